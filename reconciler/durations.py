@@ -1,0 +1,31 @@
+"""
+How long to wait, for everything that waits.
+
+One value holds every duration, so that tests can divide all of them by the same number and an
+operator can change one of them in `settings.durations`.  All are in seconds.
+"""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Seconds; the reasons stand beside each value."""
+
+    connect: float = 10.0  # TCP and TLS and the Socket.IO namespace
+    authenticate: float = 30.0  # the server asks its vendor's site at every login
+    request: float = 15.0  # what the Config page itself waits
+    close: float = 5.0  # a polite goodbye to a stalled peer
+    settle: float = 10.0  # people write two fields of a secret with two commands
+    settle_total: float = 120.0  # after this a secret is "still being written"
+    secrets_request: float = 10.0  # one request to Vault
+    secrets_total: float = 30.0  # one request with its retries
+    lease: float = 30.0  # one process at a time applies to one server
+    lease_wait: float = 10.0  # how long `apply` waits for another one to finish
+    ledger_busy: float = 5.0  # SQLite's busy timeout
+    reconnect: float = 2.0  # between tries to see a server again after it fell silent
+    quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
+
+    def scaled(self, divisor: float) -> "Durations":
+        """Return the same durations, each divided by *divisor*."""
+        return Durations(**{f.name: getattr(self, f.name) / divisor for f in fields(self)})

@@ -1,0 +1,106 @@
+"""
+Where the values of credentials come from: the shy `Secret`, and the contract of a backend.
+
+Nothing here knows Vault; `reconciler.secrets.vault` does.
+"""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn, Protocol
+
+from reconciler.model import SecretPath
+
+_ALIVE: "Final[dict[int, weakref.ref[Secret]]]" = {}
+
+
+def alive() -> list["Secret"]:
+    """Return every secret that something still holds: what redaction looks for."""
+    return [secret for ref in list(_ALIVE.values()) if (secret := ref()) is not None]
+
+
+class Secret:
+    """
+    A revealed value that will not show itself.
+
+    Not a dataclass: `asdict` and a generated `repr` would hand it out.  It does not compare, hash,
+    serialise or pickle; `reveal` is called by the wire, by masks and by fingerprints only.
+    """
+
+    __slots__ = ("__weakref__", "_text")
+    __hash__ = None  # type: ignore[assignment]  # equal secrets must not be findable in a set
+
+    def __init__(self, text: str) -> None:
+        self._text: Final = text
+        key = id(self)
+        _ALIVE[key] = weakref.ref(self, lambda _: _ALIVE.pop(key, None))
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("secrets are compared by their keyed fingerprints")
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a secret is neither true nor false")
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never written down")
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError("a secret is not copied")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """
+    What a backend says of one version of a secret without its values.
+
+    `created` is Vault's `created_time` as it came; `age` is how many seconds ago that was by
+    Vault's own clock at the moment of the answer; `alive` is False when deleted or destroyed.
+    """
+
+    version: int
+    created: str
+    age: float
+    alive: bool
+
+
+class SecretBackend(Protocol):
+    """
+    Reads secrets.  Blocking; safe to call from several threads.
+
+    Every failure is a `SecretsError` of the class that fits, and none of them looks like an
+    absence.  No method ever changes anything, and no value leaves except inside a `Secret`.
+    """
+
+    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+        """
+        Return facts on one version, the newest when *version* is None, from metadata alone.
+
+        Raises SecretDeleted, SecretDestroyed, VersionPruned, SecretMissing when that version cannot
+        be read, and the other classes when nothing can be said.
+        """
+        ...
+
+    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+        """
+        Return all fields of exactly this version, in one request.
+
+        Raises SecretUnusable when a field is not text, or when the version of that number is not
+        the one created then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections and, where this process logged in, the token."""
+        ...
