@@ -1,0 +1,109 @@
+"""
+Where we remember what no server can tell us: the contract of a store.
+
+The ledger has two layers.  A *store* keeps small documents under keys and changes one of them at a
+time with compare-and-set; it knows nothing of servers.  `reconciler.ledger.book.Ledger` holds all
+meaning and works on any store.  No decision ever needs two documents to change together, because a
+key-value store has no such transaction: what belongs together lies in one document.
+
+Documents are never deleted.  A store that could forget a key would let "create only" succeed a
+second time, and with it a deed that must not happen twice.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from reconciler.durations import Durations
+from reconciler.errors import LedgerError, UsageError
+
+_KEY: Final = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+)*")
+KEY_LIMIT: Final = 512
+
+
+class Conflict(LedgerError):
+    """
+    A document changed since it was read, so nothing was written.
+
+    Somebody else works on the same server: read again, plan again.
+    """
+
+    transient = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document as it lies in a store; revisions of a key count 1, 2, 3 and never go back."""
+
+    revision: int
+    text: str
+
+
+class Store(Protocol):
+    """
+    Keeps documents; blocking, and safe to call from several threads.
+
+    Keys are `checked`; values are JSON text.  Every failure is a `LedgerError` whose message says
+    what to do; after any of them `put` may or may not have taken place, except after `Conflict`,
+    which says that it did not.
+    """
+
+    @property
+    def created(self) -> bool:
+        """Whether this very object made the store, instead of finding one."""
+        ...
+
+    def get(self, key: str) -> Stored | None:
+        """Return the newest document under *key*; None when there never was one."""
+        ...
+
+    def put(self, key: str, text: str, *, expect: int) -> int:
+        """
+        Write a document if its revision still is *expect*, and return its new revision.
+
+        0 means that there must be none yet.  The document is durable when this returns.  Raises
+        Conflict when the revision is another one.
+        """
+        ...
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return all keys that begin with *prefix*, sorted; it is empty or ends with a slash."""
+        ...
+
+    def sequence(self) -> int:
+        """
+        Return how many writes ever took place: the sum of all revisions.
+
+        It grows with every `put`.  Whoever remembers the highest one notices a ledger that was
+        restored from an older copy.  No backend needs to store it, so it cannot contradict the
+        documents.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the store back; calling twice is allowed."""
+        ...
+
+
+def checked(key: str) -> str:
+    """Return *key* if a store may use it; anything else is a mistake of the caller."""
+    if len(key) > KEY_LIMIT or _KEY.fullmatch(key) is None or {".", ".."} & set(key.split("/")):
+        raise ValueError("not a key of the ledger")
+    return key
+
+
+def open_store(place: str, durations: Durations, *, create: bool = False) -> Store:
+    """
+    Open the store that the setting `ledger` names, such as `sqlite:/var/lib/jtr/ledger.db`.
+
+    With *create* a new one is made, and it is an error when there already is a ledger.  Raises
+    LedgerMissing when there is none and *create* is False.
+    """
+    kind, _, rest = place.partition(":")
+    if kind != "sqlite" or not rest:
+        raise UsageError("the setting ledger is not understood", "write sqlite:PATH")
+    from reconciler.ledger.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
+
+    opener = SqliteStore.create if create else SqliteStore.open
+    return opener(Path(rest).expanduser(), busy=durations.ledger_busy)

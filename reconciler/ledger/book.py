@@ -1,0 +1,442 @@
+"""
+What the ledger means: identities, intents, debts, observations, brakes, leases.
+
+Works on any `Store`.  Every decision is one write of one document.  A write of an exchange's
+document names the revision that was loaded, so a process that slept while another one worked gets
+`Conflict` instead of covering what it never saw.
+"""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from reconciler.durations import Durations
+from reconciler.errors import Blocked, LedgerError, LedgerMissing
+from reconciler.ledger import Conflict, Store
+from reconciler.ledger.changes import (
+    committed,
+    deleting,
+    emptied,
+    intended,
+    moved,
+    settled,
+)
+from reconciler.ledger.lease import Lease, elapsed
+from reconciler.ledger.records import (
+    read_birth,
+    read_brake,
+    read_exchange,
+    read_identity,
+    read_observation,
+    write_birth,
+    write_brake,
+    write_exchange,
+    write_identity,
+    write_observation,
+)
+from reconciler.ledger.rows import (
+    BIRTH,
+    BRAKES,
+    SERVERS,
+    Birth,
+    Brake,
+    ExchangeRow,
+    IdentityRow,
+    brake_key,
+    exchange_key,
+    exchanges_prefix,
+    identity_key,
+    observation_key,
+    stamp,
+)
+from reconciler.model import (
+    Debt,
+    ExchangeRecord,
+    Identity,
+    Observation,
+    Remembered,
+    Target,
+    Write,
+)
+
+_TRIES: Final = 20
+
+
+class Ledger:
+    """
+    The ledger; blocking, and safe to call from several threads as long as each server has one.
+
+    `load` a server before changing what is remembered of its exchanges: what was loaded is what the
+    changes are based on.  Everything has become durable when a method returns.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime],
+        durations: Durations,
+        writer: str,
+        clock: Callable[[], float] = elapsed,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Read the ledger's birth, or write it if *store* was created just now.
+
+        *writer* names this process to people.  Raises LedgerMissing when the store holds none.
+        """
+        self._store: Final = store
+        self._now: Final = now
+        self._durations: Final = durations
+        self._writer: Final = writer
+        self._clock: Final = clock
+        self._sleep: Final = sleep
+        self._birth, self.born_now = self._born()
+        # What this process knows: revisions of exchanges, by server and key.
+        self._known: dict[str, dict[str, int]] = {}
+        self._own: dict[str, str] = {}  # nonces of our own intents, by key
+        self._watched: dict[str, tuple[int, float]] = {}
+
+    @property
+    def ledger_uid(self) -> str:
+        """The ledger's own name, for ever."""
+        return self._birth.uid
+
+    def birth(self) -> datetime:
+        """Return when the ledger began; nothing older than that can be known."""
+        return self._birth.at
+
+    def sequence(self) -> int:
+        """Return how many writes ever took place; see `Store.sequence`."""
+        return self._store.sequence()
+
+    def close(self) -> None:
+        """Give the store back."""
+        self._store.close()
+
+    # ── servers ──────────────────────────────────────────────────────────────────────────────
+
+    def servers(self) -> list[Identity]:
+        """Return every server that was ever pinned, by name."""
+        found = [row.identity for _, row in self._identities()]
+        return sorted(found, key=lambda identity: (identity.name, identity.uid))
+
+    def find(self, target: Target, name: str) -> Identity | None:
+        """
+        Return the server at *target*, else the one that last had *name*, else None.
+
+        The caller compares the targets: a match by name may have another one.
+        """
+        found = self._find(target, name)
+        return found[1].identity if found else None
+
+    def pin(self, target: Target, name: str, *, move: bool = False) -> Identity:
+        """
+        Bind a server to its address and account, and note its newest name.
+
+        A server that is known by name at another address is moved with its history if *move*, else
+        Blocked; the address that it left is remembered as retired.
+        """
+        for _ in range(_TRIES):
+            found = self._find(target, name)
+            if found is None:
+                row = IdentityRow(
+                    Identity(self._free_uid(target), target, name), self._next_label()
+                )
+                expect = 0
+            else:
+                expect, row = found
+                if row.identity.target != target:
+                    if not move:
+                        raise Blocked(
+                            f"{name} is pinned to {row.identity.target}, not {target}",
+                            f"if the old server is off: --approve-target-change {name}",
+                        )
+                    row = moved(row, target)
+                if row.identity.name != name:
+                    identity = replace(row.identity, name=name)
+                    row = replace(row, identity=identity, label_order=self._next_label())
+                if row == found[1]:
+                    return self._noted(row.identity)
+            try:
+                self._store.put(identity_key(row.identity.uid), write_identity(row), expect=expect)
+            except Conflict:
+                continue
+            return self._noted(row.identity)
+        raise _restless(f"the identity of {name}")
+
+    def load(self, target: Target, name: str) -> Remembered:
+        """Return all that is known of a server, and base later changes on it."""
+        found = self._find(target, name)
+        if found is None:
+            return Remembered()
+        row = found[1]
+        uid = row.identity.uid
+        exchanges: dict[str, ExchangeRecord] = {}
+        known: dict[str, int] = {}
+        for key in self._store.keys(exchanges_prefix(uid)):
+            revision, exchange = self._exchange(key)
+            exchanges[exchange.record.code] = exchange.record
+            known[key] = revision
+        self._known[uid] = known
+        key = observation_key(uid)
+        seen = self._store.get(key)
+        return Remembered(
+            identity=row.identity,
+            exchanges=exchanges,
+            observation=read_observation(key, seen.text) if seen else None,
+            retired=row.retired,
+        )
+
+    def observe(self, uid: str, observation: Observation) -> None:
+        """Remember what a server shows; the newest call wins."""
+        self._settle(
+            observation_key(uid),
+            lambda _: write_observation(observation),
+        )
+
+    # ── one exchange, one document ───────────────────────────────────────────────────────────
+
+    def intend(
+        self, uid: str, code: str, write: Write, debts: Sequence[Debt], *, boot: int | None = None
+    ) -> None:
+        """
+        Record that *write* is about to be sent and what it will leave to be done.
+
+        Durable, read again and compared before this returns; whatever it raises, send nothing.
+        *boot* is the newest boot line that was seen (server's clock, ms).  An intent that is still
+        there may have been sent, so its keys are counted as written.
+        """
+        self._promise(uid, code, lambda row: intended(row, write, debts, boot))
+
+    def intend_delete(self, uid: str, code: str) -> None:
+        """Record that an exchange's fields are about to be deleted; as strict as `intend`."""
+        self._promise(uid, code, deleting)
+
+    def commit(self, uid: str, code: str, *, boot: int | None = None) -> None:
+        """
+        Record that the intended write took place.
+
+        *boot* is the newest boot line seen afterwards.
+        """
+        self._conclude(uid, code, lambda row: committed(row, boot))
+
+    def deleted(self, uid: str, code: str) -> None:
+        """
+        Record that the exchange is empty on the server by our own doing.
+
+        What appears there later is foreign.  Debts and past keys stay: the process still has them.
+        """
+        self._conclude(uid, code, emptied)
+
+    def drop_intent(self, uid: str, code: str) -> None:
+        """
+        Take back our own newest intent, of a write or a delete, because nothing was sent.
+
+        The record becomes what it was before, less what was settled meanwhile; an older intent
+        that may have been sent is there again.  An intent of another process cannot be dropped:
+        nobody can prove that it sent nothing.
+        """
+
+        def change(row: ExchangeRow) -> ExchangeRow:
+            if row.before is None or self._own.get(exchange_key(uid, code)) != row.nonce:
+                raise LedgerError(f"this process intends nothing for {code}", "plan again")
+            return replace(row, record=row.before, before=None)
+
+        self._conclude(uid, code, change)
+
+    def found(self, uid: str, code: str, write: Write) -> None:
+        """Record that somebody else's value looks like the desired one."""
+        self._change(uid, code, lambda row: replace(row, record=replace(row.record, found=write)))
+
+    def settle_debts(
+        self, uid: str, code: str, debts: Sequence[Debt], *, past_boot: int | None = None
+    ) -> None:
+        """
+        Keep only *debts*, because an observation proved that the others are paid.
+
+        *past_boot* is the newest boot line seen: a newer one than before ends the past keys, too.
+        """
+        self._change(uid, code, lambda row: settled(row, debts, past_boot))
+
+    # ── brakes ───────────────────────────────────────────────────────────────────────────────
+
+    def brakes(self) -> Mapping[str, Brake]:
+        """Return the brakes that hold, by JT-Trader version."""
+        found: dict[str, Brake] = {}
+        for key in self._store.keys(BRAKES):
+            stored = self._store.get(key)
+            brake = read_brake(key, stored.text) if stored else None
+            if brake is not None and brake.released is None:
+                found[brake.version] = brake
+        return found
+
+    def engage_brake(self, version: str, server: str, why: str) -> None:
+        """Stop all writes to servers of *version*; if it holds already, its first reason stays."""
+        key = brake_key(version)
+
+        def change(text: str | None) -> str:
+            if text is not None and read_brake(key, text).released is None:
+                return text
+            return write_brake(Brake(version, server, why, stamp(self._now()), self._writer))
+
+        self._settle(key, change)
+
+    def release_brake(self, version: str, because: str) -> None:
+        """Allow writes to *version* again; LedgerError when no brake holds."""
+        key = brake_key(version)
+
+        def change(text: str | None) -> str:
+            brake = read_brake(key, text) if text is not None else None
+            if brake is None or brake.released is not None:
+                raise LedgerError(f"no brake holds for JT-Trader {version}", "see: jtr status")
+            released = (because, stamp(self._now()), self._writer)
+            return write_brake(replace(brake, released=released))
+
+        self._settle(key, change)
+
+    # ── lease ────────────────────────────────────────────────────────────────────────────────
+
+    def lease(self, uid: str, *, wait: float | None = None) -> Lease:
+        """
+        Return the right to apply to a server, to be entered with `with`.
+
+        *wait* is how many seconds to wait for another holder (default: `lease_wait`).
+        """
+        stored = self._store.get(identity_key(uid))
+        label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
+        return Lease(
+            self._store,
+            uid,
+            label=label,
+            by=self._writer,
+            seconds=self._durations.lease,
+            wait=self._durations.lease_wait if wait is None else wait,
+            now=self._now,
+            clock=self._clock,
+            sleep=self._sleep,
+            watched=self._watched,
+        )
+
+    # ── below ────────────────────────────────────────────────────────────────────────────────
+
+    def _born(self) -> tuple[Birth, bool]:
+        stored = self._store.get(BIRTH)
+        if stored is not None:
+            return read_birth(stored.text), False
+        if not self._store.created:
+            raise LedgerMissing("this ledger was never begun", "jtr ledger init")
+        birth = Birth(uuid.uuid4().hex, self._now(), self._writer)
+        try:
+            self._store.put(BIRTH, write_birth(birth), expect=0)
+        except Conflict:  # two at once: the other one's birth is ours
+            stored = self._store.get(BIRTH)
+            return read_birth(stored.text if stored else ""), True
+        return birth, True
+
+    def _identities(self) -> Iterator[tuple[int, IdentityRow]]:
+        for key in self._store.keys(SERVERS):
+            if key.endswith("/identity"):
+                stored = self._store.get(key)
+                if stored is not None:
+                    yield stored.revision, read_identity(key, stored.text)
+
+    def _find(self, target: Target, name: str) -> tuple[int, IdentityRow] | None:
+        key = identity_key(self._uid(target, 0))
+        stored = self._store.get(key)
+        if stored is not None:
+            row = read_identity(key, stored.text)
+            if row.identity.target == target:  # nearly always: it never moved
+                return stored.revision, row
+        named: tuple[int, IdentityRow] | None = None
+        for revision, row in self._identities():
+            if row.identity.target == target:
+                return revision, row
+            if row.identity.name == name and (
+                named is None or row.label_order > named[1].label_order
+            ):
+                named = revision, row
+        return named
+
+    def _uid(self, target: Target, number: int) -> str:
+        # Computed, not drawn: two processes that meet a server for the first time want the same
+        # key, and the store lets one of them have it.
+        text = "\0".join((self.ledger_uid, target.url, target.account, str(number)))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _free_uid(self, target: Target) -> str:
+        """Return the first uid of *target* that no server has; one that moved away keeps its."""
+        number = 0
+        while self._store.get(identity_key(self._uid(target, number))) is not None:
+            number += 1
+        return self._uid(target, number)
+
+    def _next_label(self) -> int:
+        return 1 + max((row.label_order for _, row in self._identities()), default=0)
+
+    def _noted(self, identity: Identity) -> Identity:
+        # A server that was never loaded is one of which this process believes to know nothing.
+        self._known.setdefault(identity.uid, {})
+        return identity
+
+    def _exchange(self, key: str) -> tuple[int, ExchangeRow]:
+        stored = self._store.get(key)
+        if stored is None:
+            raise LedgerError(f"the ledger's row {key} vanished", "restore it from a backup")
+        return stored.revision, read_exchange(key, stored.text)
+
+    def _promise(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
+        """Write an intent under a nonce of its own and make sure that it is the one that stands."""
+        key, nonce = exchange_key(uid, code), uuid.uuid4().hex
+        self._change(uid, code, lambda row: replace(change(row), nonce=nonce, by=self._writer))
+        revision, row = self._exchange(key)
+        if (revision, row.nonce) != (self._known[uid][key], nonce):
+            raise _moved_on(code)
+        self._own[key] = nonce
+
+    def _conclude(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
+        """Change an exchange and forget our intent for it."""
+        self._change(uid, code, change)
+        self._own.pop(exchange_key(uid, code), None)
+
+    def _change(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
+        key = exchange_key(uid, code)
+        known = self._known.setdefault(uid, {})
+        expect = known.get(key, 0)
+        stored = self._store.get(key)
+        if (stored.revision if stored else 0) != expect:
+            raise _moved_on(code)
+        old = read_exchange(key, stored.text) if stored else ExchangeRow(ExchangeRecord(code))
+        new = change(old)
+        if new == old:
+            return
+        try:
+            known[key] = self._store.put(key, write_exchange(new), expect=expect)
+        except Conflict:
+            raise _moved_on(code) from None
+
+    def _settle(self, key: str, change: Callable[[str | None], str]) -> None:
+        """Change a document in which the newest writer is right."""
+        for _ in range(_TRIES):
+            stored = self._store.get(key)
+            text = change(stored.text if stored else None)
+            if stored is not None and stored.text == text:
+                return
+            try:
+                self._store.put(key, text, expect=stored.revision if stored else 0)
+            except Conflict:
+                continue
+            return
+        raise _restless(key)
+
+
+def _moved_on(code: str) -> Conflict:
+    return Conflict(f"another process worked on {code} of this server meanwhile", "plan again")
+
+
+def _restless(what: str) -> LedgerError:
+    return LedgerError(f"{what} changes faster than it can be written", "try again later")

@@ -1,0 +1,189 @@
+"""
+One process at a time applies to one server: a lease in the ledger.
+
+It saves work and spares people confusion; it is no guard.  A paused process cannot be stopped from
+waking up (client-go says the same of its leases), so what keeps two processes apart is that every
+write to the ledger names the revision that it was decided on.
+
+Whether a holder is gone is never read off a wall clock.  Its lease has run out when its document
+did not change for its whole duration on *our* clock, or at once when the holder ran on this host
+and provably ended.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from reconciler.errors import LeaseHeld, LedgerError
+from reconciler.ledger import Conflict, Store, Stored
+from reconciler.ledger.records import read_lease, write_lease
+from reconciler.ledger.rows import Holder, LeaseRow, lease_key, stamp
+
+_POLLS: Final = 100  # looks in the time of one lease
+
+
+def elapsed() -> float:
+    """Return seconds on a clock that never jumps and, where there is one, counts suspension."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Lease:
+    """
+    The right to apply to one server, from `with` to its end.
+
+    Entering waits up to `wait` seconds, or as long as it takes to prove a holder gone whose time
+    seems to be over, and raises LeaseHeld.  Blocking; in asyncio enter it in a thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        uid: str,
+        *,
+        label: str,
+        by: str,
+        seconds: float,
+        wait: float,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        watched: dict[str, tuple[int, float]],
+    ) -> None:
+        """Use `Ledger.lease`; *watched* outlives the lease: watching need not begin anew."""
+        self._store: Final = store
+        self._uid: Final = uid
+        self._key: Final = lease_key(uid)
+        self._label: Final = label
+        self._holder: Final = this_process(by)
+        self._seconds: Final = seconds
+        self._wait: Final = wait
+        self._now: Final = now
+        self._clock: Final = clock
+        self._sleep: Final = sleep
+        self._watched: Final = watched
+        self._since = ""
+        self._revision = 0
+        self._until = float("-inf")
+
+    def __enter__(self) -> Self:
+        began, poll = self._clock(), self._seconds / _POLLS
+        while True:
+            stored = self._store.get(self._key)
+            row = read_lease(self._key, stored.text) if stored else None
+            if stored is None or row is None or row.released or self._gone(stored, row):
+                try:
+                    self._since = stamp(self._now())
+                    self._take(stored.revision if stored else 0)
+                except Conflict:
+                    continue  # somebody was quicker: look at that one
+                return self
+            patience = began + self._wait
+            if row.until < stamp(self._now()):
+                # Probably a crash elsewhere: giving up earlier would make every later command
+                # begin to watch anew, and none would ever see the lease end.
+                over = self._watched[self._uid][1] + self._term(row)
+                patience = max(patience, over + 2 * poll)
+            if self._clock() >= patience:
+                raise LeaseHeld(
+                    f"{row.holder.by} is applying to {self._label} since {row.since}",
+                    "wait until it has finished",
+                )
+            self._sleep(poll)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Nothing depends on it: it runs out by itself, or another one has it already.
+        with suppress(LedgerError):
+            self._store.put(self._key, self._text(released=True), expect=self._revision)
+        self._until = float("-inf")
+
+    def held(self) -> bool:
+        """Whether the lease has time left on our own clock."""
+        return self._clock() < self._until
+
+    def renew(self) -> None:
+        """Begin the time anew; LeaseHeld when somebody else took the lease meanwhile."""
+        try:
+            self._take(self._revision)
+        except Conflict:
+            self._until = float("-inf")
+            raise LeaseHeld(
+                f"another process took over {self._label}: this one was silent for too long",
+                "nothing more is sent from here; run it again",
+            ) from None
+
+    def _take(self, expect: int) -> None:
+        began = self._clock()  # before writing: our own time must end before the others' view of it
+        self._revision = self._store.put(self._key, self._text(released=False), expect=expect)
+        self._until = began + self._seconds
+
+    def _text(self, *, released: bool) -> str:
+        until = self._now() + timedelta(seconds=self._seconds)
+        row = LeaseRow(self._holder, self._since, stamp(until), self._seconds)
+        return write_lease(replace(row, released=released))
+
+    def _gone(self, stored: Stored, row: LeaseRow) -> bool:
+        revision, since = self._watched.get(self._uid, (0, 0.0))
+        if revision != stored.revision:
+            since = self._clock()
+            self._watched[self._uid] = (stored.revision, since)
+        return self._clock() - since > self._term(row) or ended(row.holder)
+
+    def _term(self, row: LeaseRow) -> float:
+        return max(row.seconds, self._seconds)
+
+
+def this_process(by: str) -> Holder:
+    """Describe this process so that a neighbour can tell whether it still lives."""
+    pid = os.getpid()
+    return Holder(uuid.uuid4().hex, by, _boot(), _namespace(), pid, _state(pid)[1])
+
+
+def ended(holder: Holder) -> bool:
+    """Whether *holder* ran on this host and provably does not any more."""
+    if not holder.boot or (holder.boot, holder.namespace) != (_boot(), _namespace()):
+        return False
+    try:
+        os.kill(holder.pid, 0)  # asks only; unlike /proc it also sees what `hidepid` hides
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    state, started = _state(holder.pid)
+    return state == "Z" or (started != 0 and holder.started not in (0, started))
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _state(pid: int) -> tuple[str, int]:
+    """Return a process's state and start time in clock ticks since boot; ("", 0) if hidden."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return "", 0
+    # The command's name stands in brackets and may hold anything, brackets and spaces as well.
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[19])

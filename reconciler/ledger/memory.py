@@ -1,0 +1,46 @@
+"""A ledger's store that forgets everything with the process: for tests, and for plain looking."""
+
+import threading
+
+from reconciler.ledger import Conflict, Stored, checked
+
+
+class MemoryStore:
+    """
+    Keeps documents in a dictionary.
+
+    Two ledgers on one object are like two processes on one file.
+    """
+
+    created = True
+
+    def __init__(self) -> None:
+        self._documents: dict[str, Stored] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Stored | None:
+        """Return the newest document under *key*."""
+        with self._lock:
+            return self._documents.get(checked(key))
+
+    def put(self, key: str, text: str, *, expect: int) -> int:
+        """Write a document if its revision still is *expect*."""
+        with self._lock:
+            stored = self._documents.get(checked(key))
+            if (stored.revision if stored else 0) != expect:
+                raise Conflict(f"{key} changed in the ledger meanwhile", "try again")
+            self._documents[key] = Stored(expect + 1, text)
+            return expect + 1
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return all keys that begin with *prefix*, sorted."""
+        with self._lock:
+            return sorted(key for key in self._documents if key.startswith(prefix))
+
+    def sequence(self) -> int:
+        """Return the sum of all revisions."""
+        with self._lock:
+            return sum(stored.revision for stored in self._documents.values())
+
+    def close(self) -> None:
+        """Keep everything: whoever holds the object may go on."""
