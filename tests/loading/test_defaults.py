@@ -1,0 +1,148 @@
+"""What a server looks like after its defaults, and where each value comes from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.documents import BUILT_IN, Effective, load
+from reconciler.errors import InvalidConfig
+from reconciler.model import NOWHERE, Mode, Presence, SecretRef
+
+Give = Callable[[str], Effective]
+
+GENERAL = """
+apiVersion: jtr/v1
+kind: Defaults
+metadata: {name: all}
+spec:
+  accessSecret: vault:secret/{server}#access
+  mode: observe
+  security: {ipWhitelist: [203.0.113.1, 203.0.113.2], onUnverifiable: block}
+  exchanges:
+    bybit: {credentials: "vault:secret/{server}/{exchange}"}
+    okx: {security: {maxKeyAge: 30d}}
+"""
+SELECTIVE = """
+apiVersion: jtr/v1
+kind: Defaults
+selector: {env: prod, region: tokyo}
+spec:
+  mode: enforce
+  security: {ipWhitelist: [203.0.113.9]}
+"""
+SERVER = """
+apiVersion: jtr/v1
+kind: TradingServer
+metadata: {name: tokyo-1, labels: {env: prod, region: tokyo}}
+spec:
+  url: https://tokyo-1.test
+  security: {onUnverifiable: warn}
+"""
+OTHER = SERVER.replace("tokyo-1", "osaka-1").replace("region: tokyo", "region: osaka")
+
+
+@pytest.fixture
+def give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Give:
+    monkeypatch.chdir(tmp_path)
+
+    def give(text: str) -> Effective:
+        Path("a.yaml").write_text(text, encoding="utf-8")
+        return load(["a.yaml"]).effective["tokyo-1"]
+
+    return give
+
+
+def origins(effective: Effective) -> dict[str, tuple[str, str | None]]:
+    return {row.path: (row.value, row.from_default) for row in effective.rows}
+
+
+def test_maps_merge_lists_replace_and_the_nearest_wins(give: Give) -> None:
+    effective = give(f"{GENERAL}---{SELECTIVE}---{SERVER}---{OTHER}")
+
+    assert effective.as_document()["spec"] == {
+        "accessSecret": "vault:secret/tokyo-1#access",
+        "mode": "enforce",
+        "security": {"ipWhitelist": ["203.0.113.9"], "onUnverifiable": "warn"},
+        "exchanges": {"bybit": {"credentials": "vault:secret/tokyo-1/bybit"}},
+        "url": "https://tokyo-1.test",
+    }
+    other = load(["a.yaml"]).effective["osaka-1"].as_document()["spec"]
+    assert other["mode"] == "observe"
+    assert other["security"]["ipWhitelist"] == ["203.0.113.1", "203.0.113.2"]
+
+
+def test_the_order_of_the_documents_means_nothing(give: Give) -> None:
+    first = give(f"{GENERAL}---{SELECTIVE}---{SERVER}").as_document()
+
+    assert first == give(f"{SERVER}---{SELECTIVE}---{GENERAL}").as_document()
+
+
+def test_each_value_says_where_it_comes_from(give: Give) -> None:
+    effective = give(f"{GENERAL}---{SELECTIVE}---{SERVER}")
+    found = origins(effective)
+
+    assert found["spec.url"] == ("https://tokyo-1.test", None)
+    assert found["spec.accessSecret"] == ("vault:secret/tokyo-1#access", "all")
+    assert found["spec.mode"] == ("enforce", "a.yaml:13")
+    assert found["spec.security.onUnverifiable"] == ("warn", None)
+    assert found["spec.security.ipWhitelist"] == ('["203.0.113.9"]', "a.yaml:13")
+    assert found["spec.exchanges.bybit.credentials"] == ("vault:secret/tokyo-1/bybit", "all")
+    assert found["spec.account"] == ("0", BUILT_IN)
+    assert found["spec.robots.onCredentialChange"] == ("leave", BUILT_IN)
+    assert "spec.cache.expiresAfter" not in found
+    places = {row.path: row.origin for row in effective.rows}
+    assert str(places["spec.accessSecret"]) == "a.yaml:6:17"
+    assert places["spec.account"] == NOWHERE
+
+
+def test_the_state_holds_what_was_merged(give: Give) -> None:
+    give(f"{GENERAL}---{SELECTIVE}---{SERVER}")
+    (server,) = load(["a.yaml"]).state.servers
+
+    assert server.mode is Mode.ENFORCE
+    assert server.access_secret == SecretRef.parse("vault:secret/tokyo-1#access")
+    assert [(e.code, str(e.secret)) for e in server.exchanges] == [
+        ("bybit", "vault:secret/tokyo-1/bybit")
+    ]
+    assert server.has_security
+    assert not server.has_windows
+
+
+def test_an_exchange_without_credentials_only_completes_servers_that_name_it(give: Give) -> None:
+    named = SERVER + '  exchanges: {okx: {credentials: "vault:secret/own/okx"}}\n'
+
+    assert "okx" not in give(f"{GENERAL}---{SERVER}").as_document()["spec"]["exchanges"]
+    assert give(f"{GENERAL}---{named}").as_document()["spec"]["exchanges"]["okx"] == {
+        "credentials": "vault:secret/own/okx",
+        "security": {"maxKeyAge": "30d"},
+    }
+
+
+def test_a_server_can_be_without_a_shared_exchange(give: Give) -> None:
+    give(f"{GENERAL}---{SERVER}  exchanges: {{bybit: {{state: absent}}}}\n")
+    (server,) = load(["a.yaml"]).state.servers
+
+    assert [(e.code, e.presence, e.references) for e in server.exchanges] == [
+        ("bybit", Presence.ABSENT, ())
+    ]
+
+
+def test_a_disagreement_is_told_once_for_many_servers(give: Give) -> None:
+    rival = SELECTIVE.replace("mode: enforce", "mode: observe")
+    with pytest.raises(InvalidConfig, match=r"a\.yaml:13:3: these Defaults and those at") as raised:
+        give(f"{SELECTIVE}---{rival}---{SERVER}---{SERVER.replace('tokyo-1', 'tokyo-2')}")
+
+    assert len(raised.value.problems) == 1
+
+
+def test_disagreeing_defaults_that_never_meet_are_fine(give: Give) -> None:
+    rival = SELECTIVE.replace("mode: enforce", "mode: observe").replace("tokyo", "osaka")
+
+    assert give(f"{SELECTIVE}---{rival}---{SERVER}").as_document()["spec"]["mode"] == "enforce"
+
+
+def test_nothing_but_the_two_names_is_substituted(give: Give) -> None:
+    owner = SERVER.replace("metadata: {", 'metadata: {owner: "{server} $HOME {{x}}", ')
+
+    assert give(owner).as_document()["metadata"]["owner"] == "{server} $HOME {{x}}"
