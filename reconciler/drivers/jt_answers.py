@@ -1,0 +1,185 @@
+"""
+From the payloads of JT-Trader's answers to our nouns.
+
+Pure.  Strict on what we use, tolerant of what we do not.  A server may be compromised
+(reliability T5): nothing of it passes unless it has the expected type and a sane length.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import Final, TypeVar
+
+from reconciler.drivers.jt_masks import looks_like_mask
+from reconciler.drivers.jt_names import credential_of
+from reconciler.errors import UnknownAnswer
+from reconciler.model import Logbook, Mask, ObservedExchange, ObservedField, Robot
+
+_T = TypeVar("_T", bound=Hashable)
+
+SYSTEM_LOG: Final = "system"
+"""The only log that is ever asked for: other names would be created as files."""
+
+WRITABLE_TYPE: Final = "string"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_VERSION: Final = re.compile(r"[A-Za-z0-9.+_-]{1,50}")
+_TEXT_LIMIT: Final = 200  # characters of a robot's name or exchange
+_INTEGER_LIMIT: Final = 2**53  # what JavaScript keeps exactly
+
+_BOOT: Final = ("NestApplication", "Nest application successfully started")
+_ALARM: Final = "MainProcessExceptionHandler"
+
+
+def read_exchanges(payload: object) -> tuple[ObservedExchange, ...]:
+    """
+    Return all exchanges, those of `main` first; an exchange is in either list, by its state.
+
+    Raises UnknownAnswer, also when one code is listed twice.
+    """
+    lists = _mapping(payload, "the exchange list")
+    entries = [*_items(lists.get("main"), "main"), *_items(lists.get("additional"), "additional")]
+    exchanges = [_exchange(entry) for entry in entries]
+    if repeated := _repeated(exchange.code for exchange in exchanges):
+        raise _odd(f"the exchange list names {min(repeated)} twice")
+    # Fields are rows of one table: a name in two exchanges is one row, and a write would hit both.
+    shared = _repeated(name for e in exchanges for name in {f.name for f in e.fields})
+    return tuple(_with_shared(exchange, shared) for exchange in exchanges)
+
+
+def read_version(payload: object) -> str:
+    """Return the server's version from its engine configuration."""
+    version = _mapping(payload, "the engine configuration").get("version")
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        raise _odd("the engine configuration has no usable version")
+    return version
+
+
+def read_robots(payload: object) -> tuple[Robot, ...]:
+    """Return all robots of the account; names may hold any text, up to 200 characters."""
+    robots = tuple(_robot(entry) for entry in _items(payload, "the robot list"))
+    if _repeated(robot.id for robot in robots):
+        raise _odd("the robot list names one id twice")
+    return robots
+
+
+def read_log(payload: object) -> Logbook:
+    """
+    Return the newest boot line and the newest entry of the fatal path's handler.
+
+    Without `data` (a line of the file is not JSON) the log is not readable, which is no error.
+    """
+    answer = _mapping(payload, "the log")
+    if answer.get("artifacts") != SYSTEM_LOG:
+        raise _odd("the log is another one than was asked for")
+    data = answer.get("data")
+    if not isinstance(data, list):
+        return Logbook(readable=False)
+    boots: list[int] = []
+    alarms: list[int] = []
+    for entry in data:
+        if not isinstance(entry, dict):
+            continue
+        time = entry.get("time")
+        if type(time) is not int or not 0 < time < _INTEGER_LIMIT:
+            continue
+        if (entry.get("class"), entry.get("msg")) == _BOOT:
+            boots.append(time)
+        elif entry.get("class") == _ALARM:
+            alarms.append(time)
+    return Logbook(readable=True, boot=max(boots, default=None), alarm=max(alarms, default=None))
+
+
+def _exchange(entry: object) -> ObservedExchange:
+    exchange = _mapping(entry, "an exchange")
+    code = exchange.get("code")
+    if not isinstance(code, str) or not _NAME.fullmatch(code):
+        raise _odd("the exchange list has an entry without a usable code")
+    pairs = [_field(code, field) for field in _items(exchange.get("fields"), f"fields of {code}")]
+    troubles = [trouble for _, trouble in pairs if trouble]
+    fields = tuple(field for field, _ in pairs)
+    doubled = _repeated(field.credential for field in fields if field.credential)
+    troubles += [f"two of its fields are for {what}" for what in sorted(doubled)]
+    return ObservedExchange(code, fields, "; ".join(troubles))
+
+
+def _field(code: str, entry: object) -> tuple[ObservedField, str]:
+    """Return one field, and why it makes its exchange unsafe to write."""
+    field = _mapping(entry, f"a field of {code}")
+    name, label, kind = field.get("name"), field.get("label"), field.get("type")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _odd(f"{code} has a field without a usable name")
+    if not isinstance(label, str) or not isinstance(kind, str):
+        raise _odd(f"field {name} has no label or no type")
+    credential = credential_of(label)
+    shown, known = _shown(name, field.get("value"))
+    if kind != WRITABLE_TYPE:
+        trouble = f"field {name} is of another type than text"
+    elif credential is None:
+        trouble = f"field {name} has a label that this version of jtr does not know"
+    elif not known:
+        trouble = f"field {name} is shown in a way that this version of jtr does not know"
+    else:
+        trouble = ""
+    return ObservedField(name, credential or "", kind[:_TEXT_LIMIT], Mask(shown)), trouble
+
+
+def _shown(name: str, value: object) -> tuple[str, bool]:
+    """Return what is shown of a field, and whether it is an empty text or a mask."""
+    if isinstance(value, bool):  # the server shows a field of type `boolean` as it is
+        return str(value).lower(), False
+    if not isinstance(value, str):
+        raise _odd(f"field {name} shows neither text nor a truth value")
+    return value, looks_like_mask(value)
+
+
+def _with_shared(exchange: ObservedExchange, shared: set[str]) -> ObservedExchange:
+    names = sorted(shared.intersection(f.name for f in exchange.fields))
+    if not names:
+        return exchange
+    also = f"field {names[0]} belongs to another exchange too"
+    trouble = f"{exchange.trouble}; {also}" if exchange.trouble else also
+    return ObservedExchange(exchange.code, exchange.fields, trouble)
+
+
+def _robot(entry: object) -> Robot:
+    job = _mapping(entry, "a robot")
+    number, running = job.get("id"), job.get("isEnabled")
+    if type(number) is not int or abs(number) >= _INTEGER_LIMIT:
+        raise _odd("the robot list has an entry without a usable id")
+    if not isinstance(running, bool):
+        raise _odd(f"robot {number} does not say whether it runs")
+    return Robot(number, _text(job.get("name")), _text(job.get("exchange")), running)
+
+
+def _text(value: object) -> str:
+    """Return foreign text that can be encoded and is not long; none at all is empty."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _odd("a robot has a name or an exchange that is no text")
+    cut = value[:_TEXT_LIMIT]
+    return cut.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _mapping(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise _odd(f"{what} is no object")
+    return value
+
+
+def _items(value: object, what: str) -> list[object]:
+    if not isinstance(value, list):
+        raise _odd(f"{what} is no list")
+    return value
+
+
+def _repeated(values: Iterable[_T]) -> set[_T]:
+    return {value for value, times in Counter(values).items() if times > 1}
+
+
+def _odd(what: str) -> UnknownAnswer:
+    return UnknownAnswer(
+        f"the server's answer has a shape that jtr does not know: {what}",
+        "check that the address is a JT-Trader server of a tested version",
+    )

@@ -1,0 +1,130 @@
+"""
+What may be sent to JT-Trader, and the proof that it cannot fail there.
+
+Pure.  A request that fails inside the server is answered by silence and stops every robot
+(jt-protocol section 4), so each payload is made from, and checked against, the server's own list.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.drivers.jt_answers import WRITABLE_TYPE
+from reconciler.drivers.jt_masks import refusal
+from reconciler.errors import ServerRefused
+from reconciler.model import ObservedExchange
+from reconciler.secrets import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An event that we send, the event that answers it, and whether it changes the server."""
+
+    event: str
+    answer: str
+    writes: bool = False
+
+
+EXCHANGES: Final = Request("exchange-config-request", "exchange-config-response")
+ENGINE: Final = Request("engine-config-request", "engine-config-response")
+ROBOTS: Final = Request("background-jobs-list-request", "background-jobs-list-response")
+LOG: Final = Request("logs-list-request", "logs-list-response")
+SAVE: Final = Request("exchange-config-save", "exchange-config-response", writes=True)
+DELETE: Final = Request("exchange-config-delete", "exchange-config-response", writes=True)
+
+TESTED: Final = frozenset({"0.24.19"})
+"""The versions of JT-Trader that the protocol was observed on."""
+
+_READ: Final = frozenset(request.event for request in (EXCHANGES, ENGINE, ROBOTS, LOG))
+_WRITE: Final = _READ | {SAVE.event, DELETE.event}
+
+MAY_SEND: Final[Mapping[str, frozenset[str]]] = {
+    "plan": _READ,
+    "status": _READ,
+    "import": _READ,
+    "doctor": _READ,
+    "audit": _READ,
+    "logs": _READ,
+    "controller": _WRITE,
+    "apply": _WRITE,
+}
+"""Which command may send which events; the table of design section 6."""
+
+
+def accepts(accepted: Collection[str], version: str) -> bool:
+    """Whether *version* is among *accepted*: exact ones, or lines such as `0.25.*`."""
+    lines = tuple(pattern[:-1] for pattern in accepted if pattern.endswith(".*"))
+    return version in accepted or version.startswith(lines)
+
+
+def save_rows(
+    listed: Iterable[ObservedExchange] | None, code: str, values: Mapping[str, Secret]
+) -> list[dict[str, str]]:
+    """
+    Return the payload that writes all fields of the exchange *code* as the server lists them.
+
+    Raises ServerRefused, without quoting any value, when it could fail or leave the exchange
+    partly stored.
+    """
+    exchange = _listed(listed, code)
+    if exchange.trouble:
+        raise _refused(f"{code} cannot be written safely: {exchange.trouble}")
+    if not exchange.fields:
+        raise _refused(f"{code} has no fields to write on this server")
+    names = [field.name for field in exchange.fields]
+    if missing := [name for name in names if name not in values]:
+        raise _refused(f"{code} must be written whole; no value for {', '.join(missing)}")
+    if len(values) != len(names):
+        raise _refused(f"{code} has no field for some of the values given")
+    rows = []
+    for field in exchange.fields:
+        if field.type != WRITABLE_TYPE:
+            raise _refused(f"field {field.name} of {code} is of another type than text")
+        text = values[field.name].reveal()
+        if type(text) is not str:  # whatever the types promise: a null stops all robots
+            raise _refused(f"the value for {field.name} must not be sent: it is no text")
+        if reason := refusal(text):
+            raise _refused(f"the value for {field.name} must not be sent: {reason}")
+        # The label, which the web page sends too, is ignored by the server.
+        rows.append({"name": field.name, "type": field.type, "value": text})
+    return rows
+
+
+def delete_names(
+    known: Iterable[ObservedExchange] | None,
+    fresh: Iterable[ObservedExchange],
+    code: str,
+    name: str,
+) -> list[str]:
+    """
+    Return the payload that deletes the field *name*: one name, seen stored a moment ago.
+
+    *known* is what the caller decided on, *fresh* what the server lists now.  Deleting what is
+    not stored is fatal there; deleting what changed meanwhile would destroy another hand's value.
+    Raises ServerRefused.
+    """
+    before = {field.name: field.mask for field in _listed(known, code).fields}
+    now = {field.name: field.mask for field in _listed(fresh, code).fields}
+    if name not in before or name not in now:
+        raise _refused(f"{code} has no such field on this server")
+    if not before[name] or not now[name]:
+        raise _refused(f"field {name} of {code} shows nothing stored")
+    if before[name] != now[name]:
+        raise _refused(f"field {name} of {code} was changed by another hand since it was read")
+    return [name]
+
+
+def _listed(listed: Iterable[ObservedExchange] | None, code: str) -> ObservedExchange:
+    if listed is None:
+        raise _refused("the exchanges were not read on this connection yet")
+    for exchange in listed:
+        if exchange.code == code:
+            return exchange
+    raise ServerRefused(
+        f"exchange {code} is not in the server's exchanges.conf, so nothing was sent",
+        "add its ccxt code there and restart the server, or remove it from the document",
+    )
+
+
+def _refused(what: str) -> ServerRefused:
+    return ServerRefused(f"{what}; nothing was sent")

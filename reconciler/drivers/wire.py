@@ -1,0 +1,413 @@
+"""
+One Socket.IO conversation: connect, be let in, ask one thing at a time, give up.
+
+Knows JT-Trader's envelope (`message` with `event` and `payload`) and nothing of what is inside.
+The dangers that shape it are in jt-protocol sections 1, 2 and 4 and libraries section 2: a request
+that is sent too early or twice can stop every robot of the server, so a conversation that failed
+in any way is over for good, and there is no reconnecting in here.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import engineio.base_client
+import socketio
+import socketio.packet
+
+from reconciler.drivers import Trust
+from reconciler.drivers.jt_requests import Request
+from reconciler.drivers.wire_failures import explained, unreachable
+from reconciler.drivers.wire_socket import (
+    ENDED,
+    EXCEPTION,
+    MESSAGE,
+    UNREADABLE,
+    Packet,
+    cut,
+    new_client,
+    new_http,
+    tls_context,
+)
+from reconciler.durations import Durations
+from reconciler.errors import (
+    AnswerTooLong,
+    ConnectionLost,
+    DriverError,
+    LoginSilent,
+    NoAnswer,
+    ServerRefused,
+    Unauthorized,
+    UnknownAnswer,
+    WrongAccount,
+)
+
+FRAME_LIMIT: Final = 1_000_000
+"""Bytes; the server drops the connection at a longer frame."""
+
+_T = TypeVar("_T")
+
+_REFUSED: Final = {
+    4001: "the server did not accept the access token",
+    4002: "the server did not accept the access secret",
+}
+
+
+@dataclass(slots=True)
+class _Question:
+    """The one request that is in flight; the future holds the answer, or None for a failure."""
+
+    answer: str
+    reply: asyncio.Future[Mapping[str, object] | None]
+
+
+class Conversation:
+    """
+    A connection on which the server has said that it accepts us, as the expected account.
+
+    `ask` never has more than one request in flight.  After the first failure of any kind the
+    connection is dropped and every later `ask` raises ConnectionLost without sending.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        account: str,
+        may_send: frozenset[str],
+        durations: Durations,
+        message_limit: int,
+    ) -> None:
+        self._url: Final = url
+        self._account: Final = account
+        self._may_send: Final = may_send
+        self._durations: Final = durations
+        self._turn: Final = asyncio.Lock()
+        # Created before connecting: `authenticated` may arrive before `connect` returns.
+        loop = asyncio.get_running_loop()
+        self._joined: Final[asyncio.Future[None]] = loop.create_future()
+        self._admitted: Final[asyncio.Future[None]] = loop.create_future()
+        self._question: _Question | None = None
+        self._failure: DriverError | None = None
+        self._closing = False
+        self._sockets: Final[list[socket.socket]] = []
+        self._http: aiohttp.ClientSession | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._message_limit: Final = message_limit
+        self._client: socketio.AsyncClient | None = None
+
+    @property
+    def account(self) -> str:
+        """The account id that the server reported and that was expected."""
+        return self._account
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        account: str,
+        login: Mapping[str, str],
+        trust: Trust,
+        agent: str,
+        may_send: frozenset[str],
+        durations: Durations,
+        message_limit: int,
+    ) -> Self:
+        """
+        Connect to *url* with *login* as the handshake and wait to be let in as *account*.
+
+        Raises ServerUnreachable, TlsRefused, LoginSilent, Unauthorized or WrongAccount; nothing
+        stays open then.
+        """
+        self = cls(
+            url=url,
+            account=account,
+            may_send=may_send,
+            durations=durations,
+            message_limit=message_limit,
+        )
+        try:
+            await self._connect(login, trust, agent)
+            await self._await_admission()
+        except BaseException:
+            await self._drop()
+            raise
+        return self
+
+    async def ask(
+        self, request: Request, read: Callable[[object], _T], payload: object = None
+    ) -> _T:
+        """
+        Send *request* and return what *read* makes of the payload of its answer.
+
+        Raises ServerRefused and ConnectionLost when nothing was sent; for a read ConnectionLost,
+        AnswerTooLong, UnknownAnswer, Unauthorized or WrongAccount; for a write NoAnswer or
+        UnknownAnswer, when it cannot be told whether the server acted.
+        """
+        body: dict[str, object] = {"event": request.event}
+        if payload is not None:  # a null payload makes some requests fail inside the server
+            body["payload"] = payload
+        self._refuse_unsendable(request, body)
+        async with self._turn:
+            client = self._live_client()
+            loop = asyncio.get_running_loop()
+            question = self._question = _Question(request.answer, loop.create_future())
+            try:
+                async with asyncio.timeout(self._durations.request):
+                    await client.emit(MESSAGE, body)
+                    answer = await question.reply
+                if answer is not None:
+                    return read(answer.get("payload"))
+            except TimeoutError:
+                self._fail(self._timed_out(request))
+            except UnknownAnswer as error:
+                self._fail(error)
+            except socketio.exceptions.SocketIOError as error:
+                self._fail(self._ended("the connection ended before the request was sent"))
+                raise self._over() from error
+            except asyncio.CancelledError:
+                # A late answer would be taken for the next one's.
+                self._fail(self._ended("the request was given up"))
+                raise
+            finally:
+                self._question = None
+            await self._drop()
+            raise self._failed(request)
+
+    async def close(self) -> None:
+        """Say goodbye, in bounded time, and give everything back; never raises."""
+        if self._question is not None:
+            self._fail(self._ended("the conversation was closed while a request was in flight"))
+        politely = self._failure is None and not self._closing
+        self._closing = True
+        try:
+            if politely and self._client is not None:
+                with contextlib.suppress(Exception):  # we are leaving; what is left is cut below
+                    async with asyncio.timeout(self._durations.close):
+                        await self._client.disconnect()
+        finally:
+            await self._drop()
+
+    # ── connecting ───────────────────────────────────────────────────────────────────────────
+
+    async def _connect(self, login: Mapping[str, str], trust: Trust, agent: str) -> None:
+        parts = urlsplit(self._url)
+        try:
+            async with asyncio.timeout(self._durations.connect):
+                secure = parts.scheme == "https"
+                context = await asyncio.to_thread(tls_context, trust) if secure else None
+                client = self._client = self._new_client(context)
+                await client.connect(
+                    self._url,
+                    headers={"User-Agent": agent},
+                    auth=dict(login),
+                    transports=["websocket"],
+                    socketio_path=f"{parts.path}/socket.io",
+                    wait=False,  # it would not notice that the connection ends meanwhile
+                )
+                client.connection_auth = None  # it was sent, and holds the access secret
+                self._watch_loops(client)
+                await self._joined
+        except DriverError:
+            raise
+        except Exception as error:
+            raise explained(self._url, error) from error
+
+    def _new_client(self, context: ssl.SSLContext | None) -> socketio.AsyncClient:
+        self._http = new_http(self._sockets, context, patience=self._durations.request)
+        client = new_client(
+            self._http, close=self._durations.close, message_limit=self._message_limit
+        )
+        client.on(MESSAGE, self._on_message)
+        client.on(EXCEPTION, self._on_exception)
+        client.on("connect", self._on_joined)
+        client.on("connect_error", self._on_ended)
+        client.on(ENDED, self._on_ended)
+        client.on(UNREADABLE, self._on_unreadable)
+        return client
+
+    async def _await_admission(self) -> None:
+        try:
+            async with asyncio.timeout(self._durations.authenticate):
+                await self._admitted
+        except TimeoutError:
+            raise LoginSilent(
+                f"{self._url} is connected, but did not say whether it accepts us"
+                f" within {self._durations.authenticate:g} s",
+                "its own call to the vendor's site may hang; look at the server's network",
+            ) from None
+        if self._failure is not None:
+            raise self._opening_failure()
+
+    def _opening_failure(self) -> DriverError:
+        """Return the failure as one of those that opening may end with."""
+        failure = self._failure
+        if isinstance(failure, Unauthorized | WrongAccount):
+            return failure
+        if isinstance(failure, UnknownAnswer | AnswerTooLong):
+            return unreachable(self._url, "what answers there does not speak JT-Trader's protocol")
+        return unreachable(self._url, "the connection ended before the server accepted us")
+
+    def _watch_loops(self, client: socketio.AsyncClient) -> None:
+        """Learn of every end of the connection: the client tells only of some."""
+        self._tasks = (client.eio.read_loop_task, client.eio.write_loop_task)
+        for task in self._tasks:
+            task.add_done_callback(self._on_loop_end)
+
+    # ── what the server says ─────────────────────────────────────────────────────────────────
+
+    def _on_message(self, *args: object) -> None:
+        body = args[0] if args else None
+        if not isinstance(body, dict):
+            return
+        match body.get("event"):
+            case "authenticated":
+                self._on_authenticated(body.get("payload"))
+            case "unauthorized":
+                self._on_unauthorized(body.get("payload"))
+            case event:
+                question = self._question
+                if question and event == question.answer and not question.reply.done():
+                    question.reply.set_result(body)
+
+    def _on_authenticated(self, payload: object) -> None:
+        account = payload.get("id") if isinstance(payload, dict) else None
+        if account == self._account:
+            self._settle(self._admitted)
+            return  # repeated: the server logs in anew now and then
+        # A standalone server falls back to account "0" when its vendor's site does not answer.
+        who = f"account {account[:40]!a}" if isinstance(account, str) else "no account id"
+        self._fail(
+            WrongAccount(
+                f"{self._url} reports {who} instead of {self._account!a}",
+                "check spec.account and spec.accessToken; the server's site may be unreachable",
+            )
+        )
+
+    def _on_unauthorized(self, payload: object) -> None:
+        code = payload.get("code") if isinstance(payload, dict) else None
+        why = _REFUSED.get(code) if type(code) is int else None
+        # On a refused socket requests are still executed, and some of them stop all robots.
+        self._fail(
+            Unauthorized(
+                f"{self._url}: {why or 'the server refused the login'}",
+                "check spec.accessSecret and spec.accessToken",
+            )
+        )
+
+    def _on_exception(self, *_: object) -> None:
+        if self._question is not None:
+            self._fail(UnknownAnswer(f"{self._url} answered with an internal error"))
+
+    def _on_joined(self, *_: object) -> None:
+        self._settle(self._joined)
+
+    def _on_ended(self, *_: object) -> None:
+        self._fail(self._ended("the server ended the conversation"))
+
+    def _on_unreadable(self, *_: object) -> None:
+        self._fail(UnknownAnswer(f"{self._url} sent a message that cannot be read"))
+
+    def _on_loop_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen: else asyncio would log it, with whatever it holds
+        if self._closing or self._client is None:
+            return
+        if getattr(self._client.eio.ws, "too_long", False):
+            self._fail(
+                AnswerTooLong(
+                    f"{self._url} sent a message over {self._message_limit:,} bytes",
+                    "the system log may be that long; it is rotated at 10 MB",
+                )
+            )
+        else:
+            self._fail(self._ended("the connection was lost"))
+
+    @staticmethod
+    def _settle(future: asyncio.Future[None]) -> None:
+        if not future.done():
+            future.set_result(None)
+
+    # ── giving up ────────────────────────────────────────────────────────────────────────────
+
+    def _fail(self, failure: DriverError) -> None:
+        """Remember the first failure, wake who waits, and cut the connection."""
+        if self._failure is None:
+            self._failure = failure
+        self._settle(self._joined)
+        self._settle(self._admitted)
+        if self._question is not None and not self._question.reply.done():
+            self._question.reply.set_result(None)
+        self._cut()
+
+    def _cut(self) -> None:
+        """Abandon the connection at once: nothing that is still queued may arrive later."""
+        for one in self._sockets:
+            cut(one)
+
+    async def _drop(self) -> None:
+        """Close what is left, by force, in bounded time."""
+        self._closing = True
+        self._cut()
+        try:
+            if self._http is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._durations.close):
+                        await self._http.close()
+        finally:
+            if self._tasks:
+                _, left = await asyncio.wait(self._tasks, timeout=self._durations.close)
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
+            if self._client is not None:
+                with contextlib.suppress(ValueError):  # the engine keeps a list for its signals
+                    engineio.base_client.connected_clients.remove(self._client.eio)
+
+    def _refuse_unsendable(self, request: Request, body: Mapping[str, object]) -> None:
+        if request.event not in self._may_send:
+            raise ServerRefused(f"this command must not send {request.event}; nothing was sent")
+        packet = Packet(socketio.packet.EVENT, data=[MESSAGE, body])
+        if 1 + len(packet.encode().encode()) > FRAME_LIMIT:
+            raise ServerRefused(
+                f"{request.event} would be longer than the {FRAME_LIMIT:,} bytes that the server"
+                " takes; nothing was sent"
+            )
+
+    def _live_client(self) -> socketio.AsyncClient:
+        client = self._client
+        if self._failure is None and not self._closing and client is not None:
+            # The engine drops what it is given after its end without a word.
+            if client.connected and client.eio.state == "connected":
+                return client
+            self._fail(self._ended("the connection was lost"))
+        raise self._over()
+
+    def _over(self) -> ConnectionLost:
+        return self._ended("this connection is over; nothing was sent")
+
+    def _ended(self, what: str) -> ConnectionLost:
+        return ConnectionLost(f"{self._url}: {what}")
+
+    def _timed_out(self, request: Request) -> ConnectionLost:
+        return ConnectionLost(
+            f"{self._url} did not answer {request.event} within {self._durations.request:g} s",
+            "a call that it makes itself may hang; the connection was dropped",
+        )
+
+    def _failed(self, request: Request) -> DriverError:
+        """Return what a request that was sent, or may have been, ended with."""
+        failure = self._failure or self._over()
+        if not request.writes or isinstance(failure, UnknownAnswer):
+            return failure
+        return NoAnswer(
+            f"{failure.what}; it is not known whether {request.event} took effect",
+            "the server may have stopped its robots: look at them; jtr does not repeat it",
+        )

@@ -1,0 +1,106 @@
+"""
+Why no connection came about, in our own words.
+
+python-socketio says only "Connection error"; the real reason is down the cause chain (libraries
+section 2).  Texts of foreign exceptions are never shown: they quote addresses and payloads.
+"""
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+import aiohttp
+
+from reconciler.errors import DriverError, ServerUnreachable, TlsRefused
+
+# OpenSSL's X509_V_ERR_* numbers.
+_CERTIFICATE: Final = {
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    62: "its certificate is for another name than this address",
+    64: "its certificate is for another address",
+}
+_CA_UNKNOWN: Final = "its certificate is not signed by a CA that is trusted for this address"
+_HANDSHAKE: Final = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not know the CA of our client certificate",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS at this port",
+    "HTTP_REQUEST": "it does not speak TLS at this port",
+}
+_NETWORK: Final = {
+    errno.ECONNREFUSED: "nothing listens at that port",
+    errno.EHOSTUNREACH: "there is no route to the host",
+    errno.ENETUNREACH: "there is no route to its network",
+    errno.ECONNRESET: "the connection was reset",
+    errno.ETIMEDOUT: "the host did not answer",
+}
+
+
+class Redirected(Exception):
+    """The server answered the handshake with a redirect, which is never followed."""
+
+
+def unreachable(url: str, why: str) -> ServerUnreachable:
+    """Return the error for a server at *url* that could not be reached because of *why*."""
+    return ServerUnreachable(
+        f"no connection to {url}: {why}", "check the address, the tunnel and that the server is up"
+    )
+
+
+def explained(url: str, error: BaseException) -> DriverError:
+    """Return the error of ours that says why connecting to *url* ended with *error*."""
+    chain = tuple(_chain(error))
+    # aiohttp wraps the errors of `ssl` in classes that inherit from them, but hold nothing.
+    codes = [code for cause in chain if (code := getattr(cause, "verify_code", None))]
+    if codes or any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
+        return _tls(url, next((_CERTIFICATE[c] for c in codes if c in _CERTIFICATE), _CA_UNKNOWN))
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
+        reasons = {str(getattr(cause, "reason", "")) for cause in chain}
+        known = sorted(reasons & _HANDSHAKE.keys())
+        return _tls(url, _HANDSHAKE[known[0]] if known else "the TLS handshake failed")
+    why = next(filter(None, map(_fact, chain)), "")
+    if not why and any(isinstance(cause, TimeoutError) for cause in chain):
+        why = "the host did not answer in time"
+    if not why and any(isinstance(c, aiohttp.ServerDisconnectedError | OSError) for c in chain):
+        # With TLS 1.3 the alert comes after the handshake, and asyncio swallows it.
+        perhaps = ", as one does that wants a client certificate" * url.startswith("https:")
+        why = f"it closed the connection{perhaps}"
+    return unreachable(url, why or "what answers there does not speak JT-Trader's protocol")
+
+
+def _fact(cause: BaseException) -> str:
+    """Say what *cause* alone proves; empty when it is only a wrapper of another one."""
+    match cause:
+        case Redirected():
+            return "it redirects elsewhere, which jtr does not follow"
+        case aiohttp.WSServerHandshakeError():
+            return f"it answers HTTP {cause.status} instead of a websocket"
+        case socket.gaierror() | aiohttp.ClientConnectorDNSError():
+            return "the host name is not known"
+        case OSError():
+            return _NETWORK.get(cause.errno or 0, "")
+    return ""
+
+
+def _tls(url: str, why: str) -> TlsRefused:
+    return TlsRefused(
+        f"no connection to {url}: {why}", "settings.tls names the CA and the client certificate"
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error* and everything that it was raised from or during, also inside aiohttp's."""
+    seen: set[int] = set()
+    rest: list[BaseException | None] = [error]
+    while rest:
+        one = rest.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        # aiohttp keeps the cause of some errors in attributes.
+        inner = (getattr(one, "certificate_error", None), getattr(one, "os_error", None))
+        rest += [one.__context__, one.__cause__]
+        rest += [cause for cause in inner if isinstance(cause, BaseException)]

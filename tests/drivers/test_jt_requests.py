@@ -1,0 +1,115 @@
+"""What may be sent is proved against the server's own list; all else is refused unsent."""
+
+from typing import Any
+
+import pytest
+
+from reconciler.drivers.jt_answers import read_exchanges
+from reconciler.drivers.jt_requests import accepts, delete_names, save_rows
+from reconciler.errors import ServerRefused
+from reconciler.model import ObservedExchange
+from reconciler.secrets import Secret
+
+
+def listed(**shown: str) -> tuple[ObservedExchange, ...]:
+    """Return a list with bybit (two fields), a troubled exchange, and one without fields."""
+    key = {"name": "bybit_api_key", "label": "API Key", "type": "string"}
+    secret = {"name": "bybit_api_secret", "label": "API Secret", "type": "string"}
+    odd = {"name": "odd_x", "label": "Passphrase", "type": "string", "value": ""}
+    main = [
+        {
+            "code": "bybit",
+            "fields": [f | {"value": shown.get(f["name"], "")} for f in (key, secret)],
+        },
+        {"code": "odd", "fields": [odd]},
+        {"code": "gateio-mock", "fields": []},
+    ]
+    return read_exchanges({"main": main, "additional": []})
+
+
+def both(key: Any = "made-up-key", secret: Any = "made-up-secret") -> dict[str, Secret]:
+    return {"bybit_api_key": Secret(key), "bybit_api_secret": Secret(secret)}
+
+
+def test_a_whole_exchange_becomes_rows_in_the_order_of_the_server() -> None:
+    assert save_rows(listed(), "bybit", both()) == [
+        {"name": "bybit_api_key", "type": "string", "value": "made-up-key"},
+        {"name": "bybit_api_secret", "type": "string", "value": "made-up-secret"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "words"),
+    [
+        ("kraken", both(), "not in the server's exchanges.conf"),
+        ("odd", {"odd_x": Secret("made-up-key")}, "cannot be written safely"),
+        ("gateio-mock", {}, "no fields"),
+        ("bybit", {}, "must be written whole"),
+        ("bybit", {"bybit_api_key": Secret("made-up-key")}, "bybit_api_secret"),
+        ("bybit", both() | {"": Secret("made-up-key")}, "no field for some"),
+        ("bybit", both() | {"okx_password": Secret("made-up-key")}, "no field for some"),
+        ("bybit", both(key=""), "empty"),
+        ("bybit", both(secret="made-up-key\n"), "line break"),
+        ("bybit", both(secret="mad•••••key"), "shows instead"),
+        ("bybit", both(secret=None), "no text"),
+        ("bybit", both(secret=12345), "no text"),
+        ("bybit", both(secret=["made-up-key"]), "no text"),
+    ],
+)
+def test_saves_that_could_fail_are_refused(
+    code: str, values: dict[str, Secret], words: str
+) -> None:
+    with pytest.raises(ServerRefused, match=words) as caught:
+        save_rows(listed(), code, values)
+    assert "made-up" not in str(caught.value)
+
+
+def test_nothing_is_sent_before_a_list_was_read() -> None:
+    with pytest.raises(ServerRefused, match="not read"):
+        save_rows(None, "bybit", both())
+    with pytest.raises(ServerRefused, match="not read"):
+        delete_names(None, listed(), "bybit", "bybit_api_key")
+
+
+def test_a_delete_names_one_field_that_is_stored() -> None:
+    seen = listed(bybit_api_key="abc•••••xyz")
+    assert delete_names(seen, seen, "bybit", "bybit_api_key") == ["bybit_api_key"]
+
+
+@pytest.mark.parametrize(
+    ("known", "fresh", "name", "words"),
+    [
+        ("", "", "bybit_api_key", "nothing stored"),
+        ("abc•••••xyz", "", "bybit_api_key", "nothing stored"),
+        ("", "abc•••••xyz", "bybit_api_key", "nothing stored"),
+        ("abc•••••xyz", "abc•••••xyw", "bybit_api_key", "another hand"),
+        ("abc•••••xyz", "abc•••••xyz", "okx_api_key", "no such field"),
+        ("abc•••••xyz", "abc•••••xyz", "", "no such field"),
+    ],
+)
+def test_deletes_that_could_fail_are_refused(known: str, fresh: str, name: str, words: str) -> None:
+    before, now = listed(bybit_api_key=known), listed(bybit_api_key=fresh)
+    with pytest.raises(ServerRefused, match=words):
+        delete_names(before, now, "bybit", name)
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [
+        ("0.24.19", True),
+        ("0.24.1", False),
+        ("0.24.190", False),
+        ("0.25.3", True),
+        ("0.25", False),
+        ("0.250.1", False),
+        ("1.0.0", True),
+        ("1.0.0-rc", False),
+        ("", False),
+    ],
+)
+def test_accepted_versions(version: str, *, accepted: bool) -> None:
+    assert accepts({"0.24.19", "0.25.*", "1.0.0"}, version) is accepted
+
+
+def test_a_bare_star_accepts_nothing() -> None:
+    assert not accepts({"*"}, "0.24.19")

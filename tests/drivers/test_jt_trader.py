@@ -1,0 +1,389 @@
+"""The driver against the stand-in, which behaves like the real server and counts what was done."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
+from reconciler.errors import (
+    AnswerTooLong,
+    ConnectionLost,
+    DriverError,
+    LoginSilent,
+    NoAnswer,
+    ServerRefused,
+    Unauthorized,
+    UnknownAnswer,
+    WrongAccount,
+)
+from reconciler.model import Mask
+from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.secrets import Secret
+from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, opened, told
+
+DRIVER = JtTraderDriver(command="apply", durations=QUICK, accept_versions={"0.25.*"})
+
+
+def stand_in(behaviour: Behaviour | None = None, secret: str = "made-up", **more: Any) -> StandIn:
+    robots = [Robot(id=1, name="grid", exchange="bybit"), Robot(id=2, name="dca", exchange="okx")]
+    return StandIn(access_secret=secret, robots=robots, behaviour=behaviour, **more)
+
+
+async def values_for(session: JtTraderSession, code: str) -> dict[str, Secret]:
+    found = next(e for e in await session.exchanges() if e.code == code)
+    return {field.name: Secret(canary()) for field in found.fields}
+
+
+def test_one_visit_sees_everything_and_changes_nothing() -> None:
+    async def story() -> None:
+        server = stand_in()
+        server.set_value("bybit_api_key", "a-made-up-key")
+        session = await opened(await server.start(), secret="made-up", command="plan")
+        seen = await session.observe()
+        await session.close()
+        await server.stop()
+        assert (seen.account, seen.version) == ("0", "0.24.19")
+        assert [robot.name for robot in seen.running()] == ["grid", "dca"]
+        assert seen.log.readable
+        assert seen.log.boot is not None
+        assert seen.log.alarm is None
+        bybit = seen.exchange("bybit")
+        assert bybit is not None
+        assert [bool(field.mask) for field in bybit.fields] == [True, False]
+        kucoin = seen.exchange("kucoin")
+        assert kucoin is not None
+        assert [f.credential for f in kucoin.fields] == ["apiKey", "secret", "password"]
+        assert not any(exchange.trouble for exchange in seen.exchanges)
+        assert {received.command for received in server.record.received} == {"plan"}
+        assert server.record.saves == server.record.deletes == server.record.fatal_paths == 0
+
+    told(story)
+
+
+def test_an_additional_exchange_moves_when_it_is_complete_and_back() -> None:
+    async def story() -> None:
+        server = stand_in()
+        session = await opened(await server.start(), secret="made-up")
+        values = await values_for(session, "kucoin")
+        answer = await session.save("kucoin", values)
+        assert answer.exchange is not None
+        for field in answer.exchange.fields:
+            assert field.mask == DRIVER.mask(values[field.name])
+        assert [e.code for e in await session.exchanges()][-3:] == [
+            "kucoin",
+            "kucoinfutures",
+            "mexc",
+        ]
+        assert server.values() == {name: secret.reveal() for name, secret in values.items()}
+        for name in values:
+            found = next(e for e in await session.exchanges() if e.code == "kucoin")
+            assert any(field.name == name and field.mask for field in found.fields)
+            assert (await session.delete("kucoin", name)).exchange is not None
+            with pytest.raises(ServerRefused, match="nothing stored"):
+                await session.delete("kucoin", name)
+        await session.close()
+        assert server.values() == {}
+        assert (server.record.saves, server.record.deletes) == (1, 3)
+        assert server.record.fatal_paths == 0
+        await server.stop()
+
+    told(story)
+
+
+def test_a_value_that_somebody_changed_since_it_was_read_is_not_deleted() -> None:
+    async def story() -> None:
+        server = stand_in()
+        server.set_value("mexc_secret", canary())
+        session = await opened(await server.start(), secret="made-up")
+        await session.exchanges()
+        server.set_value("mexc_secret", "x" + canary())
+        with pytest.raises(ServerRefused, match="another hand"):
+            await session.delete("mexc", "mexc_secret")
+        server.remove_value("mexc_secret")
+        with pytest.raises(ServerRefused, match="nothing stored"):
+            await session.delete("mexc", "mexc_secret")
+        await session.close()
+        assert (server.record.deletes, server.record.fatal_paths) == (0, 0)
+        await server.stop()
+
+    told(story)
+
+
+def test_two_deletes_at_once_never_delete_twice() -> None:
+    async def story() -> None:
+        server = stand_in()
+        server.set_value("mexc_secret", canary())
+        session = await opened(await server.start(), secret="made-up")
+        await session.exchanges()
+        ended = await asyncio.gather(
+            *(session.delete("mexc", "mexc_secret") for _ in range(5)), return_exceptions=True
+        )
+        await session.close()
+        assert sum(isinstance(one, ServerRefused) for one in ended) == 4
+        assert (server.record.deletes, server.record.fatal_paths) == (1, 0)
+        await server.stop()
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "account", "secret", "expected"),
+    [
+        (Behaviour(), "0", "wrong", Unauthorized),
+        (Behaviour(), "42", "made-up", WrongAccount),
+        (Behaviour(login="silent"), "0", "made-up", LoginSilent),
+    ],
+)
+def test_a_door_that_does_not_open_gets_no_request(
+    behaviour: Behaviour, account: str, secret: str, expected: type[DriverError]
+) -> None:
+    async def story() -> None:
+        server = stand_in(behaviour)
+        url = await server.start()
+        with pytest.raises(expected):
+            await opened(url, secret=secret, account=account, durations=NO_PATIENCE)
+        await server.stop()
+        assert server.record.received == []
+        assert server.robots_running() == {1, 2}
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("save", "expected", "stored"),
+    [
+        pytest.param("fatal", NoAnswer, 0, marks=pytest.mark.fatal_paths(1)),
+        ("drop-before", NoAnswer, 0),
+        ("drop-midway", NoAnswer, 1),
+        ("drop-after", NoAnswer, 2),
+        ("silent-before", NoAnswer, 0),
+        ("silent-after", NoAnswer, 2),
+        ("unknown-answer", UnknownAnswer, 2),
+    ],
+)
+def test_a_save_that_goes_wrong_has_an_unknown_outcome_and_is_not_repeated(
+    save: Any, expected: type[DriverError], stored: int
+) -> None:
+    async def story() -> None:
+        server = stand_in()
+        session = await opened(await server.start(), secret="made-up", durations=HASTY)
+        values = await values_for(session, "bybit")
+        server.behaviour.save = save
+        with pytest.raises(expected):
+            await session.save("bybit", values)
+        for again in (session.save("bybit", values), session.exchanges()):
+            with pytest.raises(ConnectionLost):
+                await again
+        await session.close()
+        assert server.record.saves == 1
+        assert len(server.values()) == stored
+        assert server.record.fatal_paths == (save == "fatal")
+        await server.stop()
+
+    told(story)
+
+
+def test_a_row_that_the_server_forgot_shows_in_the_answer() -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(save="lose-last-row"))
+        session = await opened(await server.start(), secret="made-up")
+        answer = await session.save("bybit", await values_for(session, "bybit"))
+        await session.close()
+        await server.stop()
+        assert answer.exchange is not None
+        assert [bool(field.mask) for field in answer.exchange.fields] == [True, False]
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [("silent", ConnectionLost), ("drop", ConnectionLost), ("unknown-answer", UnknownAnswer)],
+)
+def test_a_read_that_goes_wrong(read: Any, expected: type[DriverError]) -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(read=read))
+        session = await opened(await server.start(), secret="made-up", durations=HASTY)
+        with pytest.raises(expected):
+            await session.observe()
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_late_answers_are_never_taken_for_others() -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(answer_delay=1.5 * HASTY.request))
+        url = await server.start()
+        session = await opened(url, secret="made-up", durations=HASTY)
+        with pytest.raises(ConnectionLost):
+            await session.robots()
+        await session.close()
+        server.behaviour.answer_delay = 0
+        second = await opened(url, secret="made-up", durations=HASTY)
+        assert len(await second.robots()) == 2
+        await second.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_the_log_comes_last_and_may_be_too_long() -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(log_padding=300_000))
+        url = await server.start()
+        session = await opened(url, secret="made-up", message_limit=200_000)
+        with pytest.raises(AnswerTooLong):
+            await session.observe()
+        await session.close()
+        assert server.record.received[-1].event == "logs-list-request"
+        assert len(server.record.received) == 4
+        long = await opened(url, secret="made-up")
+        assert (await long.log()).boot is not None
+        await long.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_a_log_with_a_line_that_is_no_json_is_unreadable() -> None:
+    async def story() -> None:
+        server = stand_in()
+        url = await server.start()
+        server.append_log_line("no JSON")
+        session = await opened(url, secret="made-up")
+        assert not (await session.log()).readable
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_an_alarm_is_seen_and_its_text_is_not() -> None:
+    async def story() -> None:
+        server = stand_in()
+        url = await server.start()
+        server.append_log("error", "MainProcessExceptionHandler", canary())
+        session = await opened(url, secret="made-up")
+        log = await session.log()
+        assert log.alarm is not None
+        assert log.boot is not None
+        assert log.alarm >= log.boot
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+@pytest.mark.fatal_paths(1)
+def test_no_log_and_no_error_ever_holds_a_value(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret, said = canary(), []
+    values: dict[str, Secret] = {}
+
+    async def story() -> None:
+        server = stand_in(secret=secret)
+        url = await server.start()
+        for fault in ("answer", "fatal", "drop-midway", "unknown-answer"):
+            session = await opened(url, secret=secret, durations=HASTY)
+            values.update(await values_for(session, "kucoin"))
+            server.behaviour.save = fault
+            try:
+                await session.save("kucoin", values)
+            except DriverError as error:
+                said.append(f"{error} {error!r} {error.remedy}")
+            await session.close()
+        await server.stop()
+
+    told(story)
+    assert len(said) == 3
+    text = "\n".join((*said, caplog.text))
+    for value in (secret, *(one.reveal() for one in values.values())):
+        assert value not in text
+
+
+# ── whatever is asked for, the server's fatal path never runs ────────────────────────────────
+
+CODES = st.sampled_from(["bybit", "okx", "kucoin", "gateio-mock", "kraken", ""])
+NAMES = st.sampled_from(
+    ["bybit_api_key", "bybit_api_secret", "okx_password", "kucoin_secret", "", "x", "mexc_secret"]
+)
+TEXTS = st.text(st.characters(codec=None, exclude_categories=()), max_size=12) | st.sampled_from(
+    ["abc•••••xyz", "made-up-value", "", " x", "a\nb", "\ud83d"]
+)
+ANYTHING = st.one_of(TEXTS, st.none(), st.integers(), st.lists(st.none(), max_size=1))
+VALUES = st.dictionaries(NAMES, ANYTHING, max_size=4) | st.fixed_dictionaries(
+    {"bybit_api_key": TEXTS, "bybit_api_secret": TEXTS}
+)
+STEP = st.one_of(
+    st.tuples(st.just("save"), CODES, VALUES),
+    st.tuples(st.just("delete"), CODES, NAMES),
+    st.tuples(st.just("read"), st.none(), st.none()),
+    st.tuples(st.just("set"), NAMES, TEXTS),
+    st.tuples(st.just("remove"), NAMES, st.none()),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEP, max_size=12))
+def test_no_sequence_of_requests_runs_the_fatal_path(steps: list[tuple[str, Any, Any]]) -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(row_delay=(0.0, 0.0)))
+        session = await opened(await server.start(), secret="made-up")
+        deeds: dict[str, Callable[[Any, Any], Any]] = {
+            "save": lambda code, values: session.save(
+                code, {name: Secret(value) for name, value in values.items()}
+            ),
+            "delete": session.delete,
+            "read": lambda *_: session.exchanges(),
+        }
+        for kind, one, two in steps:
+            if kind == "set":
+                server.set_value(one, two)
+            elif kind == "remove":
+                server.remove_value(one)
+            else:
+                with contextlib.suppress(ServerRefused):
+                    await deeds[kind](one, two)
+        assert len(await session.robots()) == 2  # it is still alive
+        await session.close()
+        assert server.record.fatal_paths == 0
+        assert server.robots_running() == {1, 2}
+        await server.stop()
+
+    told(story)
+
+
+def test_what_the_driver_says_of_values_and_versions() -> None:
+    assert DRIVER.mask(Secret("abcdef")) == Mask("abc•••••def")
+    assert DRIVER.refusal(Secret("")) == "it is empty"
+    assert DRIVER.mask_bits(Secret("ab" * 40)) == 0.0
+    assert DRIVER.mask_bits(Secret("0123456789abcdef")) == 24
+    assert [DRIVER.tested(version) for version in ("0.24.19", "0.25.1", "0.26.0")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_hundred_sessions_on_one_server_leave_nothing() -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(sprinkle=False))
+        url = await server.start()
+        sessions = await asyncio.gather(*(opened(url, secret="made-up") for _ in range(100)))
+        await asyncio.gather(*(session.robots() for session in sessions))
+        sockets = [one for session in sessions for one in session._wire._sockets]
+        await asyncio.gather(*(session.close() for session in sessions))
+        assert len(sockets) == 100
+        assert all(one.fileno() == -1 for one in sockets)
+        assert server.record.fatal_paths == 0
+        await server.stop()
+
+    told(story)

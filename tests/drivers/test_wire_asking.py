@@ -1,0 +1,509 @@
+"""One request at a time, and every way in which an answer can fail to come."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.drivers.jt_requests import (
+    DELETE,
+    ENGINE,
+    EXCHANGES,
+    LOG,
+    MAY_SEND,
+    ROBOTS,
+    SAVE,
+    Request,
+)
+from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
+from reconciler.drivers.wire import FRAME_LIMIT
+from reconciler.drivers.wire_socket import cut
+from reconciler.errors import (
+    AnswerTooLong,
+    ConnectionLost,
+    DriverError,
+    NoAnswer,
+    ServerRefused,
+    Unauthorized,
+    UnknownAnswer,
+    WrongAccount,
+)
+from reconciler.model import Robot
+from reconciler.secrets import Secret
+from tests.drivers.scripted import HASTY, QUICK, Peer, Script, canary, opened, scripted, told
+
+LISTING = {
+    "main": [
+        {
+            "code": "bybit",
+            "fields": [
+                {"name": "bybit_api_key", "type": "string", "label": "API Key", "value": ""},
+                {
+                    "name": "bybit_api_secret",
+                    "type": "string",
+                    "label": "API Secret",
+                    "value": "abc•••••xyz",
+                },
+            ],
+        }
+    ],
+    "additional": [],
+}
+VALUES = {"bybit_api_key": Secret("a-made-up-key-1"), "bybit_api_secret": Secret("a-made-up-two")}
+ANSWER = EXCHANGES.answer
+
+
+def save_script(react: Script, after: str = SAVE.event) -> Script:
+    """Answer reads, and *react* to the first request named *after*."""
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        while (body := await peer.request()) is not None:
+            if body["event"] == after:
+                await react(peer)
+            elif body["event"] == EXCHANGES.event:
+                await peer.message(ANSWER, LISTING)
+
+    return script
+
+
+async def hang_up(peer: Peer) -> None:
+    """Let the connection end without a close frame, as a dying process does."""
+    assert peer.ws._req is not None
+    transport = peer.ws._req.transport
+    assert transport is not None
+    transport.abort()
+
+
+async def say_nothing(_: Peer) -> None:
+    """Be silent."""
+
+
+def asked(
+    react: Script,
+    expected: type[DriverError],
+    words: str | None = None,
+    *,
+    write: bool,
+    hasty: bool = False,
+) -> DriverError:
+    """Run a read or a write to which the server reacts so; return what it ended with."""
+    caught: list[DriverError] = []
+
+    async def story() -> None:
+        after = SAVE.event if write else ROBOTS.event
+        async with scripted(save_script(react, after)) as (url, peers):
+            session = await opened(url, durations=HASTY if hasty else QUICK)
+            await session.exchanges()
+            with pytest.raises(expected, match=words) as error:
+                await (session.save("bybit", VALUES) if write else session.robots())
+            caught.append(error.value)
+            sent = len(peers[0].requests)
+            assert all(one.fileno() == -1 for one in session._wire._sockets), "not dropped at once"
+            for again in (session.exchanges(), session.robots(), session.save("bybit", VALUES)):
+                with pytest.raises(ConnectionLost, match="over"):
+                    await again
+            assert len(peers[0].requests) == sent, "something was sent after the failure"
+            await session.close()
+
+    told(story)
+    return caught[0]
+
+
+def test_answers_are_matched_by_their_event_and_all_else_is_ignored() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        for frame in ('42["message"]', '42["message",7]', '42["message",{"event":7}]', '42["x",1]'):
+            await peer.send(frame)
+        await peer.message(ANSWER, {"main": "unasked"})
+        while (body := await peer.request()) is not None:
+            assert body == {"event": ROBOTS.event}
+            await peer.message("update-report", {"artifacts": "system"})
+            await peer.message(ANSWER, {"main": "another answer"})
+            await peer.send('42/other,["message",{"event":"background-jobs-list-response"}]')
+            await peer.send('43["an acknowledgement"]')
+            await peer.message("authenticated", {"id": "0"})  # repeated: harmless
+            await peer.message(
+                ROBOTS.answer,
+                [{"id": 7, "name": "grid", "exchange": "bybit", "isEnabled": True, "more": 1}],
+            )
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url, command="plan")
+            assert await session.robots() == (Robot(7, "grid", "bybit", running=True),)
+            assert await session.robots() == (Robot(7, "grid", "bybit", running=True),)
+            await session.close()
+
+    told(story)
+
+
+def test_the_ping_of_the_server_is_answered() -> None:
+    pongs: list[str | None] = []
+    ponged = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.send("2")
+        pongs.append(await peer.frame())
+        ponged.set()
+        await peer.until_gone()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url)
+            await ponged.wait()
+            await session.close()
+
+    told(story)
+    assert pongs == ["3"]
+
+
+def test_never_more_than_one_request_is_in_flight() -> None:
+    flying = most = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal flying, most
+        await peer.admit()
+
+        async def answer() -> None:
+            nonlocal flying
+            await asyncio.sleep(0.002)
+            flying -= 1
+            await peer.message(ANSWER, LISTING)
+
+        tasks = []
+        while await peer.request() is not None:
+            flying += 1
+            most = max(most, flying)
+            tasks.append(asyncio.create_task(answer()))
+        await asyncio.gather(*tasks)
+
+    async def story() -> None:
+        async with scripted(script) as (url, peers):
+            session = await opened(url)
+            await asyncio.gather(*(session.exchanges() for _ in range(20)))
+            assert len(peers[0].requests) == 20
+            await session.close()
+
+    told(story)
+    assert most == 1
+
+
+# ── answers that do not come ─────────────────────────────────────────────────────────────────
+
+
+def test_a_read_without_answer_is_a_lost_connection_that_says_why() -> None:
+    error = asked(say_nothing, ConnectionLost, "may hang", write=False, hasty=True)
+    assert error.transient
+
+
+def test_a_write_without_answer_has_an_unknown_outcome() -> None:
+    error = asked(say_nothing, NoAnswer, "not known whether", write=True, hasty=True)
+    assert "does not repeat" in error.remedy
+
+
+def test_a_connection_lost_in_a_read() -> None:
+    asked(hang_up, ConnectionLost, write=False)
+
+
+def test_a_connection_lost_in_a_write_has_an_unknown_outcome() -> None:
+    asked(hang_up, NoAnswer, "not known whether", write=True)
+
+
+async def _internal_error(peer: Peer) -> None:
+    await peer.send('42["exception",{"status":"error","message":"Internal server error"}]')
+
+
+async def _other_account(peer: Peer) -> None:
+    await peer.message("authenticated", {"id": "42"})
+
+
+async def _refusal(peer: Peer) -> None:
+    await peer.message("unauthorized", {"code": 4002})
+
+
+async def _too_long(peer: Peer) -> None:
+    await peer.send("42" + "x" * (64 * 2**20))
+
+
+async def _deep(peer: Peer) -> None:
+    await peer.send('42["message",' + "[" * 100_000)
+
+
+async def _goodbye(peer: Peer) -> None:
+    await peer.send("41")
+
+
+@pytest.mark.parametrize(
+    ("react", "of_a_read", "of_a_write"),
+    [
+        (_internal_error, UnknownAnswer, UnknownAnswer),
+        (_deep, UnknownAnswer, UnknownAnswer),
+        (_other_account, WrongAccount, NoAnswer),
+        (_refusal, Unauthorized, NoAnswer),
+        (_too_long, AnswerTooLong, NoAnswer),
+        (_goodbye, ConnectionLost, NoAnswer),
+    ],
+)
+def test_other_answers_end_the_conversation(
+    react: Script,
+    of_a_read: type[DriverError],
+    of_a_write: type[DriverError],
+) -> None:
+    asked(react, of_a_read, write=False)
+    asked(react, of_a_write, write=True)
+
+
+@pytest.mark.parametrize("payload", [None, [], 7, {"main": []}, {"main": [], "additional": [7]}])
+def test_a_save_answered_by_nonsense_has_an_unknown_outcome(payload: object) -> None:
+    async def nonsense(peer: Peer) -> None:
+        await peer.message(ANSWER, payload)
+
+    asked(nonsense, UnknownAnswer, write=True)
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one() -> None:
+    """The answer of a request that was given up arrives on a connection that nobody uses."""
+
+    async def late(peer: Peer) -> None:
+        await asyncio.sleep(2 * HASTY.request)
+        await peer.message(ROBOTS.answer, [])
+
+    asked(late, ConnectionLost, write=False, hasty=True)
+
+
+def test_giving_up_a_request_ends_the_conversation() -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, peers):
+            session = await opened(url)
+            await session.exchanges()
+            saving = asyncio.create_task(session.save("bybit", VALUES))
+            await peers[0].asked(2)
+            saving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await saving
+            with pytest.raises(ConnectionLost):
+                await session.exchanges()
+            await session.close()
+
+    told(story)
+
+
+def test_closing_wakes_who_waits() -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, peers):
+            session = await opened(url)
+            await session.exchanges()
+            saving = asyncio.create_task(session.save("bybit", VALUES))
+            await peers[0].asked(2)
+            await session.close()
+            with pytest.raises(NoAnswer):
+                async with asyncio.timeout(QUICK.request / 4):
+                    await saving
+
+    told(story)
+
+
+def test_closing_is_bounded_when_the_peer_stalls() -> None:
+    stalled = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await stalled.wait()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url, durations=HASTY)
+            started = asyncio.get_running_loop().time()
+            await session.close()
+            assert asyncio.get_running_loop().time() - started < 4 * HASTY.close
+            stalled.set()
+
+    told(story)
+
+
+def test_a_connection_lost_while_idle_sends_nothing_and_says_so() -> None:
+    dead = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.request()
+        await peer.message(ANSWER, LISTING)
+        await hang_up(peer)
+        dead.set()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url)
+            await session.exchanges()
+            await dead.wait()
+            await asyncio.sleep(0.05)
+            with pytest.raises(ConnectionLost, match="nothing was sent"):
+                await session.save("bybit", VALUES)
+            await session.close()
+
+    told(story)
+
+
+def test_a_flood_of_messages_neither_answers_nor_outlasts_the_deadline() -> None:
+    async def flood(peer: Peer) -> None:
+        frame = '42["message",{"event":"update-report","payload":{"artifacts":"system"}}]'
+        with contextlib.suppress(ConnectionError):
+            while not peer.ws.closed:
+                for _ in range(200):
+                    await peer.send(frame)
+                await asyncio.sleep(0)
+
+    asked(flood, ConnectionLost, "did not answer", write=False, hasty=True)
+
+
+# ── what may be sent at all ──────────────────────────────────────────────────────────────────
+
+READS = {EXCHANGES.event, ENGINE.event, ROBOTS.event, LOG.event}
+NEVER = (
+    "invalidate-cache-request",
+    "reboot-system-request",
+    "run-background-job-request",
+    "stop-background-job-request",
+    "remove-background-job-request",
+    "report-action-request",
+    "unheard-of",
+)
+
+
+def test_the_table_of_commands_and_events() -> None:
+    writers = {command for command, events in MAY_SEND.items() if events - READS}
+    assert writers == {"apply", "controller"}
+    assert set(MAY_SEND) == writers | {"plan", "status", "import", "doctor", "audit", "logs"}
+    for command, events in MAY_SEND.items():
+        assert events == READS | ({SAVE.event, DELETE.event} if command in writers else set())
+    with pytest.raises(KeyError):
+        JtTraderDriver(command="sandbox", durations=QUICK)
+
+
+@pytest.mark.parametrize("command", sorted(MAY_SEND))
+def test_no_command_can_send_what_is_not_in_its_row(command: str) -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, peers):
+            session = await opened(url, command=command)
+            for event in {*NEVER, SAVE.event, DELETE.event} - MAY_SEND[command]:
+                with pytest.raises(ServerRefused, match="must not send"):
+                    await session._wire.ask(Request(event, "x"), lambda payload: payload)
+            await session.exchanges()
+            if SAVE.event not in MAY_SEND[command]:
+                with pytest.raises(ServerRefused):
+                    await session.save("bybit", VALUES)
+                with pytest.raises(ServerRefused):
+                    await session.delete("bybit", "bybit_api_secret")
+            await session.close()
+            assert {body["event"] for body in peers[0].requests} <= MAY_SEND[command]
+
+    told(story)
+
+
+def test_only_the_system_log_is_asked_for() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        body = await peer.request()
+        assert body == {"event": LOG.event, "payload": "system"}
+        await peer.message(LOG.answer, {"artifacts": "system", "data": []})
+        await peer.until_gone()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url, command="logs")
+            assert (await session.log()).readable
+            await session.close()
+
+    told(story)
+
+
+@pytest.mark.parametrize("surplus", [0, 1])
+def test_a_frame_over_the_limit_of_the_server_is_never_sent(surplus: int) -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, peers):
+            session = await opened(url, durations=HASTY)
+            frame = json.dumps(
+                ["message", {"event": SAVE.event, "payload": [""]}], separators=(",", ":")
+            )
+            value = "x" * (FRAME_LIMIT - len("42" + frame) + surplus)
+            expected = ServerRefused if surplus else NoAnswer
+            with pytest.raises(expected):
+                await session._wire.ask(SAVE, lambda payload: payload, [value])
+            await session.close()
+            assert len(peers[0].requests) == 1 - surplus
+
+    told(story)
+
+
+def test_an_answer_over_the_limit_is_told_apart(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    marker = canary()
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.request()
+        await peer.message(LOG.answer, {"artifacts": "system", "data": [{"msg": marker * 100}]})
+        await peer.until_gone()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url, message_limit=1000)
+            with pytest.raises(AnswerTooLong, match="1,000 bytes"):
+                await session.log()
+            await session.close()
+
+    told(story)
+    assert marker not in caplog.text
+
+
+# ── the sockets underneath ───────────────────────────────────────────────────────────────────
+
+
+def options(session: JtTraderSession) -> Iterator[tuple[int, int, bytes]]:
+    """Yield what is set on each socket of the conversation."""
+    for one in session._wire._sockets:
+        patience = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        linger = one.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+        yield one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), patience, linger
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux only")
+def test_sockets_are_prompt_give_up_on_the_dead_and_do_not_reset_while_in_use() -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, _):
+            session = await opened(url)
+            assert list(options(session)) == [
+                (1, int(QUICK.request * 1000), struct.pack("ii", 0, 0))
+            ]
+            await session.close()
+
+    told(story)
+
+
+def test_an_abandoned_socket_is_reset_and_a_closed_one_is_no_trouble() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        peer, _ = server.accept()
+        with one, peer:
+            peer.settimeout(5)
+            cut(one)
+            assert one.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == struct.pack("ii", 1, 0)
+            assert peer.recv(1) == b""
+            one.close()
+            cut(one)
+            with pytest.raises(ConnectionError):
+                peer.send(b"late")
+
+
+def test_the_memory_driver_needs_no_network_library() -> None:
+    check = "import sys, reconciler.drivers.memory; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=30).returncode == 0
