@@ -1,0 +1,67 @@
+"""How a stand-in JT-Trader behaves: what tests switch on, most of it while it runs."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Write = Literal[
+    "answer",
+    "fatal",  # nothing is changed, the fatal path runs, no answer
+    "drop-before",  # nothing is changed, the connection ends
+    "drop-midway",  # the first half of the rows, rounded down but at least one; then it ends
+    "drop-after",  # everything is done, the connection ends without an answer
+    "silent-before",  # nothing is changed, no answer, no fatal path
+    "silent-after",  # everything is done, no answer
+    "unknown-answer",  # everything is done, the answer has an unexpected shape
+    "lose-last-row",  # a normal answer, but the last row was not touched
+]
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """
+    The default is a healthy server with everything that makes the real one hard to talk to.
+
+    `ping_interval`, `ping_timeout` and `max_payload` are read when the server starts, everything
+    else at each use.  Durations are seconds.
+    """
+
+    login: Literal["answer", "silent"] = "answer"
+    """`silent`: the server's own login call hangs; a wrong secret is refused all the same."""
+    login_delay: float = 0.0
+    standalone: bool = True
+    """False: a token that is not known is refused with code 4001."""
+
+    save: Write = "answer"
+    delete: Write = "answer"
+    read: Literal["answer", "silent", "drop", "unknown-answer"] = "answer"
+    spare: int = 0
+    """So many saves and deletes are still answered before the faults of `save`, `delete` begin."""
+    silent: frozenset[str] = field(default_factory=frozenset)
+    """Events that are received, recorded and then ignored."""
+    unknown: frozenset[str] = field(default_factory=frozenset)
+    """Answer events, such as `background-jobs-list-response`, that get an unexpected payload."""
+    answer_delay: float = 0.0
+    """Every answer comes so much later: late answers of requests that were given up."""
+    answer_padding: int = 0
+    """Bytes of an extra key in the exchange list: over-long answers."""
+    log_padding: int = 0
+    """Bytes of an extra entry in the system log's answer; the real log reaches 10 MB."""
+
+    row_delay: tuple[float, float] = (0.0, 0.003)
+    """Random pause before each look-up and each change of a row: reordering, duplicates."""
+    synchronous: bool = False
+    """Nothing comes between the look-up and the change of a row: no duplicates, as with the
+    database driver under which most transcripts were taken."""
+    sprinkle: bool = True
+    """Unsolicited messages around answers: all those that the real server was seen to send."""
+
+    version: str = "0.24.19"
+    proxy: tuple[tuple[str, str], ...] = ()
+    """(url, ip) pairs of the status entry: the server's outgoing address as others saw it."""
+    status_interval: float = 300.0
+    clock_offset: float = 0.0
+    """Added to the server's clock: log times and the HTTP `Date`."""
+
+    ping_interval: float = 25.0
+    ping_timeout: float = 20.0
+    max_payload: int = 1_000_000

@@ -1,0 +1,40 @@
+"""All of a stand-in JT-Trader that survives its restart."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.sandbox.behaviour import Behaviour, Write
+from reconciler.sandbox.record import Record
+from reconciler.sandbox.robots import Robot
+from reconciler.sandbox.rows import Rows
+from reconciler.sandbox.system_log import SystemLog
+
+
+@dataclass(slots=True)
+class ServerState:
+    """What one server is; *tokens* maps site tokens to account ids."""
+
+    access_secret: str = field(repr=False)
+    account: str
+    robots: list[Robot]
+    additional: Sequence[str]
+    behaviour: Behaviour
+    tokens: Mapping[str, str] = field(repr=False)
+    random: random.Random
+    log: SystemLog
+    rows: Rows = field(default_factory=Rows)
+    record: Record = field(default_factory=Record)
+
+    async def pause(self) -> None:
+        """Wait as long as one query takes."""
+        await asyncio.sleep(self.random.uniform(*self.behaviour.row_delay))
+
+    def fault(self, kind: str) -> Write:
+        """Return how to treat the next write of this kind, *save* or *delete*."""
+        fault = self.behaviour.save if kind == "save" else self.behaviour.delete
+        if fault != "answer" and self.behaviour.spare > 0:
+            self.behaviour.spare -= 1
+            return "answer"
+        return fault

@@ -1,0 +1,97 @@
+"""
+The log files of a stand-in JT-Trader, as `logs-list-request` shows them.
+
+Files hold raw lines: one line that is no JSON makes the whole answer lose its `data`.  Asking for a
+file that does not exist creates it.  Source: the protocol reference, section 9.
+"""
+
+import json
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+SYSTEM: Final = "system"
+_ADDRESS_SERVICES: Final = ("https://icanhazip.com", "https://ipinfo.io/ip")
+_LEVELS: Final = {20: "debug", 30: "info", 40: "warn", 50: "error"}
+_NUMBERS: Final = {name: number for number, name in _LEVELS.items()}
+
+
+class MissingFolder(Exception):
+    """The name points into a folder that does not exist; the real server's fatal path."""
+
+
+class SystemLog:
+    """Log files by name; safe from any thread.  *clock* gives the server's time in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._files: defaultdict[str, list[str]] = defaultdict(list)
+
+    def append(self, level: str, class_: str, msg: str, **keys: object) -> None:
+        """Append an entry to the system log, stamped with the server's clock."""
+        entry = {"time": round(self._clock() * 1000), "pid": os.getpid(), "class": class_}
+        self.append_line(
+            SYSTEM, json.dumps({"level": _NUMBERS.get(level, 30), **entry, **keys, "msg": msg})
+        )
+
+    def append_line(self, name: str, line: str) -> None:
+        """Append one raw line to the file *name*."""
+        with self._lock:
+            self._files[name].append(line)
+
+    def boot(self) -> None:
+        """Write what the real server writes when it starts."""
+        self.append("info", "PrismaDriver", "Cache PrismaDriver selected")
+        self.append("info", "NestFactory", "Starting Nest application...")
+        self.append("info", "InstanceLoader", "AppModule dependencies initialized")
+        self.append(
+            "info", "WebSocketsController", 'EventsGateway subscribed to the "message" message'
+        )
+        self.append("info", "NestApplication", "Nest application successfully started")
+
+    def status(self, proxy: list[dict[str, str]]) -> None:
+        """Write the five-minute entry; *proxy* is the server's address as two services saw it."""
+        if not proxy:
+            for url in _ADDRESS_SERVICES:
+                self.append(
+                    "warn",
+                    "MonitoringService",
+                    "Failed Proxy check request",
+                    url=url,
+                    error="Error: connect ECONNREFUSED",
+                    proxy="",
+                )
+        self.append("info", "MonitoringService", "App STATUS", DataFeedFactory=[], Proxy=proxy)
+
+    def entries(self, name: str = SYSTEM) -> list[dict[str, Any]] | None:
+        """Return the entries as answered, None if one line is no JSON; create a missing file."""
+        parts = name.split("/")
+        if len(parts) > 1 and set(parts[:-1]) != {".."}:
+            raise MissingFolder(name)
+        with self._lock:
+            lines = list(self._files[name])
+        entries = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                return None
+            entries.append({**entry, "level": _LEVELS.get(entry.get("level"), "info")})
+        return entries
+
+    def answer(self, message: Mapping[str, object]) -> dict[str, Any]:
+        """Return the payload of a `logs-list-response`; any payload is taken as a file name."""
+        payload = message.get("payload")
+        match payload:
+            case None:
+                name = "null" if "payload" in message else "undefined"
+            case dict():
+                name = "[object Object]"
+            case _:
+                name = str(payload)
+        entries = self.entries(name)
+        answer = {"artifacts": payload} if "payload" in message else {}
+        return answer if entries is None else {**answer, "data": entries}
