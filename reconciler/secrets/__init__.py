@@ -53,7 +53,13 @@ class Secret:
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
+    def __dir__(self) -> list[str]:
+        return ["reveal"]  # what lists attributes and prints them finds no value
+
     def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never written down")
+
+    def __getstate__(self) -> NoReturn:
         raise TypeError("a secret is never written down")
 
     def __deepcopy__(self, memo: object) -> NoReturn:

@@ -1,0 +1,148 @@
+"""
+The group of commands, each imported only when it runs, and what becomes of exceptions.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from reconciler import __version__
+from reconciler.errors import Exit, InvalidConfig, JtrError
+
+COMMANDS: Final = {
+    "validate": ("validate", "Check documents; contacts nothing."),
+    "show": ("show", "Print the effective document of a server and where each value is from."),
+    "plan": ("plan", "Show what apply would do, and what it means for trading."),
+    "apply": ("apply", "Make the servers as the documents say."),
+    "status": ("status", "Show what was last seen of each server, and what is owed."),
+    "schema": ("schema", "Print the JSON Schema of documents, settings or plans."),
+    "ledger": ("ledger", "Begin a ledger, or release a brake."),
+    "sandbox": ("sandbox", "Run a real OpenBao and a stand-in JT-Trader to play with."),
+    "demo": ("demo", "Run the whole story in a sandbox and prove each step."),
+    "completion": ("completion", "Print the line that switches on shell completion."),
+}
+ALIASES: Final = {"diff": "plan"}
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are called, never to be listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"reconciler.cli.{COMMANDS[name][0]}")
+        command = module.command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Click's own would import every command for its help text.
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = [*COMMANDS, *ALIASES]
+        if args and args[0] not in known and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415  - only for a mistyped command
+
+            close = difflib.get_close_matches(args[0], known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 error, 2 changes or drift (--detailed-exitcode), 3 invalid file, "
+    "4 blocked, 5 secrets backend, 6 trading server, 7 request in doubt, 8 harm, 64 usage.",
+)
+@click.option("--debug", is_flag=True, help="Log everything (secrets redacted), show tracebacks.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli(*, debug: bool) -> None:
+    """Run crypto trading servers from Git: credentials from Vault, plans first, no harm done."""
+    if debug:
+        from reconciler import logs  # noqa: PLC0415  - logging is imported only when used
+
+        logs.set_up(debug=True)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command and return its exit code; says what went wrong on standard error."""
+    debug = "--debug" in args
+    try:
+        result: Any = cli.main(args=list(args), prog_name="jtr", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        return Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return Exit.INTERRUPTED
+    except JtrError as error:
+        _explain(error, debug=debug)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever reads us has gone; what is left in the buffer must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.ERROR
+    except Exception as error:  # noqa: BLE001  - the last net: no traceback without --debug
+        _say(f"internal error ({type(error).__name__}); this is a mistake in jt-reconciler")
+        _frames(error, debug=debug)
+        return Exit.ERROR
+    return int(result) if isinstance(result, int) else Exit.DONE
+
+
+def _say(text: str) -> None:
+    click.echo(f"jtr: {text}", err=True)
+
+
+def _explain(error: JtrError, *, debug: bool) -> None:
+    if isinstance(error, InvalidConfig):
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        count = len(error.problems)
+        _say(f"{count} problem{'' if count == 1 else 's'}; nothing was done")
+    else:
+        _say(error.what)
+        if error.remedy:
+            click.echo(f"     {error.remedy}", err=True)
+    _frames(error, debug=debug)
+
+
+def _frames(error: BaseException, *, debug: bool) -> None:
+    """Print where an error came from: frames only, texts of foreign exceptions may hold secrets."""
+    if not debug:
+        click.echo("     run it with --debug before the command to see where", err=True) if (
+            not isinstance(error, JtrError)
+        ) else None
+        return
+    import traceback  # noqa: PLC0415  - only for who debugs
+
+    for frame in traceback.extract_tb(error.__traceback__):
+        click.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
+    click.echo(f"  {type(error).__name__}", err=True)

@@ -1,0 +1,275 @@
+"""`jtr apply`: make the servers as the documents say."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from reconciler.actions import Category, Line, Plan, ServerPlan
+from reconciler.apply import apply_all
+from reconciler.brake import Brake
+from reconciler.cli import means as workshop
+from reconciler.cli import options, output
+from reconciler.cli.running import Interruption, run
+from reconciler.errors import Exit, UsageError, worst
+from reconciler.lines import Consents
+from reconciler.model import DesiredState
+from reconciler.outcomes import Report
+from reconciler.reconcile import Means, Visit, plan_of, survey
+from reconciler.render.document import plan_document, reports_document
+from reconciler.render.text import plan_text, report_text
+
+
+@dataclass(frozen=True, slots=True)
+class _Approval:
+    """How far a plan is approved before it is known."""
+
+    everything: bool
+    expected: str
+    terminal: bool
+
+
+@click.command("apply")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--auto-approve", is_flag=True, help="Do not ask.  Never includes drift.")
+@click.option(
+    "--expect",
+    metavar="PLANID|FILE",
+    default="",
+    help="Apply only this plan: its id, or the JSON file that `jtr plan -o json` wrote.",
+)
+@options.selection
+@options.consents
+@options.visiting
+@click.option(
+    "--on-unreachable",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="What a server that cannot be reached means; the others go on in any case.",
+)
+@options.output
+@options.detailed
+@options.settings
+def command(  # noqa: PLR0917  - one parameter per option
+    paths: tuple[str, ...],
+    auto_approve: bool,
+    expect: str,
+    servers: tuple[str, ...],
+    selector: str,
+    correct_drift: bool,
+    take_over: tuple[str, ...],
+    rewrite: tuple[str, ...],
+    approve_target_change: tuple[str, ...],
+    parallelism: int,
+    on_unreachable: str,
+    form: str,
+    detailed_exitcode: bool,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Make the servers of PATH... as the documents say; shows the plan and asks first.
+
+    Without a terminal it needs --auto-approve or --expect.  Neither of them corrects drift, takes
+    over what somebody else connected, or accepts a changed address: these have their own options.
+    """
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and form == "text"
+    approval = _Approval(auto_approve, expect, terminal)
+    if not (auto_approve or expect or terminal):
+        raise UsageError(
+            "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
+        )
+    loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
+    state = options.Selection(servers, selector).of(loaded.documents.state)
+    consents = Consents(
+        drift=correct_drift,
+        take_over=options.known_entries(take_over, state, "--take-over"),
+        rewrite=options.known_entries(rewrite, state, "--rewrite"),
+        targets=options.known_servers(approve_target_change, state, "--approve-target-change"),
+    )
+    with workshop.prepared(
+        loaded.settings, "apply", parallelism=parallelism, writes=True, begin=terminal
+    ) as means:
+        skip = on_unreachable == "skip"
+        job = _Job(state, consents, means, approval, form, skip=skip, detailed=detailed_exitcode)
+        return run(job.run)
+
+
+class _Job:
+    """One run of apply: look, ask, do, tell."""
+
+    def __init__(
+        self,
+        state: DesiredState,
+        consents: Consents,
+        means: Means,
+        approval: _Approval,
+        form: str,
+        *,
+        skip: bool,
+        detailed: bool,
+    ) -> None:
+        self._state = state
+        self._consents = consents
+        self._means = means
+        self._approval = approval
+        self._form = form
+        self._skip = skip
+        self._detailed = detailed
+
+    async def run(self, interruption: Interruption) -> Exit:
+        """Do it all and return the exit code."""
+        with output.progress(f"looking at {len(self._state.servers)} server(s)"):
+            visits = await survey(self._state, self._consents, self._means)
+        try:
+            return await self._go_on(visits, interruption)
+        finally:
+            await asyncio.gather(*(visit.close() for visit in visits))
+
+    async def _go_on(self, visits: Sequence[Visit], interruption: Interruption) -> Exit:
+        plan = plan_of(visits, self._state, skip_unreachable=self._skip)
+        if self._form == "text":
+            output.show(plan_text(plan))
+        if refusal := self._refused(plan):
+            return refusal
+        if self._approval.terminal and not self._approval.everything:
+            await self._ask(visits)
+            plan = plan_of(visits, self._state, skip_unreachable=self._skip)
+        brake = Brake()
+        interruption.on_first = lambda: brake.engage("interrupted")
+        with output.progress(f"applying {len(plan.actions)} action(s)"):
+            reports = await apply_all(visits, self._consents, self._means, brake)
+        reports = [report for report in reports if report.plan in plan.servers]
+        code = self._final(plan, worst(report.exit_code for report in reports))
+        stopped = interruption.error()
+        if stopped is None or code in (Exit.HARM, Exit.IN_DOUBT):
+            self._tell(plan, reports, code)
+            return code
+        self._tell(plan, reports, stopped.exit_code)
+        raise stopped
+
+    def _final(self, plan: Plan, code: Exit) -> Exit:
+        """Return the command's own code: differences that were left count when asked for."""
+        left = any(
+            line.asks
+            for server in plan
+            for category in Category
+            for line in server.select(category)
+        )
+        return Exit.CHANGES if code is Exit.DONE and self._detailed and left else code
+
+    def _refused(self, plan: Plan) -> Exit | None:
+        expected = self._approval.expected
+        if not expected:
+            return None
+        planned, known = _expectation(expected)
+        if plan.id == planned:
+            return None
+        code = worst(server.exit_code for server in plan)
+        if not plan.actions and code is Exit.DONE:
+            code = self._final(plan, code)
+            if self._form == "json":
+                output.show_json(plan_document(plan, code))
+            else:
+                output.show("already applied\n")
+            return code
+        output.say(f"the plan is not the expected one: it is {plan.id}")
+        for row in _differences(known, plan):
+            click.echo(f"     {row}", err=True)
+        code = worst([Exit.BLOCKED, code])
+        if self._form == "json":
+            output.show_json(plan_document(plan, code))
+        return code
+
+    async def _ask(self, visits: Sequence[Visit]) -> None:
+        """Ask for changes and for drift apart; what is declined is taken out of the plans."""
+        plans = [visit.plan for visit in visits]
+        changes = _count(plans, Category.CHANGE, asking=False)
+        corrections = _count(plans, Category.DRIFT, asking=False)
+        drift = _count(plans, Category.DRIFT, asking=True)
+        if changes and not await _confirm(f"Apply {changes} change(s)?"):
+            _decline(visits, Category.CHANGE)
+        if corrections and not await _confirm(f"Correct {corrections} drifted exchange(s)?"):
+            _decline(visits, Category.DRIFT)
+        elif drift and await _confirm(f"Correct {drift} drifted exchange(s) as well?"):
+            for visit in visits:
+                visit.plan = replace(visit.plan, lines=tuple(map(_agreed, visit.plan.lines)))
+
+    def _tell(self, plan: Plan, reports: Sequence[Report], code: Exit) -> None:
+        if self._form == "json":
+            output.show_json(reports_document(plan, reports, code))
+        elif any(report.outcomes or report.failure for report in reports):
+            output.show(report_text(reports))
+        elif code is Exit.DONE:
+            output.show("Nothing to do.\n")
+        else:
+            output.show("Nothing was done; the lines above say why.\n")
+
+
+def _count(plans: Sequence[ServerPlan], category: Category, *, asking: bool) -> int:
+    return sum(
+        line.action is not None and bool(line.asks) is asking and not plan.held
+        for plan in plans
+        for line in plan.select(category)
+    )
+
+
+def _decline(visits: Sequence[Visit], category: Category) -> None:
+    def declined(line: Line) -> Line:
+        if line.category is category and line.ready is not None:
+            return replace(line, asks="declined")
+        return line
+
+    for visit in visits:
+        visit.plan = replace(visit.plan, lines=tuple(map(declined, visit.plan.lines)))
+
+
+def _agreed(line: Line) -> Line:
+    return replace(line, asks="") if line.category is Category.DRIFT else line
+
+
+async def _confirm(question: str) -> bool:
+    return await asyncio.to_thread(click.confirm, question)
+
+
+def _expectation(expected: str) -> tuple[str, list[str]]:
+    """Return the expected id, and the action lines of a plan file if one was given."""
+    if expected.startswith("sha256:"):
+        return expected, []
+    try:
+        document = json.loads(Path(expected).read_text("utf-8"))
+        rows = [
+            _row(server["server"], action)
+            for server in document["servers"]
+            for action in server["actions"]
+        ]
+        return str(document["planId"]), rows
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            "--expect takes sha256:... or the file of `jtr plan -o json`", "give one of them"
+        ) from None
+
+
+def _row(server: str, action: dict[str, object]) -> str:
+    sources = action.get("sources") or []
+    origin = (
+        f" from {', '.join(map(str, sources))}" if isinstance(sources, list) and sources else ""
+    )
+    return f"{server}: {action['kind']} {action['exchange']}{origin}"
+
+
+def _differences(known: Sequence[str], plan: Plan) -> list[str]:
+    present = [
+        _row(server["server"], action)
+        for server in plan_document(plan, Exit.DONE)["servers"]
+        for action in server["actions"]
+    ]
+    if not known:
+        return [f"  now: {row}" for row in present]
+    gone = [f"- {row}" for row in known if row not in present]
+    return gone + [f"+ {row}" for row in present if row not in known]

@@ -1,0 +1,169 @@
+"""
+Options that several commands share, and the servers that they select.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from reconciler.errors import UsageError
+from reconciler.model import DesiredServer, DesiredState
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Apply several option decorators as one."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+settings = together(
+    click.option(
+        "--settings",
+        "settings_file",
+        metavar="FILE",
+        help="The operator's settings (else JTR_SETTINGS, /etc/jtr, ~/.config/jtr).",
+    ),
+    click.option(
+        "--settings-in-repo",
+        is_flag=True,
+        help="Accept settings that lie beside the documents: whoever may change these may then "
+        "send the Vault token elsewhere.",
+    ),
+)
+
+selection = together(
+    click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server."),
+    click.option(
+        "--selector", metavar="KEY=VALUE,...", default="", help="Only servers with these labels."
+    ),
+)
+
+visiting = together(
+    click.option(
+        "--parallelism",
+        type=click.IntRange(1, 64),
+        default=4,
+        show_default=True,
+        help="How many servers at once.",
+    ),
+)
+
+consents = together(
+    click.option("--correct-drift", is_flag=True, help="Put back what somebody changed by hand."),
+    click.option(
+        "--take-over",
+        multiple=True,
+        metavar="SERVER[/EXCHANGE]",
+        help="Replace what somebody else connected there.",
+    ),
+    click.option(
+        "--rewrite",
+        multiple=True,
+        metavar="SERVER[/EXCHANGE]",
+        help="Write it again even if it looks right.",
+    ),
+    click.option(
+        "--approve-target-change",
+        multiple=True,
+        metavar="SERVER",
+        help="Its address changed, or another server answers there: that is right.",
+    ),
+)
+
+output = click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
+)
+
+detailed = click.option(
+    "--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes or drift."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which servers a command is about; empty means all."""
+
+    names: tuple[str, ...] = ()
+    selector: str = ""
+
+    def of(self, state: DesiredState) -> DesiredState:
+        """Return the selected part of *state*.  Raises UsageError for names that it lacks."""
+        known = {server.name for server in state.servers}
+        if unknown := sorted(set(self.names) - known):
+            raise UsageError(
+                f"no server is called {', '.join(unknown)}", f"known: {_some(sorted(known))}"
+            )
+        labels = _labels(self.selector)
+        chosen = tuple(
+            server
+            for server in state.servers
+            if (not self.names or server.name in self.names) and _has(server, labels)
+        )
+        if labels and not chosen:
+            raise UsageError(f"no server has the labels {self.selector}", "see metadata.labels")
+        return replace(state, servers=chosen)
+
+
+def _has(server: DesiredServer, labels: dict[str, str]) -> bool:
+    return all(server.labels.get(key) == value for key, value in labels.items())
+
+
+def _labels(text: str) -> dict[str, str]:
+    labels = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{part!r} is no label", "write --selector env=prod,region=tokyo")
+        labels[key.strip()] = value.strip()
+    return labels
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown  # noqa: PLR2004
+
+
+def known_entries(entries: Sequence[str], state: DesiredState, option: str) -> frozenset[str]:
+    """Check `SERVER[/EXCHANGE]` entries against the documents: a typo must not pass in silence."""
+    servers = {server.name: server for server in state.servers}
+    for entry in entries:
+        name, slash, exchange = entry.partition("/")
+        if name not in servers:
+            raise UsageError(f"{option} {entry}: no server is called {name}", "check the name")
+        codes = {declared.code for declared in servers[name].exchanges}
+        if slash and exchange not in codes:
+            raise UsageError(
+                f"{option} {entry}: {name} declares no exchange {exchange}",
+                f"it declares {_some(sorted(codes)) or 'none'}",
+            )
+    return frozenset(entries)
+
+
+def known_servers(names: Sequence[str], state: DesiredState, option: str) -> frozenset[str]:
+    """Check names of whole servers against the documents.  Raises UsageError."""
+    known = {server.name for server in state.servers}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(
+            f"{option} {unknown[0]}: no server is called so", f"known: {_some(sorted(known))}"
+        )
+    return frozenset(names)
+
+
+def named(state: DesiredState, name: str) -> DesiredServer:
+    """Return one server by name.  Raises UsageError."""
+    return Selection((name,)).of(state).servers[0]

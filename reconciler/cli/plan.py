@@ -1,0 +1,112 @@
+"""`jtr plan`: show what apply would do.  Writes nothing anywhere."""
+
+import asyncio
+
+import click
+
+from reconciler.actions import Plan
+from reconciler.cli import means as workshop
+from reconciler.cli import options, output
+from reconciler.cli.running import Interruption, run
+from reconciler.errors import Exit, worst
+from reconciler.lines import Consents
+from reconciler.model import DesiredState
+from reconciler.reconcile import Means, plan_of, recall, survey
+from reconciler.render.document import plan_document
+from reconciler.render.text import plan_text
+
+
+@click.command("plan")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@options.selection
+@options.consents
+@options.visiting
+@click.option(
+    "--on-unreachable",
+    type=click.Choice(["fail", "skip"]),
+    default="skip",
+    show_default=True,
+    help="What a server that cannot be reached means.",
+)
+@click.option(
+    "--recorded",
+    is_flag=True,
+    help="Contact no trading server and read no secret value: compare with the ledger's last "
+    "observations.  For pull requests.",
+)
+@options.output
+@options.detailed
+@options.settings
+def command(  # noqa: PLR0917  - one parameter per option
+    paths: tuple[str, ...],
+    servers: tuple[str, ...],
+    selector: str,
+    correct_drift: bool,
+    take_over: tuple[str, ...],
+    rewrite: tuple[str, ...],
+    approve_target_change: tuple[str, ...],
+    parallelism: int,
+    on_unreachable: str,
+    recorded: bool,
+    form: str,
+    detailed_exitcode: bool,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Show what apply would do to the servers of PATH..., why, and what it means for their robots.
+
+    Looks at the servers, which has a cost: see the last lines of its output.
+    """
+    loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
+    state = options.Selection(servers, selector).of(loaded.documents.state)
+    consents = Consents(
+        drift=correct_drift,
+        take_over=options.known_entries(take_over, state, "--take-over"),
+        rewrite=options.known_entries(rewrite, state, "--rewrite"),
+        targets=options.known_servers(approve_target_change, state, "--approve-target-change"),
+    )
+    with workshop.prepared(loaded.settings, "plan", parallelism=parallelism, writes=False) as means:
+        plan = run(
+            lambda interruption: look(
+                state,
+                consents,
+                means,
+                interruption,
+                recorded=recorded,
+                skip_unreachable=on_unreachable == "skip",
+            )
+        )
+    code = exit_code(plan, detailed=detailed_exitcode)
+    if form == "json":
+        output.show_json(plan_document(plan, code))
+    else:
+        output.show(plan_text(plan, recorded=recorded))
+    return code
+
+
+async def look(
+    state: DesiredState,
+    consents: Consents,
+    means: Means,
+    interruption: Interruption,
+    *,
+    recorded: bool,
+    skip_unreachable: bool,
+) -> Plan:
+    """Visit the servers (or recall them), plan, and leave."""
+    del interruption
+    if recorded:
+        return plan_of(await recall(state, consents, means), state, skip_unreachable=False)
+    with output.progress(f"looking at {len(state.servers)} server(s)"):
+        visits = await survey(state, consents, means)
+    await asyncio.gather(*(visit.close() for visit in visits))
+    return plan_of(visits, state, skip_unreachable=skip_unreachable)
+
+
+def exit_code(plan: Plan, *, detailed: bool) -> Exit:
+    """Return what `plan` ends with."""
+    code = worst(server.exit_code for server in plan)
+    if code is Exit.DONE and detailed and any(server.differs for server in plan):
+        return Exit.CHANGES
+    return code

@@ -1,0 +1,302 @@
+"""`jtr sandbox`: a real OpenBao and a stand-in JT-Trader to play with, in the foreground."""
+
+import os
+import select
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import click
+
+from reconciler.cli import output
+from reconciler.cli.running import Stopped
+from reconciler.errors import Exit, Interrupted, JtrError, UsageError
+from reconciler.places import refuse_in_tree
+
+if TYPE_CHECKING:
+    from reconciler.sandbox.playground import Playground
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAP: Final = 0.5  # seconds
+_BODY: Final = '{"data": {"apiKey": "any-key-of-yours-1", "secret": "any-secret-of-yours"}}'
+_HELP: Final = """\
+  set FIELD [VALUE]    change a value on the server by hand (without VALUE to a made-up one)
+  rotate EXCHANGE      put new made-up credentials into OpenBao
+  robots               who runs
+  stop-robot N         stop a robot by hand; start-robot N starts it
+  record               what was really done to the server
+  help                 this list
+  quit                 end both servers
+"""
+
+
+@click.command("sandbox")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Write the example here and keep it; must be new or empty.",
+)
+@click.option("--keep", is_flag=True, help="Keep the temporary directory at the end.")
+def command(directory: Path | None, *, keep: bool) -> int:
+    """
+    Run a real OpenBao and a stand-in JT-Trader on loopback until `quit` or Ctrl-C.
+
+    Writes a directory with an example and says what to try.  Everything in it is made up, and
+    OpenBao keeps its secrets in memory only.
+    """
+    from reconciler.sandbox.playground import Playground  # noqa: PLC0415  - it imports servers
+
+    with Stop() as stop, _place(directory, keep=keep) as folder, Playground(folder) as ground:
+        click.echo(_instructions(ground))
+        stop.check()
+        with stop.at_once():
+            _listen(_Console(ground))
+    return Exit.DONE
+
+
+# ── ending ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Stop:
+    """
+    Lets the first signal end the command between two deeds, the second one at once.
+
+    Nothing is torn while servers start; once the end has begun, further signals change nothing,
+    for whoever is impatient must not leave processes behind.
+    """
+
+    def __init__(self) -> None:
+        self._number: signal.Signals | None = None
+        self._raises = False
+        self._raised = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            self._before[number] = signal.getsignal(number)
+            if self._before[number] is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self._number is not None and not self._raised:
+            self._raise(self._number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let the first signal raise wherever it arrives; none raises afterwards."""
+        self._raises = True
+        try:
+            self.check()  # one that arrived just before
+            yield
+        finally:
+            self._raised = True
+
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        again, self._number = self._number is not None, self._number or signal.Signals(number)
+        if not self._raised and (self._raises or again):
+            self._raise(self._number)
+
+    def _raise(self, number: signal.Signals) -> None:
+        self._raised = True
+        if number is signal.SIGINT:
+            raise Interrupted("interrupted")
+        raise Stopped(f"stopped by {number.name}")
+
+
+# ── the directory ────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _place(directory: Path | None, *, keep: bool) -> Iterator[Path]:
+    if directory is not None:
+        yield _empty(directory.absolute())
+        return
+    folder = Path(tempfile.mkdtemp(prefix="jtr-sandbox-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            output.say(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(directory: Path) -> Path:
+    try:
+        refuse_in_tree(str(directory / "settings.yaml"), [str(directory / "docs")])
+    except UsageError:
+        raise UsageError(
+            f"{directory} lies in a Git work tree",
+            "choose a directory outside: settings are refused where documents come from",
+        ) from None
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        full = any(directory.iterdir())
+    except OSError:
+        raise UsageError(f"{directory} cannot be used as a directory", "choose another") from None
+    if full:
+        raise UsageError(f"{directory} is not empty", "choose a new directory")
+    return directory
+
+
+def _instructions(ground: "Playground") -> str:
+    from reconciler.sandbox.playground import SETTLE  # noqa: PLC0415  - it imports servers
+
+    files = ground.write_shell_files()
+    shell, header = (shlex.quote(str(file)) for file in files)
+    docs = shlex.quote(str(ground.documents))
+    return f"""\
+OpenBao    {ground.bao.address}
+JT-Trader  {ground.server.url}  a stand-in; robots grid-btc (1) on bybit and arb (2) on okx run
+Files      {ground.folder}
+`settle` is {SETTLE} here instead of 10s: see settings.yaml there.
+
+In another terminal:
+  source {shell}
+  jtr validate {docs}
+  jtr plan {docs}
+  jtr ledger init
+  jtr apply {docs}
+  jtr plan {docs}
+
+What else to try, each followed by `jtr plan` and `jtr apply`:
+  rotate a secret         type `rotate bybit` here, or in the other terminal
+    curl -sS --noproxy '*' -H @{header} \\
+      -d '{_BODY}' \\
+      $VAULT_ADDR/v1/secret/data/jt/tokyo-1/bybit
+  change a value by hand  type `set okx_api_secret` here; `jtr apply --correct-drift` puts it back
+  connect by hand         type `set kucoin_api_key`, `set kucoin_secret`, `set kucoin_password` and
+                          `rotate kucoin` here, then declare kucoin in {ground.documents}
+
+Type here (Ctrl-C or `quit` ends both servers):
+{_HELP}"""
+
+
+# ── what is typed here ───────────────────────────────────────────────────────────────────────
+
+
+def _listen(console: "_Console") -> None:
+    """Obey lines of standard input until `quit`; after its end, wait for a signal."""
+    # No file object: a thread or a buffer that waits for input would outlive a signal.
+    rest = b""
+    while console.prompt() and (data := _read()):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if not console.obey(line.decode("utf-8", "replace")):
+                return
+    if rest and not console.obey(rest.decode("utf-8", "replace")):
+        return
+    while True:
+        time.sleep(_NAP)
+
+
+def _read() -> bytes:
+    """Return what was typed, nothing at the end of the input."""
+    try:
+        # A signal that comes just before a system call is heeded after it, so none is endless.
+        while not select.select([0], [], [], _NAP)[0]:
+            pass
+        return os.read(0, 4096)
+    except OSError:
+        return b""  # closed, or a terminal that went away
+
+
+class _Console:
+    """Obeys one line at a time.  Never prints a value."""
+
+    def __init__(self, ground: "Playground") -> None:
+        from reconciler.sandbox.playground import ROWS  # noqa: PLC0415  - it imports servers
+
+        self._ground = ground
+        self._rows = ROWS
+        self._verbs: dict[str, tuple[int, int, Callable[..., str]]] = {
+            "set": (1, 2, self._set),
+            "rotate": (1, 1, self._rotate),
+            "robots": (0, 0, self._robots),
+            "stop-robot": (1, 1, lambda number: self._run(number, running=False)),
+            "start-robot": (1, 1, lambda number: self._run(number, running=True)),
+            "record": (0, 0, self._record),
+            "help": (0, 0, lambda: _HELP.rstrip("\n")),
+        }
+        """Fewest and most words after a verb, and what it does."""
+
+    def prompt(self) -> bool:
+        """Show on a terminal that a line may be typed; always True."""
+        if sys.stdin is not None and sys.stdin.isatty():
+            click.echo("sandbox> ", nl=False)
+        return True
+
+    def obey(self, line: str) -> bool:
+        """Do what *line* says; False for `quit`."""
+        verb, *words = line.split() or [""]
+        if verb == "quit":
+            return False
+        if not verb:
+            return True
+        fewest, most, do = self._verbs.get(verb, (0, -1, None))
+        if do is None or not fewest <= len(words) <= most:
+            click.echo("not understood; `help` lists what is")
+            return True
+        try:
+            click.echo(do(*words))
+        except JtrError as error:
+            click.echo(str(error))
+        return True
+
+    def _set(self, name: str, value: str = "") -> str:
+        known = [row for rows in self._rows.values() for row in rows.values()]
+        if name not in known:
+            return f"no such field here; there are {', '.join(known)}"
+        self._ground.server.set_value(name, value or self._ground.made_up())
+        return f"{name} changed on the server"
+
+    def _rotate(self, exchange: str) -> str:
+        if exchange not in self._rows:
+            return f"no such exchange here; there are {', '.join(self._rows)}"
+        return f"{exchange} is now version {self._ground.rotate(exchange)} in OpenBao"
+
+    def _robots(self) -> str:
+        running = self._ground.server.robots_running()
+        return "\n".join(
+            f"{robot.name} ({robot.id}) on {robot.exchange}: "
+            f"{'running' if robot.id in running else 'stopped'}"
+            for robot in self._ground.robots
+        )
+
+    def _run(self, number: str, *, running: bool) -> str:
+        chosen = [robot.id for robot in self._ground.robots if str(robot.id) == number]
+        if not chosen:
+            return "no such robot; see `robots`"
+        self._ground.server.set_running(chosen[0], running)
+        return self._robots()
+
+    def _record(self) -> str:
+        record = self._ground.server.record
+        return (
+            f"{len(record.handshakes)} connections, {len(record.received)} events\n"
+            f"{record.saves} saves, {record.rows_written} fields written\n"
+            f"{record.deletes} deletes, {record.rows_deleted} fields deleted\n"
+            f"{record.fatal_paths} requests that failed inside the server, "
+            f"{record.robot_stops} robots stopped by them or by a reboot\n"
+            f"fields with a value: {', '.join(sorted(self._ground.server.values())) or 'none'}"
+        )

@@ -1,0 +1,30 @@
+"""`jtr show SERVER`: the effective document, each value with its origin."""
+
+import json
+
+import click
+
+from reconciler import documents
+from reconciler.cli import options
+from reconciler.render.escape import plain
+
+
+@click.command("show")
+@click.argument("server")
+@click.option(
+    "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
+)
+@options.output
+def command(server: str, path: str, form: str) -> int:
+    """Print what the documents say of SERVER after defaults were merged, and where it is said."""
+    loaded = documents.load((path,))
+    options.named(loaded.state, server)
+    effective = loaded.effective[server]
+    if form == "json":
+        click.echo(json.dumps(effective.as_document(), indent=2, ensure_ascii=True))
+        return 0
+    width = max((len(row.path) for row in effective.rows), default=0)
+    for row in effective.rows:
+        default = f" (default {row.from_default})" if row.from_default else ""
+        click.echo(f"{row.path:{width}}  {plain(row.value, 300)}  # {row.origin}{default}")
+    return 0

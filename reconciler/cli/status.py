@@ -1,0 +1,199 @@
+"""`jtr status`: what was last seen of each server, and what is owed."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from reconciler.cli import means as workshop
+from reconciler.cli import options, output
+from reconciler.cli.running import run
+from reconciler.consequences import open_debts
+from reconciler.diff import Shown, is_ours
+from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.ledger.book import Ledger
+from reconciler.lines import Consents
+from reconciler.model import DesiredState, Identity, Observation, Remembered
+from reconciler.reconcile import Means, plan_of, survey
+from reconciler.render.document import debt_document, plan_document, robot_document
+from reconciler.render.escape import plain
+from reconciler.render.text import age_text, debt_text, plan_text
+from reconciler.settings import load_settings
+
+
+@click.command("status")
+@click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server.")
+@click.option("--live", is_flag=True, help="Visit the servers instead of asking the ledger.")
+@click.option(
+    "--from",
+    "path",
+    default=".",
+    show_default=True,
+    metavar="PATH",
+    help="Where the documents are; for --live only.",
+)
+@options.visiting
+@options.output
+@options.settings
+def command(  # noqa: PLR0917  - one parameter per option
+    servers: tuple[str, ...],
+    live: bool,
+    path: str,
+    parallelism: int,
+    form: str,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Show each server of the ledger as it was last seen, with the age of that sight.
+
+    With --live the servers are visited, which has a cost: see `jtr plan`.
+    """
+    if live:
+        return _visit(servers, path, parallelism, form, settings_file, in_repo=settings_in_repo)
+    settings = load_settings(settings_file, _environ(), (), in_repo_allowed=settings_in_repo)
+    ledger = workshop.open_ledger(settings, "status")
+    try:
+        rows = _chosen(ledger, servers)
+        if form == "json":
+            output.show_json(_document(ledger, rows))
+        else:
+            output.show("\n".join(_text(ledger, rows)) + "\n")
+    finally:
+        ledger.close()
+    return 0
+
+
+def _environ() -> dict[str, str]:
+    import os  # noqa: PLC0415  - keeps the one use visible
+
+    return dict(os.environ)
+
+
+Known = list[tuple[Identity, Remembered]]
+
+
+def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
+    known = ledger.servers()
+    wanted = set(names) or {identity.name for identity in known}
+    if unknown := sorted(wanted - {identity.name for identity in known}):
+        raise UsageError(
+            f"the ledger knows no server called {', '.join(unknown)}",
+            "`jtr apply` makes it known",
+        )
+    return [(i, ledger.load(i.target, i.name)) for i in known if i.name in wanted]
+
+
+def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
+    for version, brake in ledger.brakes().items():
+        yield f"! the brake is on for JT-Trader {version}: {brake.why} ({brake.server})"
+        yield f"      `jtr ledger release-brake {version} --because TEXT` after you looked"
+    if not rows:
+        yield "The ledger knows no server yet; `jtr apply` makes them known."
+    for identity, remembered in rows:
+        yield f"{identity.name}  {identity.target.url}  account {plain(identity.target.account)}"
+        seen = remembered.observation
+        if seen is None:
+            yield "  never seen"
+            continue
+        age = (workshop.now() - datetime.fromisoformat(seen.at)).total_seconds()
+        yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
+        yield from _exchanges(seen, remembered)
+        running = [robot for robot in seen.robots if robot.running]
+        names = ", ".join(f"{plain(r.name)} ({plain(r.exchange)})" for r in running) or "none"
+        yield f"  robots running: {names}"
+        for debt in open_debts(remembered, seen):
+            yield f"  owed: {debt_text(debt)}"
+
+
+def _exchanges(seen: Observation, remembered: Remembered) -> Iterator[str]:
+    for code in sorted(seen.masks.keys() | remembered.exchanges.keys()):
+        shown, record = Shown.of(seen, code), remembered.exchanges.get(code)
+        if record is not None and is_ours(record):
+            state = _state(shown, remembered, code)
+        elif shown.present:
+            found = record is not None and record.found is not None
+            state = "found, looks as desired" if found else "connected by somebody else"
+        else:
+            continue
+        yield f"  {plain(code)}: {state}"
+
+
+def _state(shown: Shown, remembered: Remembered, code: str) -> str:
+    record = remembered.exchanges[code]
+    if record.intent is not None:
+        return "a write did not finish; `jtr apply` writes it again"
+    if record.written is None:
+        return "unknown"
+    origin = ", ".join(sorted({f"{r.at}@{r.version}" for r in record.written.sources.values()}))
+    if shown.is_all(record.written):
+        return f"written from {origin}"
+    if record.written.key_id != shown.key_id:
+        return f"written from {origin}, under another fingerprint key"
+    return f"drifted: written from {origin}, the server shows something else"
+
+
+def _document(ledger: Ledger, rows: Known) -> dict[str, Any]:
+    return {
+        "formatVersion": 1,
+        "brakes": [
+            {"version": brake.version, "server": brake.server, "why": brake.why}
+            for brake in ledger.brakes().values()
+        ],
+        "servers": [_server(identity, remembered) for identity, remembered in rows],
+    }
+
+
+def _server(identity: Identity, remembered: Remembered) -> dict[str, Any]:
+    seen = remembered.observation
+    document: dict[str, Any] = {
+        "server": identity.name,
+        "url": identity.target.url,
+        "account": identity.target.account,
+        "observedAt": None if seen is None else seen.at,
+    }
+    if seen is None:
+        return document
+    return document | {
+        "version": seen.version,
+        "exchanges": {
+            code: sorted({f"{r.at}@{r.version}" for r in record.written.sources.values()})
+            for code, record in sorted(remembered.exchanges.items())
+            if record.written is not None
+        },
+        "robots": [robot_document(robot) for robot in seen.robots],
+        "debts": [debt_document(debt) for debt in open_debts(remembered, seen)],
+    }
+
+
+def _visit(
+    servers: tuple[str, ...],
+    path: str,
+    parallelism: int,
+    form: str,
+    settings_file: str | None,
+    *,
+    in_repo: bool,
+) -> int:
+    loaded = workshop.load((path,), settings_file, in_repo=in_repo)
+    state = options.Selection(servers).of(loaded.documents.state)
+
+    async def look(means: Means, state: DesiredState) -> Exit:
+        with output.progress(f"looking at {len(state.servers)} server(s)"):
+            visits = await survey(state, Consents(), means)
+        await asyncio.gather(*(visit.close() for visit in visits))
+        plan = plan_of(visits, state, skip_unreachable=False)
+        failures: list[JtrError] = [server.failure for server in plan if server.failure]
+        code = worst(failure.exit_code for failure in failures)
+        if form == "json":
+            output.show_json(plan_document(plan, code))
+        else:
+            output.show(plan_text(plan))
+        return code
+
+    with workshop.prepared(
+        loaded.settings, "status", parallelism=parallelism, writes=False
+    ) as means:
+        return run(lambda _: look(means, state))

@@ -1,0 +1,112 @@
+"""
+Logging: to standard error, and never a secret.
+
+Redaction sits in the formatter of our one handler, so that lines of libraries pass through it too,
+tracebacks included.  It is the second net: nothing of ours logs a value in the first place.
+"""
+
+import base64
+import json
+import logging
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from typing import TextIO
+
+from reconciler.secrets import alive
+
+SHORTEST = 6  # shorter values occur in ordinary words; they are kept out of logs by other means
+NOISY = ("engineio", "socketio", "urllib3", "requests", "hvac", "ccxt", "asyncio")
+BLOT = "***"
+
+
+class RedactingFormatter(logging.Formatter):
+    """Replaces every living secret, raw and in common encodings, by three asterisks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without secrets."""
+        return redacted(super().format(record))
+
+
+class RedactingHandler(logging.StreamHandler[TextIO]):
+    """Writes redacted lines; the only handler that `set_up` installs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  - logging's name
+        """Say that a line was lost; the usual handler would print its arguments, unredacted."""
+        self.stream.write(f"a log line of {record.name} could not be written\n")
+
+
+def redacted(text: str) -> str:
+    """Return *text* with the values of all living secrets blotted out."""
+    shapes = {shape for secret in alive() for shape in _shapes(secret.reveal())}
+    # The longest first: a secret may be a part of another one, whose rest would stay.  Again until
+    # nothing changes: a blot beside what was there can look like a secret with asterisks.
+    longest_first = sorted(shapes, key=len, reverse=True)
+    before = ""
+    while text != before:
+        before = text
+        for shape in longest_first:
+            text = text.replace(shape, BLOT)
+    return text
+
+
+def _shapes(value: str) -> Iterator[str]:
+    if len(value) < SHORTEST:
+        return
+    data = value.encode("utf-8", "surrogatepass")
+    in_json = json.dumps(value)[1:-1]
+    quoted = urllib.parse.quote(data, safe="")
+    yield value
+    yield repr(value)[1:-1]
+    yield repr(data)[2:-1]
+    yield in_json
+    yield json.dumps(in_json)[1:-1]  # JSON within a text within JSON
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield quoted
+    yield urllib.parse.quote(data)
+    yield urllib.parse.quote_plus(data)
+    yield data.hex()
+    yield data.hex().upper()
+    # Base64 depends on where the value begins within a group of three bytes; the characters at
+    # both ends also hold bits of what stands beside it.
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + data).decode()
+        core = encoded[(0, 2, 3)[shift] : (shift + len(data)) * 8 // 6]
+        yield core
+        yield core.translate({ord("+"): "-", ord("/"): "_"})
+
+
+def set_up(*, debug: bool, stream: TextIO | None = None) -> None:
+    """
+    Send warnings (with *debug* everything) to standard error, through redaction.
+
+    May be called again; the handler of the last call is the one that counts.
+    """
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if isinstance(handler, RedactingHandler)]:
+        root.removeHandler(old)
+    handler = RedactingHandler(stream or sys.stderr)
+    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    root.addHandler(handler)
+    if not debug:
+        return
+    root.setLevel(logging.DEBUG)
+    # These print whole packets and headers below WARNING: access secrets and keys included.
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def ensure() -> None:
+    """
+    Send warnings through redaction unless `set_up` did so for this standard error.
+
+    Without any handler Python itself prints them as they are: lines of libraries and the texts of
+    exceptions that nobody awaited.
+    """
+    mine = (h for h in logging.getLogger().handlers if isinstance(h, RedactingHandler))
+    if not any(handler.stream is sys.stderr for handler in mine):
+        set_up(debug=False)

@@ -1,0 +1,256 @@
+"""
+Plans and reports as text for people: what, why, what it means for the robots, what to do.
+
+Every line begins with a sign, so that colour only repeats what the sign says:
+`+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from reconciler.actions import (
+    Category,
+    DeleteExchange,
+    Line,
+    Need,
+    Plan,
+    Reason,
+    ServerPlan,
+    Status,
+    WriteExchange,
+    due,
+)
+from reconciler.errors import Exit
+from reconciler.model import Debt, Owed, Robot
+from reconciler.outcomes import Outcome, Report, Result
+from reconciler.render.escape import plain
+
+_INDENT = " " * 6
+
+
+def plan_text(plan: Plan, *, recorded: bool = False) -> str:
+    """Return the whole plan; the last line is its blast radius."""
+    parts: list[str] = []
+    parts.extend(f"! not visited: {plain(name, 400)}\n" for name in plan.not_visited)
+    parts.extend(_server(server) for server in plan)
+    parts.append(_summary(plan, recorded=recorded))
+    return "\n".join(parts)
+
+
+def _server(plan: ServerPlan) -> str:
+    head = f"{plan.server}  {plan.target.url}  account {plain(plan.target.account)}"
+    if plan.version:
+        head += f"  JT-Trader {plain(plan.version)}"
+    if plan.owner:
+        head += f"  owner {plain(plan.owner)}"
+    rows = [head]
+    if plan.age is not None:
+        rows.append(f"  seen {age_text(plan.age)} ago")
+    if plan.failure is not None:
+        rows.append(f"  ! {plan.failure.what}")
+        if plan.failure.remedy:
+            rows.append(f"{_INDENT}{plan.failure.remedy}")
+        return "\n".join(rows) + "\n"
+    if plan.held:
+        rows.append(f"  ! nothing is applied: {plain(plan.held, 400)}")
+        if plan.held_remedy:
+            rows.append(f"{_INDENT}{plan.held_remedy}")
+    for title, lines in (
+        ("Changes", plan.select(Category.CHANGE)),
+        ("Drift", plan.select(Category.DRIFT)),
+        ("Blocked", _having(plan, Status.BLOCKED, Status.FAILED, Status.NOT_YET)),
+    ):
+        if lines:
+            rows.append(f"  {title}")
+            rows.extend(row for line in lines for row in _line(line))
+    rows.extend(_quiet(plan))
+    rows.extend(_owed(plan))
+    rows.extend(f"  note: {plain(note, 400)}" for note in plan.notes)
+    return "\n".join(rows) + "\n"
+
+
+def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
+    return tuple(line for line in plan.lines if line.status in statuses)
+
+
+def sign(line: Line) -> str:
+    """Return the sign that stands before a line."""
+    if line.status in (Status.BLOCKED, Status.FAILED, Status.NOT_YET):
+        return "!"
+    if line.category is Category.DRIFT:
+        return "≠"
+    if isinstance(line.action, DeleteExchange):
+        return "-"
+    if isinstance(line.action, WriteExchange):
+        return "+" if line.reason is Reason.ABSENT else "~"
+    return "="
+
+
+def _line(line: Line) -> Iterator[str]:
+    said = [plain(line.exchange)] if line.exchange else []
+    if line.status is Status.NOT_YET:
+        said.append(f"{line.why}: {line.status}")
+    elif line.status in (Status.BLOCKED, Status.FAILED):
+        said.append(f"{line.status}: {plain(line.why, 400)}")
+    elif isinstance(line.action, DeleteExchange):
+        said.append(f"delete {', '.join(map(plain, line.action.fields))}")
+        said.append(f"({plain(line.why, 400)})")
+    elif isinstance(line.action, WriteExchange):
+        said.append(f"write {', '.join(plain(name) for name, _ in line.action.fields)}")
+        said.append(f"from {', '.join(line.sources)}")
+        said.append(f"({plain(_why(line), 400)})")
+    yield f"    {sign(line)} {'  '.join(said)}"
+    if line.asks and line.status is Status.LEFT_ALONE:
+        yield f"{_INDENT}left alone: {line.remedy}"
+    elif line.remedy:
+        yield f"{_INDENT}{line.remedy}"
+    if line.ready is not None:
+        yield from _meaning(line)
+    if line.note:
+        yield f"{_INDENT}{plain(line.note, 400)}"
+
+
+def _why(line: Line) -> str:
+    both = line.reason and line.why and line.reason is not Reason.DIFFERS
+    return f"{line.reason}: {line.why}" if both else (line.why or line.reason)
+
+
+def _meaning(line: Line) -> Iterator[str]:
+    if line.consequence is None:
+        return
+    robots, need = line.consequence.robots, line.consequence.need
+    if robots:
+        one = len(robots) == 1
+        if line.reason is Reason.ABSENT:
+            does = "runs without a key" if one else "run without a key"
+        else:
+            does = "keeps the old key" if one else "keep the old key"
+        yield f"{_INDENT}{_robots(robots)} {does} until {_UNTIL[need]}"
+    elif need is Need.REBOOT:
+        yield f"{_INDENT}the server caches the old key: robots need {_UNTIL[need]}"
+
+
+_UNTIL = {
+    Need.RESTART: "restarted",
+    Need.REBOOT: "the server is rebooted: the API key stays, the server caches its other parts",
+    Need.EITHER: "restarted, or until a reboot where the API key stays the same",
+    Need.NOTHING: "",
+}
+
+
+def _robots(robots: Sequence[Robot]) -> str:
+    names = ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
+    return f"{'robot' if len(robots) == 1 else 'robots'} {names}"
+
+
+def _quiet(plan: ServerPlan) -> Iterator[str]:
+    in_sync = [line.exchange for line in _having(plan, Status.IN_SYNC)]
+    if in_sync:
+        yield f"  = in sync: {', '.join(in_sync)}"
+    for status in (Status.FOUND, Status.NOT_COMPARED):
+        for line in _having(plan, status):
+            yield f"  = {status}: {plain(line.exchange)} ({line.why})"
+    for line in _having(plan, Status.LEFT_ON_SERVER):
+        yield f"  = left on the server: {plain(line.exchange)}; {line.remedy}"
+    foreign = [plain(line.exchange) for line in _having(plan, Status.NOT_MANAGED)]
+    if foreign:
+        yield f"  = not managed, untouched: {', '.join(foreign)}"
+
+
+def _owed(plan: ServerPlan) -> Iterator[str]:
+    for debt in due(plan.debts, Owed.RESTART):
+        yield f"  owed: {debt_text(debt)}"
+    for debt in due(plan.debts, Owed.REBOOT):
+        yield f"  owed: {debt_text(debt)}"
+
+
+def debt_text(debt: Debt) -> str:
+    """Return one debt in words."""
+    if debt.owed is Owed.RESTART:
+        robot = f"{plain(debt.robot_name)} ({debt.robot_id})"
+        return (
+            f"restart of robot {robot}: it holds the {debt.exchange} key from before {debt.since}"
+        )
+    return f"reboot: the server caches the {debt.exchange} key from before {debt.since}"
+
+
+def _summary(plan: Plan, *, recorded: bool) -> str:
+    writes = sum(isinstance(action, WriteExchange) for _, action in plan.actions)
+    deletes = len(plan.actions) - writes
+    lines = [line for server in plan for line in server.lines if not server.held]
+    drift = sum(line.status is Status.LEFT_ALONE for line in lines)
+    blocked = sum(line.status in (Status.BLOCKED, Status.NOT_YET) for line in lines)
+    blocked += sum(bool(server.held_code) for server in plan)
+    failed = sum(line.status is Status.FAILED for line in lines)
+    failed += sum(server.failure is not None for server in plan)
+    counts = [f"{writes} to write", f"{deletes} to delete"]
+    for number, what in ((drift, "drifted, left alone"), (blocked, "blocked"), (failed, "failed")):
+        if number:
+            counts.append(f"{number} {what}")
+    rows = [f"Plan: {', '.join(counts)}."]
+    if plan.skipped:
+        rows.append(f"{_count(plan.skipped, 'document')} of another apiVersion skipped.")
+    if plan.actions:
+        rows.append(f"Plan id: {plan.id}")
+    if not recorded and any(server.failure is None for server in plan):
+        rows.append(
+            "This look has a cost: when it ends, nobody is registered at these servers, and a "
+            "robot whose start fails there then stops all others (docs/concepts.md)."
+        )
+    servers = {server.server for server, _ in plan.actions}
+    radius = (
+        _count(len(servers), "server"),
+        _count(len(plan.actions), "exchange"),
+        _count(len(plan.robots_concerned()), "robot"),
+    )
+    rows.append(f"Blast radius: {', '.join(radius)}.")
+    return "\n".join(rows) + "\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def age_text(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+# ── what was done ────────────────────────────────────────────────────────────────────────────
+
+
+def report_text(reports: Iterable[Report]) -> str:
+    """Return what was done, failed and not attempted, server by server."""
+    reports = tuple(reports)
+    rows = [row for report in reports for row in _report(report)]
+    results = [outcome.result for report in reports for outcome in report.outcomes]
+    done = sum(result in (Result.DONE, Result.NOT_VERIFIABLE) for result in results)
+    skipped = sum(result is Result.NOT_ATTEMPTED for result in results)
+    failed = len(results) - done - skipped
+    rows.append(f"Applied: {done} done, {failed} failed, {skipped} not attempted.")
+    return "\n".join(rows) + "\n"
+
+
+def _report(report: Report) -> Iterator[str]:
+    if not report.outcomes and report.failure is None:
+        return
+    yield report.plan.server
+    for outcome in report.outcomes:
+        yield from _outcome(outcome)
+    if report.failure is not None:
+        yield f"  ! {report.failure.what}"
+        if report.failure.remedy:
+            yield f"{_INDENT}{report.failure.remedy}"
+
+
+def _outcome(outcome: Outcome) -> Iterator[str]:
+    good = outcome.result in (Result.DONE, Result.NOT_VERIFIABLE)
+    verb = "delete" if isinstance(outcome.action, DeleteExchange) else "write"
+    detail = f": {plain(outcome.detail, 400)}" if outcome.detail else ""
+    mark = "✓" if good else ("·" if outcome.result is Result.NOT_ATTEMPTED else "!")
+    yield f"  {mark} {verb} {plain(outcome.action.exchange)}: {outcome.result}{detail}"
+    if outcome.remedy:
+        yield f"{_INDENT}{plain(outcome.remedy, 400)}"
+    if outcome.stopped and outcome.code is not Exit.HARM:
+        yield f"{_INDENT}warning: stopped meanwhile: {_robots(outcome.stopped)}"

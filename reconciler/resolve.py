@@ -1,0 +1,287 @@
+"""
+From references to values, and from values to facts that hold none.
+
+This is the only place where the values of credentials meet what a server shows.  What leaves it
+towards planner, ledger and people are versions, verdict material and keyed fingerprints.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.diff import Evidence
+from reconciler.drivers import Driver
+from reconciler.durations import Durations
+from reconciler.errors import SecretUnusable, StillBeingWritten
+from reconciler.model import (
+    DesiredExchange,
+    ExchangeRecord,
+    FrozenRef,
+    Observation,
+    ObservedExchange,
+    ObservedServer,
+    SecretPath,
+    SecretRef,
+    Write,
+)
+from reconciler.secrets import Secret, SecretBackend, VersionInfo
+from reconciler.secrets.fingerprints import Fingerprints
+
+WEAK_BITS = 16.0  # below this a mask proves too little; design section 5
+_ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of one exchange by the server's field names; lives as briefly as possible."""
+
+    fields: Mapping[str, Secret]
+    ignored: tuple[str, ...] = ()
+
+
+def spellings(credential: str) -> tuple[str, ...]:
+    """Return the field names under which a secret may hold this ccxt credential."""
+    if credential in _ALIASES:
+        return _ALIASES[credential]
+    snake = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", credential).lower()
+    return (credential,) if snake == credential else (credential, snake)
+
+
+class Resolver:
+    """Reads what a pass needs from one secret backend; `say` tells people about waiting."""
+
+    def __init__(
+        self,
+        backend: SecretBackend,
+        driver: Driver,
+        durations: Durations,
+        say: Callable[[str], None],
+    ) -> None:
+        self._backend = backend
+        self._driver = driver
+        self._durations = durations
+        self._say = say
+
+    async def newest(self, ref: SecretRef) -> Secret:
+        """
+        Return the value of one field, of the pinned or newest version, settled or not.
+
+        For what the operator alone changes (access secrets).  Raises SecretsError.
+        """
+        info = await asyncio.to_thread(self._backend.describe, ref.at, ref.version)
+        data = await asyncio.to_thread(self._backend.read, ref.at, info.version, info.created)
+        value = data.get(ref.field or "")
+        if value is None:
+            raise SecretUnusable(
+                f"{ref.at}@{info.version} has no field {ref.field}", "write it, or name another"
+            )
+        if reason := self._driver.refusal(value):
+            raise SecretUnusable(f"the value of {ref} cannot be used: {reason}", "write it again")
+        return value
+
+    async def freeze(self, exchange: DesiredExchange) -> Mapping[str, FrozenRef]:
+        """
+        Fix the version of every reference of *exchange*, from metadata alone.
+
+        A newest version counts once it has settled; see design section 3.  Raises SecretsError.
+        """
+        wanted = {"": exchange.secret} if exchange.secret is not None else dict(exchange.fields)
+        known: dict[tuple[SecretPath, int | None], VersionInfo] = {}
+        for ref in wanted.values():
+            if (ref.at, ref.version) not in known:
+                known[ref.at, ref.version] = await self._settled(ref)
+        return {
+            name: FrozenRef(
+                ref.at,
+                known[ref.at, ref.version].version,
+                known[ref.at, ref.version].created,
+                ref.field,
+            )
+            for name, ref in sorted(wanted.items())
+        }
+
+    async def _settled(self, ref: SecretRef) -> VersionInfo:
+        began = time.monotonic()
+        seen: VersionInfo | None = None
+        first, told = began, 0
+        while True:
+            info = await asyncio.to_thread(self._backend.describe, ref.at, ref.version)
+            if seen is None or (info.version, info.created) != (seen.version, seen.created):
+                seen, first = info, time.monotonic()
+            # Vault tells its time in whole seconds; what we watched ourselves is surer.
+            age = max(info.age, time.monotonic() - first)
+            rest = self._durations.settle - age
+            if ref.version is not None or rest <= 0:
+                return info
+            if first - began + rest > self._durations.settle_total:
+                raise StillBeingWritten(
+                    f"{ref.at} is still being written: version {info.version} is the newest of "
+                    f"several within {self._durations.settle_total:g} s",
+                    "wait until it rests, or pin a version",
+                )
+            if told != info.version:
+                told = info.version
+                self._say(f"waiting {rest:.1f} s until {ref.at}@{info.version} has settled")
+            await asyncio.sleep(rest)
+
+    async def values(
+        self,
+        exchange: DesiredExchange,
+        sources: Mapping[str, FrozenRef],
+        observed: ObservedExchange,
+    ) -> Values:
+        """
+        Read exactly the frozen versions, and check that each value may be sent.
+
+        Raises SecretUnusable where a field is missing, ambiguous or must not be sent, and the
+        other SecretsErrors.
+        """
+        read: dict[tuple[SecretPath, int], Mapping[str, Secret]] = {}
+        for ref in sources.values():
+            if (ref.at, ref.version) not in read:
+                read[ref.at, ref.version] = await asyncio.to_thread(
+                    self._backend.read, ref.at, ref.version, ref.created
+                )
+        used: set[str] = set()
+        fields = {}
+        for field in observed.fields:
+            if exchange.secret is not None:
+                ref = sources[""]
+                name = self._spelled(field.credential, ref, read[ref.at, ref.version])
+            else:
+                ref = sources[field.credential]
+                name = ref.field or ""
+            value = read[ref.at, ref.version].get(name)
+            if value is None:
+                raise SecretUnusable(
+                    f"{replace(ref, field=None)} has no field {name}",
+                    f"the server asks for {field.credential} of {exchange.code}; write the field",
+                )
+            if reason := self._driver.refusal(value):
+                place = replace(ref, field=name)
+                raise SecretUnusable(
+                    f"the value of {place} cannot be used: {reason}", "write it again"
+                )
+            used.add(name)
+            fields[field.name] = value
+        surplus = {name for data in read.values() for name in data} - used
+        return Values(fields, tuple(sorted(surplus)) if exchange.secret is not None else ())
+
+    @staticmethod
+    def _spelled(credential: str, ref: FrozenRef, data: Mapping[str, Secret]) -> str:
+        there = [name for name in spellings(credential) if name in data]
+        if len(there) > 1:
+            raise SecretUnusable(
+                f"{ref} has both {' and '.join(there)}", "keep one of the two spellings"
+            )
+        if not there:
+            raise SecretUnusable(
+                f"{ref} has no field {' or '.join(spellings(credential))}",
+                f"the server asks for {credential}; write the field into the secret",
+            )
+        return there[0]
+
+    def evidence(
+        self,
+        values: Values,
+        observed: ObservedExchange,
+        record: ExchangeRecord,
+        fingerprints: Fingerprints,
+        uid: str,
+    ) -> Evidence:
+        """Say what the values tell about what is shown and what was written, without them."""
+        matches = frozenset(
+            f.name for f in observed.fields if f.mask == self._driver.mask(values.fields[f.name])
+        )
+        written = record.written
+        unchanged = (
+            written is not None
+            and written.key_id == fingerprints.key_id
+            and dict(written.values) == _slots(values, observed, fingerprints, uid)
+        )
+        api_key, companions = _pair(values, observed, fingerprints, uid)
+        api_key_field = next((f.name for f in observed.fields if f.credential == "apiKey"), None)
+        return Evidence(
+            matches=matches,
+            weak=self.weak(values),
+            unchanged=unchanged,
+            api_key=api_key,
+            companions=companions,
+            same_api_key=api_key_field is None or api_key_field in matches,
+            ignored=values.ignored,
+        )
+
+    def weak(self, values: Values) -> bool:
+        """Whether the mask of at least one value proves too little."""
+        return any(self._driver.mask_bits(v) < WEAK_BITS for v in values.fields.values())
+
+    def write(
+        self,
+        values: Values,
+        observed: ObservedExchange,
+        sources: Mapping[str, FrozenRef],
+        fingerprints: Fingerprints,
+        *,
+        uid: str,
+        at: str,
+    ) -> Write:
+        """Return the row that the ledger keeps of a write (or of a find) of these values."""
+        code = observed.code
+        api_key, companions = _pair(values, observed, fingerprints, uid)
+        return Write(
+            sources=dict(sources),
+            values=_slots(values, observed, fingerprints, uid),
+            masks={
+                name: fingerprints.mask(uid, code, name, self._driver.mask(value))
+                for name, value in values.fields.items()
+            },
+            key_id=fingerprints.key_id,
+            at=at,
+            weak=self.weak(values),
+            api_key=api_key,
+            companions=companions,
+        )
+
+
+def _slots(
+    values: Values, observed: ObservedExchange, fingerprints: Fingerprints, uid: str
+) -> dict[str, str]:
+    return {
+        name: fingerprints.slot(uid, observed.code, name, value)
+        for name, value in values.fields.items()
+    }
+
+
+def _pair(
+    values: Values, observed: ObservedExchange, fingerprints: Fingerprints, uid: str
+) -> tuple[str, str]:
+    by_credential = {f.credential: values.fields[f.name] for f in observed.fields}
+    key = {name: value for name, value in by_credential.items() if name == "apiKey"}
+    rest = {name: value for name, value in by_credential.items() if name != "apiKey"}
+    return (
+        fingerprints.joined(uid, observed.code, key),
+        fingerprints.joined(uid, observed.code, rest),
+    )
+
+
+def remembered_view(
+    observed: ObservedServer, fingerprints: Fingerprints, uid: str, *, at: str, by: str
+) -> Observation:
+    """Turn what was seen into what may be remembered: masks become keyed fingerprints."""
+    return Observation(
+        at=at,
+        by=by,
+        version=observed.version,
+        masks={
+            e.code: {f.name: fingerprints.mask(uid, e.code, f.name, f.mask) for f in e.fields}
+            for e in observed.exchanges
+        },
+        credentials={e.code: {f.name: f.credential for f in e.fields} for e in observed.exchanges},
+        robots=observed.robots,
+        boot=observed.log.boot,
+        key_id=fingerprints.key_id,
+        troubles={e.code: e.trouble for e in observed.exchanges if e.trouble},
+        alarm=observed.log.alarm,
+    )

@@ -1,0 +1,166 @@
+"""
+Random secrets in the shapes that exchanges and people use, and a search for any trace of them.
+
+A trace is any eight bytes in a row of a secret, as it is or encoded in a usual way.  The caller
+prints the seed, so that a failure can be repeated; the values themselves are never printed.
+"""
+
+import base64
+import functools
+import json
+import random
+import string
+import struct
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+WINDOW = 8
+_HEX = frozenset(b"0123456789abcdefABCDEF-")
+# Eight hex digits are 32 bits: some fingerprint in a large file would match by chance.
+_HEX_RUN = 12
+# Of the encodings that spend several characters on a byte, eight characters say little.
+_WIDE_RUN = 16
+_BASE62 = string.ascii_letters + string.digits
+_PEM_HEAD = "-----BEGIN PRIVATE KEY-----"
+_PEM_FOOT = "-----END PRIVATE KEY-----"
+_PUBLIC = (f"{_PEM_HEAD}\n", f"\n{_PEM_FOOT}\n", "-" * WINDOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A made-up secret; `shape` may be printed, `value` may not."""
+
+    shape: str
+    value: str = field(repr=False)
+
+
+def canaries(seed: int) -> tuple[Canary, ...]:
+    """Return one secret of each shape, the same for the same seed."""
+    rng = random.Random(seed)
+
+    def text(alphabet: str, length: int) -> str:
+        return "".join(rng.choice(alphabet) for _ in range(length))
+
+    def word() -> str:
+        return "".join(rng.choice("bdfgkmnprtvz") + rng.choice("aeiou") for _ in range(3))
+
+    body = base64.b64encode(rng.randbytes(138)).decode()
+    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
+    shapes = {
+        "hex": rng.randbytes(32).hex(),
+        "hex-upper": rng.randbytes(20).hex().upper(),
+        "base62": text(_BASE62, 36),
+        "base62-long": text(_BASE62, 64),
+        "uuid": str(uuid.UUID(bytes=rng.randbytes(16), version=4)),
+        "base64-32": base64.b64encode(rng.randbytes(32)).decode(),
+        "base64-64": base64.b64encode(rng.randbytes(64)).decode(),
+        "base64url": base64.urlsafe_b64encode(rng.randbytes(33)).decode(),
+        "pem": "\n".join((_PEM_HEAD, *lines, _PEM_FOOT, "")),
+        "passphrase": " ".join(f"{word().title()}{rng.randrange(10, 99)}" for _ in range(4)),
+        "password": text(_BASE62 + "!$%&/()=?+*#'\"\\<>;:,.^~|{}[]@", 24),
+        "unicode": text("äöüßéèñçøåжщюяѣλπσωŁőşğ漢字密鍵値", 20),
+        "jwt": ".".join(
+            base64.urlsafe_b64encode(rng.randbytes(n)).decode().rstrip("=") for n in (27, 60, 32)
+        ),
+        "long": text(_BASE62, 2048),
+    }
+    return tuple(Canary(shape, value) for shape, value in shapes.items())
+
+
+def windows(value: str) -> frozenset[bytes]:
+    """Return every eight bytes in a row of *value*, raw and encoded, less what is no secret."""
+    found: set[bytes] = set()
+    for form, _ in _forms(value):
+        found.update(form[i : i + WINDOW] for i in range(len(form) - WINDOW + 1))
+    return frozenset(found - _public_windows())
+
+
+class Search:
+    """Looks for traces of the same secrets in many pieces of data."""
+
+    def __init__(self, searched: Iterable[Canary]) -> None:
+        self._places: dict[bytes, list[tuple[str, bytes, int, int]]] = {}
+        public = _public_windows()
+        for canary in searched:
+            for form, run in _forms(canary.value):
+                for position in range(len(form) - WINDOW + 1):
+                    window = form[position : position + WINDOW]
+                    if window not in public:
+                        place = (canary.shape, form, position, run)
+                        self._places.setdefault(window, []).append(place)
+        self._windows = frozenset((window,) for window in self._places)
+
+    def leaks(self, data: bytes) -> list[str]:
+        """Return a line for each secret of which *data* holds a trace: its shape and where."""
+        found: dict[str, int] = {}
+        for offset in range(min(WINDOW, len(data))):
+            whole = (len(data) - offset) // WINDOW * WINDOW
+            pieces = struct.iter_unpack(f"{WINDOW}s", data[offset : offset + whole])
+            if self._windows.isdisjoint(pieces):
+                continue  # the usual case, at the speed of C
+            for start in range(offset, offset + whole, WINDOW):
+                for shape, form, position, run in self._places.get(
+                    data[start : start + WINDOW], ()
+                ):
+                    if _runs(data, start, form, position, run):
+                        found[shape] = min(start, found.get(shape, start))
+        return [f"{shape} at byte {found[shape]}" for shape in sorted(found)]
+
+
+def find_leaks(data: bytes, searched: Iterable[Canary]) -> list[str]:
+    """Return a line for each secret of which *data* holds a trace: its shape and where."""
+    return _search(tuple(searched)).leaks(data)
+
+
+@functools.lru_cache(maxsize=8)
+def _search(searched: tuple[Canary, ...]) -> Search:
+    return Search(searched)
+
+
+def _forms(value: str) -> Iterator[tuple[bytes, int]]:
+    """Give the ways in which a value may be written, and how many bytes in a row are a trace."""
+    raw = value.encode("utf-8", "surrogatepass")
+    spread = WINDOW
+    if all(byte in _HEX for byte in raw):
+        spread = _HEX_RUN
+    yield raw, spread
+    yield raw[::-1], spread
+    yield value[::-1].encode("utf-8", "surrogatepass"), spread
+    for text in (raw.hex(), raw.hex().upper()):
+        yield text.encode(), _WIDE_RUN
+    for form in (quote(raw, safe=""), quote(raw)):
+        if form.encode() != raw:
+            yield form.encode(), _WIDE_RUN if "%" in form else spread
+    for escaped in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        if escaped[1:-1].encode("utf-8", "surrogatepass") != raw:
+            yield escaped[1:-1].encode("utf-8", "surrogatepass"), _WIDE_RUN
+    for shift in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            coded = encode(b"\0" * shift + raw)
+            # The characters at both ends also depend on what stands beside the value.
+            yield coded[(0, 2, 3)[shift] : -4], WINDOW
+
+
+@functools.cache
+def _public_windows() -> frozenset[bytes]:
+    found: set[bytes] = set()
+    for text in _PUBLIC:
+        for form, _ in _forms(text):
+            found.update(form[i : i + WINDOW] for i in range(len(form) - WINDOW + 1))
+    return frozenset(found)
+
+
+def _runs(data: bytes, start: int, form: bytes, position: int, run: int) -> bool:
+    """Say whether around an eight-byte match at least *run* bytes in a row agree."""
+    left, right = 0, WINDOW
+    while left + right < run and start - left > 0 and position - left > 0:
+        if data[start - left - 1] != form[position - left - 1]:
+            break
+        left += 1
+    while left + right < run and start + right < len(data) and position + right < len(form):
+        if data[start + right] != form[position + right]:
+            break
+        right += 1
+    return left + right >= run

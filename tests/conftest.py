@@ -1,0 +1,81 @@
+"""
+What holds for every test: no fatal path, no event outside the table, no trace of a secret.
+"""
+
+import logging
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.sandbox import jt_trader, record
+from reconciler.sandbox.jt_trader import StandIn
+from reconciler.sandbox.openbao import OpenBao
+from tests import guards
+from tests.leaks import Watch
+from tests.world import World
+
+_watch = pytest.StashKey[Watch]()
+_events: set[tuple[str, str]] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect, over the whole run, which command sent which event to a stand-in."""
+    del config
+    record.SINK = lambda command, event: _events.add((command, event))
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(request: pytest.FixtureRequest) -> Iterator[list[StandIn]]:
+    """Count the fatal paths of every stand-in that a test makes, and judge what was sent."""
+    made: list[StandIn] = []
+    jt_trader.on_created = made.append
+    _events.clear()
+    yield made
+    jt_trader.on_created = None
+    guards.check_fatal_paths(request.node, [server.record.fatal_paths for server in made])
+    guards.check_events(request.node, set(_events))
+
+
+@pytest.fixture(autouse=True)
+def watch(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Watch]:
+    """Give a test its secrets; what it leaves behind is searched for traces of them."""
+    caplog.set_level(logging.DEBUG)
+    watch = Watch(request.node.nodeid)
+    request.node.stash[_watch] = watch
+    yield watch
+    folder = request.node.funcargs.get("tmp_path")
+    if folder is not None:
+        watch.search_folder(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Search everything that a test printed, logged or raised."""
+    report = yield
+    watch = item.stash.get(_watch, None)
+    if call.when == "teardown" and watch is not None:
+        for name, text in report.sections:
+            watch.search(name, text)
+        if watch.found:
+            report.outcome = "failed"
+            report.longrepr = "\n".join(["a secret leaked:", *watch.found, f"seed {watch.seed}"])
+    return report
+
+
+@pytest.fixture(scope="session")
+def bao() -> Iterator[OpenBao]:
+    """One real OpenBao for all tests of a worker; each uses paths of its own."""
+    with OpenBao() as server:
+        yield server
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, bao: OpenBao, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    """A home directory, Vault, and as many stand-in servers as the test asks for."""
+    with World(tmp_path, bao, watch, monkeypatch) as world:
+        yield world

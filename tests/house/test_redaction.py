@@ -1,0 +1,408 @@
+"""A secret does not show itself, and what writes log lines blots out those that are alive."""
+
+import base64
+import copy
+import dataclasses
+import gc
+import io
+import json
+import logging
+import pickle
+import pprint
+import string
+import traceback
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from reconciler import logs
+from reconciler.model import Mask
+from reconciler.secrets import Secret, alive
+from tests.canaries import canaries, find_leaks
+from tests.world import World
+
+# These are not the secrets of the test's `watch`: it would rightly complain about the controls.
+CANARIES = canaries(20_261_122)
+SHAPES = [canary.shape for canary in CANARIES]
+VALUES = {canary.shape: canary.value for canary in CANARIES}
+LIBRARIES = ("urllib3.connectionpool", "requests", "hvac", "socketio.client", "engineio.client")
+
+
+def in_base64(shift: int) -> Callable[[str], str]:
+    """Encode a value that begins *shift* bytes into a group of three."""
+
+    def encode(value: str) -> str:
+        return base64.b64encode(b"user:"[: 3 + shift] + value.encode() + b"tail").decode()
+
+    return encode
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "raw": lambda value: value,
+    "repr": lambda value: repr({"key": value}),
+    "bytes": lambda value: repr({"key": value.encode()}),
+    "json": lambda value: json.dumps({"key": value}),
+    "json utf-8": lambda value: json.dumps({"key": value}, ensure_ascii=False),
+    "json in json": lambda value: json.dumps({"body": json.dumps({"key": value})}),
+    "url": lambda value: "https://x/?k=" + urllib.parse.quote(value, safe=""),
+    "url path": lambda value: "https://x/" + urllib.parse.quote(value),
+    "form": lambda value: urllib.parse.urlencode({"k": value}),
+    "hex": lambda value: value.encode().hex(),
+    "HEX": lambda value: value.encode().hex().upper(),
+    "base64+0": in_base64(0),
+    "base64+1": in_base64(1),
+    "base64+2": in_base64(2),
+    "base64url": lambda value: base64.urlsafe_b64encode(value.encode() + b"tail").decode(),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """What people will write one day: a value that holds a secret."""
+
+    secret: Secret
+    name: str = "tokyo-1"
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """Set logging up as `jtr --debug` does, and put it back afterwards."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in logs.NOISY}
+    stream = io.StringIO()
+    logs.set_up(debug=True, stream=stream)
+    yield stream
+    root.handlers[:], level = before
+    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+# ── what is redacted ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_every_shape_is_blotted_out(form: str, shape: str) -> None:
+    living = Secret(VALUES[shape])
+    line = f"before {FORMS[form](living.reveal())} after"
+
+    assert find_leaks(line.encode(), CANARIES), "control: the line holds it"
+    assert find_leaks(logs.redacted(line).encode(), CANARIES) == []
+    assert logs.redacted(line).startswith("before ")
+
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs"]), min_size=8, max_size=60
+)  # a server's answer can hold lone surrogates, a value from Vault's JSON cannot be encoded then
+
+
+@given(value=texts, form=st.sampled_from(sorted(FORMS)), around=st.text(max_size=10))
+@example(value="********", form="raw", around="*****")
+@example(value="***aaaaaaaa", form="raw", around="aaaaaaaa")
+@example(value="abababab", form="raw", around="ab")
+@example(value="a'b\"c\\d\n", form="json in json", around="")
+def test_no_text_of_eight_characters_survives(value: str, form: str, around: str) -> None:
+    living = Secret(value)
+    written = FORMS[form](value)
+    line = f"{around}{written}{around}"
+    shown = logs.redacted(line)
+
+    assert living.reveal() not in shown
+    assert written not in shown
+    assert find_leaks(shown.encode(), ()) == []
+
+
+@given(
+    st.lists(st.text(string.ascii_lowercase, min_size=8, max_size=20), min_size=2, max_size=4),
+    st.data(),
+)
+def test_a_secret_within_another_leaves_no_rest(parts: list[str], data: st.DataObject) -> None:
+    whole = Secret("".join(parts))
+    inner = Secret(data.draw(st.sampled_from(parts)))
+    shown = logs.redacted(f"{whole.reveal()} {inner.reveal()}")
+
+    assert shown == "*** ***"
+
+
+def test_what_is_no_secret_stays() -> None:
+    living = Secret("kX8vQ2mW9pL4")
+    line = "tokyo-1 bybit: written from vault:secret/jt/tokyo-1/bybit@7"
+
+    assert logs.redacted(line) == line
+    assert logs.redacted(f"a {living.reveal()} b") == "a *** b"
+
+
+def test_a_dropped_secret_is_held_by_nobody() -> None:
+    count = len(alive())
+    living = Secret("kX8vQ2mW9pL4")
+    assert len(alive()) == count + 1
+
+    del living
+    gc.collect()
+
+    assert len(alive()) == count
+    assert logs.redacted("kX8vQ2mW9pL4") == "kX8vQ2mW9pL4"
+
+
+# ── log lines ────────────────────────────────────────────────────────────────────────────────
+
+
+def fails(value: str) -> None:
+    """Raise what libraries raise: an exception that quotes what it was given."""
+    try:
+        raise KeyError(value)
+    except KeyError as error:
+        raise ValueError(f"bad header {value!r}") from error
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_messages_arguments_and_tracebacks_pass_through_the_handler(
+    shape: str, lines: io.StringIO
+) -> None:
+    living = Secret(VALUES[shape])
+    log = logging.getLogger("reconciler.test_redaction")
+    plain = io.StringIO()
+    unsafe = logging.StreamHandler(plain)
+    log.addHandler(unsafe)
+    try:
+        log.debug(living.reveal())
+        log.info("one %s, one %r", living.reveal(), {"secret": living.reveal()})
+        try:
+            fails(living.reveal())
+        except ValueError:
+            log.exception("it failed")
+    finally:
+        log.removeHandler(unsafe)
+
+    assert find_leaks(plain.getvalue().encode(), CANARIES), "control: a usual handler shows it"
+    assert find_leaks(lines.getvalue().encode(), CANARIES) == []
+    assert lines.getvalue().count("***") >= 4
+    assert "Traceback" in lines.getvalue()
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_lines_of_libraries_are_quiet_below_warning_and_redacted_above(
+    name: str, lines: io.StringIO
+) -> None:
+    living = Secret(VALUES["base62"])
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.NOTSET)
+    try:
+        log.debug("Sending packet MESSAGE data %s", living.reveal())
+        log.info("X-Vault-Token: %s", living.reveal())
+        assert lines.getvalue() == ""
+        log.warning("Retrying: %s", base64.b64encode(living.reveal().encode()).decode())
+        # Somebody turned it up: the lines come, and without the secret.
+        log.setLevel(logging.DEBUG)
+        log.debug("Sending packet MESSAGE data %s", living.reveal())
+    finally:
+        log.setLevel(before)
+
+    assert len(lines.getvalue().splitlines()) == 2
+    assert find_leaks(lines.getvalue().encode(), CANARIES) == []
+
+
+def test_a_line_that_cannot_be_formatted_does_not_print_its_arguments(
+    lines: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = Secret(VALUES["base62"])
+    log = logging.getLogger("reconciler.test_redaction")
+    ours = [h for h in logging.getLogger().handlers if isinstance(h, logs.RedactingHandler)]
+    monkeypatch.setattr(logging.getLogger(), "handlers", ours)  # pytest's own would raise
+    log.warning("%d robots", living.reveal())
+
+    assert lines.getvalue() == ("a log line of reconciler.test_redaction could not be written\n")
+    assert find_leaks(capsys.readouterr().err.encode(), CANARIES) == []
+
+
+def test_setting_up_again_replaces_the_handler_and_keeps_those_of_others() -> None:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    first, second = io.StringIO(), io.StringIO()
+    try:
+        logs.set_up(debug=False, stream=first)
+        logs.set_up(debug=False, stream=second)
+        logging.getLogger("reconciler.test_redaction").warning("a word")
+        logging.getLogger("reconciler.test_redaction").debug("not this one")
+        logs.ensure()
+        logs.ensure()
+        ours = [h for h in root.handlers if isinstance(h, logs.RedactingHandler)]
+
+        assert first.getvalue() == ""
+        assert second.getvalue().endswith("a word\n")
+        assert len(second.getvalue().splitlines()) == 1
+        assert len(ours) == 1
+        others = [h for h in before if not isinstance(h, logs.RedactingHandler)]
+        assert set(others) <= set(root.handlers)
+    finally:
+        root.handlers[:] = before
+
+
+def test_the_real_libraries_at_debug_in_a_real_process(world: World) -> None:
+    """`jtr --debug` writes what it does, and `watch` searches its lines as it does any output."""
+    world.server()
+    world.document("tokyo-1", "bybit")
+    world.begin()
+    ran = world.process("--debug", "apply", str(world.docs), "--auto-approve")
+
+    assert ran.code == 0, ran.err
+    assert " DEBUG " in ran.err, "control: debug lines are written"
+    assert world.watch.found == []
+
+
+# ── a secret alone ───────────────────────────────────────────────────────────────────────────
+
+
+def locals_of_a_traceback(secret: object) -> str:
+    """Return a traceback that shows local variables, as error reporters write it."""
+    try:
+        raise ValueError
+    except ValueError as error:
+        told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    assert "secret = " in "".join(told.format()), type(secret)
+    return "".join(told.format())
+
+
+def walked(secret: object) -> str:
+    """Return what a program that lists attributes would print."""
+    return "\n".join(f"{name}={getattr(secret, name)!r}" for name in dir(secret))
+
+
+def inspected(secret: object) -> str:
+    """Return what rich shows of an object with everything that it can find."""
+    from rich import inspect  # noqa: PLC0415  - it would shadow the module of that name
+
+    console = Console(file=io.StringIO(), width=400)
+    inspect(secret, console=console, all=True, private=True, dunder=True)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def prettied(secret: object) -> str:
+    """Return what rich prints."""
+    console = Console(file=io.StringIO(), width=400)
+    console.print({"secret": secret}, [secret])
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+SHOWN: dict[str, Callable[[Any], str]] = {
+    "repr": repr,
+    "str": str,
+    "ascii": ascii,
+    "format": lambda secret: f"{secret} {secret!r} {secret!s} {secret:>40} {secret:.5} {secret:^9}",
+    "percent": lambda secret: "%s %r %a %.9s" % ((secret,) * 4),  # noqa: UP031  - it is tested
+    "str.format": lambda secret: "{0} {0!r:>30}".format(secret),  # noqa: UP030, UP032
+    "template": lambda secret: string.Template("$x").substitute(x=secret),
+    "container": lambda secret: f"{[secret]} {(secret,)} { {'k': secret} }",
+    "pprint": lambda secret: pprint.pformat({"k": [secret]}),
+    "json default": lambda secret: json.dumps({"k": secret}, default=str),
+    "locals": locals_of_a_traceback,
+    "dir": walked,
+    "rich": prettied,
+    "rich inspect": inspected,
+    "exception": lambda secret: str(ValueError(secret)) + repr(KeyError(secret)),
+}
+REFUSED: dict[str, Callable[[Any], object]] = {
+    "json": json.dumps,
+    "pickle": pickle.dumps,
+    "pickle 0": lambda secret: pickle.dumps(secret, protocol=0),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "asdict": lambda secret: dataclasses.asdict(Holder(secret)),
+    "astuple": lambda secret: dataclasses.astuple(Holder(secret)),
+    "vars": vars,
+    "getstate": lambda secret: secret.__getstate__(),
+    "bytes": bytes,
+    "join": "".join,
+    "yaml": yaml.dump,
+    "iterate": list,
+    "number": lambda secret: "%d" % secret,  # noqa: UP031  - it is tested
+    "add": lambda secret: secret + "",
+}
+
+
+@pytest.mark.parametrize("kind", [Secret, Mask])
+@pytest.mark.parametrize("way", SHOWN)
+def test_it_does_not_show_itself(way: str, kind: type) -> None:
+    for shape in SHAPES:
+        value = VALUES[shape] if kind is Secret else mask_of(VALUES[shape])
+        shown = SHOWN[way](kind(value))
+
+        assert value not in shown
+        assert find_leaks(shown.encode("utf-8", "surrogatepass"), CANARIES) == []
+
+
+@pytest.mark.parametrize("kind", [Secret, Mask])
+@pytest.mark.parametrize("way", REFUSED)
+def test_it_is_not_turned_into_anything(way: str, kind: type) -> None:
+    value = VALUES["base62"] if kind is Secret else mask_of(VALUES["base62"])
+    with pytest.raises((TypeError, yaml.YAMLError)) as caught:
+        REFUSED[way](kind(value))
+
+    assert value not in str(caught.value)
+    assert value not in repr(caught.value)
+
+
+def mask_of(value: str) -> str:
+    """Return what a server shows of a value."""
+    return f"{value[:3]}***{value[-3:]}"
+
+
+def test_positive_control_a_plain_class_shows_itself_in_these_ways() -> None:
+    class Plain:
+        def __init__(self, text: str) -> None:
+            self._text = text
+
+        def __repr__(self) -> str:
+            return f"Plain({self._text})"
+
+    value = VALUES["base62"]
+    found = {way for way, show in SHOWN.items() if value in show(Plain(value))}
+
+    assert found == set(SHOWN) - {"rich inspect"} | (found & {"rich inspect"})
+    assert value in str(REFUSED["vars"](Plain(value)))
+    assert value in str(REFUSED["getstate"](Plain(value)))
+
+
+def test_a_dataclass_that_holds_one_prints_without_it() -> None:
+    held = Holder(Secret(VALUES["base62"]))
+
+    assert repr(held) == "Holder(secret=Secret(***), name='tokyo-1')"
+    assert dataclasses.replace(held, name="x").secret is held.secret
+
+
+def test_secrets_are_not_compared_hashed_or_judged() -> None:
+    one, two = Secret("kX8vQ2mW9pL4"), Secret("kX8vQ2mW9pL4")
+
+    for refused in (
+        lambda: one == two,
+        lambda: one != two,
+        lambda: one == "kX8vQ2mW9pL4",
+        lambda: hash(one),
+        lambda: {one},
+        lambda: bool(one),
+        lambda: one and two,
+        lambda: sorted([one, two]),  # type: ignore[type-var]  # that is the point
+        lambda: one in [two],
+    ):
+        with pytest.raises(TypeError) as caught:
+            refused()
+        assert "kX8" not in str(caught.value)
+
+
+def test_masks_are_compared_and_an_empty_one_is_false() -> None:
+    assert Mask("abc***xyz") == Mask("abc***xyz") != Mask("abc***xyy")
+    assert Mask("abc***xyz") != "abc***xyz"
+    assert len({Mask("abc***xyz"), Mask("abc***xyz")}) == 1
+    assert (bool(Mask("")), bool(Mask("a"))) == (False, True)
+    assert (repr(Mask("")), repr(Mask("abc***xyz"))) == ("Mask(empty)", "Mask(***)")
