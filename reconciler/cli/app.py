@@ -125,8 +125,7 @@ def _explain(error: JtrError, *, debug: bool) -> None:
     if isinstance(error, InvalidConfig):
         for problem in error.problems:
             click.echo(str(problem), err=True)
-        count = len(error.problems)
-        _say(f"{count} problem{'' if count == 1 else 's'}; nothing was done")
+        _say(f"{error.total} problem{'' if error.total == 1 else 's'}; nothing was done")
     else:
         _say(error.what)
         if error.remedy:

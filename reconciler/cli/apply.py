@@ -29,7 +29,7 @@ class _Approval:
     """How far a plan is approved before it is known."""
 
     everything: bool
-    expected: str
+    expected: tuple[str, list[str]] | None
     terminal: bool
 
 
@@ -79,11 +79,11 @@ def command(  # noqa: PLR0917  - one parameter per option
     over what somebody else connected, or accepts a changed address: these have their own options.
     """
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and form == "text"
-    approval = _Approval(auto_approve, expect, terminal)
     if not (auto_approve or expect or terminal):
         raise UsageError(
             "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
         )
+    approval = _Approval(auto_approve, _expectation(expect) if expect else None, terminal)
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
     state = options.Selection(servers, selector).of(loaded.documents.state)
     consents = Consents(
@@ -165,9 +165,9 @@ class _Job:
 
     def _refused(self, plan: Plan) -> Exit | None:
         expected = self._approval.expected
-        if not expected:
+        if expected is None:
             return None
-        planned, known = _expectation(expected)
+        planned, known = expected
         if plan.id == planned:
             return None
         code = worst(server.exit_code for server in plan)

@@ -151,7 +151,11 @@ def prepared(
             key = fingerprint_key(settings, vault, create=True)
             say("made a new fingerprint key")
         if key is None and writes:
-            raise Blocked("there is no fingerprint key", "`jtr ledger init` makes one")
+            raise Blocked(
+                f"there is no fingerprint key at {settings.fingerprint_key or key_file()}",
+                "restore it if there was one, for nothing written with it is recognised without "
+                "it; else `jtr ledger init` makes one",
+            )
         driver = JtTraderDriver(
             command=command, durations=settings.durations, accept_versions=settings.accept_versions
         )

@@ -144,7 +144,10 @@ def known_entries(entries: Sequence[str], state: DesiredState, option: str) -> f
     for entry in entries:
         name, slash, exchange = entry.partition("/")
         if name not in servers:
-            raise UsageError(f"{option} {entry}: no server is called {name}", "check the name")
+            raise UsageError(
+                f"{option} {entry}: no server is called {name}",
+                f"known: {_some(sorted(servers))}",
+            )
         codes = {declared.code for declared in servers[name].exchanges}
         if slash and exchange not in codes:
             raise UsageError(

@@ -79,9 +79,10 @@ def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
     known = ledger.servers()
     wanted = set(names) or {identity.name for identity in known}
     if unknown := sorted(wanted - {identity.name for identity in known}):
+        names = ", ".join(sorted(identity.name for identity in known)) or "none yet"
         raise UsageError(
             f"the ledger knows no server called {', '.join(unknown)}",
-            "`jtr apply` makes it known",
+            f"known: {names}; `jtr apply` makes others known",
         )
     return [(i, ledger.load(i.target, i.name)) for i in known if i.name in wanted]
 

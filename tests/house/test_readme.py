@@ -114,7 +114,7 @@ def sandbox(command: str, clone: Path, environment: dict[str, str]) -> Iterator[
             stderr=subprocess.STDOUT,
         )
         try:
-            until((clone / "play" / "env.sh").exists)
+            until((Path(environment["HOME"]) / "jtr-play" / "env.sh").exists)
             yield
         finally:
             process.send_signal(signal.SIGINT)

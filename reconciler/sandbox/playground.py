@@ -1,0 +1,235 @@
+"""
+A place to play in: OpenBao, a stand-in JT-Trader with two robots, documents, settings, credentials.
+
+`jtr sandbox` hands it to a person, `jtr demo` tells its story on it.  Everything is made up, lies
+in one directory, listens on loopback only, and ends with the process.
+"""
+
+import os
+import secrets
+import shlex
+import string
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from reconciler.errors import JtrError
+from reconciler.sandbox.behaviour import Behaviour
+from reconciler.sandbox.jt_trader import Robot, StandInThread
+from reconciler.sandbox.openbao import OpenBao
+from reconciler.secrets import Secret
+
+SERVER: Final = "tokyo-1"
+DOCUMENTS: Final = "docs"
+SETTLE: Final = "100ms"
+ROWS: Final[Mapping[str, Mapping[str, str]]] = {
+    "bybit": {"apiKey": "bybit_api_key", "secret": "bybit_api_secret"},
+    "okx": {"apiKey": "okx_api_key", "secret": "okx_api_secret", "password": "okx_password"},
+    "gateio": {"apiKey": "gateio_api_key", "secret": "gateio_api_secret", "uid": "gateio_user_id"},
+    "kucoin": {
+        "apiKey": "kucoin_api_key",
+        "secret": "kucoin_secret",
+        "password": "kucoin_password",
+    },
+}
+"""
+ccxt's names and the server's own, per exchange.
+
+Written down apart from the driver, whose translation the demo judges by this table.
+"""
+DECLARED: Final = ("bybit", "okx", "gateio")
+"""The exchanges that the first document declares; `kucoin` is left for somebody to connect."""
+
+_LENGTH: Final = 36  # characters of a made-up value
+_TRACE: Final = 8  # so many characters in a row of a secret are a leak
+_TOKEN_LIFE: Final = "720h"  # noqa: S105  - a duration: a sandbox may stay up for weeks
+_READ: Final = ("read",)
+_MISSING: Final = (
+    "pipx install 'jt-reconciler[sandbox]' (with --force where jt-reconciler is installed already)"
+)
+# What would win over, or contradict, the variables of the sandbox.
+_FOREIGN: Final = (
+    *("BAO_ADDR", "BAO_TOKEN", "BAO_TOKEN_FILE", "BAO_NAMESPACE", "BAO_CACERT"),
+    *("VAULT_TOKEN_FILE", "VAULT_NAMESPACE", "VAULT_CACERT"),
+)
+
+
+class Playground:
+    """
+    OpenBao and a stand-in while it is entered, and the files to use them, below *folder*.
+
+    *tell* is called with every secret that is made up here, so that a test can look for traces.
+    Raises JtrError when the extra `sandbox` is not installed or a server does not start.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        behaviour: Behaviour | None = None,
+        tell: Callable[[str], object] = lambda _secret: None,
+    ) -> None:
+        self.folder = folder
+        self.documents = folder / DOCUMENTS
+        self.settings = folder / "settings.yaml"
+        self._secrets: list[str] = []
+        self._tell = tell
+        try:
+            self.bao = OpenBao()
+        except JtrError as error:
+            raise JtrError(error.what, _MISSING) from None
+        self._note(self.bao.root_token.reveal())
+        self._access_secret = self.made_up()
+        self.robots = (Robot(1, "grid-btc", "bybit"), Robot(2, "arb", "okx"))
+        self.server = StandInThread(
+            access_secret=self._access_secret,
+            robots=self.robots,
+            additional=("kucoin", "mexc"),
+            behaviour=behaviour,
+        )
+        self.in_vault: dict[str, dict[str, str]] = {}
+        """What Vault holds: the server's name of each field and its value, per exchange."""
+        self._token = Secret("")
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.bao)
+            stack.enter_context(self.server)
+            self._furnish()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # ── secrets ──────────────────────────────────────────────────────────────────────────
+
+    def made_up(self) -> str:
+        """Return a new secret; `reveals` knows it from now on."""
+        letters = string.ascii_letters + string.digits
+        return self._note("".join(secrets.choice(letters) for _ in range(_LENGTH)))
+
+    def reveals(self, text: str) -> bool:
+        """Say whether *text* holds a trace of any secret of this playground."""
+        return any(
+            secret[start : start + _TRACE] in text
+            for secret in self._secrets
+            for start in range(len(secret) - _TRACE + 1)
+        )
+
+    def rotate(self, exchange: str) -> int:
+        """Put new credentials of *exchange* into Vault; return their version."""
+        fields = {name: self.made_up() for name in ROWS[exchange]}
+        self.in_vault[exchange] = {ROWS[exchange][name]: fields[name] for name in fields}
+        return self.bao.put(f"jt/{SERVER}/{exchange}", fields)
+
+    def spoil_access(self, *, back: bool = False) -> None:
+        """Put a wrong access secret into Vault, or with *back* the right one again."""
+        secret = self._access_secret if back else self.made_up()
+        self.bao.put(f"jt/{SERVER}", {"access_secret": secret})
+
+    def _note(self, secret: str) -> str:
+        self._secrets.append(secret)
+        self._tell(secret)
+        return secret
+
+    def _new_token(self, policy: str, rights: Mapping[str, Iterable[str]]) -> Secret:
+        self.bao.write_policy(policy, rights)
+        token = self.bao.create_token([policy], ttl=_TOKEN_LIFE, default_policy=False)
+        self._note(token.reveal())
+        return token
+
+    # ── files ────────────────────────────────────────────────────────────────────────────
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which `jtr` works here; VAULT_TOKEN may only read."""
+        return {
+            "VAULT_ADDR": self.bao.address,
+            "VAULT_TOKEN": self._token.reveal(),
+            "JTR_SETTINGS": str(self.settings),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+        }
+
+    def declare(self, *present: str, absent: Iterable[str] = ()) -> None:
+        """Write the document of the server: these exchanges present, those absent."""
+        exchanges = [
+            f'    {code}: {{credentials: "vault:secret/jt/{SERVER}/{code}"}}' for code in present
+        ]
+        exchanges += [f"    {code}: {{state: absent}}" for code in absent]
+        text = "\n".join(
+            (
+                "apiVersion: jtr/v1",
+                "kind: TradingServer",
+                f"metadata: {{name: {SERVER}, owner: desk-asia}}",
+                "spec:",
+                f"  url: {self.server.url}",
+                f"  accessSecret: vault:secret/jt/{SERVER}#access_secret",
+                "  exchanges:",
+                *exchanges,
+                "",
+            )
+        )
+        (self.documents / f"{SERVER}.yaml").write_text(text, "utf-8")
+
+    def write_shell_files(self) -> tuple[Path, Path]:
+        """
+        Write what a shell needs: a file to source, and a header for curl that may write secrets.
+
+        Both hold tokens, so only their owner may read them.
+        """
+        writer = self._new_token(
+            "sandbox-writer",
+            {
+                "secret/data/jt/*": ("create", "update", "patch", "read"),
+                "secret/metadata/jt/*": _READ,
+            },
+        )
+        lines = [
+            "# Source this in the shell in which you try jtr; it is worth nothing once the",
+            "# sandbox has ended.  The token may only read below secret/jt/.",
+            f"unset {' '.join(_FOREIGN)}",
+            *(f"export {key}={shlex.quote(value)}" for key, value in self.environment().items()),
+            "",
+        ]
+        shell, header = self.folder / "env.sh", self.folder / "writer.header"
+        _private(shell, "\n".join(lines))
+        _private(header, f"X-Vault-Token: {writer.reveal()}\n")
+        return shell, header
+
+    def _furnish(self) -> None:
+        # Least privilege also in play: whoever copies this setup copies the policy with it.
+        self._token = self._new_token(
+            "jtr", {"secret/data/jt/*": _READ, "secret/metadata/jt/*": _READ}
+        )
+        for folder in (self.folder, self.documents, self.folder / "config", self.folder / "state"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self.settings.write_text(
+            "# The operator's settings.  They never lie with the documents: whoever may change\n"
+            "# them may send the Vault token elsewhere.\n"
+            f"vault: {{address: {self.bao.address}}}\n"
+            "allow:\n"
+            f"  urls: [{self.server.url}]\n"
+            '  paths: ["secret/jt/**"]\n'
+            "durations:\n"
+            f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n",
+            "utf-8",
+        )
+        self.spoil_access(back=True)
+        for exchange in DECLARED:
+            self.rotate(exchange)
+        self.declare(*DECLARED)
+
+
+def _private(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)

