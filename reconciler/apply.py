@@ -7,28 +7,38 @@ found out by reading again, never by sending again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 
 from reconciler.actions import Action, Consequence, DeleteExchange, Status, WriteExchange
 from reconciler.brake import Brake, Braked
 from reconciler.consequences import new_debts, remaining
-from reconciler.diff import is_ours
+from reconciler.diff import Shown, is_ours
 from reconciler.drivers import Session
 from reconciler.errors import (
     Blocked,
     DriverError,
     Exit,
     JtrError,
-    LeaseHeld,
     LedgerError,
     ServerRefused,
 )
 from reconciler.ledger.book import Ledger
+from reconciler.ledger.lease import held
 from reconciler.lines import Consents
-from reconciler.model import ExchangeRecord, ObservedExchange, ObservedServer, Presence, Write
+from reconciler.model import (
+    ExchangeRecord,
+    Observation,
+    ObservedExchange,
+    ObservedServer,
+    Presence,
+    Remembered,
+    Write,
+)
 from reconciler.outcomes import Aftermath, Outcome, Report, Result, face
+from reconciler.plan import recognised
 from reconciler.reconcile import Means, Visit, refusal, see, view
 
 DUPLICATES = 5  # rows of one name that a delete is repeated for; jt-protocol section 3.5
@@ -89,6 +99,7 @@ class _Deeds:
         self._ledger = ledger
         self._outcomes: list[Outcome] = []
         self._check_lease: Callable[[], None] = lambda: None
+        self._unrecorded: LedgerError | None = None
 
     async def run(self) -> Report:
         """Do all actions in order, then remember what the server shows."""
@@ -99,14 +110,17 @@ class _Deeds:
         visit.remembered = replace(visit.remembered, identity=identity)
         async with AsyncExitStack() as stack:
             if visit.plan.actions:
+                lease = await asyncio.to_thread(self._ledger.lease, identity.uid)
                 self._check_lease = await stack.enter_async_context(
-                    held(self._ledger, identity.uid, means.durations.lease)
+                    held(lease, means.durations.lease)
                 )
             for action in visit.plan.actions:
                 outcome = await self._attempt(action)
                 self._outcomes.append(outcome)
                 if outcome.code:
                     break
+            if self._unrecorded is not None:
+                raise self._unrecorded
             await self._remember()
         return Report(visit.plan, self.finished())
 
@@ -173,7 +187,7 @@ class _Deeds:
         code = action.exchange
         values = self._visit.values[code].fields
         wrong: list[str] = []
-        mute = False
+        mute = proven = False
         if end.after is not None:
             was, now = face(end.before, code), face(end.after, code)
             wanted = {name: self._means.driver.mask(value) for name, value in values.items()}
@@ -181,13 +195,17 @@ class _Deeds:
             # A changed value that shows the same mask as before proves nothing about this write.
             kept = self._unchanged_values(code, write)
             mute = any(was[n][1] == mask for n, mask in wanted.items() if n not in kept)
-            if not wrong and (end.answered or not mute):
-                await asyncio.to_thread(
-                    self._ledger.commit, self._visit.uid, code, boot=end.after.log.boot
-                )
-        if bad := await self._verdict(action, end):
+            # Without an answer, something must show that was not there before.
+            proven = not wrong and (end.answered or (not mute and kept != wanted.keys()))
+        bad = self._verdict(action, end)
+        if proven and end.after is not None:
+            await self._note(
+                partial(self._ledger.commit, self._visit.uid, code, boot=end.after.log.boot),
+                beside=bad is not None,
+            )
+        if bad is not None:
             return bad
-        if wrong or (mute and not end.answered):
+        if not proven:
             shown = f"the server shows something else than was written: {', '.join(wrong)}"
             silent = "the server did not answer, and what it shows does not prove a whole write"
             return Outcome(
@@ -226,11 +244,22 @@ class _Deeds:
             raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
         await asyncio.to_thread(self._ledger.intend_delete, self._visit.uid, code)
         end = Aftermath(before, before, answered=True)
+        sent = False
         for name in action.fields:
             there = True
             for _ in range(DUPLICATES):
-                end = await self._delete_field(before, code, name)
-                if bad := await self._verdict(action, end):
+                try:
+                    end = await self._delete_field(before, code, name)
+                except (Braked, JtrError) as error:  # nothing was sent for this row
+                    if not sent:
+                        await asyncio.to_thread(self._ledger.drop_intent, self._visit.uid, code)
+                    elif isinstance(error, Braked):
+                        raise Blocked(
+                            f"stopped half-way: {error.why}", "`jtr apply` deletes the rest"
+                        ) from None
+                    raise
+                sent = True
+                if bad := self._verdict(action, end):
                     return bad
                 there = _shows(end.after, code, name)
                 # Never again after silence: that delete may still be on its way, and a second one
@@ -250,10 +279,12 @@ class _Deeds:
         return Outcome(action, Result.DONE, stopped=end.stopped)
 
     async def _delete_field(self, before: ObservedServer, code: str, name: str) -> Aftermath:
+        """Delete one row of one field and look what became of it."""
         # What a later field shows must still be what was planned on; what shows under the name
         # itself may be a second row that the first delete brought to light.
-        planned, now = face(before, code), face(self._seen, code)
-        if any(now[n] != planned[n] for n in planned if n != name and now[n][1]):
+        planned = face(before, code)
+        now = {n: shown for n, shown in face(self._seen, code).items() if shown[1]}
+        if any(planned.get(n) != shown for n, shown in now.items() if n != name):
             raise Blocked(f"{code} changed on the server meanwhile", "look at a new plan")
         await self._brake.steady()
         self._check_lease()
@@ -331,9 +362,18 @@ class _Deeds:
     async def _engage(self, why: str, version: str) -> None:
         name = self._visit.desired.name
         await self._brake.engage(f"{why} on {name} (JT-Trader {version})")
-        await asyncio.to_thread(self._ledger.engage_brake, version, name, why)
+        await self._note(partial(self._ledger.engage_brake, version, name, why), beside=True)
 
-    async def _verdict(self, action: Action, end: Aftermath) -> Outcome | None:
+    async def _note(self, note: Callable[[], None], *, beside: bool) -> None:
+        """Write into the ledger; *beside* a worse thing a failure must not cover that one."""
+        try:
+            await asyncio.to_thread(note)
+        except LedgerError as error:
+            if not beside:
+                raise
+            self._unrecorded = error
+
+    def _verdict(self, action: Action, end: Aftermath) -> Outcome | None:
         """Return the outcome when the robots or the silence decide it; else note a good write."""
         name, version = self._visit.desired.name, end.before.version
         if end.harmed:
@@ -380,6 +420,12 @@ class _Deeds:
         for line in visit.plan.lines:
             if line.status is Status.FOUND and line.exchange in visit.values:
                 await self._note_find(line.exchange)
+        await self._let_go(remembered, observation)
+        await asyncio.to_thread(self._ledger.observe, visit.uid, observation)
+
+    async def _let_go(self, remembered: Remembered, observation: Observation) -> None:
+        """Forget what is ours no longer."""
+        visit = self._visit
         for exchange in visit.desired.exchanges:
             record = remembered.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
             # Rows of an exchange that the server does not list are there, but invisible.
@@ -387,7 +433,13 @@ class _Deeds:
             gone = masks is not None and not any(masks.values())
             if exchange.presence is Presence.ABSENT and gone and is_ours(record):
                 await asyncio.to_thread(self._ledger.deleted, visit.uid, exchange.code)
-        await asyncio.to_thread(self._ledger.observe, visit.uid, observation)
+        if self._moves:
+            declared = {exchange.code for exchange in visit.desired.exchanges}
+            for code in remembered.exchanges.keys() & observation.masks.keys() - declared:
+                # Approved as it is, and nothing will be written there: ours no longer, or every
+                # later plan would ask again whether this is another server.
+                if not recognised(Shown.of(observation, code), remembered.exchanges[code]):
+                    await asyncio.to_thread(self._ledger.disown, visit.uid, code)
 
     async def _note_find(self, code: str) -> None:
         visit, means = self._visit, self._means
@@ -410,36 +462,7 @@ def _listed(observed: ObservedServer, code: str) -> ObservedExchange:
 
 
 def _shows(observed: ObservedServer | None, code: str, name: str) -> bool:
-    return observed is not None and bool(face(observed, code)[name][1])
-
-
-@asynccontextmanager
-async def held(ledger: Ledger, uid: str, duration: float) -> AsyncIterator[Callable[[], None]]:
-    """
-    Hold the lease on a server and renew it; yields a check that raises once it was lost.
-
-    Raises LeaseHeld when another process holds it.
-    """
-    lease = await asyncio.to_thread(ledger.lease, uid)
-    await asyncio.to_thread(lease.__enter__)
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(duration / 3)
-            await asyncio.to_thread(lease.renew)
-
-    renewal = asyncio.create_task(renew())
-
-    def check() -> None:
-        if renewal.done():
-            renewal.result()
-        if not lease.held():
-            raise LeaseHeld("the lease on the server ran out", "nothing is sent; run it again")
-
-    try:
-        yield check
-    finally:
-        renewal.cancel()
-        with suppress(asyncio.CancelledError, JtrError):
-            await renewal
-        await asyncio.to_thread(lease.__exit__, None, None, None)
+    # What is not listed any more may still be stored: Blocked.
+    return observed is not None and any(
+        f.name == name and f.mask for f in _listed(observed, code).fields
+    )

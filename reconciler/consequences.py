@@ -46,10 +46,12 @@ def needed(
     cached = any(
         key == evidence.api_key and companions != evidence.companions for key, companions in past
     )
-    written = record.written
-    if written is not None and written.api_key == evidence.api_key:
-        cached = cached or written.companions != evidence.companions
-    elif written is None and shown.present and evidence.same_api_key:
+    # What may be on the server may be cached, whenever it was booted; that holds for writes of
+    # unknown outcome, too.
+    there = [w for w in (record.written, record.intent, *record.earlier) if w is not None]
+    if any(w.api_key == evidence.api_key and w.companions != evidence.companions for w in there):
+        cached = True
+    elif record.written is None and shown.present and evidence.same_api_key:
         cached = True  # another hand's key that may be the same one
     return Need.REBOOT if cached else Need.RESTART
 

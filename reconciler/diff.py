@@ -86,6 +86,17 @@ def is_ours(record: ExchangeRecord) -> bool:
     return record.written is not None or record.intent is not None
 
 
+def explained(shown: Shown, record: ExchangeRecord) -> frozenset[str]:
+    """
+    Names of the non-empty fields that show what we wrote or may have written.
+
+    Whatever writes of unknown outcome can leave together: values of the newest one, of those
+    before it, and of the last one that is known to have taken place.
+    """
+    found = shown.like(record.written) | shown.like(record.intent)
+    return found.union(*(shown.like(write) for write in record.earlier))
+
+
 def compare(
     shown: Shown,
     record: ExchangeRecord,
@@ -99,7 +110,7 @@ def compare(
     answer is the same with evidence and without.
     """
     if record.intent is not None:
-        return _unfinished(shown, record.intent, record.written, sources, evidence)
+        return _unfinished(shown, record.intent, record, sources, evidence)
     if record.written is None:
         return _foreign(shown, record, sources, evidence)
     return _ours(shown, record.written, record, sources, evidence)
@@ -162,17 +173,17 @@ def _found_before(shown: Shown, record: ExchangeRecord, sources: Mapping[str, Fr
 def _unfinished(
     shown: Shown,
     intent: Write,
-    written: Write | None,
+    record: ExchangeRecord,
     sources: Mapping[str, FrozenRef],
     evidence: Evidence | None,
 ) -> Comparison:
     if intent.key_id != shown.key_id:
         return _unknown_key(shown, evidence, moved=not same_sources(intent, sources))
-    # Whatever a half-done save can leave: new values, the ones before, or nothing where there was
-    # nothing.  Anything else is another hand's.
-    explained = shown.like(intent) | shown.like(written)
+    # Whatever half-done saves can leave: new values, the ones before, or nothing where there was
+    # nothing or where we were deleting.  Anything else is another hand's.
     empty = frozenset(shown.masks) - shown.present
-    if explained == shown.present and (not empty or written is None):
+    may_be_empty = record.written is None or record.deleting
+    if explained(shown, record) == shown.present and (not empty or may_be_empty):
         return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.UNFINISHED)
     return Comparison(
         Look.DRIFT,
@@ -199,11 +210,14 @@ def _ours(
     if shown.present and shown.like(written) == shown.present == frozenset(written.masks):
         why = "the server asks for a field that it did not have before"
         return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.ABSENT, why)
+    if record.deleting and shown.like(written) == shown.present:
+        why = "an earlier delete of ours did not finish"
+        return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.ABSENT, why)
     if _found_before(shown, record, sources) or _looks_desired(shown, evidence):
         return Comparison(Look.FOUND, Verdict.UNKNOWN, why=_FOUND)
     what = _what_changed(shown)
     if moved:
-        what += f", and Vault moved too ({movement(written, sources)})"
+        what += f"; Vault moved too: {movement(written, sources)}"
     return Comparison(Look.DRIFT, Verdict.DIFFERENT, Reason.DIFFERS, what)
 
 

@@ -72,6 +72,23 @@ class Loaded:
     effective: Mapping[str, Effective]
     files: tuple[str, ...]
 
+    def summary(self) -> str:
+        """Say what was read, in lines for people."""
+        exchanges = sum(len(server.exchanges) for server in self.state.servers)
+        counted = (
+            _count(len(self.state.servers), "server"),
+            _count(exchanges, "exchange"),
+            _count(len(self.files), "file"),
+        )
+        text = f"valid: {', '.join(counted)}\n"
+        if self.state.skipped:
+            text += f"{_count(self.state.skipped, 'document')} of another apiVersion skipped\n"
+        return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
 
 def load(paths: Sequence[str]) -> Loaded:
     """
@@ -90,7 +107,7 @@ def load(paths: Sequence[str]) -> Loaded:
             found += server_problems(result.root)
         found += fleet_problems(result.root for result in results)
     if found:
-        raise InvalidConfig(with_limit(found))
+        raise InvalidConfig(with_limit(found), total=len(set(found)))
     built = sorted((_server(result.root) for result in results), key=lambda server: server.name)
     effective = {text(r.root, "metadata", "name"): _effective(r) for r in results}
     return Loaded(DesiredState(tuple(built), reading.skipped), effective, reading.files)

@@ -96,12 +96,17 @@ class UsageError(JtrError):
 
 
 class InvalidConfig(JtrError):
-    """Documents are invalid; `problems` holds one printable line for each mistake."""
+    """
+    Documents are invalid; `problems` holds one printable line for each mistake.
+
+    Of very many only the first are there; `total` counts all.
+    """
 
     exit_code = Exit.INVALID
 
-    def __init__(self, problems: Iterable[object]) -> None:
+    def __init__(self, problems: Iterable[object], *, total: int | None = None) -> None:
         self.problems: Final = tuple(problems)
+        self.total: Final = len(self.problems) if total is None else total
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

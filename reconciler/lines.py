@@ -17,7 +17,7 @@ from reconciler.actions import (
     WriteExchange,
 )
 from reconciler.consequences import needed, running_on
-from reconciler.diff import Comparison, Evidence, Look, Shown, compare, is_ours
+from reconciler.diff import Comparison, Evidence, Look, Shown, compare, explained, is_ours
 from reconciler.errors import Exit, JtrError
 from reconciler.model import (
     DesiredExchange,
@@ -251,9 +251,12 @@ class Judge:
             foreign = replace(wanted, why="somebody else connected it")
             if self._takes_over():
                 return foreign
-            return self._take_over_first(foreign)
-        explained = self.shown.like(self.record.written) | self.shown.like(self.record.intent)
-        if explained == present:
+            name = f"{self.desired.name}/{self.code}"
+            return replace(
+                self._take_over_first(foreign),
+                remedy=f"`jtr apply --take-over {name}` deletes what exists only there",
+            )
+        if explained(self.shown, self.record) == present:
             return wanted
         drift = replace(
             wanted, category=Category.DRIFT, why="state: absent, but somebody else changed it"

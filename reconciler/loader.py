@@ -5,6 +5,7 @@ Files are named on the command line or found in directories.  `parse`, the way f
 text to its positioned trees, is in `reconciler.strict_yaml`.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -53,16 +54,29 @@ def read_bytes(path: str) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{shown(path)} cannot be read", "check its permissions") from error
+        raise _unreadable(path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UsageError(f"{shown(path)} is no regular file", "name a file or a directory")
         with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(BYTES_LIMIT + 1)
     except OSError as error:
-        raise UsageError(f"{shown(path)} cannot be read", "check the file system") from error
+        raise _unreadable(path, error) from error
     finally:
         os.close(handle)
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
+    number = error.errno if isinstance(error, OSError) else None
+    why = os.strerror(number) if number else "its name cannot be a file's"
+    remedy = {
+        errno.EACCES: "check its permissions, and those of the directories above it",
+        errno.ENOENT: "it is a link to nothing: remove it, or restore what it names",
+        errno.ELOOP: "it is a link that leads back to itself: remove it",
+    }
+    return UsageError(
+        f"{shown(path)} cannot be read ({why})", remedy.get(number or 0, "check the file system")
+    )
 
 
 def read_documents(paths: Sequence[str]) -> Reading:

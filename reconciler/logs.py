@@ -42,7 +42,7 @@ class RedactingHandler(logging.StreamHandler[TextIO]):
 
 def redacted(text: str) -> str:
     """Return *text* with the values of all living secrets blotted out."""
-    shapes = {shape for secret in alive() for shape in _shapes(secret.reveal())}
+    shapes = {shape for secret in alive() for shape in _shapes(str(secret.reveal()))}
     # The longest first: a secret may be a part of another one, whose rest would stay.  Again until
     # nothing changes: a blot beside what was there can look like a secret with asterisks.
     longest_first = sorted(shapes, key=len, reverse=True)

@@ -283,8 +283,13 @@ class Mask:
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
+    def __dir__(self) -> list[str]:
+        return ["encoded"]  # what lists attributes and prints them finds no mask
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a mask is never written down")
+
+    __getstate__ = __reduce__
 
     def encoded(self) -> bytes:
         """Return the bytes to compute a keyed fingerprint from; nothing else may call this."""
@@ -418,15 +423,17 @@ class ExchangeRecord:
     """
     What the ledger knows of one exchange on one server.
 
-    `intent` is a write that was decided and may have been sent; `found` is a value of another hand
-    that looked like the desired one.  `past_keys` are (api_key, companions) pairs written since
-    the last boot (`past_boot`): the server caches its exchange client by API key.  `ever` stays
-    true once anything was written, also after a delete.
+    `intent` is a write that was decided and may have been sent, `earlier` are those before it of
+    which the same is true; `found` is a value of another hand that looked like the desired one.
+    `past_keys` are (api_key, companions) pairs written since the last boot (`past_boot`): the
+    server caches its exchange client by API key.  `ever` stays true once anything was written, also
+    after a delete.
     """
 
     code: str
     written: Write | None = None
     intent: Write | None = None
+    earlier: tuple[Write, ...] = ()
     found: Write | None = None
     deleting: bool = False
     debts: tuple[Debt, ...] = ()

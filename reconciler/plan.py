@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.actions import Action, Line, ServerPlan, Status, WriteExchange
 from reconciler.consequences import open_debts
-from reconciler.diff import Shown, is_ours, needs_values
+from reconciler.diff import Shown, explained, is_ours, needs_values
 from reconciler.errors import Exit, JtrError
 from reconciler.lines import Consents, Facts, Judge, obstacle
 from reconciler.model import (
@@ -183,7 +183,7 @@ def another_server(observation: Observation, remembered: Remembered) -> str:
         if record.written is not None and not record.deleting
     }
     if ours and not any(
-        _recognised(Shown.of(observation, code), record) for code, record in ours.items()
+        recognised(Shown.of(observation, code), record) for code, record in ours.items()
     ):
         return "nothing that we wrote is there as we wrote it"
     known = {robot.id for robot in remembered.observation.robots} if remembered.observation else ()
@@ -192,10 +192,11 @@ def another_server(observation: Observation, remembered: Remembered) -> str:
     return ""
 
 
-def _recognised(shown: Shown, record: ExchangeRecord) -> bool:
+def recognised(shown: Shown, record: ExchangeRecord) -> bool:
+    """Whether what is shown may be what we wrote; True where that cannot be told."""
     if record.written is None or record.written.key_id != shown.key_id:
         return True  # cannot tell, so it is no ground for suspicion
-    return bool(shown.like(record.written) | shown.like(record.intent) | shown.like(record.found))
+    return bool(explained(shown, record) | shown.like(record.found))
 
 
 def limit_unverified(plans: Sequence[ServerPlan], most: int) -> tuple[ServerPlan, ...]:

@@ -96,6 +96,7 @@ class Visit:
     plan: ServerPlan
     session: Session | None = None
     observed: ObservedServer | None = None
+    seen_at: str = ""  # when that was
     remembered: Remembered = NOTHING_REMEMBERED
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
@@ -214,6 +215,7 @@ async def see(visit: Visit, means: Means) -> Observation:
     if visit.session is None:
         raise AssertionError
     visit.observed = await visit.session.observe()
+    visit.seen_at = means.stamp()
     return view(visit, means)
 
 
@@ -222,7 +224,7 @@ def view(visit: Visit, means: Means) -> Observation:
     if visit.observed is None:
         raise AssertionError
     return remembered_view(
-        visit.observed, means.fingerprints, visit.uid, at=means.stamp(), by=means.label
+        visit.observed, means.fingerprints, visit.uid, at=visit.seen_at, by=means.label
     )
 
 

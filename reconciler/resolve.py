@@ -30,6 +30,7 @@ from reconciler.secrets import Secret, SecretBackend, VersionInfo
 from reconciler.secrets.fingerprints import Fingerprints
 
 WEAK_BITS = 16.0  # below this a mask proves too little; design section 5
+_WORTH_TELLING = 0.1  # seconds of waiting
 _ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
 
 
@@ -78,7 +79,10 @@ class Resolver:
                 f"{ref.at}@{info.version} has no field {ref.field}", "write it, or name another"
             )
         if reason := self._driver.refusal(value):
-            raise SecretUnusable(f"the value of {ref} cannot be used: {reason}", "write it again")
+            raise SecretUnusable(
+                f"the value of {ref} cannot be used: {reason}",
+                "write the value itself again, with nothing around it",
+            )
         return value
 
     async def freeze(self, exchange: DesiredExchange) -> Mapping[str, FrozenRef]:
@@ -121,7 +125,7 @@ class Resolver:
                     f"several within {self._durations.settle_total:g} s",
                     "wait until it rests, or pin a version",
                 )
-            if told != info.version:
+            if told != info.version and rest >= _WORTH_TELLING:
                 told = info.version
                 self._say(f"waiting {rest:.1f} s until {ref.at}@{info.version} has settled")
             await asyncio.sleep(rest)
@@ -162,7 +166,8 @@ class Resolver:
             if reason := self._driver.refusal(value):
                 place = replace(ref, field=name)
                 raise SecretUnusable(
-                    f"the value of {place} cannot be used: {reason}", "write it again"
+                    f"the value of {place} cannot be used: {reason}",
+                    "write the value itself again, with nothing around it",
                 )
             used.add(name)
             fields[field.name] = value
@@ -195,11 +200,11 @@ class Resolver:
         matches = frozenset(
             f.name for f in observed.fields if f.mask == self._driver.mask(values.fields[f.name])
         )
-        written = record.written
-        unchanged = (
-            written is not None
-            and written.key_id == fingerprints.key_id
-            and dict(written.values) == _slots(values, observed, fingerprints, uid)
+        # A write of unknown outcome may have left other values for a while, and robots took them.
+        known = [w for w in (record.written, record.intent, *record.earlier) if w is not None]
+        slots = _slots(values, observed, fingerprints, uid)
+        unchanged = record.written is not None and all(
+            w.key_id == fingerprints.key_id and dict(w.values) == slots for w in known
         )
         api_key, companions = _pair(values, observed, fingerprints, uid)
         api_key_field = next((f.name for f in observed.fields if f.credential == "apiKey"), None)

@@ -65,7 +65,7 @@ _SYNTAX: Final = {
 
 # A reviewer must see what a file says: no control characters, no invisible or direction-changing
 # ones, no line breaks that only some programs honour.
-_UNSEEN: Final = re.compile(
+_UNSEEN: Final = (
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]|\r(?!\n)"
 )
@@ -181,7 +181,7 @@ class Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, source: SourceLine) -> Scalar:
         value = event.value
-        if _UNSEEN.search(value):
+        if next(_unseen(value), None):
             # Escapes such as "\u202e"; the character itself was found in the text already.
             self.complain(source, "a text holds an invisible or control character", "remove it")
             return Scalar(value, source, sound=False)
@@ -265,7 +265,9 @@ def scan(data: bytes, file: str) -> tuple[Builder, bool]:
     builder = Builder(file)
     if len(data) > BYTES_LIMIT:
         builder.complain(
-            SourceLine(file, 1), f"the file is larger than {BYTES_LIMIT} bytes", "split the file"
+            SourceLine(file, 1),
+            f"the file is larger than {BYTES_LIMIT // 2**20} MiB",
+            "split the file",
         )
         return builder, False
     try:
@@ -299,8 +301,15 @@ def _place(content: str, offset: int, file: str) -> SourceLine:
     return SourceLine(file, len(breaks) + 1, offset - begin + 1)
 
 
+def _unseen(content: str) -> Iterator[re.Match[str]]:
+    """Find what is unseen; all of it is unprintable, and a usual file is not searched for it."""
+    if all(character.isprintable() or character in "\t\n" for character in set(content)):
+        return iter(())  # compiling the pattern takes as long as reading a small file
+    return re.finditer(_UNSEEN, content)
+
+
 def _characters(content: str, file: str) -> Iterator[Problem]:
-    for number, match in enumerate(_UNSEEN.finditer(content)):
+    for number, match in enumerate(_unseen(content)):
         if number == CHARACTER_PROBLEMS_LIMIT:
             return
         place = _place(content, match.start(), file)

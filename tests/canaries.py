@@ -51,8 +51,9 @@ def canaries(seed: int) -> tuple[Canary, ...]:
     shapes = {
         "hex": rng.randbytes(32).hex(),
         "hex-upper": rng.randbytes(20).hex().upper(),
-        "base62": text(_BASE62, 36),
-        "base62-long": text(_BASE62, 64),
+        # Always with a digit: one in 500 would do without, and be taken for words, a weak mask.
+        "base62": text(_BASE62, 35) + text(string.digits, 1),
+        "base62-long": text(_BASE62, 63) + text(string.digits, 1),
         "uuid": str(uuid.UUID(bytes=rng.randbytes(16), version=4)),
         "base64-32": base64.b64encode(rng.randbytes(32)).decode(),
         "base64-64": base64.b64encode(rng.randbytes(64)).decode(),

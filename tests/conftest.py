@@ -19,6 +19,15 @@ _watch = pytest.StashKey[Watch]()
 _events: set[tuple[str, str]] = set()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Golden files are written anew on demand; see `tests/golden`."""
+    parser.addoption(
+        "--rewrite-golden",
+        action="store_true",
+        help="write the files of tests/golden as the code has it now; read the difference",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Collect, over the whole run, which command sent which event to a stand-in."""
     del config
@@ -56,6 +65,8 @@ def pytest_runtest_makereport(
     """Search everything that a test printed, logged or raised."""
     report = yield
     watch = item.stash.get(_watch, None)
+    if watch is not None:
+        watch.search("what it raised", report.longreprtext)
     if call.when == "teardown" and watch is not None:
         for name, text in report.sections:
             watch.search(name, text)

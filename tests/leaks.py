@@ -46,7 +46,9 @@ class Watch:
     def search_folder(self, folder: Path) -> None:
         """Note traces in all files below *folder*, except in folders called `private`."""
         for path in self._files(folder):
-            self.search(str(path.relative_to(folder)), path.read_bytes())
+            name = str(path.relative_to(folder))
+            self.search("the name of a file", name)
+            self.search(name, path.read_bytes())
 
     @staticmethod
     def _files(folder: Path) -> Iterable[Path]:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,8 +137,8 @@ class _Job:
         plan = plan_of(visits, self._state, skip_unreachable=self._skip)
         if self._form == "text":
             output.show(plan_text(plan))
-        if refusal := self._refused(plan):
-            return refusal
+        if (code := self._refused(plan)) is not None:
+            return code
         if self._approval.terminal and not self._approval.everything:
             await self._ask(visits)
             plan = plan_of(visits, self._state, skip_unreachable=self._skip)
@@ -156,7 +158,7 @@ class _Job:
     def _final(self, plan: Plan, code: Exit) -> Exit:
         """Return the command's own code: differences that were left count when asked for."""
         left = any(
-            line.asks
+            line.asks or server.held
             for server in plan
             for category in Category
             for line in server.select(category)
@@ -234,7 +236,33 @@ def _agreed(line: Line) -> Line:
 
 
 async def _confirm(question: str) -> bool:
-    return await asyncio.to_thread(click.confirm, question)
+    """
+    Ask on a thread, because servers want their pings answered meanwhile.
+
+    Not on one of asyncio's own, which are waited for: a signal must end the command although
+    nobody answers.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[bool] = loop.create_future()
+
+    def settle(answer: bool | BaseException) -> None:
+        if answered.done():  # given up meanwhile
+            return
+        if isinstance(answer, bool):
+            answered.set_result(answer)
+        else:
+            answered.set_exception(answer)
+
+    def ask() -> None:
+        try:
+            answer: bool | BaseException = click.confirm(question)
+        except (click.Abort, OSError) as error:
+            answer = error
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, answer)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return await answered
 
 
 def _expectation(expected: str) -> tuple[str, list[str]]:

@@ -38,7 +38,10 @@ def read_exchanges(payload: object) -> tuple[ObservedExchange, ...]:
     Raises UnknownAnswer, also when one code is listed twice.
     """
     lists = _mapping(payload, "the exchange list")
-    entries = [*_items(lists.get("main"), "main"), *_items(lists.get("additional"), "additional")]
+    parts = [
+        _items(lists.get(name), f"`{name}` of the exchange list") for name in ("main", "additional")
+    ]
+    entries = [entry for part in parts for entry in part]
     exchanges = [_exchange(entry) for entry in entries]
     if repeated := _repeated(exchange.code for exchange in exchanges):
         raise _odd(f"the exchange list names {min(repeated)} twice")

@@ -127,4 +127,4 @@ def _listed(listed: Iterable[ObservedExchange] | None, code: str) -> ObservedExc
 
 
 def _refused(what: str) -> ServerRefused:
-    return ServerRefused(f"{what}; nothing was sent")
+    return ServerRefused(f"{what}; nothing was sent", "look at a new plan")

@@ -54,9 +54,19 @@ FRAME_LIMIT: Final = 1_000_000
 _T = TypeVar("_T")
 
 _REFUSED: Final = {
-    4001: "the server did not accept the access token",
-    4002: "the server did not accept the access secret",
+    4001: (
+        "the server did not accept the access token",
+        "put the account's present token into the secret that spec.accessToken names",
+    ),
+    4002: (
+        "the server did not accept the access secret",
+        "put the server's own one into the secret that spec.accessSecret names",
+    ),
 }
+_REFUSED_ANYHOW: Final = (
+    "the server refused the login",
+    "check spec.accessSecret and spec.accessToken",
+)
 
 
 @dataclass(slots=True)
@@ -293,18 +303,17 @@ class Conversation:
 
     def _on_unauthorized(self, payload: object) -> None:
         code = payload.get("code") if isinstance(payload, dict) else None
-        why = _REFUSED.get(code) if type(code) is int else None
+        why, remedy = _REFUSED.get(code if type(code) is int else 0, _REFUSED_ANYHOW)
         # On a refused socket requests are still executed, and some of them stop all robots.
-        self._fail(
-            Unauthorized(
-                f"{self._url}: {why or 'the server refused the login'}",
-                "check spec.accessSecret and spec.accessToken",
-            )
-        )
+        self._fail(Unauthorized(f"{self._url}: {why}", remedy))
 
     def _on_exception(self, *_: object) -> None:
         if self._question is not None:
-            self._fail(UnknownAnswer(f"{self._url} answered with an internal error"))
+            self._fail(
+                UnknownAnswer(
+                    f"{self._url} answered with an internal error", "look at the server's log"
+                )
+            )
 
     def _on_joined(self, *_: object) -> None:
         self._settle(self._joined)
@@ -313,7 +322,12 @@ class Conversation:
         self._fail(self._ended("the server ended the conversation"))
 
     def _on_unreadable(self, *_: object) -> None:
-        self._fail(UnknownAnswer(f"{self._url} sent a message that cannot be read"))
+        self._fail(
+            UnknownAnswer(
+                f"{self._url} sent a message that cannot be read",
+                "check that the address is a JT-Trader server of a tested version",
+            )
+        )
 
     def _on_loop_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -324,7 +338,7 @@ class Conversation:
             self._fail(
                 AnswerTooLong(
                     f"{self._url} sent a message over {self._message_limit:,} bytes",
-                    "the system log may be that long; it is rotated at 10 MB",
+                    "if its system log is that long, rotate it; else see what answers there",
                 )
             )
         else:
@@ -373,12 +387,16 @@ class Conversation:
 
     def _refuse_unsendable(self, request: Request, body: Mapping[str, object]) -> None:
         if request.event not in self._may_send:
-            raise ServerRefused(f"this command must not send {request.event}; nothing was sent")
+            raise ServerRefused(
+                f"this command must not send {request.event}; nothing was sent",
+                "report this as a bug",
+            )
         packet = Packet(socketio.packet.EVENT, data=[MESSAGE, body])
         if 1 + len(packet.encode().encode()) > FRAME_LIMIT:
             raise ServerRefused(
                 f"{request.event} would be longer than the {FRAME_LIMIT:,} bytes that the server"
-                " takes; nothing was sent"
+                " takes; nothing was sent",
+                "shorten the values",
             )
 
     def _live_client(self) -> socketio.AsyncClient:
@@ -394,12 +412,14 @@ class Conversation:
         return self._ended("this connection is over; nothing was sent")
 
     def _ended(self, what: str) -> ConnectionLost:
-        return ConnectionLost(f"{self._url}: {what}")
+        return ConnectionLost(
+            f"{self._url}: {what}", "try again, and look at the server's log if it happens again"
+        )
 
     def _timed_out(self, request: Request) -> ConnectionLost:
         return ConnectionLost(
             f"{self._url} did not answer {request.event} within {self._durations.request:g} s",
-            "a call that it makes itself may hang; the connection was dropped",
+            "try again, and look at its network if it stays silent: a call of its own may hang",
         )
 
     def _failed(self, request: Request) -> DriverError:

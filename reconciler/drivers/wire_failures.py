@@ -23,6 +23,20 @@ _CERTIFICATE: Final = {
     64: "its certificate is for another address",
 }
 _CA_UNKNOWN: Final = "its certificate is not signed by a CA that is trusted for this address"
+_NAME_CA: Final = "if it is the right server, name its CA as caFile in the settings (tls)"
+_NAME_CLIENT: Final = "clientCert and clientKey in the settings (tls) say what is shown to it"
+_SPEAK_TLS: Final = "check the port; spec.url must name the one that speaks TLS"
+# What helps, where it is not another CA.
+_REMEDIES: Final = {
+    "its certificate is not valid yet": "compare the clocks of both hosts",
+    "its certificate has expired": "renew it on the server, or compare the clocks of both hosts",
+    "its certificate is for another name than this address": "write the name that it is for",
+    "its certificate is for another address": "write the address or name that it is for",
+    "it wants a client certificate": _NAME_CLIENT,
+    "it does not know the CA of our client certificate": _NAME_CLIENT,
+    "it does not speak TLS at this port": _SPEAK_TLS,
+    "the TLS handshake failed": _SPEAK_TLS,
+}
 _HANDSHAKE: Final = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not know the CA of our client certificate",
@@ -85,9 +99,7 @@ def _fact(cause: BaseException) -> str:
 
 
 def _tls(url: str, why: str) -> TlsRefused:
-    return TlsRefused(
-        f"no connection to {url}: {why}", "settings.tls names the CA and the client certificate"
-    )
+    return TlsRefused(f"no connection to {url}: {why}", _REMEDIES.get(why, _NAME_CA))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -169,14 +169,21 @@ def tls_context(trust: Trust) -> ssl.SSLContext:
     """Return a context that believes the pinned CA alone, or else the system's; reads files."""
     try:
         context = ssl.create_default_context(cafile=trust.ca_file)
-        if trust.client_cert is not None:
-            # An empty password: OpenSSL would ask on the terminal for that of an encrypted key.
-            context.load_cert_chain(trust.client_cert, trust.client_key, password="")
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise TlsRefused(
-            "the CA file or the client certificate cannot be used",
-            "settings.tls names files that must be readable PEM, the key without a passphrase",
+            f"the CA file {trust.ca_file} cannot be used",
+            "caFile in the settings (tls) names a readable PEM file with the server's CA",
         ) from error
+    if trust.client_cert is not None:
+        try:
+            # An empty password: OpenSSL would ask on the terminal for that of an encrypted key.
+            context.load_cert_chain(trust.client_cert, trust.client_key, password="")
+        except (OSError, ValueError) as error:
+            raise TlsRefused(
+                f"the client certificate {trust.client_cert} or its key cannot be used",
+                "clientCert and clientKey in the settings (tls) name readable PEM files, the key "
+                "without a passphrase",
+            ) from error
     return context
 
 

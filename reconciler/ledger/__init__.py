@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from reconciler.durations import Durations
-from reconciler.errors import LedgerError, UsageError
+from reconciler.errors import Exit, LedgerError, UsageError
 
 _KEY: Final = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+)*")
 KEY_LIMIT: Final = 512
@@ -29,6 +29,7 @@ class Conflict(LedgerError):
     Somebody else works on the same server: read again, plan again.
     """
 
+    exit_code = Exit.BLOCKED  # like what changed on the server since it was planned
     transient = True
 
 

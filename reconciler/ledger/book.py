@@ -233,6 +233,10 @@ class Ledger:
         """
         self._conclude(uid, code, emptied)
 
+    def disown(self, uid: str, code: str) -> None:
+        """Record that people know what is there now to be another hand's; debts stay."""
+        self._conclude(uid, code, emptied)
+
     def drop_intent(self, uid: str, code: str) -> None:
         """
         Take back our own newest intent, of a write or a delete, because nothing was sent.

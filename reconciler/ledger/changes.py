@@ -5,7 +5,7 @@ An intent is one change with everything that follows from it, because a store ca
 one document at a time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.errors import LedgerError
@@ -28,16 +28,20 @@ def intended(
     """
     Add an intent and the debts that it brings.
 
-    An intent that is replaced may have been sent, so its keys count as written.
+    An intent that is replaced may have been sent: it is kept, and its keys count as written.
     """
     record = row.record
     seen = boot if boot is not None else _newest(debt.boot for debt in debts)
     keys, past_boot = _since(record, seen)
+    earlier = record.earlier
     if record.intent is not None:
         keys = _with(keys, record.intent)
+        earlier = (*earlier, record.intent)
     after = replace(
         record,
         intent=write,
+        # The same values sent twice leave the same on the server.
+        earlier=tuple(old for old in earlier if _effect(old) != _effect(write)),
         debts=_merged(record.debts, debts),
         past_keys=keys,
         past_boot=past_boot,
@@ -63,6 +67,7 @@ def committed(row: ExchangeRow, boot: int | None) -> ExchangeRow:
         record,
         written=record.intent,
         intent=None,
+        earlier=(),
         found=None,
         deleting=False,
         past_keys=_with(keys, record.intent),
@@ -75,7 +80,15 @@ def emptied(row: ExchangeRow) -> ExchangeRow:
     """Forget what was written; debts and past keys stay, for the running process still has them."""
     record = row.record
     keys = record.past_keys if record.intent is None else _with(record.past_keys, record.intent)
-    after = replace(record, written=None, intent=None, found=None, deleting=False, past_keys=keys)
+    after = replace(
+        record,
+        written=None,
+        intent=None,
+        earlier=(),
+        found=None,
+        deleting=False,
+        past_keys=keys,
+    )
     return replace(row, record=after, before=None)
 
 
@@ -95,6 +108,10 @@ def settled(row: ExchangeRow, debts: Sequence[Debt], boot: int | None) -> Exchan
 
 def _place(debt: Debt) -> tuple[Owed, str, int | None]:
     return debt.owed, debt.exchange, debt.robot_id
+
+
+def _effect(write: Write) -> tuple[Mapping[str, str], str]:
+    return write.values, write.key_id
 
 
 def _newest(boots: Iterable[int | None]) -> int | None:

@@ -10,18 +10,19 @@ did not change for its whole duration on *our* clock, or at once when the holder
 and provably ended.
 """
 
+import asyncio
 import os
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from reconciler.errors import LeaseHeld, LedgerError
+from reconciler.errors import JtrError, LeaseHeld, LedgerError
 from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.records import read_lease, write_lease
 from reconciler.ledger.rows import Holder, LeaseRow, lease_key, stamp
@@ -142,6 +143,38 @@ class Lease:
 
     def _term(self, row: LeaseRow) -> float:
         return max(row.seconds, self._seconds)
+
+
+@asynccontextmanager
+async def held(lease: Lease, seconds: float) -> AsyncIterator[Callable[[], None]]:
+    """
+    Hold *lease* in asyncio and renew it in time; yields a check that raises once it was lost.
+
+    *seconds* is how long it lasts without being renewed.  Raises LeaseHeld when another process
+    holds it.
+    """
+    await asyncio.to_thread(lease.__enter__)
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(seconds / 3)
+            await asyncio.to_thread(lease.renew)
+
+    renewal = asyncio.create_task(renew())
+
+    def check() -> None:
+        if renewal.done():
+            renewal.result()
+        if not lease.held():
+            raise LeaseHeld("the lease on the server ran out", "nothing is sent; run it again")
+
+    try:
+        yield check
+    finally:
+        renewal.cancel()
+        with suppress(asyncio.CancelledError, JtrError):
+            await renewal
+        await asyncio.to_thread(lease.__exit__, None, None, None)
 
 
 def this_process(by: str) -> Holder:

@@ -153,6 +153,7 @@ def _record(record: ExchangeRecord) -> dict[str, Any]:
         "code": record.code,
         "written": _write(record.written),
         "intent": _write(record.intent),
+        "earlier": [_write(write) for write in record.earlier],
         "found": _write(record.found),
         "deleting": record.deleting,
         "debts": [
@@ -368,6 +369,7 @@ def _record_from(fields: Fields) -> ExchangeRecord:
         code=fields.text("code"),
         written=fields.maybe("written", _read_write),
         intent=fields.maybe("intent", _read_write),
+        earlier=fields.items("earlier", _read_write),
         found=fields.maybe("found", _read_write),
         deleting=fields.flag("deleting"),
         debts=fields.items("debts", _read_debt),

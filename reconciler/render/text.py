@@ -19,7 +19,7 @@ from reconciler.actions import (
     WriteExchange,
     due,
 )
-from reconciler.errors import Exit
+from reconciler.errors import Exit, JtrError
 from reconciler.model import Debt, Owed, Robot
 from reconciler.outcomes import Outcome, Report, Result
 from reconciler.render.escape import plain
@@ -46,26 +46,32 @@ def _server(plan: ServerPlan) -> str:
     if plan.age is not None:
         rows.append(f"  seen {age_text(plan.age)} ago")
     if plan.failure is not None:
-        rows.append(f"  ! {plan.failure.what}")
-        if plan.failure.remedy:
-            rows.append(f"{_INDENT}{plan.failure.remedy}")
+        rows.extend(_failure(plan.failure))
         return "\n".join(rows) + "\n"
     if plan.held:
         rows.append(f"  ! nothing is applied: {plain(plan.held, 400)}")
         if plan.held_remedy:
-            rows.append(f"{_INDENT}{plan.held_remedy}")
+            rows.append(f"{_INDENT}{plain(plan.held_remedy, 400)}")
+    held = " (held back)" if plan.held else ""
     for title, lines in (
-        ("Changes", plan.select(Category.CHANGE)),
-        ("Drift", plan.select(Category.DRIFT)),
-        ("Blocked", _having(plan, Status.BLOCKED, Status.FAILED, Status.NOT_YET)),
+        (f"Changes{held}", plan.select(Category.CHANGE)),
+        (f"Drift{held}", plan.select(Category.DRIFT)),
+        ("Failed", _having(plan, Status.FAILED)),
+        ("Blocked", _having(plan, Status.BLOCKED, Status.NOT_YET)),
     ):
         if lines:
             rows.append(f"  {title}")
-            rows.extend(row for line in lines for row in _line(line))
+            rows.extend(row for line in lines for row in _line(line, held=bool(plan.held)))
     rows.extend(_quiet(plan))
     rows.extend(_owed(plan))
     rows.extend(f"  note: {plain(note, 400)}" for note in plan.notes)
     return "\n".join(rows) + "\n"
+
+
+def _failure(error: JtrError) -> Iterator[str]:
+    yield f"  ! {plain(error.what, 400)}"
+    if error.remedy:
+        yield f"{_INDENT}{plain(error.remedy, 400)}"
 
 
 def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
@@ -85,7 +91,7 @@ def sign(line: Line) -> str:
     return "="
 
 
-def _line(line: Line) -> Iterator[str]:
+def _line(line: Line, *, held: bool) -> Iterator[str]:
     said = [plain(line.exchange)] if line.exchange else []
     if line.status is Status.NOT_YET:
         said.append(f"{line.why}: {line.status}")
@@ -100,7 +106,8 @@ def _line(line: Line) -> Iterator[str]:
         said.append(f"({plain(_why(line), 400)})")
     yield f"    {sign(line)} {'  '.join(said)}"
     if line.asks and line.status is Status.LEFT_ALONE:
-        yield f"{_INDENT}left alone: {line.remedy}"
+        # What holds the whole server back comes first: no other command would help now.
+        yield f"{_INDENT}left alone" + ("" if held else f": {line.remedy}")
     elif line.remedy:
         yield f"{_INDENT}{line.remedy}"
     if line.ready is not None:
@@ -126,13 +133,13 @@ def _meaning(line: Line) -> Iterator[str]:
             does = "keeps the old key" if one else "keep the old key"
         yield f"{_INDENT}{_robots(robots)} {does} until {_UNTIL[need]}"
     elif need is Need.REBOOT:
-        yield f"{_INDENT}the server caches the old key: robots need {_UNTIL[need]}"
+        yield f"{_INDENT}robots that are started there use the old key until {_UNTIL[need]}"
 
 
 _UNTIL = {
     Need.RESTART: "restarted",
-    Need.REBOOT: "the server is rebooted: the API key stays, the server caches its other parts",
-    Need.EITHER: "restarted, or until a reboot where the API key stays the same",
+    Need.REBOOT: "JT-Trader is rebooted: it caches what belongs to the same API key",
+    Need.EITHER: "restarted, or until JT-Trader is rebooted if the API key is the same",
     Need.NOTHING: "",
 }
 
@@ -180,10 +187,17 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     drift = sum(line.status is Status.LEFT_ALONE for line in lines)
     blocked = sum(line.status in (Status.BLOCKED, Status.NOT_YET) for line in lines)
     blocked += sum(bool(server.held_code) for server in plan)
+    held = sum(line.ready is not None for server in plan if server.held for line in server.lines)
     failed = sum(line.status is Status.FAILED for line in lines)
     failed += sum(server.failure is not None for server in plan)
     counts = [f"{writes} to write", f"{deletes} to delete"]
-    for number, what in ((drift, "drifted, left alone"), (blocked, "blocked"), (failed, "failed")):
+    for number, what in (
+        (held, "held back"),
+        (drift, "drifted, left alone"),
+        (blocked, "blocked"),
+        (failed, "failed"),
+        (len(plan.not_visited), "not visited"),
+    ):
         if number:
             counts.append(f"{number} {what}")
     rows = [f"Plan: {', '.join(counts)}."]
@@ -191,10 +205,13 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
         rows.append(f"{_count(plan.skipped, 'document')} of another apiVersion skipped.")
     if plan.actions:
         rows.append(f"Plan id: {plan.id}")
-    if not recorded and any(server.failure is None for server in plan):
+    # A server that was refused before its handshake (a changed address) was not looked at.
+    looked = sum(server.failure is None and bool(server.observed_at) for server in plan)
+    if looked and not recorded:
+        where = "this server" if looked == 1 else "these servers"
         rows.append(
-            "This look has a cost: when it ends, nobody is registered at these servers, and a "
-            "robot whose start fails there then stops all others (docs/concepts.md)."
+            f"This look has a cost: when it ends, nobody is registered at {where}, and a robot "
+            "whose start fails there then stops all others (docs/concepts.md)."
         )
     servers = {server.server for server, _ in plan.actions}
     radius = (
@@ -211,8 +228,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def age_text(seconds: float) -> str:
+    """Return an age in one unit, of which there are at least two: 90 min is not called 2 h."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
+        if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
 
@@ -226,10 +244,27 @@ def report_text(reports: Iterable[Report]) -> str:
     rows = [row for report in reports for row in _report(report)]
     results = [outcome.result for report in reports for outcome in report.outcomes]
     done = sum(result in (Result.DONE, Result.NOT_VERIFIABLE) for result in results)
-    skipped = sum(result is Result.NOT_ATTEMPTED for result in results)
-    failed = len(results) - done - skipped
-    rows.append(f"Applied: {done} done, {failed} failed, {skipped} not attempted.")
+    counts = [
+        f"{done} done",
+        f"{results.count(Result.FAILED)} failed",
+        f"{results.count(Result.NOT_ATTEMPTED)} not attempted",
+    ]
+    counts += [f"{n} {what}" for what in _GRAVE if (n := results.count(what))]
+    if servers := sum(report.failure is not None for report in reports):
+        counts.append(f"{_count(servers, 'server')} failed")
+    if unplanned := sum(_unplanned(report.plan) for report in reports):
+        counts.append(f"{unplanned} blocked or failed in the plan")
+    rows.append(f"Applied: {', '.join(counts)}.")
     return "\n".join(rows) + "\n"
+
+
+_GRAVE = (Result.UNKNOWN, Result.HARM)
+
+
+def _unplanned(plan: ServerPlan) -> int:
+    """Return how many things of a plan could not even be tried."""
+    whole = plan.failure is not None or bool(plan.held_code)
+    return 1 if whole else sum(bool(line.error) for line in plan.lines)
 
 
 def _report(report: Report) -> Iterator[str]:
@@ -239,9 +274,7 @@ def _report(report: Report) -> Iterator[str]:
     for outcome in report.outcomes:
         yield from _outcome(outcome)
     if report.failure is not None:
-        yield f"  ! {report.failure.what}"
-        if report.failure.remedy:
-            yield f"{_INDENT}{report.failure.remedy}"
+        yield from _failure(report.failure)
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:

@@ -238,7 +238,7 @@ class Demo:
                 "a clear error",
                 prepare=self.ground.spoil_access,
                 code=6,
-                says=("the server did not accept the access secret", "check spec.accessSecret"),
+                says=("the server did not accept the access secret", "spec.accessSecret"),
                 refused=True,
             ),
             Step(

@@ -197,7 +197,8 @@ def _checked(key: Secret, what: str) -> Secret:
     if not _KEY.fullmatch(key.reveal()):
         raise SecretUnusable(
             f"{what} does not hold a fingerprint key",
-            "it must be 64 hex digits: let `jtr ledger init` make it, or restore it from a backup",
+            "it must be 64 hex digits: restore it from a backup; if there is none, move it away, "
+            "and `jtr ledger init` makes a new one",
         )
     return key
 

@@ -113,6 +113,7 @@ class VaultSession:
         prepared = self._prepared(method, path, token, params, body)
         deadline = time.monotonic() + self._durations.secrets_total
         attempt = 0
+        reason: SecretsError | None = None
         while True:
             attempt += 1
             outcome = self._once(prepared, deadline)
@@ -124,13 +125,15 @@ class VaultSession:
                 again = method == "GET" or outcome.status in _NOT_DONE
                 pause = outcome.retry_after
             else:
-                failure = self._explained(outcome)
+                # The last attempt's time may be cut short: an earlier reason says more.
+                failure = (reason if outcome.late else None) or self._explained(outcome)
                 again = method == "GET" or not outcome.sent
             ceiling = min(self._durations.secrets_total / 6, self._base * 2**attempt)
             pause = max(pause, random.uniform(0, ceiling))  # noqa: S311  - jitter, no secret
             late = time.monotonic() + pause >= deadline
             if not (again and failure.transient) or attempt >= attempts or late:
                 raise failure
+            reason = failure
             if isinstance(failure, SecretsSealed) or self._closing.wait(pause):
                 raise failure
 
@@ -360,6 +363,7 @@ def _why(lost: Lost, chain: tuple[BaseException, ...]) -> str:
     words: tuple[tuple[type[BaseException], str], ...] = (
         (TimeoutError, "no complete answer in time"),
         (ConnectionRefusedError, "nothing listens there"),
+        (ConnectionError, "it closed the connection"),
         (socket.gaierror, "its name is not known here"),
         (ssl.SSLError, "no TLS connection comes about"),
     )
@@ -368,8 +372,8 @@ def _why(lost: Lost, chain: tuple[BaseException, ...]) -> str:
     for kind, text in words:
         if any(isinstance(cause, kind) for cause in chain):
             return text
-    # Only the name of its class: texts of the HTTP library quote URLs and headers.
-    return f"the connection failed ({type(chain[-1]).__name__})"
+    # Nothing of the HTTP library's texts: they quote URLs and headers.
+    return "the connection failed"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

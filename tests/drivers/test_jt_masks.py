@@ -116,6 +116,10 @@ WEAK = 16
         (base64.b64encode(b"\x00" + bytes(range(224, 255))).decode(), 28),
         (base64.b64encode(b"\x00" + bytes(range(192, 255))).decode(), 20),
     ],
+    ids=(
+        *("hex", "hex-upper", "uuid", "base32", "digits", "base36", "base62", "base64"),
+        *("base64-of-32-bytes", "base64-of-64-bytes"),
+    ),
 )
 def test_the_measured_strengths(value: str, bits: float) -> None:
     assert mask_bits(value) == pytest.approx(bits)

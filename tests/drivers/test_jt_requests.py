@@ -51,9 +51,6 @@ def test_a_whole_exchange_becomes_rows_in_the_order_of_the_server() -> None:
         ("bybit", both(key=""), "empty"),
         ("bybit", both(secret="made-up-key\n"), "line break"),
         ("bybit", both(secret="mad•••••key"), "shows instead"),
-        ("bybit", both(secret=None), "no text"),
-        ("bybit", both(secret=12345), "no text"),
-        ("bybit", both(secret=["made-up-key"]), "no text"),
     ],
 )
 def test_saves_that_could_fail_are_refused(
@@ -62,6 +59,13 @@ def test_saves_that_could_fail_are_refused(
     with pytest.raises(ServerRefused, match=words) as caught:
         save_rows(listed(), code, values)
     assert "made-up" not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", [None, 12345, ["made-up-key"]])
+def test_a_value_that_is_no_text_is_refused(secret: Any) -> None:
+    # Made in here: a secret that outlives its test would meet the redaction of later ones.
+    with pytest.raises(ServerRefused, match="no text"):
+        save_rows(listed(), "bybit", both(secret=secret))
 
 
 def test_nothing_is_sent_before_a_list_was_read() -> None:

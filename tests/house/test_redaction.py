@@ -140,6 +140,15 @@ def test_a_secret_within_another_leaves_no_rest(parts: list[str], data: st.DataO
     assert shown == "*** ***"
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_of_base64_only_the_characters_that_also_hold_other_bits_stay(shift: int) -> None:
+    living = Secret("kX8vQ2mW9pL4")
+    written = base64.b64encode(b"x" * shift + living.reveal().encode() + b"tail").decode()
+    stays = logs.redacted(written).replace("***", "")
+
+    assert len(written) - len(stays) >= len(living.reveal()) * 8 // 6 - 1
+
+
 def test_what_is_no_secret_stays() -> None:
     living = Secret("kX8vQ2mW9pL4")
     line = "tokyo-1 bybit: written from vault:secret/jt/tokyo-1/bybit@7"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reconciler.errors import Forbidden, SecretDeleted, SecretMissing, SecretUnusable
 from reconciler.model import Mask, SecretPath, SecretRef
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
+from reconciler.secrets import Secret, fingerprints
 from reconciler.secrets.fingerprints import Fingerprints, key_from_file, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.secrets.vault import TokenAuth
@@ -236,6 +236,19 @@ def test_processes_that_start_at_once_use_the_same_key(tmp_path: Path) -> None:
         process.stdout.close()
 
     assert len(ids) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_key_that_came_first_is_kept(tmp_path: Path) -> None:
+    """The moment between looking and making, in which another process was faster."""
+    write(tmp_path / "key")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fingerprints._make(tmp_path / "key", folder)
+    finally:
+        os.close(folder)
+
+    assert (tmp_path / "key").read_text() == "0f" * 32 + "\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
 

@@ -258,6 +258,7 @@ def test_a_sink_is_read_again_when_the_agent_replaced_it(
 
     (tmp_path / "new").write_text(second.reveal())
     (tmp_path / "new").replace(sink)
+    assert backend._login.token().reveal() == second.reveal()  # while the first still lives
     bao.revoke(first)
 
     assert backend.describe(place.at).version == 1

@@ -344,6 +344,25 @@ def test_no_broken_answer_looks_like_absence_or_takes_long(script: Script) -> No
     assert time.monotonic() - began < 6 * BRIEF.secrets_total + 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *(("200 OK", body) for body in ("<html>", "[]", "")),
+        *(
+            (status, body)
+            for status in ("400 x", "403 Forbidden", "404 Not Found")
+            for body in ("<html>", '{"message":"no"}', "[]", "")
+        ),
+    ],
+)
+def test_what_something_else_says_is_not_taken_for_vaults_word(status: str, body: str) -> None:
+    with stub(always(answer(body, status))) as other:
+        with pytest.raises(SecretsUnreachable, match="is not Vault"):
+            backend_at(other.address).describe(AT)
+
+        assert len(other.requests) == 1
+
+
 def test_control_the_timeouts_of_the_library_alone_do_not_end_a_dripping_answer() -> None:
     with stub(lambda c, _: drip(c, b"HTTP/1.1 200 OK\r\n\r\n")) as vault:
         began = time.monotonic()

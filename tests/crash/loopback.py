@@ -1,0 +1,69 @@
+"""A desk on stand-ins and a real OpenBao."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from reconciler.drivers.jt_trader import JtTraderDriver
+from reconciler.durations import Durations
+from reconciler.model import SecretPath, SecretRef
+from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.sandbox.openbao import OpenBao
+from reconciler.secrets.vault import TokenAuth, VaultBackend
+from tests.crash.desk import ACCESS_SECRET, Desk
+from tests.crash.handles import OnLoopback
+from tests.strategies import SERVERS
+
+HASTY = Durations(
+    connect=3.0,
+    authenticate=2.0,
+    request=0.5,
+    close=0.5,
+    settle=0.0,
+    settle_total=5.0,
+    secrets_request=3.0,
+    secrets_total=5.0,
+    reconnect=0.02,
+    quiesce=0.001,
+)
+
+
+@asynccontextmanager
+async def desk_on_loopback(
+    bao: OpenBao, servers: int, *, durations: Durations = HASTY, seed: int = 0
+) -> AsyncIterator[Desk]:
+    """Start *servers* stand-ins, each with two robots that run and one that rests."""
+    async with AsyncExitStack() as stack:
+        handles = {}
+        for name in SERVERS[:servers]:
+            stand_in = StandIn(
+                access_secret=ACCESS_SECRET,
+                robots=[
+                    Robot(id=1, name="grid", exchange="bybit"),
+                    Robot(id=2, name="arb", exchange="okx"),
+                    Robot(id=3, name="old", exchange="mexc", running=False),
+                ],
+                behaviour=Behaviour(row_delay=(0.0, 0.001)),
+                seed=seed,
+            )
+            url = await stand_in.start()
+            stack.push_async_callback(stand_in.stop)
+            handles[name] = OnLoopback(url, stand_in)
+        auth = TokenAuth(bao.root_token)
+        vault = VaultBackend(address=bao.address, auth=auth, durations=durations)
+        stack.callback(vault.close)
+        folder = f"jt/{secrets.token_hex(6)}"  # all examples share one OpenBao
+        bao.put(f"{folder}/access", {"secret": ACCESS_SECRET})
+
+        def put(at: SecretPath, values: Mapping[str, str]) -> int:
+            return bao.put(at.path, values)
+
+        yield Desk(
+            handles,
+            lambda command: JtTraderDriver(command=command, durations=durations),
+            vault,
+            put,
+            folder=folder,
+            durations=durations,
+            login=SecretRef(SecretPath("secret", f"{folder}/access"), "secret"),
+        )

@@ -1,0 +1,162 @@
+"""
+Death at every moment of a pass, and at every pair of moments of two, in memory: no chance involved.
+
+A moment is just before or just after a write to the ledger or a request that changes the server.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Coroutine, Iterator
+
+import pytest
+
+from reconciler.lines import Consents
+from reconciler.model import Owed
+from tests.crash.desk import Desk, Inline
+from tests.crash.stories import converges, desk_in_memory
+from tests.strategies import TUNINGS
+
+SERVER = "tokyo-1"
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    """One loop for all deaths; nothing in memory needs a thread."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(Inline())
+        yield runner
+
+
+async def settled_desk() -> Desk:
+    """A server on which bybit, where a robot runs, and kucoin are written."""
+    desk = desk_in_memory(1)
+    for code in ("bybit", "kucoin"):
+        desk.rotate(SERVER, code)
+        desk.declare(SERVER, code)
+    await desk.apply()
+    return desk
+
+
+def change(desk: Desk, number: int) -> None:
+    """Rotate one exchange; let another one go and come back."""
+    desk.rotate(SERVER, "bybit", "rest" if number % 2 else "all")
+    if number % 2:
+        desk.declare(SERVER, "kucoin", "absent")
+    else:
+        desk.rotate(SERVER, "kucoin")
+        desk.declare(SERVER, "kucoin")
+
+
+async def moments(number: int) -> int:
+    """How many moments the pass after that many changes has."""
+    desk = await settled_desk()
+    for earlier in range(1, number + 1):
+        change(desk, earlier)
+        passed = await desk.apply()
+        assert all(o.code == 0 for report in passed.reports for o in report.outcomes)
+    return passed.life.moments
+
+
+def test_after_one_death_at_any_moment_a_plain_apply_is_enough(
+    loop: asyncio.Runner,
+) -> None:
+    async def story(number: int, death: int) -> None:
+        desk = await settled_desk()
+        for earlier in range(1, number):
+            change(desk, earlier)
+            await desk.apply()
+        change(desk, number)
+        passed = await desk.apply(dies_at=death)
+        assert passed.life.dead
+        await converges(desk, Consents())
+
+    deaths = [(number, death) for number in (1, 2) for death in range(loop.run(moments(number)))]
+    failed = [f"{told}: {why}" for told in deaths if (why := failure(loop, story(*told)))]
+    print(f"FIGURES: {len(deaths)} deaths")  # noqa: T201  - shown with -rP
+    assert not failed, f"{len(failed)} of {len(deaths)}: {failed[:5]}"
+
+
+def test_after_two_deaths_at_any_moments_a_plain_apply_is_enough(
+    loop: asyncio.Runner,
+) -> None:
+    async def story(first: int, second: int) -> None:
+        desk = await settled_desk()
+        for number, death in ((1, first), (2, second)):
+            change(desk, number)
+            await desk.apply(dies_at=death)
+        await converges(desk, Consents())
+
+    last = loop.run(moments(1))
+    deaths = list(itertools.product(range(last), repeat=2))
+    failed = [f"{told}: {why}" for told in deaths if (why := failure(loop, story(*told)))]
+    print(f"FIGURES: {len(deaths)} pairs of deaths")  # noqa: T201  - shown with -rP
+    assert not failed, f"{len(failed)} of {len(deaths)}: {failed[:5]}"
+
+
+def failure(loop: asyncio.Runner, story: Coroutine[object, object, None]) -> str:
+    """Say how a story ended that should have ended well."""
+    try:
+        loop.run(story)
+    except AssertionError as error:
+        return str(error) or "an assertion"
+    return ""
+
+
+def test_no_debt_is_lost_by_two_deaths(loop: asyncio.Runner) -> None:
+    # A key is written, then its companions change: the server may have cached the first pair, so
+    # only a reboot helps, whichever of the processes died and wherever.
+    async def story(first: int, second: int) -> None:
+        desk = desk_in_memory(1)
+        desk.rotate(SERVER, "bybit")
+        desk.declare(SERVER, "bybit")
+        await desk.apply()
+        handle = desk.handles[SERVER]
+        desk.rotate(SERVER, "bybit", "all")
+        new_key = desk.desired(SERVER, "bybit")
+        await desk.apply(dies_at=first)
+        arrived = desk.stored(SERVER, "bybit") == new_key
+        # The robot is restarted by hand and holds what is there now.
+        handle.set_running(1, running=False)
+        await desk.plan()
+        handle.set_running(1, running=True)
+        desk.rotate(SERVER, "bybit", "rest")
+        await desk.apply(dies_at=second)
+        await converges(desk, Consents())
+        server = (await desk.plan()).servers[0]
+        owed = {(debt.owed, debt.robot_id) for debt in server.debts}
+        assert (Owed.RESTART, 1) in owed, owed
+        if arrived:
+            assert (Owed.REBOOT, None) in owed, owed
+
+    deaths = list(itertools.product(range(14), repeat=2))
+    failed = [f"{told}: {why}" for told in deaths if (why := failure(loop, story(*told)))]
+    assert not failed, f"{len(failed)} of {len(deaths)}: {failed[:5]}"
+
+
+def test_going_back_to_the_old_values_after_a_death_still_owes_a_restart(
+    loop: asyncio.Runner,
+) -> None:
+    async def story(first: int) -> None:
+        desk = desk_in_memory(1)
+        desk.rotate(SERVER, "bybit")
+        desk.declare(SERVER, "bybit")
+        await desk.apply()
+        old = desk.stored(SERVER, "bybit")
+        handle = desk.handles[SERVER]
+        desk.rotate(SERVER, "bybit", "all")
+        await desk.apply(dies_at=first)
+        arrived = desk.stored(SERVER, "bybit") != old
+        handle.set_running(1, running=False)
+        desk.changes[SERVER] = dict(TUNINGS["observe"])
+        await desk.apply()  # sees the robot stopped, writes nothing
+        desk.changes[SERVER] = {}
+        handle.set_running(1, running=True)  # with the new values, if they had arrived
+        desk.rotate(SERVER, "bybit", "back")
+        await converges(desk, Consents())
+        assert desk.stored(SERVER, "bybit") == old
+        server = (await desk.plan()).servers[0]
+        if arrived:
+            assert (Owed.RESTART, 1) in {(debt.owed, debt.robot_id) for debt in server.debts}
+
+    failed = [f"{told}: {why}" for told in range(14) if (why := failure(loop, story(told)))]
+    assert not failed, failed

@@ -1,0 +1,221 @@
+"""What people changed on a server by hand: told, left alone, put back only with consent."""
+
+import time
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from tests.e2e import answers
+from tests.e2e.answers import line, results, statuses, stored
+from tests.world import World
+
+KEY = "okx_api_key"
+
+
+def converged(world: World, **spec: Any) -> StandInThread:
+    """Bring one server with two exchanges to its document and return it."""
+    server = world.server()
+    world.document("tokyo-1", "bybit", "okx", **spec)
+    world.begin()
+    ran = world.apply()
+    assert ran.code == 0, ran.text
+    return server
+
+
+def typed(world: World, server: StandInThread, name: str = KEY) -> str:
+    """Let a person type another value into the Config page."""
+    value = world.watch.secret("hex")
+    server.set_value(name, value)
+    return value
+
+
+def test_drift_is_left_alone_and_told(world: World) -> None:
+    server = converged(world)
+    saves, other = server.record.saves, typed(world, server)
+
+    planned = world.plan("-o", "json")
+    applied = world.apply()
+    detailed = world.apply("--detailed-exitcode", "-o", "json")
+
+    assert (planned.code, applied.code, detailed.code) == (0, 0, 2)
+    assert line(planned, "okx")["category"] == "drift"
+    assert statuses(planned) == {"bybit": "in sync", "okx": "left alone"}
+    assert "--correct-drift" in applied.out
+    assert results(detailed) == {}
+    assert (server.values()[KEY], server.record.saves) == (other, saves)
+
+
+def test_a_plan_with_drift_ends_with_2_when_asked_for_details(world: World) -> None:
+    server = converged(world)
+
+    assert world.plan("--detailed-exitcode").code == 0
+    typed(world, server)
+    assert world.plan("--detailed-exitcode", "-o", "json").code == 2
+
+
+def test_drift_is_corrected_with_consent_and_leaves_no_debt(world: World) -> None:
+    server = converged(world)
+    server.restart()  # a newer boot line settles what the first apply left owed
+    before = server.values()
+    typed(world, server)
+
+    ran = world.apply("--correct-drift")
+    after = world.plan("-o", "json")
+
+    assert ran.code == 0, ran.text
+    assert server.values() == before
+    assert statuses(after) == {"bybit": "in sync", "okx": "in sync"}
+    assert answers.server(after)["debts"] == []
+
+
+def test_self_heal_corrects_drift_without_the_flag(world: World) -> None:
+    server = converged(world, selfHeal=True)
+    before = server.values()
+    typed(world, server)
+
+    assert world.apply().code == 0
+    assert server.values() == before
+
+
+def test_drift_by_removal_of_a_part_is_told_and_corrected_in_one_save(world: World) -> None:
+    server = converged(world)
+    before, saves = server.values(), server.record.saves
+    server.remove_value("okx_password")
+
+    planned = world.plan("-o", "json")
+    left = world.apply()
+    saved = server.record.saves
+    corrected = world.apply("--correct-drift")
+
+    assert "removed a part" in line(planned, "okx")["why"]
+    assert (left.code, saved, corrected.code) == (0, saves, 0)
+    assert server.record.saves == saves + 1
+    assert server.values() == before
+
+
+def test_drift_by_removal_of_everything_is_drift_too(world: World) -> None:
+    server = converged(world)
+    before = server.values()
+    for name in ("okx_api_key", "okx_api_secret", "okx_password"):
+        server.remove_value(name)
+
+    planned = world.plan("-o", "json")
+    left = world.apply()
+    shown = server.values()
+    world.apply("--correct-drift")
+
+    assert "removed it" in line(planned, "okx")["why"]
+    assert left.code == 0
+    assert KEY not in shown
+    assert server.values() == before
+
+
+def test_drift_while_vault_moved_too_says_both_and_is_corrected_to_the_new_version(
+    world: World,
+) -> None:
+    server = converged(world)
+    typed(world, server)
+    new = world.rotate(exchange="okx")
+
+    planned = world.plan("-o", "json")
+    left = world.apply()
+    shown = server.values()
+    corrected = world.apply("--correct-drift")
+
+    why = line(planned, "okx")["why"]
+    assert "changed it on the server" in why
+    assert "Vault moved too" in why
+    assert (left.code, corrected.code) == (0, 0)
+    assert not stored("okx", new).items() <= shown.items()
+    assert stored("okx", new).items() <= server.values().items()
+
+
+def test_drift_to_the_desired_value_is_found_and_not_written(world: World) -> None:
+    server = converged(world)
+    saves = server.record.saves
+    for name, value in stored("okx", world.rotate(exchange="okx")).items():
+        server.set_value(name, value)
+
+    planned = world.plan("-o", "json")
+    applied = world.apply("--correct-drift", "-o", "json")
+
+    assert statuses(planned) == {"bybit": "in sync", "okx": "found"}
+    assert (applied.code, results(applied)) == (0, {})
+    assert server.record.saves == saves
+
+
+def test_drift_of_one_server_does_not_hold_back_changes_of_the_same_server(world: World) -> None:
+    server = converged(world)
+    other = typed(world, server)
+    new = world.rotate(exchange="bybit")
+
+    ran = world.apply("-o", "json")
+
+    assert (ran.code, results(ran)) == (0, {"bybit": "done"})
+    assert server.values()[KEY] == other
+    assert stored("bybit", new).items() <= server.values().items()
+
+
+def types_meanwhile(world: World, server: StandInThread, name: str) -> Thread:
+    """Let somebody type a value as soon as the server was looked at once more."""
+    seen = server.record.events("logs-list-request")
+    value = world.watch.secret("hex")
+
+    def person() -> None:
+        deadline = time.monotonic() + 5
+        while server.record.events("logs-list-request") == seen and time.monotonic() < deadline:
+            time.sleep(0.005)
+        server.set_value(name, value)
+
+    thread = Thread(target=person)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("field", ["okx_api_key", "okx_password"])
+def test_what_changed_between_plan_and_apply_is_not_overwritten(world: World, field: str) -> None:
+    server = converged(world)
+    world.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))  # keeps the plan waiting
+    world.document("tokyo-2")
+    saves = server.record.saves
+    world.rotate(exchange="okx")
+
+    person = types_meanwhile(world, server, field)
+    ran = world.apply("-o", "json")
+    person.join()
+
+    assert ran.code == 4
+    assert results(ran) == {"okx": "failed"}
+    assert results(ran, "tokyo-2") == {"bybit": "done"}
+    assert server.record.saves == saves
+    assert "changed on the server since it was planned" in ran.out
+    assert answers.codes(ran) == {"tokyo-1": 4, "tokyo-2": 0}
+
+
+def test_another_exchange_that_changed_meanwhile_does_not_matter(world: World) -> None:
+    server = converged(world)
+    world.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))
+    world.document("tokyo-2")
+    new = world.rotate(exchange="okx")
+
+    person = types_meanwhile(world, server, "bybit_api_key")
+    ran = world.apply("-o", "json")
+    person.join()
+
+    assert (ran.code, results(ran)) == (0, {"okx": "done"})
+    assert stored("okx", new).items() <= server.values().items()
+
+
+def test_a_plan_writes_nothing_anywhere(world: World, tmp_path: Path) -> None:
+    server = world.server()
+    world.document()
+
+    ran = world.plan()
+
+    assert ran.code == 0
+    assert server.record.saves == server.record.deletes == 0
+    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "config").exists()

@@ -1,0 +1,430 @@
+"""Nobody's servers are changed without somebody having agreed to exactly that."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.sandbox.openbao import OpenBao
+from tests.e2e.answers import asked, document, line, results, statuses, stored
+from tests.e2e.terminal import Command
+from tests.world import Ran, World
+
+
+def plan_id(world: World, *args: str) -> str:
+    """Return the id of what would be done."""
+    return str(document(world.plan(*args, "-o", "json"))["planId"])
+
+
+def expect(world: World, expected: str, *args: str) -> Ran:
+    """Apply only what was expected."""
+    return world.jtr("apply", str(world.docs), "--expect", expected, *args)
+
+
+def begun(world: World, *exchanges: str) -> StandInThread:
+    """Return a server with a document and a ledger, nothing applied yet."""
+    server = world.server()
+    world.document("tokyo-1", *exchanges)
+    world.begin()
+    return server
+
+
+# ── without a terminal ───────────────────────────────────────────────────────────────────────
+
+
+def test_without_terminal_and_approval_nothing_is_even_contacted(
+    world: World, bao: OpenBao
+) -> None:
+    server = begun(world)
+
+    with asked(bao, world) as paths:
+        ran = world.process("apply", str(world.docs))
+
+    assert ran.code == 64
+    assert "--expect PLANID or --auto-approve" in ran.err
+    assert server.record.handshakes == []
+    assert paths == []
+
+
+def test_without_terminal_a_missing_ledger_is_not_made(world: World) -> None:
+    server = world.server()
+    world.document()
+
+    ran = world.apply()
+
+    assert ran.code == 4
+    assert "jtr ledger init" in ran.err
+    assert server.record.handshakes == []
+    assert not (world.home / "state").exists()
+
+
+def test_the_expected_plan_is_applied(world: World) -> None:
+    server = begun(world, "bybit", "okx")
+
+    ran = expect(world, plan_id(world))
+
+    assert ran.code == 0
+    assert server.record.saves == 2
+
+
+def test_what_was_applied_already_is_no_failure(world: World) -> None:
+    server = begun(world)
+    expected = plan_id(world)
+    expect(world, expected)
+
+    text, data = expect(world, expected), expect(world, expected, "-o", "json")
+
+    assert (text.code, data.code) == (0, 0)
+    assert "already applied" in text.out
+    assert document(data)["summary"]["writes"] == 0
+    assert server.record.saves == 1
+
+
+def test_already_applied_is_not_said_of_a_server_that_cannot_be_reached(world: World) -> None:
+    server = begun(world)
+    expected = plan_id(world)
+    server.stop()
+
+    ran = expect(world, expected)
+
+    assert ran.code == 6
+    assert "already applied" not in ran.text
+
+
+def test_another_plan_is_refused_and_what_is_new_is_told(world: World) -> None:
+    server = begun(world)
+    expected = plan_id(world)
+    world.document("tokyo-1", "bybit", "okx", rotate=False)
+    world.rotate(exchange="okx")
+
+    ran = expect(world, expected)
+
+    assert ran.code == 4
+    assert "the plan is not the expected one" in ran.err
+    assert f"write okx from {world.reference('tokyo-1/okx')}@1" in ran.err
+    assert server.record.saves == 0
+
+
+def test_a_plan_file_is_compared_line_by_line(world: World, tmp_path: Path) -> None:
+    server = begun(world, "bybit", "okx")
+    file = tmp_path / "plan.json"
+    file.write_text(world.plan("-o", "json").out)
+    world.rotate(exchange="okx")
+
+    ran = expect(world, str(file))
+    path = world.reference("tokyo-1/okx")
+
+    assert ran.code == 4
+    assert f"- tokyo-1: write okx from {path}@1" in ran.err
+    assert f"+ tokyo-1: write okx from {path}@2" in ran.err
+    assert "bybit" not in ran.err
+    assert server.record.saves == 0
+
+
+def test_a_plan_file_that_still_fits_is_applied(world: World, tmp_path: Path) -> None:
+    server = begun(world)
+    file = tmp_path / "plan.json"
+    file.write_text(world.plan("-o", "json").out)
+
+    assert expect(world, str(file)).code == 0
+    assert server.record.saves == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"planId": 7, "servers": [1]}'])
+def test_what_is_neither_an_id_nor_a_plan_file_is_a_usage_error(
+    world: World, tmp_path: Path, content: str | None
+) -> None:
+    server = begun(world)
+    file = tmp_path / "plan.json"
+    if content is not None:
+        file.write_text(content)
+
+    assert expect(world, str(file)).code == 64
+    assert server.record.saves == 0
+
+
+def test_expecting_a_plan_does_not_correct_drift(world: World) -> None:
+    server = begun(world, "bybit", "okx")
+    world.apply()
+    server.set_value("okx_api_key", world.watch.secret("hex"))
+    world.rotate(exchange="bybit")
+
+    expected = plan_id(world)
+    with_drift = plan_id(world, "--correct-drift")
+    ran = expect(world, expected, "-o", "json")
+
+    assert expected != with_drift
+    assert (ran.code, results(ran)) == (0, {"bybit": "done"})
+    assert expect(world, with_drift, "--correct-drift").code == 4  # bybit is done already
+    assert expect(world, plan_id(world, "--correct-drift"), "--correct-drift").code == 0
+    assert world.plan("--detailed-exitcode").code == 0
+
+
+def test_the_id_is_the_same_from_plan_apply_and_the_ledgers_observations(world: World) -> None:
+    server = begun(world, "bybit", "okx", "kucoin")
+    world.apply()
+    world.rotate(exchange="okx")
+    server.set_running(2, running=False)  # kucoin has no robot; nothing that a robot does counts
+    world.document(
+        "tokyo-1", "bybit", "okx", rotate=False, exchanges={"kucoin": {"state": "absent"}}
+    )
+
+    live, recorded = plan_id(world), plan_id(world, "--recorded")
+    moment_later = plan_id(world)
+    applied = world.apply("-o", "json")
+
+    assert live == recorded == moment_later == document(applied)["planId"]
+    assert results(applied) == {"okx": "done", "kucoin": "done"}
+
+
+def test_the_id_does_not_depend_on_the_order_of_the_files(world: World) -> None:
+    for name in ("tokyo-1", "tokyo-2"):
+        world.server(name)
+        world.document(name)
+    files = [str(world.docs / f"tokyo-{number}.yaml") for number in (1, 2)]
+
+    ids = {
+        json.loads(world.jtr("plan", *order, "-o", "json").out)["planId"]
+        for order in (files, files[::-1])
+    }
+
+    assert len(ids) == 1
+
+
+# ── at a terminal ────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_terminal_is_asked_and_a_new_ledger_is_begun_and_said(world: World) -> None:
+    server = world.server()
+    world.document(rotate=False)
+    new = stored("bybit", world.rotate())
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        command.answer("Apply 1 change(s)?", "y")
+        code = command.ended()
+        text = command.text
+
+    assert code == 0, text
+    assert "began a new ledger: sqlite:" in text
+    assert "made a new fingerprint key" in text
+    assert server.values() == new
+
+
+def test_a_no_leaves_everything_as_it_is(world: World) -> None:
+    server = begun(world)
+
+    with Command(world, "apply", str(world.docs), "--detailed-exitcode", terminal=True) as command:
+        command.answer("Apply 1 change(s)?", "n")
+        code = command.ended()
+
+    assert code == 2  # the change is still there
+    assert server.record.saves == 0
+
+
+def drifted(world: World) -> StandInThread:
+    """Return a server with a change and a drift."""
+    server = begun(world, "bybit", "okx")
+    world.apply()
+    server.set_value("okx_api_key", world.watch.secret("hex"))
+    return server
+
+
+@pytest.mark.parametrize(
+    ("change", "drift", "written", "code"),
+    [
+        ("y", "n", {"bybit"}, 2),
+        ("n", "y", {"okx"}, 2),
+        ("y", "y", {"bybit", "okx"}, 0),
+    ],
+)
+def test_changes_and_drift_are_asked_apart(
+    world: World, change: str, drift: str, written: set[str], code: int
+) -> None:
+    server = drifted(world)
+    world.rotate(exchange="bybit")
+    since = len(server.record.history)
+
+    args = ("apply", str(world.docs), "--detailed-exitcode")
+    with Command(world, *args, terminal=True) as command:
+        command.answer("Apply 1 change(s)?", change)
+        command.answer("Correct 1 drifted exchange(s) as well?", drift)
+        ended = command.ended()
+
+    saved = {names[0].partition("_")[0] for _, _, *names in server.record.history[since:]}
+    assert (saved, ended) == (written, code)
+
+
+def test_drift_agreed_to_at_a_terminal_does_not_get_past_the_brake(world: World) -> None:
+    server = drifted(world)
+    saves = server.record.saves
+    world.settings(acceptVersions=["0.26.0"])
+    server.behaviour.version = "0.27.0"  # nobody accepted this one
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        command.answer("Correct 1 drifted exchange(s) as well?", "y")
+        code = command.ended()
+        text = command.text
+
+    assert code == 4, text
+    assert "outside the tested range" in text
+    assert server.record.saves == saves
+
+
+def test_what_a_person_types_while_the_prompt_waits_is_not_overwritten(world: World) -> None:
+    server = begun(world)
+    world.apply()
+    world.rotate()
+    theirs = world.watch.secret("hex")
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        command.expect("Apply 1 change(s)?")
+        server.set_value("bybit_api_secret", theirs)
+        command.answer("Apply 1 change(s)?", "y")
+        code = command.ended()
+        text = command.text
+
+    assert code == 4, text
+    assert "changed on the server since it was planned" in text
+    assert server.values()["bybit_api_secret"] == theirs
+
+
+def test_a_server_that_hung_up_while_the_prompt_waited_is_called_again(world: World) -> None:
+    server = begun(world)
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        command.expect("Apply 1 change(s)?")
+        server.drop_connections()
+        command.answer("Apply 1 change(s)?", "y")
+        code = command.ended()
+
+    assert code == 0
+    assert server.record.saves == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+)
+def test_a_signal_at_the_prompt_ends_it_at_once(
+    world: World, number: signal.Signals, code: int
+) -> None:
+    server = begun(world)
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        command.expect("Apply 1 change(s)?")
+        command.signal(number)
+        ended = command.ended(patience=5)
+
+    assert ended == code
+    assert server.record.saves == 0
+
+
+def test_the_end_of_input_at_the_prompt_is_no_yes(world: World) -> None:
+    server = begun(world)
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        command.answer("Apply 1 change(s)?", "\x04")
+        code = command.ended()
+
+    assert code == 130
+    assert server.record.saves == 0
+
+
+def test_foreign_exchanges_are_never_offered_at_the_prompt(world: World) -> None:
+    server = begun(world)
+    server.set_value("bybit_api_key", world.watch.secret())
+
+    with Command(world, "apply", str(world.docs), terminal=True) as command:
+        code = command.ended()
+        text = command.text
+
+    assert code == 4
+    assert "[y/N]" not in text
+    assert server.record.saves == 0
+
+
+def test_auto_approve_asks_nothing_at_a_terminal_and_leaves_drift(world: World) -> None:
+    server = drifted(world)
+    saves = server.record.saves
+
+    with Command(world, "apply", str(world.docs), "--auto-approve", terminal=True) as command:
+        code = command.ended()
+
+    assert code == 0
+    assert server.record.saves == saves
+
+
+# ── what may be named ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--server", "nowhere"),
+        ("--selector", "env=nowhere"),
+        ("--selector", "nonsense"),
+        ("--take-over", "nowhere"),
+        ("--take-over", "tokyo-1/okx"),
+        ("--rewrite", "nowhere/bybit"),
+        ("--rewrite", "tokyo-1/okx"),
+        ("--approve-target-change", "nowhere"),
+        ("--parallelism", "0"),
+        ("--on-unreachable", "ignore"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_does_not_exist_is_a_usage_error_before_any_connection(
+    world: World, args: tuple[str, ...]
+) -> None:
+    server = begun(world)
+
+    assert (world.plan(*args).code, world.apply(*args).code) == (64, 64)
+    assert server.record.handshakes == []
+
+
+def labelled(world: World, name: str, **labels: str) -> StandInThread:
+    """Return a server whose document carries labels."""
+    server = world.server(name)
+    file = world.document(name)
+    text = file.read_text().replace("metadata:\n", f"metadata:\n  labels: {json.dumps(labels)}\n")
+    file.write_text(text)
+    return server
+
+
+@pytest.mark.parametrize(
+    ("args", "chosen"),
+    [
+        (("--server", "tokyo-1"), {"tokyo-1"}),
+        (("--server", "tokyo-1", "--server", "paris-1"), {"tokyo-1", "paris-1"}),
+        (("--selector", "env=prod"), {"tokyo-1", "paris-1"}),
+        (("--selector", "env=prod,region=eu"), {"paris-1"}),
+        (("--selector", "env=prod", "--server", "tokyo-1"), {"tokyo-1"}),
+    ],
+    ids=lambda value: " ".join(sorted(value)),  # a set has no order, and all workers need one
+)
+def test_only_the_chosen_servers_are_visited(
+    world: World, args: tuple[str, ...], chosen: set[str]
+) -> None:
+    labelled(world, "tokyo-1", env="prod", region="asia")
+    labelled(world, "tokyo-2", env="test", region="asia")
+    labelled(world, "paris-1", env="prod", region="eu")
+    world.begin()
+
+    ran = world.apply(*args, "-o", "json")
+
+    done: dict[str, Any] = {name: server.record for name, server in world.servers.items()}
+    assert ran.code == 0
+    assert {name for name, record in done.items() if record.handshakes} == chosen
+    assert {name for name, record in done.items() if record.saves} == chosen
+
+
+def test_a_foreign_exchange_is_named_with_the_option_that_takes_it_over(world: World) -> None:
+    server = begun(world)
+    server.set_value("bybit_api_key", world.watch.secret())
+
+    ran = world.plan("-o", "json")
+
+    assert statuses(ran) == {"bybit": "blocked"}
+    assert "jtr apply --take-over tokyo-1/bybit" in line(ran, "bybit")["remedy"]

@@ -1,0 +1,428 @@
+"""What a look costs and what it shows, of one server and of many; it changes nothing."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.openbao import OpenBao
+from tests.e2e.answers import READS, asked, codes, document, line, results, server, statuses
+from tests.world import DURATIONS, World
+
+
+def converged(world: World, *exchanges: str, **spec: Any) -> StandInThread:
+    """Bring one server to its document and return it."""
+    stand_in = world.server()
+    world.document("tokyo-1", *exchanges, **spec)
+    world.begin()
+    assert world.apply().code == 0
+    return stand_in
+
+
+def values_read(world: World, paths: list[str]) -> list[str]:
+    """Return for which exchanges values were read."""
+    prefix = f"secret/data/{world.path('tokyo-1/')}"
+    return sorted(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
+
+
+# ── what is read ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_converged_pass_reads_metadata_only(world: World, bao: OpenBao) -> None:
+    stand_in = converged(world, "bybit", "okx", "kucoin")
+    since = len(stand_in.record.received)
+
+    with asked(bao, world) as paths:
+        planned, applied = world.plan(), world.apply()
+
+    assert (planned.code, applied.code) == (0, 0)
+    assert values_read(world, paths) == []
+    assert f"secret/metadata/{world.path('tokyo-1/okx')}" in paths
+    assert {received.event for received in stand_in.record.received[since:]} <= READS
+
+
+def test_a_rotation_reads_the_values_of_that_exchange_only(world: World, bao: OpenBao) -> None:
+    converged(world, "bybit", "okx")
+    world.rotate(exchange="okx")
+
+    with asked(bao, world) as paths:
+        world.apply()
+
+    assert values_read(world, paths) == ["okx"]
+
+
+def test_all_fields_of_an_exchange_are_read_in_one_request(world: World, bao: OpenBao) -> None:
+    world.server()
+    world.rotate(exchange="okx")
+    path = world.reference("tokyo-1/okx")
+    mapping = {name: f"{path}#{name}@1" for name in ("apiKey", "secret", "password")}
+    world.document("tokyo-1", "bybit", exchanges={"okx": {"credentials": mapping}})
+
+    with asked(bao, world) as paths:
+        assert world.plan().code == 0
+
+    assert values_read(world, paths) == ["bybit", "okx"]
+
+
+def test_a_plan_sends_reads_only(world: World) -> None:
+    stand_in = world.server()
+    world.document("tokyo-1", "bybit", "okx")
+
+    assert world.plan().code == 0
+    assert {received.event for received in stand_in.record.received} == READS
+    assert {received.command for received in stand_in.record.received} == {"plan"}
+
+
+def test_a_recorded_plan_contacts_no_server_and_reads_no_value(world: World, bao: OpenBao) -> None:
+    stand_in = converged(world, "bybit", "okx")
+    world.rotate(exchange="okx")
+    seen = len(stand_in.record.handshakes)
+    stand_in.stop()
+
+    with asked(bao, world) as paths:
+        ran = world.plan("--recorded", "-o", "json")
+
+    assert ran.code == 0
+    assert statuses(ran) == {"bybit": "in sync", "okx": "write"}
+    assert server(ran)["ageSeconds"] >= 0
+    assert len(stand_in.record.handshakes) == seen
+    assert not any(path.startswith("secret/data/") for path in paths)
+
+
+def test_a_recorded_plan_of_a_server_never_seen_says_so(world: World) -> None:
+    world.server()
+    world.document()
+    world.begin()
+
+    ran = world.plan("--recorded", "-o", "json")
+
+    assert ran.code == 0
+    assert "no observation" in server(ran)["held"]
+
+
+def test_a_recorded_plan_shows_a_changed_address_blocked(world: World) -> None:
+    converged(world)
+    secret = f"{world.reference('tokyo-1')}#access_secret"
+    world.document(rotate=False, url="https://elsewhere.internal", accessSecret=secret)
+
+    assert world.plan("--recorded").code == 4
+
+
+# ── what is said ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_line_says_what_why_from_where_and_what_it_means(world: World) -> None:
+    converged(world, "bybit", "okx")
+    world.rotate(exchange="okx")
+
+    text = world.plan().out
+
+    path = world.reference("tokyo-1/okx")
+    assert "~ okx  write okx_api_key, okx_api_secret, okx_password" in text
+    assert f"from {path}@2  (new version in Vault)" in text
+    assert "robot arb (2) keeps the old key until" in text
+    assert "= in sync: bybit" in text
+    assert text.rstrip().endswith("Blast radius: 1 server, 1 exchange, 1 robot.")
+
+
+def test_a_plan_with_changes_ends_with_2_when_asked_for_details(world: World) -> None:
+    world.server()
+    world.document()
+
+    assert world.plan().code == 0
+    assert world.plan("--detailed-exitcode", "-o", "json").code == 2
+
+
+def test_diff_is_another_name_of_plan(world: World) -> None:
+    world.server()
+    world.document()
+
+    assert "1 to write" in world.jtr("diff", str(world.docs)).out
+
+
+def test_documents_of_other_kinds_of_tools_are_counted_as_skipped(world: World) -> None:
+    world.server()
+    world.document()
+    world.write("other.yaml", "apiVersion: apps/v1\nkind: Deployment\n")
+
+    ran = world.plan("-o", "json")
+
+    assert document(ran)["summary"]["skippedDocuments"] == 1
+
+
+# ── held back ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_observe_mode_reports_and_writes_nothing(world: World) -> None:
+    stand_in = world.server()
+    world.document(mode="observe")
+    world.begin()
+
+    planned, applied = world.plan("-o", "json"), world.apply("-o", "json")
+
+    assert (planned.code, applied.code) == (0, 0)
+    assert statuses(planned) == {"bybit": "write"}
+    assert server(planned)["actions"] == []
+    assert "mode: observe" in server(planned)["held"]
+    assert world.apply("--detailed-exitcode", "-o", "json").code == 2
+    assert stand_in.record.saves == 0
+
+
+def suspension(**spec: str) -> dict[str, Any]:
+    """Return a suspension for a document."""
+    return {"suspend": {"reason": "exchange maintenance", "by": "desk-asia", **spec}}
+
+
+def test_a_suspension_holds_everything_back(world: World) -> None:
+    stand_in = world.server()
+    until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.begin()
+    for spec in (suspension(), suspension(until=until)):
+        world.document(**spec)
+        ran = world.apply("-o", "json")
+
+        assert ran.code == 0
+        assert "suspended by desk-asia" in server(ran)["held"]
+    assert stand_in.record.saves == 0
+
+
+def test_a_suspension_that_ended_does_not_hold(world: World) -> None:
+    stand_in = world.server()
+    world.document(**suspension(until="2026-01-01T00:00:00Z"))
+    world.begin()
+
+    assert world.apply().code == 0
+    assert stand_in.record.saves == 1
+
+
+NOT_YET: tuple[dict[str, Any], ...] = (
+    {"robots": {"onCredentialChange": "restart"}},
+    {"cache": {"invalidatedAfter": "2026-11-22T09:00:00Z", "reason": "stale"}},
+    {
+        "supervised": True,
+        "reboot": {
+            "bootedAfter": "2026-11-22T09:00:00Z",
+            "robots": "leave",
+            "reason": "new secret",
+        },
+    },
+)
+
+
+@pytest.mark.parametrize("spec", NOT_YET, ids=lambda spec: list(spec)[-1])
+def test_what_this_release_cannot_do_is_said_and_credentials_go_on(
+    world: World, spec: dict[str, Any]
+) -> None:
+    stand_in = world.server()
+    world.document(**spec)
+    world.begin()
+
+    planned, applied = world.plan("-o", "json"), world.apply("-o", "json")
+
+    assert (planned.code, applied.code) == (4, 4)
+    assert statuses(planned)[""] == "not in this release yet"
+    assert results(applied) == {"bybit": "done"}
+    assert stand_in.record.saves == 1
+    assert stand_in.record.reboots == stand_in.record.invalidations == 0
+    assert stand_in.robots_running() == {1, 2}
+
+
+def test_declared_security_is_noted_as_not_verified(world: World) -> None:
+    world.server()
+    world.document(security={"permissions": {"allow": ["spot"]}})
+    world.begin()
+
+    ran = world.apply("-o", "json")
+
+    assert ran.code == 0
+    assert any("security" in note for note in server(ran)["notes"])
+
+
+# ── many servers ─────────────────────────────────────────────────────────────────────────────
+
+
+def dead(world: World, name: str = "dead-1") -> None:
+    """Add the document of a server that does not answer."""
+    world.server(name).stop()
+    world.document(name)
+
+
+def test_plan_sets_a_server_that_cannot_be_reached_aside_and_says_so_first(world: World) -> None:
+    world.server()
+    world.document()
+    dead(world)
+
+    text, data = world.plan(), world.plan("-o", "json")
+
+    assert (text.code, data.code) == (0, 0)
+    assert text.out.startswith("! not visited: dead-1")
+    assert [row["server"] for row in document(data)["servers"]] == ["tokyo-1"]
+    assert document(data)["notVisited"][0].startswith("dead-1")
+
+
+def test_plan_fails_for_it_when_told_so(world: World) -> None:
+    world.server()
+    world.document()
+    dead(world)
+
+    ran = world.plan("--on-unreachable", "fail", "-o", "json")
+
+    assert ran.code == 6
+    assert codes(ran) == {"dead-1": 6, "tokyo-1": 0}
+    assert server(ran, "dead-1")["failure"]["transient"] is True
+
+
+def test_apply_fails_for_it_and_goes_on_with_the_others(world: World) -> None:
+    stand_in = world.server()
+    world.document()
+    dead(world)
+    world.begin()
+
+    ran = world.apply("-o", "json")
+
+    assert ran.code == 6
+    assert codes(ran) == {"dead-1": 6, "tokyo-1": 0}
+    assert stand_in.record.saves == 1
+
+
+def test_apply_skips_it_when_told_so(world: World) -> None:
+    stand_in = world.server()
+    world.document()
+    dead(world)
+    world.begin()
+
+    ran = world.apply("--on-unreachable", "skip", "-o", "json")
+
+    assert ran.code == 0
+    assert document(ran)["notVisited"][0].startswith("dead-1")
+    assert stand_in.record.saves == 1
+
+
+def test_a_refused_login_is_not_unreachable(world: World) -> None:
+    world.server()
+    world.document()
+    world.put("tokyo-1", access_secret=world.watch.secret())
+
+    assert world.plan().code == 6
+
+
+def test_a_silent_server_delays_nobody_else(world: World) -> None:
+    world.server("mute-1", behaviour=Behaviour(login="silent"))
+    world.document("mute-1")
+    quick = [world.server(f"tokyo-{number}") for number in range(5)]
+    for number in range(5):
+        world.document(f"tokyo-{number}")
+    world.begin()
+
+    began = time.monotonic()
+    ran = world.apply("--parallelism", "2", "-o", "json")
+    last = max(received.at for one in quick for received in one.record.received)
+
+    # One wait for the login, not one per server.
+    assert time.monotonic() - began < 2 * 1.5 + 3
+    assert ran.code == 6
+    assert [one.record.saves for one in quick] == [1] * 5
+    assert last - began < 1.5 + 3
+
+
+@pytest.mark.parametrize(("parallelism", "most"), [("1", 1), ("3", 3)])
+def test_no_more_servers_than_allowed_are_visited_at_once(
+    world: World, parallelism: str, most: int
+) -> None:
+    for number in range(6):
+        world.server(f"tokyo-{number}", behaviour=Behaviour(login_delay=0.05))
+        world.document(f"tokyo-{number}")
+
+    assert world.plan("--parallelism", parallelism).code == 0
+
+    spans = [
+        (one.record.handshakes[0].at, one.record.received[-1].at) for one in world.servers.values()
+    ]
+    at_once = max(sum(a <= begun <= b for a, b in spans) for begun, _ in spans)
+    assert 1 <= at_once <= most
+
+
+def test_every_server_has_its_own_code_and_the_worst_counts(world: World) -> None:
+    world.server("fine-1")
+    world.server("foreign-1").set_value("bybit_api_key", world.watch.secret())
+    world.server("empty-1")
+    for name in ("fine-1", "foreign-1", "empty-1"):
+        world.document(name)
+    world.put("empty-1/bybit", apiKey=world.watch.secret())
+    dead(world)
+    world.begin()
+
+    ran = world.apply("-o", "json")
+
+    assert ran.code == 5
+    assert codes(ran) == {"dead-1": 6, "empty-1": 5, "fine-1": 0, "foreign-1": 4}
+
+
+def test_an_invalid_document_stops_the_whole_command_before_any_network(
+    world: World, bao: OpenBao
+) -> None:
+    stand_in = world.server()
+    world.document()
+    world.write("bad.yaml", "apiVersion: jtr/v1\nkind: TradingServer\nmetadata: {}\n")
+    world.begin()
+
+    with asked(bao, world) as paths:
+        ran = world.apply()
+
+    assert ran.code == 3
+    assert stand_in.record.handshakes == []
+    assert paths == []
+
+
+def test_settings_beside_the_documents_are_refused(world: World) -> None:
+    stand_in = world.server()
+    world.document()
+    file = world.docs / "settings.txt"
+    file.write_text(world.settings_file.read_text())
+
+    assert world.plan("--settings", str(file)).code == 64
+    assert stand_in.record.handshakes == []
+
+
+# ── secrets that are not ready ───────────────────────────────────────────────────────────────
+
+
+def test_a_fresh_version_is_waited_for_until_it_rests(world: World) -> None:
+    world.settings(durations=DURATIONS | {"settle": "1200ms", "settleTotal": "4s"})
+    stand_in = world.server()
+    world.document()
+    world.begin()
+
+    ran = world.apply()
+
+    assert ran.code == 0, ran.text
+    assert "has settled" in ran.err
+    assert stand_in.record.saves == 1
+
+
+def test_a_secret_that_is_gone_is_not_an_absence(world: World, bao: OpenBao) -> None:
+    stand_in = converged(world, "bybit", "okx")
+    before = stand_in.values()
+    bao.delete(world.path("tokyo-1/okx"), 1)
+
+    ran = world.apply("-o", "json")
+
+    assert ran.code == 5
+    assert statuses(ran) == {"bybit": "in sync", "okx": "failed"}
+    assert "deleted" in line(ran, "okx")["why"]
+    assert stand_in.values() == before
+
+
+def test_a_recreated_secret_is_another_version_though_its_number_is_the_same(
+    world: World, bao: OpenBao
+) -> None:
+    stand_in = converged(world, "bybit")
+    bao.remove(world.path("tokyo-1/bybit"))
+    new = world.rotate(exchange="bybit")
+
+    ran = world.apply("-o", "json")
+
+    assert results(ran) == {"bybit": "done"}
+    assert set(stand_in.values().values()) == set(new.values())

@@ -1,0 +1,177 @@
+"""A signal never cuts a write in two unnoticed: it is finished and recorded, or repaired later."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from tests.e2e.answers import results, statuses
+from tests.e2e.terminal import Command
+from tests.world import DURATIONS, World
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+)
+
+
+def until(what: Callable[[], object], patience: float = 10.0) -> None:
+    """Wait until *what*() is true."""
+    deadline = time.monotonic() + patience
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+@SIGNALS
+def test_a_signal_during_plan_ends_it_at_once(
+    world: World, number: signal.Signals, code: int
+) -> None:
+    stand_in = world.server(behaviour=Behaviour(login="silent"))
+    world.document()
+
+    with Command(world, "plan", str(world.docs)) as command:
+        until(lambda: stand_in.record.handshakes)
+        command.signal(number)
+        ended = command.ended(patience=5)
+        text = command.text
+
+    assert ended == code
+    assert "Traceback" not in text
+
+
+def slow_pair(world: World) -> tuple[StandInThread, StandInThread]:
+    """Return two servers of which the first one's save takes a second, one after the other."""
+    world.settings(durations=DURATIONS | {"request": "4s"})
+    one = world.server("tokyo-1")
+    two = world.server("tokyo-2")
+    world.document("tokyo-1", "bybit", "okx")
+    world.document("tokyo-2")
+    world.begin()
+    return one, two
+
+
+@SIGNALS
+def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
+    world: World, number: signal.Signals, code: int
+) -> None:
+    one, two = slow_pair(world)
+    args = ("apply", str(world.docs), "--auto-approve", "-o", "json")
+
+    with Command(world, *args) as command:
+        until(lambda: one.record.events("logs-list-request") + two.record.saves >= 1)
+        for server in (one, two):
+            server.behaviour.answer_delay = 0.15
+        until(lambda: one.record.saves + two.record.saves)
+        command.signal(number)
+        ended = command.ended()
+        text = command.text
+
+    found = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    outcomes = [outcome["result"] for server in found["servers"] for outcome in server["outcomes"]]
+    assert ended == code, text
+    assert found["exitCode"] == code
+    assert sorted(outcomes) == ["done", "not attempted", "not attempted"]
+    assert one.record.saves + two.record.saves == 1
+
+    for server in (one, two):
+        server.behaviour.answer_delay = 0.0
+    world.settings()
+    later = world.apply("-o", "json")
+    assert later.code == 0
+    assert one.record.saves + two.record.saves == 3
+
+
+def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(world: World) -> None:
+    world.settings(durations=DURATIONS | {"request": "30s"})
+    stand_in = world.server(behaviour=Behaviour(save="silent-before"))
+    world.document()
+    world.begin()
+
+    with Command(world, "apply", str(world.docs), "--auto-approve") as command:
+        until(lambda: stand_in.record.saves)
+        command.signal(signal.SIGTERM)
+        time.sleep(0.3)
+        still = command.process.poll()
+        command.signal(signal.SIGTERM)
+        began = time.monotonic()
+        ended = command.ended()
+        took = time.monotonic() - began
+        text = command.text
+
+    stand_in.behaviour.save = "answer"
+    world.settings()
+    planned = world.plan("-o", "json")
+    repaired = world.apply("-o", "json")
+
+    assert (still, ended) == (None, 143)
+    assert took < 5
+    assert "Traceback" not in text
+    assert statuses(planned) == {"bybit": "write"}
+    assert "an earlier write did not finish" in planned.out
+    assert (repaired.code, results(repaired)) == (0, {"bybit": "done"})
+    assert sorted(stand_in.values()) == ["bybit_api_key", "bybit_api_secret"]
+
+
+@pytest.mark.fatal_paths(1)
+def test_harm_outweighs_a_signal(world: World) -> None:
+    world.settings(durations=DURATIONS | {"request": "1500ms"})
+    stand_in = world.server(behaviour=Behaviour(save="fatal"))
+    world.document()
+    world.begin()
+
+    with Command(world, "apply", str(world.docs), "--auto-approve") as command:
+        until(lambda: stand_in.record.saves)
+        command.signal(signal.SIGTERM)
+        ended = command.ended()
+
+    assert ended == 8
+
+
+def test_a_signal_while_another_process_holds_the_lease_sends_nothing(world: World) -> None:
+    world.settings(durations=DURATIONS | {"request": "10s", "leaseWait": "5s"})
+    stand_in = world.server(behaviour=Behaviour(save="silent-before"))
+    world.document()
+    world.begin()
+    args = ("apply", str(world.docs), "--auto-approve")
+
+    with Command(world, *args) as first:
+        until(lambda: stand_in.record.saves)
+        with Command(world, *args) as second:
+            until(lambda: stand_in.record.events("logs-list-request") >= 3)
+            second.signal(signal.SIGTERM)
+            second.signal(signal.SIGTERM)
+            ended = second.ended()
+        first.process.kill()
+        first.ended()
+
+    assert ended == 143
+    assert stand_in.record.saves == 1
+
+
+def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(world: World) -> None:
+    world.settings(durations=DURATIONS | {"request": "4s"})
+    stand_in = world.server(robots=[])
+    world.document("tokyo-1", "bybit", "okx")
+    world.begin()
+    world.apply()
+    world.document("tokyo-1", "bybit", rotate=False, exchanges={"okx": {"state": "absent"}})
+    stand_in.behaviour.answer_delay = 0.1
+    args = ("apply", str(world.docs), "--auto-approve", "-o", "json")
+
+    with Command(world, *args) as command:
+        until(lambda: stand_in.record.deletes)
+        command.signal(signal.SIGTERM)
+        ended = command.ended()
+        text = command.text
+
+    stand_in.behaviour.answer_delay = 0.0
+    deletes = stand_in.record.deletes
+    later = world.apply("-o", "json")
+
+    assert (ended, deletes) == (143, 1)
+    assert "stopped half-way" in text
+    assert (later.code, results(later)) == (0, {"okx": "done"})
+    assert stand_in.record.deletes == 3

@@ -1,0 +1,271 @@
+"""
+What never happens, whatever the documents, secrets and servers look like and whoever dies.
+
+No robot is stopped, no one-shot is planned, nothing is deleted that was not declared absent, what
+another hand made stays without consent, what cannot be read is left alone, and no debt is lost.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.actions import DeleteExchange, Status, WriteExchange
+from reconciler.diff import is_ours
+from reconciler.drivers.memory import Door
+from reconciler.errors import JtrError
+from reconciler.lines import Consents
+from reconciler.model import ExchangeRecord, Mode, Presence
+from reconciler.plan import plan_server, wanted_values
+from reconciler.sandbox.behaviour import Write
+from reconciler.sandbox.openbao import OpenBao
+from reconciler.secrets.memory import MemoryBackend
+from tests.crash.desk import CODES, FIELDS, Desk, Inline
+from tests.crash.handles import InMemory, OnLoopback, in_memory_robots
+from tests.crash.loopback import desk_on_loopback
+from tests.crash.stories import act, begin, converges, desk_in_memory
+from tests.strategies import QUICK, SERVERS, PlannerInput, Step, Story, planner_inputs, stories
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    """One loop for all examples; nothing in memory needs a thread."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(Inline())
+        yield runner
+
+
+# ── planning alone ───────────────────────────────────────────────────────────────────────────
+
+
+@settings(QUICK, max_examples=500)
+@given(given_=planner_inputs())
+def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInput) -> None:
+    desired, seen, facts = given_.desired, given_.observation, given_.facts
+    consents = given_.consents
+    wanted_values(desired, seen, given_.remembered, facts, consents)
+
+    plan = plan_server(desired, seen, given_.remembered, facts, consents)
+
+    wishes = {exchange.code: exchange for exchange in desired.exchanges}
+    for action in plan.actions:
+        assert isinstance(action, (WriteExchange, DeleteExchange))
+        wish = wishes[action.exchange]
+        record = given_.remembered.exchanges.get(wish.code, ExchangeRecord(wish.code))
+        shown = seen.masks[wish.code]
+        if isinstance(action, DeleteExchange):
+            assert wish.presence is Presence.ABSENT
+            assert set(action.fields) == {name for name, mask in shown.items() if mask}
+            assert not any(r.running and r.exchange == wish.code for r in seen.robots)
+        else:
+            assert wish.presence is Presence.PRESENT
+            assert {name for name, _ in action.fields} == set(shown)
+            assert not isinstance(facts.sources[wish.code], JtrError)
+            assert not isinstance(facts.evidence.get(wish.code), JtrError)
+            assert wish.code not in seen.troubles
+        if any(shown.values()) and not is_ours(record):
+            assert consents.covers(consents.take_over, desired.name, wish.code) or (
+                wish.take_over and not record.ever
+            )
+    if plan.actions:
+        assert desired.mode is Mode.ENFORCE
+        assert not facts.refuses_writes
+        assert desired.suspend is None or not facts.suspended
+
+
+@settings(QUICK, max_examples=150)
+@given(given_=planner_inputs())
+def test_the_order_of_documents_changes_no_plan(given_: PlannerInput) -> None:
+    turned = replace(given_.desired, exchanges=given_.desired.exchanges[::-1])
+    rest = (given_.observation, given_.remembered, given_.facts, given_.consents)
+
+    assert plan_server(given_.desired, *rest) == plan_server(turned, *rest)
+
+
+# ── whole passes in memory ───────────────────────────────────────────────────────────────────
+
+ROBOTS = {robot.id: robot.exchange for robot in in_memory_robots()}
+ANYTHING = st.sets(st.sampled_from((*SERVERS, *(f"{SERVERS[0]}/{code}" for code in CODES))))
+
+
+@settings(QUICK, max_examples=200)
+@given(
+    story=stories(),
+    kept=st.sets(st.sampled_from(CODES), min_size=1, max_size=3),
+    parts=st.booleans(),
+    rewrite=ANYTHING.map(frozenset),
+)
+def test_what_another_hand_stored_stays_without_being_asked(
+    loop: asyncio.Runner, story: Story, kept: set[str], *, parts: bool, rewrite: frozenset[str]
+) -> None:
+    """Exchanges that were there from the start, whole or in part, whatever is declared of them."""
+
+    async def lived() -> None:
+        desk = desk_in_memory(story.servers)
+        handles = desk.handles.values()
+        for handle, code in itertools.product(handles, kept):
+            for name in list(FIELDS[code])[: 1 if parts else None]:
+                handle.set_value(name, desk.forge.value())
+        begin(desk, story)
+        before = [{c: desk.stored(s, c) for c in kept} for s in desk.handles]
+        for step in story.steps:
+            if step.deed not in ("edit", "remove"):
+                await act(desk, step)
+        await desk.apply(Consents(drift=True, rewrite=rewrite, targets=frozenset(SERVERS)))
+        assert [{c: desk.stored(s, c) for c in kept} for s in desk.handles] == before
+
+    loop.run(lived())
+
+
+@settings(QUICK, max_examples=100)
+@given(
+    story=stories(deaths=False, faults=()), door=st.sampled_from((Door.UNREACHABLE, Door.SILENT))
+)
+def test_what_cannot_be_read_is_left_alone(loop: asyncio.Runner, story: Story, door: Door) -> None:
+    async def lived() -> None:
+        desk = desk_in_memory(story.servers)
+        begin(desk, story)
+        for step in story.steps:
+            await act(desk, step)
+        server, code = story.declared[0][:2]
+        # One secret is destroyed whole, and another server does not open.
+        backend = desk.backend
+        assert isinstance(backend, MemoryBackend)
+        at = desk.path(server, code)
+        backend.destroy(at, *range(1, len(desk.versions[at]) + 1))
+        closed = next((name for name in desk.handles if name != server), None)
+        if closed is not None:
+            handle = desk.handles[closed]
+            assert isinstance(handle, InMemory)
+            handle.server.door = door
+        wish = desk.wishes[server].get(code)
+        before = desk.stored(server, code)
+        writes = {name: handle.writes() for name, handle in desk.handles.items()}
+
+        done = await desk.apply(
+            Consents(
+                drift=True,
+                take_over=frozenset(SERVERS),
+                rewrite=frozenset(SERVERS),
+                targets=frozenset(SERVERS),
+            )
+        )
+
+        assert done.plan is not None
+        for plan in done.plan:
+            if plan.server == closed:
+                assert plan.actions == ()
+                assert plan.failure is not None
+                assert desk.handles[closed].writes() == writes[closed]
+        if wish is not None and wish.form != "absent":
+            assert desk.stored(server, code) == before
+            line = next(
+                line
+                for plan in done.plan
+                for line in plan.lines
+                if (plan.server, line.exchange) == (server, code)
+            )
+            assert line.action is None
+            assert line.status is Status.FAILED
+
+    loop.run(lived())
+
+
+class Dues:
+    """
+    What is owed on one desk, by what its servers really stored: our own little model.
+
+    A robot must restart when the values of its exchange changed while it ran.  The process must
+    reboot when it may hold an API key with other companions than are stored now.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._now = self._stored()
+        self._pairs: dict[tuple[str, str], set[tuple[str, frozenset[str]]]] = {}
+        self.restarts: set[tuple[str, str, int]] = set()
+        self.reboots: set[tuple[str, str]] = set()
+
+    def after(self, step: Step | None) -> None:
+        """Take note of what a step did."""
+        before, self._now = self._now, self._stored()
+        if step is not None and step.deed == "boot":
+            self.restarts = {due for due in self.restarts if due[0] != step.server}
+            self.reboots = {due for due in self.reboots if due[0] != step.server}
+            for place in [place for place in self._pairs if place[0] == step.server]:
+                del self._pairs[place]
+        for place, values in self._now.items():
+            if not values:
+                continue
+            key, *rest = (values[name] for name in FIELDS[place[1]])
+            pair = key, frozenset(rest)
+            held = self._pairs.setdefault(place, set())
+            if values != before[place]:
+                running = self._desk.handles[place[0]].running()
+                robots = {robot for robot in running if ROBOTS.get(robot) == place[1]}
+                self.restarts |= {(*place, robot) for robot in robots}
+                if any(known == key and others != pair[1] for known, others in held):
+                    self.reboots.add(place)
+            held.add(pair)
+        self.restarts = {
+            due for due in self.restarts if due[2] in self._desk.handles[due[0]].running()
+        }
+
+    def _stored(self) -> dict[tuple[str, str], dict[str, str]]:
+        return {
+            (server, code): self._desk.stored(server, code)
+            for server in self._desk.handles
+            for code in CODES
+        }
+
+
+@settings(QUICK, max_examples=400)
+@given(story=stories(by_hand=False, most_servers=1))
+def test_no_debt_is_lost(loop: asyncio.Runner, story: Story) -> None:
+    async def lived() -> None:
+        desk = desk_in_memory(story.servers)
+        begin(desk, story)
+        dues = Dues(desk)
+        for step in story.steps:
+            await act(desk, step)
+            dues.after(step)
+        await desk.apply()
+        dues.after(None)
+        plan = await desk.plan()
+        known = {(s.server, debt.exchange, debt.robot_id) for s in plan for debt in s.debts}
+        assert dues.restarts <= known
+        assert {(*due, None) for due in dues.reboots} <= known
+
+    loop.run(lived())
+
+
+# ── on the wire ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("fault", ["drop-before", "silent-before", "drop-after", "silent-after"])
+def test_a_delete_without_answer_is_not_repeated_in_the_same_pass(
+    bao: OpenBao, fault: Write
+) -> None:
+    # The server may still be at it: deleting what is gone stops every robot there.
+    async def story() -> None:
+        async with desk_on_loopback(bao, 1) as desk:
+            desk.rotate("tokyo-1", "kucoin")
+            desk.declare("tokyo-1", "kucoin")
+            await desk.apply()
+            desk.declare("tokyo-1", "kucoin", "absent")
+            handle = desk.handles["tokyo-1"]
+            assert isinstance(handle, OnLoopback)
+            handle.server.behaviour.delete = fault
+            await desk.apply()
+            handle.server.behaviour.delete = "answer"
+            received = [r.event for r in handle.server.record.received]
+            assert received.count("exchange-config-delete") == (
+                1 if fault.endswith("before") else 3
+            )
+            await converges(desk, Consents())
+
+    asyncio.run(story())
