@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reconciler.errors import Exit, JtrError, worst
-from reconciler.model import Debt, FrozenRef, Owed, Purpose, Robot, SourceLine, Target
+from reconciler.model import FrozenRef, SourceLine, Target
+from reconciler.observed import Robot
+from reconciler.remembered import Debt, Owed, Purpose
 
 
 class Verdict(enum.StrEnum):

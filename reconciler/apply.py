@@ -28,18 +28,12 @@ from reconciler.errors import (
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.lease import held
 from reconciler.lines import Consents
-from reconciler.model import (
-    ExchangeRecord,
-    Observation,
-    ObservedExchange,
-    ObservedServer,
-    Presence,
-    Remembered,
-    Write,
-)
+from reconciler.model import Presence
+from reconciler.observed import ObservedExchange, ObservedServer
 from reconciler.outcomes import Aftermath, Outcome, Report, Result, face
 from reconciler.plan import recognised
 from reconciler.reconcile import Means, Visit, refusal, see, view
+from reconciler.remembered import ExchangeRecord, Observation, Remembered, Write
 
 DUPLICATES = 5  # rows of one name that a delete is repeated for; jt-protocol section 3.5
 RECONNECTS = 3  # after silence: a server that just lost us may need a moment

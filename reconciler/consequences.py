@@ -10,15 +10,8 @@ from dataclasses import replace
 
 from reconciler.actions import Consequence, Need, WriteExchange
 from reconciler.diff import Evidence, Shown
-from reconciler.model import (
-    Debt,
-    ExchangeRecord,
-    Observation,
-    Owed,
-    Purpose,
-    Remembered,
-    Robot,
-)
+from reconciler.observed import Robot
+from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
 
 
 def running_on(robots: Iterable[Robot], exchange: str) -> tuple[Robot, ...]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.actions import Reason, Verdict
-from reconciler.model import ExchangeRecord, FrozenRef, Observation, SecretPath, Write
+from reconciler.model import FrozenRef, SecretPath
+from reconciler.remembered import ExchangeRecord, Observation, Write
 
 
 class Look(enum.StrEnum):

@@ -19,17 +19,9 @@ from reconciler.actions import (
 from reconciler.consequences import needed, running_on
 from reconciler.diff import Comparison, Evidence, Look, Shown, compare, explained, is_ours
 from reconciler.errors import Exit, JtrError
-from reconciler.model import (
-    DesiredExchange,
-    DesiredServer,
-    ExchangeRecord,
-    FrozenRef,
-    Observation,
-    Presence,
-    Purpose,
-    Remembered,
-    Robot,
-)
+from reconciler.model import DesiredExchange, DesiredServer, FrozenRef, Presence
+from reconciler.observed import Robot
+from reconciler.remembered import ExchangeRecord, Observation, Purpose, Remembered
 
 Sources = Mapping[str, FrozenRef]
 

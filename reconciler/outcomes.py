@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.actions import Action, ServerPlan
 from reconciler.errors import Exit, JtrError, worst
-from reconciler.model import Mask, ObservedServer, Robot
+from reconciler.observed import Mask, ObservedServer, Robot
 
 SEVERAL = 2  # one robot that stopped may have stopped by itself; all of at least two did not
 

@@ -16,16 +16,8 @@ from reconciler.consequences import open_debts
 from reconciler.diff import Shown, explained, is_ours, needs_values
 from reconciler.errors import Exit, JtrError
 from reconciler.lines import Consents, Facts, Judge, obstacle
-from reconciler.model import (
-    DesiredServer,
-    ExchangeRecord,
-    Mode,
-    Observation,
-    OnCredentialChange,
-    Presence,
-    Remembered,
-    Suspension,
-)
+from reconciler.model import DesiredServer, Mode, OnCredentialChange, Presence, Suspension
+from reconciler.remembered import ExchangeRecord, Observation, Remembered
 
 
 def wanted_values(

@@ -18,20 +18,17 @@ from reconciler.errors import Blocked, DriverError, Exit, JtrError
 from reconciler.ledger.book import Ledger
 from reconciler.lines import Consents, Facts
 from reconciler.model import (
-    NOTHING_REMEMBERED,
     DesiredExchange,
     DesiredServer,
     DesiredState,
-    ExchangeRecord,
     FrozenRef,
-    Observation,
-    ObservedServer,
     Presence,
-    Remembered,
     SecretPath,
     SecretRef,
 )
+from reconciler.observed import ObservedServer
 from reconciler.plan import limit_unverified, plan_server, wanted_values
+from reconciler.remembered import NOTHING_REMEMBERED, ExchangeRecord, Observation, Remembered
 from reconciler.resolve import Resolver, Values, remembered_view
 from reconciler.secrets.fingerprints import Fingerprints
 

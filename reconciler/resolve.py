@@ -15,17 +15,9 @@ from reconciler.diff import Evidence
 from reconciler.drivers import Driver
 from reconciler.durations import Durations
 from reconciler.errors import SecretUnusable, StillBeingWritten
-from reconciler.model import (
-    DesiredExchange,
-    ExchangeRecord,
-    FrozenRef,
-    Observation,
-    ObservedExchange,
-    ObservedServer,
-    SecretPath,
-    SecretRef,
-    Write,
-)
+from reconciler.model import DesiredExchange, FrozenRef, SecretPath, SecretRef
+from reconciler.observed import ObservedExchange, ObservedServer
+from reconciler.remembered import ExchangeRecord, Observation, Write
 from reconciler.secrets import Secret, SecretBackend, VersionInfo
 from reconciler.secrets.fingerprints import Fingerprints
 

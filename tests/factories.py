@@ -8,19 +8,15 @@ from reconciler.diff import Evidence
 from reconciler.model import (
     DesiredExchange,
     DesiredServer,
-    ExchangeRecord,
     FrozenRef,
-    Identity,
-    Observation,
     Presence,
-    Remembered,
-    Robot,
     SecretPath,
     SecretRef,
     SourceLine,
     Target,
-    Write,
 )
+from reconciler.observed import Robot
+from reconciler.remembered import ExchangeRecord, Identity, Observation, Remembered, Write
 
 KEY = "key-1"
 URL = "https://tokyo-1.internal:8443"

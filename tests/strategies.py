@@ -16,23 +16,25 @@ from reconciler.drivers.memory import Fault
 from reconciler.errors import DriverError, JtrError, SecretMissing
 from reconciler.lines import Consents, Facts
 from reconciler.model import (
-    Debt,
     DesiredExchange,
     DesiredServer,
-    ExchangeRecord,
     FrozenRef,
-    Identity,
     Mode,
-    Observation,
-    Owed,
     Presence,
-    Remembered,
-    Robot,
     SecretPath,
     SecretRef,
     SourceLine,
     Suspension,
     Target,
+)
+from reconciler.observed import Robot
+from reconciler.remembered import (
+    Debt,
+    ExchangeRecord,
+    Identity,
+    Observation,
+    Owed,
+    Remembered,
     Write,
 )
 from tests.crash.desk import CODES, FIELDS, SHAPES

@@ -15,8 +15,9 @@ from reconciler.diff import Shown, is_ours
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.ledger.book import Ledger
 from reconciler.lines import Consents
-from reconciler.model import DesiredState, Identity, Observation, Remembered
+from reconciler.model import DesiredState
 from reconciler.reconcile import Means, plan_of, survey
+from reconciler.remembered import Identity, Observation, Remembered
 from reconciler.render.document import debt_document, plan_document, robot_document
 from reconciler.render.escape import plain
 from reconciler.render.text import age_text, debt_text, plan_text

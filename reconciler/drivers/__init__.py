@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.model import Logbook, Mask, ObservedExchange, ObservedServer, Robot, Target
+from reconciler.model import Target
+from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
 from reconciler.secrets import Secret
 
 

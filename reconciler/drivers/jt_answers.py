@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from reconciler.drivers.jt_masks import looks_like_mask
 from reconciler.drivers.jt_names import credential_of
 from reconciler.errors import UnknownAnswer
-from reconciler.model import Logbook, Mask, ObservedExchange, ObservedField, Robot
+from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedField, Robot
 
 _T = TypeVar("_T", bound=Hashable)
 

@@ -12,7 +12,7 @@ from typing import Final
 from reconciler.drivers.jt_answers import WRITABLE_TYPE
 from reconciler.drivers.jt_masks import refusal
 from reconciler.errors import ServerRefused
-from reconciler.model import ObservedExchange
+from reconciler.observed import ObservedExchange
 from reconciler.secrets import Secret
 
 

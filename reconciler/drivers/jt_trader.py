@@ -33,7 +33,8 @@ from reconciler.drivers.jt_requests import (
 )
 from reconciler.drivers.wire import Conversation
 from reconciler.durations import Durations
-from reconciler.model import Logbook, Mask, ObservedExchange, ObservedServer, Robot, Target
+from reconciler.model import Target
+from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
 from reconciler.secrets import Secret
 
 __all__ = ["MAY_SEND", "TESTED", "JtTraderDriver", "JtTraderSession"]

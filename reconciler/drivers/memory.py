@@ -36,7 +36,8 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model import Logbook, Mask, ObservedExchange, ObservedServer, Robot, Target
+from reconciler.model import Target
+from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
 from reconciler.secrets import Secret
 
 MAIN: Final[Mapping[str, Mapping[str, str]]] = {

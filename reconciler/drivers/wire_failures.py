@@ -34,11 +34,15 @@ _REMEDIES: Final = {
     "its certificate is for another address": "write the address or name that it is for",
     "it wants a client certificate": _NAME_CLIENT,
     "it does not know the CA of our client certificate": _NAME_CLIENT,
+    _REFUSED_US: _NAME_CLIENT,
     "it does not speak TLS at this port": _SPEAK_TLS,
     "the TLS handshake failed": _SPEAK_TLS,
 }
+_LIKE_A_CLIENT_CERTIFICATE: Final = ", as one does that wants a client certificate"
+_REFUSED_US: Final = f"it refused the TLS handshake{_LIKE_A_CLIENT_CERTIFICATE}"
 _HANDSHAKE: Final = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": _REFUSED_US,  # TLS 1.2 says no more
     "TLSV1_ALERT_UNKNOWN_CA": "it does not know the CA of our client certificate",
     "WRONG_VERSION_NUMBER": "it does not speak TLS at this port",
     "HTTP_REQUEST": "it does not speak TLS at this port",
@@ -79,8 +83,9 @@ def explained(url: str, error: BaseException) -> DriverError:
         why = "the host did not answer in time"
     if not why and any(isinstance(c, aiohttp.ServerDisconnectedError | OSError) for c in chain):
         # With TLS 1.3 the alert comes after the handshake, and asyncio swallows it.
-        perhaps = ", as one does that wants a client certificate" * url.startswith("https:")
-        why = f"it closed the connection{perhaps}"
+        why = "it closed the connection"
+    if why in (_NETWORK[errno.ECONNRESET], "it closed the connection"):
+        why += _LIKE_A_CLIENT_CERTIFICATE * url.startswith("https:")
     return unreachable(url, why or "what answers there does not speak JT-Trader's protocol")
 
 

@@ -53,15 +53,8 @@ from reconciler.ledger.rows import (
     observation_key,
     stamp,
 )
-from reconciler.model import (
-    Debt,
-    ExchangeRecord,
-    Identity,
-    Observation,
-    Remembered,
-    Target,
-    Write,
-)
+from reconciler.model import Target
+from reconciler.remembered import Debt, ExchangeRecord, Identity, Observation, Remembered, Write
 
 _TRIES: Final = 20
 

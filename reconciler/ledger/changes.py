@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.rows import ExchangeRow, IdentityRow
-from reconciler.model import Debt, ExchangeRecord, Owed, Target, Write
+from reconciler.model import Target
+from reconciler.remembered import Debt, ExchangeRecord, Owed, Write
 
 PastKeys = tuple[tuple[str, str], ...]
 

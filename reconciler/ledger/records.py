@@ -26,18 +26,9 @@ from reconciler.ledger.rows import (
     stamp,
 )
 from reconciler.ledger.strict import Fields, Malformed, parsed, text_of, texts
-from reconciler.model import (
-    Debt,
-    ExchangeRecord,
-    FrozenRef,
-    Identity,
-    Observation,
-    Owed,
-    Robot,
-    SecretPath,
-    Target,
-    Write,
-)
+from reconciler.model import FrozenRef, SecretPath, Target
+from reconciler.observed import Robot
+from reconciler.remembered import Debt, ExchangeRecord, Identity, Observation, Owed, Write
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from reconciler.model import ExchangeRecord, Identity, Target
+from reconciler.model import Target
+from reconciler.remembered import ExchangeRecord, Identity
 
 _SEGMENT_LIMIT: Final = 100
 

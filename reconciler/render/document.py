@@ -9,8 +9,9 @@ from typing import Any
 
 from reconciler.actions import Action, Line, Plan, ServerPlan, WriteExchange
 from reconciler.errors import Exit, JtrError
-from reconciler.model import Debt, Robot
+from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report
+from reconciler.remembered import Debt
 
 FORMAT_VERSION = 1
 

@@ -20,8 +20,9 @@ from reconciler.actions import (
     due,
 )
 from reconciler.errors import Exit, JtrError
-from reconciler.model import Debt, Owed, Robot
+from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report, Result
+from reconciler.remembered import Debt, Owed
 from reconciler.render.escape import plain
 
 _INDENT = " " * 6

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 from reconciler.errors import SecretMissing, SecretUnusable
-from reconciler.model import Mask, SecretPath, SecretRef
+from reconciler.model import SecretPath, SecretRef
+from reconciler.observed import Mask
 from reconciler.secrets import Secret, SecretBackend
 
 _KEY: Final = re.compile(r"[0-9a-f]{64}")

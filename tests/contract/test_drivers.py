@@ -28,8 +28,9 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model import Logbook, Mask, ObservedExchange, Target
-from reconciler.model import Robot as SeenRobot
+from reconciler.model import Target
+from reconciler.observed import Logbook, Mask, ObservedExchange
+from reconciler.observed import Robot as SeenRobot
 from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
 from reconciler.secrets import Secret
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, login, told

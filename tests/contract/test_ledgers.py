@@ -20,7 +20,8 @@ from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.memory import MemoryStore
 from reconciler.ledger.sqlite import SqliteStore
-from reconciler.model import Target, Write
+from reconciler.model import Target
+from reconciler.remembered import Write
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")

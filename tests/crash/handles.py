@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from reconciler.drivers.memory import Fault, MemoryServer
-from reconciler.model import Robot
+from reconciler.observed import Robot
 from reconciler.sandbox.behaviour import Write as Kind
 from reconciler.sandbox.jt_trader import StandIn
 

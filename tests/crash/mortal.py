@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from reconciler.drivers import Driver, Login, Session, Trust, WriteAnswer
 from reconciler.ledger import Store, Stored
-from reconciler.model import Logbook, Mask, ObservedExchange, ObservedServer, Robot, Target
+from reconciler.model import Target
+from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
 from reconciler.secrets import Secret
 
 

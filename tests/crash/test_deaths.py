@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterator
 import pytest
 
 from reconciler.lines import Consents
-from reconciler.model import Owed
+from reconciler.remembered import Owed
 from tests.crash.desk import Desk, Inline
 from tests.crash.stories import converges, desk_in_memory
 from tests.strategies import TUNINGS

@@ -19,7 +19,7 @@ from reconciler.drivers.jt_answers import (
 )
 from reconciler.drivers.jt_names import CREDENTIALS, credential_of
 from reconciler.errors import UnknownAnswer
-from reconciler.model import Logbook, Mask, Robot
+from reconciler.observed import Logbook, Mask, Robot
 
 TRANSCRIPTS = Path(__file__).parents[1] / "conformance" / "transcripts"
 

@@ -7,7 +7,7 @@ import pytest
 from reconciler.drivers.jt_answers import read_exchanges
 from reconciler.drivers.jt_requests import accepts, delete_names, save_rows
 from reconciler.errors import ServerRefused
-from reconciler.model import ObservedExchange
+from reconciler.observed import ObservedExchange
 from reconciler.secrets import Secret
 
 

@@ -22,7 +22,7 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model import Mask
+from reconciler.observed import Mask
 from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
 from reconciler.secrets import Secret
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, opened, told

@@ -35,7 +35,7 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model import Robot
+from reconciler.observed import Robot
 from reconciler.secrets import Secret
 from tests.drivers.scripted import HASTY, QUICK, Peer, Script, canary, opened, scripted, told
 

@@ -295,14 +295,11 @@ REACHING = (
         "its certificate is for another address",
         "write the address or name that it is for",
     ),
-    Row(
+    _encrypted(
         "TLS wrong: a client certificate is wanted",
         _tls(lambda _, ours: ours.context(ask=True)),
-        unreachable(),
-        "no connection to {bad}: it closed the connection, as one does that wants a client",
-        "check the address, the tunnel and that the server is up",
-        connections=0,
-        tls=True,
+        "it refused the TLS handshake, as one does that wants a client certificate",
+        "clientCert and clientKey in the settings (tls)",
     ),
     _encrypted(
         "TLS wrong: none at all",

@@ -48,6 +48,8 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         if ask:
+            # With TLS 1.3 the refusal may come too late to be told from a lost connection.
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.load_verify_locations(self.file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context

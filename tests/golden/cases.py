@@ -21,24 +21,19 @@ from reconciler.errors import (
 )
 from reconciler.lines import Consents, Facts
 from reconciler.model import (
-    Debt,
     DesiredServer,
-    ExchangeRecord,
     Mode,
-    Observation,
     OnCredentialChange,
     OneShot,
-    Owed,
-    Purpose,
-    Remembered,
-    Robot,
     SecretRef,
     SourceLine,
     Suspension,
     Target,
 )
+from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report, Result
 from reconciler.plan import plan_server
+from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
 from tests import factories as f
 
 NEW = f.masks(1)

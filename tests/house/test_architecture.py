@@ -15,7 +15,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"errors", "durations"},
-            {"model"},
+            {"model", "observed"},
+            {"remembered"},
             {"actions"},
             {"secrets"},
             {"drivers", "diff", "outcomes", "logs"},
@@ -42,7 +43,7 @@ STRANGERS = (
     ("secrets", {"drivers", "ledger", "documents", "settings"}),
 )
 PURE = {
-    *("errors", "durations", "model", "actions", "outcomes"),
+    *("errors", "durations", "model", "observed", "remembered", "actions", "outcomes"),
     *("diff", "consequences", "lines", "plan"),
 }
 HARMLESS = {

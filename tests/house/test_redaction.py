@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from reconciler import logs
-from reconciler.model import Mask
+from reconciler.observed import Mask
 from reconciler.secrets import Secret, alive
 from tests.canaries import canaries, find_leaks
 from tests.world import World

@@ -15,16 +15,9 @@ from reconciler.ledger import Conflict, Stored
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.memory import MemoryStore
 from reconciler.ledger.rows import exchange_key, identity_key
-from reconciler.model import (
-    NOTHING_REMEMBERED,
-    Debt,
-    ExchangeRecord,
-    Observation,
-    Owed,
-    Robot,
-    Target,
-    Write,
-)
+from reconciler.model import Target
+from reconciler.observed import Robot
+from reconciler.remembered import NOTHING_REMEMBERED, Debt, ExchangeRecord, Observation, Owed, Write
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOME = Target("https://tokyo-1.internal:8443", "0")

@@ -12,7 +12,8 @@ from pathlib import Path
 from reconciler.durations import Durations
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.sqlite import SqliteStore
-from reconciler.model import Debt, Owed, Target, Write
+from reconciler.model import Target
+from reconciler.remembered import Debt, Owed, Write
 
 KILLS = 60
 HOME = Target("https://tokyo-1.internal:8443", "0")

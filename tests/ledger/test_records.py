@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from reconciler.errors import LedgerError
 from reconciler.ledger import checked, records, rows
-from reconciler.model import (
-    Debt,
-    ExchangeRecord,
-    FrozenRef,
-    Identity,
-    Observation,
-    Owed,
-    Robot,
-    SecretPath,
-    Target,
-    Write,
-)
+from reconciler.model import FrozenRef, SecretPath, Target
+from reconciler.observed import Robot
+from reconciler.remembered import Debt, ExchangeRecord, Identity, Observation, Owed, Write
 
 text = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates as well
 number = st.integers(-(2**70), 2**70)

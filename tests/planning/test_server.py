@@ -9,20 +9,9 @@ from reconciler.actions import Need, Plan, ServerPlan, Status, WriteExchange
 from reconciler.consequences import new_debts, remaining
 from reconciler.errors import Exit
 from reconciler.lines import Consents, Facts
-from reconciler.model import (
-    Debt,
-    ExchangeRecord,
-    Mode,
-    Observation,
-    OnCredentialChange,
-    OneShot,
-    Owed,
-    Purpose,
-    Remembered,
-    Suspension,
-    Target,
-)
+from reconciler.model import Mode, OnCredentialChange, OneShot, Suspension, Target
 from reconciler.plan import limit_unverified, plan_server
+from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
 from tests import factories as f
 
 NEW = f.masks(1)

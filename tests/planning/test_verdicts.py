@@ -18,15 +18,9 @@ from reconciler.actions import (
 from reconciler.diff import Evidence
 from reconciler.errors import Exit, SecretsUnreachable
 from reconciler.lines import Consents, Facts
-from reconciler.model import (
-    DesiredServer,
-    ExchangeRecord,
-    FrozenRef,
-    Purpose,
-    Remembered,
-    SecretRef,
-)
+from reconciler.model import DesiredServer, FrozenRef, SecretRef
 from reconciler.plan import plan_server, wanted_values
+from reconciler.remembered import ExchangeRecord, Purpose, Remembered
 from tests import factories as f
 
 NEW = f.masks(1)

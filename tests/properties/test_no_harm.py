@@ -19,8 +19,9 @@ from reconciler.diff import is_ours
 from reconciler.drivers.memory import Door
 from reconciler.errors import JtrError
 from reconciler.lines import Consents
-from reconciler.model import ExchangeRecord, Mode, Presence
+from reconciler.model import Mode, Presence
 from reconciler.plan import plan_server, wanted_values
+from reconciler.remembered import ExchangeRecord
 from reconciler.sandbox.behaviour import Write
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.memory import MemoryBackend

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import Forbidden, SecretDeleted, SecretMissing, SecretUnusable
-from reconciler.model import Mask, SecretPath, SecretRef
+from reconciler.model import SecretPath, SecretRef
+from reconciler.observed import Mask
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret, fingerprints
 from reconciler.secrets.fingerprints import Fingerprints, key_from_file, key_from_vault

@@ -1,0 +1,118 @@
+"""
+The nouns of a visit: what a server shows.
+
+Immutable values; `Mask` holds six characters of a secret and refuses to be shown.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+
+class Mask:
+    """
+    What a server shows of a stored value: its first and last three UTF-16 units.
+
+    Six characters of a secret are a secret, so a mask compares and hashes but never shows itself.
+    Lone surrogates occur (jt-protocol section 3.2), hence `surrogatepass`.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text: Final = text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Mask(***)" if self._text else "Mask(empty)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __dir__(self) -> list[str]:
+        return ["encoded"]  # what lists attributes and prints them finds no mask
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a mask is never written down")
+
+    __getstate__ = __reduce__
+
+    def encoded(self) -> bytes:
+        """Return the bytes to compute a keyed fingerprint from; nothing else may call this."""
+        return self._text.encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedField:
+    """One field of an exchange; `credential` is ccxt's name for it."""
+
+    name: str
+    credential: str
+    type: str
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedExchange:
+    """One exchange as the server lists it; `trouble` says why it cannot be written safely."""
+
+    code: str
+    fields: tuple[ObservedField, ...]
+    trouble: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether no field shows anything."""
+        return not any(f.mask for f in self.fields)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Robot:
+    """A background job of the server; `running` is its `isEnabled`."""
+
+    id: int
+    name: str
+    exchange: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Logbook:
+    """
+    What the system log tells, on the server's own clock (milliseconds since the epoch).
+
+    `boot` is the newest boot line, `alarm` the newest entry of the fatal path's handler; None means
+    that the log holds none.  `readable` is False when the log could not be read at all.
+    """
+
+    readable: bool = False
+    boot: int | None = None
+    alarm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedServer:
+    """Everything that one visit saw."""
+
+    account: str
+    version: str
+    exchanges: tuple[ObservedExchange, ...]
+    robots: tuple[Robot, ...]
+    log: Logbook
+
+    def exchange(self, code: str) -> ObservedExchange | None:
+        """Return the exchange with this code, wherever the server lists it."""
+        return next((e for e in self.exchanges if e.code == code), None)
+
+    def running(self, exchange: str | None = None) -> tuple[Robot, ...]:
+        """Return the robots that run, on one exchange or on all."""
+        return tuple(r for r in self.robots if r.running and exchange in (None, r.exchange))
