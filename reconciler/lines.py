@@ -285,13 +285,19 @@ class Judge:
         )
 
 
+_ADD_IT = (
+    "add it to the server's exchanges.conf, which it reads when it boots (a boot stops its robots), "
+    "or remove it here"
+)
+
+
 def obstacle(exchange: DesiredExchange, observation: Observation) -> tuple[str, str] | None:
     """Say why the exchange cannot be written to this server, and what to do; None when it can."""
     code = exchange.code
     if code not in observation.masks:
         return (
             f"this server does not know the exchange {code}",
-            "add it to the server's exchanges.conf and restart the server, or remove it here",
+            _ADD_IT,
         )
     if trouble := observation.troubles.get(code):
         return trouble, "it cannot be written safely; connect it by hand"

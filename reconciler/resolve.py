@@ -10,17 +10,26 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
 
 from reconciler.diff import Evidence
 from reconciler.drivers import Driver
 from reconciler.durations import Durations
-from reconciler.errors import SecretUnusable, StillBeingWritten
+from reconciler.errors import (
+    SecretsError,
+    SecretsSealed,
+    SecretsUnreachable,
+    SecretUnusable,
+    StillBeingWritten,
+)
 from reconciler.model import DesiredExchange, FrozenRef, SecretPath, SecretRef
 from reconciler.observed import ObservedExchange, ObservedServer
 from reconciler.remembered import ExchangeRecord, Observation, Write
 from reconciler.secrets import Secret, SecretBackend, VersionInfo
 from reconciler.secrets.fingerprints import Fingerprints
 
+P = ParamSpec("P")
+T = TypeVar("T")
 WEAK_BITS = 16.0  # below this a mask proves too little; design section 5
 _WORTH_TELLING = 0.1  # seconds of waiting
 _ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
@@ -56,6 +65,24 @@ class Resolver:
         self._driver = driver
         self._durations = durations
         self._say = say
+        self._down: SecretsError | None = None
+
+    async def _ask(self, ask: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """
+        Ask the backend, on a thread.
+
+        Once it stayed away for longer than one request may take, nobody else in this pass waits
+        for it: five hundred servers would each wait as long.
+        """
+        if self._down is not None:
+            raise type(self._down)(self._down.what, self._down.remedy)
+        began = time.monotonic()
+        try:
+            return await asyncio.to_thread(ask, *args, **named)
+        except (SecretsUnreachable, SecretsSealed) as error:
+            if time.monotonic() - began >= self._durations.secrets_request:
+                self._down = error
+            raise
 
     async def newest(self, ref: SecretRef) -> Secret:
         """
@@ -63,8 +90,8 @@ class Resolver:
 
         For what the operator alone changes (access secrets).  Raises SecretsError.
         """
-        info = await asyncio.to_thread(self._backend.describe, ref.at, ref.version)
-        data = await asyncio.to_thread(self._backend.read, ref.at, info.version, info.created)
+        info = await self._ask(self._backend.describe, ref.at, ref.version)
+        data = await self._ask(self._backend.read, ref.at, info.version, info.created)
         value = data.get(ref.field or "")
         if value is None:
             raise SecretUnusable(
@@ -103,7 +130,7 @@ class Resolver:
         seen: VersionInfo | None = None
         first, told = began, 0
         while True:
-            info = await asyncio.to_thread(self._backend.describe, ref.at, ref.version)
+            info = await self._ask(self._backend.describe, ref.at, ref.version)
             if seen is None or (info.version, info.created) != (seen.version, seen.created):
                 seen, first = info, time.monotonic()
             # Vault tells its time in whole seconds; what we watched ourselves is surer.
@@ -137,7 +164,7 @@ class Resolver:
         read: dict[tuple[SecretPath, int], Mapping[str, Secret]] = {}
         for ref in sources.values():
             if (ref.at, ref.version) not in read:
-                read[ref.at, ref.version] = await asyncio.to_thread(
+                read[ref.at, ref.version] = await self._ask(
                     self._backend.read, ref.at, ref.version, ref.created
                 )
         used: set[str] = set()

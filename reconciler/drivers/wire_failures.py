@@ -15,6 +15,7 @@ import aiohttp
 
 from reconciler.errors import DriverError, ServerUnreachable, TlsRefused
 
+_LIKE_A_CLIENT_CERTIFICATE: Final = ", as one does that wants a client certificate"
 # OpenSSL's X509_V_ERR_* numbers.
 _CERTIFICATE: Final = {
     9: "its certificate is not valid yet",
@@ -34,15 +35,11 @@ _REMEDIES: Final = {
     "its certificate is for another address": "write the address or name that it is for",
     "it wants a client certificate": _NAME_CLIENT,
     "it does not know the CA of our client certificate": _NAME_CLIENT,
-    _REFUSED_US: _NAME_CLIENT,
     "it does not speak TLS at this port": _SPEAK_TLS,
     "the TLS handshake failed": _SPEAK_TLS,
 }
-_LIKE_A_CLIENT_CERTIFICATE: Final = ", as one does that wants a client certificate"
-_REFUSED_US: Final = f"it refused the TLS handshake{_LIKE_A_CLIENT_CERTIFICATE}"
 _HANDSHAKE: Final = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": _REFUSED_US,  # TLS 1.2 says no more
     "TLSV1_ALERT_UNKNOWN_CA": "it does not know the CA of our client certificate",
     "WRONG_VERSION_NUMBER": "it does not speak TLS at this port",
     "HTTP_REQUEST": "it does not speak TLS at this port",

@@ -295,11 +295,14 @@ REACHING = (
         "its certificate is for another address",
         "write the address or name that it is for",
     ),
-    _encrypted(
+    Row(
         "TLS wrong: a client certificate is wanted",
         _tls(lambda _, ours: ours.context(ask=True)),
-        "it refused the TLS handshake, as one does that wants a client certificate",
-        "clientCert and clientKey in the settings (tls)",
+        unreachable(),
+        "no connection to {bad}: … , as one does that wants a client certificate",
+        "check the address, the tunnel and that the server is up",
+        connections=0,
+        tls=True,
     ),
     _encrypted(
         "TLS wrong: none at all",

@@ -48,7 +48,7 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         if ask:
-            # With TLS 1.3 the refusal may come too late to be told from a lost connection.
+            # With TLS 1.3 it depends on the moment whether the reason can be told.
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.load_verify_locations(self.file)
             context.verify_mode = ssl.CERT_REQUIRED

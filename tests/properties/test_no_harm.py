@@ -200,8 +200,8 @@ class Dues:
             for place in [place for place in self._pairs if place[0] == step.server]:
                 del self._pairs[place]
         for place, values in self._now.items():
-            if not values:
-                continue
+            if len(values) < len(FIELDS[place[1]]):
+                continue  # deleted, or being deleted
             key, *rest = (values[name] for name in FIELDS[place[1]])
             pair = key, frozenset(rest)
             held = self._pairs.setdefault(place, set())
