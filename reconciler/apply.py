@@ -425,8 +425,12 @@ class _Deeds:
             # Rows of an exchange that the server does not list are there, but invisible.
             masks = observation.masks.get(exchange.code)
             gone = masks is not None and not any(masks.values())
+            whole = Shown.of(observation, exchange.code).is_all(record.written)
             if exchange.presence is Presence.ABSENT and gone and is_ours(record):
                 await asyncio.to_thread(self._ledger.deleted, visit.uid, exchange.code)
+            elif exchange.presence is Presence.PRESENT and record.deleting and whole:
+                # Or what somebody removes later would look like our own unfinished delete.
+                await asyncio.to_thread(self._ledger.keep, visit.uid, exchange.code)
         if self._moves:
             declared = {exchange.code for exchange in visit.desired.exchanges}
             for code in remembered.exchanges.keys() & observation.masks.keys() - declared:

@@ -286,8 +286,8 @@ class Judge:
 
 
 _ADD_IT = (
-    "add it to the server's exchanges.conf, which it reads when it boots (a boot stops its robots), "
-    "or remove it here"
+    "add it to the server's exchanges.conf, which it reads when it boots (a boot stops its "
+    "robots), or remove it here"
 )
 
 

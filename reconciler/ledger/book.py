@@ -226,6 +226,12 @@ class Ledger:
         """
         self._conclude(uid, code, emptied)
 
+    def keep(self, uid: str, code: str) -> None:
+        """Record that a delete, begun once, is wanted no longer and has left nothing undone."""
+        self._change(
+            uid, code, lambda row: replace(row, record=replace(row.record, deleting=False))
+        )
+
     def disown(self, uid: str, code: str) -> None:
         """Record that people know what is there now to be another hand's; debts stay."""
         self._conclude(uid, code, emptied)

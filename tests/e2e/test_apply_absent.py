@@ -209,3 +209,22 @@ def test_what_appears_after_our_delete_is_foreign(world: World) -> None:
 
     assert (ran.code, statuses(ran)["okx"]) == (4, "blocked")
     assert stored("okx", theirs).items() <= server.values().items()
+
+
+def test_a_delete_that_never_began_does_not_explain_what_somebody_removes_later(
+    world: World,
+) -> None:
+    server = converged(world, "bybit", "okx")
+    absent(world, "okx")
+    server.behaviour.delete = "silent-before"
+    assert world.apply().code == 6
+    server.behaviour.delete = "answer"
+    world.document("tokyo-1", "bybit", "okx", rotate=False)  # a change of mind
+    assert world.apply().code == 0
+    saves = server.record.saves
+    server.remove_value("okx_password")
+
+    ran = world.apply()
+
+    assert (ran.code, server.record.saves) == (0, saves), ran.text
+    assert "somebody removed a part of it" in ran.out
