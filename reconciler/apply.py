@@ -91,6 +91,7 @@ class _Deeds:
         self._means = means
         self._brake = brake
         self._ledger = ledger
+        self._planned = self._seen
         self._outcomes: list[Outcome] = []
         self._check_lease: Callable[[], None] = lambda: None
         self._unrecorded: LedgerError | None = None
@@ -311,7 +312,6 @@ class _Deeds:
 
         A connection that went away meanwhile is opened once more; nothing was asked on it.
         """
-        planned = self._seen
         try:
             await see(self._visit, self._means)
         except DriverError as error:
@@ -319,7 +319,8 @@ class _Deeds:
                 raise
             await self._visit.close()
             await see(self._visit, self._means)
-        fresh = self._seen
+        # What the plan was made from, not what was seen last: that may be newer than the plan.
+        planned, fresh = self._planned, self._seen
         if fresh.version != planned.version or face(fresh, code) != face(planned, code):
             raise Blocked(
                 f"{code} changed on the server since it was planned", "look at a new plan"

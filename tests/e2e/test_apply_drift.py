@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.sandbox import record
 from reconciler.sandbox.jt_trader import Behaviour, StandInThread
 from tests.e2e import answers
 from tests.e2e.answers import line, results, statuses, stored
@@ -219,3 +220,28 @@ def test_a_plan_writes_nothing_anywhere(world: World, tmp_path: Path) -> None:
     assert server.record.saves == server.record.deletes == 0
     assert not (tmp_path / "state").exists()
     assert not (tmp_path / "config").exists()
+
+
+def test_what_somebody_types_while_another_exchange_is_written_is_not_overwritten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = world.server()
+    world.document("tokyo-1", "bybit", "okx")
+    world.begin()
+    assert world.apply().code == 0
+    for exchange in ("bybit", "okx"):
+        world.rotate("tokyo-1", exchange)
+    typed = world.watch.secret()
+    collect = record.SINK
+
+    def types_meanwhile(command: str, event: str) -> None:
+        if event == "exchange-config-save":
+            server.set_value("okx_password", typed)
+        if collect is not None:
+            collect(command, event)
+
+    monkeypatch.setattr(record, "SINK", types_meanwhile)
+    ran = world.apply("-o", "json")
+
+    assert (ran.code, results(ran)) == (4, {"bybit": "done", "okx": "failed"}), ran.text
+    assert server.values()["okx_password"] == typed
