@@ -1,6 +1,9 @@
 """The architecture is a test: imports point downwards, pure modules touch nothing."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -136,6 +139,21 @@ def test_only_the_wire_and_the_sandbox_know_socketio_and_only_secrets_know_hvac(
     assert users["socketio"] <= {"drivers", "sandbox"}
     assert users["engineio"] <= {"drivers", "sandbox"}
     assert users["hvac"] <= {"secrets", "sandbox"}
+
+
+def declared() -> set[str]:
+    """Import names of the distributions that pyproject.toml asks for, extras included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(name for names in extras for name in names)]
+    names = {re.split(r"[><=]", want)[0].replace("-", "_") for want in wanted}
+    return {{"pyyaml": "yaml"}.get(name, name).removeprefix("python_") for name in names}
+
+
+def test_what_is_imported_is_declared() -> None:
+    found = {name.split(".")[0] for path in modules() for name in imported(path.read_text("utf-8"))}
+
+    assert found - set(sys.stdlib_module_names) - {"reconciler"} <= declared()
 
 
 def test_positive_control_an_upward_and_an_impure_import_are_seen() -> None:
