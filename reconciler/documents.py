@@ -13,7 +13,7 @@ from typing import Any, Final
 from reconciler.checks import fleet_problems, pasted_problems, server_problems, with_limit
 from reconciler.defaults import Merged, Shared, labels_of, leaves, merged, shared, template_problems
 from reconciler.errors import InvalidConfig
-from reconciler.formats import instant
+from reconciler.formats import counted, instant
 from reconciler.loader import Reading, read_documents
 from reconciler.model import (
     NOWHERE,
@@ -75,19 +75,15 @@ class Loaded:
     def summary(self) -> str:
         """Say what was read, in lines for people."""
         exchanges = sum(len(server.exchanges) for server in self.state.servers)
-        counted = (
-            _count(len(self.state.servers), "server"),
-            _count(exchanges, "exchange"),
-            _count(len(self.files), "file"),
+        parts = (
+            counted(len(self.state.servers), "server"),
+            counted(exchanges, "exchange"),
+            counted(len(self.files), "file"),
         )
-        text = f"valid: {', '.join(counted)}\n"
+        text = f"valid: {', '.join(parts)}\n"
         if self.state.skipped:
-            text += f"{_count(self.state.skipped, 'document')} of another apiVersion skipped\n"
+            text += f"{counted(self.state.skipped, 'document')} of another apiVersion skipped\n"
         return text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def load(paths: Sequence[str]) -> Loaded:

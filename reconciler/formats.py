@@ -220,3 +220,8 @@ def looks_secret(text: str) -> bool:
         if kinds.count(1) > 1 and turns >= 0.3 * len(run) and not _COMMIT.fullmatch(run):
             return True
     return False
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, for people: `1 server`, `2 servers`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from reconciler.cli import means as workshop
 from reconciler.cli import options, output
 from reconciler.cli.running import Interruption, run
 from reconciler.errors import Exit, UsageError, worst
+from reconciler.formats import counted
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
 from reconciler.outcomes import Report
@@ -126,7 +127,7 @@ class _Job:
 
     async def run(self, interruption: Interruption) -> Exit:
         """Do it all and return the exit code."""
-        with output.progress(f"looking at {len(self._state.servers)} server(s)"):
+        with output.progress(f"looking at {counted(len(self._state.servers), 'server')}"):
             visits = await survey(self._state, self._consents, self._means)
         try:
             return await self._go_on(visits, interruption)
@@ -144,7 +145,7 @@ class _Job:
             plan = plan_of(visits, self._state, skip_unreachable=self._skip)
         brake = Brake()
         interruption.on_first = lambda: brake.engage("interrupted")
-        with output.progress(f"applying {len(plan.actions)} action(s)"):
+        with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
             reports = await apply_all(visits, self._consents, self._means, brake)
         reports = [report for report in reports if report.plan in plan.servers]
         code = self._final(plan, worst(report.exit_code for report in reports))
@@ -194,11 +195,13 @@ class _Job:
         changes = _count(plans, Category.CHANGE, asking=False)
         corrections = _count(plans, Category.DRIFT, asking=False)
         drift = _count(plans, Category.DRIFT, asking=True)
-        if changes and not await _confirm(f"Apply {changes} change(s)?"):
+        if changes and not await _confirm(f"Apply {counted(changes, 'change')}?"):
             _decline(visits, Category.CHANGE)
-        if corrections and not await _confirm(f"Correct {corrections} drifted exchange(s)?"):
+        if corrections and not await _confirm(
+            f"Correct {counted(corrections, 'drifted exchange')}?"
+        ):
             _decline(visits, Category.DRIFT)
-        elif drift and await _confirm(f"Correct {drift} drifted exchange(s) as well?"):
+        elif drift and await _confirm(f"Correct {counted(drift, 'drifted exchange')} as well?"):
             for visit in visits:
                 visit.plan = replace(visit.plan, lines=tuple(map(_agreed, visit.plan.lines)))
 

@@ -9,6 +9,7 @@ from reconciler.cli import means as workshop
 from reconciler.cli import options, output
 from reconciler.cli.running import Interruption, run
 from reconciler.errors import Exit, worst
+from reconciler.formats import counted
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
 from reconciler.reconcile import Means, plan_of, recall, survey
@@ -98,7 +99,7 @@ async def look(
     del interruption
     if recorded:
         return plan_of(await recall(state, consents, means), state, skip_unreachable=False)
-    with output.progress(f"looking at {len(state.servers)} server(s)"):
+    with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
         visits = await survey(state, consents, means)
     await asyncio.gather(*(visit.close() for visit in visits))
     return plan_of(visits, state, skip_unreachable=skip_unreachable)

@@ -25,6 +25,12 @@ def command(server: str, path: str, form: str) -> int:
         return 0
     width = max((len(row.path) for row in effective.rows), default=0)
     for row in effective.rows:
-        default = f" (default {row.from_default})" if row.from_default else ""
-        click.echo(f"{row.path:{width}}  {plain(row.value, 300)}  # {row.origin}{default}")
+        click.echo(f"{row.path:{width}}  {plain(row.value, 300)}  # {_origin(row)}")
     return 0
+
+
+def _origin(row: documents.Row) -> str:
+    if row.from_default == documents.BUILT_IN:
+        return "when nothing is said"
+    default = f" (Defaults {row.from_default})" if row.from_default else ""
+    return f"{row.origin}{default}"

@@ -13,6 +13,7 @@ from reconciler.cli.running import run
 from reconciler.consequences import open_debts
 from reconciler.diff import Shown, is_ours
 from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.formats import counted
 from reconciler.ledger.book import Ledger
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
@@ -183,7 +184,7 @@ def _visit(
     state = options.Selection(servers).of(loaded.documents.state)
 
     async def look(means: Means, state: DesiredState) -> Exit:
-        with output.progress(f"looking at {len(state.servers)} server(s)"):
+        with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
             visits = await survey(state, Consents(), means)
         await asyncio.gather(*(visit.close() for visit in visits))
         plan = plan_of(visits, state, skip_unreachable=False)

@@ -20,6 +20,7 @@ from reconciler.actions import (
     due,
 )
 from reconciler.errors import Exit, JtrError
+from reconciler.formats import counted
 from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report, Result
 from reconciler.remembered import Debt, Owed
@@ -203,7 +204,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
             counts.append(f"{number} {what}")
     rows = [f"Plan: {', '.join(counts)}."]
     if plan.skipped:
-        rows.append(f"{_count(plan.skipped, 'document')} of another apiVersion skipped.")
+        rows.append(f"{counted(plan.skipped, 'document')} of another apiVersion skipped.")
     if plan.actions:
         rows.append(f"Plan id: {plan.id}")
     # A server that was refused before its handshake (a changed address) was not looked at.
@@ -216,16 +217,12 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
         )
     servers = {server.server for server, _ in plan.actions}
     radius = (
-        _count(len(servers), "server"),
-        _count(len(plan.actions), "exchange"),
-        _count(len(plan.robots_concerned()), "robot"),
+        counted(len(servers), "server"),
+        counted(len(plan.actions), "exchange"),
+        counted(len(plan.robots_concerned()), "robot"),
     )
     rows.append(f"Blast radius: {', '.join(radius)}.")
     return "\n".join(rows) + "\n"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def age_text(seconds: float) -> str:
@@ -252,7 +249,7 @@ def report_text(reports: Iterable[Report]) -> str:
     ]
     counts += [f"{n} {what}" for what in _GRAVE if (n := results.count(what))]
     if servers := sum(report.failure is not None for report in reports):
-        counts.append(f"{_count(servers, 'server')} failed")
+        counts.append(f"{counted(servers, 'server')} failed")
     if unplanned := sum(_unplanned(report.plan) for report in reports):
         counts.append(f"{unplanned} blocked or failed in the plan")
     rows.append(f"Applied: {', '.join(counts)}.")

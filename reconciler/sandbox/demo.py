@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import reconciler
+from reconciler.formats import counted
 from reconciler.sandbox.playground import DECLARED, DOCUMENTS, ROWS, SERVER, SETTLE, Playground
 from reconciler.sandbox.record import Record
 
@@ -73,12 +74,12 @@ class Tally:
         if not self.connections:
             return "not contacted"
         if not self.events:
-            return f"{_count(self.connections, 'connection')}, no event"
+            return f"{counted(self.connections, 'connection')}, no event"
         said = []
         if self.saves or self.fields:
-            said += [_count(self.saves, "save"), _count(self.fields, "field")]
+            said += [counted(self.saves, "save"), counted(self.fields, "field")]
         if self.deletes:
-            said.append(f"{_count(self.deletes, 'field')} deleted")
+            said.append(f"{counted(self.deletes, 'field')} deleted")
         return ", ".join(said) or "nothing written"
 
 
@@ -370,7 +371,7 @@ class Demo:
         command = re.sub(r"(sha256:[0-9a-f]{6})[0-9a-f]+", r"\1…", " ".join(("jtr", *ran.args)))
         line = f"{'!' if failed else '✓'} {number:2} {step.what}: {command}"
         if not failed:
-            running = _count(len(self.ground.server.robots_running()), "robot")
+            running = counted(len(self.ground.server.robots_running()), "robot")
             line += f" → {step.came}; server: {done}, {running} running"
         self.show(f"{line}\n")
         if self.verbose and not failed:
@@ -401,7 +402,3 @@ def introduction(folder: Path) -> str:
 
 def _listed(planned: frozenset[tuple[str, str]]) -> str:
     return ", ".join(f"{sign} {code}" for sign, code in sorted(planned)) or "nothing"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

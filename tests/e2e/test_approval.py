@@ -203,7 +203,7 @@ def test_a_terminal_is_asked_and_a_new_ledger_is_begun_and_said(world: World) ->
     new = stored("bybit", world.rotate())
 
     with Command(world, "apply", str(world.docs), terminal=True) as command:
-        command.answer("Apply 1 change(s)?", "y")
+        command.answer("Apply 1 change?", "y")
         code = command.ended()
         text = command.text
 
@@ -217,7 +217,7 @@ def test_a_no_leaves_everything_as_it_is(world: World) -> None:
     server = begun(world)
 
     with Command(world, "apply", str(world.docs), "--detailed-exitcode", terminal=True) as command:
-        command.answer("Apply 1 change(s)?", "n")
+        command.answer("Apply 1 change?", "n")
         code = command.ended()
 
     assert code == 2  # the change is still there
@@ -249,8 +249,8 @@ def test_changes_and_drift_are_asked_apart(
 
     args = ("apply", str(world.docs), "--detailed-exitcode")
     with Command(world, *args, terminal=True) as command:
-        command.answer("Apply 1 change(s)?", change)
-        command.answer("Correct 1 drifted exchange(s) as well?", drift)
+        command.answer("Apply 1 change?", change)
+        command.answer("Correct 1 drifted exchange as well?", drift)
         ended = command.ended()
 
     saved = {names[0].partition("_")[0] for _, _, *names in server.record.history[since:]}
@@ -264,7 +264,7 @@ def test_drift_agreed_to_at_a_terminal_does_not_get_past_the_brake(world: World)
     server.behaviour.version = "0.27.0"  # nobody accepted this one
 
     with Command(world, "apply", str(world.docs), terminal=True) as command:
-        command.answer("Correct 1 drifted exchange(s) as well?", "y")
+        command.answer("Correct 1 drifted exchange as well?", "y")
         code = command.ended()
         text = command.text
 
@@ -280,9 +280,9 @@ def test_what_a_person_types_while_the_prompt_waits_is_not_overwritten(world: Wo
     theirs = world.watch.secret("hex")
 
     with Command(world, "apply", str(world.docs), terminal=True) as command:
-        command.expect("Apply 1 change(s)?")
+        command.expect("Apply 1 change?")
         server.set_value("bybit_api_secret", theirs)
-        command.answer("Apply 1 change(s)?", "y")
+        command.answer("Apply 1 change?", "y")
         code = command.ended()
         text = command.text
 
@@ -295,9 +295,9 @@ def test_a_server_that_hung_up_while_the_prompt_waited_is_called_again(world: Wo
     server = begun(world)
 
     with Command(world, "apply", str(world.docs), terminal=True) as command:
-        command.expect("Apply 1 change(s)?")
+        command.expect("Apply 1 change?")
         server.drop_connections()
-        command.answer("Apply 1 change(s)?", "y")
+        command.answer("Apply 1 change?", "y")
         code = command.ended()
 
     assert code == 0
@@ -313,7 +313,7 @@ def test_a_signal_at_the_prompt_ends_it_at_once(
     server = begun(world)
 
     with Command(world, "apply", str(world.docs), terminal=True) as command:
-        command.expect("Apply 1 change(s)?")
+        command.expect("Apply 1 change?")
         command.signal(number)
         ended = command.ended(patience=5)
 
@@ -325,7 +325,7 @@ def test_the_end_of_input_at_the_prompt_is_no_yes(world: World) -> None:
     server = begun(world)
 
     with Command(world, "apply", str(world.docs), terminal=True) as command:
-        command.answer("Apply 1 change(s)?", "\x04")
+        command.answer("Apply 1 change?", "\x04")
         code = command.ended()
 
     assert code == 130
