@@ -7,7 +7,7 @@ URL ?=
 SECRET_FILE ?=
 DESTRUCTIVE ?=
 
-.PHONY: help install dev demo sandbox test test-long check format conformance bench lock clean
+.PHONY: help install dev demo sandbox test test-long check format conformance bench pictures lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ conformance: dev ## Run the conformance cases against a real JT-Trader: URL=... 
 
 bench: dev ## Measure start-up, as ratios within one run
 	$(BIN)/python bench/startup.py
+
+pictures: dev ## Take the pictures of the documentation anew
+	$(BIN)/python docs/img/make.py
 
 lock: dev ## Write the versions that CI and the image use
 	$(BIN)/python -m pip list --format freeze --exclude-editable --exclude pip --exclude setuptools > requirements.lock
