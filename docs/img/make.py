@@ -23,7 +23,7 @@ WIDTH = 140
 
 def jtr(ground: Playground, *args: str) -> str:
     """Run a command in the sandbox and return what it printed."""
-    done = subprocess.run(  # noqa: S603  - our own command
+    done = subprocess.run(
         [sys.executable, "-m", "reconciler", *args],
         cwd=ground.folder,
         env=ground.environment(),
@@ -53,19 +53,21 @@ def picture(name: str, *runs: tuple[str, str]) -> None:
 
 def main() -> None:
     """Play a short story and take pictures on the way."""
-    with tempfile.TemporaryDirectory(prefix="jtr-demo-") as folder:
-        with Playground(Path(folder)) as ground:
-            jtr(ground, "ledger", "init")
-            jtr(ground, "apply", "docs", "--auto-approve")
-            ground.rotate("bybit")
-            ground.server.set_value("okx_password", "typed-by-hand-on-the-server")
-            for field in ("kucoin_api_key", "kucoin_secret", "kucoin_password"):
-                ground.server.set_value(field, f"connected-by-hand-{field}")
-            ground.declare("bybit", "gateio", "kucoin", "okx")
-            ground.rotate("kucoin")
-            picture("plan", ("jtr plan docs", jtr(ground, "plan", "docs")))
+    with (
+        tempfile.TemporaryDirectory(prefix="jtr-demo-") as folder,
+        Playground(Path(folder)) as ground,
+    ):
+        jtr(ground, "ledger", "init")
+        jtr(ground, "apply", "docs", "--auto-approve")
+        ground.rotate("bybit")
+        ground.server.set_value("okx_password", "typed-by-hand-on-the-server")
+        for field in ("kucoin_api_key", "kucoin_secret", "kucoin_password"):
+            ground.server.set_value(field, f"connected-by-hand-{field}")
+        ground.declare("bybit", "gateio", "kucoin", "okx")
+        ground.rotate("kucoin")
+        picture("plan", ("jtr plan docs", jtr(ground, "plan", "docs")))
     with tempfile.TemporaryDirectory(prefix="jtr-home-") as home:
-        done = subprocess.run(  # noqa: S603  - our own command
+        done = subprocess.run(
             [sys.executable, "-m", "reconciler", "demo"],
             cwd=HERE.parent.parent,
             env={"HOME": home, "PATH": "/usr/bin:/bin"},
