@@ -175,7 +175,7 @@ class Demo:
             ),
             Step("begin a ledger", ("ledger", "init"), "begun", visits=False),
             Step("apply", _APPLY, "3 done", planned=new, stores=DECLARED),
-            Step("plan again", _PLAN, "no action; both robots are still owed a restart", says=_OWED),
+            Step("plan again", _PLAN, "no action; both robots are owed a restart", says=_OWED),
             Step("apply again", _APPLY, "no action", says=("^Nothing to do",)),
             Step(
                 "bybit rotated in Vault; plan",
