@@ -35,7 +35,7 @@ from reconciler.plan import recognised
 from reconciler.reconcile import Means, Visit, refusal, see, view
 from reconciler.remembered import ExchangeRecord, Observation, Remembered, Write
 
-DUPLICATES = 5  # rows of one name that a delete is repeated for; jt-protocol section 3.5
+DUPLICATES = 5  # rows of one name that a delete is repeated for; docs/protocol.md, 3.5
 RECONNECTS = 3  # after silence: a server that just lost us may need a moment
 
 

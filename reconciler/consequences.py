@@ -2,7 +2,7 @@
 What a credential write means for the robots: what they need, what stays owed, what is settled.
 
 Pure.  A robot takes a new API key when it restarts; the server caches its exchange client by API
-key for the life of its process (jt-protocol section 8).
+key for the life of its process (docs/protocol.md, 8).
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ def needed(
 
     A robot takes a new API key when it restarts.  The server caches its client by API key for the
     life of its process: with the same API key, or one written since the last boot with other
-    companions, only a reboot helps (jt-protocol section 8).
+    companions, only a reboot helps (docs/protocol.md, 8).
     """
     if evidence is None:
         return Need.EITHER if shown.present or record.past_keys else Need.RESTART

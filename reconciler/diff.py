@@ -1,7 +1,7 @@
 """
 Compare one exchange: what the server shows, what we remember, what is desired -> a verdict.
 
-This is the table of design section 5, and nothing else: no actions, no consents.  Pure.
+This is the table of docs/concepts.md, and nothing else: no actions, no consents.  Pure.
 """
 
 import enum

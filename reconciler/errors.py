@@ -1,7 +1,7 @@
 """
 Every way in which jt-reconciler can fail, in one tree.
 
-Each class answers two questions: with which exit code does a command end (design section 9), and
+Each class answers two questions: with which exit code does a command end (README), and
 will trying again later help (`transient`)?  Foreign exceptions are wrapped at the edge where they
 occur; their texts are never shown, because libraries quote values and URLs.
 
@@ -35,7 +35,7 @@ from typing import ClassVar, Final
 
 
 class Exit(enum.IntEnum):
-    """Exit codes of the command line; design section 9 gives their meaning."""
+    """Exit codes of the command line; the README gives their meaning."""
 
     DONE = 0
     ERROR = 1
@@ -229,7 +229,7 @@ class NoAnswer(DriverError):
     The server was asked to change something and nothing (or nonsense) came back.
 
     The outcome is *unknown*: it may or may not have acted.  Never repeat; drop the connection,
-    read again, plan again.  Source: jt-protocol section 4.
+    read again, plan again.  Source: docs/protocol.md, 4.
     """
 
 

@@ -13,7 +13,7 @@ class Mask:
     What a server shows of a stored value: its first and last three UTF-16 units.
 
     Six characters of a secret are a secret, so a mask compares and hashes but never shows itself.
-    Lone surrogates occur (jt-protocol section 3.2), hence `surrogatepass`.
+    Lone surrogates occur (docs/protocol.md, 3.2), hence `surrogatepass`.
     """
 
     __slots__ = ("_text",)

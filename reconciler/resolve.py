@@ -30,7 +30,7 @@ from reconciler.secrets.fingerprints import Fingerprints
 
 P = ParamSpec("P")
 T = TypeVar("T")
-WEAK_BITS = 16.0  # below this a mask proves too little; design section 5
+WEAK_BITS = 16.0  # below this a mask proves too little; docs/concepts.md
 _WORTH_TELLING = 0.1  # seconds of waiting
 _ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
 
@@ -108,7 +108,7 @@ class Resolver:
         """
         Fix the version of every reference of *exchange*, from metadata alone.
 
-        A newest version counts once it has settled; see design section 3.  Raises SecretsError.
+        A newest version counts once it has settled.  Raises SecretsError.
         """
         wanted = {"": exchange.secret} if exchange.secret is not None else dict(exchange.fields)
         known: dict[tuple[SecretPath, int | None], VersionInfo] = {}

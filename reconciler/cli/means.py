@@ -156,6 +156,11 @@ def prepared(
                 "restore it if there was one, for nothing written with it is recognised without "
                 "it; else `jtr ledger init` makes one",
             )
+        if key is None and ledger is not None:
+            say(
+                f"there is no fingerprint key at {settings.fingerprint_key or key_file()}: "
+                "what was written is not recognised"
+            )
         driver = JtTraderDriver(
             command=command, durations=settings.durations, accept_versions=settings.accept_versions
         )

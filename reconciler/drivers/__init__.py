@@ -103,7 +103,7 @@ class Driver(Protocol):
         ...
 
     def mask_bits(self, value: Secret) -> float:
-        """Return how many bits of *value* its mask proves; see design section 5."""
+        """Return how many bits of *value* its mask proves; see docs/concepts.md."""
         ...
 
     def tested(self, version: str) -> bool:

@@ -1,8 +1,8 @@
 """
 From the payloads of JT-Trader's answers to our nouns.
 
-Pure.  Strict on what we use, tolerant of what we do not.  A server may be compromised
-(reliability T5): nothing of it passes unless it has the expected type and a sane length.
+Pure.  Strict on what we use, tolerant of what we do not.  A server may be compromised: nothing of
+it passes unless it has the expected type and a sane length.
 """
 
 import re

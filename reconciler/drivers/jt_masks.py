@@ -1,7 +1,7 @@
 """
 What JT-Trader shows of a stored value, what a mask proves, and which values must not be sent.
 
-Pure.  Source of the rule: jt-protocol section 3.2; of the bits: reliability section 2.10.
+Pure.  Source of the rule: docs/protocol.md, 3.2; of the bits: measured on random values.
 """
 
 import math

@@ -3,8 +3,7 @@ From the label that JT-Trader puts beside a field to ccxt's name of the credenti
 
 Names are never built: the server calls one exchange's field `okx_api_secret` and the next one's
 `kucoin_secret`.  Only the label tells what a field is, and a label that we do not know is an
-error, never a guess.  Source: reference/libraries section 3 (all definitions of 0.24.19, and 76
-exchanges of ccxt 4.5).
+error, never a guess.  Tried on all definitions of 0.24.19 and on 76 exchanges of ccxt 4.5.
 """
 
 import re

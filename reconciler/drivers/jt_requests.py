@@ -2,7 +2,7 @@
 What may be sent to JT-Trader, and the proof that it cannot fail there.
 
 Pure.  A request that fails inside the server is answered by silence and stops every robot
-(jt-protocol section 4), so each payload is made from, and checked against, the server's own list.
+(docs/protocol.md, 4), so each payload is made from, and checked against, the server's own list.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -48,7 +48,7 @@ MAY_SEND: Final[Mapping[str, frozenset[str]]] = {
     "controller": _WRITE,
     "apply": _WRITE,
 }
-"""Which command may send which events; the table of design section 6."""
+"""Which command may send which events; nothing else can be sent."""
 
 
 def accepts(accepted: Collection[str], version: str) -> bool:

@@ -2,13 +2,14 @@
 One Socket.IO conversation: connect, be let in, ask one thing at a time, give up.
 
 Knows JT-Trader's envelope (`message` with `event` and `payload`) and nothing of what is inside.
-The dangers that shape it are in jt-protocol sections 1, 2 and 4 and libraries section 2: a request
-that is sent too early or twice can stop every robot of the server, so a conversation that failed
-in any way is over for good, and there is no reconnecting in here.
+The dangers that shape it are in docs/protocol.md, 1, 2 and 4: a request that is sent too early or
+twice can stop every robot of the server, so a conversation that failed in any way is over for good,
+and there is no reconnecting in here.
 """
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -67,6 +68,8 @@ _REFUSED_ANYHOW: Final = (
     "the server refused the login",
     "check spec.accessSecret and spec.accessToken",
 )
+
+_LOG: Final = logging.getLogger(__name__)  # never a payload: events and addresses only
 
 
 @dataclass(slots=True)
@@ -169,6 +172,7 @@ class Conversation:
             client = self._live_client()
             loop = asyncio.get_running_loop()
             question = self._question = _Question(request.answer, loop.create_future())
+            _LOG.debug("asks %s: %s", self._url, request.event)
             try:
                 async with asyncio.timeout(self._durations.request):
                     await client.emit(MESSAGE, body)

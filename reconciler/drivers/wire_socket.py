@@ -1,8 +1,8 @@
 """
 What lies under a conversation: sockets, TLS, the websocket, Socket.IO packets.
 
-Everything here works around something that was measured (libraries section 2, reliability pitfalls
-21-28): payloads in logs, redirects that carry a login away, drops without a reason.
+Everything here works around something that was measured on the libraries below: payloads in logs,
+redirects that carry a login away, drops without a reason.
 """
 
 import contextlib

@@ -3,7 +3,7 @@ Keyed fingerprints: what a ledger may remember of a value or a mask without hold
 
 Each is an HMAC-SHA256 over a label, its context and the value, so that the same value on two
 servers does not look the same and nobody can test guesses without the key.  The key lies in Vault
-or in a file of its own, never beside the ledger (design section 4).
+or in a file of its own, never beside the ledger.
 """
 
 import contextlib

@@ -3,7 +3,7 @@ Reads secrets from KV version 2 of HashiCorp Vault or OpenBao.
 
 This is where HTTP's few status codes become the many different things that can be wrong: Vault says
 403 to a dead token, a missing policy and a wrong mount alike, and 404 to a secret that is missing,
-deleted or in a mount of another kind (libraries section 1).
+deleted or in a mount of another kind.
 """
 
 import re

@@ -3,12 +3,13 @@ The only road by which anything travels to Vault or OpenBao: one hardened HTTP s
 
 hvac knows the paths and bodies of the API; its own transport is not used, because it hands the
 token to whatever host a redirect names, lets the environment choose proxies, CA and token, and
-returns a raw response where an error should be (all tried out, libraries section 1).  So `Call`
+returns a raw response where an error should be (all tried out).  So `Call`
 stands where hvac expects its adapter, and everything is sent, bounded and checked here.
 """
 
 import http.client
 import json
+import logging
 import random
 import re
 import socket
@@ -31,6 +32,7 @@ from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnrea
 from reconciler.secrets import Secret
 from reconciler.secrets.vault_http import BODY_LIMIT, Lost, Reply, fetch, hardened
 
+_LOG: Final = logging.getLogger(__name__)  # paths only: never a body, a header or a token
 _ATTEMPTS: Final = 5
 _PATH: Final = re.compile(r"/v1(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]*)+")
 _ADDRESS_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
@@ -116,6 +118,7 @@ class VaultSession:
         reason: SecretsError | None = None
         while True:
             attempt += 1
+            _LOG.debug("%s %s, attempt %d", method, path, attempt)
             outcome = self._once(prepared, deadline)
             pause = 0.0
             if isinstance(outcome, Reply):

@@ -1,4 +1,4 @@
-"""The table of design section 5, row by row, and what people's consent makes of each verdict."""
+"""The table of verdicts in docs/concepts.md, row by row, and what consent makes of each."""
 
 from typing import Any
 
