@@ -45,8 +45,7 @@ class _Approval:
     default="",
     help="Apply only this plan: its id, or the JSON file that `jtr plan -o json` wrote.",
 )
-@options.selection
-@options.consents
+@options.wishes
 @options.visiting
 @click.option(
     "--on-unreachable",
@@ -60,14 +59,9 @@ class _Approval:
 @options.settings
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
+    asked: options.Wishes,
     auto_approve: bool,
     expect: str,
-    servers: tuple[str, ...],
-    selector: str,
-    correct_drift: bool,
-    take_over: tuple[str, ...],
-    rewrite: tuple[str, ...],
-    approve_target_change: tuple[str, ...],
     parallelism: int,
     on_unreachable: str,
     form: str,
@@ -88,13 +82,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         )
     approval = _Approval(auto_approve, _expectation(expect) if expect else None, terminal)
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
-    state = options.Selection(servers, selector).of(loaded.documents.state)
-    consents = Consents(
-        drift=correct_drift,
-        take_over=options.known_entries(take_over, state, "--take-over"),
-        rewrite=options.known_entries(rewrite, state, "--rewrite"),
-        targets=options.known_servers(approve_target_change, state, "--approve-target-change"),
-    )
+    state, consents = asked.of(loaded.documents.state)
     with workshop.prepared(
         loaded.settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as means:

@@ -2,6 +2,7 @@
 Options that several commands share, and the servers that they select.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from reconciler.errors import UsageError
+from reconciler.lines import Consents
 from reconciler.model import DesiredServer, DesiredState
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -40,7 +42,7 @@ settings = together(
     ),
 )
 
-selection = together(
+_selection = together(
     click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server."),
     click.option(
         "--selector", metavar="KEY=VALUE,...", default="", help="Only servers with these labels."
@@ -57,7 +59,7 @@ visiting = together(
     ),
 )
 
-consents = together(
+_consents = together(
     click.option("--correct-drift", is_flag=True, help="Put back what somebody changed by hand."),
     click.option(
         "--take-over",
@@ -117,6 +119,49 @@ class Selection:
         if labels and not chosen:
             raise UsageError(f"no server has the labels {self.selector}", "see metadata.labels")
         return replace(state, servers=chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What `plan` and `apply` were asked for beyond the documents: servers and consents."""
+
+    selection: Selection
+    drift: bool
+    take_over: tuple[str, ...]
+    rewrite: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def of(self, state: DesiredState) -> tuple[DesiredState, Consents]:
+        """Return the selected servers and the consents.  Raises UsageError for unknown names."""
+        chosen = self.selection.of(state)
+        return chosen, Consents(
+            drift=self.drift,
+            take_over=known_entries(self.take_over, chosen, "--take-over"),
+            rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
+            targets=known_servers(self.targets, chosen, "--approve-target-change"),
+        )
+
+
+def wishes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of selection and consent; the command gets them as one `Wishes`."""
+
+    @functools.wraps(function)
+    def gathered(
+        *,
+        servers: tuple[str, ...],
+        selector: str,
+        correct_drift: bool,
+        take_over: tuple[str, ...],
+        rewrite: tuple[str, ...],
+        approve_target_change: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        asked = Wishes(
+            Selection(servers, selector), correct_drift, take_over, rewrite, approve_target_change
+        )
+        return function(asked=asked, **rest)
+
+    return _selection(_consents(gathered))
 
 
 def _has(server: DesiredServer, labels: dict[str, str]) -> bool:

@@ -19,8 +19,7 @@ from reconciler.render.text import plan_text
 
 @click.command("plan")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@options.selection
-@options.consents
+@options.wishes
 @options.visiting
 @click.option(
     "--on-unreachable",
@@ -40,12 +39,7 @@ from reconciler.render.text import plan_text
 @options.settings
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
-    servers: tuple[str, ...],
-    selector: str,
-    correct_drift: bool,
-    take_over: tuple[str, ...],
-    rewrite: tuple[str, ...],
-    approve_target_change: tuple[str, ...],
+    asked: options.Wishes,
     parallelism: int,
     on_unreachable: str,
     recorded: bool,
@@ -60,13 +54,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     Looks at the servers, which has a cost: see the last lines of its output.
     """
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
-    state = options.Selection(servers, selector).of(loaded.documents.state)
-    consents = Consents(
-        drift=correct_drift,
-        take_over=options.known_entries(take_over, state, "--take-over"),
-        rewrite=options.known_entries(rewrite, state, "--rewrite"),
-        targets=options.known_servers(approve_target_change, state, "--approve-target-change"),
-    )
+    state, consents = asked.of(loaded.documents.state)
     with workshop.prepared(loaded.settings, "plan", parallelism=parallelism, writes=False) as means:
         plan = run(
             lambda interruption: look(
