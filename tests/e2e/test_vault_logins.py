@@ -1,0 +1,109 @@
+"""Each way to log in to Vault, with the least rights that the documentation names."""
+
+from typing import Any
+
+import pytest
+
+from reconciler.sandbox.openbao import OpenBao
+from reconciler.secrets import Secret
+from tests.e2e.answers import statuses
+from tests.leaks import PRIVATE
+from tests.world import World
+
+READ = ("read",)
+
+
+def kept(world: World, name: str, secret: Secret) -> str:
+    """Put a secret into a private file; returns its path."""
+    path = world.home / PRIVATE / name
+    path.write_text(world.watch.guard(secret.reveal(), name) + "\n", "utf-8")
+    path.chmod(0o600)
+    return str(path)
+
+
+def policy(world: World, name: str, *kinds: str, **more: tuple[str, ...]) -> str:
+    """Allow reading this test's secrets below `secret/KIND/`; returns the policy's name."""
+    rules = {f"secret/{kind}/{world.path('*')}": READ for kind in kinds}
+    world.bao.write_policy(f"{name}-{world.team}", {**rules, **more})
+    return f"{name}-{world.team}"
+
+
+def settings(world: World, **vault: Any) -> None:
+    """Log in as the settings say, not with a token of the environment."""
+    del world.environment["VAULT_TOKEN"]
+    del world.environment["VAULT_ADDR"]
+    world.settings(vault={"address": world.bao.address, **vault})
+
+
+@pytest.mark.parametrize("method", ["approle", "token-file"])
+def test_a_login_that_may_read_and_nothing_else_is_enough(world: World, method: str) -> None:
+    server = world.server()
+    world.document("tokyo-1", "bybit", "okx")
+    rights = policy(world, "apply", "metadata", "data")
+    if method == "approle":
+        role_id, secret_id = world.bao.approle(f"jtr-{world.team}", [rights])
+        auth = {"roleId": role_id, "secretIdFile": kept(world, "secret-id", secret_id)}
+    else:
+        auth = {"tokenFile": kept(world, "token", world.bao.create_token([rights]))}
+    settings(world, auth={"method": method, **auth})
+    world.begin()
+
+    ran = world.apply()
+
+    assert ran.code == 0, ran.text
+    assert server.record.saves == 2
+
+
+def test_a_token_of_a_login_is_given_back(world: World, bao: OpenBao) -> None:
+    world.server()
+    world.document("tokyo-1")
+    rights = policy(world, "plan", "metadata", "data")
+    role_id, secret_id = bao.approle(f"jtr-{world.team}", [rights])
+    secret_id_file = kept(world, "secret-id", secret_id)
+    settings(world, auth={"method": "approle", "roleId": role_id, "secretIdFile": secret_id_file})
+    bao.enable_audit()
+    before = len(bao.audit_entries())
+
+    assert world.plan().code == 0
+
+    asked = [entry["request"]["path"] for entry in bao.audit_entries()[before:]]
+    assert "auth/approle/login" in asked
+    assert asked[-1] == "auth/token/revoke-self"
+
+
+def test_metadata_alone_is_enough_for_a_recorded_plan(world: World) -> None:
+    server = world.server()
+    world.document("tokyo-1", "bybit", "okx")
+    world.begin()
+    assert world.apply().code == 0
+    world.rotate("tokyo-1", "okx")
+    token = world.bao.create_token([policy(world, "pull", "metadata")])
+    connections = len(server.record.handshakes)
+
+    ran = world.plan(
+        "--recorded", "-o", "json", environment={"VAULT_TOKEN": world.watch.guard(token.reveal())}
+    )
+
+    assert statuses(ran) == {"bybit": "in sync", "okx": "write"}
+    assert len(server.record.handshakes) == connections
+
+
+def test_a_fingerprint_key_in_vault_is_made_once_and_shared(world: World) -> None:
+    server = world.server()
+    world.document("tokyo-1")
+    place = f"{world.reference('fingerprint')}#key"
+    world.settings(fingerprintKey=place)
+
+    first = world.jtr("ledger", "init")
+    again = world.jtr("ledger", "init")
+    applied = world.apply()
+    elsewhere = world.plan(
+        "-o", "json", environment={"XDG_CONFIG_HOME": str(world.home / "another")}
+    )
+
+    assert f"made a fingerprint key: {place}" in first.out
+    assert "made a fingerprint key" not in again.out
+    assert applied.code == 0, applied.text
+    assert statuses(elsewhere) == {"bybit": "in sync"}
+    assert server.record.saves == 1
+    assert not (world.home / "config" / "jtr" / "fingerprint.key").exists()
