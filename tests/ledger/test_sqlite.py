@@ -546,3 +546,20 @@ def test_opening_twice_in_one_process_drops_no_lock(path: Path, store: SqliteSto
     assert in_child(work) == 0
     assert path.with_name("ledger.db-wal").exists()
     connection.execute("ROLLBACK")
+
+
+def test_a_copy_made_as_the_documentation_says_is_a_ledger(
+    store: SqliteStore, path: Path, tmp_path: Path
+) -> None:
+    store.put("a/b", '{"x": 1}', expect=0)
+    copy = tmp_path / "copy.db"
+
+    source, target = sqlite3.connect(path), sqlite3.connect(copy)
+    source.backup(target)  # what `.backup` in SQLite's own shell does
+    source.close()
+    target.close()
+    copy.chmod(0o600)
+    copied = SqliteStore.open(copy)
+
+    assert copied.get("a/b") == Stored(1, '{"x": 1}')
+    copied.close()
