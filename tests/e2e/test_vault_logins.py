@@ -1,5 +1,6 @@
 """Each way to log in to Vault, with the least rights that the documentation names."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.leaks import PRIVATE
 from tests.world import World
 
 READ = ("read",)
+ROOT = Path(__file__).parent.parent.parent
 
 
 def kept(world: World, name: str, secret: Secret) -> str:
@@ -107,3 +109,43 @@ def test_a_fingerprint_key_in_vault_is_made_once_and_shared(world: World) -> Non
     assert statuses(elsewhere) == {"bybit": "in sync"}
     assert server.record.saves == 1
     assert not (world.home / "config" / "jtr" / "fingerprint.key").exists()
+
+
+def refused(bao: OpenBao, token: Secret, method: str, path: str, body: object = None) -> bool:
+    """Whether OpenBao refuses this request to the holder of *token*."""
+    client = bao.client()
+    client.token = token.reveal()
+    answer = client.session.request(
+        method, f"{bao.address}/v1/{path}", headers={"X-Vault-Token": client.token}, json=body
+    )
+    client.session.close()
+    return int(answer.status_code) == 403
+
+
+def policy_file(world: World, name: str) -> Secret:
+    """Load a policy of `deploy/vault` and return a token that has it."""
+    text = (ROOT / "deploy" / "vault" / f"{name}.hcl").read_text("utf-8")
+    world.bao.request("POST", f"sys/policies/acl/{name}-{world.team}", {"policy": text})
+    return world.bao.create_token([f"{name}-{world.team}"])
+
+
+def test_the_policies_in_deploy_allow_what_is_needed_and_refuse_the_rest(world: World) -> None:
+    world.server()
+    world.document("tokyo-1")
+    world.begin()
+    recorded, applying = policy_file(world, "recorded"), policy_file(world, "apply")
+    secret = world.path("tokyo-1/bybit")
+
+    applied = world.apply(environment={"VAULT_TOKEN": world.watch.guard(applying.reveal())})
+    planned = world.plan(
+        "--recorded", environment={"VAULT_TOKEN": world.watch.guard(recorded.reveal())}
+    )
+
+    assert (applied.code, planned.code) == (0, 0), applied.text + planned.text
+    assert refused(world.bao, recorded, "GET", f"secret/data/{secret}")
+    for token in (recorded, applying):
+        assert refused(world.bao, token, "POST", f"secret/data/{secret}", {"data": {"a": "b"}})
+        assert refused(world.bao, token, "DELETE", f"secret/metadata/{secret}")
+        assert refused(world.bao, token, "LIST", "secret/metadata/jt")
+        assert refused(world.bao, token, "GET", "secret/metadata/elsewhere")
+    assert not refused(world.bao, applying, "GET", f"secret/data/{secret}")

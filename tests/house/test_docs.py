@@ -13,7 +13,7 @@ from reconciler.errors import PRECEDENCE, Exit
 ROOT = Path(__file__).parent.parent.parent
 PROSE = sorted(
     path
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("[bd]e*/*.md"))
     if path.is_file()
 )
 README = (ROOT / "README.md").read_text("utf-8")
