@@ -72,7 +72,9 @@ async def apply_one(visit: Visit, consents: Consents, means: Means, brake: Brake
     ledger = means.ledger
     if visit.plan.failure or visit.observed is None or visit.plan.held_code or ledger is None:
         return Report(visit.plan)
-    moves = visit.desired.name in consents.targets
+    # A consent moves only what was planned as the same server: not one that another new one's
+    # name happens to have belonged to.
+    moves = visit.desired.name in consents.targets and visit.remembered.identity is not None
     deeds = _Deeds(visit, means, brake, ledger, moves=moves)
     try:
         return await deeds.run()
@@ -321,6 +323,12 @@ class _Deeds:
             await see(self._visit, self._means)
         # What the plan was made from, not what was seen last: that may be newer than the plan.
         planned, fresh = self._planned, self._seen
+        known = {robot.id for robot in planned.robots}
+        if known and not any(robot.id in known for robot in fresh.robots):
+            raise Blocked(
+                "none of the robots is there that were there when it was planned",
+                "see whether another server answers at this address",
+            )
         if fresh.version != planned.version or face(fresh, code) != face(planned, code):
             raise Blocked(
                 f"{code} changed on the server since it was planned", "look at a new plan"

@@ -1,7 +1,9 @@
 """A name is a label: servers are known by their addresses."""
 
+import pytest
 import yaml
 
+from reconciler.sandbox import record
 from tests.world import World
 
 
@@ -45,3 +47,48 @@ def test_a_new_server_takes_the_name_of_a_renamed_one(world: World) -> None:
     assert again.code == 0, again.text
     assert (first.record.saves, second.record.saves) == (1, 1)
     assert "tokyo-old" in world.jtr("status").out
+
+
+def test_a_server_that_was_swapped_between_plan_and_write_gets_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = world.server()
+    world.document("tokyo-1", "bybit", "okx")
+    world.begin()
+    collect = record.SINK
+
+    def swapped_meanwhile(command: str, event: str) -> None:
+        if event == "logs-list-request":  # the last read of the plan
+            for robot in server.server._state.robots:
+                robot.id = robot.id % 100 + 100
+        if collect is not None:
+            collect(command, event)
+
+    monkeypatch.setattr(record, "SINK", swapped_meanwhile)
+    ran = world.apply()
+
+    assert (ran.code, server.record.saves) == (4, 0), ran.text
+    assert "none of the robots is there" in ran.out
+
+
+def test_an_approval_does_not_hand_one_servers_history_to_another(world: World) -> None:
+    first = world.server("tokyo-1")
+    world.document("tokyo-1")
+    world.begin()
+    assert world.apply().code == 0
+    renamed(world, "tokyo-1", "tokyo-old")
+    (world.docs / "tokyo-1.yaml").rename(world.docs / "old.yaml")
+    second = world.server("tokyo-2")
+    world.document("tokyo-2")
+    renamed(world, "tokyo-2", "tokyo-1")
+
+    for field in ("bybit_api_key", "bybit_api_secret"):  # so the first one keeps its old name
+        first.set_value(field, world.watch.secret())
+
+    ran = world.apply("--approve-target-change", "tokyo-1")
+
+    assert ran.code == 4, ran.text
+    assert (first.record.saves, second.record.saves) == (1, 0)
+    known = world.jtr("status").out
+    assert first.url in known
+    assert second.url not in known
