@@ -15,6 +15,14 @@ Write = Literal[
     "lose-last-row",  # a normal answer, but the last row was not touched
 ]
 
+Effect = Literal[
+    "answer",
+    "silent after effect",  # it is done, no answer
+    "lost before effect",  # nothing is done, the connection ends
+    "dropped after effect",  # it is done, the connection ends without an answer
+    "late",  # it is done and answered `effect_late` seconds later
+]
+
 
 @dataclass(slots=True)
 class Behaviour:
@@ -34,6 +42,26 @@ class Behaviour:
     save: Write = "answer"
     delete: Write = "answer"
     read: Literal["answer", "silent", "drop", "unknown-answer"] = "answer"
+    invalidate: Effect = "answer"
+    run: Effect = "answer"
+    """What becomes of requests to start a robot; the robots have behaviour of their own too."""
+    halt: Effect = "answer"
+    """Likewise of requests to stop one."""
+    effect_late: float = 0.2
+
+    reboot: Literal["normal", "ignored", "late", "never comes back"] = "normal"
+    """`ignored`: received, and nothing happens.  `late`: it begins `reboot_late` seconds later.
+    `never comes back`: the process ends and stays away until `come_back`."""
+    reboot_late: float = 0.2
+    reboot_drop: float = 0.02
+    """From the robots' stop to the end of the process; observed 0.2 to 2.1 s."""
+    reboot_down: float = 0.05
+    """Connections are refused for so long; observed 2.0 to 2.5 s."""
+    pid_changes: bool = False
+    """True: each start has another process id; inside a container it tends to be the same."""
+    log: Literal["normal", "unreadable"] = "normal"
+    """`unreadable`: the system log's answer has no `data`, as with one line that is no JSON."""
+
     spare: int = 0
     """So many saves and deletes are still answered before the faults of `save`, `delete` begin."""
     silent: frozenset[str] = field(default_factory=frozenset)

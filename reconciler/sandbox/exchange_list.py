@@ -120,6 +120,19 @@ def known_additional(codes: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(code for code in set(codes) if code in ADDITIONAL and code not in main))
 
 
+def is_additional(code: str) -> bool:
+    """Tell whether *code* is known and not a main exchange."""
+    return bool(known_additional([code]))
+
+
+def field_names(code: str) -> tuple[str, ...]:
+    """Return the row names of an exchange, none for an unknown one."""
+    for exchange in MAIN:
+        if exchange.code == code:
+            return tuple(name for name, _ in exchange.fields)
+    return tuple(field_name(code, credential) for credential in ADDITIONAL.get(code, ()))
+
+
 def exchange_list(additional: Sequence[str], values: Mapping[str, str]) -> dict[str, Any]:
     """Return the payload of an `exchange-config-response` for rows with these *values*."""
     main = [_main(exchange, values) for exchange in MAIN]

@@ -9,12 +9,15 @@ ordered or acknowledged, and only the newest socket of an account is registered 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from reconciler.sandbox import exchange_list, writes
+from reconciler.sandbox.clients import Clients, Link, Socket
+from reconciler.sandbox.one_shots import OneShots
 from reconciler.sandbox.record import Handshake, Received
+from reconciler.sandbox.robot_requests import RobotRequests, Spawn
 from reconciler.sandbox.rows import Rejected
+from reconciler.sandbox.runtime import Runtime
 from reconciler.sandbox.state import ServerState
 from reconciler.sandbox.system_log import SYSTEM, MissingFolder
 
@@ -35,71 +38,55 @@ _TESTER_DEFAULTS: Final = {
 }
 
 
-class Link(Protocol):
-    """The way back to the clients; both do nothing for a connection that is gone."""
-
-    async def send(self, connection: str | None, message: Mapping[str, object]) -> None:
-        """Send a `message` to one connection, or to all where *connection* is None."""
-
-    def drop(self, connection: str | None) -> None:
-        """End the transport of one connection, or of all, without any goodbye."""
-
-
-@dataclass(slots=True)
-class _Socket:
-    """One connection: *verdict* is the account, or the code of the refusal."""
-
-    connection: str
-    command: str
-    verdict: str | int
-    account: str | None = None  # set once the login was answered
-
-
 class Gateway:
     """The message handling of one server process; made anew at every start."""
 
-    def __init__(self, state: ServerState, link: Link) -> None:
+    def __init__(self, state: ServerState, runtime: Runtime, link: Link, spawn: Spawn) -> None:
         self._state = state
         self._link = link
-        self._sockets: dict[str, _Socket] = {}
-        self._registered: dict[str, str] = {}
-        self._answers: Mapping[str, Callable[[_Socket, Mapping[str, Any]], Awaitable[None]]] = {
+        self.clients = Clients(state, link)
+        self.robots = RobotRequests(
+            state, runtime, self.clients, link, fail=self._fail, spawn=spawn
+        )
+        self.one_shots = OneShots(state, runtime, self.clients, self.robots, link)
+        self._answers: Mapping[str, Callable[[Socket, Mapping[str, Any]], Awaitable[None]]] = {
             "exchange-config-request": self._list,
             "exchange-config-save": self._save,
             "exchange-config-delete": self._delete,
             "background-jobs-list-request": self._jobs,
             "engine-config-request": self._engine_config,
             "logs-list-request": self._logs,
-            "invalidate-cache-request": self._invalidate,
-            "reboot-system-request": self._reboot,
             "strategies-list-request": self._strategies,
-            "run-background-job-request": self._only_recorded,
-            "stop-background-job-request": self._only_recorded,
+            "invalidate-cache-request": self.one_shots.invalidate,
+            "reboot-system-request": self.one_shots.reboot,
+            "run-background-job-request": self.robots.run,
+            "stop-background-job-request": self.robots.stop,
         }
 
     async def connected(self, connection: str, auth: object, command: str) -> None:
         """Take a new connection in and answer its login."""
-        socket = _Socket(connection, command, self._judge(auth))
-        self._sockets[connection] = socket
-        self._state.record.add_handshake(
-            Handshake(time.monotonic(), connection, command, isinstance(socket.verdict, str))
+        verdict = self._judge(auth)
+        handshake = Handshake(
+            time.monotonic(),
+            connection,
+            command,
+            isinstance(verdict, str),
+            overlapping=bool(command) and any(s.command for s in self.clients.sockets.values()),
         )
+        self._state.record.add_handshake(handshake)
+        if self.one_shots.ending:
+            return
+        socket = Socket(connection, command, verdict, handshake)
+        self.clients.add(socket)
         await self._log_in(socket)
 
     def disconnected(self, connection: str) -> None:
-        """
-        Forget a connection.
-
-        As in the real server, the departure of *any* socket of an account drops the registration,
-        also where another one is the registered one.
-        """
-        socket = self._sockets.pop(connection, None)
-        if socket is not None and socket.account is not None:
-            self._registered.pop(socket.account, None)
+        """Forget a connection."""
+        self.clients.forget(connection)
 
     async def received(self, connection: str, bodies: Sequence[object]) -> None:
         """Handle one Socket.IO event `message` with its arguments."""
-        socket = self._sockets.get(connection)
+        socket = self.clients.sockets.get(connection)
         if socket is None:
             return
         message: Mapping[str, Any] = bodies[0] if bodies and isinstance(bodies[0], dict) else {}
@@ -110,14 +97,17 @@ class Gateway:
                 time.monotonic(), connection, socket.command, event, isinstance(socket.verdict, str)
             )
         )
-        if event in self._state.behaviour.silent:
+        # What comes while the process ends is lost without any sign.
+        if event in self._state.behaviour.silent or self.one_shots.ending:
             return
         try:
             await self._execute(socket, message, absent=not bodies or bodies[0] is None)
         except (Rejected, MissingFolder) as failure:
-            await self._fatal_path(socket, failure)
+            # Danger, as in the real server: a refused insert leaves the plain value in the log.
+            leaked = failure.leaked if isinstance(failure, Rejected) else ""
+            await self._fail(socket.account or self._state.account, str(failure), leaked)
 
-    async def _execute(self, socket: _Socket, message: Mapping[str, Any], *, absent: bool) -> None:
+    async def _execute(self, socket: Socket, message: Mapping[str, Any], *, absent: bool) -> None:
         if absent:
             raise Rejected("Cannot destructure an absent message")
         if socket.account is None and not await self._log_in(socket, again=True):
@@ -142,42 +132,27 @@ class Gateway:
             return account
         return self._state.account if self._state.behaviour.standalone else _WRONG_TOKEN
 
-    async def _log_in(self, socket: _Socket, *, again: bool = False) -> bool:
+    async def _log_in(self, socket: Socket, *, again: bool = False) -> bool:
         """Answer a login; False if the server's own login call hangs and nothing ever comes."""
         if isinstance(socket.verdict, int):
             self._state.log.append(
                 "error", "EventsGateway", "Socket auth error", socketId=socket.connection
             )
-            await self._send(socket, "unauthorized", {"code": socket.verdict})
+            await self.clients.send(socket, "unauthorized", {"code": socket.verdict})
             return True
         behaviour = self._state.behaviour
         if behaviour.login == "silent":
             return False
         await asyncio.sleep(behaviour.login_delay)
         if not again or self._state.random.random() < 1 / 2:
-            await self._send_authenticated(socket, socket.verdict)
-        if socket.connection in self._sockets:
-            socket.account = socket.verdict
-            self._registered[socket.account] = socket.connection
+            await self.clients.authenticated(socket, socket.verdict)
+        self.clients.register(socket, socket.verdict)
         return True
-
-    async def _send_authenticated(self, socket: _Socket, account: str) -> None:
-        own = account == self._state.account
-        await self._send(
-            socket,
-            "authenticated",
-            {
-                "id": account,
-                "email": "Incognito" if own else "made-up@example.test",
-                "developerAccess": True,
-                "engineMode": "both",
-            },
-        )
 
     # Reads
 
-    async def _list(self, socket: _Socket, _message: Mapping[str, Any]) -> None:
-        account = _account(socket)
+    async def _list(self, socket: Socket, _message: Mapping[str, Any]) -> None:
+        account = socket.owner
         match self._state.behaviour.read:
             case "silent":
                 return
@@ -185,54 +160,52 @@ class Gateway:
                 self._link.drop(socket.connection)
                 return
             case "unknown-answer":
-                await self._answer(socket, "exchange-config-response", {"exchanges": []})
+                await self.clients.answer(socket, "exchange-config-response", {"exchanges": []})
                 return
         await self._state.pause()
         await self._answer_list(socket, account)
 
-    async def _answer_list(self, socket: _Socket, account: str) -> None:
+    async def _answer_list(self, socket: Socket, account: str) -> None:
         payload = exchange_list.exchange_list(
             self._state.additional, self._state.rows.values(account)
         )
         padding = self._state.behaviour.answer_padding
         if padding:
             payload["padding"] = "x" * padding
-        await self._answer(socket, "exchange-config-response", payload)
+        await self.clients.answer(socket, "exchange-config-response", payload)
 
-    async def _jobs(self, socket: _Socket, _message: Mapping[str, Any]) -> None:
-        account = _account(socket)
-        await self._answer(socket, "background-jobs-list-response", self._job_list(account))
+    async def _jobs(self, socket: Socket, _message: Mapping[str, Any]) -> None:
+        await self.clients.jobs(socket)
 
-    def _job_list(self, account: str) -> list[dict[str, Any]]:
-        return [robot.job() for robot in self._state.robots if robot.account == account]
-
-    async def _engine_config(self, socket: _Socket, _message: Mapping[str, Any]) -> None:
+    async def _engine_config(self, socket: Socket, _message: Mapping[str, Any]) -> None:
         payload = {"version": self._state.behaviour.version, "testerDefaults": _TESTER_DEFAULTS}
-        await self._answer(socket, "engine-config-response", payload)
+        await self.clients.answer(socket, "engine-config-response", payload)
 
-    async def _logs(self, socket: _Socket, message: Mapping[str, Any]) -> None:
+    async def _logs(self, socket: Socket, message: Mapping[str, Any]) -> None:
         payload = self._state.log.answer(message)
+        if self._state.behaviour.log == "unreadable" and message.get("payload") == SYSTEM:
+            payload.pop("data", None)
         padding = self._state.behaviour.log_padding
         if padding and "data" in payload:
             entry = {"level": "info", "time": 0, "pid": 1, "class": "X", "msg": "m" * padding}
             payload["data"] = [*payload["data"], entry]
-        await self._answer(socket, "logs-list-response", payload)
+        await self.clients.answer(socket, "logs-list-response", payload)
 
-    async def _strategies(self, socket: _Socket, _message: Mapping[str, Any]) -> None:
-        await self._answer(socket, "strategies-list-response", [])
+    async def _strategies(self, socket: Socket, _message: Mapping[str, Any]) -> None:
+        await self.clients.answer(socket, "strategies-list-response", [])
 
     # Writes
 
-    async def _save(self, socket: _Socket, message: Mapping[str, Any]) -> None:
+    async def _save(self, socket: Socket, message: Mapping[str, Any]) -> None:
         self._state.record.saves += 1
         await self._write(socket, "save", message.get("payload"))
 
-    async def _delete(self, socket: _Socket, message: Mapping[str, Any]) -> None:
+    async def _delete(self, socket: Socket, message: Mapping[str, Any]) -> None:
         self._state.record.deletes += 1
         await self._write(socket, "delete", message.get("payload"))
 
-    async def _write(self, socket: _Socket, kind: str, payload: object) -> None:
-        account = _account(socket)
+    async def _write(self, socket: Socket, kind: str, payload: object) -> None:
+        account = socket.owner
         fault = self._state.fault(kind)
         if fault == "fatal":
             raise Rejected("made to fail")
@@ -244,105 +217,19 @@ class Gateway:
             case "silent-before" | "silent-after":
                 pass
             case "unknown-answer":
-                await self._answer(socket, "exchange-config-response", {"exchanges": []})
+                await self.clients.answer(socket, "exchange-config-response", {"exchanges": []})
             case _:
                 await self._state.pause()
                 await self._answer_list(socket, account)
 
-    # One-shots, and what is not there yet
-
-    async def _invalidate(self, socket: _Socket, _message: Mapping[str, Any]) -> None:
-        self._state.record.invalidations += 1
-        await self._answer(socket, "invalidate-cache-response")
-
-    async def _reboot(self, _socket: _Socket, _message: Mapping[str, Any]) -> None:
-        self._state.record.reboots += 1
-        await self._stop_robots("stop")
-        self._link.drop(None)
-        self._state.log.boot()
-
-    async def _only_recorded(self, _socket: _Socket, _message: Mapping[str, Any]) -> None:
-        """Neither starts nor stops a robot, and answers nothing."""
-
-    # The fatal path
-
-    async def _fatal_path(self, socket: _Socket, failure: Rejected | MissingFolder) -> None:
-        """Do what the real server does instead of an answer."""
-        state = self._state
-        state.record.fatal_paths += 1
-        await self._stop_robots("fatal system error")
-        # Danger, as in the real server: a refused insert leaves the plain value here.
-        leaked = [failure.leaked] if isinstance(failure, Rejected) and failure.leaked else []
-        state.log.append(
-            "error",
-            "MainProcessExceptionHandler",
-            f"Error: {failure}",
-            stack=[*leaked, f"Error: {failure}", "    at <anonymous>"],
+    async def _fail(self, account: str, text: str, leaked: str = "") -> None:
+        """Run the fatal path: what the real server does instead of an answer."""
+        self._state.record.fatal_paths += 1
+        self._state.record.add_done("fatal")
+        await self.robots.end_all()
+        stack = [*([leaked] if leaked else []), f"Error: {text}", "    at <anonymous>"]
+        self._state.log.append(
+            "error", "MainProcessExceptionHandler", f"Error: {text}", stack=stack
         )
-        registered = self._registered.get(socket.account or state.account)
-        if registered is not None:
-            await self._link.send(
-                registered, {"event": "tester-scenario-list-response", "payload": []}
-            )
-        await asyncio.sleep(state.random.uniform(0.005, 0.015))
-        await self.update_report(SYSTEM)
-
-    async def _stop_robots(self, word: str) -> None:
-        """Stop the robots of all accounts, also of those that the requester cannot see."""
-        running = [robot for robot in self._state.robots if robot.running]
-        self._state.record.robot_stops += len(running)
-        for robot in running:
-            robot.running = False
-        for robot in running:
-            registered = self._registered.get(robot.account)
-            if registered is not None:
-                log = {"level": "error", "time": 0, "msg": [word]}
-                payload = {"log": log, "processId": str(robot.id), "artifacts": robot.artifacts}
-                await self._link.send(registered, {"event": "user-script-log", "payload": payload})
-
-    # Sending
-
-    async def update_report(self, artifacts: str) -> None:
-        """Tell every connection, authorised or not, that a report has news."""
-        await self._link.send(None, {"event": "update-report", "payload": {"artifacts": artifacts}})
-
-    async def _answer(self, socket: _Socket, event: str, *payload: object) -> None:
-        """Send an answer, perhaps late, with the unsolicited messages that come at any time."""
-        await asyncio.sleep(self._state.behaviour.answer_delay)
-        if event in self._state.behaviour.unknown:
-            payload = ({"unexpected": True},)
-        await self._sprinkle(socket)
-        await self._send(socket, event, *payload)
-        await self._sprinkle(socket)
-
-    async def _send(self, socket: _Socket, event: str, *payload: object) -> None:
-        message = {"event": event, "payload": payload[0]} if payload else {"event": event}
-        await self._link.send(socket.connection, message)
-
-    async def _sprinkle(self, socket: _Socket) -> None:
-        chance = self._state.random
-        if not self._state.behaviour.sprinkle or chance.random() < 1 / 2:
-            return
-        match chance.randrange(6):
-            case 0:
-                await self.update_report(SYSTEM)
-            case _ if socket.account is None:
-                pass  # nothing but broadcasts reaches a socket without a user
-            case 1:
-                await self._send_authenticated(socket, socket.account)
-            case 2:
-                notification = {"accountId": "0", "message": "See logs.", "type": "error"}
-                await self._send(socket, "client-notification", notification)
-            case 3:
-                await self._send(socket, "realtime-ticker", {"symbol": "XRP/USDT", "last": 1})
-            case 4:
-                await self._send(socket, "tester-scenario-list-response", [])
-            case _:
-                await self._send(socket, "tester-scenario-exec-info", {"progress": 1})
-
-
-def _account(socket: _Socket) -> str:
-    """Return whose rows a request means; without a user the real server fails here."""
-    if socket.account is None:
-        raise Rejected("Cannot read properties of an absent account")
-    return socket.account
+        await self.clients.tell(account, "tester-scenario-list-response", [])
+        await self.clients.system_report()

@@ -4,11 +4,8 @@ A stand-in JT-Trader 0.24.19 on loopback, faithful also where the real one is da
 It is for tests, the sandbox and the demo, and for nothing else.  What it does is checked against
 transcripts of the real server (`tests/conformance`).
 
-Not there yet: starting and stopping robots (recorded, not answered), what invalidation does to
-robots' marks and state, a reboot that takes time, fails or deletes a robot (it stops the robots,
-drops every connection and is up again at once), crashes, notifications of failed starts.  Types
-other than text, several registered sockets per site account, and dropping long-polling clients are
-left out: nothing of ours meets them.
+Left out, because nothing of ours meets it: types other than text, several registered sockets per
+site account, and dropping long-polling clients.
 """
 
 import argparse
@@ -17,26 +14,23 @@ import contextlib
 import json
 import random
 import signal
+import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from email.utils import formatdate
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from aiohttp import web
-
 from reconciler.sandbox import record as records
 from reconciler.sandbox.behaviour import Behaviour
-from reconciler.sandbox.gateway import Gateway
+from reconciler.sandbox.process import Process
 from reconciler.sandbox.record import Record
 from reconciler.sandbox.robots import Robot
 from reconciler.sandbox.state import ServerState
 from reconciler.sandbox.system_log import SYSTEM, SystemLog
-from reconciler.sandbox.transport import Transport
 
 __all__ = ["Behaviour", "Record", "Robot", "StandIn", "StandInThread"]
 
@@ -77,54 +71,119 @@ class StandIn:
             random=random.Random(seed),  # noqa: S311  - reproducible faults, no secret
             log=SystemLog(self._clock),
         )
+        self._state.marks = {robot.id for robot in robots if robot.running}
         self.record = self._state.record
         self.url = ""
         self._tls = tls
         self._port = 0
-        self._transport: Transport | None = None
-        self._runner: web.AppRunner | None = None
+        self._process: Process | None = None
+        self._booted = False
+        self._ends: set[asyncio.Task[None]] = set()
         if on_created is not None:
             on_created(self)
 
     async def start(self, port: int = 0) -> str:
-        """Listen on 127.0.0.1 and return the URL; port 0 means the last one, at first any."""
-        if self._runner is not None:
+        """
+        Listen on 127.0.0.1 and return the URL; port 0 means the last one, at first any.
+
+        Robots that run at the first start take the keys that are stored then.
+        """
+        if self._process is not None:
             raise RuntimeError("already started")
-        gateway = Gateway(self._state, self)
-        self._transport = Transport(
-            self.behaviour,
-            connected=gateway.connected,
-            received=gateway.received,
-            disconnected=gateway.disconnected,
+        if self._booted and self.behaviour.pid_changes:
+            self._state.log.pid += 1
+        process = self._process = Process(
+            self._state, tls=self._tls, clock=self._clock, rebooted=self._rebooted
         )
-        app = web.Application()
-        app.router.add_route("*", "/socket.io", self._transport.handle)
-        app.router.add_route("*", "/socket.io/", self._transport.handle)
-        app.router.add_route("*", "/{page:.*}", self._page)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port or self._port, ssl_context=self._tls)
         try:
-            await site.start()
+            self._port = await process.start(port or self._port, first=not self._booted)
         except OSError:
-            await self.stop()
+            await self._end_process()
             raise
-        self._port = self._runner.addresses[0][1]
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
-        self._state.log.boot()
-        self._transport.spawn(self._status(gateway))
+        self._booted = True
         return self.url
 
     async def stop(self) -> None:
-        """Drop every connection and free the port; no task, socket or thread is left."""
-        transport, self._transport = self._transport, None
-        runner, self._runner = self._runner, None
-        try:
-            if transport is not None:
-                await transport.close()
-        finally:
-            if runner is not None:
-                await runner.cleanup()
+        """
+        Drop every connection and free the port; no task, socket or thread is left.
+
+        Like a crash, except that nothing is recorded and `robots_running` tells who ran last.
+        """
+        ends = list(self._ends)
+        for task in ends:
+            task.cancel()
+        outcomes = await asyncio.gather(*ends, return_exceptions=True)
+        self._ends.clear()
+        await self._end_process()
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failures:
+            raise ExceptionGroup("the stand-in itself failed to come back", failures)
+
+    async def crash(self, down: float | None = None) -> None:
+        """
+        Die as by kill -9 and come back *down* seconds later, with None not before `come_back`.
+
+        Robots write nothing; those with marks are started again before the port opens.
+        """
+        process = self._process
+        if process is None or process.killed:
+            raise RuntimeError("not running")
+        self.record.crashes += 1
+        self.record.add_done("crash")
+        process.runtime.kill()
+        await self._end_process()
+        if down is not None:
+            coming = self._in_background(self._return(down))
+            try:
+                await coming
+            finally:
+                self._ends.discard(coming)
+
+    async def come_back(self) -> None:
+        """Start the process of a server that stayed away; waits for one that is still ending."""
+        if self._ends:
+            await asyncio.wait(self._ends)
+        await self.start()
+
+    def _rebooted(self) -> None:
+        self._in_background(self._reboot())
+
+    async def _reboot(self) -> None:
+        if self._process is None or self._process.killed:
+            return  # a crash was quicker
+        self.record.reboots += 1
+        self.record.add_done("reboot")
+        stays_away = self.behaviour.reboot == "never comes back"
+        await self._end_process()
+        if not stays_away:
+            await self._return(self.behaviour.reboot_down)
+
+    async def _return(self, down: float) -> None:
+        with reserved(self._port):
+            await asyncio.sleep(down)
+        await self.start()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do what outlives a process; `stop` ends it, and raises its failure."""
+        task = asyncio.ensure_future(work)
+        self._ends.add(task)
+        task.add_done_callback(self._returned)
+        return task
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None:
+            self._ends.discard(task)
+
+    async def _end_process(self) -> None:
+        if self._process is not None:
+            await self._process.kill()
+            self._process = None
+
+    async def force_stop(self, robot_id: int) -> None:
+        """Let a running robot stop itself; with nobody registered this stops all the others."""
+        if self._process is not None:
+            await self._process.force_stop(robot_id)
 
     def values(self, account: str = "0") -> dict[str, str]:
         """Return what is really stored: the oldest row of each name."""
@@ -153,10 +212,33 @@ class StandIn:
         return {robot.id for robot in self._state.robots if robot.running}
 
     def set_running(self, robot_id: int, running: bool) -> None:  # noqa: FBT001  - it is the value
-        """Start or stop a robot as a person on the web page does."""
+        """
+        Start or stop a robot as a person on the web page does; nothing is recorded.
+
+        A start always succeeds and takes the keys that are stored now.
+        """
         for robot in self._state.robots:
-            if robot.id == robot_id:
+            if robot.id != robot_id:
+                continue
+            if self._process is None:
                 robot.running = running
+                (self._state.marks.add if running else self._state.marks.discard)(robot_id)
+            elif running:
+                self._process.runtime.begin(robot)
+            else:
+                self._process.runtime.end(robot)
+
+    def robot_credentials(self, robot_id: int) -> dict[str, str]:
+        """Return the field names and values with which a robot really trades now."""
+        return self._process.runtime.keys(robot_id) if self._process is not None else {}
+
+    def saved_state(self, robot_id: int) -> str | None:
+        """Return what this robot wrote into the cache when it stopped last."""
+        return self._state.saved.get(robot_id)
+
+    def marked(self) -> set[int]:
+        """Return the ids of the robots that would be started again after a crash."""
+        return set(self._state.marks)
 
     def log_entries(self) -> list[dict[str, Any]]:
         """Return the entries of the system log, empty if one line is no JSON."""
@@ -170,9 +252,13 @@ class StandIn:
         """Append a raw line to a log file; no JSON makes every answer lose its `data`."""
         self._state.log.append_line(name, line)
 
+    def rotate_log(self) -> None:
+        """Make the older lines of the system log, boot lines included, unreachable."""
+        self._state.log.rotate()
+
     def connections(self) -> list[str]:
         """Return the ids of the open connections, oldest first."""
-        return self._transport.connections() if self._transport is not None else []
+        return self._process.connections() if self._process is not None else []
 
     def drop_connections(self) -> None:
         """End every websocket without a goodbye; call it on the stand-in's own loop."""
@@ -180,30 +266,25 @@ class StandIn:
 
     async def send(self, connection: str | None, message: Mapping[str, object]) -> None:
         """Send any `message` to one connection, or to all: what another client caused."""
-        if self._transport is not None:
-            await self._transport.send(connection, message)
+        if self._process is not None:
+            await self._process.send(connection, message)
 
     def drop(self, connection: str | None) -> None:
         """End one connection without a goodbye, or all."""
-        if self._transport is not None:
-            self._transport.drop(connection)
+        if self._process is not None:
+            self._process.drop(connection)
 
     def _clock(self) -> float:
         return time.time() + self.behaviour.clock_offset
 
-    async def _page(self, _request: web.Request) -> web.Response:
-        """Answer every unknown path with the web page, as the real server does."""
-        headers = {"Date": formatdate(self._clock(), usegmt=True)}
-        return web.Response(
-            text="<!doctype html><title>stand-in</title>", content_type="text/html", headers=headers
-        )
 
-    async def _status(self, gateway: Gateway) -> None:
-        while True:
-            proxy = [{"url": url, "ip": ip} for url, ip in self.behaviour.proxy]
-            self._state.log.status(proxy)
-            await asyncio.sleep(self.behaviour.status_interval)
-            await gateway.update_report(SYSTEM)
+@contextlib.contextmanager
+def reserved(port: int) -> Iterator[None]:
+    """Keep others from taking *port*; connections to it are refused all the same."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", port))
+        yield
 
 
 class StandInThread:
@@ -223,6 +304,10 @@ class StandInThread:
         self.remove_value = self.server.remove_value
         self.robots_running = self.server.robots_running
         self.set_running = self.server.set_running
+        self.robot_credentials = self.server.robot_credentials
+        self.saved_state = self.server.saved_state
+        self.marked = self.server.marked
+        self.rotate_log = self.server.rotate_log
         self.connections = self.server.connections
         self.log_entries = self.server.log_entries
         self.append_log = self.server.append_log
@@ -265,6 +350,18 @@ class StandInThread:
         """Be away for *down* seconds and come back on the same port with the same rows."""
         self._run(self._restart(down))
 
+    def crash(self, down: float | None = None) -> None:
+        """Die as by kill -9, see `StandIn.crash`; returns when it is back, if it comes back."""
+        self._run(self.server.crash(down))
+
+    def come_back(self) -> None:
+        """Start the process of a server that stayed away."""
+        self._run(self.server.come_back())
+
+    def force_stop(self, robot_id: int) -> None:
+        """Let a running robot stop itself, see `StandIn.force_stop`."""
+        self._run(self.server.force_stop(robot_id))
+
     def drop_connections(self) -> None:
         """End every websocket without a goodbye."""
         self._run(self._dropped())
@@ -303,7 +400,7 @@ class StandInThread:
 async def _serve(options: argparse.Namespace) -> None:
     robots = [Robot(**robot) for robot in json.loads(options.robots)]
     secret = options.secret_file.read_text().strip()
-    server = StandIn(access_secret=secret, robots=robots)
+    server = StandIn(access_secret=secret, robots=robots, behaviour=_behaviour(options.behaviour))
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -314,6 +411,17 @@ async def _serve(options: argparse.Namespace) -> None:
     await server.stop()
 
 
+def _behaviour(text: str) -> Behaviour:
+    """Read a behaviour from JSON: lists stand for what is no list in Python."""
+    options = json.loads(text)
+    for name in ("silent", "unknown"):
+        options[name] = frozenset(options.get(name, ()))
+    for name in ("row_delay", "proxy"):
+        if name in options:
+            options[name] = tuple(tuple(x) if isinstance(x, list) else x for x in options[name])
+    return Behaviour(**options)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve in the foreground until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m reconciler.sandbox.jt_trader")
@@ -321,6 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--secret-file", type=Path, required=True)
     parser.add_argument("--record", type=Path, help="append a JSON line per received event")
     parser.add_argument("--robots", default="[]", help='JSON: [{"id": 1, "name": ..., ...}]')
+    parser.add_argument("--behaviour", default="{}", help='JSON: {"reboot_down": 2.0, ...}')
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
         if options.record is not None:

@@ -8,6 +8,7 @@ is written by the stand-in's loop and may be read from any thread.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 SINK: Callable[[str, str], None] | None = None
 """Called with (command, event) for every received event of every stand-in; from any thread."""
@@ -15,12 +16,17 @@ SINK: Callable[[str, str], None] | None = None
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One Socket.IO connection; *at* is monotonic seconds, *command* as in `Received`."""
+    """
+    One Socket.IO connection; *at* is monotonic seconds, *command* as in `Received`.
+
+    *overlapping*: another connection of a jt-reconciler was still open when this one came.
+    """
 
     at: float
     connection: str
     command: str
     authorised: bool
+    overlapping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,25 @@ class Received:
     authorised: bool
 
 
+@dataclass(slots=True)
+class Start:
+    """
+    One request to start a robot; *robot* is the payload, which may be no id at all.
+
+    *registered*: the asking connection was the one that is told of failures; else a failed start
+    stops all robots.  *overlapping* as in its `Handshake`.  *outcome* is one of "asked" (not yet
+    decided, or lost with the process), "started", "failed", "running" (it ran already),
+    "unknown" (no such robot), "dropped" (another start was in progress), "bad id".
+    """
+
+    at: float
+    robot: Any
+    command: str
+    registered: bool
+    overlapping: bool
+    outcome: str = "asked"
+
+
 class Record:
     """Counters and lists since the stand-in was made; restarts do not clear them."""
 
@@ -46,7 +71,9 @@ class Record:
         self._lock = threading.Lock()
         self._handshakes: list[Handshake] = []
         self._received: list[Received] = []
-        self._history: list[tuple[str, ...]] = []
+        self._history: list[tuple[Any, ...]] = []
+        self._starts: list[Start] = []
+        self._stops_asked: list[tuple[Any, str]] = []
         self.saves = 0
         """Requests to save, answered or not, also of unauthorised sockets."""
         self.deletes = 0
@@ -58,7 +85,10 @@ class Record:
         self.robot_stops = 0
         """Robots that ran and were stopped by a fatal path or a reboot."""
         self.invalidations = 0
+        """Caches that were really emptied."""
         self.reboots = 0
+        """Processes that really ended by a reboot."""
+        self.crashes = 0
 
     @property
     def handshakes(self) -> list[Handshake]:
@@ -73,10 +103,48 @@ class Record:
             return list(self._received)
 
     @property
-    def history(self) -> list[tuple[str, ...]]:
-        """One entry per save or delete that finished: ("save" | "delete", account, *names)."""
+    def history(self) -> list[tuple[Any, ...]]:
+        """
+        What was done, in its order (a copy).
+
+        ("save" | "delete", account, *names) for each that finished, ("start" | "stop", robot id) on
+        request, ("force-stop", robot id) by the robot itself, ("restore", robot id) after a crash,
+        ("invalidate",), ("reboot",) when the process ended, ("crash",), ("fatal",).
+        """
         with self._lock:
             return list(self._history)
+
+    @property
+    def starts(self) -> list[Start]:
+        """All requests to start a robot in their order."""
+        with self._lock:
+            return list(self._starts)
+
+    @property
+    def robot_starts(self) -> list[tuple[Any, str]]:
+        """(robot id, command) of each robot that really started on request, as they were asked."""
+        return [(start.robot, start.command) for start in self.starts if start.outcome == "started"]
+
+    @property
+    def robot_starts_asked(self) -> list[tuple[Any, str]]:
+        """(payload, command) of each request to start a robot."""
+        return [(start.robot, start.command) for start in self.starts]
+
+    @property
+    def robot_stops_asked(self) -> list[tuple[Any, str]]:
+        """(payload, command) of each request to stop a robot (a copy)."""
+        with self._lock:
+            return list(self._stops_asked)
+
+    @property
+    def reboot_requests(self) -> int:
+        """Count the requests to reboot, also of unauthorised sockets and without any effect."""
+        return self.events("reboot-system-request")
+
+    @property
+    def invalidation_requests(self) -> int:
+        """Count the requests to empty the cache, likewise."""
+        return self.events("invalidate-cache-request")
 
     def events(self, event: str) -> int:
         """Count the received messages with this event."""
@@ -94,7 +162,21 @@ class Record:
         if SINK is not None:
             SINK(received.command, received.event or "")
 
+    def add_start(self, start: Start) -> None:
+        """Remember a request to start a robot; its outcome is filled in later."""
+        with self._lock:
+            self._starts.append(start)
+
+    def add_stop(self, robot: object, command: str) -> None:
+        """Remember a request to stop a robot."""
+        with self._lock:
+            self._stops_asked.append((robot, command))
+
     def add_finished(self, kind: str, account: str, names: tuple[str, ...]) -> None:
         """Remember that a save or delete went through all of its rows."""
+        self.add_done(kind, account, *names)
+
+    def add_done(self, *what: object) -> None:
+        """Remember in `history` that something was done."""
         with self._lock:
-            self._history.append((kind, account, *names))
+            self._history.append(what)

@@ -2,12 +2,19 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(slots=True)
 class Robot:
-    """One robot; *running* is what the job list calls `isEnabled`."""
+    """
+    One robot; *running* is what the job list calls `isEnabled`.
+
+    *start* and *stop* tell what becomes of its own start and stop routines, which take *start_time*
+    and *stop_time* seconds.  *stops_itself_after* seconds after a start on request it gives up by
+    itself.  A robot that *keeps_state* writes it into the cache when it stops; its log says that
+    it started, and if it *talks* also that it stops.
+    """
 
     id: int
     name: str
@@ -19,6 +26,13 @@ class Robot:
     strategy: str = "dummy"
     runtime_type: str = "market"
     created_at: str = "2026-11-22T07:48:04.868Z"
+    start: Literal["ok", "fails", "hangs"] = "ok"
+    stop: Literal["ok", "throws", "hangs"] = "ok"
+    start_time: float = 0.0
+    stop_time: float = 0.0
+    stops_itself_after: float | None = None
+    keeps_state: bool = True
+    talks: bool = True
 
     @property
     def artifacts(self) -> str:

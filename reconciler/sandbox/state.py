@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.sandbox.behaviour import Behaviour, Write
 from reconciler.sandbox.record import Record
@@ -14,7 +15,12 @@ from reconciler.sandbox.system_log import SystemLog
 
 @dataclass(slots=True)
 class ServerState:
-    """What one server is; *tokens* maps site tokens to account ids."""
+    """
+    What one server is; *tokens* maps site tokens to account ids.
+
+    *marks* and *saved* are the cache: the robots that are started again after a crash, and what
+    robots wrote when they stopped.  An invalidation empties both.
+    """
 
     access_secret: str = field(repr=False)
     account: str
@@ -26,6 +32,12 @@ class ServerState:
     log: SystemLog
     rows: Rows = field(default_factory=Rows)
     record: Record = field(default_factory=Record)
+    marks: set[int] = field(default_factory=set)
+    saved: dict[int, str] = field(default_factory=dict)
+
+    def jobs(self, account: str) -> list[dict[str, Any]]:
+        """Return the robots of *account* as the job list shows them."""
+        return [robot.job() for robot in self.robots if robot.account == account]
 
     async def pause(self) -> None:
         """Wait as long as one query takes."""

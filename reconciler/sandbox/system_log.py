@@ -29,10 +29,11 @@ class SystemLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._files: defaultdict[str, list[str]] = defaultdict(list)
+        self.pid = os.getpid()
 
     def append(self, level: str, class_: str, msg: str, **keys: object) -> None:
         """Append an entry to the system log, stamped with the server's clock."""
-        entry = {"time": round(self._clock() * 1000), "pid": os.getpid(), "class": class_}
+        entry = {"time": round(self._clock() * 1000), "pid": self.pid, "class": class_}
         self.append_line(
             SYSTEM, json.dumps({"level": _NUMBERS.get(level, 30), **entry, **keys, "msg": msg})
         )
@@ -44,13 +45,26 @@ class SystemLog:
 
     def boot(self) -> None:
         """Write what the real server writes when it starts."""
+        self.boot_begins()
+        self.boot_ends()
+
+    def boot_begins(self) -> None:
+        """Write the lines from before the robots are restored."""
         self.append("info", "PrismaDriver", "Cache PrismaDriver selected")
         self.append("info", "NestFactory", "Starting Nest application...")
         self.append("info", "InstanceLoader", "AppModule dependencies initialized")
+
+    def boot_ends(self) -> None:
+        """Write the lines from just before the port opens."""
         self.append(
             "info", "WebSocketsController", 'EventsGateway subscribed to the "message" message'
         )
         self.append("info", "NestApplication", "Nest application successfully started")
+
+    def rotate(self) -> None:
+        """Copy and truncate the system log: no request reaches the older lines any more."""
+        with self._lock:
+            self._files[SYSTEM].clear()
 
     def status(self, proxy: list[dict[str, str]]) -> None:
         """Write the five-minute entry; *proxy* is the server's address as two services saw it."""

@@ -105,7 +105,7 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no
 
 
 class Transport:
-    """One server process as the network sees it; implements the gateway's `Link`."""
+    """One server process as the network sees it."""
 
     def __init__(
         self,
@@ -145,9 +145,11 @@ class Transport:
         response: web.StreamResponse = await self._server.handle_request(request)
         return response
 
-    async def send(self, connection: str | None, message: Mapping[str, object]) -> None:
-        """Send a `message` to one connection, or to all where *connection* is None."""
-        await self._server.emit("message", message, to=connection)
+    async def send(
+        self, connection: str | None, message: Mapping[str, object], event: str = "message"
+    ) -> None:
+        """Send a Socket.IO *event* to one connection, or to all where *connection* is None."""
+        await self._server.emit(event, message, to=connection)
 
     def connections(self) -> list[str]:
         """Return the ids of the open connections, oldest first."""

@@ -16,7 +16,11 @@ NOTHING: Final = object()
 
 
 class NaiveClient:
-    """One connection; `received` holds all messages, `ended` is set when the connection is gone."""
+    """
+    One connection; `received` holds all messages, `ended` is set when the connection is gone.
+
+    The one other Socket.IO event, `exception`, is received as if it were a message of that name.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class NaiveClient:
             websocket_extra_options={"max_msg_size": read_limit},
         )
         self._socket.on("message", self._on_message)
+        self._socket.on("exception", self._on_exception)
         self._socket.on("disconnect", self._on_disconnect)
 
     async def open(self) -> None:
@@ -112,6 +117,9 @@ class NaiveClient:
     async def _on_message(self, message: object = None) -> None:
         self.received.append(message)
         self.news.set()
+
+    async def _on_exception(self, body: object = None) -> None:
+        await self._on_message({"event": "exception", "payload": body})
 
     async def _on_disconnect(self, reason: str) -> None:
         self.reason = reason

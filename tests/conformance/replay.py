@@ -5,16 +5,23 @@ One transcript is JSON lines: `conn` which client, `dir` send/recv/event/note/db
 happened between two sends is compared as a multiset per connection, because the server promises no
 order.  Left out of the comparison: times, process ids, connection ids, row ids, dates and report
 names of robots, how often an unsolicited broadcast came, and with several requests in flight the
-values in the answers (a matter of timing; the rows at the end are compared).
+values in the answers (a matter of timing; the rows at the end are compared).  Where robots start
+and stop, their log lines are compared as a whole at the end, and reports on the system log not at
+all: both come whenever they want.
 """
 
+import ast
 import asyncio
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
+from socketio.exceptions import ConnectionError as Refused
 
 from tests.conformance.naive import NaiveClient
 
@@ -56,6 +63,10 @@ class Case:
     reads_only: bool = False
     fatal_paths: int = 0  # how often the transcript fails inside the server on purpose
     deaf: bool = False  # the recorder could not write lists with lone surrogates down
+    robots: bool = False  # robots start or stop in it
+    crashes: bool = False  # a lost connection means that somebody killed the server
+    lost: frozenset[str] = frozenset()  # rows that are saved and yet never changed
+    until: float = 1e9  # seconds; what comes later was caused by a client of another transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +74,9 @@ class Target:
     """
     The server under test.
 
-    *rows* reads what is really stored and *prepare* is told of each connection before it opens;
-    a real server offers neither.  *exact* compares values, else only shapes.  A *busy* server has
+    *rows* reads what is really stored, *prepare* is told of each connection before it opens,
+    *crash* kills the server for a moment, *noted* compares what the recorder saw inside; a real
+    server offers none.  *exact* compares values, else only shapes.  A *busy* server has
     other clients and robots: messages that nobody asked for are left out.
     """
 
@@ -75,6 +87,8 @@ class Target:
     exact: bool = True
     busy: bool = False
     reads_only: bool = False
+    crash: Callable[[], Awaitable[None]] | None = None
+    noted: Callable[[Mapping[str, Any]], None] = lambda _note: None
 
 
 def read_transcript(path: Path) -> list[Entry]:
@@ -82,34 +96,41 @@ def read_transcript(path: Path) -> list[Entry]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def rows_before(entries: Sequence[Entry]) -> list[list[Any]]:
-    """Return the rows [id, account, name, type, value] that were stored before the first send."""
+def rows_before(entries: Sequence[Entry], lost: frozenset[str] = frozenset()) -> list[list[Any]]:
+    """
+    Return the rows [id, account, name, type, value] that were stored before the first send.
+
+    *lost* names rows that were sent and yet never changed.
+    """
     sent: set[str] = set()
     for entry in entries:
         message = entry["msg"]
         if entry["dir"] == "db":
-            return [row for row in message["Config"] if row[2] not in sent]
-        if entry["dir"] == "send" and isinstance(message, dict):
-            payload = message.get("payload")
-            rows = payload if isinstance(payload, list) else []
-            sent |= {str(row["name"]) for row in rows if isinstance(row, dict) and "name" in row}
-    return _rows_by_masks(entries, sent)
+            return [row for row in message["Config"] if row[2] not in sent - lost]
+        sent |= _names_sent(entry)
+    return _rows_by_masks(entries)
 
 
-def _rows_by_masks(entries: Sequence[Entry], sent: set[str]) -> list[list[Any]]:
+def _names_sent(entry: Entry) -> set[str]:
+    message = entry["msg"]
+    payload = message.get("payload") if isinstance(message, dict) else None
+    if entry["dir"] != "send" or not isinstance(payload, list):
+        return set()
+    return {str(row["name"]) for row in payload if isinstance(row, dict) and "name" in row}
+
+
+def _rows_by_masks(entries: Sequence[Entry]) -> list[list[Any]]:
     """Return rows whose value is the mask shown first: the mask of a mask is itself."""
+    sent: set[str] = set()
     for entry in entries:
+        sent |= _names_sent(entry)
         if entry["dir"] == "recv" and entry["msg"].get("event") == "exchange-config-response":
-            fields = (
-                stored
+            return [
+                [0, "0", stored["name"], "string", stored["value"]]
                 for side in entry["msg"]["payload"].values()
                 for exchange in side
                 for stored in exchange["fields"]
-            )
-            return [
-                [0, "0", stored["name"], "string", stored["value"]]
-                for stored in fields
-                if stored["value"] and stored["name"] not in sent
+                if stored["name"] not in sent and (stored["value"] or exchange.get("added"))
             ]
     return []
 
@@ -137,16 +158,22 @@ class Replay:
         self._target = target
         self._clients: dict[str, NaiveClient] = {}
         self._expected: defaultdict[str, list[Any]] = defaultdict(list)
+        self._lines: defaultdict[str, int] = defaultdict(int)
         self._sends = 0
+        self._down = False
         self.compared = 0
         """Messages of the transcript that were found again."""
 
     async def run(self, entries: Sequence[Entry]) -> None:
         """Play all entries; raise AssertionError at the first difference."""
         try:
-            for step in self._steps(entries):
+            for step in self._steps(
+                [entry for entry in entries if entry.get("t", 0) < self._case.until]
+            ):
                 await step
             await self._settle()
+            for name in self._clients:
+                await self._lines_heard(name)
             assert not any(client.acknowledged for client in self._clients.values())
         finally:
             for client in self._clients.values():
@@ -165,15 +192,34 @@ class Replay:
                     yield self._send(name, message, acknowledge=kind == "send-with-ack")
             elif kind == "recv" and not skipping:
                 self._expected[name].append(message)
-            elif kind == "event" and message["event"] == "connect":
-                skipping = False
-                yield self._connect(name, message["transport"])
-            elif kind == "event" and message["event"] == "client-close":
-                yield self._close(name)
-            elif kind == "event" and message.get("reason") == ["transport error"]:
-                yield self._ended(name)
-            elif kind == "db" and self._target.rows is not None:
-                yield self._rows(message["Config"])
+            elif kind == "recv-other":
+                (payload,) = ast.literal_eval(message["args"])
+                self._expected[name].append({"event": message["ev"], "payload": payload})
+            elif kind == "event":
+                skipping = skipping and message["event"] != "connect"
+                yield self._happens(name, message)
+            elif kind in ("note", "db"):
+                yield self._compare_inside(message)
+
+    async def _happens(self, name: str, event: Mapping[str, Any]) -> None:
+        """Do, or wait for, what happened to one connection."""
+        match event["event"]:
+            case "connect":
+                await self._connect(name, event["transport"])
+            case "connect_error":
+                await self._refused()
+            case "client-close":
+                await self._close(name)
+            case "disconnect" if event["reason"] == ["transport error"]:
+                await self._ended(name)
+
+    async def _compare_inside(self, seen: Mapping[str, Any]) -> None:
+        """Compare what the recorder saw inside the server."""
+        if "Config" in seen and self._target.rows is not None:
+            await self._rows(seen["Config"])
+        if "note" in seen:
+            await self._settle()
+            self._target.noted(seen)
 
     def _may_send(self, name: str, message: object) -> bool:
         """Protect a real server: reads only, and only on an authorised connection."""
@@ -194,10 +240,27 @@ class Replay:
         auth = self._case.auth.get(name, {"accessToken": "", "accessSecret": "right"})
         if auth is not None and auth.get("accessSecret") == "right":
             auth = {**auth, "accessSecret": self._target.secret}
-        client = self._clients[name] = NaiveClient(
-            self._target.url, auth, transport=transport, read_limit=self._case.read_limit
-        )
-        await client.open()
+        async with asyncio.timeout(WAIT):
+            while True:
+                client = self._clients[name] = NaiveClient(
+                    self._target.url, auth, transport=transport, read_limit=self._case.read_limit
+                )
+                try:
+                    await client.open()
+                    break
+                except Refused:  # still down
+                    await client.close()
+                    await asyncio.sleep(0.01)
+        self._down = False
+
+    async def _refused(self) -> None:
+        """Compare the first failed attempt to come back: there is nobody to connect to."""
+        if not self._down:
+            client = NaiveClient(self._target.url, None)
+            with pytest.raises(Refused):
+                await client.open()
+            await client.close()
+        self._down = True
 
     async def _send(self, name: str, message: object, *, acknowledge: bool) -> None:
         if name not in self._clients:  # a transcript that begins on an open connection
@@ -209,10 +272,27 @@ class Replay:
 
     async def _close(self, name: str) -> None:
         await self._settle()
+        await self._lines_heard(name)
         await self._clients[name].close()
 
     async def _ended(self, name: str) -> None:
+        if self._case.crashes:
+            assert self._target.crash is not None
+            await self._settle()
+            await self._target.crash()
         await asyncio.wait_for(self._clients[name].ended.wait(), WAIT)
+
+    async def _lines_heard(self, name: str) -> None:
+        """Compare how many log lines of robots this connection heard since it was opened."""
+        client = self._clients[name]
+        async with asyncio.timeout(WAIT):
+            while (missing := self._lines[name] - _lines(client.received)) > 0:
+                assert not client.ended.is_set(), f"{self._case.transcript} {name}: {missing} lines"
+                client.news.clear()
+                await client.news.wait()
+        assert missing == 0, f"{self._case.transcript} {name}: {-missing} lines too many"
+        self._lines[name] = 0
+        client.received.clear()
 
     async def _rows(self, config: list[list[Any]]) -> None:
         await self._settle()
@@ -232,10 +312,11 @@ class Replay:
         """Wait until all that the transcript has did come, compare, and forget it."""
         for name, client in self._clients.items():
             wanted = self._normal(self._expected[name])
-            async with asyncio.timeout(WAIT):
-                while wanted - self._found(name) and not client.ended.is_set():
-                    client.news.clear()
-                    await client.news.wait()
+            with contextlib.suppress(TimeoutError):  # what is missing is shown below
+                async with asyncio.timeout(WAIT):
+                    while wanted - self._found(name) and not client.ended.is_set():
+                        client.news.clear()
+                        await client.news.wait()
         answers = sum(_is_answer(m) for messages in self._expected.values() for m in messages)
         if answers < self._sends:
             await asyncio.sleep(QUIET)
@@ -243,6 +324,8 @@ class Replay:
             wanted, found = self._normal(self._expected[name]), self._found(name)
             assert found == wanted, f"{self._case.transcript} {name}: {found} != {wanted}"
             self.compared += sum(wanted.values())
+            if self._case.robots:
+                self._lines[name] += _lines(self._expected[name]) - _lines(client.received)
             client.received.clear()
         self._expected.clear()
         self._sends = 0
@@ -258,6 +341,8 @@ class Replay:
     def _normal(self, messages: Sequence[Any]) -> Counter[str]:
         loose = self._sends > 1 or not self._target.exact
         heard = [m for m in messages if not (self._case.deaf and _lone_surrogates(m))]
+        if self._case.robots:
+            heard = [m for m in heard if not _comes_late(m)]
         texts = [(m["event"], _text(m, loose=loose)) for m in heard]
         once = {text for event, text in texts if event in ("update-report", "authenticated")}
         rest = [text for event, text in texts if event not in ("update-report", "authenticated")]
@@ -267,6 +352,15 @@ class Replay:
 def _is_answer(message: Mapping[str, Any]) -> bool:
     event: str = message["event"]
     return event.endswith("-response") and event not in UNASKED
+
+
+def _comes_late(message: Mapping[str, Any]) -> bool:
+    system_report = message == {"event": "update-report", "payload": {"artifacts": "system"}}
+    return system_report or message["event"] == "user-script-log"
+
+
+def _lines(messages: Sequence[Mapping[str, Any]]) -> int:
+    return sum(message["event"] == "user-script-log" for message in messages)
 
 
 def _whole(message: object) -> object:
@@ -293,27 +387,32 @@ def _text(message: Mapping[str, Any], *, loose: bool) -> str:
     event: str = message["event"]
     payload: Any = message.get("payload")
     match event:
-        case "logs-list-response" if "TRUNCATED_chars" in message or payload is None or loose:
-            return event
-        case "logs-list-response" if payload.get("artifacts") == "system":
-            return event  # its entries are compared one by one, elsewhere
         case "logs-list-response":
-            return f"{event} {_json(payload)}" if len(_json(payload)) < 10_000 else event
-        case "exchange-config-response" if loose:
+            whole = "TRUNCATED_chars" not in message and payload is not None and not loose
+            # The entries of the system log are compared one by one, elsewhere.
+            return _log_text(message) if whole and payload.get("artifacts") != "system" else event
+        case "user-script-log":
+            return event
+        case "exchange-config-response" | "background-jobs-list-response" if loose:
             return event
         case "engine-config-response" if loose:
             return f"{event} {sorted(payload['testerDefaults'])}"
-        case "background-jobs-list-response" if loose:
-            return event
         case "background-jobs-list-response":
             jobs = [{**job, "createdAt": 0, "updatedAt": 0, "artifacts": 0} for job in payload]
             return f"{event} {_json(jobs)}"
-        case "user-script-log":
+        case "update-report":
+            return f"{event} {payload['artifacts'] == 'system'}"
+        case "user-script-log" | "exception":
             return event
         case "authenticated" | "unauthorized" if loose:
             return f"{event} {sorted(payload)}"
         case _:
             return f"{event} {_json(message)}"
+
+
+def _log_text(message: Mapping[str, Any]) -> str:
+    text = _json(message["payload"])
+    return f"{message['event']} {text}" if len(text) < 10_000 else message["event"]
 
 
 def _json(value: object) -> str:

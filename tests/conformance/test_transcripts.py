@@ -9,18 +9,24 @@ credential of that server's account again and again.
 
 import asyncio
 import contextlib
+import itertools
 import json
+import operator
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import socketio
 
 from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from tests.conformance.naive import NaiveClient
 from tests.conformance.replay import (
     AUTHENTICATED,
+    WAIT,
     Case,
     Replay,
     Target,
@@ -35,8 +41,6 @@ SECRET_FILE = os.environ.get("JTR_CONFORMANCE_SECRET_FILE", "")
 DESTRUCTIVE = os.environ.get("JTR_CONFORMANCE_DESTRUCTIVE") == "1"
 
 WRONG = {"accessToken": "", "accessSecret": "wrong"}
-ROBOTS = frozenset({"run-background-job-request"})
-
 CASES = (
     Case("00-empty-server", "a server without any row", reads_only=True),
     Case(
@@ -57,11 +61,42 @@ CASES = (
     Case("06-concurrency", "two clients, pipelining, who is registered", fatal_paths=5),
     Case("07-unauthorized", "what a refused socket can do", auth={"BAD": WRONG}, fatal_paths=5),
     Case("08-before-auth", "requests before the login was answered"),
-    Case("09-robots", "the job list; starting robots is not there yet", skip=ROBOTS),
+    Case("09-robots", "the job list, a start", robots=True),
+    Case(
+        "10-robots-keys",
+        "which keys a started robot takes; what stops all robots; invalidation",
+        auth={"BAD": WRONG},
+        skip=frozenset({"report-action-request"}),
+        fatal_paths=2,
+        robots=True,
+    ),
+    Case("11-reboot-nopayload", "robots that run already; a reboot", robots=True),
+    Case("12-reboot-null", "a reboot with null", robots=True),
+    Case("13-reboot-number-missing", "a reboot with the number of no robot", robots=True),
+    Case("14-reboot-number-existing", "a reboot that removes a robot", robots=True),
+    Case("15-reboot-noRobots", "a reboot while nothing runs", robots=True),
+    Case("16-crash-restore", "kill -9 with a running robot", robots=True, crashes=True),
     Case(
         "17-logs", "log names, levels, lines that are no JSON", read_limit=4 * 2**20, fatal_paths=1
     ),
     Case("18-logs-big", "12 MB in one message"),
+    Case("19-reboot-robot-stop-throws", "a reboot that does not happen", robots=True),
+    Case("20-reboot-robot-stop-hangs", "a reboot that does not happen", robots=True),
+    Case(
+        "21-reboot-unauthorized",
+        "anybody can reboot",
+        auth={"BAD": WRONG},
+        robots=True,
+        until=3.5,  # then 22 begins
+    ),
+    Case(
+        "22-other-client-disconnects",
+        "a failed start with nobody registered",
+        fatal_paths=1,
+        robots=True,
+        until=3.5,  # then 23 begins
+    ),
+    Case("23-same-with-registered-ui", "the same with somebody registered", robots=True),
     Case("24-concurrency-async-db", "duplicates, a save whose client went away"),
     Case(
         "25-site-api",
@@ -78,20 +113,48 @@ CASES = (
         },
     ),
     Case(
+        "29-queued-during-downtime",
+        "a save behind a reboot is lost",
+        lost=frozenset({"okx_password"}),
+    ),
+    Case("30-robot-without-keys", "a start with missing keys", robots=True),
+    Case(
         "31-secret-in-error-log",
         "a rejected value stands in the log",
         auth={"BAD": WRONG},
         fatal_paths=1,
     ),
+    Case("32-robot-state-invalidate-vs-reboot", "which order keeps the robots' state", robots=True),
 )
 STAND_IN_ONLY = {
-    *("09-robots", "17-logs", "18-logs-big", "25-site-api", "26-not-standalone"),
-    *("06-concurrency", "24-concurrency-async-db"),
+    *("17-logs", "18-logs-big", "25-site-api", "26-not-standalone"),
+    *("06-concurrency", "24-concurrency-async-db", "29-queued-during-downtime"),
+    *(case.transcript for case in CASES if case.robots),
 }
 """
-They need robots, files or a site that a server cannot be given through its protocol; in the last
-two, who wins a race depends on the database.
+They need robots, files or a site that a server cannot be given through its protocol; in the second
+line, who wins a race depends on the database and the network.
 """
+DOWN = 0.1
+"""Seconds in which a server that ends takes no connection."""
+
+DUMMY = Robot(1, "dummy1", "gateio", running=False, keeps_state=False)
+SECOND = replace(DUMMY, id=2, name="dummy2", prefix="p2")
+FAULTY = (
+    replace(DUMMY, id=3, name="throwstop3", prefix="p3", strategy="throwstop", stop="throws"),
+    replace(DUMMY, id=4, name="hangstop4", prefix="p4", strategy="hangstop", stop="hangs"),
+    replace(DUMMY, id=5, name="throwinit5", prefix="p5", strategy="throwinit", start="fails"),
+)
+STATE = Robot(9, "state", "gateio", running=False, prefix="p9", strategy="state", talks=False)
+ROBOTS = {
+    **dict.fromkeys(("09", "10", "11", "12", "13", "14", "30"), (DUMMY, SECOND)),
+    **dict.fromkeys(("15", "16"), (DUMMY,)),
+    **dict.fromkeys(("19", "20", "21", "22", "23"), (DUMMY, SECOND, *FAULTY)),
+    "32": (DUMMY, SECOND, STATE),
+}
+ALL = (DUMMY, SECOND, *FAULTY, STATE)
+RUNNING = {"10": {1}, "11": {1, 2}}
+"""Robots that ran when the recording began."""
 
 
 def chosen() -> list[Any]:
@@ -132,11 +195,11 @@ async def target(case: Case, entries: list[Any]) -> AsyncIterator[Target]:
     if URL:
         secret = (await asyncio.to_thread(Path(SECRET_FILE).read_text)).strip()
         if DESTRUCTIVE:
-            await empty_and_fill(URL, secret, rows_before(entries))
+            await empty_and_fill(URL, secret, rows_before(entries, case.lost))
         yield Target(URL, secret, exact=DESTRUCTIVE, busy=True, reads_only=not DESTRUCTIVE)
         return
     server = stand_in(case.transcript)
-    for _, account, name, kind, value in rows_before(entries):
+    for _, account, name, kind, value in rows_before(entries, case.lost):
         server._state.rows.insert(account, name, kind, value)
     url = await server.start()
 
@@ -146,11 +209,42 @@ async def target(case: Case, entries: list[Any]) -> AsyncIterator[Target]:
     def all_rows() -> list[tuple[str, str, str]]:
         return [*server.rows("0"), *server.rows("42")]
 
+    async def crash() -> None:
+        await server.crash()
+        back.append(asyncio.ensure_future(come_back()))
+
+    async def come_back() -> None:
+        await asyncio.sleep(DOWN)
+        await server.come_back()
+
+    back: list[asyncio.Future[None]] = []
     try:
-        yield Target(url, server._state.access_secret, rows=all_rows, prepare=prepare)
+        yield Target(
+            url,
+            server._state.access_secret,
+            rows=all_rows,
+            prepare=prepare,
+            crash=crash,
+            noted=lambda note: check_inside(server, note),
+        )
         assert server.record.fatal_paths == case.fatal_paths
     finally:
+        await asyncio.gather(*back)
         await server.stop()
+
+
+def check_inside(server: StandIn, note: Mapping[str, Any]) -> None:
+    """Compare what the recorder saw inside: the calls to exchanges, the cache, who runs."""
+    for call in note.get("calls", [])[-1:]:
+        keys = server.robot_credentials(1)
+        assert keys.get("gateio_api_key") == call.get("apiKey")
+        assert keys.get("gateio_api_secret") == call.get("secret")
+    if "cache" in note:
+        saved = {f"HOST::{r.prefix}-global-storage" for r in ALL if server.saved_state(r.id)}
+        assert saved == {key for key in note["cache"] if key.endswith("-global-storage")}
+        assert server.marked() == set()
+    for robot, running in note.get("jobs", []):
+        assert (robot in server.robots_running()) == running
 
 
 def stand_in(transcript: str) -> StandIn:
@@ -160,16 +254,15 @@ def stand_in(transcript: str) -> StandIn:
     server = StandIn(
         access_secret=secrets.token_hex(8),
         robots=[
-            Robot(1, "dummy1", "gateio", prefix="p1"),
-            Robot(2, "dummy2", "gateio", prefix="p2", running=False),
-        ]
-        if transcript == "09-robots"
-        else (),
+            replace(robot, running=robot.id in RUNNING.get(transcript[:2], ()))
+            for robot in ROBOTS.get(transcript[:2], ())
+        ],
         tokens={"good": "42"},
         behaviour=Behaviour(
             sprinkle=False,
             row_delay=(delay, delay),  # equal pauses: in the order of the requests
             synchronous=not asynchronous,
+            reboot_down=DOWN,
             standalone=transcript != "26-not-standalone",
         ),
     )
@@ -225,6 +318,56 @@ def test_log_entries_have_the_keys_of_the_real_ones() -> None:
     assert {kind: ours[kind] for kind in ours.keys() & real.keys()} == {
         kind: real[kind] for kind in ours.keys() & real.keys()
     }
+
+
+@pytest.mark.skipif(bool(URL), reason="it reboots")
+@pytest.mark.naive
+def test_a_client_that_reconnects_by_itself_sees_what_it_saw_with_the_real_server() -> None:
+    """Source: transcript 28; it does not show who rebooted, nor how often an attempt failed."""
+    entries = read_transcript(TRANSCRIPTS / "28-auto-reconnect.jsonl")
+    wanted = [
+        (event, arguments) for _, event, arguments in map(operator.itemgetter("msg"), entries)
+    ]
+
+    async def play() -> list[tuple[str, list[Any]]]:
+        server = stand_in("28")
+        url = await server.start()
+        seen: list[tuple[str, list[Any]]] = []
+        logins = asyncio.Semaphore(0)
+
+        def message(body: dict[str, Any]) -> None:
+            seen.append(("message", [body["event"]]))
+            logins.release()
+
+        client = socketio.AsyncClient(
+            reconnection_delay=0.01, randomization_factor=0, handle_sigint=False
+        )
+        client.on("connect", lambda: seen.append(("connect", [])))
+        client.on("connect_error", lambda text: seen.append(("connect_error", [text])))
+        client.on("disconnect", lambda reason: seen.append(("disconnect", [reason])))
+        client.on("message", message)
+        auth = {"accessSecret": server._state.access_secret}
+        try:
+            await client.connect(url, auth=auth, transports=["websocket"])
+            async with NaiveClient(url, auth) as other:
+                await other.wait_for("authenticated")
+                await other.request("reboot-system-request")
+                await asyncio.wait_for(other.ended.wait(), WAIT)
+            for _ in range(2):
+                await asyncio.wait_for(logins.acquire(), WAIT)
+        finally:
+            await client.disconnect()
+            await server.stop()
+        return seen
+
+    seen = asyncio.run(play())
+
+    assert _once(seen) == _once(wanted)
+
+
+def _once(seen: list[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:
+    """Leave repetitions out."""
+    return [what for what, _ in itertools.groupby(seen)]
 
 
 def _real_log_entries() -> list[dict[str, Any]]:
