@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
 
 from reconciler.errors import Exit, JtrError, worst
-from reconciler.model import FrozenRef, SourceLine, Target
+from reconciler.model import Afterwards, FrozenRef, Kind, SourceLine, Target
 from reconciler.observed import Robot
 from reconciler.remembered import Debt, Owed, Purpose
 
@@ -38,7 +40,6 @@ class Status(enum.StrEnum):
     NOT_COMPARED = "not compared"
     NOT_MANAGED = "not managed"
     LEFT_ON_SERVER = "left on the server"
-    NOT_YET = "not in this release yet"
 
 
 class Category(enum.StrEnum):
@@ -112,7 +113,119 @@ class DeleteExchange:
         return ["delete", self.exchange, sorted(self.fields), []]
 
 
-Action = WriteExchange | DeleteExchange
+@dataclass(frozen=True, slots=True)
+class ResumeRobots:
+    """
+    Start the robots again that a restart or a reboot of ours left stopped.
+
+    `asked` says that a person asked for it: then neither the time that passed nor what somebody
+    else did meanwhile stands against it, and no finding either.
+    """
+
+    robots: tuple[Robot, ...]
+    asked: bool = False
+
+    def identity(self) -> None:
+        """Say that this contributes nothing to the plan's id: robots differ between minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRobots:
+    """Stop and start, one by one, the robots of an exchange that still hold an old credential."""
+
+    exchange: str
+    robots: tuple[Robot, ...]
+
+    def identity(self) -> None:
+        """Say that this contributes nothing to the plan's id: it follows from the writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidateCache:
+    """Invalidate the server's cache, once for this instant."""
+
+    instant: datetime
+    reason: str
+
+    def identity(self) -> list[object]:
+        """Return what this action contributes to the plan's id."""
+        return [str(Kind.CACHE), "", [], [spelled(self.instant)]]
+
+
+@dataclass(frozen=True, slots=True)
+class RebootServer:
+    """
+    Restart the JT-Trader process, once for this instant.
+
+    `again` says that this is the second and last try of a request that provably did not happen.
+    """
+
+    instant: datetime
+    reason: str
+    robots: Afterwards
+    resume_within: float  # seconds
+    again: bool = False
+
+    def identity(self) -> list[object]:
+        """Return what this action contributes to the plan's id."""
+        return [str(Kind.REBOOT), "", [], [spelled(self.instant)]]
+
+
+Disruptive = ResumeRobots | RestartRobots | InvalidateCache | RebootServer
+Action = WriteExchange | DeleteExchange | Disruptive
+
+ORDER: Final = (
+    ResumeRobots,  # what an earlier pass owes comes first
+    WriteExchange,
+    DeleteExchange,
+    RestartRobots,
+    InvalidateCache,  # never after the reboot: robots save their state while they stop
+    RebootServer,
+)
+"""In which order the actions of one server happen; a failure stops the later ones."""
+
+
+class Standing(enum.StrEnum):
+    """Where a wish for a disruptive action stands."""
+
+    DUE = "due"
+    SCHEDULED = "scheduled"
+    HELD = "held back"
+    BLOCKED = "blocked"
+    IN_DOUBT = "in doubt"
+    FOUND_OUT = "found out"  # sent by a process that is gone; the server's log tells what became
+    DONE = "done"
+    NOT_DONE = "NOT done"
+    SATISFIED = "satisfied"
+    EXPIRED = "expired, NOT done"
+    SUPERSEDED = "superseded"
+    BASELINED = "baselined"
+
+
+@dataclass(frozen=True, slots=True)
+class Disruption:
+    """
+    One line of a plan about stopping robots or losing what they stored.
+
+    `what` names it for people; `kind` and `instant` are set for requests.  `robots` are those that
+    stop, or that are to be started.
+    """
+
+    what: str
+    standing: Standing
+    why: str = ""
+    remedy: str = ""
+    action: Disruptive | None = None
+    robots: tuple[Robot, ...] = ()
+    kind: Kind | None = None
+    instant: datetime | None = None
+    source: SourceLine | None = None
+    error: Exit = Exit.DONE
+
+    @property
+    def ready(self) -> Disruptive | None:
+        """The action, when it is to be done in this pass."""
+        return self.action if self.standing is Standing.DUE else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +272,7 @@ class ServerPlan:
     owner: str = ""
     version: str = ""
     lines: tuple[Line, ...] = ()
+    disruptions: tuple[Disruption, ...] = ()
     debts: tuple[Debt, ...] = ()
     robots: tuple[Robot, ...] = ()
     notes: tuple[str, ...] = ()
@@ -171,11 +285,20 @@ class ServerPlan:
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What apply would do, in the order of doing: writes before deletes."""
+        """What apply would do, in the order of doing."""
         if self.held or self.failure:
             return ()
-        ready = [line.ready for line in self.lines if line.ready is not None]
-        return tuple(sorted(ready, key=lambda a: (isinstance(a, DeleteExchange), a.exchange)))
+        entries: tuple[Line | Disruption, ...] = (*self.lines, *self.disruptions)
+        ready = [entry.ready for entry in entries if entry.ready is not None]
+        return tuple(sorted(ready, key=_place))
+
+    @property
+    def promised(self) -> tuple[Action, ...]:
+        """What it is bound to do sooner or later: the actions and what is only scheduled."""
+        if self.held or self.failure:
+            return ()
+        later = [d.action for d in self.disruptions if d.standing is Standing.SCHEDULED]
+        return tuple(sorted((*self.actions, *(a for a in later if a is not None)), key=_place))
 
     def select(self, category: Category) -> tuple[Line, ...]:
         """Return the lines of one category that stand for a difference."""
@@ -189,12 +312,14 @@ class ServerPlan:
     @property
     def differs(self) -> bool:
         """Whether files, Vault and server disagree in any way that we could tell."""
-        return any(line.action is not None or line.status is Status.BLOCKED for line in self.lines)
+        return any(
+            line.action is not None or line.status is Status.BLOCKED for line in self.lines
+        ) or any(line.action is not None or line.error for line in self.disruptions)
 
     @property
     def exit_code(self) -> Exit:
         """The code that this server's plan alone would end a command with."""
-        codes = [line.error for line in self.lines]
+        codes = [line.error for line in self.lines] + [line.error for line in self.disruptions]
         if self.failure:
             codes.append(self.failure.exit_code)
         return worst([*codes, self.held_code])
@@ -227,29 +352,58 @@ class Plan:
         return identify(self.servers)
 
     def robots_concerned(self) -> frozenset[tuple[str, int]]:
-        """Return (server, robot id) of every robot that keeps an old key."""
-        return frozenset(
-            (server.server, robot.id)
-            for server in self.servers
-            for line in server.lines
-            if line.ready is not None and line.consequence is not None and not server.held
-            for robot in line.consequence.robots
-        )
+        """Return (server, robot id) of every robot that keeps an old key, stops or is started."""
+        found: set[tuple[str, int]] = set()
+        for server in self.servers:
+            if server.held:
+                continue
+            for line in server.lines:
+                if line.ready is not None and line.consequence is not None:
+                    found.update((server.server, robot.id) for robot in line.consequence.robots)
+            for entry in server.disruptions:
+                if entry.ready is not None:
+                    found.update((server.server, robot.id) for robot in entry.robots)
+        return frozenset(found)
 
 
 def identify(servers: Iterable[ServerPlan]) -> str:
     """Return the id of the actions in *servers*; their order does not matter."""
     rows = sorted(
-        [
-            server.target.url,
-            server.target.account,
-            [action.identity() for action in server.actions],
-        ]
+        [server.target.url, server.target.account, named]
         for server in servers
-        if server.actions
+        if (named := [row for action in server.promised if (row := action.identity())])
     )
     text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def told(action: Action) -> str:
+    """Return what an action is, in a few words for people."""
+    match action:
+        case WriteExchange(exchange):
+            return f"write {exchange}"
+        case DeleteExchange(exchange):
+            return f"delete {exchange}"
+        case ResumeRobots():
+            return "start robots again"
+        case RestartRobots(exchange):
+            return f"restart robots on {exchange}"
+        case InvalidateCache(instant):
+            return f"{Kind.CACHE} {spelled(instant)}"
+        case RebootServer(instant):
+            return f"{Kind.REBOOT} {spelled(instant)}"
+
+
+def spelled(instant: datetime) -> str:
+    """Return an instant as people write it in documents."""
+    fraction = instant.microsecond
+    precise = "microseconds" if fraction % 1000 else "milliseconds" if fraction else "seconds"
+    return instant.astimezone(UTC).isoformat(timespec=precise).replace("+00:00", "Z")
+
+
+def _place(action: Action) -> tuple[int, str]:
+    exchange = getattr(action, "exchange", "")
+    return ORDER.index(type(action)), exchange
 
 
 def due(debts: Iterable[Debt], owed: Owed) -> tuple[Debt, ...]:

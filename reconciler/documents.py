@@ -8,18 +8,23 @@ once and not once for each mistake.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from reconciler.checks import fleet_problems, pasted_problems, server_problems, with_limit
 from reconciler.defaults import Merged, Shared, labels_of, leaves, merged, shared, template_problems
 from reconciler.errors import InvalidConfig
-from reconciler.formats import counted, instant
+from reconciler.formats import counted, duration, instant
 from reconciler.loader import Reading, read_documents
 from reconciler.model import (
+    DEFAULT_EXPIRY,
+    DEFAULT_RESUME,
     NOWHERE,
+    Afterwards,
     DesiredExchange,
     DesiredServer,
     DesiredState,
+    Kind,
     Mode,
     OnCredentialChange,
     OneShot,
@@ -86,14 +91,14 @@ class Loaded:
         return text
 
 
-def load(paths: Sequence[str]) -> Loaded:
+def load(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Loaded:
     """
-    Read all documents below *paths*.
+    Read all documents below *paths*; *instead* as in `reconciler.loader.read_documents`.
 
     Raises UsageError when there is nothing to read, InvalidConfig with all problems, sorted by
     place, at most 50 and then `... and N more`.
     """
-    reading = read_documents(paths)
+    reading = read_documents(paths, instead)
     found = list(reading.problems)
     servers, everything, certain = _judged(reading, found)
     results: list[Merged] = []
@@ -206,8 +211,8 @@ def _server(root: Map) -> DesiredServer:
         sole_account=true(spec, "soleAccount"),
         insecure_transport=text(spec, "insecureTransport"),
         suspend=_suspension(at(spec, "suspend")),
-        cache=_one_shot(spec, "cache", "invalidatedAfter"),
-        reboot=_one_shot(spec, "reboot", "bootedAfter"),
+        cache=_one_shot(spec, Kind.CACHE, "cache", "invalidatedAfter"),
+        reboot=_one_shot(spec, Kind.REBOOT, "reboot", "bootedAfter"),
         has_security=at(spec, "security") is not None
         or any(at(node, "security") is not None for node in codes.values()),
         has_windows=at(spec, "windows") is not None,
@@ -234,9 +239,22 @@ def _suspension(node: Node | None) -> Suspension | None:
     return Suspension(text(node, "reason"), text(node, "by"), instant(text(node, "until")))
 
 
-def _one_shot(spec: Node | None, kind: str, key: str) -> OneShot | None:
-    wish = at(spec, kind)
-    moment = instant(text(wish, key))
+def _one_shot(spec: Node | None, kind: Kind, key: str, name: str) -> OneShot | None:
+    wish = at(spec, key)
+    moment = instant(text(wish, name))
     if wish is None or moment is None:
         return None
-    return OneShot(moment, text(wish, "reason"), wish.source)
+    return OneShot(
+        kind,
+        moment,
+        text(wish, "reason"),
+        wish.source,
+        expires_after=_length(wish, "expiresAfter", DEFAULT_EXPIRY),
+        robots=Afterwards(text(wish, "robots", default="leave")),
+        resume_within=_length(wish, "resumeWithin", DEFAULT_RESUME),
+    )
+
+
+def _length(wish: Node, name: str, default: timedelta) -> timedelta:
+    seconds = duration(text(wish, name))
+    return default if seconds is None else timedelta(seconds=seconds)

@@ -24,6 +24,12 @@ class Durations:
     lease_wait: float = 10.0  # how long `apply` waits for another one to finish
     ledger_busy: float = 5.0  # SQLite's busy timeout
     reconnect: float = 2.0  # between tries to see a server again after it fell silent
+    send_window: float = 5.0  # from a one-shot's intent to its sending; later nothing is sent
+    invalidate: float = 15.0  # what the Config page itself waits
+    robot: float = 60.0  # a robot's start or stop: robots talk to exchanges in both
+    drop: float = 30.0  # from a reboot's request to the end of the connection
+    ready: float = 120.0  # until a rebooted server lets us in again: migrations, restart back-off
+    follow: float = 2.0  # between two looks at a log that is followed
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 
     def scaled(self, divisor: float) -> "Durations":

@@ -21,6 +21,7 @@ from reconciler.diff import Comparison, Evidence, Look, Shown, compare, explaine
 from reconciler.errors import Exit, JtrError
 from reconciler.model import DesiredExchange, DesiredServer, FrozenRef, Presence
 from reconciler.observed import Robot
+from reconciler.oneshots import NO_TERMS, Terms
 from reconciler.remembered import ExchangeRecord, Observation, Purpose, Remembered
 
 Sources = Mapping[str, FrozenRef]
@@ -41,6 +42,7 @@ class Consents:
     take_over: frozenset[str] = frozenset()
     rewrite: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
+    disruptive: bool = True  # robots may be restarted and requests done
 
     @staticmethod
     def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
@@ -55,7 +57,8 @@ class Facts:
 
     `sources` gives each desired exchange its frozen references, or why there are none; `evidence`
     what reading the values told, where they were read.  `refuses_writes` says why this server must
-    not be written to (untested version, brake); `suspended` that a suspension is in force.
+    not be written to (untested version, brake); `suspended` that a suspension is in force; `terms`
+    govern what disrupts trading.
     """
 
     sources: Mapping[str, Sources | JtrError] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class Facts:
     refuses_remedy: str = ""
     suspended: bool = False
     live: bool = True
+    terms: Terms = NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)

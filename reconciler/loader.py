@@ -8,7 +8,7 @@ text to its positioned trees, is in `reconciler.strict_yaml`.
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,9 +79,11 @@ def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
     )
 
 
-def read_documents(paths: Sequence[str]) -> Reading:
+def read_documents(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Reading:
     """
     Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
+
+    *instead* gives contents to judge before they are written, by the real path of their file.
 
     Raises UsageError for a missing path, an unreadable file and a directory that holds no document
     of ours.  Everything else is a problem in the result.
@@ -91,7 +93,7 @@ def read_documents(paths: Sequence[str]) -> Reading:
         raise UsageError(
             f"no such file or directory: {', '.join(map(shown, missing))}", "check the path"
         )
-    gathered = _Gathered()
+    gathered = _Gathered(instead or {})
     for path in paths:
         if Path(path).is_dir():
             gathered.directory(path)
@@ -116,7 +118,8 @@ def _exists(path: str) -> bool:
 class _Gathered:
     """What all paths gave; one file counts once, whatever names lead to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, instead: Mapping[str, bytes]) -> None:
+        self._instead = instead
         self.documents: list[Node] = []
         self.problems: list[Problem] = []
         self.files: list[str] = []
@@ -130,10 +133,14 @@ class _Gathered:
         self._seen.add(real)
         return fresh
 
+    def _content(self, path: str) -> bytes:
+        found = self._instead.get(os.path.realpath(path))
+        return read_bytes(path) if found is None else found
+
     def file(self, path: str) -> None:
         if not self._new(path):
             return
-        builder, whole = scan(read_bytes(path), shown(path))
+        builder, whole = scan(self._content(path), shown(path))
         self.files.append(path)
         self.complete &= whole
         self.problems += builder.problems
@@ -153,7 +160,7 @@ class _Gathered:
             if not self._new(path):
                 again = True
                 continue
-            builder, whole = scan(read_bytes(path), shown(path))
+            builder, whole = scan(self._content(path), shown(path))
             self.files.append(path)
             self.complete &= whole
             foreign = [d for d in builder.documents if not self._ours(d.root, named=False)]

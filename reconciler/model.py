@@ -10,7 +10,7 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -172,13 +172,40 @@ class DesiredExchange:
         return tuple(self.fields[name] for name in sorted(self.fields))
 
 
+class Kind(enum.StrEnum):
+    """The one-shot actions, in the order in which they must happen on one server."""
+
+    CACHE = "invalidate-cache"
+    REBOOT = "reboot"
+
+
+class Afterwards(enum.StrEnum):
+    """What a reboot's request wants with the robots that ran."""
+
+    RESUME = "resume"
+    LEAVE = "leave"
+
+
+DEFAULT_EXPIRY: Final = timedelta(hours=24)
+DEFAULT_RESUME: Final = timedelta(minutes=10)
+
+
 @dataclass(frozen=True, slots=True)
 class OneShot:
-    """A wish for a reboot or an invalidation, named by its instant."""
+    """
+    A wish for a reboot or an invalidation, named by its instant.
 
+    Not done any more once it is older than `expires_after`.  `robots` and `resume_within` (counted
+    from the boot) belong to a reboot; an invalidation leaves the robots alone.
+    """
+
+    kind: Kind
     instant: datetime
     reason: str
     source: SourceLine
+    expires_after: timedelta = DEFAULT_EXPIRY
+    robots: Afterwards = Afterwards.LEAVE
+    resume_within: timedelta = DEFAULT_RESUME
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +246,11 @@ class DesiredServer:
     def target(self) -> "Target":
         """The address and account that identify the server itself."""
         return Target(normalised(self.url), self.account)
+
+    @property
+    def one_shots(self) -> tuple[OneShot, ...]:
+        """The wishes for one-shot actions, in the order in which they must happen."""
+        return tuple(wish for wish in (self.cache, self.reboot) if wish is not None)
 
 
 @dataclass(frozen=True, slots=True)

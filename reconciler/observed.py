@@ -4,6 +4,7 @@ The nouns of a visit: what a server shows.
 Immutable values; `Mask` holds six characters of a secret and refuses to be shown.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -85,18 +86,59 @@ class Robot:
     running: bool
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class BootLine:
+    """One start of the server's process, as its system log has it: its clock (ms) and its pid."""
+
+    time: int
+    pid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Logbook:
     """
     What the system log tells, on the server's own clock (milliseconds since the epoch).
 
     `boot` is the newest boot line, `alarm` the newest entry of the fatal path's handler; None means
-    that the log holds none.  `readable` is False when the log could not be read at all.
+    that the log holds none.  `readable` is False when the log could not be read at all.  `boots`
+    are all boot lines in the order of the file, and `newest` the newest entry of any kind.
+    `strangers` says that a process other than that of the last boot line wrote after it, so the
+    lines cannot tell which one runs.
     """
 
     readable: bool = False
     boot: int | None = None
     alarm: int | None = None
+    boots: tuple[BootLine, ...] = ()
+    newest: int | None = None
+    strangers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """
+    How far a server's clock is ahead of ours, in seconds, and how far off that may be.
+
+    From the `Date` of its web page (docs/protocol.md, 5), which has whole seconds.
+    """
+
+    ahead: float
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """
+    One entry of the system log, for people: server's clock in ms, level, class, message, the rest.
+
+    Text of a server: escape it before it reaches a terminal.
+    """
+
+    time: int | None
+    level: str
+    origin: str
+    message: str
+    rest: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ class Result(enum.StrEnum):
     NOT_VERIFIABLE = "written, not verifiable"
     FAILED = "failed"
     UNKNOWN = "outcome unknown"
+    IN_DOUBT = "in doubt"
+    NOT_DONE = "NOT done"
+    LEFT_STOPPED = "robots left stopped"
     HARM = "harm"
     NOT_ATTEMPTED = "not attempted"
 

@@ -4,20 +4,34 @@ Decide what is to be done on one server.  Pure: values in, a value out.
 `diff` says how each exchange compares, `lines` what follows from it, `consequences` what it means
 for the robots; this module puts a server's plan together and decides what must not be touched.
 
-No credential change, drift or error ever plans an invalidation or a reboot: these modules cannot
-even name them.
+No credential change, drift or error ever plans an invalidation or a reboot: the modules that
+decide on credentials cannot even name them, and `oneshots` sees nothing of credentials.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.actions import Action, Line, ServerPlan, Status, WriteExchange
+from reconciler.actions import (
+    Action,
+    Disruption,
+    InvalidateCache,
+    Line,
+    RebootServer,
+    ServerPlan,
+    Standing,
+    Status,
+    WriteExchange,
+    spelled,
+)
 from reconciler.consequences import open_debts
 from reconciler.diff import Shown, explained, is_ours, needs_values
 from reconciler.errors import Exit, JtrError
 from reconciler.lines import Consents, Facts, Judge, obstacle
-from reconciler.model import DesiredServer, Mode, OnCredentialChange, Presence, Suspension
+from reconciler.model import DesiredServer, Mode, Presence, Suspension
+from reconciler.observed import BootLine
+from reconciler.oneshots import WINDOWS, request_lines
 from reconciler.remembered import ExchangeRecord, Observation, Remembered
+from reconciler.restarts import halt_line, restart_lines
 
 
 def wanted_values(
@@ -58,7 +72,9 @@ def plan_server(
         for exchange in sorted(desired.exchanges, key=lambda e: e.code)
     ]
     lines += _not_ours(desired, observation, remembered)
-    lines += _not_yet(desired)
+    disruptions = _disruptions(
+        desired, observation, remembered, lines=lines, facts=facts, consents=consents
+    )
     hold = _hold(desired, observation, remembered, facts, consents)
     return ServerPlan(
         server=desired.name,
@@ -66,6 +82,7 @@ def plan_server(
         owner=desired.owner,
         version=observation.version,
         lines=tuple(lines),
+        disruptions=tuple(disruptions),
         debts=open_debts(remembered, observation),
         robots=observation.robots,
         notes=tuple(_notes(desired, facts)),
@@ -98,26 +115,55 @@ def _not_ours(
             yield Line(code, Status.NOT_MANAGED, why="not in the file, untouched")
 
 
-def _not_yet(desired: DesiredServer) -> Iterator[Line]:
-    asked = [
-        ("reboot", desired.reboot is not None, desired.reboot and desired.reboot.source),
-        ("cache invalidation", desired.cache is not None, desired.cache and desired.cache.source),
-        (
-            "robots.onCredentialChange: restart",
-            desired.on_credential_change is OnCredentialChange.RESTART,
-            desired.source,
-        ),
-    ]
-    for what, present, source in asked:
-        if present:
-            yield Line(
-                "",
-                Status.NOT_YET,
-                why=what,
-                remedy="remove it, or do it by hand on the Config page",
-                source=source or desired.source,
+def _disruptions(
+    desired: DesiredServer,
+    observation: Observation,
+    remembered: Remembered,
+    *,
+    lines: Sequence[Line],
+    facts: Facts,
+    consents: Consents,
+) -> Iterator[Disruption]:
+    robots, terms = observation.robots, facts.terms
+    refuses = (facts.refuses_writes, facts.refuses_remedy)
+    known = remembered.requests
+    if known.halt is not None:
+        line = halt_line(known.halt, desired.name, robots, terms)
+        if line.standing is Standing.FOUND_OUT:
+            known = replace(known, halt=None)
+        if line.ready is not None and refuses[0]:
+            line = replace(
+                line,
+                standing=Standing.BLOCKED,
+                why=f"{line.why}: {refuses[0]}",
+                remedy=refuses[1],
                 error=Exit.BLOCKED,
+                action=None,
             )
+        elif line.ready is not None and not consents.disruptive:
+            line = replace(line, standing=Standing.HELD, why="--no-disruptive", action=None)
+        yield line
+    requests = tuple(
+        request_lines(
+            desired,
+            known,
+            robots,
+            terms,
+            disruptive=consents.disruptive,
+            refuses=refuses,
+        )
+    )
+    held = refuses[0]
+    if known.halt is not None or known.open is not None:
+        held = "something of an earlier pass is still open"
+    elif not consents.disruptive:
+        held = "--no-disruptive"
+    elif desired.has_windows:
+        held = WINDOWS
+    debts = open_debts(remembered, observation)
+    rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
+    yield from restart_lines(desired, lines, debts, robots, held=held, rebooting=rebooting)
+    yield from requests
 
 
 def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:
@@ -158,7 +204,7 @@ def _hold(
 
 
 def _suspended(suspension: Suspension) -> str:
-    until = f" until {suspension.until.isoformat()}" if suspension.until else ""
+    until = f" until {spelled(suspension.until)}" if suspension.until else ""
     return f"suspended by {suspension.by}{until}: {suspension.reason}"
 
 
@@ -202,6 +248,36 @@ def limit_unverified(plans: Sequence[ServerPlan], most: int) -> tuple[ServerPlan
         else:
             limited.append(plan)
     return tuple(limited)
+
+
+def hold_twins(
+    plans: Sequence[ServerPlan], boots: Sequence[BootLine | None]
+) -> tuple[ServerPlan, ...]:
+    """
+    Hold back the one-shots of plans whose newest boot lines are equal: they are one server.
+
+    *boots* belong to *plans* in their order; None where a log does not tell.
+    """
+    return tuple(
+        replace(plan, disruptions=tuple(_without_one_shots(plan.disruptions)))
+        if boot is not None and boots.count(boot) > 1
+        else plan
+        for plan, boot in zip(plans, boots, strict=True)
+    )
+
+
+def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:
+    for line in lines:
+        if isinstance(line.ready, InvalidateCache | RebootServer):
+            yield replace(
+                line,
+                standing=Standing.BLOCKED,
+                why="another document names the same server: their newest boot lines are equal",
+                remedy="keep one document of it, or see what answers at the two addresses",
+                error=Exit.BLOCKED,
+            )
+        else:
+            yield line
 
 
 def _unverified(action: Action | None) -> bool:

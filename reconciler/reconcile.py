@@ -14,20 +14,24 @@ from reconciler.actions import Plan, ServerPlan
 from reconciler.diff import Evidence
 from reconciler.drivers import Driver, Login, Session, Trust
 from reconciler.durations import Durations
+from reconciler.emergency import Emergencies
 from reconciler.errors import Blocked, DriverError, Exit, JtrError
 from reconciler.ledger.book import Ledger
+from reconciler.ledger.passing import passed
 from reconciler.lines import Consents, Facts
 from reconciler.model import (
     DesiredExchange,
     DesiredServer,
     DesiredState,
     FrozenRef,
+    Kind,
     Presence,
     SecretPath,
     SecretRef,
 )
-from reconciler.observed import ObservedServer
-from reconciler.plan import limit_unverified, plan_server, wanted_values
+from reconciler.observed import BootLine, Logbook, ObservedServer
+from reconciler.oneshots import MARGIN, Terms, plausible
+from reconciler.plan import hold_twins, limit_unverified, plan_server, wanted_values
 from reconciler.remembered import NOTHING_REMEMBERED, ExchangeRecord, Observation, Remembered
 from reconciler.resolve import Resolver, Values, remembered_view
 from reconciler.secrets.fingerprints import Fingerprints
@@ -79,6 +83,11 @@ class Means:
     max_unknown_writes: int = 20
     parallelism: int = 4
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    unsteady: Callable[[], str] = lambda: ""
+    emergencies: Emergencies | None = None
+    ledger_suspect: str = ""  # why the ledger may have forgotten what was done
+    sole_writer: bool = False  # the operator's word that no other ledger knows these servers
+    ledger_shared: bool = False  # everybody uses this one
 
     def stamp(self) -> str:
         """Return the present moment as RFC 3339 text."""
@@ -136,9 +145,14 @@ async def survey(state: DesiredState, consents: Consents, means: Means) -> list[
         await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
         raise
     limited = limit_unverified([visit.plan for visit in ordered], means.max_unknown_writes)
-    for visit, plan in zip(ordered, limited, strict=True):
+    for visit, plan in zip(ordered, hold_twins(limited, _boots(ordered)), strict=True):
         visit.plan = plan
     return list(ordered)
+
+
+def _boots(visits: Sequence[Visit]) -> list[BootLine | None]:
+    logs = [visit.observed.log if visit.observed else Logbook() for visit in visits]
+    return [log.boots[-1] if log.boots else None for log in logs]
 
 
 def plan_of(visits: Sequence[Visit], state: DesiredState, *, skip_unreachable: bool) -> Plan:
@@ -163,6 +177,8 @@ async def _load(visit: Visit, state: DesiredState, means: Means) -> None:
     if means.ledger is None:
         return
     found = await asyncio.to_thread(means.ledger.load, server.target, server.name)
+    if means.emergencies is not None:
+        found = await asyncio.to_thread(means.emergencies.known, means.ledger.ledger_uid, found)
     known = found.identity
     others = {other.target for other in state.servers} - {server.target}
     # A name that was given to another server: the one that had it is still there, renamed.
@@ -250,7 +266,13 @@ async def _judge(visit: Visit, facts: Facts, consents: Consents, means: Means) -
             except JtrError as error:
                 evidence[exchange.code] = error
     why, remedy = await refusal(observation.version, means)
-    facts = replace(facts, evidence=evidence, refuses_writes=why, refuses_remedy=remedy)
+    facts = replace(
+        facts,
+        evidence=evidence,
+        refuses_writes=why,
+        refuses_remedy=remedy,
+        terms=await live_terms(visit, means),
+    )
     visit.plan = plan_server(visit.desired, observation, visit.remembered, facts, consents)
 
 
@@ -282,6 +304,89 @@ async def refusal(version: str, means: Means) -> tuple[str, str]:
     return "", ""
 
 
+async def live_terms(visit: Visit, means: Means) -> Terms:
+    """
+    Return what governs disruptive actions on a server that was just seen.
+
+    Its clock is read only where a reboot by somebody else may have met a request.
+    """
+    terms = await asyncio.to_thread(_terms, visit.remembered, means)
+    if visit.observed is None:
+        raise AssertionError
+    log = visit.observed.log
+    clock = None
+    wish, handled = visit.desired.reboot, visit.remembered.requests.handled.get(Kind.REBOOT)
+    if wish is not None and wish.instant <= terms.now and (not handled or handled < wish.instant):
+        target = visit.desired.target
+        clock = await means.driver.clock(target, means.trust(target.url))
+        if clock is not None and not plausible(clock, log, means.now()):
+            clock = None
+    return replace(terms, log=log, clock=clock)
+
+
+def _terms(remembered: Remembered, means: Means) -> Terms:
+    return remembered_terms(
+        remembered,
+        means.ledger,
+        means.now(),
+        suspect=means.ledger_suspect,
+        only=means.ledger_shared or means.sole_writer,
+        unsteady=means.unsteady(),
+    )
+
+
+def remembered_terms(
+    remembered: Remembered,
+    ledger: Ledger | None,
+    now: datetime,
+    *,
+    suspect: str,
+    only: bool,
+    unsteady: str = "",
+) -> Terms:
+    """
+    Return what governs disruptive actions as far as it is known without a visit.
+
+    *suspect* says why the ledger may have forgotten something; *only* that no other one knows the
+    server.
+    """
+    baseline = ledger.baseline() if ledger is not None else None
+    why, remedy = _no_one_shots(ledger, suspect, only=only)
+    halt, seen = remembered.requests.halt, remembered.observation
+    if not unsteady and seen is not None:
+        ahead = datetime.fromisoformat(seen.at) - now
+        if ahead > MARGIN:
+            unsteady = f"our clock is {ahead.total_seconds():.0f} s behind what the ledger noted"
+    return Terms(
+        now=now,
+        baseline=baseline,
+        refused=why,
+        remedy=remedy,
+        unsteady=unsteady,
+        since_halt=None if halt is None else passed(halt, now),
+    )
+
+
+def _no_one_shots(ledger: Ledger | None, suspect: str, *, only: bool) -> tuple[str, str]:
+    """Say why the ledger allows no one-shots: it might not know what was done already."""
+    if ledger is None:
+        return "there is no ledger that would remember it", "`jtr ledger init`, then ask anew"
+    if ledger.born_now:
+        return "this ledger began just now and knows nothing of earlier ones", "ask anew"
+    if suspect:
+        return (
+            suspect,
+            "look at what was done, then `jtr ledger accept-restore`; ask anew afterwards",
+        )
+    if not only:
+        remedy = (
+            "if no other one knows these servers, the operator writes soleWriter: true into the "
+            "settings; else use one ledger in Vault"
+        )
+        return "another ledger might know of it", remedy
+    return "", ""
+
+
 async def recall(state: DesiredState, consents: Consents, means: Means) -> list[Visit]:
     """
     Plan from the ledger's last observations and Vault's metadata alone.
@@ -309,7 +414,8 @@ async def _recalled(
         else:
             facts = replace(await _freeze(visit, means), live=False)
             why, remedy = await refusal(observation.version, means)
-            facts = replace(facts, refuses_writes=why, refuses_remedy=remedy)
+            terms = await asyncio.to_thread(_terms, visit.remembered, means)
+            facts = replace(facts, refuses_writes=why, refuses_remedy=remedy, terms=terms)
             plan = plan_server(server, observation, visit.remembered, facts, consents)
             age = (means.now() - datetime.fromisoformat(observation.at)).total_seconds()
             visit.plan = replace(plan, age=age)

@@ -7,10 +7,11 @@ Immutable values; paths, versions and keyed fingerprints, never a value and neve
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
-from reconciler.model import FrozenRef, Target
-from reconciler.observed import Robot
+from reconciler.model import Afterwards, FrozenRef, Kind, Target
+from reconciler.observed import BootLine, Robot
 
 
 class Purpose(enum.StrEnum):
@@ -114,6 +115,127 @@ class Identity:
     name: str
 
 
+class Stage(enum.StrEnum):
+    """How far a request is; only `OPEN` may still change by itself."""
+
+    OPEN = "open"  # an intent is written: it may have been sent, and nobody noted what became of it
+    DONE = "done"
+    NOT_DONE = "not done"
+    SATISFIED = "satisfied by somebody else's boot"
+    BASELINED = "older than this ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One try to send a one-shot, with the evidence from just before it.
+
+    `at` is our clock (RFC 3339), `nonce` names the attempt, `by` the process.  `boots` are the boot
+    lines of the system log and `newest` its newest entry (server's clock, ms) at that time.
+    `host_boot` and `elapsed` are our machine's boot id and its seconds since that boot: on the same
+    machine they tell how long ago it was, whatever the clock on the wall did.
+    """
+
+    nonce: str
+    at: str
+    by: str
+    boots: tuple[BootLine, ...]
+    newest: int | None
+    host_boot: str = ""
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One wish for a one-shot action that this ledger handled, or is handling.
+
+    `ran` are the robots that ran when it was asked.  `evidence` says in words what closed it, and
+    `boot` is the boot line that proved it.
+    """
+
+    kind: Kind
+    instant: datetime
+    reason: str
+    stage: Stage
+    attempts: tuple[Attempt, ...] = ()
+    robots: Afterwards = Afterwards.LEAVE
+    resume_within: float = 600.0  # seconds
+    ran: tuple[Robot, ...] = ()
+    evidence: str = ""
+    boot: BootLine | None = None
+    closed_at: str = ""
+    closed_by: str = ""
+
+    @property
+    def asked_at(self) -> str:
+        """When it was first sent, or was about to be (our clock); empty when it never was."""
+        return self.attempts[0].at if self.attempts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """
+    Robots that we stopped, or our reboot did, and that are to run again.
+
+    Written before the stop is sent, so that no crash forgets one.  `origin` says why in words;
+    `exchange` is set for a restart owed by that exchange's credential.  `others` are the robots
+    that ran besides and must still do so when we start ours: else somebody else is at work.
+    `begun` are those whose start was about to be sent: they are never started again by themselves.
+    `boot` is the boot line of the process on which they have to be started; None while it is the
+    one that is still to come.  With a `finding` nothing more happens by itself: it is left to
+    people.
+    """
+
+    origin: str
+    robots: tuple[Robot, ...]
+    at: str
+    by: str
+    within: float  # seconds from `at` in which they may be started without being asked
+    exchange: str = ""
+    others: tuple[int, ...] = ()
+    begun: tuple[int, ...] = ()
+    boot: BootLine | None = None
+    finding: str = ""
+    host_boot: str = ""
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """
+    The one-shots of one server: what was handled, what is open, which robots are owed a start.
+
+    `handled` is, by kind, the newest instant that was handled, satisfied or baselined: that one and
+    every earlier one is never done again.  At most one request is open on a server.  `past` are the
+    closed ones, oldest first, as many as are kept.
+    """
+
+    handled: Mapping[Kind, datetime] = field(default_factory=dict)
+    open: Request | None = None
+    past: tuple[Request, ...] = ()
+    halt: Halt | None = None
+
+    def closed(self, kind: Kind, instant: datetime) -> Request | None:
+        """Return the closed request of this name, if it is still kept."""
+        found = (r for r in reversed(self.past) if (r.kind, r.instant) == (kind, instant))
+        return next(found, None)
+
+
+NO_REQUESTS: Final = Requests()
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One thing that was done on a server, for people: when (our clock), by whom, what came."""
+
+    at: str
+    by: str
+    what: str
+    result: str
+    detail: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """All that the ledger knows of one server; a server never seen has no identity."""
@@ -122,6 +244,7 @@ class Remembered:
     exchanges: Mapping[str, ExchangeRecord] = field(default_factory=dict)
     observation: Observation | None = None
     retired: tuple[Target, ...] = ()
+    requests: Requests = NO_REQUESTS
 
 
 NOTHING_REMEMBERED: Final = Remembered()

@@ -116,7 +116,7 @@ class Settings:
     ledger: SqliteLedger | VaultLedger
     vault: VaultSettings = VaultSettings()
     sole_writer: bool = False
-    role: Role | None = None
+    role: Role = Role.CI
     fingerprint_key: SecretRef | None = None
     allow_urls: tuple[str, ...] = ()
     allow_paths: tuple[str, ...] = ()
@@ -223,7 +223,7 @@ class _Reader:
             ledger=self._ledger(),
             vault=self._vault(),
             sole_writer=true(self._root, "soleWriter"),
-            role=Role(role) if (role := text(self._root, "role")) else None,
+            role=Role(text(self._root, "role") or Role.CI),
             fingerprint_key=self._reference("fingerprintKey"),
             allow_urls=_texts(at(self._root, "allow", "urls")),
             allow_paths=_texts(at(self._root, "allow", "paths")),

@@ -6,6 +6,7 @@ carried out on a `tests.crash.desk.Desk`.
 """
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hypothesis import HealthCheck, settings
@@ -16,10 +17,13 @@ from reconciler.drivers.memory import Fault
 from reconciler.errors import DriverError, JtrError, SecretMissing
 from reconciler.lines import Consents, Facts
 from reconciler.model import (
+    Afterwards,
     DesiredExchange,
     DesiredServer,
     FrozenRef,
+    Kind,
     Mode,
+    OnCredentialChange,
     Presence,
     SecretPath,
     SecretRef,
@@ -27,14 +31,20 @@ from reconciler.model import (
     Suspension,
     Target,
 )
-from reconciler.observed import Robot
+from reconciler.observed import BootLine, ClockReading, Logbook, Robot
+from reconciler.oneshots import Terms
 from reconciler.remembered import (
+    Attempt,
     Debt,
     ExchangeRecord,
+    Halt,
     Identity,
     Observation,
     Owed,
     Remembered,
+    Request,
+    Requests,
+    Stage,
     Write,
 )
 from tests.crash.desk import CODES, FIELDS, SHAPES
@@ -271,6 +281,77 @@ def _evidence(draw: st.DrawFn, code: str) -> Evidence:
     )
 
 
+_NOON: Final = datetime(2026, 11, 22, 12, tzinfo=UTC)
+_INSTANTS: Final = st.integers(-60, 60).map(lambda hours: _NOON + timedelta(hours=hours))
+_BOOTS: Final = tuple(BootLine(time, 7) for time in (1_000, 1_001, 1_002))
+
+
+def _boots() -> st.SearchStrategy[tuple[BootLine, ...]]:
+    return st.integers(0, len(_BOOTS)).map(lambda number: _BOOTS[:number])
+
+
+@st.composite
+def _one_request(draw: st.DrawFn, stages: tuple[Stage, ...]) -> Request:
+    kind = draw(st.sampled_from(Kind))
+    attempts = draw(st.lists(_boots(), min_size=1, max_size=2 if kind is Kind.REBOOT else 1))
+    return Request(
+        kind,
+        draw(_INSTANTS),
+        "asked",
+        draw(st.sampled_from(stages)),
+        tuple(Attempt(f"nonce-{n}", _MOMENT, "test", b, None) for n, b in enumerate(attempts)),
+        robots=draw(st.sampled_from(Afterwards)),
+        ran=tuple(draw(st.lists(st.sampled_from(_THREE), unique=True))),
+    )
+
+
+_THREE: Final = tuple(Robot(number, "robot", CODES[0], running=True) for number in (1, 2, 3))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Requests:
+    """What a ledger may hold of one-shots: handled, open, closed, robots owed a start."""
+    closed = tuple(stage for stage in Stage if stage is not Stage.OPEN)
+    halt = st.builds(
+        Halt,
+        st.just("reboot"),
+        st.lists(st.sampled_from(_THREE), min_size=1, unique=True).map(tuple),
+        at=st.just(_MOMENT),
+        by=st.just("test"),
+        within=st.just(600.0),
+        boot=st.none() | st.sampled_from(_BOOTS),
+        finding=st.sampled_from(("", "", "it did not start")),
+    )
+    return Requests(
+        handled=draw(st.dictionaries(st.sampled_from(Kind), _INSTANTS)),
+        open=draw(st.none() | _one_request((Stage.OPEN,))),
+        past=tuple(draw(st.lists(_one_request(closed), max_size=2))),
+        halt=draw(st.none() | halt),
+    )
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> Terms:
+    """What may govern disruptive actions; mostly nothing stands against them."""
+    boots = draw(_boots())
+    log = Logbook(
+        readable=draw(st.sampled_from((True, True, False))),
+        boot=boots[-1].time if boots else None,
+        boots=boots,
+        newest=draw(_LOGS),
+        strangers=draw(st.sampled_from((False, False, True))),
+    )
+    return Terms(
+        _NOON,
+        log=draw(st.none() | st.just(log)),
+        clock=draw(st.none() | st.just(ClockReading(0.0, 1.0))),
+        baseline=draw(st.none() | _INSTANTS),
+        refused=draw(st.sampled_from(("", "", "another ledger might know"))),
+        unsteady=draw(st.sampled_from(("", "", "our clock jumped"))),
+        since_halt=draw(st.none() | st.sampled_from((1.0, 900.0))),
+    )
+
+
 _ENTRIES: Final = st.sets(
     st.sampled_from(("tokyo-1", "tokyo-9", *(f"tokyo-1/{code}" for code in CODES))), max_size=2
 ).map(frozenset)
@@ -300,6 +381,7 @@ def planner_inputs(draw: st.DrawFn) -> PlannerInput:
         mode=draw(st.sampled_from(Mode)),
         self_heal=draw(st.booleans()),
         suspend=draw(st.none() | st.just(SUSPENDED)),
+        on_credential_change=draw(st.sampled_from(OnCredentialChange)),
     )
     failure: st.SearchStrategy[JtrError] = st.sampled_from(
         (SecretMissing("no such secret"), DriverError("no answer"))
@@ -322,12 +404,14 @@ def planner_inputs(draw: st.DrawFn) -> PlannerInput:
             Identity("uid-1", _TARGET, "tokyo-1"),
             {code: draw(records(code)) for code in sorted(known)},
             draw(st.none() | observations()),
+            requests=draw(requests()),
         ),
         Facts(
             sources=frozen,
             evidence=read,
             refuses_writes=draw(st.sampled_from(("", "", "the brake is on"))),
             suspended=draw(st.booleans()),
+            terms=draw(terms()),
         ),
         Consents(
             drift=draw(st.booleans()),

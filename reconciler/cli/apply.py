@@ -3,19 +3,28 @@
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from reconciler.actions import Category, Line, Plan, ServerPlan
+from reconciler.actions import (
+    Category,
+    InvalidateCache,
+    Line,
+    Plan,
+    RebootServer,
+    RestartRobots,
+    ResumeRobots,
+    ServerPlan,
+    Standing,
+)
 from reconciler.apply import apply_all
-from reconciler.brake import Brake
+from reconciler.brake import Brake, Turnstile
 from reconciler.cli import means as workshop
 from reconciler.cli import options, output
+from reconciler.cli.asking import confirm
 from reconciler.cli.running import Interruption, run
 from reconciler.errors import Exit, UsageError, worst
 from reconciler.formats import counted
@@ -24,6 +33,7 @@ from reconciler.model import DesiredState
 from reconciler.outcomes import Report
 from reconciler.reconcile import Means, Visit, plan_of, survey
 from reconciler.render.document import plan_document, reports_document
+from reconciler.render.escape import plain
 from reconciler.render.text import plan_text, report_text
 
 
@@ -34,6 +44,7 @@ class _Approval:
     everything: bool
     expected: tuple[str, list[str]] | None
     terminal: bool
+    most: int  # servers at once whose robots may be stopped
 
 
 @click.command("apply")
@@ -54,6 +65,13 @@ class _Approval:
     show_default=True,
     help="What a server that cannot be reached means; the others go on in any case.",
 )
+@click.option(
+    "--max-disruptive",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="How many servers at once may have robots restarted, a cache invalidated or a reboot.",
+)
 @options.output
 @options.detailed
 @options.settings
@@ -64,6 +82,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     expect: str,
     parallelism: int,
     on_unreachable: str,
+    max_disruptive: int,
     form: str,
     detailed_exitcode: bool,
     settings_file: str | None,
@@ -80,7 +99,9 @@ def command(  # noqa: PLR0917  - one parameter per option
         raise UsageError(
             "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
         )
-    approval = _Approval(auto_approve, _expectation(expect) if expect else None, terminal)
+    approval = _Approval(
+        auto_approve, _expectation(expect) if expect else None, terminal, max_disruptive
+    )
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
     state, consents = asked.of(loaded.documents.state)
     with workshop.prepared(
@@ -134,7 +155,8 @@ class _Job:
         brake = Brake()
         interruption.on_first = lambda: brake.engage("interrupted")
         with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
-            reports = await apply_all(visits, self._consents, self._means, brake)
+            turnstile = Turnstile(self._approval.most)
+            reports = await apply_all(visits, self._consents, self._means, brake, turnstile)
         reports = [report for report in reports if report.plan in plan.servers]
         code = self._final(plan, worst(report.exit_code for report in reports))
         stopped = interruption.error()
@@ -183,15 +205,33 @@ class _Job:
         changes = _count(plans, Category.CHANGE, asking=False)
         corrections = _count(plans, Category.DRIFT, asking=False)
         drift = _count(plans, Category.DRIFT, asking=True)
-        if changes and not await _confirm(f"Apply {counted(changes, 'change')}?"):
+        if changes and not await confirm(f"Apply {counted(changes, 'change')}?"):
             _decline(visits, Category.CHANGE)
-        if corrections and not await _confirm(
+        if corrections and not await confirm(
             f"Correct {counted(corrections, 'drifted exchange')}?"
         ):
             _decline(visits, Category.DRIFT)
-        elif drift and await _confirm(f"Correct {counted(drift, 'drifted exchange')} as well?"):
+        elif drift and await confirm(f"Correct {counted(drift, 'drifted exchange')} as well?"):
             for visit in visits:
                 visit.plan = replace(visit.plan, lines=tuple(map(_agreed, visit.plan.lines)))
+        for visit in visits:
+            await self._ask_robots(visit)
+
+    async def _ask_robots(self, visit: Visit) -> None:
+        """Ask for each thing that stops robots, or starts them, on its own, naming them."""
+        plan = visit.plan
+        if plan.held:
+            return
+        lines = []
+        for line in plan.disruptions:
+            if line.ready is not None:
+                robots = ", ".join(plain(robot.name) for robot in line.robots) or "no robot"
+                does = _DOES[type(line.ready)]
+                question = f"{plan.server}: {plain(line.what)} ({does}: {robots})?"
+                if not await confirm(question):
+                    line = replace(line, standing=Standing.HELD, why="declined")  # noqa: PLW2901
+            lines.append(line)
+        visit.plan = replace(plan, disruptions=tuple(lines))
 
     def _tell(self, plan: Plan, reports: Sequence[Report], code: Exit) -> None:
         if self._form == "json":
@@ -202,6 +242,14 @@ class _Job:
             output.show("Nothing to do.\n")
         else:
             output.show("Nothing was done; the lines above say why.\n")
+
+
+_DOES = {
+    ResumeRobots: "starts",
+    RestartRobots: "stops and starts",
+    InvalidateCache: "robots' stored data; stops",
+    RebootServer: "stops",
+}
 
 
 def _count(plans: Sequence[ServerPlan], category: Category, *, asking: bool) -> int:
@@ -224,36 +272,6 @@ def _decline(visits: Sequence[Visit], category: Category) -> None:
 
 def _agreed(line: Line) -> Line:
     return replace(line, asks="") if line.category is Category.DRIFT else line
-
-
-async def _confirm(question: str) -> bool:
-    """
-    Ask on a thread, because servers want their pings answered meanwhile.
-
-    Not on one of asyncio's own, which are waited for: a signal must end the command although
-    nobody answers.
-    """
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[bool] = loop.create_future()
-
-    def settle(answer: bool | BaseException) -> None:
-        if answered.done():  # given up meanwhile
-            return
-        if isinstance(answer, bool):
-            answered.set_result(answer)
-        else:
-            answered.set_exception(answer)
-
-    def ask() -> None:
-        try:
-            answer: bool | BaseException = click.confirm(question)
-        except (click.Abort, OSError) as error:
-            answer = error
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, answer)
-
-    threading.Thread(target=ask, daemon=True).start()
-    return await answered
 
 
 def _expectation(expected: str) -> tuple[str, list[str]]:
@@ -279,7 +297,8 @@ def _row(server: str, action: dict[str, object]) -> str:
     origin = (
         f" from {', '.join(map(str, sources))}" if isinstance(sources, list) and sources else ""
     )
-    return f"{server}: {action['kind']} {action['exchange']}{origin}"
+    what = action.get("exchange") or action.get("instant") or "robots"
+    return f"{server}: {action['kind']} {what}{origin}"
 
 
 def _differences(known: Sequence[str], plan: Plan) -> list[str]:

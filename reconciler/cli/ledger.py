@@ -1,6 +1,7 @@
-"""`jtr ledger`: begin one, release a brake."""
+"""`jtr ledger`: begin one, accept a restored one, release a brake."""
 
 import os
+from contextlib import ExitStack
 
 import click
 
@@ -8,12 +9,15 @@ from reconciler.cli import means as workshop
 from reconciler.cli import options
 from reconciler.cli.output import say
 from reconciler.errors import LedgerError, LedgerMissing, UsageError
-from reconciler.settings import load_settings
+from reconciler.ledger.vault_kv import insists_on_cas
+from reconciler.secrets.vault import VaultBackend
+from reconciler.secrets.vault_documents import VaultDocuments
+from reconciler.settings import Settings, VaultLedger, load_settings
 
 
 @click.group("ledger")
 def command() -> None:
-    """Begin a ledger, or release a brake."""
+    """Begin a ledger, accept a restored one, or release a brake."""
 
 
 @command.command("init")
@@ -26,14 +30,79 @@ def init(settings_file: str | None, settings_in_repo: bool) -> int:
     owed to robots.  It holds no secret.
     """
     settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
+    with ExitStack() as stack:
+        # One login for both: a secret id may be good for one use only.
+        vault = None
+        if settings.fingerprint_key is not None or isinstance(settings.ledger, VaultLedger):
+            vault = workshop.backend(settings)
+            stack.callback(vault.close)
+        _begin(settings, vault)
+        if workshop.make_fingerprint_key(settings, vault):
+            click.echo(f"made a fingerprint key: {settings.fingerprint_key or workshop.key_file()}")
+    return 0
+
+
+def _begin(settings: Settings, vault: VaultBackend | None) -> None:
+    place = workshop.ledger_place(settings)
     try:
-        workshop.open_ledger(settings, "ledger init").close()
-        say(f"there already is a ledger: {workshop.ledger_place(settings)}")
+        workshop.open_ledger(settings, "ledger init", vault=vault).close()
+        say(f"there already is a ledger: {place}")
+        return
     except LedgerMissing:
-        workshop.open_ledger(settings, "ledger init", create=True).close()
-        click.echo(f"began a ledger: {workshop.ledger_place(settings)}")
-    if workshop.make_fingerprint_key(settings):
-        click.echo(f"made a fingerprint key: {settings.fingerprint_key or workshop.key_file()}")
+        ledger = workshop.open_ledger(settings, "ledger init", create=True, vault=vault)
+    try:
+        if trouble := workshop.suspicion(settings, ledger, keep=True):
+            say(trouble)
+    finally:
+        ledger.close()
+    click.echo(f"began a ledger: {place}")
+    if vault is not None and isinstance(settings.ledger, VaultLedger):
+        _advise(VaultDocuments(vault, settings.ledger.at), settings.ledger.at.mount)
+
+
+def _advise(documents: VaultDocuments, mount: str) -> None:
+    """Say what the operator can do so that nobody overwrites rows by accident."""
+    insists = insists_on_cas(documents)
+    if insists is None:
+        say(
+            f"could not see whether {mount} refuses writes without check-and-set, as the mount of "
+            f"a ledger should: bao read {mount}/config"
+        )
+    elif not insists:
+        say(
+            f"{mount} takes writes without check-and-set, so that a slip of somebody's hand could "
+            "damage a row; give the ledger a mount of its own and: "
+            f"bao write {mount}/config cas_required=true"
+        )
+
+
+@command.command("accept-restore")
+@click.option("--because", default="", metavar="TEXT", help="What you found out; it is kept.")
+@options.settings
+def accept_restore(because: str, settings_file: str | None, settings_in_repo: bool) -> int:
+    """
+    Go on with a ledger that was restored, moved or copied.
+
+    It may have forgotten what was done since, so every reboot and invalidation that was asked for
+    until now counts as handled; to have one done, ask anew.  Make sure that no other copy of the
+    ledger is used.
+    """
+    settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
+    ledger = workshop.open_ledger(settings, "ledger accept-restore")
+    try:
+        suspect = workshop.suspicion(settings, ledger, keep=False)
+        if not suspect:
+            raise LedgerError(
+                f"there is nothing to accept: {workshop.ledger_place(settings)} is as this host "
+                "saw it last",
+                "see `jtr status`",
+            )
+        ledger.accept_restore(because.strip())
+        workshop.accept_ledger(settings, ledger)
+    finally:
+        ledger.close()
+    click.echo(f"accepted: {suspect}")
+    click.echo("every reboot and invalidation asked for until now counts as handled")
     return 0
 
 

@@ -13,18 +13,29 @@ from secrets import token_hex
 
 from reconciler import documents, logs
 from reconciler.cli.output import say
+from reconciler.cli.steady import SteadyClock
 from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader import JtTraderDriver
-from reconciler.errors import Blocked, LedgerMissing, UsageError
+from reconciler.emergency import Emergencies
+from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
 from reconciler.ledger import open_store
 from reconciler.ledger.book import Ledger
+from reconciler.ledger.watermark import MarkedStore, Place, Watermark
 from reconciler.reconcile import Allowed, Means
 from reconciler.resolve import Resolver
 from reconciler.secrets import Secret
 from reconciler.secrets.fingerprints import Fingerprints, key_from_file, key_from_vault
 from reconciler.secrets.vault import VaultBackend
 from reconciler.secrets.vault_auth import AppRoleAuth, TokenAuth, TokenFileAuth
-from reconciler.settings import AuthMethod, Settings, SqliteLedger, VaultAuth, load_settings
+from reconciler.secrets.vault_documents import VaultDocuments
+from reconciler.settings import (
+    AuthMethod,
+    Settings,
+    SqliteLedger,
+    VaultAuth,
+    VaultLedger,
+    load_settings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +63,128 @@ def key_file() -> str:
     return str(Path(base) / "jtr" / "fingerprint.key")
 
 
+def emergency_folder() -> Path:
+    """Return where a run leaves what the ledger could not take."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return Path(base) / "jtr" / "emergency"
+
+
 def ledger_place(settings: Settings) -> str:
     """Return where the ledger lies, as the settings write it."""
     if isinstance(settings.ledger, SqliteLedger):
         return f"sqlite:{settings.ledger.path}"
-    raise Blocked("a ledger in Vault is not in this release yet", "write ledger: sqlite:PATH")
+    return str(settings.ledger.at)
 
 
-def open_ledger(settings: Settings, command: str, *, create: bool = False) -> Ledger:
-    """Open the ledger of the settings, or begin it.  Raises LedgerMissing, LedgerError."""
-    store = open_store(ledger_place(settings), settings.durations, create=create)
-    label = f"{command} {os.getpid()}@{socket.gethostname()}"
-    return Ledger(store, now=now, durations=settings.durations, writer=label)
+def open_ledger(
+    settings: Settings,
+    command: str,
+    *,
+    create: bool = False,
+    vault: VaultBackend | None = None,
+) -> Ledger:
+    """
+    Open the ledger of the settings, or begin it.
+
+    One in Vault is reached over *vault*; without it over a login of its own, which ends when the
+    ledger is closed.  Raises LedgerMissing, LedgerError, and UsageError for a ledger in Vault whose
+    fingerprint key does not lie there.
+    """
+    return _opened(settings, command, create=create, vault=vault)[0]
+
+
+def _opened(
+    settings: Settings, command: str, *, create: bool, vault: VaultBackend | None
+) -> tuple[Ledger, MarkedStore]:
+    """Open or begin the ledger, and return it with its store."""
+    with ExitStack() as undo:
+        documents = None
+        closing = None
+        if isinstance(settings.ledger, VaultLedger):
+            _check_key(settings, settings.ledger)
+            if vault is None:
+                vault = backend(settings)
+                closing = vault.close
+                undo.callback(closing)
+            documents = VaultDocuments(vault, settings.ledger.at)
+        store = MarkedStore(
+            open_store(
+                ledger_place(settings),
+                settings.durations,
+                create=create,
+                documents=documents,
+                closing=closing,
+            )
+        )
+        undo.callback(store.close)
+        ledger = Ledger(
+            store,
+            now=now,
+            durations=settings.durations,
+            writer=f"{command} {os.getpid()}@{socket.gethostname()}",
+        )
+        undo.pop_all()
+    return ledger, store
+
+
+def _check_key(settings: Settings, ledger: VaultLedger) -> None:
+    """Whoever shares a ledger must share the key, or nobody recognises what another one wrote."""
+    key = settings.fingerprint_key
+    if key is None:
+        raise UsageError(
+            "the ledger is in Vault, but the fingerprint key is not: no other host would recognise "
+            "what this one wrote",
+            "write fingerprintKey: vault:MOUNT/PATH#FIELD",
+        )
+    if f"{key.at}/".startswith(f"{ledger.at}/"):
+        raise UsageError(
+            "the fingerprint key lies below the ledger: whoever reads one would have the other",
+            "name another path in fingerprintKey",
+        )
+
+
+def watermark() -> Watermark:
+    """Return what this host remembers of its ledgers, beside the fingerprint key."""
+    return Watermark(Path(key_file()).parent / "seen")
+
+
+def _sqlite_place(settings: Settings) -> Place | None:
+    ledger = settings.ledger
+    return Place.of(Path(ledger.path)) if isinstance(ledger, SqliteLedger) else None
+
+
+def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
+    """Return why the ledger may have forgotten what was done; with *keep* that is remembered."""
+    return watermark().check(
+        ledger.ledger_uid,
+        ledger.sequence(),
+        _sqlite_place(settings),
+        born_now=ledger.born_now,
+        keep=keep,
+    )
+
+
+def _watch(settings: Settings, ledger: Ledger, store: MarkedStore) -> str:
+    """As `suspicion`, for a command that writes: from now on its requests raise the mark."""
+    mark, place, sequence = watermark(), _sqlite_place(settings), ledger.sequence()
+    uid = ledger.ledger_uid
+
+    def reached(sequence: int) -> None:
+        try:
+            mark.note(uid, sequence, place)
+        except LedgerError:
+            # A ledger in Vault is used from read-only containers, too, which remember nothing.
+            if place is not None:
+                raise
+
+    suspect = mark.check(uid, sequence, place, born_now=ledger.born_now)
+    store.tell(sequence, reached)
+    return suspect
+
+
+def accept_ledger(settings: Settings, ledger: Ledger) -> None:
+    """Take the ledger as it is from now on.  Raises LedgerError."""
+    watermark().accept(ledger.ledger_uid, ledger.sequence(), _sqlite_place(settings))
 
 
 def backend(settings: Settings) -> VaultBackend:
@@ -108,19 +229,19 @@ def fingerprint_key(settings: Settings, vault: VaultBackend, *, create: bool) ->
     return key_from_file(key_file(), create=create)
 
 
-def make_fingerprint_key(settings: Settings) -> bool:
-    """Make the fingerprint key if there is none; Vault is asked only where the key lies there."""
-    if settings.fingerprint_key is None:
+def make_fingerprint_key(settings: Settings, vault: VaultBackend | None) -> bool:
+    """
+    Make the fingerprint key if there is none; whether that was so.
+
+    *vault* is asked only where the key lies there.
+    """
+    if settings.fingerprint_key is None or vault is None:
         if key_from_file(key_file(), create=False) is not None:
             return False
         return key_from_file(key_file(), create=True) is not None
-    vault = backend(settings)
-    try:
-        if key_from_vault(vault, settings.fingerprint_key, create=False) is not None:
-            return False
-        return key_from_vault(vault, settings.fingerprint_key, create=True) is not None
-    finally:
-        vault.close()
+    if key_from_vault(vault, settings.fingerprint_key, create=False) is not None:
+        return False
+    return key_from_vault(vault, settings.fingerprint_key, create=True) is not None
 
 
 def trust(settings: Settings, url: str) -> Trust:
@@ -131,22 +252,41 @@ def trust(settings: Settings, url: str) -> Trust:
 
 @contextmanager
 def prepared(
-    settings: Settings, command: str, *, parallelism: int, writes: bool, begin: bool = False
+    settings: Settings,
+    command: str,
+    *,
+    parallelism: int,
+    writes: bool,
+    begin: bool = False,
+    looks: bool = True,
 ) -> Iterator[Means]:
     """
     Yield the means of a pass and give everything back afterwards.
 
     A command that *writes* needs a ledger and its key; with *begin* they are made when they are
-    missing, and that is said.
+    missing, and that is said.  One that only recalls (*looks* is False) compares nothing anew: it
+    asks for no key, so that a pull request needs no right to read it.
     """
     logs.ensure()
     with ExitStack() as stack:
         vault = backend(settings)
         stack.callback(vault.close)
-        ledger = _ledger(settings, command, needed=writes, begin=begin)
-        if ledger is not None:
+        found = _ledger(settings, command, vault, needed=writes, begin=begin)
+        ledger, suspect = None, ""
+        if found is not None:
+            ledger, store = found
             stack.callback(ledger.close)
-        key = fingerprint_key(settings, vault, create=False)
+            if not writes:
+                suspect = suspicion(settings, ledger, keep=False)
+            else:
+                suspect = _watch(settings, ledger, store)
+                stack.callback(_note, settings, ledger, store)
+            if suspect and writes:
+                say(
+                    f"no reboot and no invalidation will be done: {suspect}; find out what was "
+                    "done meanwhile, then: jtr ledger accept-restore"
+                )
+        key = fingerprint_key(settings, vault, create=False) if looks else None
         if key is None and begin:
             key = fingerprint_key(settings, vault, create=True)
             say("made a new fingerprint key")
@@ -156,7 +296,7 @@ def prepared(
                 "restore it if there was one, for nothing written with it is recognised without "
                 "it; else `jtr ledger init` makes one",
             )
-        if key is None and ledger is not None:
+        if key is None and ledger is not None and looks:
             say(
                 f"there is no fingerprint key at {settings.fingerprint_key or key_file()}: "
                 "what was written is not recognised"
@@ -177,17 +317,34 @@ def prepared(
             max_unknown_writes=settings.max_unknown_writes,
             parallelism=parallelism,
             now=now,
+            unsteady=SteadyClock(now).trouble,
+            emergencies=Emergencies(emergency_folder()),
+            ledger_suspect=suspect,
+            sole_writer=settings.sole_writer,
+            ledger_shared=isinstance(settings.ledger, VaultLedger),
         )
 
 
-def _ledger(settings: Settings, command: str, *, needed: bool, begin: bool) -> Ledger | None:
+def _note(settings: Settings, ledger: Ledger, store: MarkedStore) -> None:
+    """Remember at the end of a command, however it ended, how far the ledger has come."""
     try:
-        return open_ledger(settings, command)
+        watermark().note(ledger.ledger_uid, store.least, _sqlite_place(settings))
+    except LedgerError as error:
+        # A ledger in Vault is used from read-only containers, too, which remember nothing.
+        if isinstance(settings.ledger, SqliteLedger):
+            say(f"this host could not note how far the ledger has come: {error}")
+
+
+def _ledger(
+    settings: Settings, command: str, vault: VaultBackend, *, needed: bool, begin: bool
+) -> tuple[Ledger, MarkedStore] | None:
+    try:
+        return _opened(settings, command, create=False, vault=vault)
     except LedgerMissing:
         if begin:
-            ledger = open_ledger(settings, command, create=True)
+            found = _opened(settings, command, create=True, vault=vault)
             say(f"began a new ledger: {ledger_place(settings)}")
-            return ledger
+            return found
         if needed:
             raise
         return None

@@ -79,6 +79,11 @@ _consents = together(
         metavar="SERVER",
         help="Its address changed, or another server answers there: that is right.",
     ),
+    click.option(
+        "--no-disruptive",
+        is_flag=True,
+        help="Restart no robots, do no requests: credentials only.",
+    ),
 )
 
 output = click.option(
@@ -130,6 +135,7 @@ class Wishes:
     take_over: tuple[str, ...]
     rewrite: tuple[str, ...]
     targets: tuple[str, ...]
+    disruptive: bool = True
 
     def of(self, state: DesiredState) -> tuple[DesiredState, Consents]:
         """Return the selected servers and the consents.  Raises UsageError for unknown names."""
@@ -139,6 +145,7 @@ class Wishes:
             take_over=known_entries(self.take_over, chosen, "--take-over"),
             rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
             targets=known_servers(self.targets, chosen, "--approve-target-change"),
+            disruptive=self.disruptive,
         )
 
 
@@ -154,10 +161,16 @@ def wishes(function: Callable[..., Any]) -> Callable[..., Any]:
         take_over: tuple[str, ...],
         rewrite: tuple[str, ...],
         approve_target_change: tuple[str, ...],
+        no_disruptive: bool,
         **rest: Any,
     ) -> Any:
         asked = Wishes(
-            Selection(servers, selector), correct_drift, take_over, rewrite, approve_target_change
+            Selection(servers, selector),
+            correct_drift,
+            take_over,
+            rewrite,
+            approve_target_change,
+            disruptive=not no_disruptive,
         )
         return function(asked=asked, **rest)
 

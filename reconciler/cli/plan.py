@@ -55,7 +55,9 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
     state, consents = asked.of(loaded.documents.state)
-    with workshop.prepared(loaded.settings, "plan", parallelism=parallelism, writes=False) as means:
+    with workshop.prepared(
+        loaded.settings, "plan", parallelism=parallelism, writes=False, looks=not recorded
+    ) as means:
         plan = run(
             lambda interruption: look(
                 state,

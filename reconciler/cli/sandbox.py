@@ -187,6 +187,7 @@ What else to try, each followed by `jtr plan` and `jtr apply`:
   change a value by hand  type `set okx_api_secret` here; `jtr apply --correct-drift` puts it back
   connect by hand         type `set kucoin_api_key`, `set kucoin_secret`, `set kucoin_password` and
                           `rotate kucoin` here, then declare kucoin in {ground.documents}
+  reboot, invalidate      `jtr request reboot tokyo-1 --robots resume --reason try --from {docs}`
 
 Type here (Ctrl-C or `quit` ends both servers):
 {_HELP}"""

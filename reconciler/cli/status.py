@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli import means as workshop
 from reconciler.cli import options, output
+from reconciler.cli.known import known_servers
 from reconciler.cli.running import run
 from reconciler.consequences import open_debts
 from reconciler.diff import Shown, is_ours
@@ -21,6 +22,13 @@ from reconciler.reconcile import Means, plan_of, survey
 from reconciler.remembered import Identity, Observation, Remembered
 from reconciler.render.document import debt_document, plan_document, robot_document
 from reconciler.render.escape import plain
+from reconciler.render.requests import (
+    doubt_row,
+    halt_document,
+    halt_rows,
+    open_code,
+    open_document,
+)
 from reconciler.render.text import age_text, debt_text, plan_text
 from reconciler.settings import load_settings
 
@@ -51,7 +59,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     Show each server of the ledger as it was last seen, with the age of that sight.
 
-    With --live the servers are visited, which has a cost: see `jtr plan`.
+    With --live the servers are visited, which has a cost: see `jtr plan`.  Exits with 7 while a
+    request is in doubt, and with 4 while robots are owed a start.
     """
     if live:
         return _visit(servers, path, parallelism, form, settings_file, in_repo=settings_in_repo)
@@ -59,13 +68,14 @@ def command(  # noqa: PLR0917  - one parameter per option
     ledger = workshop.open_ledger(settings, "status")
     try:
         rows = _chosen(ledger, servers)
+        code = worst(open_code(remembered.requests) for _, remembered in rows)
         if form == "json":
             output.show_json(_document(ledger, rows))
         else:
             output.show("\n".join(_text(ledger, rows)) + "\n")
     finally:
         ledger.close()
-    return 0
+    return code
 
 
 def _environ() -> dict[str, str]:
@@ -78,15 +88,15 @@ Known = list[tuple[Identity, Remembered]]
 
 
 def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
-    known = ledger.servers()
-    wanted = set(names) or {identity.name for identity in known}
-    if unknown := sorted(wanted - {identity.name for identity in known}):
-        names = ", ".join(sorted(identity.name for identity in known)) or "none yet"
+    known = known_servers(ledger)
+    wanted = set(names) or {identity.name for identity, _ in known}
+    if unknown := sorted(wanted - {identity.name for identity, _ in known}):
+        names = ", ".join(sorted(identity.name for identity, _ in known)) or "none yet"
         raise UsageError(
             f"the ledger knows no server called {', '.join(unknown)}",
             f"known: {names}; `jtr apply` makes others known",
         )
-    return [(i, ledger.load(i.target, i.name)) for i in known if i.name in wanted]
+    return [(identity, remembered) for identity, remembered in known if identity.name in wanted]
 
 
 def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
@@ -97,6 +107,10 @@ def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
         yield "The ledger knows no server yet; `jtr apply` makes them known."
     for identity, remembered in rows:
         yield f"{identity.name}  {identity.target.url}  account {plain(identity.target.account)}"
+        if remembered.requests.open is not None:
+            yield doubt_row(remembered.requests.open)
+        if remembered.requests.halt is not None:
+            yield from halt_rows(identity.name, remembered.requests.halt)
         seen = remembered.observation
         if seen is None:
             yield "  never seen"
@@ -156,6 +170,8 @@ def _server(identity: Identity, remembered: Remembered) -> dict[str, Any]:
         "url": identity.target.url,
         "account": identity.target.account,
         "observedAt": None if seen is None else seen.at,
+        "inDoubt": open_document(remembered.requests.open),
+        "robotsOwed": halt_document(remembered.requests.halt),
     }
     if seen is None:
         return document
@@ -189,7 +205,9 @@ def _visit(
         await asyncio.gather(*(visit.close() for visit in visits))
         plan = plan_of(visits, state, skip_unreachable=False)
         failures: list[JtrError] = [server.failure for server in plan if server.failure]
-        code = worst(failure.exit_code for failure in failures)
+        lines = [line for server in plan for line in server.disruptions]
+        owed = [line.error for line in lines if line.kind is None or line.error is Exit.IN_DOUBT]
+        code = worst([*(failure.exit_code for failure in failures), *owed])
         if form == "json":
             output.show_json(plan_document(plan, code))
         else:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.model import Target
-from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
+from reconciler.observed import (
+    ClockReading,
+    Logbook,
+    LogEntry,
+    Mask,
+    ObservedExchange,
+    ObservedServer,
+    Robot,
+)
 from reconciler.secrets import Secret
 
 
@@ -42,12 +50,24 @@ class Session(Protocol):
     """
     One authenticated conversation with one server.
 
-    `observe`, `exchanges`, `robots` and `log` change nothing.  `save` and `delete` change the
-    server once and leave it the same whether called once or twice with the same arguments; they
-    raise `ServerRefused` when nothing was sent because it could fail, and `NoAnswer` or
-    `UnknownAnswer` when it cannot be told whether the server acted.  After any of the latter, and
-    after `ConnectionLost` or `AnswerTooLong`, the session is dead.
+    `observe`, `exchanges`, `robots`, `log` and `entries` change nothing.  `save` and `delete`
+    change the server once and leave it the same whether called once or twice with the same
+    arguments.  `stop`, `start`, `invalidate` and `reboot` act on trading and are never repeated in
+    here.
+
+    What changes the server raises `ServerRefused` or `ConnectionLost` when nothing was sent, and
+    `NoAnswer` or `UnknownAnswer` when it cannot be told whether the server acted.  After anything
+    but `ServerRefused` the session is dead.
     """
+
+    @property
+    def patience(self) -> float:
+        """
+        Seconds after which nothing that was sent here can still be under way.
+
+        The server's ping interval and timeout together: by then it has dropped a dead peer.
+        """
+        ...
 
     async def observe(self) -> ObservedServer:
         """Read everything: exchanges, version, robots, log."""
@@ -65,6 +85,10 @@ class Session(Protocol):
         """Read what the system log proves; an unreadable log is a fact, not an error."""
         ...
 
+    async def entries(self) -> tuple[LogEntry, ...] | None:
+        """Read the system log for people, oldest entry first; None when it is not readable."""
+        ...
+
     async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
         """
         Write all fields of *exchange* in one message; keys are the server's field names.
@@ -75,6 +99,40 @@ class Session(Protocol):
 
     async def delete(self, exchange: str, name: str) -> WriteAnswer:
         """Delete one field that the newest read on this connection showed as not empty."""
+        ...
+
+    async def stop(self, robot: int) -> tuple[Robot, ...]:
+        """
+        Stop one robot that the newest read on this connection showed running.
+
+        Returns the robots as the server lists them in its answer.
+        """
+        ...
+
+    async def start(self, robot: int) -> tuple[Robot, ...]:
+        """
+        Start one robot that the newest read on this connection showed stopped.
+
+        Once per session: a failed start stops all robots unless we registered just before, by
+        opening this connection after the last one was closed (docs/protocol.md, 6).  Returns the
+        robots as listed in the answer, which comes also when the start failed.
+        """
+        ...
+
+    async def invalidate(self) -> None:
+        """Invalidate the cache; returns when the server answered that it did."""
+        ...
+
+    async def reboot(self) -> None:
+        """
+        Ask the server's process to end.  There is no answer: look at `ended` and at the boot lines.
+
+        Returns when the request was handed to the network.
+        """
+        ...
+
+    async def ended(self, within: float) -> bool:
+        """Wait up to *within* seconds for the connection to end; True when it has."""
         ...
 
     async def close(self) -> None:
@@ -92,6 +150,10 @@ class Driver(Protocol):
         Raises ServerUnreachable, TlsRefused, LoginSilent, Unauthorized or WrongAccount; in every
         case nothing was sent and nothing stays open.
         """
+        ...
+
+    async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
+        """Read the server's clock without logging in; None when it does not tell."""
         ...
 
     def mask(self, value: Secret) -> Mask:

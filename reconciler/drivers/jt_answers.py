@@ -5,6 +5,7 @@ Pure.  Strict on what we use, tolerant of what we do not.  A server may be compr
 it passes unless it has the expected type and a sane length.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
@@ -13,7 +14,15 @@ from typing import Final, TypeVar
 from reconciler.drivers.jt_masks import looks_like_mask
 from reconciler.drivers.jt_names import credential_of
 from reconciler.errors import UnknownAnswer
-from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedField, Robot
+from reconciler.observed import (
+    BootLine,
+    Logbook,
+    LogEntry,
+    Mask,
+    ObservedExchange,
+    ObservedField,
+    Robot,
+)
 
 _T = TypeVar("_T", bound=Hashable)
 
@@ -28,7 +37,16 @@ _TEXT_LIMIT: Final = 200  # characters of a robot's name or exchange
 _INTEGER_LIMIT: Final = 2**53  # what JavaScript keeps exactly
 
 _BOOT: Final = ("NestApplication", "Nest application successfully started")
-_ALARM: Final = "MainProcessExceptionHandler"
+ALARM: Final = "MainProcessExceptionHandler"
+"""The class of the fatal path's entries in the system log."""
+
+CUT: Final = (
+    "(cut by jtr: what the server's handler of fatal errors notes can hold a rejected key in plain"
+    " text)"
+)
+"""Stands for all that an entry of the fatal path says."""
+
+_OWN_KEYS: Final = frozenset({"time", "level", "class", "msg", "pid"})
 
 
 def read_exchanges(payload: object) -> tuple[ObservedExchange, ...]:
@@ -68,29 +86,87 @@ def read_robots(payload: object) -> tuple[Robot, ...]:
 
 def read_log(payload: object) -> Logbook:
     """
-    Return the newest boot line and the newest entry of the fatal path's handler.
+    Return what the system log proves: boot lines, the newest entry, the newest of the fatal path.
 
     Without `data` (a line of the file is not JSON) the log is not readable, which is no error.
     """
+    data = _log_data(payload)
+    if data is None:
+        return Logbook(readable=False)
+    boots: list[BootLine] = []
+    alarms: list[int] = []
+    times: list[int] = []
+    strangers = False
+    for entry in data:
+        time, pid, what = _log_time(entry), entry.get("pid"), entry.get("class")
+        known_pid = pid if type(pid) is int else None
+        if time is not None:
+            times.append(time)
+            if (what, entry.get("msg")) == _BOOT:
+                boots.append(BootLine(time, known_pid or 0))
+                strangers = False
+                continue
+            if what == ALARM:
+                alarms.append(time)
+        if boots and known_pid is not None and known_pid != boots[-1].pid:
+            strangers = True
+    return Logbook(
+        readable=True,
+        boot=max((line.time for line in boots), default=None),
+        alarm=max(alarms, default=None),
+        boots=tuple(boots),
+        newest=max(times, default=None),
+        strangers=strangers,
+    )
+
+
+def read_entries(payload: object) -> tuple[LogEntry, ...] | None:
+    """
+    Return the system log for people, in the order of the file; None when it is not readable.
+
+    Of what the fatal path noted nothing but time and level passes: it can hold a rejected key.
+    """
+    data = _log_data(payload)
+    return None if data is None else tuple(_log_entry(entry) for entry in data)
+
+
+def read_nothing(payload: object) -> None:
+    """Accept an answer that has no payload."""
+    if payload is not None:
+        raise _odd("an answer that is none but a word has a payload")
+
+
+def _log_data(payload: object) -> list[dict[str, object]] | None:
     answer = _mapping(payload, "the log")
     if answer.get("artifacts") != SYSTEM_LOG:
         raise _odd("the log is another one than was asked for")
     data = answer.get("data")
-    if not isinstance(data, list):
-        return Logbook(readable=False)
-    boots: list[int] = []
-    alarms: list[int] = []
-    for entry in data:
-        if not isinstance(entry, dict):
-            continue
-        time = entry.get("time")
-        if type(time) is not int or not 0 < time < _INTEGER_LIMIT:
-            continue
-        if (entry.get("class"), entry.get("msg")) == _BOOT:
-            boots.append(time)
-        elif entry.get("class") == _ALARM:
-            alarms.append(time)
-    return Logbook(readable=True, boot=max(boots, default=None), alarm=max(alarms, default=None))
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else None
+
+
+def _log_time(entry: dict[str, object]) -> int | None:
+    time = entry.get("time")
+    return time if type(time) is int and 0 < time < _INTEGER_LIMIT else None
+
+
+def _log_entry(entry: dict[str, object]) -> LogEntry:
+    time, level, origin = _log_time(entry), _words(entry.get("level")), _words(entry.get("class"))
+    if ALARM in origin:
+        return LogEntry(time, level, ALARM, CUT, {})
+    rest = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
+    return LogEntry(time, level, origin, _words(entry.get("msg")), rest)
+
+
+def _words(value: object) -> str:
+    """Return what stands in the log as text; an entry may lack any of its keys."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "(nested too deeply)"
 
 
 def _exchange(entry: object) -> ObservedExchange:

@@ -12,31 +12,47 @@ from typing import Final
 from reconciler.drivers.jt_answers import WRITABLE_TYPE
 from reconciler.drivers.jt_masks import refusal
 from reconciler.errors import ServerRefused
-from reconciler.observed import ObservedExchange
+from reconciler.observed import ObservedExchange, Robot
 from reconciler.secrets import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An event that we send, the event that answers it, and whether it changes the server."""
+    """
+    An event that we send, the event that answers it (none: empty), whether it changes the server.
+
+    *takes* is the one type that its payload has; None means that it must not have any.
+    """
 
     event: str
     answer: str
     writes: bool = False
+    takes: type | None = None
 
 
 EXCHANGES: Final = Request("exchange-config-request", "exchange-config-response")
 ENGINE: Final = Request("engine-config-request", "engine-config-response")
 ROBOTS: Final = Request("background-jobs-list-request", "background-jobs-list-response")
-LOG: Final = Request("logs-list-request", "logs-list-response")
-SAVE: Final = Request("exchange-config-save", "exchange-config-response", writes=True)
-DELETE: Final = Request("exchange-config-delete", "exchange-config-response", writes=True)
+LOG: Final = Request("logs-list-request", "logs-list-response", takes=str)
+SAVE: Final = Request("exchange-config-save", "exchange-config-response", writes=True, takes=list)
+DELETE: Final = Request(
+    "exchange-config-delete", "exchange-config-response", writes=True, takes=list
+)
+START: Final = Request("run-background-job-request", ROBOTS.answer, writes=True, takes=int)
+STOP: Final = Request("stop-background-job-request", ROBOTS.answer, writes=True, takes=int)
+INVALIDATE: Final = Request("invalidate-cache-request", "invalidate-cache-response", writes=True)
+REBOOT: Final = Request("reboot-system-request", "", writes=True)
+
+ALL: Final = frozenset(
+    (EXCHANGES, ENGINE, ROBOTS, LOG, SAVE, DELETE, START, STOP, INVALIDATE, REBOOT)
+)
+"""Everything that can be sent at all."""
 
 TESTED: Final = frozenset({"0.24.19"})
 """The versions of JT-Trader that the protocol was observed on."""
 
 _READ: Final = frozenset(request.event for request in (EXCHANGES, ENGINE, ROBOTS, LOG))
-_WRITE: Final = _READ | {SAVE.event, DELETE.event}
+_ALL: Final = frozenset(request.event for request in ALL)
 
 MAY_SEND: Final[Mapping[str, frozenset[str]]] = {
     "plan": _READ,
@@ -45,8 +61,9 @@ MAY_SEND: Final[Mapping[str, frozenset[str]]] = {
     "doctor": _READ,
     "audit": _READ,
     "logs": _READ,
-    "controller": _WRITE,
-    "apply": _WRITE,
+    "request": _READ | {START.event},
+    "controller": _ALL,
+    "apply": _ALL,
 }
 """Which command may send which events; nothing else can be sent."""
 
@@ -55,6 +72,43 @@ def accepts(accepted: Collection[str], version: str) -> bool:
     """Whether *version* is among *accepted*: exact ones, or lines such as `0.25.*`."""
     lines = tuple(pattern[:-1] for pattern in accepted if pattern.endswith(".*"))
     return version in accepted or version.startswith(lines)
+
+
+def refuse_payload(request: Request, payload: object) -> None:
+    """
+    Raise ServerRefused unless *payload* is what *request* takes.
+
+    With a payload a reboot deletes the robot of that number, and a robot's number that is no
+    integer (a truth value, a text) stops all robots.
+    """
+    if request not in ALL:
+        raise _refused(f"{request.event} is not among the requests that jtr knows")
+    if request.takes is None and payload is not None:
+        raise _refused(f"{request.event} must not have a payload")
+    if request.takes is not None and type(payload) is not request.takes:
+        raise _refused(f"the payload of {request.event} has another type than it must have")
+
+
+def start_id(listed: Iterable[Robot] | None, robot: int) -> int:
+    """
+    Return the payload that starts the robot with the id *robot*, listed as stopped.
+
+    Raises ServerRefused.
+    """
+    if _robot(listed, robot).running:
+        raise _refused(f"robot {robot} runs already")
+    return robot
+
+
+def stop_id(listed: Iterable[Robot] | None, robot: int) -> int:
+    """
+    Return the payload that stops the robot with the id *robot*, listed as running.
+
+    Raises ServerRefused.
+    """
+    if not _robot(listed, robot).running:
+        raise _refused(f"robot {robot} does not run")
+    return robot
 
 
 def save_rows(
@@ -112,6 +166,17 @@ def delete_names(
     if before[name] != now[name]:
         raise _refused(f"field {name} of {code} was changed by another hand since it was read")
     return [name]
+
+
+def _robot(listed: Iterable[Robot] | None, number: int) -> Robot:
+    if type(number) is not int:  # whatever the types promise: `True` would stop all robots
+        raise _refused("the id of a robot must be a whole number")
+    if listed is None:
+        raise _refused("the robots were not read on this connection yet")
+    for robot in listed:
+        if robot.id == number:
+            return robot
+    raise _refused(f"the server lists no robot {number}")
 
 
 def _listed(listed: Iterable[ObservedExchange] | None, code: str) -> ObservedExchange:

@@ -2,7 +2,7 @@
 The driver for JT-Trader: its events on one side, our nouns on the other.
 
 Decides nothing but one thing: whether a request could fail inside the server, and then it is not
-sent.  Events for one-shots and for robots are unknown here, so this release cannot send them.
+sent.
 """
 
 import asyncio
@@ -13,8 +13,10 @@ from reconciler import __version__
 from reconciler.drivers import Login, Trust, WriteAnswer, jt_masks
 from reconciler.drivers.jt_answers import (
     SYSTEM_LOG,
+    read_entries,
     read_exchanges,
     read_log,
+    read_nothing,
     read_robots,
     read_version,
 )
@@ -22,19 +24,35 @@ from reconciler.drivers.jt_requests import (
     DELETE,
     ENGINE,
     EXCHANGES,
+    INVALIDATE,
     LOG,
     MAY_SEND,
+    REBOOT,
     ROBOTS,
     SAVE,
+    START,
+    STOP,
     TESTED,
     accepts,
     delete_names,
     save_rows,
+    start_id,
+    stop_id,
 )
+from reconciler.drivers.jt_turns import Turns
 from reconciler.drivers.wire import Conversation
+from reconciler.drivers.wire_clock import read_clock
 from reconciler.durations import Durations
 from reconciler.model import Target
-from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
+from reconciler.observed import (
+    ClockReading,
+    Logbook,
+    LogEntry,
+    Mask,
+    ObservedExchange,
+    ObservedServer,
+    Robot,
+)
 from reconciler.secrets import Secret
 
 __all__ = ["MAY_SEND", "TESTED", "JtTraderDriver", "JtTraderSession"]
@@ -45,10 +63,18 @@ MESSAGE_LIMIT: Final = 64 * 2**20
 class JtTraderSession:
     """One authenticated conversation; see `reconciler.drivers.Session`."""
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: Conversation, durations: Durations) -> None:
         self._wire: Final = conversation
+        self._durations: Final = durations
         self._writing: Final = asyncio.Lock()
+        self._turns: Final = Turns()
         self._listed: tuple[ObservedExchange, ...] | None = None
+        self._robots: tuple[Robot, ...] | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which nothing that was sent here can still be under way."""
+        return self._wire.patience
 
     async def observe(self) -> ObservedServer:
         """Read everything; the log last, because one over the limit ends the session."""
@@ -65,17 +91,23 @@ class JtTraderSession:
 
     async def robots(self) -> tuple[Robot, ...]:
         """Read the robot list anew."""
-        return await self._wire.ask(ROBOTS, read_robots)
+        self._robots = await self._wire.ask(ROBOTS, read_robots)
+        return self._robots
 
     async def log(self) -> Logbook:
         """Read what the system log proves."""
         # Never another name: the server creates a file for it, or leaves its folder.
         return await self._wire.ask(LOG, read_log, SYSTEM_LOG)
 
+    async def entries(self) -> tuple[LogEntry, ...] | None:
+        """Read the system log for people."""
+        return await self._wire.ask(LOG, read_entries, SYSTEM_LOG)
+
     async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
         """Write all fields of *exchange* in one message."""
         async with self._writing:
             rows = save_rows(self._listed, exchange, values)
+            self._turns.take(SAVE)
             self._listed = await self._wire.ask(SAVE, read_exchanges, rows)
             return WriteAnswer(_find(self._listed, exchange))
 
@@ -86,8 +118,45 @@ class JtTraderSession:
             # Refuse what was never seen stored before asking anything.
             delete_names(known, known or (), exchange, name)
             names = delete_names(known, await self.exchanges(), exchange, name)
+            self._turns.take(DELETE)
             self._listed = await self._wire.ask(DELETE, read_exchanges, names)
             return WriteAnswer(_find(self._listed, exchange))
+
+    async def stop(self, robot: int) -> tuple[Robot, ...]:
+        """Stop one robot that the newest read on this connection showed running."""
+        async with self._writing:
+            number = stop_id(self._robots, robot)
+            self._turns.take(STOP)
+            self._robots = await self._wire.ask(
+                STOP, read_robots, number, within=self._durations.robot
+            )
+            return self._robots
+
+    async def start(self, robot: int) -> tuple[Robot, ...]:
+        """Start one robot that the newest read showed stopped, on a connection made for it."""
+        async with self._writing:
+            number = start_id(self._robots, robot)
+            self._turns.take(START)
+            self._robots = await self._wire.ask(
+                START, read_robots, number, within=self._durations.robot
+            )
+            return self._robots
+
+    async def invalidate(self) -> None:
+        """Invalidate the cache; returns when the server answered that it did."""
+        async with self._writing:
+            self._turns.take(INVALIDATE)
+            await self._wire.ask(INVALIDATE, read_nothing, within=self._durations.invalidate)
+
+    async def reboot(self) -> None:
+        """Ask the server's process to end; afterwards this session only reads."""
+        async with self._writing:
+            self._turns.take(REBOOT)
+            await self._wire.tell(REBOOT)
+
+    async def ended(self, within: float) -> bool:
+        """Wait up to *within* seconds for the connection to end; True when it has."""
+        return await self._wire.ended(within)
 
     async def close(self) -> None:
         """Leave politely, in bounded time; never raises."""
@@ -131,7 +200,13 @@ class JtTraderDriver:
             durations=self._durations,
             message_limit=self._message_limit,
         )
-        return JtTraderSession(conversation)
+        return JtTraderSession(conversation, self._durations)
+
+    async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
+        """Read the server's clock from its web page, without logging in."""
+        return await read_clock(
+            target.url, trust=trust, agent=self._agent, durations=self._durations
+        )
 
     def mask(self, value: Secret) -> Mask:
         """Return what the server would show of *value*."""

@@ -7,23 +7,38 @@ what was done to it.  It refuses what the real driver refuses, by the same rules
 sockets.
 """
 
-import enum
-from collections import Counter
+import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NoReturn
 
 from reconciler.drivers import Login, Trust, WriteAnswer, jt_masks
-from reconciler.drivers.jt_answers import read_exchanges
+from reconciler.drivers.jt_answers import SYSTEM_LOG, read_entries, read_log
 from reconciler.drivers.jt_requests import (
     DELETE,
+    INVALIDATE,
     MAY_SEND,
+    REBOOT,
     SAVE,
+    START,
+    STOP,
     TESTED,
     Request,
     accepts,
     delete_names,
     save_rows,
+    start_id,
+    stop_id,
+)
+from reconciler.drivers.jt_turns import Turns
+from reconciler.drivers.memory_server import (
+    ADDITIONAL,
+    MAIN,
+    Door,
+    Fault,
+    MemoryServer,
+    Reboot,
+    Trouble,
 )
 from reconciler.errors import (
     ConnectionLost,
@@ -37,144 +52,30 @@ from reconciler.errors import (
     WrongAccount,
 )
 from reconciler.model import Target
-from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
+from reconciler.observed import (
+    ClockReading,
+    Logbook,
+    LogEntry,
+    Mask,
+    ObservedExchange,
+    ObservedServer,
+    Robot,
+)
 from reconciler.secrets import Secret
 
-MAIN: Final[Mapping[str, Mapping[str, str]]] = {
-    "gateio": {
-        "gateio_api_key": "API Key",
-        "gateio_api_secret": "API Secret",
-        "gateio_user_id": "User ID",
-    },
-    "bybit": {"bybit_api_key": "API Key", "bybit_api_secret": "API Secret"},
-    "okx": {
-        "okx_api_key": "API Key",
-        "okx_api_secret": "API Secret",
-        "okx_password": "Password",
-    },
-    "bybit-testnet": {
-        "bybit_testnet_api_key": "API Key",
-        "bybit_testnet_api_secret": "API Secret",
-    },
-    "gateio-mock": {},
-}
-"""What every server of version 0.24.19 lists: exchange code, field name, label."""
+__all__ = [
+    "ADDITIONAL",
+    "MAIN",
+    "Door",
+    "Fault",
+    "MemoryDriver",
+    "MemoryServer",
+    "MemorySession",
+    "Reboot",
+    "Trouble",
+]
 
-ADDITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
-    "kucoin": {
-        "kucoin_api_key": "apiKey",
-        "kucoin_secret": "secret",
-        "kucoin_password": "password",
-    },
-    "kucoinfutures": {
-        "kucoinfutures_api_key": "apiKey",
-        "kucoinfutures_secret": "secret",
-        "kucoinfutures_password": "password",
-    },
-    "mexc": {"mexc_api_key": "apiKey", "mexc_secret": "secret"},
-}
-"""What the default `exchanges.conf` adds."""
-
-
-class Fault(enum.Enum):
-    """One way in which the next write goes wrong."""
-
-    FATAL = enum.auto()  # fails inside the server: silence, all robots stop, an alarm in the log
-    SILENT = enum.auto()  # took effect, but no answer came
-    LOST_BEFORE = enum.auto()  # the connection ended before the server had acted
-    LOST_AFTER = enum.auto()  # it ended after the server had acted
-    ODD_ANSWER = enum.auto()  # took effect; what came back has an unknown shape
-    STOPS_ROBOTS = enum.auto()  # took effect and answered; all robots stop, no alarm
-    STOPS_ONE_ROBOT = enum.auto()  # took effect and answered; one running robot stops
-
-
-class Door(enum.Enum):
-    """How the server receives whoever comes."""
-
-    OPEN = enum.auto()
-    UNREACHABLE = enum.auto()
-    SILENT = enum.auto()
-
-
-@dataclass(slots=True)
-class MemoryServer:
-    """
-    One server's whole state, changeable by a test at any time.
-
-    `values` goes from field name to what is stored; `faults` are used up one per write, oldest
-    first; `lose_field` is a field that every save forgets.  `done` counts what was done to the
-    server: opened, refused, closed, read, saved, deleted, fatal.
-    """
-
-    account: str = "0"
-    access_secret: str | None = None
-    version: str = "0.24.19"
-    main: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MAIN)
-    additional: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: ADDITIONAL)
-    values: dict[str, str] = field(default_factory=dict)
-    robots: list[Robot] = field(default_factory=list)
-    boot: int | None = 1_000
-    alarm: int | None = None
-    clock: int = 2_000  # the server's own, in ms; moves on by one with each write
-    log_readable: bool = True
-    door: Door = Door.OPEN
-    faults: list[Fault] = field(default_factory=list)
-    lose_field: str | None = None
-    lose_connection_on_read: bool = False
-    done: Counter[str] = field(default_factory=Counter)
-
-    def listing(self) -> tuple[ObservedExchange, ...]:
-        """Return the exchange list as the server shows it now."""
-        added = {c: f for c, f in self.additional.items() if f.keys() <= self.values.keys()}
-        rest = {c: f for c, f in self.additional.items() if c not in added}
-        return read_exchanges(
-            {
-                "main": [self._entry(*item) for item in (*self.main.items(), *added.items())],
-                "additional": [self._entry(*item) for item in rest.items()],
-            }
-        )
-
-    def reboot(self) -> None:
-        """Start anew: a newer boot line, all robots stopped."""
-        self.clock += 1
-        self.boot = self.clock
-        self.stop_robots()
-
-    def stop_robots(self) -> None:
-        """Stop all robots."""
-        self.robots = [replace(robot, running=False) for robot in self.robots]
-
-    def save(self, rows: list[dict[str, str]]) -> None:
-        """Store *rows* as the server does: one by one."""
-        self.done["saved"] += 1
-        for row in rows:
-            if row["name"] != self.lose_field:
-                self.values[row["name"]] = row["value"]
-
-    def delete(self, names: list[str]) -> bool:
-        """Delete *names* one by one; False when one is not stored, which is fatal there."""
-        self.done["deleted"] += 1
-        return all(self.values.pop(name, None) is not None for name in names)
-
-    def fatal(self) -> None:
-        """Do what a request that fails inside the server does."""
-        self.done["fatal"] += 1
-        self.alarm = self.clock
-        self.stop_robots()
-
-    def _entry(self, code: str, fields: Mapping[str, str]) -> dict[str, object]:
-        return {
-            "code": code,
-            "fields": [
-                {
-                    "name": name,
-                    "type": "string",
-                    "label": label,
-                    "value": jt_masks.mask_text(self.values.get(name, "")),
-                }
-                for name, label in fields.items()
-            ],
-        }
+_UNTAKEN: Final = frozenset({Fault.FATAL, Fault.LOST_BEFORE})
 
 
 class MemorySession:
@@ -183,9 +84,17 @@ class MemorySession:
     def __init__(self, server: MemoryServer, may_send: frozenset[str]) -> None:
         self._server: Final = server
         self._may_send: Final = may_send
+        self._process: Final = server.process
+        self._turns: Final = Turns()
         self._listed: tuple[ObservedExchange, ...] | None = None
+        self._robots: tuple[Robot, ...] | None = None
         self._dead = False
         self._closed = False
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which nothing that was sent here can still be under way."""
+        return self._server.patience
 
     async def observe(self) -> ObservedServer:
         """Read everything."""
@@ -201,22 +110,27 @@ class MemorySession:
     async def robots(self) -> tuple[Robot, ...]:
         """Read the robot list anew."""
         self._read()
-        return tuple(self._server.robots)
+        self._robots = tuple(self._server.robots)
+        return self._robots
 
     async def log(self) -> Logbook:
         """Read what the system log proves."""
         self._read()
-        if not self._server.log_readable:
-            return Logbook(readable=False)
-        return Logbook(readable=True, boot=self._server.boot, alarm=self._server.alarm)
+        return read_log(self._log())
+
+    async def entries(self) -> tuple[LogEntry, ...] | None:
+        """Read the system log for people."""
+        self._read()
+        return read_entries(self._log())
 
     async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
         """Write all fields of *exchange*."""
         self._refuse_dead()
         rows = save_rows(self._listed, exchange, values)
+        self._turns.take(SAVE)
         self._refuse_forbidden(SAVE)
-        fault = self._next_fault()
-        if fault not in {Fault.FATAL, Fault.LOST_BEFORE}:
+        fault = self._next_fault(self._server.faults)
+        if fault not in _UNTAKEN:
             self._server.save(rows)
         self._misbehave(fault)
         return self._answer(exchange)
@@ -227,26 +141,95 @@ class MemorySession:
         known = self._listed
         delete_names(known, known or (), exchange, name)
         names = delete_names(known, await self.exchanges(), exchange, name)
+        self._turns.take(DELETE)
         self._refuse_forbidden(DELETE)
-        fault = self._next_fault()
-        if fault not in {Fault.FATAL, Fault.LOST_BEFORE} and not self._server.delete(names):
+        fault = self._next_fault(self._server.faults)
+        if fault not in _UNTAKEN and not self._server.delete(names):
             fault = Fault.FATAL
         self._misbehave(fault)
         return self._answer(exchange)
+
+    async def stop(self, robot: int) -> tuple[Robot, ...]:
+        """Stop one robot that the newest read on this connection showed running."""
+        number = stop_id(self._robots, robot)
+        self._begin(STOP)
+        fault = self._next_fault(self._server.robot_faults)
+        listed = None if fault in _UNTAKEN else self._server.stop(number)
+        return self._robot_answer(fault, listed)
+
+    async def start(self, robot: int) -> tuple[Robot, ...]:
+        """Start one robot that the newest read showed stopped, on a connection made for it."""
+        number = start_id(self._robots, robot)
+        self._begin(START)
+        fault = self._next_fault(self._server.robot_faults)
+        listed = None if fault in _UNTAKEN else self._server.start(number)
+        return self._robot_answer(fault, listed)
+
+    async def invalidate(self) -> None:
+        """Invalidate the cache."""
+        self._begin(INVALIDATE)
+        fault = self._next_fault(self._server.cache_faults)
+        if fault not in _UNTAKEN:
+            self._server.done["invalidated"] += 1
+        self._misbehave(fault)
+
+    async def reboot(self) -> None:
+        """Ask the server's process to end; afterwards this session only reads."""
+        self._begin(REBOOT)
+        match self._server.asked_to_reboot():
+            case Reboot.UNTOLD_DONE | Reboot.UNTOLD_NOT_DONE:
+                self._end(NoAnswer("the connection was lost; outcome unknown"))
+            case Reboot.LOST:
+                self._leave()
+
+    async def ended(self, within: float) -> bool:  # noqa: ARG002  - nothing happens by waiting here
+        """Say whether the connection has ended."""
+        await asyncio.sleep(0)
+        return self._over
 
     async def close(self) -> None:
         """Leave; never raises."""
         if not self._closed:
             self._server.done["closed"] += 1
-        self._dead = self._closed = True
+            self._leave()
+        self._closed = True
+
+    @property
+    def _over(self) -> bool:
+        return self._dead or self._process != self._server.process
+
+    def _leave(self) -> None:
+        """End the connection: whoever leaves takes the registration of all along."""
+        if not self._over:
+            self._server.registered = False
+        self._dead = True
+
+    def _log(self) -> dict[str, object]:
+        data = {"data": list(self._server.log)} if self._server.log_readable else {}
+        return {"artifacts": SYSTEM_LOG, **data}
+
+    def _begin(self, request: Request) -> None:
+        self._turns.take(request)
+        self._refuse_forbidden(request)
+        self._refuse_dead()
+        self._server.done[request.event] += 1
+
+    def _robot_answer(
+        self, fault: Fault | None, listed: tuple[Robot, ...] | None
+    ) -> tuple[Robot, ...]:
+        self._misbehave(fault)
+        if listed is None:
+            self._end(NoAnswer("the server did not answer; outcome unknown"))
+        self._robots = listed
+        return self._robots
 
     def _answer(self, exchange: str) -> WriteAnswer:
         self._listed = self._server.listing()
         return WriteAnswer(next((e for e in self._listed if e.code == exchange), None))
 
-    def _next_fault(self) -> Fault | None:
+    def _next_fault(self, faults: list[Fault]) -> Fault | None:
         self._server.clock += 1
-        return self._server.faults.pop(0) if self._server.faults else None
+        return faults.pop(0) if faults else None
 
     def _misbehave(self, fault: Fault | None) -> None:
         """Do what *fault* says beyond storing or not; raises what the real driver would."""
@@ -270,7 +253,8 @@ class MemorySession:
 
     def _read(self) -> None:
         self._refuse_dead()
-        self._server.done["read"] += 1
+        self._server.looked_at()
+        self._refuse_dead()  # a reboot that came late takes the connection along
         if self._server.lose_connection_on_read:
             self._end(ConnectionLost("the connection was lost"))
 
@@ -279,13 +263,13 @@ class MemorySession:
             raise ServerRefused(f"this command must not send {request.event}; nothing was sent")
 
     def _refuse_dead(self) -> None:
-        if self._dead:
+        if self._over:
             raise ConnectionLost("this connection is over; nothing was sent")
         if self._server.door is Door.UNREACHABLE:
             self._end(ConnectionLost("the connection was lost"))
 
-    def _end(self, error: DriverError) -> None:
-        self._dead = True
+    def _end(self, error: DriverError) -> NoReturn:
+        self._leave()
         raise error
 
 
@@ -312,6 +296,9 @@ class MemoryDriver:
         server = self.servers.get(target.url)
         if server is None or server.door is Door.UNREACHABLE:
             raise ServerUnreachable(f"no connection to {target.url}: nothing listens at that port")
+        if server.process and server.missed < server.away:
+            server.missed += 1
+            raise ServerUnreachable(f"no connection to {target.url}: nothing listens at that port")
         if server.door is Door.SILENT:
             raise LoginSilent(f"{target.url} did not say whether it accepts us")
         shown = None if login.access_secret is None else login.access_secret.reveal()
@@ -322,7 +309,15 @@ class MemoryDriver:
             server.done["refused"] += 1
             raise WrongAccount(f"{target.url} reports another account than {target.account!a}")
         server.done["opened"] += 1
+        server.registered = True
         return MemorySession(server, self._may_send)
+
+    async def clock(self, target: Target, trust: Trust) -> ClockReading | None:  # noqa: ARG002  - no TLS here
+        """Read the server's clock; None when it does not tell, or is not there."""
+        server = self.servers.get(target.url)
+        if server is None or server.ahead is None or server.door is Door.UNREACHABLE:
+            return None
+        return ClockReading(server.ahead, 0.5)
 
     def mask(self, value: Secret) -> Mask:
         """Return what the server would show of *value*."""

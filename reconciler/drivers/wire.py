@@ -23,8 +23,16 @@ import socketio
 import socketio.packet
 
 from reconciler.drivers import Trust
-from reconciler.drivers.jt_requests import Request
-from reconciler.drivers.wire_failures import explained, unreachable
+from reconciler.drivers.jt_requests import Request, refuse_payload
+from reconciler.drivers.wire_failures import (
+    ended,
+    explained,
+    of_opening,
+    of_request,
+    refused_login,
+    timed_out,
+    unreachable,
+)
 from reconciler.drivers.wire_socket import (
     ENDED,
     EXCEPTION,
@@ -42,9 +50,7 @@ from reconciler.errors import (
     ConnectionLost,
     DriverError,
     LoginSilent,
-    NoAnswer,
     ServerRefused,
-    Unauthorized,
     UnknownAnswer,
     WrongAccount,
 )
@@ -52,29 +58,21 @@ from reconciler.errors import (
 FRAME_LIMIT: Final = 1_000_000
 """Bytes; the server drops the connection at a longer frame."""
 
-_T = TypeVar("_T")
+LONGEST_PATIENCE: Final = 600.0
+"""Seconds; a server that announces rarer pings is not believed, for we wait that long for it."""
 
-_REFUSED: Final = {
-    4001: (
-        "the server did not accept the access token",
-        "put the account's present token into the secret that spec.accessToken names",
-    ),
-    4002: (
-        "the server did not accept the access secret",
-        "put the server's own one into the secret that spec.accessSecret names",
-    ),
-}
-_REFUSED_ANYHOW: Final = (
-    "the server refused the login",
-    "check spec.accessSecret and spec.accessToken",
-)
+_T = TypeVar("_T")
 
 _LOG: Final = logging.getLogger(__name__)  # never a payload: events and addresses only
 
 
 @dataclass(slots=True)
 class _Question:
-    """The one request that is in flight; the future holds the answer, or None for a failure."""
+    """
+    The one request that is in flight; the future holds the answer, or None for a failure.
+
+    *answer* is empty where none comes: then the future tells that the request was written.
+    """
 
     answer: str
     reply: asyncio.Future[Mapping[str, object] | None]
@@ -109,6 +107,8 @@ class Conversation:
         self._question: _Question | None = None
         self._failure: DriverError | None = None
         self._closing = False
+        self._over: Final = asyncio.Event()
+        self._patience = 0.0
         self._sockets: Final[list[socket.socket]] = []
         self._http: aiohttp.ClientSession | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -119,6 +119,11 @@ class Conversation:
     def account(self) -> str:
         """The account id that the server reported and that was expected."""
         return self._account
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the server has dropped a peer that it no longer hears."""
+        return self._patience
 
     @classmethod
     async def open(
@@ -148,6 +153,8 @@ class Conversation:
         )
         try:
             await self._connect(login, trust, agent)
+            if not 0 < self._patience <= LONGEST_PATIENCE:
+                raise unreachable(url, "it announces pings that jtr does not believe in")  # noqa: TRY301  - dropped below
             await self._await_admission()
         except BaseException:
             await self._drop()
@@ -155,50 +162,59 @@ class Conversation:
         return self
 
     async def ask(
-        self, request: Request, read: Callable[[object], _T], payload: object = None
+        self,
+        request: Request,
+        read: Callable[[object], _T],
+        payload: object = None,
+        *,
+        within: float | None = None,
     ) -> _T:
         """
         Send *request* and return what *read* makes of the payload of its answer.
 
+        *within* are the seconds that the answer may take, where it is not those of any request.
         Raises ServerRefused and ConnectionLost when nothing was sent; for a read ConnectionLost,
         AnswerTooLong, UnknownAnswer, Unauthorized or WrongAccount; for a write NoAnswer or
         UnknownAnswer, when it cannot be told whether the server acted.
         """
-        body: dict[str, object] = {"event": request.event}
-        if payload is not None:  # a null payload makes some requests fail inside the server
-            body["payload"] = payload
-        self._refuse_unsendable(request, body)
+        body = self._body(request, payload)
+        seconds = self._durations.request if within is None else within
         async with self._turn:
-            client = self._live_client()
-            loop = asyncio.get_running_loop()
-            question = self._question = _Question(request.answer, loop.create_future())
-            _LOG.debug("asks %s: %s", self._url, request.event)
             try:
-                async with asyncio.timeout(self._durations.request):
-                    await client.emit(MESSAGE, body)
-                    answer = await question.reply
+                answer = await self._send(request, body, seconds)
                 if answer is not None:
                     return read(answer.get("payload"))
-            except TimeoutError:
-                self._fail(self._timed_out(request))
             except UnknownAnswer as error:
                 self._fail(error)
-            except socketio.exceptions.SocketIOError as error:
-                self._fail(self._ended("the connection ended before the request was sent"))
-                raise self._over() from error
-            except asyncio.CancelledError:
-                # A late answer would be taken for the next one's.
-                self._fail(self._ended("the request was given up"))
-                raise
-            finally:
-                self._question = None
             await self._drop()
             raise self._failed(request)
+
+    async def tell(self, request: Request) -> None:
+        """
+        Send *request*, to which no answer comes, and return when the system has taken it.
+
+        The conversation goes on.  Raises ServerRefused and ConnectionLost when nothing was sent,
+        NoAnswer when that cannot be told.
+        """
+        body = self._body(request, None)
+        async with self._turn:
+            if await self._send(request, body, self._durations.request) is None:
+                await self._drop()
+                raise self._failed(request)
+
+    async def ended(self, within: float) -> bool:
+        """Wait up to *within* seconds for the end of the connection; True when it has come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._over.wait()
+        return self._over.is_set()
 
     async def close(self) -> None:
         """Say goodbye, in bounded time, and give everything back; never raises."""
         if self._question is not None:
-            self._fail(self._ended("the conversation was closed while a request was in flight"))
+            self._fail(
+                ended(self._url, "the conversation was closed while a request was in flight")
+            )
         politely = self._failure is None and not self._closing
         self._closing = True
         try:
@@ -208,6 +224,55 @@ class Conversation:
                         await self._client.disconnect()
         finally:
             await self._drop()
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────
+
+    def _body(self, request: Request, payload: object) -> dict[str, object]:
+        """Return the envelope of *request*.  Raises ServerRefused for what must not be sent."""
+        if request.event not in self._may_send:
+            raise ServerRefused(
+                f"this command must not send {request.event}; nothing was sent",
+                "report this as a bug",
+            )
+        refuse_payload(request, payload)
+        body: dict[str, object] = {"event": request.event}
+        if payload is not None:  # a null payload makes some requests fail inside the server
+            body["payload"] = payload
+        packet = Packet(socketio.packet.EVENT, data=[MESSAGE, body])
+        if 1 + len(packet.encode().encode()) > FRAME_LIMIT:
+            raise ServerRefused(
+                f"{request.event} would be longer than the {FRAME_LIMIT:,} bytes that the server"
+                " takes; nothing was sent",
+                "shorten the values",
+            )
+        return body
+
+    async def _send(
+        self, request: Request, body: Mapping[str, object], seconds: float
+    ) -> Mapping[str, object] | None:
+        """Send once and wait for the answer, or for the sending; None after a failure."""
+        client = self._live_client()
+        loop = asyncio.get_running_loop()
+        question = self._question = _Question(request.answer, loop.create_future())
+        if not request.answer:
+            client.eio.ws.watch(request.event, self._on_written)
+        _LOG.debug("asks %s: %s", self._url, request.event)
+        try:
+            async with asyncio.timeout(seconds):
+                await client.emit(MESSAGE, body)
+                return await question.reply
+        except TimeoutError:
+            self._fail(timed_out(self._url, request, seconds))
+        except socketio.exceptions.SocketIOError as error:
+            self._fail(ended(self._url, "the connection ended before the request was sent"))
+            raise self._unsent() from error
+        except asyncio.CancelledError:
+            # A late answer would be taken for the next one's.
+            self._fail(ended(self._url, "the request was given up"))
+            raise
+        finally:
+            self._question = None
+        return None
 
     # ── connecting ───────────────────────────────────────────────────────────────────────────
 
@@ -227,6 +292,7 @@ class Conversation:
                     wait=False,  # it would not notice that the connection ends meanwhile
                 )
                 client.connection_auth = None  # it was sent, and holds the access secret
+                self._patience = client.eio.ping_interval + client.eio.ping_timeout
                 self._watch_loops(client)
                 await self._joined
         except DriverError:
@@ -258,16 +324,7 @@ class Conversation:
                 "its own call to the vendor's site may hang; look at the server's network",
             ) from None
         if self._failure is not None:
-            raise self._opening_failure()
-
-    def _opening_failure(self) -> DriverError:
-        """Return the failure as one of those that opening may end with."""
-        failure = self._failure
-        if isinstance(failure, Unauthorized | WrongAccount):
-            return failure
-        if isinstance(failure, UnknownAnswer | AnswerTooLong):
-            return unreachable(self._url, "what answers there does not speak JT-Trader's protocol")
-        return unreachable(self._url, "the connection ended before the server accepted us")
+            raise of_opening(self._url, self._failure)
 
     def _watch_loops(self, client: socketio.AsyncClient) -> None:
         """Learn of every end of the connection: the client tells only of some."""
@@ -288,8 +345,8 @@ class Conversation:
                 self._on_unauthorized(body.get("payload"))
             case event:
                 question = self._question
-                if question and event == question.answer and not question.reply.done():
-                    question.reply.set_result(body)
+                if question and question.answer and event == question.answer:
+                    self._reply(body)
 
     def _on_authenticated(self, payload: object) -> None:
         account = payload.get("id") if isinstance(payload, dict) else None
@@ -306,10 +363,8 @@ class Conversation:
         )
 
     def _on_unauthorized(self, payload: object) -> None:
-        code = payload.get("code") if isinstance(payload, dict) else None
-        why, remedy = _REFUSED.get(code if type(code) is int else 0, _REFUSED_ANYHOW)
         # On a refused socket requests are still executed, and some of them stop all robots.
-        self._fail(Unauthorized(f"{self._url}: {why}", remedy))
+        self._fail(refused_login(self._url, payload))
 
     def _on_exception(self, *_: object) -> None:
         if self._question is not None:
@@ -319,11 +374,22 @@ class Conversation:
                 )
             )
 
+    def _on_written(self, handed_over: bool) -> None:  # noqa: FBT001  - a callback's one fact
+        """Note that the request was written: *handed_over* to the system, or into a dead end."""
+        if handed_over:
+            self._reply({})
+        else:
+            self._fail(ended(self._url, "the connection ended while the request was being sent"))
+
+    def _reply(self, answer: Mapping[str, object] | None) -> None:
+        if self._question is not None and not self._question.reply.done():
+            self._question.reply.set_result(answer)
+
     def _on_joined(self, *_: object) -> None:
         self._settle(self._joined)
 
     def _on_ended(self, *_: object) -> None:
-        self._fail(self._ended("the server ended the conversation"))
+        self._fail(ended(self._url, "the server ended the conversation"))
 
     def _on_unreadable(self, *_: object) -> None:
         self._fail(
@@ -346,7 +412,7 @@ class Conversation:
                 )
             )
         else:
-            self._fail(self._ended("the connection was lost"))
+            self._fail(ended(self._url, "the connection was lost"))
 
     @staticmethod
     def _settle(future: asyncio.Future[None]) -> None:
@@ -361,8 +427,8 @@ class Conversation:
             self._failure = failure
         self._settle(self._joined)
         self._settle(self._admitted)
-        if self._question is not None and not self._question.reply.done():
-            self._question.reply.set_result(None)
+        self._reply(None)
+        self._over.set()
         self._cut()
 
     def _cut(self) -> None:
@@ -373,6 +439,7 @@ class Conversation:
     async def _drop(self) -> None:
         """Close what is left, by force, in bounded time."""
         self._closing = True
+        self._over.set()
         self._cut()
         try:
             if self._http is not None:
@@ -386,22 +453,10 @@ class Conversation:
                     task.cancel()
                 await asyncio.gather(*left, return_exceptions=True)
             if self._client is not None:
+                if self._client.eio.ws is not None:  # left open when the server fell silent
+                    await self._client.eio.ws.close()
                 with contextlib.suppress(ValueError):  # the engine keeps a list for its signals
                     engineio.base_client.connected_clients.remove(self._client.eio)
-
-    def _refuse_unsendable(self, request: Request, body: Mapping[str, object]) -> None:
-        if request.event not in self._may_send:
-            raise ServerRefused(
-                f"this command must not send {request.event}; nothing was sent",
-                "report this as a bug",
-            )
-        packet = Packet(socketio.packet.EVENT, data=[MESSAGE, body])
-        if 1 + len(packet.encode().encode()) > FRAME_LIMIT:
-            raise ServerRefused(
-                f"{request.event} would be longer than the {FRAME_LIMIT:,} bytes that the server"
-                " takes; nothing was sent",
-                "shorten the values",
-            )
 
     def _live_client(self) -> socketio.AsyncClient:
         client = self._client
@@ -409,29 +464,12 @@ class Conversation:
             # The engine drops what it is given after its end without a word.
             if client.connected and client.eio.state == "connected":
                 return client
-            self._fail(self._ended("the connection was lost"))
-        raise self._over()
+            self._fail(ended(self._url, "the connection was lost"))
+        raise self._unsent()
 
-    def _over(self) -> ConnectionLost:
-        return self._ended("this connection is over; nothing was sent")
-
-    def _ended(self, what: str) -> ConnectionLost:
-        return ConnectionLost(
-            f"{self._url}: {what}", "try again, and look at the server's log if it happens again"
-        )
-
-    def _timed_out(self, request: Request) -> ConnectionLost:
-        return ConnectionLost(
-            f"{self._url} did not answer {request.event} within {self._durations.request:g} s",
-            "try again, and look at its network if it stays silent: a call of its own may hang",
-        )
+    def _unsent(self) -> ConnectionLost:
+        return ended(self._url, "this connection is over; nothing was sent")
 
     def _failed(self, request: Request) -> DriverError:
         """Return what a request that was sent, or may have been, ended with."""
-        failure = self._failure or self._over()
-        if not request.writes or isinstance(failure, UnknownAnswer):
-            return failure
-        return NoAnswer(
-            f"{failure.what}; it is not known whether {request.event} took effect",
-            "the server may have stopped its robots: look at them; jtr does not repeat it",
-        )
+        return of_request(request, self._failure or self._unsent())

@@ -1,5 +1,5 @@
 """
-Why no connection came about, in our own words.
+Why no connection came about, or why it ended, in our own words.
 
 python-socketio says only "Connection error"; the real reason is down the cause chain (libraries
 section 2).  Texts of foreign exceptions are never shown: they quote addresses and payloads.
@@ -13,7 +13,33 @@ from typing import Final
 
 import aiohttp
 
-from reconciler.errors import DriverError, ServerUnreachable, TlsRefused
+from reconciler.drivers.jt_requests import Request
+from reconciler.errors import (
+    AnswerTooLong,
+    ConnectionLost,
+    DriverError,
+    NoAnswer,
+    ServerUnreachable,
+    TlsRefused,
+    Unauthorized,
+    UnknownAnswer,
+    WrongAccount,
+)
+
+_REFUSED: Final = {
+    4001: (
+        "the server did not accept the access token",
+        "put the account's present token into the secret that spec.accessToken names",
+    ),
+    4002: (
+        "the server did not accept the access secret",
+        "put the server's own one into the secret that spec.accessSecret names",
+    ),
+}
+_REFUSED_ANYHOW: Final = (
+    "the server refused the login",
+    "check spec.accessSecret and spec.accessToken",
+)
 
 _LIKE_A_CLIENT_CERTIFICATE: Final = ", as one does that wants a client certificate"
 # OpenSSL's X509_V_ERR_* numbers.
@@ -61,6 +87,47 @@ def unreachable(url: str, why: str) -> ServerUnreachable:
     """Return the error for a server at *url* that could not be reached because of *why*."""
     return ServerUnreachable(
         f"no connection to {url}: {why}", "check the address, the tunnel and that the server is up"
+    )
+
+
+def refused_login(url: str, payload: object) -> Unauthorized:
+    """Return the error for a login that the server at *url* refused with *payload*."""
+    code = payload.get("code") if isinstance(payload, dict) else None
+    why, remedy = _REFUSED.get(code if type(code) is int else 0, _REFUSED_ANYHOW)
+    return Unauthorized(f"{url}: {why}", remedy)
+
+
+def of_opening(url: str, failure: DriverError) -> DriverError:
+    """Return *failure* as one of those that opening a connection to *url* may end with."""
+    if isinstance(failure, Unauthorized | WrongAccount):
+        return failure
+    if isinstance(failure, UnknownAnswer | AnswerTooLong):
+        return unreachable(url, "what answers there does not speak JT-Trader's protocol")
+    return unreachable(url, "the connection ended before the server accepted us")
+
+
+def ended(url: str, what: str) -> ConnectionLost:
+    """Return the error for a connection to *url* that ended as *what* says."""
+    return ConnectionLost(
+        f"{url}: {what}", "try again, and look at the server's log if it happens again"
+    )
+
+
+def timed_out(url: str, request: Request, seconds: float) -> ConnectionLost:
+    """Return the error for a *request* to *url* on which nothing came within *seconds*."""
+    return ConnectionLost(
+        f"{url} did not answer {request.event} within {seconds:g} s",
+        "try again, and look at its network if it stays silent: a call of its own may hang",
+    )
+
+
+def of_request(request: Request, failure: DriverError) -> DriverError:
+    """Return what *failure* means for a *request* that was sent, or may have been."""
+    if not request.writes or isinstance(failure, UnknownAnswer):
+        return failure
+    return NoAnswer(
+        f"{failure.what}; it is not known whether {request.event} took effect",
+        "the server may have stopped its robots: look at them; jtr does not repeat it",
     )
 
 

@@ -91,9 +91,38 @@ class Packet(socketio.packet.Packet):  # type: ignore[misc]  # socketio ships no
 
 
 class WatchedSocket(aiohttp.ClientWebSocketResponse):
-    """Remembers that a message was over the limit, which the engine reports as any other drop."""
+    """
+    Knows two things that the engine keeps to itself.
+
+    That a message was over the limit, which the engine reports as any other drop; and that a frame
+    was handed to the system, where the engine only queues.
+    """
 
     too_long = False
+    _watched: tuple[str, Callable[[bool], None]] | None = None
+
+    def watch(self, text: str, written: Callable[[bool], None]) -> None:
+        """
+        Call *written* once, when the next frame with *text* in it was written.
+
+        With True when the system has all of it; with False when the transport ended under it or
+        kept some of it.
+        """
+        self._watched = (text, written)
+
+    async def send_str(self, data: str, compress: int | None = None) -> None:
+        await super().send_str(data, compress)
+        if self._watched is not None and self._watched[0] in data:
+            _, written = self._watched
+            self._watched = None
+            written(self._handed_over())
+
+    def _handed_over(self) -> bool:
+        # A transport that ended swallows what it is given; one that the system takes nothing more
+        # from keeps it.  (Under TLS it would be kept below, out of sight: only after megabytes of
+        # messages that the server does not read.)
+        transport = self._writer.transport
+        return not transport.is_closing() and transport.get_write_buffer_size() == 0
 
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  - aiohttp's signature
         message = await super().receive(timeout)
@@ -190,11 +219,14 @@ def tls_context(trust: Trust) -> ssl.SSLContext:
 def _new_socket(
     made: list[socket.socket], patience: float, address: tuple[Any, ...]
 ) -> socket.socket:
-    """Make a socket for *address* that gives up on a dead peer, and note it in *made*."""
+    """Make a socket for *address* that outlives neither its peer nor us, and note it in *made*."""
     family, kind, protocol = address[:3]
     one = socket.socket(family, kind, protocol)
     one.setblocking(False)
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # From the start, so that what the peer has not got yet dies with this process, too: without it
+    # the system delivers a reboot that was sent by a dead process, seconds later.
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABANDON)
     if sys.platform == "linux":
         milliseconds = max(1, int(patience * 1000))
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

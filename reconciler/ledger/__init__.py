@@ -11,12 +11,16 @@ second time, and with it a deed that must not happen twice.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from reconciler.durations import Durations
 from reconciler.errors import Exit, LedgerError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.ledger.vault_kv import KeyValue
 
 _KEY: Final = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+)*")
 KEY_LIMIT: Final = 512
@@ -94,16 +98,32 @@ def checked(key: str) -> str:
     return key
 
 
-def open_store(place: str, durations: Durations, *, create: bool = False) -> Store:
+def open_store(
+    place: str,
+    durations: Durations,
+    *,
+    create: bool = False,
+    documents: "KeyValue | None" = None,
+    closing: Callable[[], None] | None = None,
+) -> Store:
     """
     Open the store that the setting `ledger` names, such as `sqlite:/var/lib/jtr/ledger.db`.
 
-    With *create* a new one is made, and it is an error when there already is a ledger.  Raises
-    LedgerMissing when there is none and *create* is False.
+    For `vault:MOUNT/PATH` *documents* is what lies there, and *closing* is called when the store
+    closes.  With *create* a new one is made, and it is an error when there already is a ledger.
+    Raises LedgerMissing when there is none and *create* is False.
     """
     kind, _, rest = place.partition(":")
+    if kind == "vault" and documents is not None:
+        from reconciler.ledger.vault_kv import VaultStore  # noqa: PLC0415  - only where it is used
+
+        if create:
+            return VaultStore.create(documents, closing=closing)
+        return VaultStore.open(documents, closing=closing)
     if kind != "sqlite" or not rest:
-        raise UsageError("the setting ledger is not understood", "write sqlite:PATH")
+        raise UsageError(
+            "the setting ledger is not understood", "write sqlite:PATH or vault:MOUNT/PATH"
+        )
     from reconciler.ledger.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
 
     opener = SqliteStore.create if create else SqliteStore.open

@@ -6,25 +6,24 @@ document names the revision that was loaded, so a process that slept while anoth
 `Conflict` instead of covering what it never saw.
 """
 
-import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from reconciler.durations import Durations
-from reconciler.errors import Blocked, LedgerError, LedgerMissing
+from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store
 from reconciler.ledger.changes import (
     committed,
     deleting,
     emptied,
     intended,
-    moved,
     settled,
 )
+from reconciler.ledger.identities import Identities
 from reconciler.ledger.lease import Lease, elapsed
 from reconciler.ledger.records import (
     read_birth,
@@ -32,20 +31,21 @@ from reconciler.ledger.records import (
     read_exchange,
     read_identity,
     read_observation,
+    read_restored,
     write_birth,
     write_brake,
     write_exchange,
-    write_identity,
     write_observation,
+    write_restored,
 )
+from reconciler.ledger.request_book import RequestBook, add_deeds, read_deeds
 from reconciler.ledger.rows import (
     BIRTH,
     BRAKES,
-    SERVERS,
+    RESTORED,
     Birth,
     Brake,
     ExchangeRow,
-    IdentityRow,
     brake_key,
     exchange_key,
     exchanges_prefix,
@@ -53,10 +53,17 @@ from reconciler.ledger.rows import (
     observation_key,
     stamp,
 )
+from reconciler.ledger.settling import settle
 from reconciler.model import Target
-from reconciler.remembered import Debt, ExchangeRecord, Identity, Observation, Remembered, Write
-
-_TRIES: Final = 20
+from reconciler.remembered import (
+    Debt,
+    Deed,
+    ExchangeRecord,
+    Identity,
+    Observation,
+    Remembered,
+    Write,
+)
 
 
 class Ledger:
@@ -89,6 +96,7 @@ class Ledger:
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._birth, self.born_now = self._born()
+        self._identities: Final = Identities(store, self._birth.uid)
         # What this process knows: revisions of exchanges, by server and key.
         self._known: dict[str, dict[str, int]] = {}
         self._own: dict[str, str] = {}  # nonces of our own intents, by key
@@ -99,9 +107,28 @@ class Ledger:
         """The ledger's own name, for ever."""
         return self._birth.uid
 
+    @property
+    def writer(self) -> str:
+        """How this process is named to people."""
+        return self._writer
+
     def birth(self) -> datetime:
         """Return when the ledger began; nothing older than that can be known."""
         return self._birth.at
+
+    def baseline(self) -> datetime:
+        """Return the moment before which every request counts as handled: never run it."""
+        stored = self._store.get(RESTORED)
+        return max(self._birth.at, read_restored(stored.text)) if stored else self._birth.at
+
+    def accept_restore(self, because: str) -> None:
+        """
+        Count every request up to now as handled, because the ledger may have forgotten some.
+
+        What is open stays open: its evidence is on the server.
+        """
+        text = write_restored(self._now(), because, self._writer)
+        settle(self._store, RESTORED, lambda _: text)
 
     def sequence(self) -> int:
         """Return how many writes ever took place; see `Store.sequence`."""
@@ -115,8 +142,7 @@ class Ledger:
 
     def servers(self) -> list[Identity]:
         """Return every server that was ever pinned, by name."""
-        found = [row.identity for _, row in self._identities()]
-        return sorted(found, key=lambda identity: (identity.name, identity.uid))
+        return self._identities.all()
 
     def find(self, target: Target, name: str) -> Identity | None:
         """
@@ -124,7 +150,7 @@ class Ledger:
 
         The caller compares the targets: a match by name may have another one.
         """
-        found = self._find(target, name)
+        found = self._identities.find(target, name)
         return found[1].identity if found else None
 
     def pin(self, target: Target, name: str, *, move: bool = False) -> Identity:
@@ -134,37 +160,14 @@ class Ledger:
         A server that is known by name at another address is moved with its history if *move*, else
         Blocked; the address that it left is remembered as retired.
         """
-        for _ in range(_TRIES):
-            found = self._find(target, name)
-            if found is None:
-                row = IdentityRow(
-                    Identity(self._free_uid(target), target, name), self._next_label()
-                )
-                expect = 0
-            else:
-                expect, row = found
-                if row.identity.target != target:
-                    if not move:
-                        raise Blocked(
-                            f"{name} is pinned to {row.identity.target}, not {target}",
-                            f"if the old server is off: --approve-target-change {name}",
-                        )
-                    row = moved(row, target)
-                if row.identity.name != name:
-                    identity = replace(row.identity, name=name)
-                    row = replace(row, identity=identity, label_order=self._next_label())
-                if row == found[1]:
-                    return self._noted(row.identity)
-            try:
-                self._store.put(identity_key(row.identity.uid), write_identity(row), expect=expect)
-            except Conflict:
-                continue
-            return self._noted(row.identity)
-        raise _restless(f"the identity of {name}")
+        identity = self._identities.pin(target, name, move=move)
+        # A server that was never loaded is one of which this process believes to know nothing.
+        self._known.setdefault(identity.uid, {})
+        return identity
 
     def load(self, target: Target, name: str) -> Remembered:
         """Return all that is known of a server, and base later changes on it."""
-        found = self._find(target, name)
+        found = self._identities.find(target, name)
         if found is None:
             return Remembered()
         row = found[1]
@@ -175,7 +178,9 @@ class Ledger:
             revision, exchange = self._exchange(key)
             exchanges[exchange.record.code] = exchange.record
             known[key] = revision
-        self._known[uid] = known
+        table = self._known.setdefault(uid, {})  # one object: the server's requests use it, too
+        table.clear()
+        table.update(known)
         key = observation_key(uid)
         seen = self._store.get(key)
         return Remembered(
@@ -183,14 +188,31 @@ class Ledger:
             exchanges=exchanges,
             observation=read_observation(key, seen.text) if seen else None,
             retired=row.retired,
+            requests=self.requests(uid).load(),
         )
+
+    def requests(self, uid: str) -> RequestBook:
+        """Return the requests of one server; changing them is based on what was loaded last."""
+        return RequestBook(
+            self._store,
+            uid,
+            known=self._known.setdefault(uid, {}),
+            now=self._now,
+            writer=self._writer,
+        )
+
+    def history(self, uid: str) -> tuple[Deed, ...]:
+        """Return what was done on a server, oldest first, as far as it is kept."""
+        return read_deeds(self._store, uid)
+
+    def record(self, uid: str, deeds: Sequence[Deed]) -> None:
+        """Add to what was done on a server."""
+        if deeds:
+            add_deeds(self._store, uid, deeds)
 
     def observe(self, uid: str, observation: Observation) -> None:
         """Remember what a server shows; the newest call wins."""
-        self._settle(
-            observation_key(uid),
-            lambda _: write_observation(observation),
-        )
+        settle(self._store, observation_key(uid), lambda _: write_observation(observation))
 
     # ── one exchange, one document ───────────────────────────────────────────────────────────
 
@@ -287,7 +309,7 @@ class Ledger:
                 return text
             return write_brake(Brake(version, server, why, stamp(self._now()), self._writer))
 
-        self._settle(key, change)
+        settle(self._store, key, change)
 
     def release_brake(self, version: str, because: str) -> None:
         """Allow writes to *version* again; LedgerError when no brake holds."""
@@ -300,7 +322,7 @@ class Ledger:
             released = (because, stamp(self._now()), self._writer)
             return write_brake(replace(brake, released=released))
 
-        self._settle(key, change)
+        settle(self._store, key, change)
 
     # ── lease ────────────────────────────────────────────────────────────────────────────────
 
@@ -341,51 +363,6 @@ class Ledger:
             return read_birth(stored.text if stored else ""), True
         return birth, True
 
-    def _identities(self) -> Iterator[tuple[int, IdentityRow]]:
-        for key in self._store.keys(SERVERS):
-            if key.endswith("/identity"):
-                stored = self._store.get(key)
-                if stored is not None:
-                    yield stored.revision, read_identity(key, stored.text)
-
-    def _find(self, target: Target, name: str) -> tuple[int, IdentityRow] | None:
-        key = identity_key(self._uid(target, 0))
-        stored = self._store.get(key)
-        if stored is not None:
-            row = read_identity(key, stored.text)
-            if row.identity.target == target:  # nearly always: it never moved
-                return stored.revision, row
-        named: tuple[int, IdentityRow] | None = None
-        for revision, row in self._identities():
-            if row.identity.target == target:
-                return revision, row
-            if row.identity.name == name and (
-                named is None or row.label_order > named[1].label_order
-            ):
-                named = revision, row
-        return named
-
-    def _uid(self, target: Target, number: int) -> str:
-        # Computed, not drawn: two processes that meet a server for the first time want the same
-        # key, and the store lets one of them have it.
-        text = "\0".join((self.ledger_uid, target.url, target.account, str(number)))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def _free_uid(self, target: Target) -> str:
-        """Return the first uid of *target* that no server has; one that moved away keeps its."""
-        number = 0
-        while self._store.get(identity_key(self._uid(target, number))) is not None:
-            number += 1
-        return self._uid(target, number)
-
-    def _next_label(self) -> int:
-        return 1 + max((row.label_order for _, row in self._identities()), default=0)
-
-    def _noted(self, identity: Identity) -> Identity:
-        # A server that was never loaded is one of which this process believes to know nothing.
-        self._known.setdefault(identity.uid, {})
-        return identity
-
     def _exchange(self, key: str) -> tuple[int, ExchangeRow]:
         stored = self._store.get(key)
         if stored is None:
@@ -422,24 +399,6 @@ class Ledger:
         except Conflict:
             raise _moved_on(code) from None
 
-    def _settle(self, key: str, change: Callable[[str | None], str]) -> None:
-        """Change a document in which the newest writer is right."""
-        for _ in range(_TRIES):
-            stored = self._store.get(key)
-            text = change(stored.text if stored else None)
-            if stored is not None and stored.text == text:
-                return
-            try:
-                self._store.put(key, text, expect=stored.revision if stored else 0)
-            except Conflict:
-                continue
-            return
-        raise _restless(key)
-
 
 def _moved_on(code: str) -> Conflict:
     return Conflict(f"another process worked on {code} of this server meanwhile", "plan again")
-
-
-def _restless(what: str) -> LedgerError:
-    return LedgerError(f"{what} changes faster than it can be written", "try again later")

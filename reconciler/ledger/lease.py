@@ -180,12 +180,12 @@ async def held(lease: Lease, seconds: float) -> AsyncIterator[Callable[[], None]
 def this_process(by: str) -> Holder:
     """Describe this process so that a neighbour can tell whether it still lives."""
     pid = os.getpid()
-    return Holder(uuid.uuid4().hex, by, _boot(), _namespace(), pid, _state(pid)[1])
+    return Holder(uuid.uuid4().hex, by, this_boot(), _namespace(), pid, _state(pid)[1])
 
 
 def ended(holder: Holder) -> bool:
     """Whether *holder* ran on this host and provably does not any more."""
-    if not holder.boot or (holder.boot, holder.namespace) != (_boot(), _namespace()):
+    if not holder.boot or (holder.boot, holder.namespace) != (this_boot(), _namespace()):
         return False
     try:
         os.kill(holder.pid, 0)  # asks only; unlike /proc it also sees what `hidepid` hides
@@ -197,7 +197,8 @@ def ended(holder: Holder) -> bool:
     return state == "Z" or (started != 0 and holder.started not in (0, started))
 
 
-def _boot() -> str:
+def this_boot() -> str:
+    """Return what names this boot of this machine; empty where nothing does."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

@@ -27,7 +27,7 @@ _SHARED: Final = frozenset(
 def prepare_directory(directory: Path) -> Path:
     """Make *directory* with its parents, 0700 under any umask; return it without symlinks."""
     try:
-        _make(directory)
+        make_directory(directory)
         real = directory.resolve(strict=True)
     except OSError as error:
         raise LedgerError(
@@ -38,10 +38,11 @@ def prepare_directory(directory: Path) -> Path:
     return real
 
 
-def _make(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """Make *directory* with its parents, 0700 under any umask.  Raises OSError."""
     if directory.is_dir():
         return
-    _make(directory.parent)
+    make_directory(directory.parent)
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:

@@ -7,13 +7,22 @@ times and keyed fingerprints; there is no way in for a value or a mask.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from reconciler.errors import LedgerError
+from reconciler.ledger.request_records import (
+    read_moment,
+    read_robot,
+    requests_body,
+    requests_from,
+    robot_body,
+)
 from reconciler.ledger.rows import (
     BIRTH,
+    RESTORED,
     Birth,
     Brake,
     ExchangeRow,
@@ -27,8 +36,16 @@ from reconciler.ledger.rows import (
 )
 from reconciler.ledger.strict import Fields, Malformed, parsed, text_of, texts
 from reconciler.model import FrozenRef, SecretPath, Target
-from reconciler.observed import Robot
-from reconciler.remembered import Debt, ExchangeRecord, Identity, Observation, Owed, Write
+from reconciler.remembered import (
+    Debt,
+    Deed,
+    ExchangeRecord,
+    Identity,
+    Observation,
+    Owed,
+    Requests,
+    Write,
+)
 
 T = TypeVar("T")
 
@@ -87,10 +104,7 @@ def write_observation(seen: Observation) -> str:
             "version": seen.version,
             "masks": {code: dict(masks) for code, masks in seen.masks.items()},
             "credentials": {code: dict(names) for code, names in seen.credentials.items()},
-            "robots": [
-                {"id": r.id, "name": r.name, "exchange": r.exchange, "running": r.running}
-                for r in seen.robots
-            ],
+            "robots": [robot_body(robot) for robot in seen.robots],
             "boot": seen.boot,
             "key_id": seen.key_id,
             "troubles": dict(seen.troubles),
@@ -133,6 +147,21 @@ def write_lease(row: LeaseRow) -> str:
             "released": row.released,
         },
     )
+
+
+def write_requests(requests: Requests) -> str:
+    """Return the document of a server's requests."""
+    return _document("requests", requests_body(requests))
+
+
+def write_history(deeds: Sequence[Deed]) -> str:
+    """Return the document of what was done on a server."""
+    return _document("history", {"deeds": [asdict(deed) for deed in deeds]})
+
+
+def write_restored(at: datetime, because: str, by: str) -> str:
+    """Return the document that says that a restored ledger was accepted."""
+    return _document("restored", {"at": stamp(at), "because": because, "by": by})
 
 
 def _target(target: Target) -> dict[str, str]:
@@ -211,12 +240,7 @@ def read_birth(text: str) -> Birth:
     """Read the document of a birth."""
 
     def read(fields: Fields) -> Birth:
-        try:
-            moment = datetime.fromisoformat(fields.text("at"))
-        except ValueError:
-            raise Malformed("birth.at is not a time") from None
-        if moment.tzinfo is None:
-            raise Malformed("birth.at has no zone")
+        moment = read_moment(fields.take("at"), "birth.at")
         return Birth(fields.text("uid"), moment, fields.text("by"))
 
     return _read(BIRTH, "birth", text, read)
@@ -267,7 +291,7 @@ def read_observation(key: str, text: str) -> Observation:
             version=fields.text("version"),
             masks=fields.mapping("masks", texts),
             credentials=fields.mapping("credentials", texts),
-            robots=fields.items("robots", _read_robot),
+            robots=fields.items("robots", read_robot),
             boot=fields.maybe_integer("boot"),
             key_id=fields.text("key_id"),
             troubles=fields.mapping("troubles", text_of),
@@ -318,20 +342,45 @@ def read_lease(key: str, text: str) -> LeaseRow:
     )
 
 
+def read_requests(key: str, text: str) -> Requests:
+    """Read the document of a server's requests."""
+    return _read(key, "requests", text, requests_from)
+
+
+def read_history(key: str, text: str) -> tuple[Deed, ...]:
+    """Read the document of what was done on a server."""
+    return _read(key, "history", text, lambda fields: fields.items("deeds", _read_deed))
+
+
+def read_restored(text: str) -> datetime:
+    """Return when a restored ledger was accepted last."""
+
+    def read(fields: Fields) -> datetime:
+        fields.text("because")
+        fields.text("by")
+        return read_moment(fields.take("at"), "restored.at")
+
+    return _read(RESTORED, "restored", text, read)
+
+
+def _read_deed(value: Any, where: str) -> Deed:
+    fields = Fields(value, where)
+    deed = Deed(
+        at=fields.text("at"),
+        by=fields.text("by"),
+        what=fields.text("what"),
+        result=fields.text("result"),
+        detail=fields.text("detail"),
+    )
+    fields.end()
+    return deed
+
+
 def _read_target(value: Any, where: str) -> Target:
     fields = Fields(value, where)
     target = Target(fields.text("url"), fields.text("account"))
     fields.end()
     return target
-
-
-def _read_robot(value: Any, where: str) -> Robot:
-    fields = Fields(value, where)
-    robot = Robot(
-        fields.integer("id"), fields.text("name"), fields.text("exchange"), fields.flag("running")
-    )
-    fields.end()
-    return robot
 
 
 def _read_release(value: Any, where: str) -> tuple[str, str, str]:

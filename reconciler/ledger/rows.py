@@ -101,6 +101,7 @@ class LeaseRow:
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────
 
 BIRTH: Final = "ledger/birth"
+RESTORED: Final = "ledger/restored"
 SERVERS: Final = "server/"
 BRAKES: Final = "brake/"
 
@@ -146,6 +147,16 @@ def observation_key(uid: str) -> str:
 def lease_key(uid: str) -> str:
     """Return the key of a server's lease."""
     return f"{SERVERS}{uid}/lease"
+
+
+def requests_key(uid: str) -> str:
+    """Return the key of a server's requests."""
+    return f"{SERVERS}{uid}/requests"
+
+
+def history_key(uid: str) -> str:
+    """Return the key of what was done on a server."""
+    return f"{SERVERS}{uid}/history"
 
 
 def brake_key(version: str) -> str:

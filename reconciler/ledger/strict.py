@@ -72,6 +72,13 @@ class Fields:
             raise Malformed(f"{self._where}.{name} is not a number of seconds")
         return float(value)
 
+    def number(self, name: str) -> float:
+        """Take a number."""
+        value = self.take(name)
+        if type(value) not in (int, float):
+            raise Malformed(f"{self._where}.{name} is not a number")
+        return float(value)
+
     def flag(self, name: str) -> bool:
         """Take true or false."""
         value = self.take(name)

@@ -7,7 +7,20 @@ Holds references, versions and words; never a value, a mask or a fingerprint.
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.actions import Action, Line, Plan, ServerPlan, WriteExchange
+from reconciler.actions import (
+    Action,
+    DeleteExchange,
+    Disruption,
+    InvalidateCache,
+    Line,
+    Plan,
+    RebootServer,
+    RestartRobots,
+    ResumeRobots,
+    ServerPlan,
+    WriteExchange,
+    spelled,
+)
 from reconciler.errors import Exit, JtrError
 from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report
@@ -16,6 +29,8 @@ from reconciler.remembered import Debt
 FORMAT_VERSION = 1
 
 Document = dict[str, Any]
+
+_CREDENTIALS = (WriteExchange, DeleteExchange)
 
 
 def plan_document(plan: Plan, code: Exit) -> Document:
@@ -29,7 +44,8 @@ def plan_document(plan: Plan, code: Exit) -> Document:
         "summary": {
             "servers": len({server.server for server, _ in plan.actions}),
             "writes": sum(isinstance(action, WriteExchange) for _, action in plan.actions),
-            "deletes": sum(not isinstance(action, WriteExchange) for _, action in plan.actions),
+            "deletes": sum(isinstance(action, DeleteExchange) for _, action in plan.actions),
+            "disruptions": sum(not isinstance(a, _CREDENTIALS) for _, a in plan.actions),
             "robots": len(plan.robots_concerned()),
             "skippedDocuments": plan.skipped,
         },
@@ -51,6 +67,7 @@ def server_document(plan: ServerPlan) -> Document:
         "remedy": plan.held_remedy,
         "failure": None if plan.failure is None else _error(plan.failure),
         "lines": [_line(line) for line in plan.lines],
+        "disruptions": [disruption_document(line) for line in plan.disruptions],
         "actions": [_action(action) for action in plan.actions],
         "debts": [debt_document(debt) for debt in plan.debts],
         "robots": [robot_document(robot) for robot in plan.robots],
@@ -97,16 +114,59 @@ def _line(line: Line) -> Document:
     }
 
 
+def disruption_document(line: Disruption) -> Document:
+    """Return one line about stopping robots or losing what they stored."""
+    return {
+        "what": line.what,
+        "standing": str(line.standing),
+        "why": line.why,
+        "remedy": line.remedy,
+        "kind": None if line.kind is None else str(line.kind),
+        "instant": None if line.instant is None else spelled(line.instant),
+        "robots": [robot_document(robot) for robot in line.robots],
+        "source": None if line.source is None else str(line.source),
+        "exitCode": int(line.error),
+    }
+
+
 def _action(action: Action) -> Document:
-    if isinstance(action, WriteExchange):
-        return {
-            "kind": "write",
-            "exchange": action.exchange,
-            "fields": [name for name, _ in action.fields],
-            "sources": [str(ref) for _, ref in action.sources],
-            "purpose": str(action.purpose),
-        }
-    return {"kind": "delete", "exchange": action.exchange, "fields": list(action.fields)}
+    match action:
+        case WriteExchange():
+            return {
+                "kind": "write",
+                "exchange": action.exchange,
+                "fields": [name for name, _ in action.fields],
+                "sources": [str(ref) for _, ref in action.sources],
+                "purpose": str(action.purpose),
+            }
+        case DeleteExchange():
+            return {
+                "kind": "delete",
+                "exchange": action.exchange,
+                "fields": list(action.fields),
+            }
+        case ResumeRobots():
+            return {"kind": "resume", "robots": [robot_document(r) for r in action.robots]}
+        case RestartRobots():
+            return {
+                "kind": "restart",
+                "exchange": action.exchange,
+                "robots": [robot_document(robot) for robot in action.robots],
+            }
+        case InvalidateCache():
+            return {
+                "kind": "invalidate-cache",
+                "instant": spelled(action.instant),
+                "reason": action.reason,
+            }
+        case RebootServer():
+            return {
+                "kind": "reboot",
+                "instant": spelled(action.instant),
+                "reason": action.reason,
+                "robots": str(action.robots),
+                "again": action.again,
+            }
 
 
 def _outcome(outcome: Outcome) -> Document:

@@ -2,7 +2,8 @@
 Plans and reports as text for people: what, why, what it means for the robots, what to do.
 
 Every line begins with a sign, so that colour only repeats what the sign says:
-`+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync.
+`+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync,
+`↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again, `…` scheduled, `?` in doubt.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,17 +11,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.actions import (
     Category,
     DeleteExchange,
+    Disruption,
+    InvalidateCache,
     Line,
     Need,
     Plan,
     Reason,
+    RebootServer,
+    RestartRobots,
     ServerPlan,
+    Standing,
     Status,
     WriteExchange,
     due,
+    told,
 )
 from reconciler.errors import Exit, JtrError
 from reconciler.formats import counted
+from reconciler.model import Kind
 from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report, Result
 from reconciler.remembered import Debt, Owed
@@ -59,11 +67,14 @@ def _server(plan: ServerPlan) -> str:
         (f"Changes{held}", plan.select(Category.CHANGE)),
         (f"Drift{held}", plan.select(Category.DRIFT)),
         ("Failed", _having(plan, Status.FAILED)),
-        ("Blocked", _having(plan, Status.BLOCKED, Status.NOT_YET)),
+        ("Blocked", _having(plan, Status.BLOCKED)),
     ):
         if lines:
             rows.append(f"  {title}")
             rows.extend(row for line in lines for row in _line(line, held=bool(plan.held)))
+    if plan.disruptions:
+        rows.append(f"  Robots and requests{held}")
+        rows.extend(row for line in plan.disruptions for row in _disruption(line, plan.server))
     rows.extend(_quiet(plan))
     rows.extend(_owed(plan))
     rows.extend(f"  note: {plain(note, 400)}" for note in plan.notes)
@@ -82,7 +93,7 @@ def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
 
 def sign(line: Line) -> str:
     """Return the sign that stands before a line."""
-    if line.status in (Status.BLOCKED, Status.FAILED, Status.NOT_YET):
+    if line.status in (Status.BLOCKED, Status.FAILED):
         return "!"
     if line.category is Category.DRIFT:
         return "≠"
@@ -95,9 +106,7 @@ def sign(line: Line) -> str:
 
 def _line(line: Line, *, held: bool) -> Iterator[str]:
     said = [plain(line.exchange)] if line.exchange else []
-    if line.status is Status.NOT_YET:
-        said.append(f"{line.why}: {line.status}")
-    elif line.status in (Status.BLOCKED, Status.FAILED):
+    if line.status in (Status.BLOCKED, Status.FAILED):
         said.append(f"{line.status}: {plain(line.why, 400)}")
     elif isinstance(line.action, DeleteExchange):
         said.append(f"delete {', '.join(map(plain, line.action.fields))}")
@@ -116,6 +125,35 @@ def _line(line: Line, *, held: bool) -> Iterator[str]:
         yield from _meaning(line)
     if line.note:
         yield f"{_INDENT}{plain(line.note, 400)}"
+
+
+def _disruption(line: Disruption, server: str) -> Iterator[str]:
+    yield f"    {mark(line)} {plain(line.what)}  {line.standing}"
+    if line.why:
+        yield f"{_INDENT}{plain(line.why, 600)}"
+    if line.remedy:
+        yield f"{_INDENT}{plain(line.remedy.replace('SERVER', server), 400)}"
+
+
+def mark(line: Disruption) -> str:
+    """Return the sign that stands before a line about robots or a request."""
+    match line.standing:
+        case Standing.DUE:
+            match line.action:
+                case RestartRobots():
+                    return "↻"
+                case InvalidateCache():
+                    return "∅"
+                case RebootServer():
+                    return "⏻"
+            return "▶"
+        case Standing.SCHEDULED | Standing.HELD:
+            return "…"
+        case Standing.IN_DOUBT:
+            return "?"
+        case Standing.BLOCKED | Standing.EXPIRED | Standing.NOT_DONE:
+            return "!"
+    return "="
 
 
 def _why(line: Line) -> str:
@@ -168,8 +206,11 @@ def _quiet(plan: ServerPlan) -> Iterator[str]:
 def _owed(plan: ServerPlan) -> Iterator[str]:
     for debt in due(plan.debts, Owed.RESTART):
         yield f"  owed: {debt_text(debt)}"
-    for debt in due(plan.debts, Owed.REBOOT):
+    reboots = due(plan.debts, Owed.REBOOT)
+    for debt in reboots:
         yield f"  owed: {debt_text(debt)}"
+    if reboots and not any(line.kind is Kind.REBOOT and line.action for line in plan.disruptions):
+        yield f"{_INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
 
 
 def debt_text(debt: Debt) -> str:
@@ -184,17 +225,24 @@ def debt_text(debt: Debt) -> str:
 
 def _summary(plan: Plan, *, recorded: bool) -> str:
     writes = sum(isinstance(action, WriteExchange) for _, action in plan.actions)
-    deletes = len(plan.actions) - writes
+    deletes = sum(isinstance(action, DeleteExchange) for _, action in plan.actions)
+    later = [line for server in plan for line in server.disruptions if not server.held]
+    standings = [line.standing for line in later]
     lines = [line for server in plan for line in server.lines if not server.held]
     drift = sum(line.status is Status.LEFT_ALONE for line in lines)
-    blocked = sum(line.status in (Status.BLOCKED, Status.NOT_YET) for line in lines)
+    blocked = sum(line.status is Status.BLOCKED for line in lines)
+    blocked += standings.count(Standing.BLOCKED)
     blocked += sum(bool(server.held_code) for server in plan)
     held = sum(line.ready is not None for server in plan if server.held for line in server.lines)
     failed = sum(line.status is Status.FAILED for line in lines)
     failed += sum(server.failure is not None for server in plan)
     counts = [f"{writes} to write", f"{deletes} to delete"]
     for number, what in (
-        (held, "held back"),
+        (len(plan.actions) - writes - deletes, "to do with robots and requests"),
+        (standings.count(Standing.SCHEDULED), "scheduled"),
+        (standings.count(Standing.IN_DOUBT), "in doubt"),
+        (standings.count(Standing.EXPIRED) + standings.count(Standing.NOT_DONE), "NOT done"),
+        (held + standings.count(Standing.HELD), "held back"),
         (drift, "drifted, left alone"),
         (blocked, "blocked"),
         (failed, "failed"),
@@ -218,7 +266,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     servers = {server.server for server, _ in plan.actions}
     radius = (
         counted(len(servers), "server"),
-        counted(len(plan.actions), "exchange"),
+        counted(writes + deletes, "exchange"),
         counted(len(plan.robots_concerned()), "robot"),
     )
     rows.append(f"Blast radius: {', '.join(radius)}.")
@@ -241,7 +289,7 @@ def report_text(reports: Iterable[Report]) -> str:
     reports = tuple(reports)
     rows = [row for report in reports for row in _report(report)]
     results = [outcome.result for report in reports for outcome in report.outcomes]
-    done = sum(result in (Result.DONE, Result.NOT_VERIFIABLE) for result in results)
+    done = sum(result in _GOOD for result in results)
     counts = [
         f"{done} done",
         f"{results.count(Result.FAILED)} failed",
@@ -256,13 +304,25 @@ def report_text(reports: Iterable[Report]) -> str:
     return "\n".join(rows) + "\n"
 
 
-_GRAVE = (Result.UNKNOWN, Result.HARM)
+_GOOD = (Result.DONE, Result.NOT_VERIFIABLE)
+_GRAVE = (
+    Result.UNKNOWN,
+    Result.IN_DOUBT,
+    Result.NOT_DONE,
+    Result.LEFT_STOPPED,
+    Result.HARM,
+)
 
 
 def _unplanned(plan: ServerPlan) -> int:
     """Return how many things of a plan could not even be tried."""
     whole = plan.failure is not None or bool(plan.held_code)
-    return 1 if whole else sum(bool(line.error) for line in plan.lines)
+    return (
+        1
+        if whole
+        else sum(bool(line.error) for line in plan.lines)
+        + sum(bool(line.error) for line in plan.disruptions)
+    )
 
 
 def _report(report: Report) -> Iterator[str]:
@@ -276,11 +336,10 @@ def _report(report: Report) -> Iterator[str]:
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:
-    good = outcome.result in (Result.DONE, Result.NOT_VERIFIABLE)
-    verb = "delete" if isinstance(outcome.action, DeleteExchange) else "write"
+    good = outcome.result in _GOOD
     detail = f": {plain(outcome.detail, 400)}" if outcome.detail else ""
     mark = "✓" if good else ("·" if outcome.result is Result.NOT_ATTEMPTED else "!")
-    yield f"  {mark} {verb} {plain(outcome.action.exchange)}: {outcome.result}{detail}"
+    yield f"  {mark} {plain(told(outcome.action))}: {outcome.result}{detail}"
     if outcome.remedy:
         yield f"{_INDENT}{plain(outcome.remedy, 400)}"
     if outcome.stopped and outcome.code is not Exit.HARM:

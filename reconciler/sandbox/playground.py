@@ -131,6 +131,13 @@ class Playground:
         self.in_vault[exchange] = {ROWS[exchange][name]: fields[name] for name in fields}
         return self.bao.put(f"jt/{SERVER}/{exchange}", fields)
 
+    def rotate_secret(self, exchange: str) -> int:
+        """Put a new secret under the same API key into Vault; return the version."""
+        stored = self.in_vault[exchange] | {ROWS[exchange]["secret"]: self.made_up()}
+        self.in_vault[exchange] = stored
+        fields = {name: stored[row] for name, row in ROWS[exchange].items()}
+        return self.bao.put(f"jt/{SERVER}/{exchange}", fields)
+
     def spoil_access(self, *, back: bool = False) -> None:
         """Put a wrong access secret into Vault, or with *back* the right one again."""
         secret = self._access_secret if back else self.made_up()
@@ -159,8 +166,12 @@ class Playground:
             "XDG_STATE_HOME": str(self.folder / "state"),
         }
 
-    def declare(self, *present: str, absent: Iterable[str] = ()) -> None:
-        """Write the document of the server: these exchanges present, those absent."""
+    def declare(self, *present: str, absent: Iterable[str] = (), more: Iterable[str] = ()) -> None:
+        """
+        Write the document of the server: these exchanges present, those absent.
+
+        *more* are further lines of its `spec`.
+        """
         exchanges = [
             f'    {code}: {{credentials: "vault:secret/jt/{SERVER}/{code}"}}' for code in present
         ]
@@ -173,6 +184,8 @@ class Playground:
                 "spec:",
                 f"  url: {self.server.url}",
                 f"  accessSecret: vault:secret/jt/{SERVER}#access_secret",
+                "  supervised: true",
+                *(f"  {line}" for line in more),
                 "  exchanges:",
                 *exchanges,
                 "",
@@ -219,8 +232,10 @@ class Playground:
             "allow:\n"
             f"  urls: [{self.server.url}]\n"
             '  paths: ["secret/jt/**"]\n'
+            "soleWriter: true  # no other ledger knows this server: reboots need that to be said\n"
             "durations:\n"
-            f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n",
+            f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n"
+            "  reconnect: 100ms  # 2s; a real server needs a few seconds to boot\n",
             "utf-8",
         )
         self.spoil_access(back=True)

@@ -7,17 +7,14 @@ deleted or in a mount of another kind.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hvac.api.secrets_engines import KvV2
 
-from reconciler.durations import Durations
 from reconciler.errors import (
     Forbidden,
-    KvVersionOne,
-    MountUnknown,
     SecretDeleted,
     SecretDestroyed,
     SecretMissing,
@@ -28,58 +25,34 @@ from reconciler.errors import (
 )
 from reconciler.model import SecretPath, SecretRef
 from reconciler.secrets import Secret, VersionInfo
-from reconciler.secrets.vault_auth import AppRoleAuth, TokenAuth, TokenFileAuth, login_for
-from reconciler.secrets.vault_session import Answer, Call, VaultSession
+from reconciler.secrets.vault_access import FORBIDDEN, NOT_FOUND, OK, VaultAccess, lost_race
+from reconciler.secrets.vault_auth import AppRoleAuth, TokenAuth, TokenFileAuth
+from reconciler.secrets.vault_session import Answer
 
 __all__ = ["AppRoleAuth", "TokenAuth", "TokenFileAuth", "VaultBackend"]
 
-_OK: Final = 200
-_BAD_REQUEST: Final = 400
-_FORBIDDEN: Final = 403
-_NOT_FOUND: Final = 404
 _FIELD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _MOMENT: Final = re.compile(
     r"(?P<whole>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(?P<part>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)"
 )
-# The one text of Vault's that must be read: a lost race and a bad request are both 400.
-_LOST_RACE: Final = "check-and-set parameter did not match"
 
 
-class VaultBackend:
-    """
-    A `SecretBackend` on one Vault address with one login.  No network before the first call.
-
-    Safe to call from several threads.  Raises Blocked for an address over which a token must not
-    travel.
-    """
-
-    def __init__(
-        self,
-        *,
-        address: str,
-        auth: TokenAuth | TokenFileAuth | AppRoleAuth,
-        namespace: str = "",
-        ca_file: str | None = None,
-        durations: Durations,
-    ) -> None:
-        self._session = VaultSession(
-            address=address, namespace=namespace, ca_file=ca_file, durations=durations
-        )
-        self._login = login_for(auth, self._session)
+class VaultBackend(VaultAccess):
+    """A `SecretBackend` on one Vault address with one login; see `VaultAccess`."""
 
     def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         """Return facts on one version, or the newest, from one read of metadata."""
         _check(at, version)
-        answer = self._ask(
-            at,
+        answer = self.ask(
+            str(at),
             f"/v1/{at.mount}/metadata/{at.path}",
             lambda call: KvV2(call).read_secret_metadata(path=at.path, mount_point=at.mount),
         )
-        if answer.status == _FORBIDDEN:
+        if answer.status == FORBIDDEN:
             raise self._forbidden(at, "metadata", "read")
         versions = answer.data.get("versions")
         newest = answer.data.get("current_version")
-        if answer.status != _OK or not isinstance(versions, dict) or type(newest) is not int:
+        if answer.status != OK or not isinstance(versions, dict) or type(newest) is not int:
             raise self._absent(at, answer)
         if newest == 0:
             raise _missing(at)
@@ -93,8 +66,8 @@ class VaultBackend:
     def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         """Return all fields of exactly this version, in one request."""
         _check(at, version)
-        answer = self._ask(
-            at,
+        answer = self.ask(
+            str(at),
             f"/v1/{at.mount}/data/{at.path}",
             lambda call: KvV2(call).read_secret_version(
                 path=at.path,
@@ -103,10 +76,10 @@ class VaultBackend:
                 raise_on_deleted_version=False,
             ),
         )
-        if answer.status == _FORBIDDEN:
+        if answer.status == FORBIDDEN:
             raise self._forbidden(at, "data", "read")
         fields, facts = answer.data.get("data"), answer.data.get("metadata")
-        if answer.status != _OK or not isinstance(fields, dict) or not isinstance(facts, dict):
+        if answer.status != OK or not isinstance(fields, dict) or not isinstance(facts, dict):
             self.describe(at, version)  # its metadata tells deleted, destroyed, pruned, missing
             raise SecretsUnreachable(f"{at}@{version} changed while it was being read", "try again")
         if facts.get("version") != version or facts.get("created_time") != created:
@@ -130,20 +103,18 @@ class VaultBackend:
             raise SecretUnusable(
                 f"{at}: the name of the field is not usable", "use letters, digits, _"
             )
-        answer = self._ask(
-            at,
+        answer = self.ask(
+            str(at),
             f"/v1/{at.mount}/data/{at.path}",
             lambda call: KvV2(call).create_or_update_secret(
                 path=at.path, secret={field: value.reveal()}, cas=0, mount_point=at.mount
             ),
         )
-        if answer.status == _FORBIDDEN:
+        if answer.status == FORBIDDEN:
             raise self._forbidden(at, "data", "create")
-        if answer.status == _NOT_FOUND:
+        if answer.status == NOT_FOUND:
             raise self._absent(at, answer)
-        errors = answer.body.get("errors")
-        lost = isinstance(errors, list) and any(_LOST_RACE in str(text) for text in errors)
-        if answer.status != _OK and not (answer.status == _BAD_REQUEST and lost):
+        if answer.status != OK and not lost_race(answer):
             raise SecretsError(
                 f"{at}: Vault refused to write it (status {answer.status})",
                 "check the rules of its mount",
@@ -154,55 +125,11 @@ class VaultBackend:
             raise SecretUnusable(f"{at} exists, but has no field {field}", "use another path")
         return present
 
-    def close(self) -> None:
-        """Revoke the token if this process logged in for it, and give back connections."""
-        self._login.close()
-        self._session.close()
-
-    def _ask(self, at: SecretPath, path: str, send: Callable[[Call], Answer]) -> Answer:
-        """Send with the present token, and once more with a new one if that token has died."""
-        token = self._login.token()
-        answer = send(self._session.expecting(path, token))
-        if answer.status != _FORBIDDEN or self._lives(token):
-            return answer
-        token = self._login.renewed(token, str(at))
-        return send(self._session.expecting(path, token))
-
-    def _lives(self, token: Secret) -> bool:
-        path = "/v1/auth/token/lookup-self"
-        return self._session.expecting(path, token).get(path).status != _FORBIDDEN
-
-    def _mount_facts(self, at: SecretPath) -> Mapping[str, Any] | None:
-        """Return what Vault says of the mount that serves *at*; None when it will not say."""
-        path = f"/v1/sys/internal/ui/mounts/{at.mount}/{at.path}"
-        answer = self._session.expecting(path, self._login.token()).get(path)
-        return answer.data if answer.status == _OK else None
-
-    def _mount_trouble(self, at: SecretPath, facts: Mapping[str, Any]) -> SecretsError | None:
-        mount = str(facts.get("path", "")).strip("/")
-        if mount != at.mount and f"{at.mount}/{at.path}/".startswith(f"{mount}/"):
-            rest = f"{at.mount}/{at.path}".removeprefix(f"{mount}/")
-            return MountUnknown(f"{at}: the mount there is {mount}", f"write vault:{mount}//{rest}")
-        if facts.get("type") not in {"kv", "generic"}:
-            return MountUnknown(
-                f"{at}: the mount {at.mount} is no KV secrets engine", "name one of KV version 2"
-            )
-        options = facts.get("options")
-        if not isinstance(options, dict) or options.get("version") != "2":
-            return KvVersionOne(
-                f"{at}: the mount {at.mount} is KV version 1, which keeps no versions",
-                f"upgrade it: bao kv enable-versioning {at.mount}",
-            )
-        return None
-
     def _absent(self, at: SecretPath, answer: Answer) -> SecretsError:
         """Say why there is no metadata; only a mount that is certainly right means missing."""
-        facts = self._mount_facts(at)
-        if facts is None:
-            return _no_mount(at)
-        if trouble := self._mount_trouble(at, facts):
+        if trouble := self.mount_trouble(at):
             return trouble
-        if answer.status == _NOT_FOUND:
+        if answer.status == NOT_FOUND:
             return _missing(at)
         return SecretsUnreachable(
             f"{at}: what came back is not an answer of KV version 2 (status {answer.status})",
@@ -210,10 +137,7 @@ class VaultBackend:
         )
 
     def _forbidden(self, at: SecretPath, kind: str, capability: str) -> SecretsError:
-        facts = self._mount_facts(at)
-        if facts is None:
-            return _no_mount(at)
-        return self._mount_trouble(at, facts) or Forbidden(
+        return self.mount_trouble(at) or Forbidden(
             f"{at}: the token's policies do not allow to {capability} its {kind}",
             f'grant it: path "{at.mount}/{kind}/{at.path}" {{ capabilities = ["{capability}"] }}',
         )
@@ -300,11 +224,4 @@ def _missing(at: SecretPath) -> SecretMissing:
     return SecretMissing(
         f"{at}: nothing was ever written there, or all of it was removed",
         f"write it: bao kv put -mount={at.mount} {at.path} FIELD=-",
-    )
-
-
-def _no_mount(at: SecretPath) -> MountUnknown:
-    return MountUnknown(
-        f"{at}: there is no mount {at.mount}, or the token has no right at all below it",
-        "check the mount (everything before `//`, else the first segment) and the token's policies",
     )

@@ -5,6 +5,7 @@ Each test runs against JT-Trader's driver speaking to the stand-in, and against 
 whatever is built on the second must find the same behaviour on the first.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ import pytest
 from reconciler.drivers import Driver, Session, Trust
 from reconciler.drivers.jt_masks import mask_text
 from reconciler.drivers.jt_trader import JtTraderDriver
-from reconciler.drivers.memory import Door, Fault, MemoryDriver, MemoryServer
+from reconciler.drivers.memory import (
+    Door,
+    Fault,
+    MemoryDriver,
+    MemoryServer,
+    Reboot,
+    Trouble,
+)
 from reconciler.durations import Durations
 from reconciler.errors import (
     ConnectionLost,
@@ -50,6 +58,8 @@ class World:
     running: Callable[[], set[int]]
     done: Callable[[], tuple[int, int, int]]
     """Saves, deletes and fatal paths so far."""
+    acted: Callable[[], tuple[int, int, int, int]]
+    """Robots started and stopped, caches emptied, reboots so far: what really took effect."""
     misbehave: Callable[[str], None]
 
     async def session(self, secret: str = SECRET, account: str = "0") -> Session:
@@ -65,19 +75,34 @@ Opened = Callable[..., contextlib.AbstractAsyncContextManager[World]]
 async def through_the_wire(
     *, durations: Durations = QUICK, command: str = "apply"
 ) -> AsyncIterator[World]:
-    server = StandIn(
-        access_secret=SECRET, robots=[Robot(*robot) for robot in ROBOTS], behaviour=Behaviour()
-    )
+    robots = [Robot(*robot) for robot in ROBOTS]
+    server = StandIn(access_secret=SECRET, robots=robots, behaviour=Behaviour())
     url = await server.start()
-    faults: dict[str, tuple[str, Any]] = {
-        "fatal": ("save", "fatal"),
-        "silent": ("save", "silent-after"),
-        "lost before": ("save", "drop-before"),
-        "lost after": ("save", "drop-after"),
-        "odd answer": ("save", "unknown-answer"),
-        "lose": ("save", "lose-last-row"),
-        "silent door": ("login", "silent"),
-        "lost in a read": ("read", "drop"),
+    record, behaviour = server.record, server.behaviour
+    faults: dict[str, tuple[object, str, Any]] = {
+        "fatal": (behaviour, "save", "fatal"),
+        "silent": (behaviour, "save", "silent-after"),
+        "lost before": (behaviour, "save", "drop-before"),
+        "lost after": (behaviour, "save", "drop-after"),
+        "odd answer": (behaviour, "save", "unknown-answer"),
+        "lose": (behaviour, "save", "lose-last-row"),
+        "silent door": (behaviour, "login", "silent"),
+        "lost in a read": (behaviour, "read", "drop"),
+        "cache silent": (behaviour, "invalidate", "silent after effect"),
+        "cache lost before": (behaviour, "invalidate", "lost before effect"),
+        "cache lost after": (behaviour, "invalidate", "dropped after effect"),
+        "start silent": (behaviour, "run", "silent after effect"),
+        "start lost before": (behaviour, "run", "lost before effect"),
+        "stop silent": (behaviour, "halt", "silent after effect"),
+        "stop lost before": (behaviour, "halt", "lost before effect"),
+        "3 fails to start": (robots[2], "start", "fails"),
+        "3 hangs in its start": (robots[2], "start", "hangs"),
+        "1 hangs in its stop": (robots[0], "stop", "hangs"),
+        "reboot ignored": (behaviour, "reboot", "ignored"),
+        "reboot late": (behaviour, "reboot", "late"),
+        "reboot normal": (behaviour, "reboot", "normal"),
+        "log unreadable": (behaviour, "log", "unreadable"),
+        "clock ahead": (behaviour, "clock_offset", 7200.0),
     }
     try:
         yield World(
@@ -86,8 +111,14 @@ async def through_the_wire(
             set_value=server.set_value,
             values=server.values,
             running=server.robots_running,
-            done=lambda: (server.record.saves, server.record.deletes, server.record.fatal_paths),
-            misbehave=lambda fault: setattr(server.behaviour, *faults[fault]),
+            done=lambda: (record.saves, record.deletes, record.fatal_paths),
+            acted=lambda: (
+                len(record.robot_starts),
+                sum(done[0] == "stop" for done in record.history),
+                record.invalidations,
+                record.reboots,
+            ),
+            misbehave=lambda fault: setattr(*faults[fault]),
         )
     finally:
         await server.stop()
@@ -110,6 +141,21 @@ async def in_memory(
         "lose": lambda: setattr(server, "lose_field", "bybit_api_secret"),
         "silent door": lambda: setattr(server, "door", Door.SILENT),
         "lost in a read": lambda: setattr(server, "lose_connection_on_read", True),
+        "cache silent": lambda: server.cache_faults.append(Fault.SILENT),
+        "cache lost before": lambda: server.cache_faults.append(Fault.LOST_BEFORE),
+        "cache lost after": lambda: server.cache_faults.append(Fault.LOST_AFTER),
+        "start silent": lambda: server.robot_faults.append(Fault.SILENT),
+        "start lost before": lambda: server.robot_faults.append(Fault.LOST_BEFORE),
+        "stop silent": lambda: server.robot_faults.append(Fault.SILENT),
+        "stop lost before": lambda: server.robot_faults.append(Fault.LOST_BEFORE),
+        "3 fails to start": lambda: server.troubles.update({3: Trouble.FAILS_TO_START}),
+        "3 hangs in its start": lambda: server.troubles.update({3: Trouble.START_HANGS}),
+        "1 hangs in its stop": lambda: server.troubles.update({1: Trouble.STOP_HANGS}),
+        "reboot ignored": lambda: server.reboots.append(Reboot.IGNORED),
+        "reboot late": lambda: server.reboots.append(Reboot.LATE),
+        "reboot normal": lambda: None,
+        "log unreadable": lambda: setattr(server, "log_readable", False),
+        "clock ahead": lambda: setattr(server, "ahead", 7200.0),
     }
     yield World(
         driver=MemoryDriver({url: server}, command=command),
@@ -118,6 +164,12 @@ async def in_memory(
         values=lambda: dict(server.values),
         running=lambda: {robot.id for robot in server.robots if robot.running},
         done=lambda: (server.done["saved"], server.done["deleted"], server.done["fatal"]),
+        acted=lambda: (
+            server.done["started"],
+            server.done["stopped"],
+            server.done["invalidated"],
+            server.done["rebooted"],
+        ),
         misbehave=lambda fault: (faults[fault](), None)[1],
     )
 
@@ -158,8 +210,12 @@ def test_observing_shows_everything_and_changes_nothing(opened: Opened) -> None:
                 ("okx_password", "password", "string", Mask("abc•••••fgh")),
             ]
             assert seen.robots == tuple(SeenRobot(*robot) for robot in ROBOTS)
-            assert seen.log == Logbook(readable=True, boot=seen.log.boot, alarm=None)
-            assert seen.log.boot is not None
+            (line,) = seen.log.boots
+            assert seen.log == Logbook(
+                readable=True, boot=line.time, boots=(line,), newest=seen.log.newest
+            )
+            assert seen.log.newest is not None
+            assert seen.log.newest >= line.time
             assert world.values() == before
             assert world.done() == (0, 0, 0)
             assert world.running() == {1, 2}
@@ -390,5 +446,396 @@ def test_what_the_driver_says_is_what_the_server_shows(opened: Opened, value: st
             assert world.driver.mask_bits(Secret("0123456789abcdef")) == 24
             assert world.driver.tested("0.24.19")
             assert not world.driver.tested("0.25.0")
+
+    told(story)
+
+
+# ── robots ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def fresh(world: World) -> Session:
+    """Be let in and read the robots: a start needs a connection that did nothing else."""
+    session = await world.session()
+    await session.robots()
+    return session
+
+
+def test_a_robot_is_stopped_and_started_again_on_a_new_connection(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await fresh(world)
+            listed = await session.stop(1)
+            assert {robot.id for robot in listed if robot.running} == {2} == world.running()
+            with pytest.raises(ServerRefused, match="does not run"):
+                await session.stop(1)
+            await session.close()
+            session = await fresh(world)
+            listed = await session.start(1)
+            assert {robot.id for robot in listed if robot.running} == {1, 2} == world.running()
+            assert listed == await session.robots()
+            await session.close()
+            assert world.acted() == (1, 1, 0, 0)
+            assert world.done() == (0, 0, 0)
+
+    told(story)
+
+
+@pytest.mark.parametrize("number", [1, 4, 0, -1, True, "3", 3.0, None, [3]])
+def test_only_a_robot_that_was_seen_stopped_is_started(opened: Opened, number: Any) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await world.session()
+            for known in (False, True):
+                if known:
+                    await session.robots()
+                with pytest.raises(ServerRefused):
+                    await session.start(number)
+            await session.start(3)  # what was refused took nothing away
+            await session.close()
+            assert world.acted() == (1, 0, 0, 0)
+            assert world.running() == {1, 2, 3}
+
+    told(story)
+
+
+@pytest.mark.parametrize("number", [3, 4, 0, True, "1", 1.0, None])
+def test_only_a_robot_that_was_seen_running_is_stopped(opened: Opened, number: Any) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await world.session()
+            for known in (False, True):
+                if known:
+                    await session.robots()
+                with pytest.raises(ServerRefused):
+                    await session.stop(number)
+            assert len(await session.robots()) == 3
+            await session.close()
+            assert world.acted() == (0, 0, 0, 0)
+            assert world.running() == {1, 2}
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("before", "number"),
+    [
+        (lambda s: s.start(3), 3),  # it failed, and is not tried again
+        (lambda s: s.stop(1), 1),
+        (lambda s: s.save("bybit", bybit()), 3),
+        (lambda s: s.invalidate(), 3),
+    ],
+)
+def test_a_start_is_the_first_change_on_its_connection_and_the_only_one(
+    opened: Opened, before: Deed, number: int
+) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            world.misbehave("3 fails to start")
+            session = await world.session()
+            await session.observe()
+            await before(session)
+            await session.robots()
+            with pytest.raises(ServerRefused, match="new connection"):
+                await session.start(number)
+            await session.close()
+            assert world.acted()[0] == 0
+            assert world.done()[2] == 0
+
+    told(story)
+
+
+def test_a_start_that_fails_harms_nobody_while_we_are_registered(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            world.misbehave("3 fails to start")
+            session = await fresh(world)
+            listed = await session.start(3)
+            assert [robot.running for robot in listed if robot.id == 3] == [False]
+            assert {robot.id for robot in await session.robots() if robot.running} == {1, 2}
+            await session.close()
+            assert world.acted() == (0, 0, 0, 0)
+            assert world.done() == (0, 0, 0)
+
+    told(story)
+
+
+def test_a_start_that_fails_with_nobody_registered_stops_all(
+    request: pytest.FixtureRequest, opened: Opened
+) -> None:
+    """Why a start needs a connection that was opened after the last one was closed."""
+    if opened is through_the_wire:
+        request.applymarker(pytest.mark.fatal_paths(1))
+
+    async def story() -> None:
+        async with opened() as world:
+            world.misbehave("3 fails to start")
+            session = await fresh(world)
+            visitor = await world.session()
+            await visitor.close()
+            await session.start(3)
+            async with asyncio.timeout(2):
+                while (await session.log()).alarm is None:
+                    pass
+            assert world.running() == set()
+            assert world.done() == (0, 0, 1)
+            await session.close()
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("fault", "deed", "acted"),
+    [
+        ("start silent", lambda s: s.start(3), (1, 0, 0, 0)),
+        ("start lost before", lambda s: s.start(3), (0, 0, 0, 0)),
+        ("3 hangs in its start", lambda s: s.start(3), (0, 0, 0, 0)),
+        ("stop silent", lambda s: s.stop(1), (0, 1, 0, 0)),
+        ("stop lost before", lambda s: s.stop(1), (0, 0, 0, 0)),
+        ("1 hangs in its stop", lambda s: s.stop(1), (0, 1, 0, 0)),
+        ("cache silent", lambda s: s.invalidate(), (0, 0, 1, 0)),
+        ("cache lost before", lambda s: s.invalidate(), (0, 0, 0, 0)),
+        ("cache lost after", lambda s: s.invalidate(), (0, 0, 1, 0)),
+    ],
+)
+def test_a_deed_without_an_answer_is_not_known_and_ends_the_session(
+    opened: Opened, fault: str, deed: Deed, acted: tuple[int, int, int, int]
+) -> None:
+    async def story() -> None:
+        async with opened(durations=HASTY) as world:
+            world.misbehave(fault)
+            session = await fresh(world)
+            with pytest.raises(NoAnswer):
+                await deed(session)
+            assert await session.ended(0)
+            for again in (session.robots(), session.log(), session.entries()):
+                with pytest.raises(ConnectionLost):
+                    await again
+            with pytest.raises((ConnectionLost, ServerRefused)):
+                await deed(session)
+            await session.close()
+            assert world.acted() == acted
+            assert world.done() == (0, 0, 0)
+
+    told(story)
+
+
+def test_after_a_start_that_hangs_every_other_one_is_dropped(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened(durations=HASTY) as world:
+            world.misbehave("3 hangs in its start")
+            session = await fresh(world)
+            await session.stop(1)
+            await session.close()
+            for number in (3, 1):
+                session = await fresh(world)
+                with pytest.raises(NoAnswer):
+                    await session.start(number)
+                await session.close()
+            assert world.running() == {2}
+            assert world.acted() == (0, 1, 0, 0)
+
+    told(story)
+
+
+# ── cache and reboot ─────────────────────────────────────────────────────────────────────────
+
+
+def test_invalidation_is_answered_and_leaves_everything_else(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await world.session()
+            before = await session.observe()
+            await session.invalidate()
+            after = await session.observe()
+            await session.close()
+            assert (after.robots, after.exchanges) == (before.robots, before.exchanges)
+            assert after.log.boots == before.log.boots
+            assert world.acted() == (0, 0, 1, 0)
+
+    told(story)
+
+
+async def visited(world: World) -> Session:
+    """Be let in by a server that may still be away."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await world.session()
+            except ServerUnreachable:
+                await asyncio.sleep(0.01)
+
+
+def test_a_reboot_ends_the_connection_and_leaves_a_boot_line(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await world.session()
+            before = (await session.observe()).log
+            assert not await session.ended(0)
+            await session.reboot()
+            assert await session.ended(5)
+            with pytest.raises(ConnectionLost):
+                await session.robots()
+            await session.close()
+            session = await visited(world)
+            after = await session.observe()
+            await session.close()
+            assert after.log.boots[:-1] == before.boots
+            assert after.log.boot == after.log.boots[-1].time > (before.boot or 0)
+            assert not after.log.strangers
+            assert after.running() == ()
+            assert world.acted() == (0, 0, 0, 1)
+
+    told(story)
+
+
+def test_a_reboot_that_does_not_happen_leaves_a_session_that_reads_and_only_reads(
+    opened: Opened,
+) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            world.misbehave("reboot ignored")
+            session = await world.session()
+            before = await session.observe()
+            await session.reboot()
+            assert not await session.ended(0.1)
+            assert (await session.log()).boots == before.log.boots
+            assert await session.robots() == before.robots
+            for deed in (
+                session.reboot(),
+                session.save("bybit", bybit()),
+                session.stop(1),
+                session.start(3),
+                session.invalidate(),
+            ):
+                with pytest.raises(ServerRefused, match="reboot"):
+                    await deed
+            assert await session.robots() == before.robots
+            await session.close()
+            assert world.acted() == (0, 0, 0, 0)
+
+    told(story)
+
+
+def test_a_reboot_that_waits_for_a_robot_for_ever_and_the_second_request(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            world.misbehave("1 hangs in its stop")
+            session = await world.session()
+            await session.reboot()
+            assert not await session.ended(0.1)
+            assert not any(robot.running for robot in await session.robots())
+            await session.close()
+            assert world.acted() == (0, 0, 0, 0)
+            session = await world.session()
+            await session.reboot()
+            assert await session.ended(5)
+            await session.close()
+            assert world.acted() == (0, 0, 0, 1)
+
+    told(story)
+
+
+def test_a_late_reboot_takes_the_readers_connection_along(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            world.misbehave("reboot late")
+            session = await world.session()
+            await session.reboot()
+            assert not await session.ended(0.02)
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionLost):
+                    while True:
+                        await session.robots()
+                        await asyncio.sleep(0.01)
+            assert await session.ended(0)
+            await session.close()
+            assert world.acted() == (0, 0, 0, 1)
+
+    told(story)
+
+
+def test_nothing_is_asked_on_a_connection_that_is_over(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await fresh(world)
+            await session.close()
+            assert await session.ended(0)
+            for deed in (session.stop(1), session.invalidate(), session.reboot()):
+                with pytest.raises((ConnectionLost, ServerRefused)):
+                    await deed
+            session = await fresh(world)
+            await session.close()
+            with pytest.raises(ConnectionLost, match="nothing was sent"):
+                await session.reboot()
+            assert world.acted() == (0, 0, 0, 0)
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("command", "allowed"), [("plan", set()), ("logs", set()), ("request", {"start"})]
+)
+def test_who_may_act(opened: Opened, command: str, allowed: set[str]) -> None:
+    async def story() -> None:
+        async with opened(command=command) as world:
+            deeds: dict[str, Deed] = {
+                "start": lambda s: s.start(3),
+                "stop": lambda s: s.stop(1),
+                "invalidate": lambda s: s.invalidate(),
+                "reboot": lambda s: s.reboot(),
+            }
+            for name, deed in deeds.items():
+                session = await fresh(world)
+                if name in allowed:
+                    await deed(session)
+                else:
+                    with pytest.raises(ServerRefused, match="must not send"):
+                        await deed(session)
+                await session.close()
+            assert world.acted() == (len(allowed), 0, 0, 0)
+
+    told(story)
+
+
+# ── log and clock ────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_log_for_people_has_what_the_logbook_is_made_of(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened(command="logs") as world:
+            session = await world.session()
+            log, entries = await session.log(), await session.entries()
+            assert entries
+            booted = [e.time for e in entries if e.message.endswith("successfully started")]
+            assert booted == [line.time for line in log.boots]
+            world.misbehave("log unreadable")
+            assert await session.entries() is None
+            assert await session.log() == Logbook(readable=False)
+            await session.close()
+
+    told(story)
+
+
+def test_the_clock_is_read_without_a_login(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            for ahead in (0.0, 7200.0):
+                read = await world.driver.clock(world.target, Trust())
+                assert read is not None
+                assert 0.5 <= read.uncertainty < 3
+                assert abs(read.ahead - ahead) <= read.uncertainty + 0.1
+                world.misbehave("clock ahead")
+            assert await world.driver.clock(Target("http://127.0.0.1:9", "0"), Trust()) is None
+            assert world.done() == (0, 0, 0)
+
+    told(story)
+
+
+def test_patience_is_a_span_of_time(opened: Opened) -> None:
+    async def story() -> None:
+        async with opened() as world:
+            session = await world.session()
+            assert 0 <= session.patience <= 600
+            await session.close()
 
     told(story)

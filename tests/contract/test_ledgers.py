@@ -3,10 +3,11 @@
 import os
 import signal
 import threading
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,13 @@ from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.memory import MemoryStore
 from reconciler.ledger.sqlite import SqliteStore
-from reconciler.model import Target
+from reconciler.ledger.vault_kv import VaultStore
+from reconciler.model import SecretPath, Target
 from reconciler.remembered import Write
+from reconciler.sandbox.openbao import OpenBao
+from reconciler.secrets.vault_access import VaultAccess
+from reconciler.secrets.vault_auth import TokenAuth
+from reconciler.secrets.vault_documents import VaultDocuments
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")
@@ -40,6 +46,7 @@ class Place(Protocol):
 @dataclass
 class InMemory:
     directory: Path
+    bao: OpenBao
     shared: bool = False
     _store: MemoryStore | None = None
 
@@ -55,6 +62,7 @@ class InMemory:
 @dataclass
 class InSqlite:
     directory: Path
+    bao: OpenBao
     shared: bool = True
 
     def create(self) -> Store:
@@ -64,12 +72,35 @@ class InSqlite:
         return SqliteStore.open(self.directory / "state" / "ledger.db")
 
 
-BACKENDS: list[Callable[[Path], Place]] = [InMemory, InSqlite]
+@dataclass
+class InVault:
+    directory: Path
+    bao: OpenBao
+    shared: bool = True
+    path: str = field(default_factory=lambda: f"ledgers/{uuid.uuid4().hex}")
+
+    def create(self) -> Store:
+        access = self._access()
+        return VaultStore.create(self._documents(access), closing=access.close)
+
+    def open(self) -> Store:
+        access = self._access()
+        return VaultStore.open(self._documents(access), closing=access.close)
+
+    def _access(self) -> VaultAccess:
+        auth = TokenAuth(self.bao.root_token)
+        return VaultAccess(address=self.bao.address, auth=auth, durations=Durations())
+
+    def _documents(self, access: VaultAccess) -> VaultDocuments:
+        return VaultDocuments(access, SecretPath("secret", self.path))
+
+
+BACKENDS: list[Callable[[Path, OpenBao], Place]] = [InMemory, InSqlite, InVault]
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    made: Place = request.param(tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path, bao: OpenBao) -> Place:
+    made: Place = request.param(tmp_path, bao)
     return made
 
 

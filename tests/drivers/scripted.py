@@ -31,10 +31,10 @@ from reconciler.secrets import Secret
 PATIENCE = 25.0
 """Seconds that any story may take."""
 
-QUICK = Durations(connect=2, authenticate=2, request=2, close=1)
+QUICK = Durations(connect=2, authenticate=2, request=2, close=1, robot=2, invalidate=2)
 """For stories in which nothing has to time out."""
 
-HASTY = Durations(connect=3, authenticate=3, request=0.4, close=0.3)
+HASTY = Durations(connect=3, authenticate=3, request=0.4, close=0.3, robot=0.4, invalidate=0.4)
 """For stories in which a request has to time out."""
 
 NO_PATIENCE = Durations(connect=0.4, authenticate=0.4, request=0.4, close=0.3)

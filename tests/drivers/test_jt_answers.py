@@ -12,14 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.drivers.jt_answers import (
+    ALARM,
+    CUT,
+    read_entries,
     read_exchanges,
     read_log,
+    read_nothing,
     read_robots,
     read_version,
 )
 from reconciler.drivers.jt_names import CREDENTIALS, credential_of
 from reconciler.errors import UnknownAnswer
-from reconciler.observed import Logbook, Mask, Robot
+from reconciler.observed import BootLine, Logbook, LogEntry, Mask, Robot
 
 TRANSCRIPTS = Path(__file__).parents[1] / "conformance" / "transcripts"
 
@@ -177,9 +181,10 @@ def test_odd_versions_are_refused(version: object) -> None:
         read_version({"version": version})
 
 
-def boot(time: object) -> dict[str, object]:
+def boot(time: object, pid: object = None) -> dict[str, object]:
     msg = "Nest application successfully started"
-    return {"level": "info", "time": time, "class": "NestApplication", "msg": msg}
+    entry = {"level": "info", "time": time, "class": "NestApplication", "msg": msg}
+    return entry if pid is None else entry | {"pid": pid}
 
 
 def alarm(time: object) -> dict[str, object]:
@@ -200,8 +205,84 @@ def test_the_newest_boot_and_the_newest_alarm() -> None:
     ]
     data += [{"time": 50, "class": "NestApplication", "msg": "another"}, boot(10**400), boot(-1)]
     assert read_log({"artifacts": "system", "data": data}) == Logbook(
-        readable=True, boot=9, alarm=7
+        readable=True,
+        boot=9,
+        alarm=7,
+        boots=(BootLine(5, 0), BootLine(9, 0), BootLine(6, 0)),
+        newest=50,
     )
+
+
+def line(time: int, pid: object = None, **more: object) -> dict[str, object]:
+    return {"time": time, "class": "X", "msg": "m"} | ({} if pid is None else {"pid": pid}) | more
+
+
+@pytest.mark.parametrize(
+    ("data", "boots", "strangers"),
+    [
+        ([], (), False),
+        ([line(1, 7)], (), False),
+        ([line(1, 8), boot(2, 7), line(3, 7)], (BootLine(2, 7),), False),
+        ([boot(2, 7), line(1, 8)], (BootLine(2, 7),), True),
+        ([boot(2, 7), line(3, 8), boot(4, 8)], (BootLine(2, 7), BootLine(4, 8)), False),
+        ([boot(2, 7), line(3, 8), boot(4, 7)], (BootLine(2, 7), BootLine(4, 7)), False),
+        ([boot(2, 7), boot(4, 8), line(5, 7)], (BootLine(2, 7), BootLine(4, 8)), True),
+        ([boot(2, 7), {"pid": 8}], (BootLine(2, 7),), True),
+        ([boot(2, 7), line(3), line(3, "8"), line(3, True)], (BootLine(2, 7),), False),
+        ([boot(2), line(3, 8)], (BootLine(2, 0),), True),
+        ([boot(2, "7"), line(3)], (BootLine(2, 0),), False),
+    ],
+)
+def test_whether_the_lines_tell_which_process_runs(
+    data: list[object], boots: tuple[BootLine, ...], *, strangers: bool
+) -> None:
+    log = read_log({"artifacts": "system", "data": data})
+    assert (log.boots, log.strangers) == (boots, strangers)
+
+
+def test_the_log_for_people_is_tolerant() -> None:
+    data = [
+        {"time": 5, "level": "info", "pid": 1, "class": "A", "msg": "said", "url": "x", "n": [1]},
+        {"time": "5", "level": 30, "class": None, "msg": {"deep": ["\ud83d"]}},
+        {"time": True},
+        {},
+        7,
+    ]
+    assert read_entries({"artifacts": "system", "data": data}) == (
+        LogEntry(5, "info", "A", "said", {"url": "x", "n": [1]}),
+        LogEntry(None, "30", "", '{"deep": ["\\ud83d"]}', {}),
+        LogEntry(None, "", "", "", {}),
+        LogEntry(None, "", "", "", {}),
+    )
+    assert read_entries({"artifacts": "system"}) is None
+    with pytest.raises(UnknownAnswer):
+        read_entries({"artifacts": "robot", "data": []})
+
+
+@pytest.mark.parametrize(
+    "origin", [ALARM, f" {ALARM}", f"{ALARM}:x", [ALARM], {"name": ALARM}], ids=str
+)
+def test_nothing_that_the_fatal_path_noted_passes(origin: object) -> None:
+    value = "a-made-up-rejected-key"
+    entry = {
+        "time": 5,
+        "level": "error",
+        "pid": 1,
+        "class": origin,
+        "msg": f"Error: {value}",
+        "stack": [value],
+        "trace": {"args": value},
+        value: 1,
+    }
+    (found,) = read_entries({"artifacts": "system", "data": [entry]}) or ()
+    assert found == LogEntry(5, "error", ALARM, CUT, {})
+    assert value not in repr(found)
+
+
+def test_an_answer_that_is_but_a_word_has_no_payload() -> None:
+    read_nothing(None)
+    with pytest.raises(UnknownAnswer):
+        read_nothing({})
 
 
 @pytest.mark.parametrize("rest", [{}, {"data": None}, {"data": "text"}, {"data": {}}])
@@ -255,7 +336,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_is_either_read_or_an_unknown_answer(payload: object) -> None:
     said = []
-    for read in (read_exchanges, read_robots, read_log, read_version):
+    for read in (read_exchanges, read_robots, read_log, read_entries, read_version, read_nothing):
         try:
             read(payload)
         except UnknownAnswer as error:

@@ -1,14 +1,27 @@
 """What may be sent is proved against the server's own list; all else is refused unsent."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reconciler.drivers.jt_answers import read_exchanges
-from reconciler.drivers.jt_requests import accepts, delete_names, save_rows
+from reconciler.drivers.jt_requests import (
+    ALL,
+    MAY_SEND,
+    accepts,
+    delete_names,
+    refuse_payload,
+    save_rows,
+    start_id,
+    stop_id,
+)
 from reconciler.errors import ServerRefused
-from reconciler.observed import ObservedExchange
+from reconciler.observed import ObservedExchange, Robot
 from reconciler.secrets import Secret
+
+ODD_IDS: tuple[object, ...] = (True, False, "1", "2", 1.0, 2.0, None, [2], {"id": 2})
 
 
 def listed(**shown: str) -> tuple[ObservedExchange, ...]:
@@ -117,3 +130,64 @@ def test_accepted_versions(version: str, *, accepted: bool) -> None:
 
 def test_a_bare_star_accepts_nothing() -> None:
     assert not accepts({"*"}, "0.24.19")
+
+
+ROBOTS = (Robot(1, "grid", "bybit", running=True), Robot(2, "dca", "okx", running=False))
+
+
+def test_a_robot_that_rests_is_started_and_one_that_runs_is_stopped() -> None:
+    assert start_id(ROBOTS, 2) == 2
+    assert stop_id(ROBOTS, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("check", "listed", "number", "words"),
+    [
+        (start_id, None, 2, "not read"),
+        (stop_id, None, 1, "not read"),
+        (start_id, (), 2, "no robot 2"),
+        (stop_id, ROBOTS, 3, "no robot 3"),
+        (start_id, ROBOTS, 1, "runs already"),
+        (stop_id, ROBOTS, 2, "does not run"),
+        *((check, ROBOTS, odd, "whole number") for check in (start_id, stop_id) for odd in ODD_IDS),
+    ],
+)
+def test_ids_of_robots_that_could_fail_are_refused(
+    check: Callable[[object, object], int], listed: object, number: object, words: str
+) -> None:
+    with pytest.raises(ServerRefused, match=words):
+        check(listed, number)
+
+
+def test_the_requests_and_what_they_take() -> None:
+    takes = {request.event: request.takes for request in ALL}
+    assert {event for event, kind in takes.items() if kind is None} == {
+        "exchange-config-request",
+        "engine-config-request",
+        "background-jobs-list-request",
+        "invalidate-cache-request",
+        "reboot-system-request",
+    }
+    assert {event for event, kind in takes.items() if kind is int} == {
+        "run-background-job-request",
+        "stop-background-job-request",
+    }
+    assert {request.event for request in ALL if not request.answer} == {"reboot-system-request"}
+    assert len(takes) == len(ALL) == 10
+
+
+def test_what_changes_nothing_is_marked_so() -> None:
+    assert {request.event for request in ALL if not request.writes} == MAY_SEND["plan"]
+
+
+TAKES_NOTHING = [request for request in ALL if request.takes is None]
+
+
+@pytest.mark.parametrize("payload", [0, 7, "", "system", [], {}, False])
+def test_what_takes_no_payload_gets_none(payload: object) -> None:
+    for request in TAKES_NOTHING:
+        refuse_payload(request, None)
+        with pytest.raises(ServerRefused, match="must not have a payload"):
+            refuse_payload(request, payload)
+        with pytest.raises(ServerRefused, match="among the requests"):
+            refuse_payload(replace(request, takes=type(payload)), payload)

@@ -9,17 +9,24 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import WSMsgType
 
+from reconciler.drivers import Trust
 from reconciler.drivers.jt_requests import (
-    DELETE,
     ENGINE,
     EXCHANGES,
+    INVALIDATE,
     LOG,
     MAY_SEND,
+    REBOOT,
     ROBOTS,
     SAVE,
+    START,
     Request,
 )
 from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
@@ -31,13 +38,24 @@ from reconciler.errors import (
     DriverError,
     NoAnswer,
     ServerRefused,
+    ServerUnreachable,
     Unauthorized,
     UnknownAnswer,
     WrongAccount,
 )
 from reconciler.observed import Robot
 from reconciler.secrets import Secret
-from tests.drivers.scripted import HASTY, QUICK, Peer, Script, canary, opened, scripted, told
+from tests.drivers.scripted import (
+    HASTY,
+    QUICK,
+    Authority,
+    Peer,
+    Script,
+    canary,
+    opened,
+    scripted,
+    told,
+)
 
 LISTING = {
     "main": [
@@ -368,11 +386,12 @@ def test_a_flood_of_messages_neither_answers_nor_outlasts_the_deadline() -> None
 # ── what may be sent at all ──────────────────────────────────────────────────────────────────
 
 READS = {EXCHANGES.event, ENGINE.event, ROBOTS.event, LOG.event}
+CHANGES = {
+    *("exchange-config-save", "exchange-config-delete"),
+    *("run-background-job-request", "stop-background-job-request"),
+    *("invalidate-cache-request", "reboot-system-request"),
+}
 NEVER = (
-    "invalidate-cache-request",
-    "reboot-system-request",
-    "run-background-job-request",
-    "stop-background-job-request",
     "remove-background-job-request",
     "report-action-request",
     "unheard-of",
@@ -381,10 +400,13 @@ NEVER = (
 
 def test_the_table_of_commands_and_events() -> None:
     writers = {command for command, events in MAY_SEND.items() if events - READS}
-    assert writers == {"apply", "controller"}
+    assert writers == {"apply", "controller", "request"}
     assert set(MAY_SEND) == writers | {"plan", "status", "import", "doctor", "audit", "logs"}
     for command, events in MAY_SEND.items():
-        assert events == READS | ({SAVE.event, DELETE.event} if command in writers else set())
+        if command == "request":
+            assert events == READS | {"run-background-job-request"}
+        else:
+            assert events == READS | (CHANGES if command in writers else set())
     with pytest.raises(KeyError):
         JtTraderDriver(command="sandbox", durations=QUICK)
 
@@ -394,7 +416,7 @@ def test_no_command_can_send_what_is_not_in_its_row(command: str) -> None:
     async def story() -> None:
         async with scripted(save_script(say_nothing)) as (url, peers):
             session = await opened(url, command=command)
-            for event in {*NEVER, SAVE.event, DELETE.event} - MAY_SEND[command]:
+            for event in {*NEVER, *CHANGES} - MAY_SEND[command]:
                 with pytest.raises(ServerRefused, match="must not send"):
                     await session._wire.ask(Request(event, "x"), lambda payload: payload)
             await session.exchanges()
@@ -405,6 +427,189 @@ def test_no_command_can_send_what_is_not_in_its_row(command: str) -> None:
                     await session.delete("bybit", "bybit_api_secret")
             await session.close()
             assert {body["event"] for body in peers[0].requests} <= MAY_SEND[command]
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("request_", "payload"),
+    [
+        (REBOOT, 7),
+        (REBOOT, []),
+        (INVALIDATE, 0),
+        (INVALIDATE, "system"),
+        (ROBOTS, 1),
+        (START, None),
+        (START, True),
+        (START, "9"),
+        (START, 9.0),
+        (START, [2]),
+        (LOG, None),
+        (LOG, 5),
+        (SAVE, None),
+        (SAVE, {}),
+        (Request(REBOOT.event, "x", takes=int), 7),
+        (Request(REBOOT.event, ""), None),
+    ],
+)
+def test_no_payload_but_its_own_leaves_with_a_request(request_: Request, payload: object) -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, peers):
+            session = await opened(url)
+            with pytest.raises(ServerRefused, match="nothing was sent"):
+                await session._wire.ask(request_, lambda answer: answer, payload)
+            await session.exchanges()
+            await session.close()
+            assert [body["event"] for body in peers[0].requests] == [EXCHANGES.event]
+
+    told(story)
+
+
+# ── a request without an answer ──────────────────────────────────────────────────────────────
+
+
+def transport_of(session: JtTraderSession) -> Any:
+    """Return what lies between the websocket and the system."""
+    assert session._wire._client is not None
+    return session._wire._client.eio.ws._writer.transport
+
+
+def test_a_reboot_was_written_when_it_returns_and_has_no_payload() -> None:
+    """The peer gets it although the client's loop never runs again."""
+    got: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        got.append(await peer.request())
+        await peer.message("", {"what": "no answer"})
+        await peer.message("update-report")
+        body = await peer.request()
+        assert body == {"event": ROBOTS.event}
+        await peer.message(ROBOTS.answer, [])
+        await hang_up(peer)
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url)
+            transport = transport_of(session)
+            written: list[bytes] = []
+            real = transport.write
+
+            def write(data: bytes) -> None:
+                written.append(data)
+                real(data)
+
+            transport.write = write
+            await session.reboot()
+            assert len(written) == 1, "it had not even left the queue"
+            assert await session.robots() == ()
+            assert await session.ended(2)
+            await session.close()
+
+    told(story)
+    assert got == [{"event": "reboot-system-request"}]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_a_server_that_dies_of_the_request_at_once(tmp_path: Path, *, secure: bool) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server_context() if secure else None
+    trust = Trust(ca_file=str(authority.ca_file)) if secure else None
+
+    async def story() -> None:
+        script = save_script(hang_up, after=REBOOT.event)
+        async with scripted(script, context=context) as (url, peers):
+            session = await opened(url, trust=trust)
+            await session.reboot()
+            assert await session.ended(2)
+            with pytest.raises(ConnectionLost):
+                await session.exchanges()
+            await session.close()
+            assert peers[0].requests == [{"event": REBOOT.event}]
+
+    told(story)
+
+
+def test_a_reboot_that_the_system_did_not_take_has_an_unknown_outcome() -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, peers):
+            session = await opened(url)
+            # As with a full socket buffer: the transport keeps what it is given.
+            transport_of(session).get_write_buffer_size = lambda: 9
+            with pytest.raises(NoAnswer, match="not known whether reboot"):
+                await session.reboot()
+            assert all(one.fileno() == -1 for one in session._wire._sockets)
+            assert await session.ended(0)
+            with pytest.raises(ConnectionLost):
+                await session.robots()
+            await session.close()
+            assert len(peers) == 1
+
+    told(story)
+
+
+def test_a_reboot_on_a_connection_that_ended_in_between_has_an_unknown_outcome() -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, _):
+            session = await opened(url)
+            # The socket dies under the transport, which swallows what it is given from then on.
+            for one in session._wire._sockets:
+                one.shutdown(socket.SHUT_WR)
+            with pytest.raises(NoAnswer):
+                await session.reboot()
+            await session.close()
+
+    told(story)
+
+
+def test_the_patience_of_a_session_is_what_the_server_announces() -> None:
+    async def story() -> None:
+        async with scripted(save_script(say_nothing)) as (url, _):
+            session = await opened(url)
+            assert session.patience == 45
+            await session.close()
+            assert session.patience == 45
+
+    told(story)
+
+
+@pytest.mark.parametrize("interval", [0, -45_000, 10**12])
+def test_pings_that_nobody_believes_in(interval: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(
+            f'0{{"sid":"a","upgrades":[],"pingInterval":{interval},"pingTimeout":0,"maxPayload":9}}'
+        )
+        await peer.until_gone()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            with pytest.raises(ServerUnreachable):
+                await opened(url, durations=HASTY)
+
+    told(story)
+
+
+def test_a_robot_may_take_its_own_time() -> None:
+    """The deadline is that of robots, not that of any request."""
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        job = {"id": 7, "name": "grid", "exchange": "bybit", "isEnabled": True}
+        while (body := await peer.request()) is not None:
+            if body["event"] == "stop-background-job-request":
+                assert body["payload"] == 7
+                await asyncio.sleep(2 * HASTY.request)
+                await peer.message(ROBOTS.answer, [job | {"isEnabled": False}])
+            else:
+                await peer.message(ROBOTS.answer, [job])
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url, durations=replace(HASTY, robot=5))
+            await session.robots()
+            (robot,) = await session.stop(7)
+            assert not robot.running
+            await session.close()
 
     told(story)
 
@@ -477,12 +682,12 @@ def options(session: JtTraderSession) -> Iterator[tuple[int, int, bytes]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux only")
-def test_sockets_are_prompt_give_up_on_the_dead_and_do_not_reset_while_in_use() -> None:
+def test_sockets_are_prompt_give_up_on_the_dead_and_die_with_us() -> None:
     async def story() -> None:
         async with scripted(save_script(say_nothing)) as (url, _):
             session = await opened(url)
             assert list(options(session)) == [
-                (1, int(QUICK.request * 1000), struct.pack("ii", 0, 0))
+                (1, int(QUICK.request * 1000), struct.pack("ii", 1, 0))
             ]
             await session.close()
 
@@ -502,6 +707,73 @@ def test_an_abandoned_socket_is_reset_and_a_closed_one_is_no_trouble() -> None:
             cut(one)
             with pytest.raises(ConnectionError):
                 peer.send(b"late")
+
+
+CHILD = """
+import socket, sys
+from reconciler.drivers.wire_socket import _new_socket
+one = _new_socket([], 5.0, (socket.AF_INET, socket.SOCK_STREAM, 0))
+if sys.argv[2] == "plain":
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+one.setblocking(True)
+one.connect(("127.0.0.1", int(sys.argv[1])))
+one.setblocking(False)
+try:
+    while True:
+        one.send(b"." * 65536)
+except BlockingIOError:
+    pass
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("linger", ["ours", "plain"])
+def test_what_was_not_sent_dies_with_the_process(linger: str) -> None:
+    """The peer reads nothing; the sender is killed; what its system still held never arrives."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, port, linger],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with child:
+            peer, _ = server.accept()
+            peer.settimeout(10)
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"full\n"
+            child.kill()
+            child.wait(10)
+            with peer:
+                delivered = 0
+                reset = False
+                try:
+                    while more := peer.recv(2**20):
+                        delivered += len(more)
+                except ConnectionResetError:
+                    reset = True
+    assert reset is (linger == "ours")
+
+
+def test_a_polite_goodbye_still_arrives_as_one() -> None:
+    ends: list[object] = []
+    left = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        message = await peer.ws.receive()
+        ends.append((message.type, peer.ws.close_code))
+        left.set()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url)
+            await session.close()
+            await left.wait()
+
+    told(story)
+    assert ends == [(WSMsgType.CLOSE, 1000)]
 
 
 def test_the_memory_driver_needs_no_network_library() -> None:

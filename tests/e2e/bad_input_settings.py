@@ -277,11 +277,20 @@ SETTINGS = (
         "use token, token-file or approle",
     ),
     _set(
-        "ledger of a later release",
-        Exit.BLOCKED,
-        "a ledger in Vault is not in this release yet",
-        "write ledger: sqlite:PATH",
+        "ledger in Vault without a key there",
+        Exit.USAGE,
+        "the ledger is in Vault, but the fingerprint key is not: no other host would recognise "
+        "what this one wrote",
+        "write fingerprintKey: vault:MOUNT/PATH#FIELD",
         ledger="vault:secret/jt/ledger",
+    ),
+    _set(
+        "fingerprint key below the ledger",
+        Exit.USAGE,
+        "the fingerprint key lies below the ledger: whoever reads one would have the other",
+        "name another path in fingerprintKey",
+        ledger="vault:secret/jt/ledger",
+        fingerprintKey="vault:secret/jt/ledger/key#key",
     ),
 )
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.sandbox.behaviour import Behaviour
-from reconciler.sandbox.demo import Demo, Ran, Tally
+from reconciler.sandbox.demo import Demo, Ran
+from reconciler.sandbox.demo_steps import Done, Tally
 from reconciler.sandbox.playground import Playground
-from reconciler.sandbox.record import Received
+from reconciler.sandbox.record import Received, Start
 from tests.leaks import PRIVATE, Watch
 from tests.processes import Running
 
@@ -35,6 +36,12 @@ STORY = (
     *("okx changed by hand on the server; plan", "apply", "correct it"),
     "kucoin connected by hand, declared with another key; apply",
     *("take it over", "kucoin `state: absent`; apply"),
+    "bybit rotated, and robots may be restarted; apply",
+    "okx: a new secret under the same API key; apply",
+    *("ask for a reboot", "and for an invalidation", "apply", "apply again"),
+    *("ask for another reboot", "apply, killed (-9) once the server went down", "apply again"),
+    *("ask for another invalidation", "its request gets lost; apply", "apply again"),
+    *("somebody looked; resolve it by hand", "what was done"),
     *("a wrong access secret; plan", "broken YAML and a pasted key; apply"),
 )
 
@@ -80,6 +87,15 @@ def test_every_step_holds_and_nothing_is_left(temporary: Path, watch: Watch) -> 
     assert tuple(what for _, what in steps) == STORY
     assert demo.text.count("     $ jtr ") == len(STORY), "each command is shown"
     assert "server: 3 saves, 8 fields, 2 robots running" in demo.text
+    for seen in (
+        "started robot 2",
+        "server: 2 requests, cache invalidated, rebooted, started robot 1, started robot 2, 2 ",
+        "server: 1 request, rebooted, 0 robots running",
+        "not repeated, robots started; server: started robot 1, started robot 2, 2 robots running",
+        "in doubt, not repeated; server: nothing written, 2 robots running",
+        "It counts 2 reboots and 1 invalidation;",
+    ):
+        assert seen in demo.text, seen
     assert "`settle` is 100ms instead of 10s" in demo.text
     assert "\x1b" not in demo.text
     assert len(secrets) > 20, "positive control: the secrets are known"
@@ -157,7 +173,7 @@ def test_positive_control_a_stopped_robot_and_a_foreign_value(
 
     assert "!  1 check the documents: jtr validate docs\n" in text
     assert "seen      it differs in mexc_api_key\n" in text
-    assert "seen      [2] run, 0 stops or hazards\n" in text
+    assert "seen      [2] run, 0 hazards\n" in text
 
 
 def test_output_with_a_secret_is_withheld(ground: Playground, watch: Watch) -> None:
@@ -167,7 +183,7 @@ def test_output_with_a_secret_is_withheld(ground: Playground, watch: Watch) -> N
     demo = Demo(ground, printed.append)
 
     demo._show_output(leaking)
-    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], leaking, Tally())]
+    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], leaking, Tally(), Done())]
 
     watch.search("the demo's output", "".join(printed))
     assert "withheld" in "".join(printed)
@@ -180,9 +196,15 @@ def test_every_deviation_is_named(ground: Playground) -> None:
     step = demo._steps()[1]  # the first plan
     record = ground.server.record
 
-    def wrong(output: str, code: int | None = 0, done: Tally | None = None) -> set[str]:
-        done = done or Tally(connections=1, events=4)
-        return {seen for _, seen in demo._wrong(step, Ran(step.args, code, output), done)}
+    def wrong(
+        output: str,
+        code: int | None = 0,
+        tally: Tally | None = None,
+        *deeds: tuple[object, ...],
+    ) -> set[str]:
+        tally = tally or Tally(connections=1, events=4)
+        ran = Ran(step.args, code, output)
+        return {seen for _, seen in demo._wrong(step, ran, tally, Done(deeds))}
 
     good = "".join(f"    + {code}  write\n" for code in ("bybit", "okx", "gateio"))
     good += "Blast radius: 1 server, 3 exchanges, 2 robots.\n"
@@ -192,11 +214,27 @@ def test_every_deviation_is_named(ground: Playground) -> None:
     assert wrong(good, None) == {"no end in time"}
     assert wrong(good.replace("+ okx", "~ okx")) == {"+ bybit, + gateio, ~ okx"}
     assert wrong(good.replace("2 robots", "1 robot")) == {"it does not"}
-    assert wrong(good, done=Tally(2, 4)) == {repr(Tally(2, 4))}
-    assert wrong(good, done=Tally(1, 4, saves=1)) == {repr(Tally(1, 4, saves=1))}
-    assert wrong(good, done=Tally(1, 0)) == {"none"}
+    assert wrong(good, tally=Tally(2, 4)) == {repr(Tally(2, 4))}
+    assert wrong(good, tally=Tally(1, 4, saves=1)) == {repr(Tally(1, 4, saves=1))}
+    assert wrong(good, tally=Tally(1, 0)) == {"none"}
+
+    assert wrong(good, tally=Tally(1, 4, asked=1)) == {repr(Tally(1, 4, asked=1))}
+    twice = (("reboot",), ("reboot",), ("start", 1))
+    assert wrong(good, 0, None, *twice) == {"rebooted, rebooted, started robot 1"}
 
     record.add_received(Received(0.0, "x", "", "reboot-system-request", authorised=True))
     assert wrong(good) == {"also reboot-system-request"}
-    record.reboots += 1
-    assert "[1, 2] run, 1 stops or hazards" in wrong(good)
+    record.crashes += 1
+    assert "[1, 2] run, 1 hazard" in wrong(good)
+    record.add_start(Start(0.0, 1, "", registered=False, overlapping=False))
+    assert "1 start without" in wrong(good)
+
+
+def test_robots_that_trade_with_something_else_are_noticed(ground: Playground) -> None:
+    demo = Demo(ground, lambda _text: None)
+    named = {step.what: step for step in demo._steps()}
+    step = named["bybit rotated, and robots may be restarted; apply"]
+
+    wrong = dict(demo._wrong_robots(step))
+
+    assert wrong == {"robots trade with what Vault holds: ['bybit', 'okx']": "those on []"}

@@ -197,38 +197,6 @@ def test_a_suspension_that_ended_does_not_hold(world: World) -> None:
     assert stand_in.record.saves == 1
 
 
-NOT_YET: tuple[dict[str, Any], ...] = (
-    {"robots": {"onCredentialChange": "restart"}},
-    {"cache": {"invalidatedAfter": "2026-11-22T09:00:00Z", "reason": "stale"}},
-    {
-        "supervised": True,
-        "reboot": {
-            "bootedAfter": "2026-11-22T09:00:00Z",
-            "robots": "leave",
-            "reason": "new secret",
-        },
-    },
-)
-
-
-@pytest.mark.parametrize("spec", NOT_YET, ids=lambda spec: list(spec)[-1])
-def test_what_this_release_cannot_do_is_said_and_credentials_go_on(
-    world: World, spec: dict[str, Any]
-) -> None:
-    stand_in = world.server()
-    world.document(**spec)
-    world.begin()
-
-    planned, applied = world.plan("-o", "json"), world.apply("-o", "json")
-
-    assert (planned.code, applied.code) == (4, 4)
-    assert statuses(planned)[""] == "not in this release yet"
-    assert results(applied) == {"bybit": "done"}
-    assert stand_in.record.saves == 1
-    assert stand_in.record.reboots == stand_in.record.invalidations == 0
-    assert stand_in.robots_running() == {1, 2}
-
-
 def test_declared_security_is_noted_as_not_verified(world: World) -> None:
     world.server()
     world.document(security={"permissions": {"allow": ["spot"]}})

@@ -21,7 +21,9 @@ from reconciler.errors import (
 )
 from reconciler.lines import Consents, Facts
 from reconciler.model import (
+    Afterwards,
     DesiredServer,
+    Kind,
     Mode,
     OnCredentialChange,
     OneShot,
@@ -30,7 +32,8 @@ from reconciler.model import (
     Suspension,
     Target,
 )
-from reconciler.observed import Robot
+from reconciler.observed import BootLine, Logbook, Robot
+from reconciler.oneshots import Terms
 from reconciler.outcomes import Outcome, Report, Result
 from reconciler.plan import plan_server
 from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
@@ -192,16 +195,30 @@ def another_server() -> Shown:
     return alone(one(f.server(f.exchange(), f.exchange("okx")), seen, known))
 
 
-def not_yet() -> Shown:
-    shot = OneShot(datetime(2026, 11, 22, 9, tzinfo=UTC), "x", SourceLine("desired.yaml", 30, 3))
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+BOOT = BootLine(1_763_800_000_000, 4121)
+LOG = Logbook(readable=True, boot=BOOT.time, boots=(BOOT,), newest=BOOT.time + 5_000)
+TERMS = Terms(NOW, log=LOG, baseline=datetime(2026, 11, 1, tzinfo=UTC))
+
+
+def wish(kind: Kind, hour: int, **changes: Any) -> OneShot:
+    """A request of that day."""
+    line = 30 if kind is Kind.CACHE else 31
+    instant = datetime(2026, 11, 22, hour, tzinfo=UTC)
+    shot = OneShot(kind, instant, "okx moved", SourceLine("desired.yaml", line, 3))
+    return replace(shot, **changes)
+
+
+def requests_due() -> Shown:
     desired = f.server(
         f.exchange(),
-        reboot=shot,
-        cache=shot,
+        reboot=wish(Kind.REBOOT, 9, robots=Afterwards.RESUME),
+        cache=wish(Kind.CACHE, 9),
         on_credential_change=OnCredentialChange.RESTART,
         has_security=True,
     )
-    return alone(one(desired, f.observed()))
+    asleep = Robot(3, "night-owl", "okx", running=False)
+    return alone(one(desired, f.observed(robots=(f.GRID, asleep)), terms=TERMS))
 
 
 def unreachable() -> Shown:
@@ -286,7 +303,7 @@ PLANS: dict[str, Callable[[], Shown]] = {
     "012-observe": observe,
     "013-changed-address": changed_address,
     "014-another-server": another_server,
-    "015-not-in-this-release-yet": not_yet,
+    "015-requests-due": requests_due,
     "016-unreachable-and-not-visited": unreachable,
     "017-debts": debts,
     "018-found-not-managed-left-on-server": quiet,

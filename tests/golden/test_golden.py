@@ -11,9 +11,12 @@ import pytest
 from reconciler.actions import Plan
 from reconciler.errors import Exit, worst
 from reconciler.render.document import plan_document, reports_document
+from reconciler.render.requests import requests_document, requests_text
 from reconciler.render.text import plan_text, report_text
-from tests.golden.cases import PLANS, REPORTS
+from tests.golden import cases, request_cases
 
+PLANS = cases.PLANS | request_cases.PLANS
+REPORTS = cases.REPORTS | request_cases.REPORTS
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE.parent.parent / "schemas" / "plan.schema.json").read_text("utf-8"))
 
@@ -71,9 +74,21 @@ def test_report(name: str, *, rewrite: bool) -> None:
     check(HERE / "report" / name / "report.json", document, rewrite=rewrite)
 
 
+@pytest.mark.parametrize("name", request_cases.LISTS)
+def test_list(name: str, *, rewrite: bool) -> None:
+    listed = request_cases.LISTS[name]()
+    text = requests_text(listed)
+    code = worst(one.exit_code for one in listed)
+
+    assert is_safe(text)
+    check(HERE / "list" / name / "requests.txt", text, rewrite=rewrite)
+    document = json.dumps(requests_document(listed, code), indent=2, ensure_ascii=True) + "\n"
+    check(HERE / "list" / name / "requests.json", document, rewrite=rewrite)
+
+
 def test_every_folder_is_a_case() -> None:
-    for kind, cases in (("plan", PLANS), ("report", REPORTS)):
-        assert {path.name for path in (HERE / kind).iterdir()} == set(cases)
+    for kind, known in (("plan", PLANS), ("report", REPORTS), ("list", request_cases.LISTS)):
+        assert {path.name for path in (HERE / kind).iterdir()} == set(known)
 
 
 def test_positive_control_a_changed_word_and_a_surplus_key_are_seen(tmp_path: Path) -> None:

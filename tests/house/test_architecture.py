@@ -25,13 +25,17 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"drivers", "diff", "outcomes", "logs"},
             {
                 *("nodes", "formats", "strict_yaml", "places", "schema"),
-                *("loader", "defaults", "checks", "documents"),
+                *("loader", "defaults", "checks", "documents", "splice", "edit"),
                 "consequences",
             },
-            {"lines", "settings"},
+            {"settings", "oneshots"},
+            {"lines", "restarts"},
             {"plan", "render", "ledger", "brake"},
-            {"resolve"},
+            {"resolve", "emergency"},
             {"reconcile"},
+            {"scene"},
+            {"credentials", "robots"},
+            {"disrupt"},
             {"apply"},
             {"sandbox"},
             {"cli", "__main__"},
@@ -47,7 +51,7 @@ STRANGERS = (
 )
 PURE = {
     *("errors", "durations", "model", "observed", "remembered", "actions", "outcomes"),
-    *("diff", "consequences", "lines", "plan"),
+    *("diff", "consequences", "lines", "plan", "oneshots", "restarts"),
 }
 HARMLESS = {
     *("abc", "collections", "dataclasses", "datetime", "enum", "hashlib", "json", "re", "typing"),
@@ -147,7 +151,8 @@ def declared() -> set[str]:
     extras = project["optional-dependencies"].values()
     wanted = [*project["dependencies"], *(name for names in extras for name in names)]
     names = {re.split(r"[><=]", want)[0].replace("-", "_") for want in wanted}
-    return {{"pyyaml": "yaml"}.get(name, name).removeprefix("python_") for name in names}
+    called = {"pyyaml": "yaml", "ruamel.yaml": "ruamel"}
+    return {called.get(name, name).removeprefix("python_") for name in names}
 
 
 def test_what_is_imported_is_declared() -> None:

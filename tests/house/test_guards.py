@@ -166,7 +166,7 @@ def test_green_fatal_with_marker(watch):
 
 @pytest.mark.parametrize(
     ("command", "event", "payload"),
-    [("plan", SAVE, ROW), ("status", SAVE, ROW), ("apply", REBOOT, None), ("guess", LIST, None)],
+    [("plan", SAVE, ROW), ("status", SAVE, ROW), ("request", REBOOT, None), ("guess", LIST, None)],
 )
 def test_red_outside_the_table(watch, command, event, payload):
     send(watch, event, payload, ours(command))
@@ -314,7 +314,7 @@ def test_fatal_paths_and_events_outside_the_table_turn_a_test_red(tmp_path: Path
     assert "the stand-ins ran 1 fatal paths, expected 2" in inner.text
     assert "the stand-ins ran 0 fatal paths, expected 1" in inner.text
     assert "[('plan', 'exchange-config-save')]" in inner.text
-    assert "[('apply', 'reboot-system-request')]" in inner.text
+    assert "[('request', 'reboot-system-request')]" in inner.text
     assert "[('guess', 'exchange-config-request')]" in inner.text
     assert "[('', 'exchange-config-request')]" in inner.text
 

@@ -1,18 +1,14 @@
 """
 Every command of the README is run, in its order, in a clean home directory.
 
-Blocks to run are marked `<!-- run: WHAT -->`; files to write `<!-- run: file PATH -->`.  What a
-reader would replace (addresses of a server and of Vault) is replaced here.
+What a reader would replace (addresses of a server and of Vault) is replaced here.
 """
 
 import json
-import os
-import re
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,44 +18,20 @@ import pytest
 
 from reconciler.sandbox.jt_trader import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
+from tests.house.pages import BIN, BLOCK, blocks, commands, page, shell
 from tests.leaks import Watch
 
-ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCK = re.compile(
-    r"(?:<!-- run: (?P<run>[^>]*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)```", re.DOTALL
-)
-BIN = Path(sys.executable).parent
-
-
-def blocks(what: str) -> list[str]:
-    """The bodies of the blocks that are marked so."""
-    return [m["body"] for m in BLOCK.finditer(README) if m["run"] == what]
-
-
-def shell(script: str, cwd: Path, environment: dict[str, str]) -> str:
-    """Run a block as its reader would; returns what it printed."""
-    done = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", script],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+README = page("README.md")
 
 
 def clean(home: Path) -> dict[str, str]:
     """The environment of somebody who just logged in, with this checkout's commands."""
-    home.mkdir()
-    commands = home / "bin"
-    commands.mkdir()
-    for name, target in (("jtr", BIN / "jtr"), ("vault", BIN / "bao")):
-        (commands / name).symlink_to(target)
-    return {"HOME": str(home), "PATH": f"{commands}:{os.defpath}", "LANG": "C.UTF-8"}
+    return commands(home) | {
+        "GIT_AUTHOR_NAME": "Alice",
+        "GIT_AUTHOR_EMAIL": "alice@desk.example",
+        "GIT_COMMITTER_NAME": "Alice",
+        "GIT_COMMITTER_EMAIL": "alice@desk.example",
+    }
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -71,7 +43,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def test_every_block_with_commands_is_run_by_a_test() -> None:
-    known = {"background", "steps", "vault", "own", "ci"}
+    known = {"background", "steps", "vault", "own", "ci", "ask"}
     by_hand = {"make demo\n", "make install        # .venv/bin/jtr, with the sandbox\n"}
     for match in BLOCK.finditer(README):
         if match["kind"] == "sh":
@@ -93,8 +65,8 @@ def test_first_steps_on_a_sandbox(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     (clone / ".venv").mkdir(parents=True)
     (clone / ".venv" / "bin").symlink_to(BIN)
-    with sandbox(blocks("background")[0], clone, environment):
-        printed = shell(blocks("steps")[0], clone, environment)
+    with sandbox(blocks(README, "background")[0], clone, environment):
+        printed = shell(blocks(README, "steps")[0], clone, environment)
 
     assert "3 to write" in printed
     assert "Applied: 3 done, 0 failed" in printed
@@ -156,19 +128,31 @@ def test_the_way_to_your_own_server_and_ci(tmp_path: Path, bao: OpenBao, watch: 
         token.chmod(stat.S_IRUSR)
         writing = {"BAO_ADDR": bao.address, "BAO_TOKEN": bao.root_token.reveal()}
 
-        shell(blocks("vault")[0], private, environment | writing)
-        printed = shell(blocks("own")[0], tmp_path, environment)
+        shell(blocks(README, "vault")[0], private, environment | writing)
+        printed = shell(blocks(README, "own")[0], tmp_path, environment)
         first = server.values()
         keys = {"apiKey": watch.secret("hex"), "secret": watch.secret("base64-32")}
         bao.put("jt/tokyo-1/bybit", keys)
-        for block in blocks("ci"):
+        for block in blocks(README, "ci"):
             printed += shell(block, tmp_path, environment)
         second = server.values()
         saves = server.record.saves
+        shell(
+            "git init --quiet && git add . && git commit -qm Servers",
+            tmp_path / "servers",
+            environment,
+        )
+        asked = [shell(block, tmp_path, environment) for block in blocks(README, "ask")]
+        reboots, running = server.record.reboots, server.robots_running()
 
     token.unlink()  # it is the token's place, not a leak
     assert "Applied: 1 done" in printed
     assert first["bybit_api_key"] != second["bybit_api_key"] == keys["apiKey"]
     assert saves == 2
-    watch.search("what the README's commands printed", printed)
+    assert (reboots, running) == (1, {1}), asked
+    assert "+    bootedAfter: " in asked[0]
+    assert "robots that stop and are started again: grid-btc" in asked[0]
+    assert asked[0].rstrip().endswith("Nothing to do.")
+    assert "Nest application successfully started" in asked[1]
+    watch.search("what the README's commands printed", printed + "".join(asked))
     shutil.rmtree(private)

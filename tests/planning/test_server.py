@@ -3,13 +3,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-
-from reconciler.actions import Need, Plan, ServerPlan, Status, WriteExchange
+from reconciler.actions import Need, Plan, ServerPlan, Status, WriteExchange, told
 from reconciler.consequences import new_debts, remaining
 from reconciler.errors import Exit
 from reconciler.lines import Consents, Facts
-from reconciler.model import Mode, OnCredentialChange, OneShot, Suspension, Target
+from reconciler.model import Mode, Suspension, Target
 from reconciler.plan import limit_unverified, plan_server
 from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
 from tests import factories as f
@@ -84,23 +82,6 @@ def test_a_lost_fingerprint_key_is_no_ground_for_suspicion() -> None:
     lost = ExchangeRecord("bybit", written=f.write(1, key_id="lost"), ever=True)
 
     assert not plan(observation=f.observed({"bybit": OTHER}), known=f.remembered(lost)).held
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"reboot": OneShot(datetime(2026, 11, 22, tzinfo=UTC), "", f.SOURCE)},
-        {"cache": OneShot(datetime(2026, 11, 22, tzinfo=UTC), "", f.SOURCE)},
-        {"on_credential_change": OnCredentialChange.RESTART},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_what_is_not_in_this_release_is_said_and_exits_4(changes: dict[str, object]) -> None:
-    found = plan(**changes)  # type: ignore[arg-type]
-
-    assert Status.NOT_YET in {line.status for line in found.lines}
-    assert found.exit_code is Exit.BLOCKED
-    assert found.actions, "the credentials themselves go on"
 
 
 def test_exchanges_that_left_the_file_are_listed_and_untouched() -> None:
@@ -251,4 +232,4 @@ def test_writes_come_before_deletes() -> None:
         Consents(targets=frozenset({"tokyo-1"})),
     )
 
-    assert [action.exchange for action in found.actions] == ["okx", "bybit"]
+    assert [told(action) for action in found.actions] == ["write okx", "delete bybit"]

@@ -1,0 +1,90 @@
+"""`jtr history`: what was done on servers, when, by whom, and what came of it."""
+
+import os
+from collections.abc import Iterator
+
+import click
+
+from reconciler import documents
+from reconciler.cli import means as workshop
+from reconciler.cli import options, output
+from reconciler.cli.known import Known, first_known, known_servers
+from reconciler.ledger.book import Ledger
+from reconciler.remembered import Deed
+from reconciler.render.escape import plain
+from reconciler.render.requests import deed_document, deed_row, history
+from reconciler.settings import load_settings
+
+
+@click.command("history")
+@click.argument("server", required=False)
+@click.option(
+    "--from", "path", metavar="PATH", help="Only servers of the documents there (else all)."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="How many of the newest of each server.",
+)
+@options.output
+@options.settings
+def command(
+    *,
+    server: str | None,
+    path: str | None,
+    limit: int,
+    form: str,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Show what was done on SERVER, or on every server of the ledger, newest last.
+
+    From the ledger alone: what people do on a server's own page is not in it.
+    """
+    paths = () if path is None else (path,)
+    settings = load_settings(settings_file, os.environ, paths, in_repo_allowed=settings_in_repo)
+    ledger = workshop.open_ledger(settings, "history")
+    try:
+        found = [
+            (identity.name, history(ledger.history(identity.uid), known.requests)[-limit:])
+            for identity, known in _chosen(ledger, server, path)
+        ]
+    finally:
+        ledger.close()
+    if form == "json":
+        output.show_json(
+            {
+                "formatVersion": 1,
+                "servers": [
+                    {"server": name, "deeds": [deed_document(deed) for deed in deeds]}
+                    for name, deeds in found
+                ],
+            }
+        )
+    else:
+        output.show("\n".join(_text(found)) + "\n")
+    return 0
+
+
+def _chosen(ledger: Ledger, name: str | None, path: str | None) -> list[Known]:
+    if name is not None:
+        return [first_known(ledger, name)]
+    known = known_servers(ledger)
+    if path is None:
+        return known
+    targets = {server.target for server in documents.load((path,)).state.servers}
+    return [one for one in known if one[0].target in targets]
+
+
+def _text(found: list[tuple[str, tuple[Deed, ...]]]) -> Iterator[str]:
+    rows = [(name, deed) for name, deeds in found for deed in deeds]
+    if not rows:
+        yield "Nothing was done yet."
+    for name, deeds in found:
+        if deeds:
+            yield plain(name)
+            for deed in deeds:
+                yield f"  {deed_row(deed)}"

@@ -1,0 +1,205 @@
+"""`jtr logs SERVER`: the system log of a trading server, as the Config page shows it, and safer."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import click
+
+from reconciler.actions import ServerPlan
+from reconciler.cli import means as workshop
+from reconciler.cli import options, output
+from reconciler.cli.running import run
+from reconciler.drivers import Session
+from reconciler.errors import Blocked, DriverError, UsageError
+from reconciler.formats import duration, instant
+from reconciler.model import DesiredServer, DesiredState
+from reconciler.observed import LogEntry
+from reconciler.reconcile import Means, Visit, enter
+from reconciler.render import logs as rendering
+
+
+@click.command("logs")
+@click.argument("server")
+@click.option(
+    "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is new, until interrupted.")
+@click.option(
+    "--level",
+    type=click.Choice(rendering.LEVELS),
+    default="debug",
+    show_default=True,
+    help="Only entries of this level and worse.",
+)
+@click.option(
+    "--since",
+    metavar="DURATION|INSTANT",
+    help="Only entries from then on: 15m, or 2026-11-22T09:00:00Z on the server's clock.",
+)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Show every key of an entry; on a terminal only, for they may hold anything.",
+)
+@options.output
+@options.settings
+def command(  # noqa: PLR0917  - one parameter per option
+    server: str,
+    path: str,
+    follow: bool,
+    level: str,
+    since: str | None,
+    full: bool,
+    form: str,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Print the system log of SERVER, oldest entry first, with times of the server's own clock.
+
+    What the server noted of a fatal error is cut: it can hold a rejected key in plain text.
+    Looking has a cost: see `jtr plan`.
+    """
+    if full and not sys.stdout.isatty():
+        raise UsageError(
+            "--full shows keys that may hold anything, so it prints on a terminal only",
+            "leave --full out",
+        )
+    start = _start(since)
+    loaded = workshop.load((path,), settings_file, in_repo=settings_in_repo)
+    state = loaded.documents.state
+    desired = options.named(state, server)
+    with workshop.prepared(loaded.settings, "logs", parallelism=1, writes=False) as means:
+        reader = _Reader(desired, means, _Printer(rendering.Wanted(level), form, full=full))
+        run(lambda _: reader.read(state, start, follow=follow))
+    return 0
+
+
+def _start(since: str | None) -> timedelta | datetime | None:
+    if since is None:
+        return None
+    seconds, moment = duration(since), instant(since)
+    if seconds is not None:
+        return timedelta(seconds=seconds)
+    if moment is None:
+        raise UsageError(
+            f"--since {since!a} is neither a duration nor an instant with its zone",
+            "write --since 15m or --since 2026-11-22T09:00:00Z",
+        )
+    return moment
+
+
+@dataclass(slots=True)
+class _Printer:
+    """Prints what is new in each answer, and says what to do about keys that the log exposes."""
+
+    wanted: rendering.Wanted
+    form: str
+    full: bool
+    _before: Sequence[LogEntry] = field(default=(), init=False)
+
+    def show(self, entries: Sequence[LogEntry]) -> None:
+        news = rendering.news(self._before, entries)
+        self._before = entries
+        for entry in self.wanted.of(news):
+            if self.form == "json":
+                click.echo(rendering.row(entry, full=self.full))
+            else:
+                click.echo("\n".join(rendering.lines(entry, full=self.full)))
+        if text := rendering.exposed(news):
+            output.say(text)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one server's log, on one connection for as long as that lives."""
+
+    desired: DesiredServer
+    means: Means
+    printer: _Printer
+    _session: Session | None = field(default=None, init=False)
+
+    async def read(
+        self, state: DesiredState, start: timedelta | datetime | None, *, follow: bool
+    ) -> None:
+        self.means.allowed.check(self.desired)
+        await self._refuse_moved(state)
+        self.printer.wanted.since = await self._since(start)
+        try:
+            with output.progress(f"reading the log of {self.desired.name}"):
+                entries = await self._entries()
+            if entries is None:
+                raise DriverError(
+                    f"{self.desired.target.url} does not show its system log: a line of the file"
+                    " is not JSON",
+                    "look at the file on the server's own machine; the next rotation heals it",
+                )
+            self.printer.show(entries)
+            if follow:
+                await self._follow()
+        finally:
+            await self._leave()
+
+    async def _follow(self) -> None:
+        """Print what is new, for ever; a server that is away for too long ends it."""
+        clock = asyncio.get_running_loop().time
+        durations = self.means.durations
+        seen, readable = clock(), True
+        while True:
+            await asyncio.sleep(durations.follow)
+            try:
+                entries = await self._entries()
+            except DriverError as error:
+                await self._leave()
+                if not error.transient or clock() - seen > durations.ready:
+                    raise
+                if clock() - seen <= 2 * durations.follow:
+                    output.say(f"{error.what}; looking for it again")
+                continue
+            seen = clock()
+            if entries is not None:
+                self.printer.show(entries)
+            elif readable:
+                output.say("the log cannot be read until it is rotated: a line is not JSON")
+            readable = entries is not None
+
+    async def _entries(self) -> tuple[LogEntry, ...] | None:
+        if self._session is None:
+            plan = ServerPlan(self.desired.name, self.desired.target, self.desired.owner)
+            visit = Visit(self.desired, plan)
+            await enter(visit, self.means)
+            self._session = visit.session
+        if self._session is None:
+            raise AssertionError
+        return await self._session.entries()
+
+    async def _leave(self) -> None:
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def _since(self, start: timedelta | datetime | None) -> int | None:
+        """Return the beginning on the server's clock, which may be another than ours."""
+        if isinstance(start, timedelta):
+            target = self.desired.target
+            clock = await self.means.driver.clock(target, self.means.trust(target.url))
+            ahead = timedelta(seconds=clock.ahead if clock else 0.0)
+            start = self.means.now() + ahead - start
+        return None if start is None else int(start.timestamp() * 1000)
+
+    async def _refuse_moved(self, state: DesiredState) -> None:
+        """Show no login at an address that the ledger does not know for this server."""
+        target, ledger = self.desired.target, self.means.ledger
+        if ledger is None:
+            return
+        found = await asyncio.to_thread(ledger.load, target, self.desired.name)
+        known = found.identity
+        others = {other.target for other in state.servers} - {target}
+        if known is not None and known.target != target and known.target not in others:
+            raise Blocked(
+                f"the address of {self.desired.name} changed: it was {known.target}",
+                "`jtr plan` says what that means, and how to agree to it",
+            )

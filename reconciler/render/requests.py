@@ -1,0 +1,265 @@
+"""
+Requests and the history as text for people and as JSON: what is open, owed, handled, and by whom.
+
+The signs are those of `reconciler.render.text`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from reconciler.actions import Disruption, Standing, spelled
+from reconciler.errors import Exit, worst
+from reconciler.model import Target
+from reconciler.observed import Robot
+from reconciler.oneshots import named
+from reconciler.remembered import Deed, Halt, Request, Requests, Stage
+from reconciler.render.document import disruption_document, robot_document
+from reconciler.render.escape import plain
+from reconciler.render.text import mark
+
+NEWEST: Final = 5  # handled requests that a list shows of each server
+_INDENT: Final = " " * 6
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """
+    The requests of one server: those of its document as `lines`, the rest from the ledger.
+
+    `held` says why nothing is applied to it; `declared` is False when no document names it.
+    """
+
+    server: str
+    target: Target
+    requests: Requests
+    lines: tuple[Disruption, ...] = ()
+    held: str = ""
+    declared: bool = True
+
+    @property
+    def exit_code(self) -> Exit:
+        """The code that this server alone would end a command with."""
+        return worst([*(line.error for line in self.lines), open_code(self.requests)])
+
+
+def open_code(requests: Requests) -> Exit:
+    """Return the code that stands for what the ledger holds open of one server."""
+    if requests.open is not None:
+        return Exit.IN_DOUBT
+    return Exit.DONE if requests.halt is None else Exit.BLOCKED
+
+
+# ── as text ──────────────────────────────────────────────────────────────────────────────────
+
+
+def requests_text(servers: Sequence[Listed]) -> str:
+    """Return what is open, owed and handled, server by server, as far as there is anything."""
+    parts = ["\n".join(_server(one)) + "\n" for one in servers if _says_something(one)]
+    return "\n".join(parts) if parts else "No requests.\n"
+
+
+def _says_something(one: Listed) -> bool:
+    requests = one.requests
+    return bool(one.lines or requests.open or requests.halt or requests.past)
+
+
+def _server(one: Listed) -> Iterator[str]:
+    yield f"{plain(one.server)}  {one.target.url}  account {plain(one.target.account)}"
+    if not one.declared:
+        yield "  in no document here; the ledger remembers it"
+    if one.held:
+        yield f"  ! nothing is applied: {plain(one.held, 400)}"
+    for line in one.lines:
+        yield from _line(one.server, line)
+    if one.requests.halt is not None:
+        yield from halt_rows(one.server, one.requests.halt)
+    closed = one.requests.past[::-1][:NEWEST]
+    if closed:
+        yield "  handled, newest first"
+    for request in closed:
+        by = f"  {plain(request.closed_at)} by {plain(request.closed_by)}"
+        yield f"    {_called(request)}  {request.stage}{by}"
+        if request.evidence:
+            yield f"{_INDENT}  {plain(request.evidence, 400)}"
+
+
+def _line(server: str, line: Disruption) -> Iterator[str]:
+    yield f"  {mark(line)} {plain(line.what)}  {line.standing}"
+    if line.why:
+        yield f"{_INDENT}{plain(line.why, 600)}"
+    if line.standing is Standing.IN_DOUBT:
+        yield from _doubt(server, line)
+    elif line.remedy:
+        yield f"{_INDENT}{plain(line.remedy, 400)}"
+
+
+def _doubt(server: str, line: Disruption) -> Iterator[str]:
+    if line.robots:
+        yield f"{_INDENT}robots that ran when it was asked: {robot_names(line.robots)}"
+    yield f"{_INDENT}find out on the server, then one of:"
+    for command in resolving(server, line):
+        yield f"{_INDENT}  {command}"
+
+
+def resolving(server: str, line: Disruption) -> tuple[str, ...]:
+    """Return the command lines that settle a request in doubt; one of them is true."""
+    if line.kind is None or line.instant is None:
+        return ()
+    known = f"jtr request resolve {server} {line.kind} {spelled(line.instant)}"
+    return tuple(f"{known} {outcome} --because TEXT" for outcome in ("--done", "--not-done"))
+
+
+def doubt_row(request: Request) -> str:
+    """Return one row about an open request, for a summary."""
+    since = f" since {plain(request.asked_at)}" if request.asked_at else ""
+    return f"  ? in doubt{since}: {_called(request)}; see: jtr request list"
+
+
+def halt_rows(server: str, halt: Halt) -> Iterator[str]:
+    """Say which robots are owed a start, why they have not got it, and what to type."""
+    yield f"  ! robots owed a start ({plain(halt.origin)}): {robot_names(halt.robots)}"
+    yield f"{_INDENT}stopped {plain(halt.at)} by {plain(halt.by)}"
+    if halt.finding:
+        yield f"{_INDENT}{plain(halt.finding, 600)}"
+    else:
+        yield (
+            f"{_INDENT}the next `jtr apply` starts them within {halt.within:g} s of that, "
+            "if nobody else changed robots"
+        )
+    yield f"{_INDENT}jtr request resume {server}"
+    yield f"{_INDENT}jtr request resume {server} --leave --because TEXT"
+
+
+def robot_names(robots: Iterable[Robot]) -> str:
+    """Return robots for people."""
+    return ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
+
+
+def _called(request: Request) -> str:
+    return named(request.kind, request.instant)
+
+
+# ── as JSON ──────────────────────────────────────────────────────────────────────────────────
+
+
+def requests_document(servers: Sequence[Listed], code: Exit) -> dict[str, Any]:
+    """Return the same as JSON-able data; *code* is what the command ends with."""
+    return {
+        "formatVersion": 1,
+        "exitCode": int(code),
+        "servers": [
+            {
+                "server": one.server,
+                "url": one.target.url,
+                "account": one.target.account,
+                "declared": one.declared,
+                "held": one.held,
+                "exitCode": int(one.exit_code),
+                "requests": [
+                    disruption_document(line) | {"resolve": _settled_by(one.server, line)}
+                    for line in one.lines
+                ],
+                "robotsOwed": halt_document(one.requests.halt),
+                "handled": [_closed(request) for request in one.requests.past[::-1]],
+            }
+            for one in servers
+        ],
+    }
+
+
+def _settled_by(server: str, line: Disruption) -> list[str]:
+    return list(resolving(server, line)) if line.standing is Standing.IN_DOUBT else []
+
+
+def halt_document(halt: Halt | None) -> dict[str, Any] | None:
+    """Return which robots are owed a start."""
+    if halt is None:
+        return None
+    return {
+        "origin": halt.origin,
+        "robots": [robot_document(robot) for robot in halt.robots],
+        "stoppedAt": halt.at,
+        "by": halt.by,
+        "withinSeconds": halt.within,
+        "finding": halt.finding,
+    }
+
+
+def open_document(request: Request | None) -> dict[str, Any] | None:
+    """Return the request that is open."""
+    if request is None:
+        return None
+    return {
+        "kind": str(request.kind),
+        "instant": spelled(request.instant),
+        "askedAt": request.asked_at,
+        "by": request.attempts[-1].by if request.attempts else "",
+        "robotsRan": [robot_document(robot) for robot in request.ran],
+    }
+
+
+def _closed(request: Request) -> dict[str, Any]:
+    return {
+        "kind": str(request.kind),
+        "instant": spelled(request.instant),
+        "reason": request.reason,
+        "stage": str(request.stage),
+        "askedAt": request.asked_at,
+        "closedAt": request.closed_at,
+        "closedBy": request.closed_by,
+        "evidence": request.evidence,
+    }
+
+
+# ── the history ──────────────────────────────────────────────────────────────────────────────
+
+
+def history(deeds: Sequence[Deed], requests: Requests) -> tuple[Deed, ...]:
+    """
+    Merge what was done with what was asked, oldest first.
+
+    A pass that ends tells of its requests itself; one that died, and a person who resolved
+    something, leave it to the request.
+    """
+    told = {(deed.what, deed.by) for deed in deeds}
+    found = list(deeds)
+    for request in (*requests.past, *([requests.open] if requests.open else [])):
+        name = _called(request)
+        found += [
+            Deed(attempt.at, attempt.by, name, "asked", "and did not note what became of it")
+            for attempt in request.attempts
+            if (name, attempt.by) not in told
+        ]
+        if request.stage is not Stage.OPEN and (name, request.closed_by) not in told:
+            result = _STAGES.get(request.stage, str(request.stage))
+            found.append(Deed(request.closed_at, request.closed_by, name, result, request.evidence))
+    return tuple(sorted(found, key=lambda deed: datetime.fromisoformat(deed.at)))
+
+
+_STAGES: Final = {Stage.DONE: str(Standing.DONE), Stage.NOT_DONE: str(Standing.NOT_DONE)}
+
+
+def deed_row(deed: Deed) -> str:
+    """Return one thing that was done, on one line."""
+    detail = f": {plain(deed.detail, 400)}" if deed.detail else ""
+    head = f"{_time(deed.at)}  {plain(deed.by)}  {plain(deed.what)}"
+    return f"{head}  {plain(deed.result)}{detail}"
+
+
+def _time(stamp: str) -> str:
+    """Return a time of the ledger as all others are shown: UTC, to the millisecond."""
+    moment = datetime.fromisoformat(stamp).astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def deed_document(deed: Deed) -> dict[str, str]:
+    """Return one thing that was done."""
+    return {
+        "at": deed.at,
+        "by": deed.by,
+        "what": deed.what,
+        "result": deed.result,
+        "detail": deed.detail,
+    }

@@ -1,0 +1,153 @@
+"""
+What the story of `jtr demo` is made of: steps, what a server counted, and what people do by hand.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from reconciler.formats import counted
+from reconciler.sandbox.playground import DOCUMENTS, Playground
+from reconciler.sandbox.record import Record
+
+APPLY: Final = ("apply", DOCUMENTS, "--auto-approve")
+PLAN: Final = ("plan", DOCUMENTS)
+THAT_PLAN: Final = "PLANID"  # in a step's arguments: the id that the last plan had
+THAT_INSTANT: Final = "INSTANT"  # likewise: of the request that it said is in doubt
+ROBOTS: Final = frozenset({1, 2})
+READS: Final = frozenset(
+    {
+        *("exchange-config-request", "engine-config-request"),
+        *("background-jobs-list-request", "logs-list-request"),
+    }
+)
+CREDENTIALS: Final = frozenset({"exchange-config-save", "exchange-config-delete"})
+STARTS: Final = frozenset({"run-background-job-request"})
+RESTARTS: Final = frozenset({"stop-background-job-request"}) | STARTS
+CACHE: Final = frozenset({"invalidate-cache-request"})
+REBOOT: Final = frozenset({"reboot-system-request"})
+
+_WORDS: Final = {
+    "invalidate": "cache invalidated",
+    "reboot": "rebooted",
+    "start": "started robot",
+    "stop": "stopped robot",
+}
+_COUNTED: Final = frozenset({"save", "delete"})  # a tally has their numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a server has counted; the difference of two tallies is what happened between them."""
+
+    connections: int = 0
+    events: int = 0
+    saves: int = 0
+    fields: int = 0
+    deletes: int = 0
+    asked: int = 0  # requests to reboot or to invalidate, whatever became of them
+
+    @classmethod
+    def of(cls, record: Record) -> "Tally":
+        """Return what *record* says now."""
+        return cls(
+            len(record.handshakes),
+            len(record.received),
+            record.saves,
+            record.rows_written,
+            record.rows_deleted,
+            record.reboot_requests + record.invalidation_requests,
+        )
+
+    def since(self, earlier: "Tally") -> "Tally":
+        """Return what happened since *earlier*."""
+        return Tally(
+            self.connections - earlier.connections,
+            self.events - earlier.events,
+            self.saves - earlier.saves,
+            self.fields - earlier.fields,
+            self.deletes - earlier.deletes,
+            self.asked - earlier.asked,
+        )
+
+    def __str__(self) -> str:
+        if not self.connections:
+            return "not contacted"
+        if not self.events:
+            return f"{counted(self.connections, 'connection')}, no event"
+        said = []
+        if self.saves or self.fields:
+            said += [counted(self.saves, "save"), counted(self.fields, "field")]
+        if self.deletes:
+            said.append(f"{counted(self.deletes, 'field')} deleted")
+        if self.asked:
+            said.append(counted(self.asked, "request"))
+        return ", ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a server did to robots, cache and process, in its order; see `Record.history`."""
+
+    deeds: tuple[tuple[Any, ...], ...] = ()
+
+    @classmethod
+    def of(cls, record: Record) -> "Done":
+        """Return what *record* says now."""
+        return cls(tuple(deed for deed in record.history if deed[0] not in _COUNTED))
+
+    def since(self, earlier: "Done") -> "Done":
+        """Return what was done since *earlier*."""
+        return Done(self.deeds[len(earlier.deeds) :])
+
+    def __str__(self) -> str:
+        words = ((_WORDS.get(what, what), *rest) for what, *rest in self.deeds)
+        return ", ".join(" ".join(map(str, deed)) for deed in words)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    One command and what must come of it.
+
+    `planned` are the signs and exchanges of the plan's lines, `says` patterns in the output.
+    `stores` are exchanges that the server then holds as Vault does, `removes` those it no longer
+    holds; every other value must be as before.  `connections` are those that the server counts, and
+    besides reads it receives no event but those that `sends` names, of which `asked` are one-shots.
+    `did` is what it did to robots, cache and process.  `running` are the robots that run
+    afterwards, and `trades` the exchanges whose robot then trades with what Vault holds (None: the
+    same ones as before).  With `kills` the command is killed as soon as that is true; `afterwards`
+    is called when the command has ended.
+    """
+
+    what: str
+    args: tuple[str, ...]
+    came: str
+    prepare: Callable[[], None] = lambda: None
+    afterwards: Callable[[], None] = lambda: None
+    kills: Callable[[], bool] | None = None
+    code: int = 0
+    planned: frozenset[tuple[str, str]] = frozenset()
+    says: tuple[str, ...] = ()
+    connections: int = 1
+    refused: bool = False
+    sends: frozenset[str] = CREDENTIALS
+    stores: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    asked: int = 0
+    did: tuple[tuple[Any, ...], ...] = ()
+    running: frozenset[int] = ROBOTS
+    trades: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Hands:
+    """What people do by hand, and what the server must store because of it."""
+
+    ground: Playground
+    expected: dict[str, str] = field(default_factory=dict)
+
+    def type(self, row: str) -> None:
+        """Change a value as somebody does on the server's Config page."""
+        self.expected[row] = self.ground.made_up()
+        self.ground.server.set_value(row, self.expected[row])

@@ -1,0 +1,108 @@
+"""
+One Vault address with one login, shared by everything of a process that asks Vault.
+
+A login can be good for one use only (AppRole's secret id), so whoever needs Vault for another
+purpose builds on the same access instead of logging in again.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from reconciler.durations import Durations
+from reconciler.errors import KvVersionOne, MountUnknown, SecretsError
+from reconciler.model import SecretPath
+from reconciler.secrets import Secret
+from reconciler.secrets.vault_auth import AppRoleAuth, TokenAuth, TokenFileAuth, login_for
+from reconciler.secrets.vault_session import Answer, Call, VaultSession
+
+OK: Final = 200
+BAD_REQUEST: Final = 400
+FORBIDDEN: Final = 403
+NOT_FOUND: Final = 404
+# The one text of Vault's that must be read: a lost race and a bad request are both 400.
+_LOST_RACE: Final = "check-and-set parameter did not match"
+
+
+class VaultAccess:
+    """
+    A session and a login.  No network before the first call; safe to call from several threads.
+
+    Raises Blocked for an address over which a token must not travel.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        auth: TokenAuth | TokenFileAuth | AppRoleAuth,
+        namespace: str = "",
+        ca_file: str | None = None,
+        durations: Durations,
+    ) -> None:
+        self._session = VaultSession(
+            address=address, namespace=namespace, ca_file=ca_file, durations=durations
+        )
+        self._login = login_for(auth, self._session)
+
+    def close(self) -> None:
+        """Revoke the token if this process logged in for it, and give back connections."""
+        self._login.close()
+        self._session.close()
+
+    def ask(self, about: str, path: str, send: Callable[[Call], Answer]) -> Answer:
+        """
+        Send with the present token, and once more with a new one if that token has died.
+
+        *about* says to people what was wanted.  Raises what `VaultSession.exchange` and `Login`
+        raise.
+        """
+        token = self._login.token()
+        answer = send(self._session.expecting(path, token))
+        if answer.status != FORBIDDEN or self._lives(token):
+            return answer
+        token = self._login.renewed(token, about)
+        return send(self._session.expecting(path, token))
+
+    def mount_trouble(self, at: SecretPath) -> SecretsError | None:
+        """Say what is wrong with the mount of *at*; None when it is KV version 2."""
+        path = f"/v1/sys/internal/ui/mounts/{at.mount}/{at.path}"
+        answer = self._session.expecting(path, self._login.token()).get(path)
+        if answer.status == OK:
+            return _trouble(at, answer.data)
+        return MountUnknown(
+            f"{at}: there is no mount {at.mount}, or the token has no right at all below it",
+            "check the mount (everything before `//`, else the first segment) and the token's "
+            "policies",
+        )
+
+    def _lives(self, token: Secret) -> bool:
+        path = "/v1/auth/token/lookup-self"
+        return self._session.expecting(path, token).get(path).status != FORBIDDEN
+
+
+def lost_race(answer: Answer) -> bool:
+    """Whether *answer* says that a write with check-and-set came too late: nothing was written."""
+    errors = answer.body.get("errors")
+    return (
+        answer.status == BAD_REQUEST
+        and isinstance(errors, list)
+        and any(_LOST_RACE in str(text) for text in errors)
+    )
+
+
+def _trouble(at: SecretPath, facts: Mapping[str, Any]) -> SecretsError | None:
+    mount = str(facts.get("path", "")).strip("/")
+    if mount != at.mount and f"{at.mount}/{at.path}/".startswith(f"{mount}/"):
+        rest = f"{at.mount}/{at.path}".removeprefix(f"{mount}/")
+        return MountUnknown(f"{at}: the mount there is {mount}", f"write vault:{mount}//{rest}")
+    if facts.get("type") not in {"kv", "generic"}:
+        return MountUnknown(
+            f"{at}: the mount {at.mount} is no KV secrets engine", "name one of KV version 2"
+        )
+    options = facts.get("options")
+    if not isinstance(options, dict) or options.get("version") != "2":
+        return KvVersionOne(
+            f"{at}: the mount {at.mount} is KV version 1, which keeps no versions",
+            f"upgrade it: bao kv enable-versioning {at.mount}",
+        )
+    return None

@@ -1,0 +1,169 @@
+"""Commands in docs/ and deploy/ are run, in the situation that the page is about."""
+
+import json
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from reconciler.sandbox.jt_trader import Behaviour, Robot
+from reconciler.sandbox.openbao import OpenBao
+from tests.house.pages import BIN, BLOCK, ROOT, blocks, commands, page, shell
+from tests.leaks import PRIVATE
+from tests.world import DURATIONS, World
+
+OPERATIONS = page("docs/operations.md")
+QUICK = Behaviour(ping_interval=0.15, ping_timeout=0.15)
+BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms"}
+KNOWN = {
+    "docs/operations.md": {"restored", "doubt", "left", "fleet"},
+    "deploy/README.md": {"vault"},
+}
+
+pytestmark = pytest.mark.skipif(
+    not (BIN / "jtr").exists(), reason="the command is not installed here"
+)
+
+
+class Desk:
+    """A world seen from a shell: the documents lie in `servers`, where the pages look for them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.docs = world.home / "servers"
+        world.docs.mkdir()
+        world.settings(durations=BRIEF, soleWriter=True)
+        self.environment = commands(world.home / PRIVATE / "person") | world.environment
+
+    def run(self, what: str, text: str = OPERATIONS, **more: str) -> str:
+        """Run all blocks of a page that are marked so; returns what they printed."""
+        found = blocks(text, what)
+        assert found, what
+        printed = "".join(shell(block, self.world.home, self.environment | more) for block in found)
+        self.world.watch.search(f"what the commands about {what} printed", printed)
+        return printed
+
+
+@pytest.fixture
+def desk(world: World) -> Desk:
+    """A desk where nothing is declared yet."""
+    return Desk(world)
+
+
+def another_second() -> None:
+    """Wait for it: an instant has nothing finer, and must be later than what was before."""
+    time.sleep(1 - datetime.now(UTC).microsecond / 1e6)
+
+
+def test_every_block_with_commands_is_run_by_a_test() -> None:
+    for path in (*ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")):
+        name = str(path.relative_to(ROOT))
+        for match in BLOCK.finditer(path.read_text("utf-8")):
+            if match["kind"] in ("sh", "console"):
+                assert match["run"] in KNOWN.get(name, set()), f"{name}: {match['body']}"
+
+
+def test_a_request_in_doubt(desk: Desk) -> None:
+    world = desk.world
+    server = world.server(behaviour=Behaviour(invalidate="lost before effect"))
+    world.document("tokyo-1", "bybit")
+    world.begin()
+    asked = ("request", "invalidate-cache", "tokyo-1", "--from", str(world.docs), "--reason", "x")
+    assert world.apply().code == 0
+    another_second()
+    assert world.jtr(*asked).code == 0
+    assert world.apply().code == 7
+    server.behaviour.invalidate = "answer"
+    listed = json.loads(world.jtr("request", "list", str(world.docs), "-o", "json").out)
+    (line,) = listed["servers"][0]["requests"]
+    assert line["standing"] == "in doubt"
+
+    another_second()
+
+    printed = desk.run("doubt", INSTANT=line["instant"])
+
+    assert "Nest application successfully started" in printed
+    assert "is NOT done" in printed
+    assert (server.record.invalidation_requests, server.record.invalidations) == (2, 1)
+
+
+def test_robots_left_stopped(desk: Desk) -> None:
+    world = desk.world
+    robot = Robot(1, "grid-btc", "bybit")
+    server = world.server(robots=[robot, Robot(2, "arb", "okx")])
+    world.document("tokyo-1", "bybit", robots={"onCredentialChange": "restart"})
+    world.begin()
+    robot.start = "fails"
+    assert world.apply().code == 6
+    assert server.robots_running() == {2}
+    robot.start = "ok"
+
+    printed = desk.run("left")
+
+    assert "robots owed a start" in printed
+    assert server.robots_running() == {1, 2}
+
+
+def test_a_restored_ledger(desk: Desk) -> None:
+    world = desk.world
+    world.server()
+    world.document("tokyo-1", "bybit")
+    world.begin()
+    assert world.apply().code == 0
+    (ledger,) = (world.home / "state").rglob("ledger.db")
+    copy = ledger.with_name("restored")
+    shutil.copy(ledger, copy)
+    copy.replace(ledger)
+    suspicious = world.apply()
+
+    printed = desk.run("restored")
+
+    assert "no reboot and no invalidation will be done" in suspicious.text
+    assert "accepted: " in printed
+    assert "no reboot" not in world.apply().text
+
+
+def test_requests_for_a_fleet(desk: Desk) -> None:
+    world = desk.world
+    servers = [world.server(name, behaviour=QUICK) for name in ("tokyo-1", "osaka-1")]
+    for name in ("tokyo-1", "osaka-1"):
+        world.document(name, "bybit", supervised=True)
+    world.begin()
+    assert world.apply().code == 0
+
+    another_second()
+    desk.run("fleet")
+    applied = world.apply()
+
+    assert applied.code == 0, applied.text
+    assert [server.record.reboots for server in servers] == [1, 1]
+    assert [server.robots_running() for server in servers] == [{1, 2}, {1, 2}]
+
+
+def test_the_way_to_a_ledger_in_vault(desk: Desk, bao: OpenBao) -> None:
+    world, text = desk.world, page("deploy/README.md")
+    server = world.server()
+    world.document("tokyo-1", "bybit")
+    named = next(m["body"] for m in BLOCK.finditer(text) if m["run"] == "settings")
+    world.settings_file.write_text(f"{named}durations: {{settle: 1ms}}\n", "utf-8")
+    (world.home / "deploy").symlink_to(ROOT / "deploy")
+
+    desk.run("vault", text, BAO_ADDR=bao.address, BAO_TOKEN=bao.root_token.reveal())
+    begun = world.jtr("ledger", "init")
+    policy = (ROOT / "deploy/vault/apply.hcl").read_text("utf-8")
+    bao.request("POST", "sys/policies/acl/deploying", {"policy": policy})
+    token = bao.create_token(["jtr-ledger", "deploying"])
+    world.watch.guard(token.reveal(), "token")
+    applied = world.apply(environment={"VAULT_TOKEN": token.reveal()})
+
+    assert begun.code == 0, begun.text
+    assert "takes writes without check-and-set" not in begun.text
+    assert applied.code == 0, applied.text
+    assert server.record.saves == 1
+
+
+def test_positive_control_a_block_that_fails_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="exit 3"):
+        shell("echo before; (exit 3); echo after", tmp_path, {})
