@@ -20,6 +20,7 @@ from reconciler.apply import apply_all
 from reconciler.brake import Brake
 from reconciler.drivers import Driver
 from reconciler.durations import Durations
+from reconciler.emergency import Emergencies
 from reconciler.ledger import Store
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.memory import MemoryStore
@@ -161,13 +162,19 @@ class Desk:
         durations: Durations = PATIENT,
         store: Store | None = None,
         login: SecretRef | None = None,
+        clock: Clock | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.handles = dict(handles)
         self.wishes: dict[str, dict[str, Wish]] = {name: {} for name in handles}
         self.changes: dict[str, dict[str, Any]] = {name: {} for name in handles}
         self.versions: dict[SecretPath, list[dict[str, str]]] = {}
         self.forge = Forge()
-        self.clock = Clock()
+        self.clock = clock or Clock()
+        self.now: Callable[[], datetime] = now
+        self.emergencies: Emergencies | None = None
+        self.suspect = ""
+        self.unsteady: Callable[[], str] = lambda: ""
         self.said: list[str] = []
         self.store: Store = store or MemoryStore()
         self.durations = durations
@@ -177,9 +184,13 @@ class Desk:
         self._folder = folder
         self._login = login
         self._keys = 0
+        self.newborn = False
         if store is None:
-            first = self._ledger(Life(), begin=True)
-            first.close()
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin the ledger."""
+        self._ledger(Life(), begin=True).close()
 
     # ── what people do ───────────────────────────────────────────────────────────────────
 
@@ -278,6 +289,11 @@ class Desk:
             durations=self.durations,
             ledger=self._ledger(life),
             label=f"{command} 1@desk",
+            now=self.now,
+            unsteady=self.unsteady,
+            emergencies=self.emergencies,
+            ledger_suspect=self.suspect,
+            ledger_shared=True,
         )
 
     async def plan(
@@ -291,7 +307,13 @@ class Desk:
         finally:
             await _closed(visits)
 
-    async def apply(self, consents: Consents = NO_CONSENT, *, dies_at: int | None = None) -> Passed:
+    async def apply(
+        self,
+        consents: Consents = NO_CONSENT,
+        *,
+        dies_at: int | None = None,
+        brake: Brake | None = None,
+    ) -> Passed:
         """Look, plan and do, as `jtr apply` does, or die at one moment of it."""
         life = Life(dies_at)
         plan: Plan | None = None
@@ -301,7 +323,7 @@ class Desk:
             state = self.state()
             visits = await survey(state, consents, means)
             plan = plan_of(visits, state, skip_unreachable=False)
-            reports = await apply_all(visits, consents, means, Brake())
+            reports = await apply_all(visits, consents, means, brake or Brake())
         except Killed:
             await _ended()
             self._bury()
@@ -320,10 +342,10 @@ class Desk:
 
     def _ledger(self, life: Life, *, begin: bool = False) -> Ledger:
         store = MortalStore(self.store, life)
-        store.created = begin
+        store.created = begin or self.newborn
         return Ledger(
             store,
-            now=lambda: datetime.now(UTC),
+            now=self.now,
             durations=self.durations,
             writer="apply 1@desk",
             clock=self.clock,
@@ -364,7 +386,7 @@ async def _ended() -> None:
     rest = [
         task
         for task in asyncio.all_tasks()
-        if getattr(task.get_coro(), "__qualname__", "").startswith(("apply_all.", "held."))
+        if getattr(task.get_coro(), "__qualname__", "").startswith(("apply_one", "held."))
     ]
     for task in rest:
         task.cancel()

@@ -2,13 +2,25 @@
 Processes that may die around each of their deeds, in this process and without a signal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import TypeVar
 
 from reconciler.drivers import Driver, Login, Session, Trust, WriteAnswer
+from reconciler.errors import DriverError
 from reconciler.ledger import Store, Stored
 from reconciler.model import Target
-from reconciler.observed import Logbook, Mask, ObservedExchange, ObservedServer, Robot
+from reconciler.observed import (
+    ClockReading,
+    Logbook,
+    LogEntry,
+    Mask,
+    ObservedExchange,
+    ObservedServer,
+    Robot,
+)
 from reconciler.secrets import Secret
+
+T = TypeVar("T")
 
 
 class Killed(BaseException):
@@ -16,16 +28,24 @@ class Killed(BaseException):
 
 
 class Life:
-    """One process: counts its moments and ends at the one with the number *last*."""
+    """
+    One process: counts its moments and ends at the one with the number *last*.
+
+    `trace` names those that it lived through, and at the end the one that it died at.
+    """
 
     def __init__(self, last: int | None = None) -> None:
         self.moments = 0
         self.dead = False
+        self.trace: list[str] = []
         self._last = last
 
-    def moment(self) -> None:
+    def moment(self, what: str) -> None:
         """Live on, or die here."""
-        if self.dead or self.moments == self._last:
+        if self.dead:
+            raise Killed
+        self.trace.append(what)
+        if self.moments == self._last:
             self.dead = True
             raise Killed
         self.moments += 1
@@ -43,9 +63,10 @@ class MortalStore:
         return self._store.get(key)
 
     def put(self, key: str, text: str, *, expect: int) -> int:
-        self._life.moment()
+        what = key.rpartition("/")[2]
+        self._life.moment(f"before noting {what}")
         revision = self._store.put(key, text, expect=expect)
-        self._life.moment()
+        self._life.moment(f"after noting {what}")
         return revision
 
     def keys(self, prefix: str) -> list[str]:
@@ -65,6 +86,10 @@ class MortalSession:
         self._session = session
         self._life = life
 
+    @property
+    def patience(self) -> float:
+        return self._session.patience
+
     async def observe(self) -> ObservedServer:
         return await self._session.observe()
 
@@ -77,20 +102,47 @@ class MortalSession:
     async def log(self) -> Logbook:
         return await self._session.log()
 
+    async def entries(self) -> tuple[LogEntry, ...] | None:
+        return await self._session.entries()
+
     async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
-        self._life.moment()
-        answer = await self._session.save(exchange, values)
-        self._life.moment()
-        return answer
+        return await self._around("save", self._session.save(exchange, values))
 
     async def delete(self, exchange: str, name: str) -> WriteAnswer:
-        self._life.moment()
-        answer = await self._session.delete(exchange, name)
-        self._life.moment()
-        return answer
+        return await self._around("delete", self._session.delete(exchange, name))
+
+    async def stop(self, robot: int) -> tuple[Robot, ...]:
+        return await self._around("stop", self._session.stop(robot))
+
+    async def start(self, robot: int) -> tuple[Robot, ...]:
+        return await self._around("start", self._session.start(robot))
+
+    async def invalidate(self) -> None:
+        await self._around("invalidate", self._session.invalidate())
+
+    async def reboot(self) -> None:
+        await self._around("reboot", self._session.reboot())
+
+    async def ended(self, within: float) -> bool:
+        return await self._session.ended(within)
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def _around(self, what: str, request: Coroutine[object, object, T]) -> T:
+        """Die before it is sent, or once its answer, or the lack of one, is known."""
+        try:
+            self._life.moment(f"before {what}")
+        except Killed:
+            request.close()  # nobody will make it any more
+            raise
+        try:
+            answer = await request
+        except DriverError:
+            self._life.moment(f"after {what}")
+            raise
+        self._life.moment(f"after {what}")
+        return answer
 
 
 class MortalDriver:
@@ -102,6 +154,9 @@ class MortalDriver:
 
     async def open(self, target: Target, login: Login, trust: Trust) -> Session:
         return MortalSession(await self._driver.open(target, login, trust), self._life)
+
+    async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
+        return await self._driver.clock(target, trust)
 
     def mask(self, value: Secret) -> Mask:
         return self._driver.mask(value)

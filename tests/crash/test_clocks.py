@@ -1,0 +1,337 @@
+"""
+Clocks that are wrong: the server's by hours, ours that jumps, and the night when summer time ends.
+
+Nothing expires early, nothing is done twice or too early, and no boot counts that was before.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import pytest
+
+from reconciler.actions import Disruption, Standing
+from reconciler.cli.steady import SteadyClock
+from reconciler.formats import instant
+from reconciler.model import Kind
+from tests.crash.desk import Passed
+from tests.crash.one_shots import (
+    RUNNING,
+    Trading,
+    cache,
+    everything,
+    judged,
+    reboot,
+    settled,
+    told,
+    whereabouts,
+)
+from tests.crash.virtual import VirtualClock, virtual_time
+
+HOUR: Final = timedelta(hours=1)
+YEAR: Final = timedelta(days=365)
+JUMPS: Final = (HOUR, -HOUR, YEAR, -YEAR)
+PAUSE: Final = 60.0
+
+
+def run(story: Callable[[VirtualClock], Awaitable[None]]) -> None:
+    async def whole(clock: VirtualClock) -> None:
+        await story(clock)
+
+    clock = VirtualClock()
+    with virtual_time(clock) as runner:
+        runner.run(whole(clock))
+
+
+def line(passed: Passed, kind: Kind) -> Disruption:
+    assert passed.plan is not None
+    (found,) = (d for d in passed.plan.servers[0].disruptions if d.kind is kind)
+    return found
+
+
+def steady(desk: Trading) -> None:
+    """Watch our clock as a command does, from its beginning."""
+    desk.unsteady = SteadyClock(desk.time.wall, desk.time.since_boot).trouble
+
+
+# ── the server's clock ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("hours", [-26, -3, -1, 0, 1, 3, 26])
+@pytest.mark.parametrize(("minutes", "met"), [(-30, False), (30, True)])
+def test_a_boot_by_others_is_judged_by_the_servers_own_clock(
+    hours: int, minutes: int, *, met: bool
+) -> None:
+    # The boot is half an hour before or after the instant, whatever the server's clock shows.
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        desk.trader.ahead = hours * 3600.0
+        desk.trader.server.clock = 0
+        # What this clock wrote until now; a server's log never goes back.
+        desk.trader.server.log = []
+        desk.trader.reboot_by_hand()
+        for robot in RUNNING:
+            desk.trader.turn_by_hand(robot, running=True)
+        desk.trader.acts.clear()
+        await asyncio.sleep(7200)
+        desk.wish(reboot=reboot(desk, 120 + minutes))
+
+        passed = await desk.apply()
+
+        assert (line(passed, Kind.REBOOT).standing is Standing.SATISFIED) == met, told(passed.plan)
+        assert desk.trader.count("rebooted") == (not met)
+        for _ in range(2):
+            await asyncio.sleep(PAUSE)
+            await desk.apply()
+        assert desk.trader.count("rebooted") == (not met)
+
+    run(story)
+
+
+@pytest.mark.parametrize("hours", [-26, -1, 1, 26])
+def test_our_own_reboot_is_proved_whatever_the_servers_clock_shows(hours: int) -> None:
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        desk.trader.ahead = hours * 3600.0
+        everything(desk)
+        if hours < 0:
+            desk.trader.server.log[-1]["time"] = desk.trader.server.clock = 1
+
+        passes = [await desk.apply()]
+        for _ in range(2):
+            await asyncio.sleep(PAUSE)
+            passes.append(await desk.apply())
+
+        verdict = await judged(desk, passes)
+        assert not verdict.wrong
+        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+        assert desk.trader.running() == RUNNING
+
+    run(story)
+
+
+@pytest.mark.parametrize("seconds", [-90.0, 30.0, 59.0])
+def test_a_boot_too_close_to_the_instant_does_not_count(seconds: float) -> None:
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        desk.wish(reboot=replace(reboot(desk), instant=clock.truth() - timedelta(seconds=seconds)))
+        desk.trader.reboot_by_hand()
+        await asyncio.sleep(PAUSE)
+
+        passed = await desk.apply()
+
+        assert line(passed, Kind.REBOOT).standing is not Standing.SATISFIED
+
+    run(story)
+
+
+@pytest.mark.parametrize("ahead", [None, -86_400.0])
+def test_a_clock_that_does_not_tell_or_contradicts_the_log_satisfies_nothing(
+    ahead: float | None,
+) -> None:
+    # None: the web page has no `Date`.  A day behind: a proxy answers with a clock of its own.
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        desk.trader.reboot_by_hand()
+        await asyncio.sleep(3600)
+        desk.wish(reboot=reboot(desk, 120))
+        desk.trader.proxy = True
+        desk.trader.server.ahead = ahead
+
+        passed = await desk.apply()
+
+        assert line(passed, Kind.REBOOT).standing is not Standing.SATISFIED
+
+    run(story)
+
+
+# ── our clock ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_our_clock_jumps_within_a_pass(jump: timedelta) -> None:
+    # Before it is planned: nothing is begun and nothing expires while the clock is not believed.
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        desk.wish(cache=cache(desk, expires_after=2 * HOUR), reboot=reboot(desk))
+        steady(desk)
+        clock.set_by += jump
+
+        passed = await desk.apply()
+
+        for kind in Kind:
+            assert line(passed, kind).standing is Standing.HELD, told(passed.plan)
+            assert "clock" in line(passed, kind).why
+        assert desk.trader.acts == []
+        clock.set_by -= jump
+        for _ in range(2):  # what the ledger noted may lie in the future, which is noticed first
+            await asyncio.sleep(PAUSE)
+            steady(desk)
+            await desk.apply()
+        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+
+    run(story)
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_our_clock_jumps_while_robots_are_stopped(jump: timedelta) -> None:
+    # What was begun goes on: how long ago it was is told by a clock that never jumps.
+    async def story(clock: VirtualClock, death: int) -> bool:
+        desk = await settled(clock)
+        everything(desk)
+        passes = [await desk.apply(dies_at=death)]
+        # What the ledger noted last lies in the past of neither jump.
+        clock.set_by += jump
+        for _ in range(3):
+            await asyncio.sleep(20)
+            passes.append(await desk.apply())
+        clock.set_by -= jump
+        for _ in range(3):
+            await asyncio.sleep(20)
+            passes.append(await desk.apply())
+        verdict = await judged(desk, passes)
+        assert not verdict.wrong, f"{death}: {verdict.wrong}"
+        return passes[0].life.dead
+
+    death, died = 0, True
+    while died:
+        clock = VirtualClock()
+        with virtual_time(clock) as runner:
+            died = runner.run(story(clock, death))
+        death += 1
+    assert death > 30
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_our_clock_is_wrong_between_two_passes(jump: timedelta) -> None:
+    # A later process cannot see that it jumped, but in no case is anything done twice.
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        everything(desk)
+        await desk.apply()
+        acts = list(desk.trader.acts)
+        for _ in range(2):
+            clock.set_by += jump
+            steady(desk)
+            for _ in range(2):
+                await asyncio.sleep(PAUSE)
+                passed = await desk.apply()
+            for kind in Kind:
+                assert line(passed, kind).standing is Standing.DONE
+        assert desk.trader.acts == acts
+
+    run(story)
+
+
+@pytest.mark.parametrize("back", [HOUR, YEAR])
+def test_a_clock_behind_what_the_ledger_noted_begins_and_ends_nothing(back: timedelta) -> None:
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        await asyncio.sleep(7200)
+        await desk.apply()
+        clock.set_by -= back
+        steady(desk)
+        desk.wish(
+            cache=cache(desk, 5),
+            reboot=replace(reboot(desk), instant=clock.truth() + timedelta(minutes=1)),
+        )
+
+        passed = await desk.apply()
+
+        assert desk.trader.acts == []
+        for kind in Kind:
+            assert line(passed, kind).standing in (Standing.HELD, Standing.BASELINED)
+        clock.set_by += back
+        steady(desk)
+        await asyncio.sleep(120)
+        await desk.apply()
+        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+
+    run(story)
+
+
+def test_robots_are_not_started_late_because_our_clock_went_back() -> None:
+    async def story(clock: VirtualClock, death: int) -> tuple[bool, bool]:
+        desk = await settled(clock)
+        desk.wish(reboot=reboot(desk))
+        passed = await desk.apply(dies_at=death)
+        down = whereabouts(desk.trader.acts).down
+        before = len(desk.trader.acts)
+        await asyncio.sleep(3 * 3600)
+        clock.set_by -= 3 * HOUR
+        for _ in range(2):
+            await asyncio.sleep(20)
+            await desk.apply()
+        started = {act.robot for act in desk.trader.acts[before:] if act.what == "start"}
+        assert not started & down, death
+        return passed.life.dead, bool(down)
+
+    death, died, downs = 0, True, 0
+    while died:
+        clock = VirtualClock()
+        with virtual_time(clock) as runner:
+            died, down = runner.run(story(clock, death))
+        downs += down
+        death += 1
+    assert downs > 5
+
+
+# ── schedules ────────────────────────────────────────────────────────────────────────────────
+
+NIGHTS: Final = (
+    # The same moment in three spellings, in the hour that comes twice and in the one that is not.
+    ("2026-10-25T02:30:00+02:00", "2026-10-25T00:30:00Z"),
+    ("2026-10-25T02:30:00+01:00", "2026-10-25T01:30:00Z"),
+    ("2027-03-28T01:59:59+01:00", "2027-03-28T00:59:59Z"),
+    ("2027-03-28T03:00:00+02:00", "2027-03-28T01:00:00Z"),
+    ("2026-11-22T23:30:00-05:00", "2026-11-23T04:30:00Z"),
+)
+
+
+@pytest.mark.parametrize(("written", "meant"), NIGHTS)
+def test_a_schedule_begins_at_its_instant_and_not_before(written: str, meant: str) -> None:
+    async def story(clock: VirtualClock) -> None:
+        at = instant(written)
+        assert at is not None
+        assert at == datetime.fromisoformat(meant)
+        # The world of this test begins two hours before.
+        clock.shift(at - 2 * HOUR)
+        desk = await settled(clock)
+        desk.wish(reboot=replace(reboot(desk), instant=at), cache=replace(cache(desk), instant=at))
+        while clock.truth() < at - timedelta(seconds=90):
+            passed = await desk.apply()
+            assert line(passed, Kind.REBOOT).standing is Standing.SCHEDULED
+            await asyncio.sleep(600)
+            if clock.truth() > at - timedelta(seconds=600):
+                break
+        await asyncio.sleep((at - clock.truth()).total_seconds() - 1)
+        await desk.apply()
+        assert desk.trader.acts == []
+        await asyncio.sleep(2)
+        await desk.apply()
+        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+        for _ in range(3):  # and in the hour that comes again
+            await asyncio.sleep(1800)
+            await desk.apply()
+        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+
+    run(story)
+
+
+@pytest.mark.parametrize(("late", "done"), [(-1.0, True), (2.0, False)])
+def test_a_request_expires_at_its_time(late: float, *, done: bool) -> None:
+    async def story(clock: VirtualClock) -> None:
+        desk = await settled(clock)
+        desk.wish(reboot=reboot(desk, 0), cache=cache(desk, 0))
+        await asyncio.sleep(24 * 3600 + late)
+
+        passed = await desk.apply()
+
+        for kind in Kind:
+            expired = line(passed, kind).standing is Standing.EXPIRED
+            assert expired != done
+        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (done, done)
+
+    run(story)

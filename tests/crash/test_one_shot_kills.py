@@ -1,0 +1,242 @@
+"""
+`kill -9` at random moments of passes that invalidate and reboot, then apply again.
+
+Real processes, a real ledger file, a real OpenBao and a stand-in, which is the judge: it counts the
+processes that ended and the caches that were emptied.  Where only a person can tell, the person
+looks at the stand-in.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+
+from reconciler.durations import Durations
+from reconciler.ledger import open_store
+from reconciler.ledger.book import Ledger
+from reconciler.ledger.request_book import RequestBook
+from reconciler.model import Kind
+from reconciler.remembered import Request, Requests, Stage
+from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from tests.crash.forkserver import Forks
+from tests.world import DURATIONS, World
+
+SERVER: Final = "tokyo-1"
+BRISK: Final = {
+    **DURATIONS,
+    "quiesce": "1ms",
+    "reconnect": "10ms",
+    "invalidate": "700ms",
+    "robot": "2s",
+    "drop": "300ms",
+    "ready": "10s",
+    "leaseWait": "5s",
+}
+FAST: Final[Mapping[str, Any]] = {
+    "ping_interval": 0.2,
+    "ping_timeout": 0.2,
+    "reboot_drop": 0.01,
+    "reboot_down": 0.03,
+    "row_delay": (0.0, 0.001),
+}
+RUNNING: Final = {1, 2}
+PARTS: Final = 3  # a worker each
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks() as forks:
+        yield forks
+
+
+def opened(world: World) -> Ledger:
+    """The ledger as another process opens it."""
+    store = open_store(f"sqlite:{world.home}/state/jtr/ledger.db", Durations())
+    return Ledger(store, now=lambda: datetime.now(UTC), durations=Durations(), writer="a person")
+
+
+@contextlib.contextmanager
+def book(world: World) -> Iterator[RequestBook]:
+    """The requests of the server."""
+    ledger = opened(world)
+    try:
+        yield ledger.requests(ledger.servers()[0].uid)
+    finally:
+        ledger.close()
+
+
+def spelled(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Rounds:
+    """One world; every round asks for an invalidation and a reboot; `counts` says what came."""
+
+    world: World
+    forks: Forks
+    server: StandInThread
+    chance: random.Random
+    counts: Counter[str] = field(default_factory=Counter)
+    wished: dict[Kind, datetime] = field(default_factory=dict)
+    before: dict[Kind, int] = field(default_factory=dict)
+    starts: int = 0
+
+    def ask(self) -> None:
+        """Write new wishes into the document."""
+        # To the millisecond, as documents have it, and never in the future.
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        self.wished = dict.fromkeys(Kind, now)
+        self.before = self.happened()
+        self.starts = len(self.server.record.starts)
+        self.world.document(
+            SERVER,
+            rotate=False,
+            supervised=True,
+            soleAccount=True,
+            cache={"invalidatedAfter": spelled(now), "reason": "made up"},
+            reboot={"bootedAfter": spelled(now), "robots": "resume", "reason": "made up"},
+        )
+
+    def happened(self) -> dict[Kind, int]:
+        """What really happened to the server so far."""
+        record = self.server.record
+        return {Kind.CACHE: record.invalidations, Kind.REBOOT: record.reboots}
+
+    def did(self, kind: Kind) -> int:
+        """How often it happened in this round."""
+        return self.happened()[kind] - self.before[kind]
+
+    def start(self) -> int:
+        """Start an apply of its own process; return its id."""
+        args = ["apply", str(self.world.docs), "--auto-approve"]
+        return self.forks.run(args, self.world.environment, self.world.home / "apply.log")
+
+    def apply(self) -> int:
+        """Apply undisturbed; return the exit code."""
+        return self.forks.wait(self.start())
+
+    def text(self) -> str:
+        """What the newest apply printed."""
+        return (self.world.home / "apply.log").read_text()
+
+    def judge(self) -> None:
+        """Apply until nothing is left to do, as a person does; ask the stand-in what was done."""
+        with book(self.world) as requests:
+            self.counts["left open"] += requests.load().open is not None
+        for _ in range(6):
+            code = self.apply()
+            assert code in (0, 4, 6, 7), self.text()
+            with book(self.world) as requests:
+                known = requests.load()
+                if known.open is not None:
+                    # A reboot leaves evidence: nobody is ever asked about one, at most it is away.
+                    if known.open.kind is Kind.CACHE:
+                        self.resolve(requests, known.open)
+                elif known.halt is not None:
+                    if code != 0:
+                        self.start_by_hand(requests, known)
+                elif all(known.handled.get(k) == at for k, at in self.wished.items()):
+                    break
+        self._judge_ledger(known)
+        assert {kind: n for kind in Kind if (n := self.did(kind)) > 1} == {}, "done twice"
+        started = [s.robot for s in self.server.record.starts[self.starts :]]
+        assert len(started) == len(set(started)), "a robot was started twice"
+        assert self.server.robots_running() == RUNNING, self.text()
+        with sqlite3.connect(self.world.home / "state" / "jtr" / "ledger.db") as ledger:
+            assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+        ledger.close()
+
+    def _judge_ledger(self, known: Requests) -> None:
+        assert known.open is None, self.text()
+        for kind, at in self.wished.items():
+            request = known.closed(kind, at)
+            assert request is not None, f"{kind} was forgotten: {self.text()}"
+            assert request.stage in (Stage.DONE, Stage.NOT_DONE)
+            assert self.did(kind) == (request.stage is Stage.DONE), request
+            self.counts[f"{kind} {request.stage}"] += 1
+
+    def resolve(self, requests: RequestBook, doubt: Request) -> None:
+        """Look at the server, and say what became of a request."""
+        self.counts[f"{doubt.kind} went to a person"] += 1
+        done = self.did(doubt.kind) > 0
+        requests.resolve(doubt.kind, doubt.instant, done=done, because="I looked at the server")
+
+    def start_by_hand(self, requests: RequestBook, known: Requests) -> None:
+        """Start the robots that a finding names; those of no finding must run."""
+        assert known.halt is not None
+        named = {robot.id for robot in known.halt.robots}
+        left = RUNNING - self.server.robots_running()
+        assert left <= named, self.text()
+        names = {robot.name for robot in known.halt.robots if robot.id in left}
+        assert all(name in self.text() for name in names), self.text()
+        self.counts["robots went to a person"] += 1
+        for robot in left:
+            self.server.set_running(robot, True)
+        requests.release()
+
+
+@pytest.fixture
+def rounds(world: World, forks: Forks) -> Rounds:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
+    world.settings(durations=BRISK, soleWriter=True)
+    server = world.server(SERVER, behaviour=Behaviour(**FAST), seed=seed)
+    world.document(SERVER)
+    world.begin()
+    assert world.apply().code == 0
+    return Rounds(world, forks, server, random.Random(seed))
+
+
+def killed_at_random(rounds: Rounds, kills: int) -> None:
+    """Kill so many applies at moments drawn by chance; those that came too late do not count."""
+    took = 0.0
+    for _ in range(2):
+        rounds.ask()
+        began = time.monotonic()
+        assert rounds.apply() == 0, rounds.text()
+        took = time.monotonic() - began
+        rounds.judge()
+    assert rounds.counts["left open"] == 0
+    hits, whole = 0, took
+    while hits < kills:
+        rounds.ask()
+        pid = rounds.start()
+        time.sleep(rounds.chance.uniform(0, took))  # the random moment is the point
+        os.kill(pid, signal.SIGKILL)
+        hit = rounds.forks.wait(pid) == -signal.SIGKILL
+        hits += hit
+        took *= 1.01 if hit else 0.97
+        rounds.counts["too late"] += not hit
+        rounds.judge()
+    asked = rounds.counts["invalidate-cache went to a person"]
+    rounds.counts["resolved by evidence"] = rounds.counts["left open"] - asked
+    counts = dict(sorted(rounds.counts.items()))
+    print(f"FIGURES: {kills} kills, one apply {whole:.2f} s: {counts}")  # noqa: T201  - shown with -rP
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_random_moments(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
+    killed_at_random(rounds, 300 // PARTS)
+
+    assert rounds.counts["left open"] > 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_random_moments_for_long(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
+    killed_at_random(rounds, 1 + 1000 // PARTS)
+
+    assert rounds.counts["left open"] > 20
