@@ -7,7 +7,7 @@ URL ?=
 SECRET_FILE ?=
 DESTRUCTIVE ?=
 
-.PHONY: help install dev demo sandbox test test-long check format conformance bench pictures lock clean
+.PHONY: help install dev demo sandbox test test-long mutants check format conformance bench pictures lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test: dev ## Run the tests (under 10 minutes on two cores)
 
 test-long: dev ## Run the longer suites as well
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --timeout 3600
+
+mutants: dev ## Break the code in many ways and see the tests turn red
+	$(BIN)/python tests/mutants/run.py
 
 check: dev ## Check format, lint and types, tests included
 	$(BIN)/ruff format --check .

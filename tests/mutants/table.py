@@ -1,0 +1,297 @@
+"""
+The ways in which the code is broken on purpose, and the tests that must notice.
+
+Each takes away one safety property.  `before` stands exactly once in its file, and a test of the
+ordinary suite says so: no mutant silently stops being one.
+"""
+
+from dataclasses import dataclass
+
+DEATHS = "tests/crash/test_one_shot_deaths.py"
+PAUSED = "tests/crash/test_paused.py"
+RULES = "tests/planning/test_oneshots.py"
+HALTS = "tests/planning/test_restarts.py"
+STORY = "tests/e2e/test_requests.py"
+LEDGER = "tests/crash/test_ledger_trouble.py"
+DRIVER = "tests/contract/test_drivers.py"
+WRITES = "tests/e2e/test_apply_faults.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One way to break *file*: *before* becomes *after*, and *tests* must turn red."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str:
+        """Return the broken text; ValueError when *before* does not stand there exactly once."""
+        if text.count(self.before) != 1:
+            raise ValueError(f"{self.name}: stands {text.count(self.before)} times in {self.file}")
+        return text.replace(self.before, self.after)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    # ── sending ──────────────────────────────────────────────────────────────────────────────
+    Mutant(
+        "the nonce is not read again before sending",
+        "reconciler/disrupt.py",
+        "            await asyncio.to_thread(self._book.confirm, attempt.nonce)\n",
+        "",
+        (PAUSED,),
+    ),
+    Mutant(
+        "the send window is ignored",
+        "reconciler/disrupt.py",
+        "            self._in_time(attempt)\n",
+        "",
+        (PAUSED,),
+    ),
+    Mutant(
+        "no intent is written before sending",
+        "reconciler/disrupt.py",
+        "        await self._promised(request, partial(self._book.ask, request))\n",
+        "",
+        (DEATHS,),
+    ),
+    Mutant(
+        "silence is taken for nothing sent",
+        "reconciler/disrupt.py",
+        "        except DriverError:\n            return False\n        return True",
+        "        except DriverError:\n"
+        "            await asyncio.to_thread(self._book.unsend, attempt.nonce)\n"
+        "            raise\n"
+        "        return True",
+        (f"{STORY}::test_an_invalidation_without_an_answer_is_for_people",),
+    ),
+    Mutant(
+        "done before there is evidence",
+        "reconciler/disrupt.py",
+        "            if answered:\n                done = replace(request",
+        "            if True:\n                done = replace(request",
+        (f"{STORY}::test_an_invalidation_without_an_answer_is_for_people",),
+    ),
+    Mutant(
+        "nobody waits until a late request has landed",
+        "reconciler/disrupt.py",
+        "        return max(0.0, patience - since) if since is not None and ours else patience",
+        "        return 0.0",
+        (DEATHS, PAUSED),
+    ),
+    Mutant(
+        "a reboot is tried for ever",
+        "reconciler/oneshots.py",
+        "MOST_ATTEMPTS = 2",
+        "MOST_ATTEMPTS = 99",
+        (f"{STORY}::test_when_both_tries_fail_it_is_not_done_and_robots_are_named", RULES),
+    ),
+    Mutant(
+        "a payload goes with the reboot",
+        "reconciler/drivers/jt_requests.py",
+        'REBOOT: Final = Request("reboot-system-request", "", writes=True)',
+        'REBOOT: Final = Request("reboot-system-request", "", writes=True, takes=int)',
+        ("tests/drivers/test_jt_requests.py", "tests/drivers/test_wire_asking.py"),
+    ),
+    Mutant(
+        "invalidate after reboot",
+        "reconciler/actions.py",
+        "    InvalidateCache,  # never after the reboot: robots save their state while they stop\n"
+        "    RebootServer,\n",
+        "    RebootServer,\n    InvalidateCache,\n",
+        (f"{STORY}::test_everything_in_its_order_and_only_once", RULES),
+    ),
+    Mutant(
+        "one more while another is open",
+        "reconciler/ledger/agenda.py",
+        "    if requests.open is not None:\n        raise Blocked(\n            f",
+        "    if False:\n        raise Blocked(\n            f",
+        ("tests/ledger/test_requests.py",),
+    ),
+    # ── what counts as done ──────────────────────────────────────────────────────────────────
+    Mutant(
+        "our own boot found after a crash is taken for a foreign one",
+        "reconciler/disrupt.py",
+        "            stage=Stage.DONE,\n            boot=lines[-1],",
+        "            stage=Stage.SATISFIED,\n            boot=lines[-1],",
+        (DEATHS,),
+    ),
+    Mutant(
+        "a boot line from before proves a reboot",
+        "reconciler/oneshots.py",
+        "    if last not in attempt.boots:",
+        "    if last == attempt.boots[-1]:\n        return Proof.BOOTED\n"
+        "    if last not in attempt.boots:",
+        (RULES,),
+    ),
+    Mutant(
+        "a log of several processes proves that one is alive",
+        "reconciler/oneshots.py",
+        "    alive = last == attempt.boots[-1] and not log.strangers",
+        "    alive = last == attempt.boots[-1]",
+        (RULES,),
+    ),
+    Mutant(
+        "clocks are compared naively",
+        "reconciler/oneshots.py",
+        "log.boots[-1].time / 1000 - clock.ahead, UTC)",
+        "log.boots[-1].time / 1000, UTC)",
+        (RULES,),
+    ),
+    Mutant(
+        "a proxy's clock is believed",
+        "reconciler/oneshots.py",
+        "    return log.newest / 1000 <= now.timestamp() + clock.ahead + clock.uncertainty",
+        "    return True",
+        (RULES,),
+    ),
+    Mutant(
+        "a revert to an earlier instant is done",
+        "reconciler/oneshots.py",
+        "    if handled is not None and wish.instant <= handled:",
+        "    if handled is not None and wish.instant == handled:",
+        (RULES,),
+    ),
+    Mutant(
+        "what is older than the ledger is run",
+        "reconciler/oneshots.py",
+        "    if terms.baseline is not None and wish.instant < terms.baseline:",
+        "    if False:",
+        (RULES,),
+    ),
+    Mutant(
+        "a schedule is done at once",
+        "reconciler/oneshots.py",
+        "    if terms.now < wish.instant:",
+        "    if False:",
+        (RULES,),
+    ),
+    Mutant(
+        "expired requests are done",
+        "reconciler/oneshots.py",
+        "    if terms.now - wish.instant > wish.expires_after:\n        return replace(\n"
+        "            nothing,",
+        "    if False:\n        return replace(\n            nothing,",
+        (RULES,),
+    ),
+    Mutant(
+        "a clock that jumped is believed",
+        "reconciler/oneshots.py",
+        "        if terms.unsteady and line.standing in TIMELY:",
+        "        if False:",
+        (RULES,),
+    ),
+    Mutant(
+        "a ledger that may have forgotten is believed",
+        "reconciler/oneshots.py",
+        "    if terms.refused:\n",
+        "    if False:\n",
+        (RULES,),
+    ),
+    Mutant(
+        "two names of one server are two servers",
+        "reconciler/plan.py",
+        "        if boot is not None and boots.count(boot) > 1",
+        "        if False",
+        (RULES,),
+    ),
+    # ── robots ───────────────────────────────────────────────────────────────────────────────
+    Mutant(
+        "robots are started again after a foreign boot",
+        "reconciler/restarts.py",
+        "    if not terms.log.boots or terms.log.boots[-1] != halt.boot:",
+        "    if False:",
+        (HALTS, DEATHS),
+    ),
+    Mutant(
+        "robots are started although somebody else is at work",
+        "reconciler/restarts.py",
+        "    if running - others - begun:",
+        "    if False:",
+        (HALTS,),
+    ),
+    Mutant(
+        "robots are started however late",
+        "reconciler/restarts.py",
+        "    if terms.since_halt is None or not 0 <= terms.since_halt <= halt.within:",
+        "    if False:",
+        (HALTS,),
+    ),
+    Mutant(
+        "a restart stops a robot that nobody will remember",
+        "reconciler/robots.py",
+        "            await asyncio.to_thread(self._book.halt, halt)\n",
+        "",
+        (DEATHS,),
+    ),
+    Mutant(
+        "a start is not noted before it is sent",
+        "reconciler/robots.py",
+        "        await asyncio.to_thread(self._book.begin, robot.id)\n",
+        "",
+        (DEATHS,),
+    ),
+    Mutant(
+        "the new connection is opened before the old one is closed",
+        "reconciler/robots.py",
+        "        await visit.close()\n        await enter(visit, self._scene.means)\n"
+        "        session = self._scene.session\n",
+        "        old = visit.session\n        await enter(visit, self._scene.means)\n"
+        "        session = self._scene.session\n        await old.close()\n",
+        (f"{STORY}::test_one_that_fails_and_one_that_stops_itself_harm_no_other",),
+    ),
+    Mutant(
+        "robots are restarted where only a reboot helps",
+        "reconciler/restarts.py",
+        "        elif exchange in cached:",
+        "        elif False:",
+        (HALTS,),
+    ),
+    Mutant(
+        "a fleet goes on after a server that did not come back",
+        "reconciler/apply.py",
+        '                    turnstile.shut(f"{scene.desired.name}: {failure.result}")',
+        "                    pass",
+        (f"{STORY}::test_a_fleet_stops_at_the_first_server_that_does_not_come_back",),
+    ),
+    # ── the ledger ───────────────────────────────────────────────────────────────────────────
+    Mutant(
+        "what the ledger could not take is forgotten",
+        "reconciler/disrupt.py",
+        "            told = await asyncio.to_thread(self._left_behind, request)",
+        '            told = ""',
+        (LEDGER,),
+    ),
+    Mutant(
+        "the revision that was loaded is not compared",
+        "reconciler/ledger/request_book.py",
+        "        if (stored.revision if stored else 0) != expect:\n            raise _moved_on()\n",
+        "        expect = stored.revision if stored else 0\n",
+        (PAUSED, "tests/ledger/test_requests.py"),
+    ),
+    # ── credentials ──────────────────────────────────────────────────────────────────────────
+    Mutant(
+        "a write has no intent",
+        "reconciler/credentials.py",
+        "        await asyncio.to_thread(\n            self._scene.ledger.intend, visit.uid, code, "
+        "write, debts, boot=before.log.boot\n        )\n",
+        "",
+        ("tests/crash/test_deaths.py",),
+    ),
+    Mutant(
+        "what changed since the plan is overwritten",
+        "reconciler/scene.py",
+        "        if face(fresh, code) != face(self.planned, code):",
+        "        if False:",
+        ("tests/e2e/test_apply_drift.py", "tests/e2e/test_apply_foreign.py", WRITES),
+    ),
+    Mutant(
+        "harm does not put the brake on",
+        "reconciler/scene.py",
+        '        await self.brake.engage(f"{why} on {name} (JT-Trader {version})")\n',
+        "",
+        ("tests/e2e/test_harm.py",),
+    ),
+)
