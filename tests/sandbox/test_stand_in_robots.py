@@ -101,7 +101,11 @@ async def test_a_start_of_a_running_robot_is_an_exception_and_no_list(
 
 @pytest.mark.fatal_paths(1)
 @pytest.mark.parametrize("event", [RUN, STOP])
-@pytest.mark.parametrize("robot", ["2", True, [2], None, {}, 1.5, NOTHING], ids=repr)
+@pytest.mark.parametrize(
+    "robot",
+    ["2", True, [2], None, {}, 1.5, NOTHING],
+    ids=lambda value: "nothing" if value is NOTHING else repr(value),
+)
 @looped
 async def test_an_id_of_the_wrong_type_is_answered_and_then_stops_all(
     server: StandIn, secret: str, event: str, robot: object
