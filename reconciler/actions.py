@@ -190,6 +190,7 @@ class Standing(enum.StrEnum):
 
     DUE = "due"
     SCHEDULED = "scheduled"
+    WAITING = "waits for its window"
     HELD = "held back"
     BLOCKED = "blocked"
     IN_DOUBT = "in doubt"
@@ -200,6 +201,10 @@ class Standing(enum.StrEnum):
     EXPIRED = "expired, NOT done"
     SUPERSEDED = "superseded"
     BASELINED = "baselined"
+
+
+BOUND: Final = (Standing.SCHEDULED, Standing.WAITING)
+"""What is done later without anybody asking again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +299,10 @@ class ServerPlan:
 
     @property
     def promised(self) -> tuple[Action, ...]:
-        """What it is bound to do sooner or later: the actions and what is only scheduled."""
+        """What it is bound to do sooner or later: the actions, and what waits for its time."""
         if self.held or self.failure:
             return ()
-        later = [d.action for d in self.disruptions if d.standing is Standing.SCHEDULED]
+        later = [d.action for d in self.disruptions if d.standing in BOUND]
         return tuple(sorted((*self.actions, *(a for a in later if a is not None)), key=_place))
 
     def select(self, category: Category) -> tuple[Line, ...]:

@@ -28,7 +28,7 @@ from reconciler.consequences import remaining
 from reconciler.credentials import Credentials
 from reconciler.diff import Shown, is_ours
 from reconciler.disrupt import Disruptions
-from reconciler.errors import DriverError, Exit, JtrError
+from reconciler.errors import DriverError, Exit, JtrError, WindowClosed
 from reconciler.ledger.agenda import newer
 from reconciler.ledger.lease import held
 from reconciler.lines import Consents
@@ -161,7 +161,9 @@ class _Deeds:
                 scene = self._scene
                 await asyncio.to_thread(scene.ledger.requests(scene.visit.uid).load)
                 await self._do(list(self._left))
-                if failure := self._failed():
+                failure = self._failed()
+                # A closed window, or the brake, says nothing against the next server.
+                if failure and failure.result not in (Result.NOT_ATTEMPTED, Result.DONE):
                     turnstile.shut(f"{scene.desired.name}: {failure.result}")
         except Braked as braked:
             self._outcomes.append(
@@ -203,6 +205,10 @@ class _Deeds:
         except Braked as braked:
             return Outcome(
                 action, Result.NOT_ATTEMPTED, f"stopped: {braked.why}", code=Exit.BLOCKED
+            )
+        except WindowClosed as closed:
+            return Outcome(
+                action, Result.NOT_ATTEMPTED, closed.what, closed.remedy, closed.exit_code
             )
         except JtrError as error:
             return Outcome(action, Result.FAILED, error.what, error.remedy, error.exit_code)

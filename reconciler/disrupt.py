@@ -25,6 +25,7 @@ from reconciler.errors import (
     JtrError,
     LedgerError,
     ServerRefused,
+    WindowClosed,
 )
 from reconciler.ledger.lease import elapsed
 from reconciler.ledger.passing import here, passed
@@ -125,6 +126,9 @@ class Disruptions:
             return await self._judge(action, request)
         except LedgerError:  # what became of it may be known; it says so itself
             raise
+        except WindowClosed as closed:
+            why = f"asked once, and provably not done; before the second try {closed.what}"
+            return Outcome(action, Result.FAILED, why, closed.remedy, closed.exit_code)
         except JtrError as error:
             return self._in_doubt(action, request, error.what, None)
 
@@ -239,11 +243,12 @@ class Disruptions:
 
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
-        attempt = request.attempts[-1]
+        scene, attempt = self._scene, request.attempts[-1]
         try:
-            await self._scene.clear()
+            await scene.clear()
             await asyncio.to_thread(self._book.confirm, attempt.nonce)
             self._in_time(attempt)
+            scene.in_window()
             await send()
         except (Braked, Blocked, LedgerError, ServerRefused, ConnectionLost):
             await asyncio.to_thread(self._book.unsend, attempt.nonce)

@@ -33,6 +33,8 @@ from reconciler.model import (
     SecretRef,
     SourceLine,
     Suspension,
+    Window,
+    WindowKind,
 )
 from reconciler.nodes import List, Map, Node, Scalar, at, plain, text, true
 from reconciler.schema import CONFIG, document, problems, valid
@@ -215,7 +217,7 @@ def _server(root: Map) -> DesiredServer:
         reboot=_one_shot(spec, Kind.REBOOT, "reboot", "bootedAfter"),
         has_security=at(spec, "security") is not None
         or any(at(node, "security") is not None for node in codes.values()),
-        has_windows=at(spec, "windows") is not None,
+        windows=_windows(at(spec, "windows")),
     )
 
 
@@ -237,6 +239,19 @@ def _suspension(node: Node | None) -> Suspension | None:
     if node is None:
         return None
     return Suspension(text(node, "reason"), text(node, "by"), instant(text(node, "until")))
+
+
+def _windows(node: Node | None) -> tuple[Window, ...]:
+    return tuple(
+        Window(
+            WindowKind(text(item, "kind")),
+            text(item, "schedule"),
+            timedelta(seconds=duration(text(item, "duration")) or 0),
+            text(item, "timeZone"),
+            item.source,
+        )
+        for item in (node.items if isinstance(node, List) else ())
+    )
 
 
 def _one_shot(spec: Node | None, kind: Kind, key: str, name: str) -> OneShot | None:

@@ -116,6 +116,10 @@ class Blocked(JtrError):
     exit_code = Exit.BLOCKED
 
 
+class WindowClosed(Blocked):
+    """The server's windows do not allow a disruptive action at this moment: nothing was sent."""
+
+
 class SecretsError(JtrError):
     """Vault or OpenBao could not give what was asked.  Never means that a secret is absent."""
 

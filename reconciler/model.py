@@ -217,6 +217,36 @@ class Suspension:
     until: datetime | None
 
 
+class WindowKind(enum.StrEnum):
+    """Whether disruptive actions are allowed or denied in a window."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time that begins by a cron schedule in an IANA zone and lasts for `duration`."""
+
+    kind: WindowKind
+    schedule: str
+    duration: timedelta
+    zone: str
+    source: SourceLine
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.schedule} for {_spelled(self.duration)} {self.zone}"
+
+
+def _spelled(length: timedelta) -> str:
+    left, parts = length // timedelta(milliseconds=1), []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts)
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredServer:
     """One `kind: TradingServer` document after defaults were merged."""
@@ -240,7 +270,7 @@ class DesiredServer:
     cache: OneShot | None = None
     reboot: OneShot | None = None
     has_security: bool = False
-    has_windows: bool = False
+    windows: tuple[Window, ...] = ()
 
     @property
     def target(self) -> "Target":

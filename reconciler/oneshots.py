@@ -16,11 +16,11 @@ from reconciler.errors import Exit
 from reconciler.model import Afterwards, DesiredServer, Kind, OneShot
 from reconciler.observed import BootLine, ClockReading, Logbook, Robot
 from reconciler.remembered import Attempt, Request, Requests, Stage
+from reconciler.windows import standing
 
 MARGIN = timedelta(seconds=60)  # two clocks that were measured still differ by a little
 MOST_ATTEMPTS = 2
 ASK_AGAIN = "ask with a new instant: jtr request"
-WINDOWS = "windows are declared; this release does not evaluate them yet"
 LOOK = "see: jtr request list"
 TIMELY = (Standing.DUE, Standing.SCHEDULED, Standing.EXPIRED)  # decided by our own clock
 
@@ -129,11 +129,10 @@ def request_lines(
             line = replace(_held(line, terms.unsteady), error=Exit.DONE)
         if line.standing is Standing.DUE:
             line = _with_limits(line, requests, terms, refuses)
-        if line.standing is Standing.DUE and desired.has_windows:
-            line = _held(line, WINDOWS)
         if line.standing is Standing.DUE and not disruptive:
             line = _held(line, "--no-disruptive")
         if line.standing in (Standing.DUE, Standing.SCHEDULED):
+            line = _in_window(line, wish, desired, terms)
             line = _with_meaning(line, wish, desired, robots)
         yield line
 
@@ -295,6 +294,21 @@ def _with_limits(
                 "see whether two processes of JT-Trader share one log",
             )
     return line
+
+
+def _in_window(line: Disruption, wish: OneShot, desired: DesiredServer, terms: Terms) -> Disruption:
+    """Say when its windows allow a request that is due, or will be."""
+    opening = standing(desired.windows, max(terms.now, wish.instant))
+    if opening.open:
+        return line
+    until = wish.instant + wish.expires_after
+    why, remedy = opening.why, ""
+    if opening.opens is None or opening.opens > until:
+        why = f"{why}; it expires before that, {spelled(until)}"
+        remedy = "raise its expiresAfter, or ask within a window"
+    if line.standing is Standing.SCHEDULED:
+        return replace(line, why=f"{line.why}; then {why}", remedy=remedy)
+    return replace(line, standing=Standing.WAITING, why=f"{why}; {line.why}", remedy=remedy)
 
 
 def _with_meaning(

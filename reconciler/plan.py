@@ -29,9 +29,10 @@ from reconciler.errors import Exit, JtrError
 from reconciler.lines import Consents, Facts, Judge, obstacle
 from reconciler.model import DesiredServer, Mode, Presence, Suspension
 from reconciler.observed import BootLine
-from reconciler.oneshots import WINDOWS, request_lines
+from reconciler.oneshots import request_lines
 from reconciler.remembered import ExchangeRecord, Observation, Remembered
 from reconciler.restarts import halt_line, restart_lines
+from reconciler.windows import standing
 
 
 def wanted_values(
@@ -158,8 +159,8 @@ def _disruptions(
         held = "something of an earlier pass is still open"
     elif not consents.disruptive:
         held = "--no-disruptive"
-    elif desired.has_windows:
-        held = WINDOWS
+    elif desired.windows:
+        held = terms.unsteady or standing(desired.windows, terms.now).why
     debts = open_debts(remembered, observation)
     rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
     yield from restart_lines(desired, lines, debts, robots, held=held, rebooting=rebooting)

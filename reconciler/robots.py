@@ -22,6 +22,7 @@ from reconciler.errors import (
     LedgerError,
     NoAnswer,
     ServerRefused,
+    WindowClosed,
 )
 from reconciler.ledger.passing import here, passed
 from reconciler.model import DEFAULT_RESUME
@@ -64,7 +65,13 @@ class Robots:
                 continue  # seen stopped: whoever starts it gives it the new key
             halt = self._halt(robot, action.exchange)
             await asyncio.to_thread(self._book.halt, halt)
-            await self._stop(robot)
+            try:
+                await self._stop(robot)
+            except WindowClosed as closed:
+                if not done:
+                    raise
+                why = f"restarted {', '.join(done)}; before {robot.name} {closed.what}"
+                return Outcome(action, Result.DONE, why, closed.remedy, closed.exit_code)
             woken = await self.wake(halt)
             if woken.why:
                 return self.told(action, woken)
@@ -140,8 +147,9 @@ class Robots:
         scene, before = self._scene, self._scene.seen
         try:
             await scene.clear()
+            scene.in_window()
             await scene.session.stop(robot.id)
-        except (Braked, LedgerError, ServerRefused, ConnectionLost):  # nothing was sent
+        except (Braked, WindowClosed, LedgerError, ServerRefused, ConnectionLost):  # nothing sent
             await asyncio.to_thread(self._book.release)
             raise
         except DriverError as error:

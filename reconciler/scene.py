@@ -10,12 +10,13 @@ from functools import partial
 from reconciler.actions import Action
 from reconciler.brake import Brake
 from reconciler.drivers import Session
-from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError
+from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, WindowClosed
 from reconciler.ledger.book import Ledger
 from reconciler.model import DesiredServer
 from reconciler.observed import ObservedExchange, ObservedServer
 from reconciler.outcomes import Aftermath, Outcome, Result, face
 from reconciler.reconcile import Means, Visit, refusal, see
+from reconciler.windows import standing
 
 RECONNECTS = 3  # after silence: a server that just lost us may need a moment
 
@@ -136,6 +137,22 @@ class Scene:
         """
         await self.brake.steady()
         self.check_lease()
+
+    def in_window(self) -> None:
+        """
+        Raise WindowClosed unless the server's windows allow a disruptive action now.
+
+        A plan may be older than it looks: a person was asked, or other servers came first.
+        """
+        if not self.desired.windows:
+            return
+        if why := self.means.unsteady():
+            raise WindowClosed(f"it cannot be told whether its window is open: {why}", "plan again")
+        opening = standing(self.desired.windows, self.means.now())
+        if not opening.open:
+            raise WindowClosed(
+                f"its window closed: {opening.why}", "what is left waits for the next one"
+            )
 
     async def engage(self, why: str, version: str) -> None:
         """Put the brake on, here and in the ledger."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from reconciler.diff import Evidence
@@ -14,6 +15,8 @@ from reconciler.model import (
     SecretRef,
     SourceLine,
     Target,
+    Window,
+    WindowKind,
 )
 from reconciler.observed import Robot
 from reconciler.remembered import ExchangeRecord, Identity, Observation, Remembered, Write
@@ -50,6 +53,12 @@ def server(*exchanges: DesiredExchange, **changes: Any) -> DesiredServer:
     """A desired server."""
     base = DesiredServer("tokyo-1", URL, SOURCE, exchanges=exchanges)
     return replace(base, **changes)
+
+
+def window(kind: str, schedule: str, zone: str = "UTC", **length: float) -> Window:
+    """A window; an hour long unless said otherwise."""
+    duration = timedelta(**(length or {"hours": 1}))
+    return Window(WindowKind(kind), schedule, duration, zone, SOURCE)
 
 
 def masks(version: int, fields: Mapping[str, str] = FIELDS) -> dict[str, str]:

@@ -3,7 +3,7 @@ Plans and reports as text for people: what, why, what it means for the robots, w
 
 Every line begins with a sign, so that colour only repeats what the sign says:
 `+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync,
-`↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again, `…` scheduled, `?` in doubt.
+`↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again, `…` later, `?` in doubt.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -147,7 +147,7 @@ def mark(line: Disruption) -> str:
                 case RebootServer():
                     return "⏻"
             return "▶"
-        case Standing.SCHEDULED | Standing.HELD:
+        case Standing.SCHEDULED | Standing.WAITING | Standing.HELD:
             return "…"
         case Standing.IN_DOUBT:
             return "?"
@@ -240,6 +240,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     for number, what in (
         (len(plan.actions) - writes - deletes, "to do with robots and requests"),
         (standings.count(Standing.SCHEDULED), "scheduled"),
+        (standings.count(Standing.WAITING), "waiting for a window"),
         (standings.count(Standing.IN_DOUBT), "in doubt"),
         (standings.count(Standing.EXPIRED) + standings.count(Standing.NOT_DONE), "NOT done"),
         (held + standings.count(Standing.HELD), "held back"),

@@ -164,6 +164,26 @@ def not_disruptive() -> Shown:
     return alone(asked(consents=consents, cache=wish(Kind.CACHE, 9), reboot=wish(Kind.REBOOT, 9)))
 
 
+def waiting() -> Shown:
+    windows = (
+        f.window("allow", "0 2 * * 1-5", "Europe/Berlin", hours=2),
+        f.window("deny", "0 0 24 12 *", "UTC", days=3),
+    )
+    owes = (Debt(Owed.RESTART, "bybit", SINCE, 1_000, 1, "grid-btc"),)
+    desired = f.server(
+        f.exchange(),
+        on_credential_change=OnCredentialChange.RESTART,
+        supervised=True,
+        windows=windows,
+        cache=wish(Kind.CACHE, 9, expires_after=timedelta(hours=2)),
+        reboot=wish(Kind.REBOOT, 9, robots=Afterwards.RESUME),
+    )
+    known = f.remembered(replace(ONES, debts=owes))
+    sources: dict[str, Any] = {"sources": {"bybit": f.sources(1)}}
+    seen = f.observed({"bybit": NEW}, (f.GRID,))
+    return alone(one(desired, seen, known, terms=TERMS, **sources))
+
+
 PLANS: dict[str, Callable[[], Shown]] = {
     "022-scheduled-and-expired": scheduled_and_expired,
     "023-invalidation-in-doubt": invalidation_in_doubt,
@@ -176,6 +196,7 @@ PLANS: dict[str, Callable[[], Shown]] = {
     "030-restart-does-not-suffice": restarts_held,
     "031-the-ledger-allows-none": refused_requests,
     "032-no-disruptive": not_disruptive,
+    "033-waiting-for-a-window": waiting,
 }
 
 
@@ -276,6 +297,14 @@ def list_of_everything() -> list[Listed]:
         ),
         replace(listing(Requests(halt=owed())), server="kyoto-1", declared=False),
         replace(listing(NO_REQUESTS), server="nara-1"),
+        replace(
+            listing(
+                NO_REQUESTS,
+                reboot=wish(Kind.REBOOT, 9),
+                windows=(f.window("deny", "0 0 * * *", days=1, hours=-1),),
+            ),
+            server="nagoya-1",
+        ),
     ]
 
 

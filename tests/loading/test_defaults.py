@@ -106,7 +106,7 @@ def test_the_state_holds_what_was_merged(give: Give) -> None:
         ("bybit", "vault:secret/tokyo-1/bybit")
     ]
     assert server.has_security
-    assert not server.has_windows
+    assert server.windows == ()
 
 
 def test_an_exchange_without_credentials_only_completes_servers_that_name_it(give: Give) -> None:

@@ -110,6 +110,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if False:\n        raise Blocked(\n            f",
         ("tests/ledger/test_requests.py",),
     ),
+    Mutant(
+        "a window that closed meanwhile is not noticed before sending",
+        "reconciler/disrupt.py",
+        "            scene.in_window()\n",
+        "",
+        ("tests/e2e/test_windows.py",),
+    ),
+    Mutant(
+        "a restart goes on after its window closed",
+        "reconciler/robots.py",
+        "            scene.in_window()\n",
+        "",
+        ("tests/e2e/test_windows.py",),
+    ),
     # ── what counts as done ──────────────────────────────────────────────────────────────────
     Mutant(
         "our own boot found after a crash is taken for a foreign one",

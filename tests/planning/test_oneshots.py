@@ -441,9 +441,8 @@ def test_an_untested_version_or_a_brake_allows_none(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_without_consent_to_disrupt_or_with_windows_it_is_held(kind: Kind) -> None:
+def test_without_consent_to_disrupt_it_is_held(kind: Kind) -> None:
     assert stands(wish(kind), disruptive=False) == (Standing.HELD, Exit.DONE, 0)
-    assert stands(wish(kind), has_windows=True) == (Standing.HELD, Exit.DONE, 0)
     assert "--no-disruptive" in line(wish(kind), disruptive=False).why
 
 
@@ -452,7 +451,7 @@ def test_the_second_try_needs_the_same_as_the_first() -> None:
 
     assert len(plan(asked, known=sent()).actions) == 1
     assert plan(asked, known=sent(), disruptive=False).actions == ()
-    assert plan(asked, known=sent(), has_windows=True).actions == ()
+    assert plan(asked, known=sent(), windows=(f.window("deny", "* * * * *"),)).actions == ()
     refusing = {"refuses_writes": "the brake is on"}
     assert plan(asked, known=sent(), facts=refusing).actions == ()
     jumped = replace(TERMS, unsteady="our clock jumped")

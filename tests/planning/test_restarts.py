@@ -169,7 +169,7 @@ def test_a_reboot_that_is_only_scheduled_does_not() -> None:
 @pytest.mark.parametrize(
     ("changes", "requests"),
     [
-        ({"has_windows": True}, NO_REQUESTS),
+        ({"windows": (f.window("deny", "0 10 * * *"),)}, NO_REQUESTS),
         ({"consents": Consents(disruptive=False)}, NO_REQUESTS),
         (
             {},
