@@ -69,11 +69,10 @@ def _healthy(copies: "SimpleQueue[Path]", chosen: Iterable[Mutant]) -> bool:
     copy = copies.get()
     tests = sorted({test for mutant in chosen for test in mutant.tests})
     try:
-        code, said = _tested(copy, tests)
+        code, said = _tested(copy, ["-n", "2", *tests])
     finally:
         copies.put(copy)
-    if code:
-        print(f"the tests are not green to begin with:\n{said}")
+    print("not green to begin with:\n" + said if code else "green to begin with", flush=True)
     return code == 0
 
 
@@ -97,7 +96,8 @@ def _noticed(mutant: Mutant, copy: Path) -> bool:
 def _tested(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    options = ["-q", "-x", "-m", "not long", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     try:
         done = subprocess.run(
             command,

@@ -304,7 +304,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "harm does not put the brake on",
         "reconciler/scene.py",
-        '        await self.brake.engage(f"{why} on {name} (JT-Trader {version})")\n',
+        '        await self.brake.engage(f"{why} on {name} (JT-Trader {version})")\n'
+        "        await self.note(partial(self.ledger.engage_brake, version, name, why), "
+        "beside=True)\n",
         "",
         ("tests/e2e/test_harm.py",),
     ),
