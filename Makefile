@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# More than cores: the tests mostly wait for servers and processes.
+WORKERS ?= 3
 URL ?=
 SECRET_FILE ?=
 DESTRUCTIVE ?=

@@ -35,6 +35,7 @@ from reconciler.oneshots import MOST_ATTEMPTS, Proof, new_boots, proof
 from reconciler.outcomes import Outcome, Result
 from reconciler.reconcile import see
 from reconciler.remembered import Attempt, Request, Stage
+from reconciler.restarts import names
 from reconciler.robots import Robots
 from reconciler.scene import Scene
 
@@ -168,8 +169,8 @@ class Disruptions:
         await self._close(done)
         requests = await asyncio.to_thread(self._book.load)
         if requests.halt is None or not scene.may_start:
-            stopped = ", ".join(robot.name for robot in request.ran)
-            left = f"; stopped and left so: {stopped}" if stopped else ""
+            state = "stopped and left so" if requests.halt is None else "owed a start"
+            left = f"; {state}: {names(request.ran)}" if request.ran else ""
             return Outcome(action, Result.DONE, f"{done.evidence}{left}")
         if len(lines) > 1:
             await asyncio.to_thread(self._book.leave, "the server booted more than once")
@@ -179,14 +180,13 @@ class Disruptions:
         if woken.why:
             return self._robots.told(action, woken)
         await self._robots.release()
-        started = ", ".join(robot.name for robot in woken.started)
-        return Outcome(action, Result.DONE, f"{done.evidence}; started again: {started}")
+        again = names(woken.started)
+        return Outcome(action, Result.DONE, f"{done.evidence}; started again: {again}")
 
     async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
         running = {robot.id for robot in self._scene.seen.running()}
         stopped = tuple(robot for robot in request.ran if robot.id not in running)
-        names = ", ".join(robot.name for robot in stopped)
-        left = f"; it stopped robots that do not run any more: {names}" if stopped else ""
+        left = f"; it stopped robots that do not run any more: {names(stopped)}" if stopped else ""
         tries = len(request.attempts)
         evidence = f"asked {tries} x, and the process from before still runs{left}"
         await self._close(replace(request, stage=Stage.NOT_DONE, evidence=evidence))
