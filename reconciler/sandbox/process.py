@@ -5,10 +5,11 @@ It listens on loopback and joins the gateway, which knows no transport, to the t
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -17,6 +18,8 @@ from reconciler.sandbox.runtime import Runtime
 from reconciler.sandbox.state import ServerState
 from reconciler.sandbox.system_log import SYSTEM
 from reconciler.sandbox.transport import Transport
+
+_ROUNDS: Final = 5  # of the loop, from accepting a connection to its handler
 
 
 class Process:
@@ -48,6 +51,7 @@ class Process:
             disconnected=self._gateway.disconnected,
         )
         self._runner: web.AppRunner | None = None
+        self._door: socket.socket | None = None
         self.killed = False
 
     async def start(self, port: int, *, first: bool) -> int:
@@ -71,9 +75,10 @@ class Process:
         await self._runner.setup()
         # Written before the port opens: the first log that anybody reads shows this boot.
         self._state.log.boot_ends()
-        await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls).start()
+        self._door = socket.create_server(("127.0.0.1", port))
+        await web.SockSite(self._runner, self._door, ssl_context=self._tls).start()
         self._spawn(self._status())
-        taken: int = self._runner.addresses[0][1]
+        taken: int = self._door.getsockname()[1]
         return taken
 
     async def kill(self) -> None:
@@ -83,6 +88,12 @@ class Process:
         Done again where it was interrupted.
         """
         self.killed = self._gateway.one_shots.ending = True
+        if self._door is not None and self._door.fileno() >= 0:
+            # Accept nobody any more, and let those through who were accepted a moment ago: asyncio
+            # would forget their sockets once the port is closed.
+            asyncio.get_running_loop().remove_reader(self._door.fileno())
+            for _ in range(_ROUNDS):
+                await asyncio.sleep(0)
         if self._runner is not None:
             # First, or a client that was dropped would be let in again.
             for site in list(self._runner.sites):

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import ipaddress
 import json
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -397,3 +399,25 @@ def test_the_foreground_process_says_where_and_ends_politely(
         "command": "",
         "event": "background-jobs-list-request",
     }
+
+
+def test_who_knocks_while_it_goes_down_is_not_forgotten() -> None:
+    """A connection accepted just before the port closes must be closed by somebody."""
+    over = threading.Event()
+
+    def knock(port: int) -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+
+    with StandInThread(access_secret="made-up") as server:
+        port = int(server.url.rpartition(":")[2])
+        visitors = [threading.Thread(target=knock, args=(port,)) for _ in range(2)]
+        for visitor in visitors:
+            visitor.start()
+        for _ in range(30):
+            server.restart(down=0.001)
+        over.set()
+        for visitor in visitors:
+            visitor.join(10)
+    gc.collect()  # what was forgotten warns now, and a warning fails the test
