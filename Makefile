@@ -60,8 +60,9 @@ conformance: dev ## Run the conformance cases against a real JT-Trader: URL=... 
 	JTR_CONFORMANCE_URL='$(URL)' JTR_CONFORMANCE_SECRET_FILE='$(SECRET_FILE)' JTR_CONFORMANCE_DESTRUCTIVE='$(DESTRUCTIVE)' \
 	  $(BIN)/python -m pytest tests/conformance
 
-bench: dev ## Measure start-up, as ratios within one run
+bench: dev ## Measure start-up and how soon a change is seen, as ratios within one run
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/watch.py
 
 pictures: dev ## Take the pictures of the documentation anew
 	$(BIN)/python docs/img/make.py

@@ -37,6 +37,7 @@ class Status(enum.StrEnum):
     LEFT_ALONE = "left alone"  # drift without consent
     BLOCKED = "blocked"
     FAILED = "failed"
+    SETTLING = "settling"  # its secret was written a moment ago
     NOT_COMPARED = "not compared"
     NOT_MANAGED = "not managed"
     LEFT_ON_SERVER = "left on the server"

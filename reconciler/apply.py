@@ -65,7 +65,7 @@ async def apply_all(
     """
     gate = asyncio.Semaphore(means.parallelism)
     turnstile = turnstile or Turnstile()
-    await _rename(visits, means)
+    await rename(visits, means)
     return list(
         await asyncio.gather(
             *(
@@ -76,7 +76,7 @@ async def apply_all(
     )
 
 
-async def _rename(visits: Sequence[Visit], means: Means) -> None:
+async def rename(visits: Sequence[Visit], means: Means) -> None:
     """Note new names of servers that stayed where they are, so that old names become free."""
     for visit in visits:
         known, server = visit.remembered.identity, visit.desired
@@ -107,7 +107,7 @@ async def apply_one(
     # name happens to have belonged to.
     moves = visit.desired.name in consents.targets and visit.remembered.identity is not None
     scene = Scene(visit, means, brake, ledger)
-    scene.may_start = consents.disruptive and not visit.plan.held
+    scene.may_start = not consents.quiet and not visit.plan.held
     deeds = _Deeds(scene, moves=moves)
     try:
         async with gate:
@@ -265,9 +265,11 @@ class _Deeds:
             with suppress(DriverError):
                 await see(visit, means)
         observation = view(visit, means)
-        remembered = await asyncio.to_thread(
-            self._scene.ledger.load, visit.desired.target, visit.desired.name
-        )
+        remembered = visit.remembered
+        if self._outcomes:
+            remembered = await asyncio.to_thread(
+                self._scene.ledger.load, visit.desired.target, visit.desired.name
+            )
         for code, record in remembered.exchanges.items():
             rest = remaining(record.debts, observation)
             if rest != record.debts:
@@ -282,7 +284,8 @@ class _Deeds:
             if line.status is Status.FOUND and line.exchange in visit.values:
                 await self._note_find(line.exchange)
         await self._let_go(remembered, observation)
-        await asyncio.to_thread(self._scene.ledger.observe, visit.uid, observation)
+        if _news(visit.remembered.observation, observation, means.remember_every):
+            await asyncio.to_thread(self._scene.ledger.observe, visit.uid, observation)
         await asyncio.to_thread(self._scene.ledger.record, visit.uid, self._history())
 
     def _history(self) -> list[Deed]:
@@ -332,6 +335,14 @@ class _Deeds:
             at=means.stamp(),
         )
         await asyncio.to_thread(self._scene.ledger.found, visit.uid, code, find)
+
+
+def _news(known: Observation | None, seen: Observation, every: float) -> bool:
+    """Whether a sight is worth writing down: it shows something new, or the last one is old."""
+    if known is None or replace(known, at=seen.at, by=seen.by) != seen:
+        return True
+    age = datetime.fromisoformat(seen.at) - datetime.fromisoformat(known.at)
+    return not 0 <= age.total_seconds() < every
 
 
 def _to_note(line: Disruption, handled: Mapping[Kind, datetime]) -> bool:

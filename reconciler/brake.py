@@ -29,9 +29,18 @@ class Turnstile:
         self._why = ""
         self._places = asyncio.Semaphore(most)
 
+    @property
+    def why(self) -> str:
+        """Why nobody is let through; empty while somebody is."""
+        return self._why
+
     def shut(self, why: str) -> None:
         """Let nobody through any more; the first reason stays."""
         self._why = self._why or why
+
+    def reopen(self) -> None:
+        """Let servers through again, because what went wrong was seen to be in order."""
+        self._why = ""
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -65,8 +74,14 @@ class Brake:
         return self._why
 
     async def engage(self, why: str) -> None:
-        """Stop all further writes of this process for good; the first reason stays."""
+        """Stop all further writes of this process; the first reason stays."""
         self._why = self._why or why
+        await self._wake()
+
+    async def release(self) -> None:
+        """Allow writes again, because a person released every brake in the ledger."""
+        self._why = ""
+        self._proven.clear()  # a scout goes ahead once more
         await self._wake()
 
     @asynccontextmanager

@@ -30,6 +30,13 @@ class Durations:
     drop: float = 30.0  # from a reboot's request to the end of the connection
     ready: float = 120.0  # until a rebooted server lets us in again: migrations, restart back-off
     follow: float = 2.0  # between two looks at a log that is followed
+    interval: float = 60.0  # between two passes of the controller over a server
+    rescan: float = 30.0  # at most, between two looks at the documents: file events get lost
+    quiet: float = 0.1  # after the last file event, before the documents are read
+    backoff: float = 5.0  # the first wait after a failed pass; doubles, with full jitter
+    backoff_most: float = 300.0
+    heal_cooldown: float = 600.0  # between two corrections of the same exchange's drift
+    stop: float = 8.0  # what is in flight gets at a stop; the whole exit takes at most 10 s
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 
     def scaled(self, divisor: float) -> "Durations":

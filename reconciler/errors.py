@@ -184,6 +184,14 @@ class StillBeingWritten(SecretsError):
     transient = True
 
 
+class NotSettled(StillBeingWritten):
+    """The newest version is too young to be used; it may be in `after` seconds."""
+
+    def __init__(self, what: str, remedy: str = "", *, after: float = 0.0) -> None:
+        super().__init__(what, remedy)
+        self.after: Final = after
+
+
 class DriverError(JtrError):
     """A trading server could not be spoken to, or must not be."""
 

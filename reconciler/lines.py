@@ -18,7 +18,7 @@ from reconciler.actions import (
 )
 from reconciler.consequences import needed, running_on
 from reconciler.diff import Comparison, Evidence, Look, Shown, compare, explained, is_ours
-from reconciler.errors import Exit, JtrError
+from reconciler.errors import Exit, JtrError, NotSettled
 from reconciler.model import DesiredExchange, DesiredServer, FrozenRef, Presence
 from reconciler.observed import Robot
 from reconciler.oneshots import NO_TERMS, Terms
@@ -35,14 +35,17 @@ class Consents:
     """
     What the people agreed to beyond the documents themselves.
 
-    Entries of `take_over` and `rewrite` are `SERVER` or `SERVER/EXCHANGE`.
+    Entries of `take_over` and `rewrite` are `SERVER` or `SERVER/EXCHANGE`.  `quiet` says why no
+    robots are restarted and no requests done; empty when they may.  `resting` says, by
+    `SERVER/EXCHANGE`, why drift is left alone although the document has `selfHeal`.
     """
 
     drift: bool = False
     take_over: frozenset[str] = frozenset()
     rewrite: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
-    disruptive: bool = True  # robots may be restarted and requests done
+    quiet: str = ""
+    resting: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
@@ -162,14 +165,25 @@ class Judge:
         drift = replace(base, category=Category.DRIFT)
         line = self._write(drift, sources, evidence, Purpose.CORRECTION, unverified=False)
         forced = self.consents.covers(self.consents.rewrite, self.desired.name, self.code)
-        if self.consents.drift or self.desired.self_heal or forced:
+        if self._heals() or forced:
             return line
         return replace(
             line,
             status=Status.LEFT_ALONE,
             asks=ASK_DRIFT,
             remedy="`jtr apply --correct-drift` puts the desired one back",
+            note=self._rests(),
         )
+
+    def _heals(self) -> bool:
+        """Whether drift is corrected."""
+        return self.consents.drift or (self.desired.self_heal and not self._rests())
+
+    def _rests(self) -> str:
+        """Say why a document's `selfHeal` does not count now."""
+        if not self.desired.self_heal:
+            return ""
+        return self.consents.resting.get(f"{self.desired.name}/{self.code}", "")
 
     def _foreign(
         self, base: Line, sources: Sources, evidence: Evidence | None, *, unverified: bool
@@ -257,16 +271,25 @@ class Judge:
         drift = replace(
             wanted, category=Category.DRIFT, why="state: absent, but somebody else changed it"
         )
-        if self.consents.drift or self.desired.self_heal:
+        if self._heals():
             return drift
         return replace(
             drift,
             status=Status.LEFT_ALONE,
             asks=ASK_DRIFT,
             remedy="`jtr apply --correct-drift` deletes it",
+            note=self._rests(),
         )
 
     def _failed(self, error: JtrError) -> Line:
+        if isinstance(error, NotSettled):
+            return Line(
+                self.code,
+                Status.SETTLING,
+                Verdict.UNKNOWN,
+                why=error.what,
+                source=self.exchange.source,
+            )
         return Line(
             self.code,
             Status.FAILED,

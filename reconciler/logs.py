@@ -9,8 +9,10 @@ import base64
 import json
 import logging
 import sys
+import traceback
 import urllib.parse
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TextIO
 
 from reconciler.secrets import alive
@@ -28,12 +30,47 @@ class RedactingFormatter(logging.Formatter):
         return redacted(super().format(record))
 
 
+class JsonFormatter(RedactingFormatter):
+    """
+    One JSON object a line, redacted like all others; `extra={"fields": {...}}` adds to it.
+
+    Of an exception there is the class and where it came from: texts of foreign ones may hold
+    anything.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without secrets."""
+        row: dict[str, object] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            row |= {key: value for key, value in fields.items() if key not in row}
+        if record.exc_info and record.exc_info[1] is not None:
+            frames = traceback.extract_tb(record.exc_info[2])
+            row["error"] = type(record.exc_info[1]).__name__
+            row["at"] = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+        return redacted(json.dumps(row, ensure_ascii=True, default=str))
+
+    def formatTime(  # noqa: N802  - logging's name
+        self, record: logging.LogRecord, datefmt: str | None = None
+    ) -> str:
+        """Return the record's time as RFC 3339 in UTC."""
+        del datefmt
+        moment = datetime.fromtimestamp(record.created, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class RedactingHandler(logging.StreamHandler[TextIO]):
     """Writes redacted lines; the only handler that `set_up` installs."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, as_json: bool = False) -> None:
         super().__init__(stream)
-        self.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        self.setFormatter(JsonFormatter() if as_json else RedactingFormatter(text))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  - logging's name
         """Say that a line was lost; the usual handler would print its arguments, unredacted."""
@@ -80,18 +117,21 @@ def _shapes(value: str) -> Iterator[str]:
         yield core.translate({ord("+"): "-", ord("/"): "_"})
 
 
-def set_up(*, debug: bool, stream: TextIO | None = None) -> None:
+def set_up(*, debug: bool, stream: TextIO | None = None, as_json: bool = False) -> None:
     """
     Send warnings (with *debug* everything) to standard error, through redaction.
+
+    *as_json* is for services: one object a line, and what they do at INFO.
 
     May be called again; the handler of the last call is the one that counts.
     """
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler, RedactingHandler)]:
         root.removeHandler(old)
-    handler = RedactingHandler(stream or sys.stderr)
-    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    handler = RedactingHandler(stream or sys.stderr, as_json=as_json)
+    handler.setLevel(logging.DEBUG if debug or as_json else logging.WARNING)
     root.addHandler(handler)
+    logging.getLogger("reconciler").setLevel(logging.INFO if as_json else logging.NOTSET)
     if not debug:
         return
     root.setLevel(logging.DEBUG)

@@ -111,13 +111,14 @@ def request_lines(
     robots: Sequence[Robot],
     terms: Terms,
     *,
-    disruptive: bool,
+    quiet: str,
     refuses: tuple[str, str],
 ) -> Iterator[Disruption]:
     """
     Say where every request stands: those of the documents, and one that is open in the ledger.
 
-    *refuses* says why nothing may be written to this server, and what to do about it.
+    *quiet* says why none is done now; *refuses* why nothing may be written to this server, and
+    what to do about it.
     """
     wished = {(wish.kind, wish.instant) for wish in desired.one_shots}
     unsettled = requests.open
@@ -129,8 +130,8 @@ def request_lines(
             line = replace(_held(line, terms.unsteady), error=Exit.DONE)
         if line.standing is Standing.DUE:
             line = _with_limits(line, requests, terms, refuses)
-        if line.standing is Standing.DUE and not disruptive:
-            line = _held(line, "--no-disruptive")
+        if line.standing is Standing.DUE and quiet:
+            line = _held(line, quiet)
         if line.standing in (Standing.DUE, Standing.SCHEDULED):
             line = _in_window(line, wish, desired, terms)
             line = _with_meaning(line, wish, desired, robots)

@@ -141,8 +141,8 @@ def _disruptions(
                 error=Exit.BLOCKED,
                 action=None,
             )
-        elif line.ready is not None and not consents.disruptive:
-            line = replace(line, standing=Standing.HELD, why="--no-disruptive", action=None)
+        elif line.ready is not None and consents.quiet:
+            line = replace(line, standing=Standing.HELD, why=consents.quiet, action=None)
         yield line
     requests = tuple(
         request_lines(
@@ -150,15 +150,15 @@ def _disruptions(
             known,
             robots,
             terms,
-            disruptive=consents.disruptive,
+            quiet=consents.quiet,
             refuses=refuses,
         )
     )
     held = refuses[0]
     if known.halt is not None or known.open is not None:
         held = "something of an earlier pass is still open"
-    elif not consents.disruptive:
-        held = "--no-disruptive"
+    elif consents.quiet:
+        held = consents.quiet
     elif desired.windows:
         held = terms.unsteady or standing(desired.windows, terms.now).why
     debts = open_debts(remembered, observation)
@@ -238,9 +238,15 @@ def recognised(shown: Shown, record: ExchangeRecord) -> bool:
     return bool(explained(shown, record) | shown.like(record.found))
 
 
-def limit_unverified(plans: Sequence[ServerPlan], most: int) -> tuple[ServerPlan, ...]:
-    """Hold back the writes of unknown verdicts on all servers after the first *most*."""
-    limited, counted = [], 0
+def limit_unverified(
+    plans: Sequence[ServerPlan], most: int, *, before: int = 0
+) -> tuple[ServerPlan, ...]:
+    """
+    Hold back the writes of unknown verdicts on all servers after the first *most*.
+
+    *before* servers had such writes already.
+    """
+    limited, counted = [], before
     for plan in plans:
         if any(_unverified(action) for action in plan.actions):
             counted += 1

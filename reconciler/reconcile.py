@@ -15,7 +15,7 @@ from reconciler.diff import Evidence
 from reconciler.drivers import Driver, Login, Session, Trust
 from reconciler.durations import Durations
 from reconciler.emergency import Emergencies
-from reconciler.errors import Blocked, DriverError, Exit, JtrError
+from reconciler.errors import Blocked, DriverError, Exit, JtrError, NotSettled
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.passing import passed
 from reconciler.lines import Consents, Facts
@@ -88,6 +88,7 @@ class Means:
     ledger_suspect: str = ""  # why the ledger may have forgotten what was done
     sole_writer: bool = False  # the operator's word that no other ledger knows these servers
     ledger_shared: bool = False  # everybody uses this one
+    remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
 
     def stamp(self) -> str:
         """Return the present moment as RFC 3339 text."""
@@ -106,6 +107,7 @@ class Visit:
     remembered: Remembered = NOTHING_REMEMBERED
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
+    again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
 
     @property
     def uid(self) -> str:
@@ -129,14 +131,10 @@ async def survey(state: DesiredState, consents: Consents, means: Means) -> list[
     visits: list[Visit] = []
 
     async def one(server: DesiredServer) -> Visit:
-        visit = Visit(server, _blank(server))
+        visit = first_visit(server)
         visits.append(visit)
         async with gate:
-            try:
-                await _load(visit, state, means)
-                await _look(visit, consents, means)
-            except JtrError as error:
-                visit.plan = _failed(server, error)
+            await look(visit, state, consents, means)
         return visit
 
     try:
@@ -148,6 +146,25 @@ async def survey(state: DesiredState, consents: Consents, means: Means) -> list[
     for visit, plan in zip(ordered, hold_twins(limited, _boots(ordered)), strict=True):
         visit.plan = plan
     return list(ordered)
+
+
+async def look(visit: Visit, state: DesiredState, consents: Consents, means: Means) -> None:
+    """
+    Visit one server of *state* and plan it; a failure becomes part of its plan.
+
+    Uses the session that the visit has, and leaves one open.  What holds for several servers
+    together (`limit_unverified`, `hold_twins`) is up to whoever calls.
+    """
+    try:
+        await _load(visit, state, means)
+        await _look(visit, consents, means)
+    except JtrError as error:
+        visit.plan = _failed(visit.desired, error)
+
+
+def first_visit(server: DesiredServer) -> Visit:
+    """Return a visit that has not begun."""
+    return Visit(server, _blank(server))
 
 
 def _boots(visits: Sequence[Visit]) -> list[BootLine | None]:
@@ -191,7 +208,8 @@ async def _look(visit: Visit, consents: Consents, means: Means) -> None:
     if (moved := _moved(visit)) and server.name not in consents.targets:
         visit.plan = moved
         return
-    await enter(visit, means)
+    if visit.session is None:
+        await enter(visit, means)
     facts = await _freeze(visit, means)
     await see(visit, means)
     await _judge(visit, facts, consents, means)
@@ -249,6 +267,8 @@ async def _freeze(visit: Visit, means: Means) -> Facts:
                 frozen[exchange.code] = await means.resolver.freeze(exchange)
             except JtrError as error:
                 frozen[exchange.code] = error
+                if isinstance(error, NotSettled):
+                    visit.again_in = min(visit.again_in or error.after, error.after)
     visit.sources = {
         code: sources for code, sources in frozen.items() if not isinstance(sources, JtrError)
     }

@@ -6,21 +6,26 @@ towards planner, ledger and people are versions, verdict material and keyed fing
 """
 
 import asyncio
+import functools
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
 
 from reconciler.diff import Evidence
 from reconciler.drivers import Driver
 from reconciler.durations import Durations
 from reconciler.errors import (
+    LoginFailed,
+    NotSettled,
     SecretsError,
     SecretsSealed,
     SecretsUnreachable,
     SecretUnusable,
     StillBeingWritten,
+    TokenExpired,
 )
 from reconciler.model import DesiredExchange, FrozenRef, SecretPath, SecretRef
 from reconciler.observed import ObservedExchange, ObservedServer
@@ -51,8 +56,32 @@ def spellings(credential: str) -> tuple[str, ...]:
     return (credential,) if snake == credential else (credential, snake)
 
 
+@dataclass(slots=True)
+class Kept:
+    """
+    What a long-lived process remembers between passes.
+
+    `logins` are the access secrets that were good last, used while Vault has no other version and
+    while it is away: a controller must be able to register again with a server that fell, or one
+    failing start stops all its robots.  `seen` says since when (monotonic) we know the newest
+    version of a secret: Vault tells its time in whole seconds.  While `down` says that the backend
+    stayed away for too long nobody asks it; whoever sees it back takes that off.  `pool` are the
+    threads that ask it: a backend that hangs must not take those that the ledger needs.
+    """
+
+    logins: dict[SecretRef, tuple[VersionInfo, Secret]] = field(default_factory=dict)
+    seen: dict[SecretPath, tuple[int, str, float]] = field(default_factory=dict)
+    down: SecretsError | None = None
+    pool: Executor | None = None
+
+
 class Resolver:
-    """Reads what a pass needs from one secret backend; `say` tells people about waiting."""
+    """
+    Reads what a pass needs from one secret backend; `say` tells people about waiting.
+
+    With *kept* it is one of many for a process that lives for months: then it does not wait until
+    a secret has settled, but raises NotSettled.
+    """
 
     def __init__(
         self,
@@ -60,12 +89,19 @@ class Resolver:
         driver: Driver,
         durations: Durations,
         say: Callable[[str], None],
+        *,
+        kept: Kept | None = None,
     ) -> None:
         self._backend = backend
         self._driver = driver
         self._durations = durations
         self._say = say
+        self._kept = kept
         self._down: SecretsError | None = None
+
+    def anew(self, kept: Kept) -> "Resolver":
+        """Return one for another pass, which does not know yet whether the backend is away."""
+        return Resolver(self._backend, self._driver, self._durations, self._say, kept=kept)
 
     async def _ask(self, ask: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """
@@ -74,14 +110,19 @@ class Resolver:
         Once it stayed away for longer than one request may take, nobody else in this pass waits
         for it: five hundred servers would each wait as long.
         """
-        if self._down is not None:
-            raise type(self._down)(self._down.what, self._down.remedy)
+        down = self._down or (self._kept.down if self._kept is not None else None)
+        if down is not None:
+            raise type(down)(down.what, down.remedy)
         began = time.monotonic()
+        pool = self._kept.pool if self._kept is not None else None
         try:
-            return await asyncio.to_thread(ask, *args, **named)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(pool, functools.partial(ask, *args, **named))
         except (SecretsUnreachable, SecretsSealed) as error:
             if time.monotonic() - began >= self._durations.secrets_request:
                 self._down = error
+                if self._kept is not None:
+                    self._kept.down = error
             raise
 
     async def newest(self, ref: SecretRef) -> Secret:
@@ -90,7 +131,21 @@ class Resolver:
 
         For what the operator alone changes (access secrets).  Raises SecretsError.
         """
-        info = await self._ask(self._backend.describe, ref.at, ref.version)
+        kept = self._kept.logins.get(ref) if self._kept is not None else None
+        try:
+            info = await self._ask(self._backend.describe, ref.at, ref.version)
+        except (SecretsUnreachable, SecretsSealed, LoginFailed, TokenExpired):
+            if kept is None:
+                raise
+            return kept[1]
+        if kept is not None and (kept[0].version, kept[0].created) == (info.version, info.created):
+            return kept[1]
+        value = await self._newest(ref, info)
+        if self._kept is not None:
+            self._kept.logins[ref] = info, value
+        return value
+
+    async def _newest(self, ref: SecretRef, info: VersionInfo) -> Secret:
         data = await self._ask(self._backend.read, ref.at, info.version, info.created)
         value = data.get(ref.field or "")
         if value is None:
@@ -128,6 +183,8 @@ class Resolver:
     async def _settled(self, ref: SecretRef) -> VersionInfo:
         began = time.monotonic()
         seen: VersionInfo | None = None
+        if self._kept is not None and ref.version is None:
+            return await self._young(ref, self._kept)
         first, told = began, 0
         while True:
             info = await self._ask(self._backend.describe, ref.at, ref.version)
@@ -149,6 +206,22 @@ class Resolver:
                 self._say(f"waiting {rest:.1f} s until {ref.at}@{info.version} has settled")
             await asyncio.sleep(rest)
 
+    async def _young(self, ref: SecretRef, kept: Kept) -> VersionInfo:
+        """Return the newest version once it has settled, over several passes."""
+        info = await self._ask(self._backend.describe, ref.at, None)
+        known = kept.seen.get(ref.at)
+        if known is None or known[:2] != (info.version, info.created):
+            known = kept.seen[ref.at] = info.version, info.created, time.monotonic()
+        age = max(info.age, time.monotonic() - known[2])
+        rest = self._durations.settle - age
+        if rest > 0:
+            raise NotSettled(
+                f"{ref.at}@{info.version} was written {age:.0f} s ago; people write two fields "
+                f"with two commands, so it is used in {rest:.0f} s",
+                after=rest,
+            )
+        return info
+
     async def values(
         self,
         exchange: DesiredExchange,
@@ -169,18 +242,18 @@ class Resolver:
                 )
         used: set[str] = set()
         fields = {}
-        for field in observed.fields:
+        for asked in observed.fields:
             if exchange.secret is not None:
                 ref = sources[""]
-                name = self._spelled(field.credential, ref, read[ref.at, ref.version])
+                name = self._spelled(asked.credential, ref, read[ref.at, ref.version])
             else:
-                ref = sources[field.credential]
+                ref = sources[asked.credential]
                 name = ref.field or ""
             value = read[ref.at, ref.version].get(name)
             if value is None:
                 raise SecretUnusable(
                     f"{replace(ref, field=None)} has no field {name}",
-                    f"the server asks for {field.credential} of {exchange.code}; write the field",
+                    f"the server asks for {asked.credential} of {exchange.code}; write the field",
                 )
             if reason := self._driver.refusal(value):
                 place = replace(ref, field=name)
@@ -189,7 +262,7 @@ class Resolver:
                     "write the value itself again, with nothing around it",
                 )
             used.add(name)
-            fields[field.name] = value
+            fields[asked.name] = value
         surplus = {name for data in read.values() for name in data} - used
         return Values(fields, tuple(sorted(surplus)) if exchange.secret is not None else ())
 

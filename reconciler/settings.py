@@ -19,6 +19,7 @@ from reconciler.formats import duration, url_problem
 from reconciler.loader import parse, read_bytes, shown
 from reconciler.model import Problem, SecretPath, SecretRef, SourceLine
 from reconciler.nodes import List, Map, Node, Scalar, at, text, true
+from reconciler.notification_settings import NotificationSettings, read_notifications
 from reconciler.places import home, refuse_in_tree, settings_file, xdg
 from reconciler.schema import SETTINGS, problems
 from reconciler.secrets import Secret
@@ -26,6 +27,7 @@ from reconciler.secrets import Secret
 LONGEST_DURATION: Final = 3600.0
 MOST_UNKNOWN_WRITES: Final = 20
 DEFAULT_DURATIONS: Final = Durations()
+DEFAULT_LISTEN: Final = "127.0.0.1:9797"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}")
 _GLOB: Final = re.compile(r"\*\*|\*|\?|[^*?]+")
@@ -106,6 +108,22 @@ class TlsRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """
+    Where the controller listens and keeps its state, and where others find it.
+
+    `token_file` holds the bearer token of its `/v1` pages; without one it listens on this host only
+    and asks nobody.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    url: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """
     All settings after file and environment; `source` is the file, None when there is none.
@@ -116,7 +134,7 @@ class Settings:
     ledger: SqliteLedger | VaultLedger
     vault: VaultSettings = VaultSettings()
     sole_writer: bool = False
-    role: Role = Role.CI
+    role: Role | None = None
     fingerprint_key: SecretRef | None = None
     allow_urls: tuple[str, ...] = ()
     allow_paths: tuple[str, ...] = ()
@@ -124,6 +142,8 @@ class Settings:
     accept_versions: tuple[str, ...] = ()
     max_unknown_writes: int = MOST_UNKNOWN_WRITES
     durations: Durations = DEFAULT_DURATIONS
+    controller: ControllerSettings = ControllerSettings()
+    notifications: tuple[NotificationSettings, ...] = ()
     source: str | None = None
 
     def allows_url(self, url: str) -> bool:
@@ -223,7 +243,7 @@ class _Reader:
             ledger=self._ledger(),
             vault=self._vault(),
             sole_writer=true(self._root, "soleWriter"),
-            role=Role(text(self._root, "role") or Role.CI),
+            role=Role(role) if (role := text(self._root, "role")) else None,
             fingerprint_key=self._reference("fingerprintKey"),
             allow_urls=_texts(at(self._root, "allow", "urls")),
             allow_paths=_texts(at(self._root, "allow", "paths")),
@@ -231,6 +251,10 @@ class _Reader:
             accept_versions=_texts(at(self._root, "acceptVersions")),
             max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
             durations=self._durations(),
+            controller=self._controller(),
+            notifications=read_notifications(
+                at(self._root, "notifications"), self._path, self._complain
+            ),
             source=source,
         )
         if self._problems:
@@ -311,6 +335,20 @@ class _Reader:
             else:
                 chosen[name] = seconds
         return Durations(**chosen)
+
+    def _controller(self) -> ControllerSettings:
+        node = at(self._root, "controller")
+        written = at(node, "url")
+        if written is not None and (wrong := _address_problem(text(written))):
+            self._complain(written, *wrong)
+        state = xdg(self._environ, "XDG_STATE_HOME", ".local/state") / "jtr" / "controller.json"
+        return ControllerSettings(
+            listen=text(node, "listen", default=DEFAULT_LISTEN),
+            url=text(written) or None,
+            token_file=self._path(node, "tokenFile"),
+            ca_file=self._path(node, "caFile"),
+            state=self._path(node, "state") or str(state),
+        )
 
     # ── Vault, where the environment wins ────────────────────────────────────────────────────
 

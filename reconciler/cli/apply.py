@@ -107,6 +107,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     with workshop.prepared(
         loaded.settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as means:
+        consents = workshop.beside_controller(loaded.settings, means, state, consents)
         skip = on_unreachable == "skip"
         job = _Job(state, consents, means, approval, form, skip=skip, detailed=detailed_exitcode)
         return run(job.run)

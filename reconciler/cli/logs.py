@@ -1,24 +1,32 @@
 """`jtr logs SERVER`: the system log of a trading server, as the Config page shows it, and safer."""
 
 import asyncio
+import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.actions import ServerPlan
 from reconciler.cli import means as workshop
 from reconciler.cli import options, output
-from reconciler.cli.running import run
+from reconciler.cli.running import run, stopping
 from reconciler.drivers import Session
-from reconciler.errors import Blocked, DriverError, UsageError
+from reconciler.durations import Durations
+from reconciler.errors import Blocked, DriverError, JtrError, UsageError
 from reconciler.formats import duration, instant
 from reconciler.model import DesiredServer, DesiredState
 from reconciler.observed import LogEntry
 from reconciler.reconcile import Means, Visit, enter
 from reconciler.render import logs as rendering
+from reconciler.settings import load_settings
+
+if TYPE_CHECKING:
+    from reconciler.cli.served import Controller
 
 
 @click.command("logs")
@@ -44,6 +52,9 @@ from reconciler.render import logs as rendering
     is_flag=True,
     help="Show every key of an entry; on a terminal only, for they may hold anything.",
 )
+@click.option(
+    "--visit", is_flag=True, help="Visit the server even if the settings name a controller."
+)
 @options.output
 @options.settings
 def command(  # noqa: PLR0917  - one parameter per option
@@ -53,6 +64,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     level: str,
     since: str | None,
     full: bool,
+    visit: bool,
     form: str,
     settings_file: str | None,
     settings_in_repo: bool,
@@ -61,7 +73,9 @@ def command(  # noqa: PLR0917  - one parameter per option
     Print the system log of SERVER, oldest entry first, with times of the server's own clock.
 
     What the server noted of a fatal error is cut: it can hold a rejected key in plain text.
-    Looking has a cost: see `jtr plan`.
+    Asks the controller that the settings name; there --since DURATION counts by this host's clock.
+    Without a controller, with --visit and with --full the server is visited, which has a cost: see
+    `jtr plan`.
     """
     if full and not sys.stdout.isatty():
         raise UsageError(
@@ -69,11 +83,23 @@ def command(  # noqa: PLR0917  - one parameter per option
             "leave --full out",
         )
     start = _start(since)
+    printer = _Printer(rendering.Wanted(level), form, full=full)
+    settings = load_settings(settings_file, os.environ, (path,), in_repo_allowed=settings_in_repo)
+    if settings.controller.url is not None and not (visit or full):
+        from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+
+        told = _Told(served.Controller(settings), server, settings.durations, printer)
+        try:
+            return told.read(start, follow=follow)
+        except served.ControllerAway as error:
+            if told.answered:
+                raise
+            output.say(f"{error.what}; visiting the server instead")
     loaded = workshop.load((path,), settings_file, in_repo=settings_in_repo)
     state = loaded.documents.state
     desired = options.named(state, server)
     with workshop.prepared(loaded.settings, "logs", parallelism=1, writes=False) as means:
-        reader = _Reader(desired, means, _Printer(rendering.Wanted(level), form, full=full))
+        reader = _Reader(desired, means, printer)
         run(lambda _: reader.read(state, start, follow=follow))
     return 0
 
@@ -111,6 +137,48 @@ class _Printer:
                 click.echo("\n".join(rendering.lines(entry, full=self.full)))
         if text := rendering.exposed(news):
             output.say(text)
+
+
+@dataclass(slots=True)
+class _Told:
+    """Reads one server's log over the controller, which holds a connection to it anyway."""
+
+    controller: "Controller"
+    server: str
+    durations: Durations
+    printer: _Printer
+    answered: bool = field(default=False, init=False)
+
+    def read(self, start: timedelta | datetime | None, *, follow: bool) -> int:
+        """Print what there is, and with *follow* what comes.  Raises JtrError."""
+        moment = workshop.now() - start if isinstance(start, timedelta) else start
+        if moment is not None:
+            self.printer.wanted.since = int(moment.timestamp() * 1000)
+        with output.progress(f"reading the log of {self.server}"):
+            entries = self.controller.logs(self.server)
+        self.answered = True
+        self.printer.show(entries)
+        if follow:
+            with stopping():
+                self._follow()
+        return 0
+
+    def _follow(self) -> None:
+        """Print what is new, for ever; a controller or server away for too long ends it."""
+        seen = time.monotonic()
+        while True:
+            time.sleep(self.durations.follow)
+            try:
+                entries = self.controller.logs(self.server)
+            except JtrError as error:
+                late = time.monotonic() - seen
+                if not error.transient or late > self.durations.ready:
+                    raise
+                if late <= 2 * self.durations.follow:
+                    output.say(f"{error.what}; looking for it again")
+                continue
+            seen = time.monotonic()
+            self.printer.show(entries)
 
 
 @dataclass(slots=True)

@@ -4,12 +4,13 @@ Put together what a pass works with: driver, Vault, ledger, fingerprint key, fro
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
+from typing import Final
 
 from reconciler import documents, logs
 from reconciler.cli.output import say
@@ -21,21 +22,33 @@ from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
 from reconciler.ledger import open_store
 from reconciler.ledger.book import Ledger
 from reconciler.ledger.watermark import MarkedStore, Place, Watermark
+from reconciler.lines import Consents
+from reconciler.model import DesiredState
 from reconciler.reconcile import Allowed, Means
 from reconciler.resolve import Resolver
-from reconciler.secrets import Secret
+from reconciler.secrets import Secret, SecretBackend
 from reconciler.secrets.fingerprints import Fingerprints, key_from_file, key_from_vault
 from reconciler.secrets.vault import VaultBackend
-from reconciler.secrets.vault_auth import AppRoleAuth, TokenAuth, TokenFileAuth
+from reconciler.secrets.vault_auth import (
+    SERVICE_ACCOUNT,
+    AppRoleAuth,
+    JwtAuth,
+    KubernetesAuth,
+    TokenAuth,
+    TokenFileAuth,
+)
 from reconciler.secrets.vault_documents import VaultDocuments
 from reconciler.settings import (
     AuthMethod,
+    Role,
     Settings,
     SqliteLedger,
     VaultAuth,
     VaultLedger,
     load_settings,
 )
+
+REMEMBER_EVERY: Final = 600.0  # seconds: how old a sight in the ledger gets while nothing changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,14 @@ class Loaded:
 
     documents: documents.Loaded
     settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A ledger that was read elsewhere; `only` says that no other one knows its servers."""
+
+    ledger: Ledger
+    only: bool
 
 
 def load(paths: Sequence[str], settings_file: str | None, *, in_repo: bool) -> Loaded:
@@ -201,7 +222,9 @@ def backend(settings: Settings) -> VaultBackend:
     )
 
 
-def _login(auth: VaultAuth) -> TokenAuth | TokenFileAuth | AppRoleAuth:
+def _login(
+    auth: VaultAuth,
+) -> TokenAuth | TokenFileAuth | AppRoleAuth | JwtAuth | KubernetesAuth:
     match auth.method:
         case AuthMethod.TOKEN:
             if auth.token is None:
@@ -215,10 +238,11 @@ def _login(auth: VaultAuth) -> TokenAuth | TokenFileAuth | AppRoleAuth:
             return AppRoleAuth(
                 auth.role_id, auth.role_id_file, auth.secret_id_file, auth.mount or "approle"
             )
-        case AuthMethod.JWT | AuthMethod.KUBERNETES:
-            raise Blocked(
-                f"logging in to Vault by {auth.method} is not in this release yet",
-                "use token, token-file or approle",
+        case AuthMethod.JWT:
+            return JwtAuth(auth.role or "", auth.token_file or "", auth.mount or "jwt")
+        case AuthMethod.KUBERNETES:
+            return KubernetesAuth(
+                auth.role or "", auth.token_file or SERVICE_ACCOUNT, auth.mount or "kubernetes"
             )
 
 
@@ -259,20 +283,27 @@ def prepared(
     writes: bool,
     begin: bool = False,
     looks: bool = True,
+    say: Callable[[str], None] = say,
+    reading: Callable[[VaultBackend], SecretBackend] = lambda vault: vault,
+    lasting: bool = False,
+    recalled: Recalled | None = None,
 ) -> Iterator[Means]:
     """
     Yield the means of a pass and give everything back afterwards.
 
     A command that *writes* needs a ledger and its key; with *begin* they are made when they are
     missing, and that is said.  One that only recalls (*looks* is False) compares nothing anew: it
-    asks for no key, so that a pull request needs no right to read it.
+    asks for no key, so that a pull request needs no right to read it.  *reading* may put something
+    before Vault where secrets of servers are read.  A *lasting* process lives for months.
+    *recalled* takes the place of the ledger of the settings.
     """
     logs.ensure()
     with ExitStack() as stack:
         vault = backend(settings)
         stack.callback(vault.close)
-        found = _ledger(settings, command, vault, needed=writes, begin=begin)
-        ledger, suspect = None, ""
+        ledger, suspect, found = recalled.ledger if recalled is not None else None, "", None
+        if ledger is None:
+            found = _ledger(settings, command, vault, needed=writes, begin=begin)
         if found is not None:
             ledger, store = found
             stack.callback(ledger.close)
@@ -306,7 +337,7 @@ def prepared(
         )
         yield Means(
             driver=driver,
-            resolver=Resolver(vault, driver, settings.durations, say),
+            resolver=Resolver(reading(vault), driver, settings.durations, say),
             # Without a key nothing was ever remembered: any key will do to look once.
             fingerprints=Fingerprints(key if key is not None else Secret(token_hex(32))),
             durations=settings.durations,
@@ -317,12 +348,37 @@ def prepared(
             max_unknown_writes=settings.max_unknown_writes,
             parallelism=parallelism,
             now=now,
-            unsteady=SteadyClock(now).trouble,
+            unsteady=SteadyClock(now, forgiving=lasting).trouble,
             emergencies=Emergencies(emergency_folder()),
             ledger_suspect=suspect,
-            sole_writer=settings.sole_writer,
-            ledger_shared=isinstance(settings.ledger, VaultLedger),
+            sole_writer=settings.sole_writer and recalled is None,
+            ledger_shared=recalled.only
+            if recalled is not None
+            else isinstance(settings.ledger, VaultLedger),
+            remember_every=REMEMBER_EVERY if lasting else 0.0,
         )
+
+
+def beside_controller(
+    settings: Settings, means: Means, state: DesiredState, consents: Consents
+) -> Consents:
+    """
+    Leave drift and requests to the controller of this ledger, if there is one, and say so.
+
+    What a person asked for by an option of this very command is theirs.
+    """
+    if settings.role is Role.CONTROLLER or means.ledger is None:
+        return consents
+    who = means.ledger.controller()
+    if not who:
+        return consents
+    why = f"left to the controller of this ledger ({who})"
+    heals = [server for server in state.servers if server.self_heal]
+    asks = [server for server in state.servers if server.one_shots]
+    if heals or asks:
+        say(f"{who} is the controller of this ledger: drift and requests are left to it")
+    resting = {f"{server.name}/{one.code}": why for server in heals for one in server.exchanges}
+    return replace(consents, quiet=consents.quiet or why, resting=resting)
 
 
 def _note(settings: Settings, ledger: Ledger, store: MarkedStore) -> None:

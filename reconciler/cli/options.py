@@ -145,7 +145,7 @@ class Wishes:
             take_over=known_entries(self.take_over, chosen, "--take-over"),
             rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
             targets=known_servers(self.targets, chosen, "--approve-target-change"),
-            disruptive=self.disruptive,
+            quiet="" if self.disruptive else "--no-disruptive",
         )
 
 

@@ -8,13 +8,14 @@ from reconciler.actions import Plan
 from reconciler.cli import means as workshop
 from reconciler.cli import options, output
 from reconciler.cli.running import Interruption, run
-from reconciler.errors import Exit, worst
+from reconciler.errors import Exit, JtrError, worst
 from reconciler.formats import counted
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
 from reconciler.reconcile import Means, plan_of, recall, survey
 from reconciler.render.document import plan_document
 from reconciler.render.text import plan_text
+from reconciler.settings import Settings
 
 
 @click.command("plan")
@@ -31,8 +32,8 @@ from reconciler.render.text import plan_text
 @click.option(
     "--recorded",
     is_flag=True,
-    help="Contact no trading server and read no secret value: compare with the ledger's last "
-    "observations.  For pull requests.",
+    help="Contact no trading server and read no secret value: compare with the last observations "
+    "of the ledger, or of the controller that the settings name.  For pull requests.",
 )
 @options.output
 @options.detailed
@@ -58,6 +59,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     with workshop.prepared(
         loaded.settings, "plan", parallelism=parallelism, writes=False, looks=not recorded
     ) as means:
+        consents = workshop.beside_controller(loaded.settings, means, state, consents)
         plan = run(
             lambda interruption: look(
                 state,
@@ -74,6 +76,19 @@ def command(  # noqa: PLR0917  - one parameter per option
     else:
         output.show(plan_text(plan, recorded=recorded))
     return code
+
+
+def _served(settings: Settings) -> tuple[workshop.Recalled | None, JtrError | None]:
+    """Return the ledger of the controller that the settings name, or why it does not tell."""
+    if settings.controller.url is None:
+        return None, None
+    from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+
+    try:
+        return served.recalled(settings, "plan"), None
+    except served.ControllerAway as error:
+        output.say(f"{error.what}; comparing with the ledger of the settings, if there is one")
+        return None, error
 
 
 async def look(

@@ -74,9 +74,7 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
             seen.add(known.identity.uid)
         terms = remembered_terms(known, ledger, now, suspect=suspect, only=only)
         robots = known.observation.robots if known.observation else ()
-        lines = request_lines(
-            server, known.requests, robots, terms, disruptive=True, refuses=("", "")
-        )
+        lines = request_lines(server, known.requests, robots, terms, quiet="", refuses=("", ""))
         name = known.identity.name if known.identity else server.name
         held = _held(server, now)
         yield Listed(name, server.target, known.requests, tuple(lines), held)
@@ -86,7 +84,7 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
             continue
         nothing = DesiredServer(identity.name, identity.target.url, NOWHERE)
         terms = remembered_terms(known, ledger, now, suspect=suspect, only=only)
-        lines = request_lines(nothing, requests, (), terms, disruptive=True, refuses=("", ""))
+        lines = request_lines(nothing, requests, (), terms, quiet="", refuses=("", ""))
         yield Listed(identity.name, identity.target, requests, tuple(lines), declared=False)
 
 

@@ -4,7 +4,9 @@ Run the asynchronous part of a command, and stop it well when a person or the sy
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 from reconciler.errors import Exit, Interrupted
@@ -38,6 +40,21 @@ class Interruption:
                 return Stopped("stopped by SIGTERM")
             case _:
                 return Interrupted("interrupted")
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Let SIGTERM end what blocks here as SIGINT does.  Raises Stopped."""
+
+    def arrived(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise Stopped("stopped by SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, arrived)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(work: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:

@@ -1,9 +1,9 @@
 """`jtr status`: what was last seen of each server, and what is owed."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,10 +16,12 @@ from reconciler.diff import Shown, is_ours
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.formats import counted
 from reconciler.ledger.book import Ledger
+from reconciler.ledger.rows import Brake
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
 from reconciler.reconcile import Means, plan_of, survey
 from reconciler.remembered import Identity, Observation, Remembered
+from reconciler.render import status as rendering
 from reconciler.render.document import debt_document, plan_document, robot_document
 from reconciler.render.escape import plain
 from reconciler.render.requests import (
@@ -30,12 +32,17 @@ from reconciler.render.requests import (
     open_document,
 )
 from reconciler.render.text import age_text, debt_text, plan_text
-from reconciler.settings import load_settings
+from reconciler.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from reconciler.cli.served import Controller
 
 
 @click.command("status")
 @click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server.")
-@click.option("--live", is_flag=True, help="Visit the servers instead of asking the ledger.")
+@click.option(
+    "--live", is_flag=True, help="Visit the servers instead of asking controller or ledger."
+)
 @click.option(
     "--from",
     "path",
@@ -57,20 +64,28 @@ def command(  # noqa: PLR0917  - one parameter per option
     settings_in_repo: bool,
 ) -> int:
     """
-    Show each server of the ledger as it was last seen, with the age of that sight.
+    Show each server as it was last seen, with the age of that sight.
 
-    With --live the servers are visited, which has a cost: see `jtr plan`.  Exits with 7 while a
-    request is in doubt, and with 4 while robots are owed a start.
+    Asks the controller that the settings name, else the ledger.  With --live the servers are
+    visited, which has a cost: see `jtr plan`.  Exits with 7 while a request is in doubt, and with 4
+    while robots are owed a start.
     """
     if live:
         return _visit(servers, path, parallelism, form, settings_file, in_repo=settings_in_repo)
     settings = load_settings(settings_file, _environ(), (), in_repo_allowed=settings_in_repo)
+    if settings.controller.url is not None:
+        from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+
+        try:
+            return _served(served.Controller(settings), settings, servers, form)
+        except served.ControllerAway as error:
+            output.say(f"{error.what}; this is what the ledger of the settings knows")
     ledger = workshop.open_ledger(settings, "status")
     try:
         rows = _chosen(ledger, servers)
         code = worst(open_code(remembered.requests) for _, remembered in rows)
         if form == "json":
-            output.show_json(_document(ledger, rows))
+            output.show_json(_document(ledger.brakes(), rows))
         else:
             output.show("\n".join(_text(ledger, rows)) + "\n")
     finally:
@@ -106,23 +121,27 @@ def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
     if not rows:
         yield "The ledger knows no server yet; `jtr apply` makes them known."
     for identity, remembered in rows:
-        yield f"{identity.name}  {identity.target.url}  account {plain(identity.target.account)}"
-        if remembered.requests.open is not None:
-            yield doubt_row(remembered.requests.open)
-        if remembered.requests.halt is not None:
-            yield from halt_rows(identity.name, remembered.requests.halt)
-        seen = remembered.observation
-        if seen is None:
-            yield "  never seen"
-            continue
-        age = (workshop.now() - datetime.fromisoformat(seen.at)).total_seconds()
-        yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
-        yield from _exchanges(seen, remembered)
-        running = [robot for robot in seen.robots if robot.running]
-        names = ", ".join(f"{plain(r.name)} ({plain(r.exchange)})" for r in running) or "none"
-        yield f"  robots running: {names}"
-        for debt in open_debts(remembered, seen):
-            yield f"  owed: {debt_text(debt)}"
+        yield from _server_text(identity, remembered)
+
+
+def _server_text(identity: Identity, remembered: Remembered) -> Iterator[str]:
+    yield f"{identity.name}  {identity.target.url}  account {plain(identity.target.account)}"
+    if remembered.requests.open is not None:
+        yield doubt_row(remembered.requests.open)
+    if remembered.requests.halt is not None:
+        yield from halt_rows(identity.name, remembered.requests.halt)
+    seen = remembered.observation
+    if seen is None:
+        yield "  never seen"
+        return
+    age = (workshop.now() - datetime.fromisoformat(seen.at)).total_seconds()
+    yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
+    yield from _exchanges(seen, remembered)
+    running = [robot for robot in seen.robots if robot.running]
+    names = ", ".join(f"{plain(r.name)} ({plain(r.exchange)})" for r in running) or "none"
+    yield f"  robots running: {names}"
+    for debt in open_debts(remembered, seen):
+        yield f"  owed: {debt_text(debt)}"
 
 
 def _exchanges(seen: Observation, remembered: Remembered) -> Iterator[str]:
@@ -152,12 +171,12 @@ def _state(shown: Shown, remembered: Remembered, code: str) -> str:
     return f"drifted: written from {origin}, the server shows something else"
 
 
-def _document(ledger: Ledger, rows: Known) -> dict[str, Any]:
+def _document(brakes: Mapping[str, Brake], rows: Known) -> dict[str, Any]:
     return {
         "formatVersion": 1,
         "brakes": [
             {"version": brake.version, "server": brake.server, "why": brake.why}
-            for brake in ledger.brakes().values()
+            for brake in brakes.values()
         ],
         "servers": [_server(identity, remembered) for identity, remembered in rows],
     }
@@ -185,6 +204,64 @@ def _server(identity: Identity, remembered: Remembered) -> dict[str, Any]:
         "robots": [robot_document(robot) for robot in seen.robots],
         "debts": [debt_document(debt) for debt in open_debts(remembered, seen)],
     }
+
+
+# ── with a controller ────────────────────────────────────────────────────────────────────────
+
+
+def _served(
+    controller: "Controller", settings: Settings, names: tuple[str, ...], form: str
+) -> Exit:
+    """Show what a controller serves: its own words, and beside them what its ledger knows."""
+    document = controller.status()
+    brakes, known = _its_ledger(controller, settings)
+    told = {str(row.get("server")): row for row in rendering.served_servers(document)}
+    there = told.keys() | {identity.name for identity, _ in known}
+    if unknown := sorted(set(names) - there):
+        raise UsageError(
+            f"the controller knows no server called {', '.join(unknown)}",
+            f"known: {', '.join(map(plain, sorted(there))) or 'none yet'}",
+        )
+    told = {name: row for name, row in told.items() if not names or name in names}
+    known = [pair for pair in known if not names or pair[0].name in names]
+    code = worst(
+        [
+            rendering.served_code(told.values()),
+            *(open_code(remembered.requests) for _, remembered in known),
+        ]
+    )
+    if form == "json":
+        shown = document | {"servers": list(told.values())}
+        output.show_json(_document(brakes, known) | {"controller": shown})
+        return code
+    rows = [*rendering.controller_rows(document, controller.url)]
+    at = {(identity.target.url, identity.target.account): found for identity, found in known}
+    for row in told.values():
+        rows += ["", *rendering.server_rows(row, document)]
+        remembered = at.pop((str(row.get("url")), str(row.get("account"))), None)
+        if remembered is not None and remembered.observation is not None:
+            rows += _exchanges(remembered.observation, remembered)
+    for identity, remembered in known:
+        if (identity.target.url, identity.target.account) in at:
+            rows += ["", *_server_text(identity, remembered)]
+            rows.append("  in no document of the controller; its ledger remembers it")
+    output.show("\n".join(rows) + "\n")
+    return code
+
+
+def _its_ledger(controller: "Controller", settings: Settings) -> tuple[Mapping[str, Brake], Known]:
+    """Return what the controller's ledger knows; a controller that waits cannot tell yet."""
+    from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+
+    try:
+        ledger = served.ledger_of(controller.ledger_documents(), settings, "status")
+    except served.ControllerAway as error:
+        output.say(f"without what its ledger knows: {error.what}")
+        return {}, []
+    return ledger.brakes(), known_servers(ledger)
+
+
+# ── with a visit ─────────────────────────────────────────────────────────────────────────────
 
 
 def _visit(

@@ -48,6 +48,9 @@ ALL: Final = frozenset(
 )
 """Everything that can be sent at all."""
 
+ONLY_ASKED: Final = frozenset(request.answer for request in (EXCHANGES, ENGINE, LOG, INVALIDATE))
+"""Answers that only who asked ever gets; a robot list is also sent to others (protocol, 3)."""
+
 TESTED: Final = frozenset({"0.24.19"})
 """The versions of JT-Trader that the protocol was observed on."""
 

@@ -117,6 +117,9 @@ class JtTraderSession:
             known = self._listed
             # Refuse what was never seen stored before asking anything.
             delete_names(known, known or (), exchange, name)
+            # An old list that a broken link repeats must not be taken for the fresh one: it comes
+            # before the answer to this, and then the conversation writes nothing more.
+            await self._wire.ask(ENGINE, read_version)
             names = delete_names(known, await self.exchanges(), exchange, name)
             self._turns.take(DELETE)
             self._listed = await self._wire.ask(DELETE, read_exchanges, names)

@@ -23,7 +23,7 @@ import socketio
 import socketio.packet
 
 from reconciler.drivers import Trust
-from reconciler.drivers.jt_requests import Request, refuse_payload
+from reconciler.drivers.jt_requests import ONLY_ASKED, Request, refuse_payload
 from reconciler.drivers.wire_failures import (
     ended,
     explained,
@@ -107,6 +107,7 @@ class Conversation:
         self._question: _Question | None = None
         self._failure: DriverError | None = None
         self._closing = False
+        self._stray = False
         self._over: Final = asyncio.Event()
         self._patience = 0.0
         self._sockets: Final[list[socket.socket]] = []
@@ -251,7 +252,7 @@ class Conversation:
         self, request: Request, body: Mapping[str, object], seconds: float
     ) -> Mapping[str, object] | None:
         """Send once and wait for the answer, or for the sending; None after a failure."""
-        client = self._live_client()
+        client = self._live_client(request)
         loop = asyncio.get_running_loop()
         question = self._question = _Question(request.answer, loop.create_future())
         if not request.answer:
@@ -343,10 +344,12 @@ class Conversation:
                 self._on_authenticated(body.get("payload"))
             case "unauthorized":
                 self._on_unauthorized(body.get("payload"))
-            case event:
+            case str(event) if event:
                 question = self._question
-                if question and question.answer and event == question.answer:
+                if question and event == question.answer and not question.reply.done():
                     self._reply(body)
+                elif event in ONLY_ASKED:
+                    self._stray = True  # the next one might be taken for a write's answer
 
     def _on_authenticated(self, payload: object) -> None:
         account = payload.get("id") if isinstance(payload, dict) else None
@@ -458,8 +461,10 @@ class Conversation:
                 with contextlib.suppress(ValueError):  # the engine keeps a list for its signals
                     engineio.base_client.connected_clients.remove(self._client.eio)
 
-    def _live_client(self) -> socketio.AsyncClient:
+    def _live_client(self, request: Request) -> socketio.AsyncClient:
         client = self._client
+        if self._stray and request.writes:
+            self._fail(ended(self._url, "the server sent an answer that nobody had asked for"))
         if self._failure is None and not self._closing and client is not None:
             # The engine drops what it is given after its end without a word.
             if client.connected and client.eio.state == "connected":

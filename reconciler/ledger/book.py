@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from reconciler.durations import Durations
@@ -24,12 +24,13 @@ from reconciler.ledger.changes import (
     settled,
 )
 from reconciler.ledger.identities import Identities
-from reconciler.ledger.lease import Lease, elapsed
+from reconciler.ledger.lease import Lease, elapsed, ended
 from reconciler.ledger.records import (
     read_birth,
     read_brake,
     read_exchange,
     read_identity,
+    read_lease,
     read_observation,
     read_restored,
     write_birth,
@@ -42,6 +43,7 @@ from reconciler.ledger.request_book import RequestBook, add_deeds, read_deeds
 from reconciler.ledger.rows import (
     BIRTH,
     BRAKES,
+    CONTROLLER,
     RESTORED,
     Birth,
     Brake,
@@ -50,6 +52,7 @@ from reconciler.ledger.rows import (
     exchange_key,
     exchanges_prefix,
     identity_key,
+    lease_key,
     observation_key,
     stamp,
 )
@@ -133,6 +136,11 @@ class Ledger:
     def sequence(self) -> int:
         """Return how many writes ever took place; see `Store.sequence`."""
         return self._store.sequence()
+
+    def documents(self) -> dict[str, str]:
+        """Return every document as it lies there: paths, versions, fingerprints; no value."""
+        found = {key: self._store.get(key) for key in self._store.keys("")}
+        return {key: stored.text for key, stored in found.items() if stored is not None}
 
     def close(self) -> None:
         """Give the store back."""
@@ -334,13 +342,36 @@ class Ledger:
         """
         stored = self._store.get(identity_key(uid))
         label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
+        wait = self._durations.lease_wait if wait is None else wait
+        return self._lease(lease_key(uid), label, "is applying to", wait)
+
+    def leadership(self) -> Lease:
+        """Return the right to be the controller that acts on this ledger; nobody is waited for."""
+        return self._lease(CONTROLLER, "this ledger", "is the controller of", 0.0)
+
+    def controller(self) -> str:
+        """
+        Return who the controller of this ledger is, for people; empty when there is none.
+
+        One that did not say goodbye counts for a day after its last sign of life, unless it ran on
+        this host and provably ended.  Nothing may
+        depend on it that must not happen twice: it is read off a wall clock.
+        """
+        stored = self._store.get(CONTROLLER)
+        row = read_lease(CONTROLLER, stored.text) if stored else None
+        if row is None or row.released or ended(row.holder):
+            return ""
+        return row.holder.by if row.until >= stamp(self._now() - timedelta(days=1)) else ""
+
+    def _lease(self, key: str, label: str, doing: str, wait: float) -> Lease:
         return Lease(
             self._store,
-            uid,
+            key,
             label=label,
+            doing=doing,
             by=self._writer,
             seconds=self._durations.lease,
-            wait=self._durations.lease_wait if wait is None else wait,
+            wait=wait,
             now=self._now,
             clock=self._clock,
             sleep=self._sleep,

@@ -25,7 +25,7 @@ from typing import Final, Self
 from reconciler.errors import JtrError, LeaseHeld, LedgerError
 from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.records import read_lease, write_lease
-from reconciler.ledger.rows import Holder, LeaseRow, lease_key, stamp
+from reconciler.ledger.rows import Holder, LeaseRow, stamp
 
 _POLLS: Final = 100  # looks in the time of one lease
 
@@ -46,9 +46,10 @@ class Lease:
     def __init__(
         self,
         store: Store,
-        uid: str,
+        key: str,
         *,
         label: str,
+        doing: str = "is applying to",
         by: str,
         seconds: float,
         wait: float,
@@ -59,9 +60,9 @@ class Lease:
     ) -> None:
         """Use `Ledger.lease`; *watched* outlives the lease: watching need not begin anew."""
         self._store: Final = store
-        self._uid: Final = uid
-        self._key: Final = lease_key(uid)
+        self._key: Final = key
         self._label: Final = label
+        self._doing: Final = doing
         self._holder: Final = this_process(by)
         self._seconds: Final = seconds
         self._wait: Final = wait
@@ -89,11 +90,11 @@ class Lease:
             if row.until < stamp(self._now()):
                 # Probably a crash elsewhere: giving up earlier would make every later command
                 # begin to watch anew, and none would ever see the lease end.
-                over = self._watched[self._uid][1] + self._term(row)
+                over = self._watched[self._key][1] + self._term(row)
                 patience = max(patience, over + 2 * poll)
             if self._clock() >= patience:
                 raise LeaseHeld(
-                    f"{row.holder.by} is applying to {self._label} since {row.since}",
+                    f"{row.holder.by} {self._doing} {self._label} since {row.since}",
                     "wait until it has finished",
                 )
             self._sleep(poll)
@@ -135,10 +136,10 @@ class Lease:
         return write_lease(replace(row, released=released))
 
     def _gone(self, stored: Stored, row: LeaseRow) -> bool:
-        revision, since = self._watched.get(self._uid, (0, 0.0))
+        revision, since = self._watched.get(self._key, (0, 0.0))
         if revision != stored.revision:
             since = self._clock()
-            self._watched[self._uid] = (stored.revision, since)
+            self._watched[self._key] = (stored.revision, since)
         return self._clock() - since > self._term(row) or ended(row.holder)
 
     def _term(self, row: LeaseRow) -> float:

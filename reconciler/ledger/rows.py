@@ -149,6 +149,10 @@ def lease_key(uid: str) -> str:
     return f"{SERVERS}{uid}/lease"
 
 
+CONTROLLER: Final = "controller/lease"
+"""The lease of the one controller that acts on this ledger."""
+
+
 def requests_key(uid: str) -> str:
     """Return the key of a server's requests."""
     return f"{SERVERS}{uid}/requests"

@@ -71,15 +71,19 @@ def lines(entry: LogEntry, *, full: bool) -> Iterator[str]:
             yield f"    {plain(key, _WORD)}: {plain(_json(value), _MESSAGE)}"
 
 
-def row(entry: LogEntry, *, full: bool) -> str:
-    """Return an entry as one line of JSON, in ASCII."""
-    document: dict[str, Any] = {
+def document(entry: LogEntry) -> dict[str, Any]:
+    """Return an entry as JSON-able data, without its other keys."""
+    return {
         "time": _time(entry) or None,
         "level": entry.level,
         "class": entry.origin,
         "message": entry.message,
     }
-    return _json(document | ({"rest": dict(entry.rest)} if full else {}))
+
+
+def row(entry: LogEntry, *, full: bool) -> str:
+    """Return an entry as one line of JSON, in ASCII."""
+    return _json(document(entry) | ({"rest": dict(entry.rest)} if full else {}))
 
 
 def exposed(entries: Iterable[LogEntry]) -> str:

@@ -8,33 +8,47 @@ deleted or in a mount of another kind.
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hvac.api.secrets_engines import KvV2
 
 from reconciler.errors import (
     Forbidden,
-    SecretDeleted,
-    SecretDestroyed,
-    SecretMissing,
     SecretsError,
     SecretsUnreachable,
     SecretUnusable,
-    VersionPruned,
 )
 from reconciler.model import SecretPath, SecretRef
 from reconciler.secrets import Secret, VersionInfo
-from reconciler.secrets.vault_access import FORBIDDEN, NOT_FOUND, OK, VaultAccess, lost_race
-from reconciler.secrets.vault_auth import AppRoleAuth, TokenAuth, TokenFileAuth
+from reconciler.secrets.vault_access import (
+    FORBIDDEN,
+    NOT_FOUND,
+    OK,
+    TokenFacts,
+    VaultAccess,
+    lost_race,
+)
+from reconciler.secrets.vault_auth import (
+    AppRoleAuth,
+    JwtAuth,
+    KubernetesAuth,
+    TokenAuth,
+    TokenFileAuth,
+)
 from reconciler.secrets.vault_session import Answer
+from reconciler.secrets.vault_versions import Versions, missing
 
-__all__ = ["AppRoleAuth", "TokenAuth", "TokenFileAuth", "VaultBackend"]
+__all__ = [
+    "AppRoleAuth",
+    "JwtAuth",
+    "KubernetesAuth",
+    "TokenAuth",
+    "TokenFacts",
+    "TokenFileAuth",
+    "VaultBackend",
+]
 
 _FIELD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-_MOMENT: Final = re.compile(
-    r"(?P<whole>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(?P<part>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)"
-)
 
 
 class VaultBackend(VaultAccess):
@@ -42,6 +56,14 @@ class VaultBackend(VaultAccess):
 
     def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         """Return facts on one version, or the newest, from one read of metadata."""
+        return self.versions(at, version).info(version)
+
+    def versions(self, at: SecretPath, version: int | None = None) -> Versions:
+        """
+        Return what Vault says of all versions of *at*, from one read of metadata.
+
+        Raises as `describe` does, for the secret as a whole; *version* is only checked to be one.
+        """
         _check(at, version)
         answer = self.ask(
             str(at),
@@ -50,18 +72,10 @@ class VaultBackend(VaultAccess):
         )
         if answer.status == FORBIDDEN:
             raise self._forbidden(at, "metadata", "read")
-        versions = answer.data.get("versions")
-        newest = answer.data.get("current_version")
-        if answer.status != OK or not isinstance(versions, dict) or type(newest) is not int:
+        found = Versions.of(at, answer.data, answer.clock) if answer.status == OK else None
+        if found is None:
             raise self._absent(at, answer)
-        if newest == 0:
-            raise _missing(at)
-        if answer.clock is None:
-            raise SecretsUnreachable(
-                f"{at}: the answer carries no Date, so nobody can say how old the secret is",
-                "let the Date header of Vault through",
-            )
-        return _version_info(at, versions, newest, version or newest, answer.clock)
+        return found
 
     def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         """Return all fields of exactly this version, in one request."""
@@ -130,7 +144,7 @@ class VaultBackend(VaultAccess):
         if trouble := self.mount_trouble(at):
             return trouble
         if answer.status == NOT_FOUND:
-            return _missing(at)
+            return missing(at)
         return SecretsUnreachable(
             f"{at}: what came back is not an answer of KV version 2 (status {answer.status})",
             "check the address and what stands in front of it",
@@ -143,52 +157,19 @@ class VaultBackend(VaultAccess):
         )
 
 
+def usable(at: SecretPath) -> bool:
+    """Whether *at* is a path that may reach a URL, however it was made."""
+    return SecretRef.parse(str(at)) == SecretRef(at)
+
+
 def _check(at: SecretPath, version: int | None) -> None:
-    """Refuse a path that is none, however it was made: nothing of it may reach a URL."""
-    parsed = SecretRef.parse(str(at))
-    if parsed is None or parsed != SecretRef(at):
+    if not usable(at):
         raise SecretUnusable(
             "refused to ask Vault: the reference is not of the form vault:MOUNT/PATH",
             "use letters, digits and - _ . between slashes",
         )
     if version is not None and version < 1:  # Vault takes 0 for the newest
         raise SecretUnusable(f"{at}: there is no version {version}", "versions count from 1")
-
-
-def _version_info(
-    at: SecretPath, versions: Mapping[str, Any], newest: int, version: int, clock: datetime
-) -> VersionInfo:
-    facts = versions.get(str(version))
-    if facts is None and version > newest:
-        raise VersionPruned(
-            f"{at}@{version} was never written; the newest version is {newest}", "pin another one"
-        )
-    if facts is None:
-        raise VersionPruned(
-            f"{at}@{version} is no longer kept; the newest version is {newest}",
-            "pin a newer one, or let the mount keep more (max_versions)",
-        )
-    created = facts.get("created_time") if isinstance(facts, dict) else None
-    written = _moment(created)
-    gone = facts.get("deletion_time") if isinstance(facts, dict) else None
-    if not isinstance(created, str) or written is None or not isinstance(gone, str):
-        raise SecretsUnreachable(
-            f"{at}: what came back is not an answer of KV version 2", "check the address"
-        )
-    if facts.get("destroyed") is not False:
-        raise SecretDestroyed(f"{at}@{version} was destroyed", "write a new version")
-    if gone:
-        # `delete_version_after` announces a time to come: until then the version is alive.
-        moment = _moment(gone)
-        # Vault's Date has whole seconds, so "now" may be almost one later.
-        if moment is None or moment < clock + timedelta(seconds=1):
-            raise SecretDeleted(
-                f"{at}@{version} was deleted",
-                f"bring it back: bao kv undelete -mount={at.mount} -versions={version} {at.path}, "
-                "or write a new version",
-            )
-    age = max(0.0, (clock - written).total_seconds())
-    return VersionInfo(version=version, created=created, age=age, alive=True)
 
 
 def _texts(at: SecretPath, version: int, fields: Mapping[str, Any]) -> Mapping[str, Secret]:
@@ -205,23 +186,3 @@ def _texts(at: SecretPath, version: int, fields: Mapping[str, Any]) -> Mapping[s
 def _kind(value: object) -> str:
     kinds = {bool: "true or false", int: "a number", float: "a number", type(None): "null"}
     return kinds.get(type(value), "a list or map")
-
-
-def _moment(text: object) -> datetime | None:
-    """Read RFC 3339 with up to nine decimals; None when it is something else."""
-    match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        return None
-    part = (match["part"] or "0")[:6].ljust(6, "0")
-    zone = "+00:00" if match["zone"] == "Z" else match["zone"]
-    try:
-        return datetime.fromisoformat(f"{match['whole']}.{part}{zone}")
-    except ValueError:
-        return None
-
-
-def _missing(at: SecretPath) -> SecretMissing:
-    return SecretMissing(
-        f"{at}: nothing was ever written there, or all of it was removed",
-        f"write it: bao kv put -mount={at.mount} {at.path} FIELD=-",
-    )

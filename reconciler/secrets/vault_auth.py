@@ -1,30 +1,32 @@
 """
-How a process comes to a Vault token, and what happens when that token dies.
+The ways to come to a Vault token: what the operator's settings say, and one login with it.
 
-Each kind of login is a setting (`TokenAuth`, `TokenFileAuth`, `AppRoleAuth`) and a holder behind
-`Login`.  Nothing here looks at the environment or at `~/.vault-token`: those are read by the
-operator's settings, or not at all.
+How a token is then held, renewed and replaced is in `vault_token`.  Nothing here looks at the
+environment or at `~/.vault-token`: those are read by the operator's settings, or not at all.
 """
 
 import os
 import re
 import stat
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from hvac.api.auth_methods import AppRole, Token
+from hvac.api.auth_methods import JWT, AppRole, Kubernetes
 
-from reconciler.errors import LoginFailed, SecretsError, TokenExpired
+from reconciler.errors import LoginFailed
 from reconciler.secrets import Secret
 from reconciler.secrets.vault_session import Answer, VaultSession
 
+SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 # A newline in it would make the HTTP library print the token in its exception (airflow#16406).
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._\-]{1,16384}")
+_JWT: Final = re.compile(r"[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+")
 _MOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(?:/[A-Za-z0-9_][A-Za-z0-9_\-]*)*")
+_ROLE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,256}")
 _ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 _FILE_LIMIT: Final = 65536
+_BAD_REQUEST: Final = 400
 _REFUSED: Final = frozenset({400, 401, 403, 404, 405})
 
 
@@ -52,210 +54,176 @@ class AppRoleAuth:
     mount: str = "approle"
 
 
-VaultAuth = TokenAuth | TokenFileAuth | AppRoleAuth
+@dataclass(frozen=True, slots=True)
+class JwtAuth:
+    """A JWT in a file, as CI systems issue them; whoever issues it may replace the file."""
+
+    role: str
+    token_file: str
+    mount: str = "jwt"
 
 
-class Login(Protocol):
-    """Holds one token for all threads of a process."""
+@dataclass(frozen=True, slots=True)
+class KubernetesAuth:
+    """The token of a pod's service account; the kubelet replaces the file before it expires."""
 
-    def token(self) -> Secret:
-        """Return the present token, logging in first if need be.  Raises LoginFailed."""
-        ...
-
-    def renewed(self, stale: Secret, about: str) -> Secret:
-        """
-        Return a token that is newer than *stale*, which Vault no longer takes.
-
-        *about* says what was being read.  Raises TokenExpired when there is none, LoginFailed.
-        """
-        ...
-
-    def close(self) -> None:
-        """Revoke what this process got by logging in, and nothing else."""
-        ...
+    role: str
+    token_file: str = SERVICE_ACCOUNT
+    mount: str = "kubernetes"
 
 
-def login_for(auth: VaultAuth, session: VaultSession) -> Login:
-    """Return the holder for *auth*; nothing is read or sent yet."""
+LoginAuth = AppRoleAuth | JwtAuth | KubernetesAuth
+VaultAuth = TokenAuth | TokenFileAuth | LoginAuth
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A token as Vault gave or renewed it; `seconds` is how long it lives, None without an end."""
+
+    token: Secret
+    seconds: float | None
+    renewable: bool
+
+
+def log_in(auth: LoginAuth, session: VaultSession) -> Granted:
+    """
+    Log in once and return the token; files are read anew each time, because they rotate.
+
+    Raises LoginFailed when that is refused, and what `VaultSession.exchange` raises.
+    """
     match auth:
-        case TokenAuth(token=token):
-            return _Given(token)
-        case TokenFileAuth(path=path):
-            return _Sink(path)
         case AppRoleAuth():
-            return _AppRole(auth, session)
+            return _app_role(auth, session)
+        case JwtAuth() | KubernetesAuth():
+            return _signed(auth, session)
 
 
-class _Given:
-    def __init__(self, token: Secret) -> None:
-        self._token = token
-
-    def token(self) -> Secret:
-        return _checked_token(self._token.reveal(), "the Vault token", self._token)
-
-    def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - the only one we have
-        raise _expired(about, "the Vault token", "log in again and give the new token")
-
-    def close(self) -> None:
-        """Keep the token: it is not ours to revoke."""
-
-
-class _Sink:
-    """Reads the file again whenever it changed, and when its token was refused."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._held: Secret | None = None
-        self._stamp: tuple[int, ...] = ()
-
-    def token(self) -> Secret:
-        with self._lock:
-            if self._held is None or _stamp(self._path) != self._stamp:
-                return self._read()
-            return self._held
-
-    def renewed(self, stale: Secret, about: str) -> Secret:
-        with self._lock:
-            fresh = self._read()
-            if fresh.reveal() != stale.reveal():
-                return fresh
-        raise _expired(
-            about, f"the token in {self._path}", "see why Vault Agent has not renewed it"
-        )
-
-    def close(self) -> None:
-        """Keep the token: Vault Agent owns it."""
-
-    def _read(self) -> Secret:
-        what = f"the token file {self._path}"
-        stamp = _stamp(self._path)
-        text = _word_in(self._path, what)
-        if self._held is None or self._held.reveal() != text:
-            self._held = _checked_token(text, what, Secret(text))
-        self._stamp = stamp
-        return self._held
-
-
-class _AppRole:
-    """Logs in when first asked, and again when its token has died; one thread does it for all."""
-
-    def __init__(self, auth: AppRoleAuth, session: VaultSession) -> None:
-        self._auth = auth
-        self._session = session
-        self._lock = threading.Lock()
-        self._held: Secret | None = None
-
-    def token(self) -> Secret:
-        with self._lock:
-            if self._held is None:
-                self._held = self._log_in()
-            return self._held
-
-    def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - a failed login says it
-        with self._lock:
-            if self._held is None or self._held is stale:
-                self._held = None
-                self._held = self._log_in()
-            return self._held
-
-    def close(self) -> None:
-        with self._lock:
-            held, self._held = self._held, None
-        if held is None:
-            return
-        path = "/v1/auth/token/revoke-self"
-        try:
-            Token(_OneAttempt(self._session, path, held)).revoke_self()
-        except SecretsError:
-            return  # it dies by itself at the end of its lease
-
-    def _log_in(self) -> Secret:
-        mount = self._auth.mount
-        if not _MOUNT.fullmatch(mount):
+def _app_role(auth: AppRoleAuth, session: VaultSession) -> Granted:
+    path = _login_path(auth.mount, "AppRole", "approle")
+    role_id = auth.role_id
+    if auth.role_id_file is not None:
+        role_id = word_in(auth.role_id_file, "the role id file")
+    secret_id = None
+    if auth.secret_id_file is not None:
+        secret_id = word_in(auth.secret_id_file, "the secret id file")
+    for text, what in ((role_id, "role id"), (secret_id, "secret id")):
+        if text is not None and not _ID.fullmatch(text):
             raise LoginFailed(
-                "the mount of the AppRole login is not usable", "name it like: approle"
+                f"the {what} holds characters that do not belong there", "fetch it anew"
             )
-        role_id = self._auth.role_id
-        if self._auth.role_id_file is not None:
-            role_id = _word_in(self._auth.role_id_file, "the role id file")
-        secret_id = None
-        if self._auth.secret_id_file is not None:
-            secret_id = _word_in(self._auth.secret_id_file, "the secret id file")
-        for text, what in ((role_id, "role id"), (secret_id, "secret id")):
-            if text is not None and not _ID.fullmatch(text):
-                raise LoginFailed(
-                    f"the {what} holds characters that do not belong there", "fetch it anew"
-                )
-        if role_id is None:
-            raise LoginFailed("there is no role id to log in with", "give one, or a file with it")
-        path = f"/v1/auth/{mount}/login"
-        answer: Answer = AppRole(self._session.expecting(path, None)).login(
-            role_id, secret_id, use_token=False, mount_point=mount
+    if role_id is None:
+        raise LoginFailed("there is no role id to log in with", "give one, or a file with it")
+    answer: Answer = AppRole(session.expecting(path, None)).login(
+        role_id, secret_id, use_token=False, mount_point=auth.mount
+    )
+    what = f"AppRole (auth/{auth.mount})"
+    if answer.status == _BAD_REQUEST:
+        raise LoginFailed(
+            f"Vault refused the login with {what}: the role id or the secret id is wrong, "
+            "expired or used up",
+            "issue a new secret id",
         )
-        return _token_of(answer, f"AppRole (auth/{mount})")
+    return _granted(answer, what)
 
 
-class _OneAttempt:
-    """As `Call`, for a goodbye that must not hold up the end of the process."""
+def _signed(auth: JwtAuth | KubernetesAuth, session: VaultSession) -> Granted:
+    kubernetes = isinstance(auth, KubernetesAuth)
+    name = "Kubernetes" if kubernetes else "JWT"
+    path = _login_path(auth.mount, name, name.lower())
+    if not _ROLE.fullmatch(auth.role):
+        raise LoginFailed(f"the role of the {name} login is not usable", "name it like: jtr")
+    jwt = Secret(word_in(auth.token_file, f"the file {auth.token_file} with the JWT"))
+    if not _JWT.fullmatch(jwt.reveal()):
+        state = "holds something else than a JWT" if jwt.reveal() else "is empty"
+        raise LoginFailed(
+            f"the file {auth.token_file} {state}", "write only the JWT there: three parts with dots"
+        )
+    call = session.expecting(path, None)
+    method = Kubernetes(call) if kubernetes else JWT(call)
+    if kubernetes:
+        answer: Answer = method.login(auth.role, jwt.reveal(), False, auth.mount)
+    else:
+        answer = method.jwt_login(auth.role, jwt.reveal(), use_token=False, path=auth.mount)
+    what = f"{name} (auth/{auth.mount}, role {auth.role})"
+    if answer.status == _BAD_REQUEST or (kubernetes and answer.status in _REFUSED):
+        raise LoginFailed(f"Vault refused the login with {what}: {_why(answer)}", _remedy(auth))
+    return _granted(answer, what)
 
-    def __init__(self, session: VaultSession, path: str, token: Secret) -> None:
-        self._session = session
-        self._path = path
-        self._token = token
 
-    def post(self, url: str) -> Answer:
-        if url != self._path:
-            raise SecretsError("refused to ask Vault for another path", "report this as a bug")
-        return self._session.exchange("POST", url, token=self._token, attempts=1)
+# What Vault's texts say, in ours: they can hold claims of the JWT, which are nobody's business.
+_REASONS: Final = (
+    ("audience", "the JWT is for another audience"),
+    ("expired", "the JWT has expired"),
+    ("exp)", "the JWT has expired"),
+    ("not before", "the JWT is not valid yet"),
+    ("nbf)", "the JWT is not valid yet"),
+    ("issuer", "the JWT was issued by somebody else"),
+    ("signature", "the JWT was signed by somebody else"),
+    ("namespace not authorized", "the service account is in another namespace than the role's"),
+    ("service account name not authorized", "the role is for another service account"),
+    ("claim", "a claim of the JWT is not what the role demands"),
+    ("role", "there is no such role"),
+)
 
 
-def _token_of(answer: Answer, what: str) -> Secret:
+def _why(answer: Answer) -> str:
+    errors = answer.body.get("errors")
+    said = " ".join(map(str, errors)).lower() if isinstance(errors, list) else ""
+    for text, reason in _REASONS:
+        if text in said:
+            return reason
+    return "the JWT is not accepted, or this login method is not mounted there"
+
+
+def _remedy(auth: JwtAuth | KubernetesAuth) -> str:
+    mount = f"auth/{auth.mount}/role/{auth.role}"
+    return f"compare what issues {auth.token_file} with: bao read {mount}"
+
+
+def _login_path(mount: str, name: str, usual: str) -> str:
+    if not _MOUNT.fullmatch(mount):
+        raise LoginFailed(f"the mount of the {name} login is not usable", f"name it like: {usual}")
+    return f"/v1/auth/{mount}/login"
+
+
+def _granted(answer: Answer, what: str) -> Granted:
     if answer.status in _REFUSED:
-        if answer.status == 400:  # noqa: PLR2004  - Vault's word for all of these
-            raise LoginFailed(
-                f"Vault refused the login with {what}: the role id or the secret id is wrong, "
-                "expired or used up",
-                "issue a new secret id",
-            )
         raise LoginFailed(
             f"Vault refused the login with {what} (status {answer.status}): this login method is "
             "not mounted there, or not from this address or namespace",
             "check the mount and the namespace of the login",
         )
-    auth: Any = answer.body.get("auth")
-    token = auth.get("client_token") if isinstance(auth, Mapping) else None
-    if not isinstance(token, str) or not token:
+    granted = granted_by(answer)
+    if granted is None:
         raise LoginFailed(
             f"Vault answered the login with {what} without a token",
             "use a login that needs no second step",
         )
-    return _checked_token(token, "the token that Vault gave", Secret(token))
+    return granted
 
 
-def _checked_token(text: str, what: str, token: Secret) -> Secret:
+def granted_by(answer: Answer) -> Granted | None:
+    """Return the token in an answer of Vault, None when there is none.  Raises LoginFailed."""
+    auth: Any = answer.body.get("auth")
+    token = auth.get("client_token") if isinstance(auth, Mapping) else None
+    if not isinstance(token, str) or not token:
+        return None
+    lease = auth.get("lease_duration")
+    secret = checked_token(token, "the token that Vault gave", Secret(token))
+    # 0 is Vault's word for a token without an end.
+    seconds = float(lease) if type(lease) in (int, float) and lease > 0 else None
+    return Granted(secret, seconds, auth.get("renewable") is True)
+
+
+def checked_token(text: str, what: str, token: Secret) -> Secret:
+    """Return *token* if *text* can be one; else LoginFailed, which does not repeat it."""
     if not _TOKEN.fullmatch(text):
         state = "is empty" if not text else "holds characters that no token has"
         raise LoginFailed(f"{what} {state}", "write only the token there, and nothing around it")
     return token
 
 
-def _expired(about: str, what: str, remedy: str) -> TokenExpired:
-    return TokenExpired(
-        f"{about}: Vault does not accept {what}: it has expired, was revoked or never was one",
-        f"{remedy}; if it lives, it lacks the policy `default` and cannot look itself up",
-    )
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    try:
-        facts = os.stat(path)  # noqa: PTH116  - a symlink swapped by Kubernetes is followed on purpose
-    except OSError:
-        return ()
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-
-
-def _word_in(path: str, what: str) -> str:
+def word_in(path: str, what: str) -> str:
     """Return the text of a small regular file, less the newline at its end.  Raises LoginFailed."""
     try:
         # Non-blocking: a FIFO in its place must not hang us.

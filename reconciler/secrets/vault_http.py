@@ -87,18 +87,30 @@ def hardened(ca_file: str | None) -> requests.Session:
 
 
 def fetch(
-    session: requests.Session, prepared: requests.PreparedRequest, *, connect: float, limit: float
+    session: requests.Session,
+    prepared: requests.PreparedRequest,
+    *,
+    connect: float,
+    limit: float,
+    most: int = BODY_LIMIT,
 ) -> Reply | Lost:
-    """Send *prepared* once: *connect* seconds for the connection, *limit* for everything."""
+    """
+    Send *prepared* once: *connect* seconds for the connection, *limit* for everything.
+
+    Of a body longer than *most* bytes there is one byte more than that.
+    """
     with _Watch(limit) as watch:
         try:
             response = session.send(
                 prepared, timeout=(connect, limit), stream=True, allow_redirects=False
             )
-            content = response.raw.read(BODY_LIMIT + 1)
+            content = response.raw.read(most + 1)
             watch.finish()
-            if len(content) > BODY_LIMIT:
+            if len(content) > most:
                 response.close()
+            if watch.fired:
+                # To the library, headers that we cut look like an answer that ended there.
+                return Lost(TimeoutError(), late=True, sent=True)
             return Reply(response.status_code, content, response.headers)
         except (
             requests.RequestException,

@@ -69,6 +69,10 @@ class Answer:
         return data if isinstance(data, dict) else {}
 
 
+class AnswerTooLong(SecretsUnreachable):
+    """What came was longer than anything that we take; most of it was not read."""
+
+
 class VaultSession:
     """
     Speaks to one address.  Safe to call from several threads; no network before the first call.
@@ -182,6 +186,11 @@ class VaultSession:
                 "and the token is never sent there",
                 "give that address if it is yours, or one behind which the active node answers",
             )
+        if len(outcome.content) > BODY_LIMIT:
+            raise AnswerTooLong(
+                f"an answer of Vault at {self.address} is longer than {BODY_LIMIT >> 20} MiB",
+                "see what stands in front of it; nothing of that size is asked for",
+            )
         body = _json_object(outcome.content)
         ours = outcome.status < 300 or isinstance(body.get("errors"), list) or "data" in body  # noqa: PLR2004  - 2xx
         if outcome.status != http.client.NO_CONTENT and (not body or not ours):
@@ -250,6 +259,11 @@ class Call:
         self._session = session
         self._path = path
         self._token = token
+
+    @property
+    def token(self) -> Secret | None:
+        """The token that is sent along."""
+        return self._token
 
     def get(self, url: str, params: Mapping[str, Any] | None = None) -> Answer:
         """Read."""
@@ -324,8 +338,6 @@ def _checked_namespace(namespace: str) -> str:
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:
-    if len(content) > BODY_LIMIT:
-        return {}
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

@@ -267,14 +267,18 @@ SETTINGS = (
         "write only the token there",
     ),
     _everything(
-        "login method of a later release",
+        "login by a service account outside of a cluster",
         lambda s: (
             s.environment.update(VAULT_TOKEN=""),
-            s.use(vault={"auth": {"method": "kubernetes", "role": "jtr"}}),
+            s.use(
+                vault={
+                    "auth": {"method": "kubernetes", "role": "jtr", "tokenFile": "/nowhere/token"}
+                }
+            ),
         ),
-        Exit.BLOCKED,
-        "logging in to Vault by kubernetes is not in this release yet",
-        "use token, token-file or approle",
+        Exit.SECRETS,
+        "the file /nowhere/token with the JWT cannot be read: No such file or directory",
+        "check /nowhere/token and its rights",
     ),
     _set(
         "ledger in Vault without a key there",

@@ -160,7 +160,7 @@ def refused_requests() -> Shown:
 
 
 def not_disruptive() -> Shown:
-    consents = Consents(disruptive=False)
+    consents = Consents(quiet="--no-disruptive")
     return alone(asked(consents=consents, cache=wish(Kind.CACHE, 9), reboot=wish(Kind.REBOOT, 9)))
 
 
@@ -273,9 +273,7 @@ def listing(requests: Requests, **changes: Any) -> Listed:
     """List a server as `jtr request list` does."""
     desired = f.server(supervised=True, **changes)
     terms = replace(TERMS, log=None)
-    lines = request_lines(
-        desired, requests, (f.GRID, f.ARB), terms, disruptive=True, refuses=("", "")
-    )
+    lines = request_lines(desired, requests, (f.GRID, f.ARB), terms, quiet="", refuses=("", ""))
     return Listed(desired.name, desired.target, requests, tuple(lines))
 
 

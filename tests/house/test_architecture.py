@@ -28,8 +28,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
                 *("loader", "defaults", "checks", "documents", "splice", "edit"),
                 "consequences",
             },
-            {"settings", "oneshots"},
-            {"lines", "restarts"},
+            {"settings", "notification_settings", "oneshots"},
+            {"lines", "restarts", "checkup"},
+            {"checkup_vault", "checkup_ledger", "checkup_server"},
             {"plan", "render", "ledger", "brake"},
             {"resolve", "emergency"},
             {"reconcile"},
@@ -37,6 +38,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"credentials", "robots"},
             {"disrupt"},
             {"apply"},
+            {"controller"},
             {"sandbox"},
             {"cli", "__main__"},
         ),
@@ -52,6 +54,7 @@ STRANGERS = (
 PURE = {
     *("errors", "durations", "model", "observed", "remembered", "actions", "outcomes"),
     *("diff", "consequences", "lines", "plan", "oneshots", "restarts", "windows"),
+    *("checkup", "checkup_vault", "checkup_ledger", "checkup_server"),
 }
 HARMLESS = {
     *("abc", "collections", "dataclasses", "datetime", "enum", "hashlib", "json", "re", "typing"),

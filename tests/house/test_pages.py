@@ -18,7 +18,7 @@ OPERATIONS = page("docs/operations.md")
 QUICK = Behaviour(ping_interval=0.15, ping_timeout=0.15)
 BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms"}
 KNOWN = {
-    "docs/operations.md": {"restored", "doubt", "left", "fleet"},
+    "docs/operations.md": {"doctor", "restored", "doubt", "left", "fleet"},
     "deploy/README.md": {"vault"},
 }
 
@@ -123,6 +123,19 @@ def test_a_restored_ledger(desk: Desk) -> None:
     assert "no reboot and no invalidation will be done" in suspicious.text
     assert "accepted: " in printed
     assert "no reboot" not in world.apply().text
+
+
+def test_whether_everything_is_in_order(desk: Desk) -> None:
+    world = desk.world
+    server = world.server()
+    world.document("tokyo-1", "bybit")
+    world.begin()
+
+    printed = desk.run("doctor")
+
+    assert "server.login  accepted" in printed
+    assert "not visited (--no-visit)" in printed
+    assert len(server.record.handshakes) == 1
 
 
 def test_requests_for_a_fleet(desk: Desk) -> None:

@@ -85,7 +85,9 @@ def plan(
     remembered = replace(Remembered(), requests=known)
     given = Facts({}, {}, terms=terms, **(facts or {}))
     seen = f.observed(robots=tuple(robots))
-    return plan_server(desired, seen, remembered, given, Consents(disruptive=disruptive))
+    return plan_server(
+        desired, seen, remembered, given, Consents(quiet="" if disruptive else "--no-disruptive")
+    )
 
 
 def line(*wishes: OneShot, **options: Any) -> Disruption:

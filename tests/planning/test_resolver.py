@@ -46,15 +46,17 @@ class Restless(Away):
         return VersionInfo(self.asked, f"t{self.asked}", 0.0, alive=True)
 
 
-def resolver(backend: Away, said: list[str] | None = None) -> Resolver:
+def resolver(
+    backend: Away, said: list[str] | None = None, durations: Durations = QUICK
+) -> Resolver:
     """A resolver on this backend."""
-    return Resolver(backend, MemoryDriver({}), QUICK, (said if said is not None else []).append)
+    return Resolver(backend, MemoryDriver({}), durations, (said if said is not None else []).append)
 
 
-@pytest.mark.parametrize(("seconds", "asked"), [(0.02, 1), (0.0, 3)])
+@pytest.mark.parametrize(("seconds", "asked"), [(0.25, 1), (0.0, 3)])
 def test_a_backend_that_stays_away_is_waited_for_once_in_a_pass(seconds: float, asked: int) -> None:
     backend = Away(seconds)
-    resolving = resolver(backend)
+    resolving = resolver(backend, durations=replace(QUICK, secrets_request=0.2))
 
     async def story() -> None:
         for name in ("bybit", "okx", "kucoin"):

@@ -170,7 +170,7 @@ def test_a_reboot_that_is_only_scheduled_does_not() -> None:
     ("changes", "requests"),
     [
         ({"windows": (f.window("deny", "0 10 * * *"),)}, NO_REQUESTS),
-        ({"consents": Consents(disruptive=False)}, NO_REQUESTS),
+        ({"consents": Consents(quiet="--no-disruptive")}, NO_REQUESTS),
         (
             {},
             Requests(
@@ -297,7 +297,7 @@ def test_without_consent_to_disrupt_they_stay_owed() -> None:
         f.observed(robots=STOPPED),
         known,
         Facts({}, {}, terms=TERMS),
-        Consents(disruptive=False),
+        Consents(quiet="--no-disruptive"),
     )
 
     assert [line.standing for line in found.disruptions] == [Standing.HELD]

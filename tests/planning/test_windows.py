@@ -465,7 +465,7 @@ def plan(
         f.observed(robots=(f.GRID,)),
         replace(Remembered(), requests=known),
         Facts({}, {}, terms=terms),
-        Consents(disruptive=disruptive),
+        Consents(quiet="" if disruptive else "--no-disruptive"),
     )
 
 

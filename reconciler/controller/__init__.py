@@ -1,0 +1,1 @@
+"""Keeps servers as their documents say, for months: watching, passes, health, notifications."""

@@ -1,0 +1,86 @@
+"""A board with something on it, for tests of what is shown of it."""
+
+from datetime import UTC, datetime
+
+from reconciler.controller.board import Board
+from reconciler.controller.status import ControllerStatus, Health, ServerStatus, Sync
+from reconciler.observed import Robot
+from reconciler.remembered import Debt, Owed
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CLOCK = 5000.0  # the event loop's, at NOON
+
+
+def calm(name: str = "tokyo-1", url: str = "https://tokyo-1.internal:8443") -> ServerStatus:
+    """A server of which nobody has to think."""
+    return ServerStatus(
+        name,
+        url,
+        "0",
+        sync=Sync.SYNCED,
+        health=Health.HEALTHY,
+        version="0.6.1",
+        robots=(Robot(1, "grid-btc", "bybit", running=True),),
+        connected=True,
+        seen_at="2026-11-22T11:59:30+00:00",
+        last_pass="2026-11-22T11:59:30+00:00",
+        last_success="2026-11-22T11:59:30+00:00",
+        next_pass="2026-11-22T12:00:30+00:00",
+        secret_ages={"bybit": 86400.0},
+    )
+
+
+def busy(name: str = "osaka-2") -> ServerStatus:
+    """A server with all that can be wrong."""
+    robot = Robot(7, "arb", "okx", running=False)
+    return ServerStatus(
+        name,
+        f"https://{name}.internal:8443",
+        "0",
+        owner="desk-asia",
+        labels={"env": "prod"},
+        sync=Sync.OUT_OF_SYNC,
+        health=Health.DEGRADED,
+        reason="somebody keeps changing okx back",
+        changes=2,
+        drift=1,
+        contested=("okx",),
+        blocked=3,
+        debts=(
+            Debt(Owed.REBOOT, "okx", "2026-11-22T09:00:00+00:00", 5),
+            Debt(Owed.RESTART, "okx", "2026-11-22T09:00:00+00:00", 5, 7, "arb"),
+            Debt(Owed.RESTART, "okx", "2026-11-22T09:00:00+00:00", 5, 8, "grid"),
+        ),
+        in_doubt=1,
+        owed_robots=(robot,),
+        deferred=("reboot: scheduled, at 12:30",),
+        stopped_robots=(robot,),
+        robots=(robot,),
+        suspended="exchange maintenance",
+        suspended_by="ann",
+        suspended_until="2026-11-22T15:00:00Z",
+        window_open=False,
+        window="opens at 18:00",
+        seen_at="2026-11-22T11:00:00+00:00",
+        last_pass="2026-11-22T11:59:00+00:00",
+        failures=4,
+    )
+
+
+def board(*servers: ServerStatus, **controller: object) -> Board:
+    """A board of a controller that acts and is ready, with these servers."""
+    made = Board(
+        ControllerStatus(
+            "1.2.3",
+            "controller 1@host",
+            "2026-11-22T10:00:00+00:00",
+            acting=True,
+            revision="0123456789abcdef",
+        ),
+        {server.server: server for server in servers},
+        tick=CLOCK,
+        last_pass=CLOCK - 30,
+        ready=True,
+    )
+    made.note(**controller)
+    return made

@@ -1,0 +1,177 @@
+"""
+A controller in this process and on this event loop, for tests: its parts real but for the pages.
+"""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli import means as workshop
+from reconciler.controller.board import Board
+from reconciler.controller.loop import Controller, Parts
+from reconciler.controller.notify_socket import Systemd
+from reconciler.controller.state import StateFile
+from reconciler.controller.status import ControllerStatus, News, ServerStatus, Topic
+from reconciler.durations import Durations
+from reconciler.errors import SecretsError
+from reconciler.model import SecretPath
+from reconciler.secrets import SecretBackend, VersionInfo
+from reconciler.secrets.vault import VaultBackend
+from reconciler.settings import load_settings
+from tests.world import World
+
+PATIENCE = 20.0  # seconds that a test waits for something that takes milliseconds
+
+
+class Ear:
+    """A notifier that only remembers."""
+
+    def __init__(self) -> None:
+        self.heard: list[News] = []
+
+    def tell(self, news: Iterable[News]) -> None:
+        """Remember what is not well."""
+        self.heard += [one for one in news if one.state]
+
+    def keep(self, servers: Collection[str]) -> None:
+        """Nothing."""
+
+    def memory(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    async def close(self, grace: float) -> None:
+        """Nothing."""
+
+
+class Quiet:
+    """Pages that nobody reads."""
+
+    async def start(self) -> None:
+        """Nothing."""
+
+    async def stop(self) -> None:
+        """Nothing."""
+
+
+class Desk:
+    """A running controller and what tests want of it."""
+
+    def __init__(self, world: World, *, quiet: str = "", polling: bool = False) -> None:
+        for key, value in world.environment.items():
+            os.environ[key] = value
+        self.world = world
+        self.settings = load_settings(None, world.environment, [])
+        self.board = Board(ControllerStatus("test", "controller test", "now", waiting="began"))
+        self.ear = Ear()
+        self.ended: Counter[str] = Counter()
+        self.left: list[int] = []
+        self._backend: VaultBackend | None = None
+        durations = self.settings.durations
+        self.parts = Parts(
+            (str(world.docs),),
+            durations,
+            self.board,
+            StateFile(Path(world.home) / "state" / "controller.json"),
+            self._means,
+            self._sweep,
+            site=lambda _controller: Quiet(),
+            notifier=self._notifier,
+            quiet=quiet,
+            polling=polling,
+            systemd=Systemd({}),
+            leave=self.left.append,
+        )
+        self.controller: Controller | None = None
+
+    def _means(self) -> Any:
+        return workshop.prepared(
+            self.settings,
+            "controller",
+            parallelism=4,
+            writes=True,
+            reading=self._before,
+            lasting=True,
+        )
+
+    def _before(self, backend: VaultBackend) -> SecretBackend:
+        self._backend = backend
+        return backend
+
+    def _sweep(
+        self, paths: Collection[SecretPath]
+    ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
+        assert self._backend is not None
+        found: dict[SecretPath, VersionInfo | SecretsError] = {}
+        for path in paths:
+            try:
+                found[path] = self._backend.describe(path)
+            except SecretsError as error:
+                found[path] = error
+        return found
+
+    async def _notifier(self, told: Mapping[str, Any], changed: Callable[[], None]) -> Ear:
+        del told, changed
+        return self.ear
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Desk"]:
+        """Run the controller until the block ends; whatever it raises is raised."""
+        self.controller = Controller(self.parts)
+        log = logging.getLogger("reconciler.controller")
+        log.addFilter(self._count)
+        task = asyncio.create_task(self.controller.run())
+        try:
+            yield self
+        finally:
+            if not task.done():
+                self.controller.stop()
+            async with asyncio.timeout(PATIENCE):
+                self.code = await task
+            self.controller.calm()
+            log.removeFilter(self._count)
+
+    def _count(self, record: logging.LogRecord) -> bool:
+        """Count ended passes by the one line that each of them logs."""
+        if record.msg.startswith("pass "):
+            self.ended[record.fields["server"]] += 1  # type: ignore[attr-defined]
+        return True
+
+    def status(self, name: str = "tokyo-1") -> ServerStatus:
+        """Return a server's newest status."""
+        return self.board.servers[name]
+
+    async def until(self, holds: Callable[[], bool], what: str = "") -> None:
+        """Wait until something holds."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    with suppress(KeyError):  # a server that was not looked at yet
+                        if holds():
+                            return
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(
+                f"never: {what}; {self.board.controller}; {self.board.servers}"
+            ) from None
+
+    async def passed(self, name: str = "tokyo-1", *, times: int = 1) -> None:
+        """Wait until so many whole passes over a server began and ended from now on."""
+        for _ in range(times + 1):  # the first one may have begun already
+            before = self.ended.get(name, 0)
+            await self.until(lambda before=before: self.ended.get(name, 0) > before, "a pass")  # type: ignore[misc]
+
+    async def heard(self, topic: Topic) -> None:
+        """Wait until people were told of something."""
+        await self.until(lambda: any(one.topic is topic for one in self.ear.heard), str(topic))
+
+
+def durations(**changes: float) -> Durations:
+    """Short ones."""
+    return replace(Durations().scaled(50), **changes)

@@ -1,0 +1,322 @@
+"""What is told and when, what waits for one target: values in, values out."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.controller.outbox import MOST, Outbox, Pace, Parcel, read_messages
+from reconciler.controller.status import News, Severity, Topic
+from reconciler.controller.telling import Desk, Message, read_told, told_rows
+
+STABLE = 60.0
+DAY = 86_400.0
+
+
+def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
+    severity = other.pop("severity", Severity.WARNING if state else Severity.INFO)
+    subject = other.pop("subject", "tokyo-1")
+    return News(topic, subject, state, severity, other.pop("text", f"it is {state}"), **other)
+
+
+def told(desk: Desk, now: float, *heard: News) -> list[tuple[str, str]]:
+    for one in heard:
+        desk.hear(one, now)
+    return [(message.before, message.state) for message in desk.due(now)]
+
+
+def test_only_transitions_are_told_and_well_only_after_trouble() -> None:
+    desk = Desk("fleet")
+
+    assert told(desk, 0, news("")) == []
+    assert told(desk, 60, news("degraded")) == []
+    assert told(desk, 119, news("degraded")) == []
+    assert desk.wake() == 120
+    assert told(desk, 120) == [("", "degraded")]
+    assert told(desk, 500, news("degraded")) == []
+    assert told(desk, 560, news("")) == []
+    assert told(desk, 620, news("")) == [("degraded", "")]
+    assert told(desk, 900, news("")) == []
+    assert desk.wake() is None
+    assert desk.told == {}
+
+
+def test_a_server_that_flaps_says_nothing() -> None:
+    desk = Desk("fleet")
+
+    for minute in range(100):
+        heard = news("unreachable" if minute % 2 else "", severity=Severity.CRITICAL)
+        assert told(desk, minute * 59.0, heard) == []
+
+
+def test_trouble_that_changes_its_name_is_told_all_the_same() -> None:
+    desk = Desk("fleet")
+
+    assert told(desk, 0, news("degraded")) == []
+    assert told(desk, 30, news("unreachable", severity=Severity.CRITICAL)) == []
+    assert told(desk, 60, news("degraded")) == [("", "degraded")]
+    assert told(desk, 70, news("unreachable")) == []
+    assert told(desk, 129, news("")) == []
+    assert told(desk, 188, news("")) == []
+    assert told(desk, 189) == [("degraded", "")]
+
+
+@pytest.mark.parametrize(
+    ("topic", "severity", "at_once"),
+    [
+        (Topic.ROBOTS, Severity.CRITICAL, True),
+        (Topic.BRAKE, Severity.CRITICAL, True),
+        (Topic.IN_DOUBT, Severity.CRITICAL, True),
+        (Topic.REBOOT_OWED, Severity.WARNING, True),
+        (Topic.HEALTH, Severity.CRITICAL, False),
+        (Topic.SECRETS, Severity.CRITICAL, False),
+        (Topic.DRIFT, Severity.WARNING, False),
+    ],
+)
+def test_what_is_told_at_once(topic: Topic, severity: Severity, *, at_once: bool) -> None:
+    desk = Desk("fleet")
+
+    assert bool(told(desk, 0, news("x", topic, severity=severity))) is at_once
+    assert bool(told(desk, STABLE)) is not at_once
+    assert told(desk, 100, news("", topic)) == []
+    assert told(desk, 100 + STABLE) == [("x", "")]
+
+
+def test_a_debt_is_repeated_daily_while_it_lasts() -> None:
+    desk = Desk("fleet")
+    debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
+    moments = []
+    for minute in range(0, 3 * 24 * 60 + 1, 5):
+        moments += [minute / 60 for _ in told(desk, minute * 60.0, debt)]
+
+    assert moments == [0, 24, 48, 72]
+    (reminder,) = [m for m in [*desk.due(4 * DAY)] if m.reminder]
+    assert reminder.text == "still: it is okx"
+    assert told(desk, 4 * DAY + 1, news("", Topic.REBOOT_OWED)) == []
+    assert told(desk, 5 * DAY, news("", Topic.REBOOT_OWED)) == [("okx", "")]
+    assert told(desk, 9 * DAY) == []
+
+
+def test_what_happened_is_told_once_each_and_the_same_failure_once_an_hour() -> None:
+    desk = Desk("fleet")
+
+    def did(at: str, text: str, severity: Severity = Severity.INFO) -> News:
+        return news(at, Topic.APPLIED, text=text, severity=severity)
+
+    assert len(told(desk, 0, did("09:00", "okx: done"), did("09:01", "bybit: done"))) == 2
+    assert told(desk, 1, did("09:01", "bybit: done")) == []
+    failing = [
+        len(told(desk, at, did(str(at), "okx: failed", Severity.WARNING)))
+        for at in range(10, 7300, 300)
+    ]
+    assert sum(failing) == 3
+    harm = [told(desk, at, news(f"{at}", Topic.HARM, severity=Severity.CRITICAL)) for at in (1, 2)]
+    assert harm == [[("", "1")], [("", "2")]]
+
+
+def test_a_restart_repeats_nothing_and_still_tells_the_end() -> None:
+    before = Desk("fleet")
+    debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
+    assert told(before, 0, debt, news("1", Topic.HARM, severity=Severity.CRITICAL))
+    rows = json.loads(json.dumps(told_rows(before.told)))
+
+    after = Desk("fleet", read_told(rows, 100))
+
+    assert after.told == before.told
+    assert told(after, 2 * DAY) == [], "nobody said yet that it lasts"
+    assert told(after, 100, news("1", Topic.HARM, severity=Severity.CRITICAL), debt) == []
+    assert told(after, DAY + 1, debt) == [("okx", "okx")]
+    assert told(after, DAY + 2, news("", Topic.REBOOT_OWED)) == []
+    assert told(after, DAY + 70) == [("okx", "")]
+
+
+def test_a_clock_that_was_set_back_delays_by_one_turn_at_most() -> None:
+    desk = Desk("fleet")
+    debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
+    assert told(desk, 50 * DAY, debt, news("degraded"))
+
+    assert told(desk, 10 * DAY) == []
+    assert told(desk, 10 * DAY + STABLE) == [("", "degraded")]
+    assert told(desk, 11 * DAY) == [("okx", "okx")]
+
+
+def test_a_server_that_nobody_declares_any_more_is_forgotten_in_words() -> None:
+    desk = Desk("fleet")
+    assert told(desk, 0, news("x", Topic.ROBOTS, severity=Severity.CRITICAL), news("degraded"))
+
+    desk.keep({"osaka-1"}, 10)
+    (gone,) = desk.due(10)
+
+    assert (gone.state, gone.weight) == ("", Severity.CRITICAL)
+    assert "no document names it any more" in gone.text
+    assert told(desk, 1000) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Topic.HEALTH, Topic.ROBOTS, Topic.REBOOT_OWED]),
+            st.sampled_from(["", "a", "b"]),
+            st.floats(0, 100),
+        )
+    )
+)
+def test_messages_are_a_chain_without_a_step_on_the_spot(
+    steps: list[tuple[Topic, str, float]],
+) -> None:
+    desk, now = Desk("fleet"), 0.0
+    known: dict[Topic, str] = {}
+    present: dict[Topic, str] = {}
+    for topic, state, passed in [*steps, (Topic.DRIFT, "", 1e6)]:
+        now += passed
+        present[topic] = state
+        desk.hear(news(state, topic), now)
+        for message in desk.due(now):
+            assert message.before == known.get(message.topic, "") != message.state
+            assert message.state == present[message.topic]
+            known[message.topic] = message.state
+
+    assert {t: s for t, s in known.items() if s} == {t: s for t, s in present.items() if s}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        None,
+        {},
+        "x",
+        [1],
+        [["health", "a", "b"]],
+        [["none", "a", "b", "info", 1.0, ""]],
+        [["health", "a", "b", "info", "nan", ""]],
+        [["health", "a", "b", "info", -1, ""]],
+    ],
+)
+def test_a_broken_memory_begins_anew(rows: Any) -> None:
+    assert read_told(rows, 0) == {}
+    assert read_messages(rows) == []
+
+
+# ── the outbox of one target ─────────────────────────────────────────────────────────────────
+
+
+def message(number: int, **other: Any) -> Message:
+    plain = Message(
+        f"id-{number}",
+        Topic.DRIFT,
+        f"server-{number}",
+        "",
+        "drift",
+        Severity.WARNING,
+        Severity.WARNING,
+        f"server-{number} drifts",
+        "",
+        float(number),
+    )
+    return replace(plain, **other)
+
+
+def drained(outbox: Outbox, now: float) -> list[Parcel]:
+    found = []
+    while (parcel := outbox.take(now)) is not None:
+        found.append(parcel)
+        outbox.done()
+    return found
+
+
+def test_what_does_not_fit_is_one_digest_later() -> None:
+    outbox = Outbox(Pace(usual=20, period=600), 0)
+    for number in range(60):
+        outbox.add(message(number))
+
+    assert [len(parcel.messages) for parcel in drained(outbox, 0)] == [1] * 20
+    outbox.add(message(60))
+    assert drained(outbox, 29) == []
+    assert outbox.next() == pytest.approx(30, abs=0.01)
+    (digest,) = drained(outbox, outbox.next() or 0)
+    assert [one.subject for one in digest.messages] == [f"server-{n}" for n in range(20, 61)]
+    assert "server-29 drifts\nand 31 more: server-30 (drift), server-31" in digest.text
+    assert len(outbox) == 0
+    assert outbox.next() is None
+
+
+def test_what_is_critical_has_tokens_of_its_own_and_goes_first() -> None:
+    outbox = Outbox(Pace(usual=2, urgent=3, period=600), 0)
+    for number in range(4):
+        outbox.add(message(number))
+    for number in range(10, 16):
+        outbox.add(message(number, severity=Severity.CRITICAL))
+
+    sent = [[int(one.at) for one in parcel.messages] for parcel in drained(outbox, 0)]
+
+    assert sent == [[10], [11], [12], [13], [14]]
+    assert outbox.next() == pytest.approx(200, abs=0.01)
+    (late, digest) = [p for now in (200.1, 300.1) for p in drained(outbox, now)]
+    assert [one.at for one in late.messages] == [15]
+    assert [one.at for one in digest.messages] == [0, 1, 2, 3]
+
+
+def test_the_newest_state_counts_and_what_ended_meanwhile_is_not_told() -> None:
+    outbox = Outbox(Pace(), 0)
+    outbox.add(message(1))
+    outbox.add(message(1, id="b", before="drift", state="", text="well"))
+    outbox.add(message(2))
+    outbox.add(message(2, id="c", before="drift", state="more", text="more"))
+    outbox.add(message(3, topic=Topic.APPLIED, id="d", state="1"))
+    outbox.add(message(3, topic=Topic.APPLIED, id="e", state="2"))
+
+    assert [parcel.text for parcel in drained(outbox, 0)] == [
+        "more",
+        "server-3 drifts",
+        "server-3 drifts",
+    ]
+
+
+def test_the_queue_is_bounded_and_what_was_lost_is_counted() -> None:
+    outbox = Outbox(Pace(usual=1), 0)
+    outbox.add(message(0, severity=Severity.CRITICAL))
+    squeezed = [outbox.add(message(number)) for number in range(1, MOST + 6)]
+
+    assert [one.subject for one in squeezed if one] == [f"server-{n}" for n in range(1, 7)]
+    assert len(outbox) == MOST
+    parcel = outbox.take(0)
+    assert parcel is not None
+    assert parcel.lost == 6
+    assert parcel.text.endswith("6 earlier notifications could not be delivered: see `jtr status`")
+    outbox.fail()
+    again = outbox.take(0)
+    assert again is not None
+    assert again.lost == 7
+    outbox.done()
+    last = outbox.take(0, last=True)
+    assert last is not None
+    assert (last.lost, len(last.messages)) == (0, MOST - 2)
+
+
+def test_what_is_on_its_way_survives() -> None:
+    outbox = Outbox(Pace(), 0)
+    outbox.add(message(1))
+    outbox.add(message(2))
+    outbox.take(0)
+
+    rows = json.loads(json.dumps(outbox.rows()))
+    again = Outbox(Pace(), 0, read_messages(rows))
+
+    assert drained(again, 0) == [Parcel((message(1),)), Parcel((message(2),))]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1000), st.booleans()), max_size=200))
+def test_the_rate_holds_for_every_window(steps: list[tuple[float, bool]]) -> None:
+    outbox, now = Outbox(Pace(usual=5, urgent=7, period=100), 0), 0.0
+    sent: list[float] = []
+    for number, (passed, critical) in enumerate(steps):
+        now += passed
+        severity = Severity.CRITICAL if critical else Severity.WARNING
+        outbox.add(message(number, severity=severity))
+        sent += [now for _ in drained(outbox, now)]
+
+    for begin in sent:
+        assert len([at for at in sent if begin <= at < begin + 100]) <= 2 * (5 + 7)

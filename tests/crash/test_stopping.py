@@ -1,0 +1,76 @@
+"""
+SIGTERM at random moments of a controller that invalidates, reboots and starts robots again.
+
+The judge is that of the kills: nothing done twice, nothing forgotten, no send without its record.
+"""
+
+import os
+import signal
+import time
+from typing import Final
+
+import pytest
+
+from reconciler.model import Kind
+from tests.crash.test_one_shot_kills import BRISK, Rounds, forks, rounds
+
+__all__ = ["forks", "rounds"]
+
+PARTS: Final = 2  # a worker each
+LATEST: Final = 10.0  # seconds from the signal to the end of the process
+STOPS: Final = BRISK | {
+    "interval": "1s",
+    "rescan": "1s",
+    "quiet": "10ms",
+    "backoff": "50ms",
+    "connect": "500ms",
+    "stop": "4s",
+    "lease": "3s",
+}
+
+
+def stopped_at_random(rounds: Rounds, stops: int) -> None:
+    """Stop so many controllers at moments drawn by chance, some of them by a second signal."""
+    world = rounds.world
+    world.settings(durations=STOPS, soleWriter=True)
+    args = ["controller", str(world.docs), "--listen", "127.0.0.1:0"]
+    longest = 0.0
+    for _ in range(stops):
+        rounds.ask()
+        pid = rounds.forks.run(args, world.environment, world.home / "apply.log")
+        time.sleep(rounds.chance.uniform(0, 0.9))  # the random moment is the point
+        began = time.monotonic()
+        first = rounds.chance.choice((signal.SIGTERM, signal.SIGINT))
+        os.kill(pid, first)
+        if hasty := rounds.chance.random() < 0.2:
+            time.sleep(rounds.chance.uniform(0, 0.05))
+            os.kill(pid, signal.SIGTERM)  # not waited for yet, so the id is still its own
+        code = rounds.forks.wait(pid)
+        longest = max(longest, time.monotonic() - began)
+        assert longest < LATEST
+        assert code in {0, 130, 143, -signal.SIGTERM, -signal.SIGINT}, rounds.text()
+        assert "Traceback" not in rounds.text()
+        rounds.counts["hasty" if hasty else f"exit {code}"] += 1
+        did = sum(rounds.did(kind) for kind in Kind)
+        rounds.counts[("nothing", "one of two", "both")[did] + " done when it ended"] += 1
+        rounds.judge()
+    counts = dict(sorted(rounds.counts.items()))
+    print(f"FIGURES: {stops} stops, the longest took {longest:.2f} s: {counts}")  # noqa: T201  - shown with -rP
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_stopped_at_random_moments(rounds: Rounds, part: int) -> None:
+    del part  # one of several
+    stopped_at_random(rounds, 40 // PARTS)
+
+    assert rounds.counts["one of two done when it ended"] + rounds.counts["left open"] > 0
+    assert rounds.counts["exit 0"] > 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_stopped_at_random_moments_for_long(rounds: Rounds, part: int) -> None:
+    del part
+    stopped_at_random(rounds, 200 // PARTS)

@@ -1,0 +1,166 @@
+"""`jtr controller` as a process of its own: what it says, serves, refuses, and how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.controller.test_loop import BRISK
+from tests.world import World
+
+ROOT = Path(__file__).parents[2]
+
+
+class Running:
+    """A controller that runs; its log is read from a file."""
+
+    def __init__(self, world: World, *args: str, **environment: str) -> None:
+        self.world = world
+        self.log = world.home / "controller.log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "reconciler", "controller", str(world.docs), *args],
+                env={"PATH": os.defpath, **world.environment, **environment},
+                cwd=ROOT,
+                stderr=output,
+                stdout=output,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything that was logged so far; each line is one JSON object."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def until(self, message: str, within: float = 20.0) -> dict[str, Any]:
+        """Wait for a line with this message."""
+        end = time.monotonic() + within
+        while time.monotonic() < end:
+            for line in self.lines():
+                if line["message"].startswith(message):
+                    return line
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        raise AssertionError(f"never logged {message!r}: {self.log.read_text()[-2000:]}")
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return str(self.until("listening")["url"])
+
+    def get(self, path: str, token: str = "") -> tuple[int, str]:
+        """Ask for a page."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(self.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(12)
+        self.world.watch.search("the controller's log", self.log.read_text())
+        return code
+
+
+@contextmanager
+def controller(world: World, *args: str, **environment: str) -> Iterator[Running]:
+    """Run one until the block ends."""
+    running = Running(world, "--listen", "127.0.0.1:0", *args, **environment)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def kept(world: World) -> World:
+    """One server, its document, and a ledger."""
+    world.server()
+    world.document()
+    world.settings(soleWriter=True, durations=BRISK)
+    world.begin()
+    return world
+
+
+def test_it_keeps_a_server_and_serves_its_pages(kept: World) -> None:
+    with controller(kept) as running:
+        done = running.until("write bybit")
+        ended = running.until("pass healthy")
+        alive, ready = running.get("/healthz"), running.get("/readyz")
+        metrics = running.get("/metrics")[1]
+        status = json.loads(running.get("/v1/status")[1])
+        assert running.stop() == 0
+
+    assert (done["server"], done["result"], done["level"]) == ("tokyo-1", "done", "info")
+    assert (ended["sync"], ended["health"]) == ("synced", "healthy")
+    assert (alive[0], ready[0]) == (200, 200)
+    assert 'jtr_server_sync{server="tokyo-1",status="synced"} 1.0' in metrics
+    assert 'jtr_applies_total{result="done"} 1.0' in metrics
+    assert [server["server"] for server in status["servers"]] == ["tokyo-1"]
+    assert kept.servers["tokyo-1"].record.saves == 1
+
+
+def test_it_says_ready_and_stopping_to_systemd(kept: World) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        path = str(kept.home / "notify")
+        manager.bind(path)
+        manager.settimeout(20)
+        environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "3000000"}
+        with controller(kept, **environment) as running:
+            heard: list[str] = []
+            while "READY=1" not in heard or "WATCHDOG=1" not in heard:
+                heard += manager.recv(4096).decode().splitlines()
+            running.until("pass healthy")
+            running.process.send_signal(signal.SIGTERM)
+            while "STOPPING=1" not in heard:
+                heard += manager.recv(4096).decode().splitlines()
+
+
+def test_hangup_looks_at_everything_now(kept: World) -> None:
+    slow = BRISK | {"interval": "10m", "rescan": "10m"}
+    kept.settings(soleWriter=True, durations=slow)
+    with controller(kept) as running:
+        running.until("pass healthy")
+        fields = kept.rotate()
+        running.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while kept.servers["tokyo-1"].values()["bybit_api_key"] != fields["apiKey"]:
+            assert time.monotonic() < end, running.log.read_text()
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "code", "word"),
+    [
+        (("/nowhere",), {}, 64, "no such file or directory: /nowhere"),
+        (("--listen", "here"), {}, 64, "is no address to listen on"),
+        (("--listen", "0.0.0.0:0"), {}, 64, "write controller.tokenFile"),
+        ((), {"XDG_STATE_HOME": "/dev/null"}, 1, "cannot write its state file"),
+        ((), {"VAULT_ADDR": ""}, 64, "no Vault is named"),
+    ],
+    ids=["no path", "no address", "open to all", "no ledger", "no Vault"],
+)
+def test_what_it_refuses_at_once(
+    kept: World, args: tuple[str, ...], environment: dict[str, str], code: int, word: str
+) -> None:
+    running = Running(
+        kept, *(("--listen", "127.0.0.1:0") if not args else ()), *args, **environment
+    )
+
+    assert running.process.wait(20) == code
+    text = running.log.read_text()
+    assert word in text, text
+    assert "Traceback" not in text
