@@ -177,11 +177,13 @@ class Controller:
                     asyncio.to_thread(stack.enter_context, parts.open_means())
                 )
                 return await self._unless_stopped(opening)
-            except SecretsError as error:
+            except JtrError as error:
+                if not isinstance(error, SecretsError) and not error.transient:
+                    raise
                 attempt += 1
-                self._board.note(waiting=f"Vault: {error}", secrets=str(error))
+                self._board.note(waiting=str(error), secrets=str(error))
                 if attempt == 1:
-                    LOG.warning("waiting for Vault: %s", error)
+                    LOG.warning("waiting: %s", error)
                 wait = min(parts.durations.interval / 2, parts.durations.backoff * attempt)
                 await self._pause(wait)
         return None

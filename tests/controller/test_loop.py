@@ -397,6 +397,22 @@ def test_of_two_controllers_one_waits_and_takes_over(world: World) -> None:
     asyncio.run(story())
 
 
+def test_a_second_signal_ends_it_at_once(world: World) -> None:
+    converged(world)
+    desk = Desk(world)
+
+    async def run() -> None:
+        async with desk.running():
+            await desk.passed()
+            assert desk.controller is not None
+            desk.controller.stop()
+            assert desk.left == []
+            desk.controller.stop()
+            assert desk.left == [128 + 15]
+
+    asyncio.run(run())
+
+
 def test_a_server_that_left_the_documents_is_left_alone(world: World) -> None:
     server = converged(world)
     world.server("osaka-1")

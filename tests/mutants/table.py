@@ -15,6 +15,12 @@ STORY = "tests/e2e/test_requests.py"
 LEDGER = "tests/crash/test_ledger_trouble.py"
 DRIVER = "tests/contract/test_drivers.py"
 WRITES = "tests/e2e/test_apply_faults.py"
+LOOP = "tests/controller/test_loop.py"
+YARD = "tests/controller/test_yard.py"
+TIMES = "tests/controller/test_schedule.py"
+ENDS = "tests/controller/test_conclusions.py"
+ROLE = "tests/controller/test_role.py"
+RESOLVER = "tests/planning/test_resolver.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,5 +315,97 @@ MUTANTS: tuple[Mutant, ...] = (
         "beside=True)\n",
         "",
         ("tests/e2e/test_harm.py",),
+    ),
+    # ── the controller ───────────────────────────────────────────────────────────────────────
+    Mutant(
+        "a brake that never reached the ledger lifts by itself",
+        "reconciler/controller/yard.py",
+        "        elif self._recorded:\n",
+        "        else:\n",
+        (YARD,),
+    ),
+    Mutant(
+        "two documents of one server are not noticed",
+        "reconciler/controller/yard.py",
+        "        visit.plan = hold_twins(plans, [self.boots.get(name), *others])[0]\n",
+        "",
+        (YARD,),
+    ),
+    Mutant(
+        "robots are disturbed before every server was looked at",
+        "reconciler/controller/yard.py",
+        "        if self.quiet or (unseen and waited < patience):\n",
+        "        if self.quiet:\n",
+        (YARD,),
+    ),
+    Mutant(
+        "the turnstile opens for the next server after a failure",
+        "reconciler/controller/yard.py",
+        "        if self._shut_by == name and well:\n",
+        "        if well:\n",
+        (YARD,),
+    ),
+    Mutant(
+        "drift is corrected for ever",
+        "reconciler/controller/schedule.py",
+        "CAP: Final = 3 ",
+        "CAP: Final = 300 ",
+        (LOOP,),
+    ),
+    Mutant(
+        "drift is corrected again at once",
+        "reconciler/controller/schedule.py",
+        "    if healing.count and wait > 0:\n",
+        "    if healing.count and wait > 1e9:\n",
+        (TIMES,),
+    ),
+    Mutant(
+        "a restart forgets the backoff",
+        "reconciler/controller/schedule.py",
+        "    if timing.failures:\n",
+        "    if timing.failures < 0:\n",
+        (TIMES,),
+    ),
+    Mutant(
+        "a second controller acts as well",
+        "reconciler/controller/loop.py",
+        "        return held and not self._stop.is_set()\n",
+        "        return held is not None and not self._stop.is_set()\n",
+        (LOOP,),
+    ),
+    Mutant(
+        "a second signal ends nothing",
+        "reconciler/controller/loop.py",
+        "            self._parts.leave(128 + number)\n",
+        "",
+        (LOOP,),
+    ),
+    Mutant(
+        "robots that our own reboot stopped are an incident",
+        "reconciler/controller/conclusions.py",
+        "            mine |= {robot.id for robot in request.ran}\n",
+        "            pass\n",
+        (ENDS,),
+    ),
+    Mutant(
+        "a secret that has not settled is used",
+        "reconciler/resolve.py",
+        "        if rest > 0:\n            raise NotSettled(\n",
+        "        if rest > 1e9:\n            raise NotSettled(\n",
+        (RESOLVER,),
+    ),
+    Mutant(
+        "a fallen server stays without a client while Vault is away",
+        "reconciler/resolve.py",
+        "            if kept is None:\n                raise\n",
+        "            if kept is not None or kept is None:\n                raise\n",
+        (LOOP,),
+    ),
+    Mutant(
+        "beside a controller apply does requests, too",
+        "reconciler/cli/means.py",
+        "    if not who:\n        return consents\n    why",
+        "    if who or not who:\n        return consents\n    why",
+        (ROLE,),
     ),
 )

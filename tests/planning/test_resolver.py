@@ -9,9 +9,9 @@ import pytest
 
 from reconciler.drivers.memory import MemoryDriver
 from reconciler.durations import Durations
-from reconciler.errors import SecretsUnreachable, StillBeingWritten
+from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
 from reconciler.model import SecretPath, SecretRef
-from reconciler.resolve import Resolver, spellings
+from reconciler.resolve import Kept, Resolver, spellings
 from reconciler.secrets import Secret, VersionInfo
 from tests import factories as f
 
@@ -98,3 +98,50 @@ def test_a_pinned_version_is_not_waited_for() -> None:
 )
 def test_spellings_of_a_field(credential: str, names: tuple[str, ...]) -> None:
     assert spellings(credential) == names
+
+
+def test_a_long_lived_process_does_not_wait_until_a_secret_has_settled() -> None:
+    backend, kept = Restless(0), Kept()
+    resolving = resolver(backend).anew(kept)
+
+    with pytest.raises(NotSettled) as raised:
+        asyncio.run(resolving.freeze(f.exchange()))
+
+    assert backend.asked == 1
+    assert 0 < raised.value.after <= QUICK.settle
+
+
+class Resting(Away):
+    """A backend whose secret has one version, of which Vault's clock says no age."""
+
+    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+        del at, version
+        self.asked += 1
+        return VersionInfo(1, "t1", 0.0, alive=True)
+
+
+def test_what_was_watched_over_several_passes_counts_as_settled() -> None:
+    backend, kept = Resting(0), Kept()
+
+    async def story() -> None:
+        with pytest.raises(NotSettled) as raised:
+            await resolver(backend).anew(kept).freeze(f.exchange())
+        await asyncio.sleep(raised.value.after)
+        assert await resolver(backend).anew(kept).freeze(f.exchange())
+
+    asyncio.run(story())
+
+
+def test_a_backend_that_stays_away_is_not_asked_by_later_passes() -> None:
+    backend, kept = Away(0.02), Kept()
+
+    async def story() -> None:
+        for _ in range(3):
+            with pytest.raises(SecretsUnreachable):
+                await resolver(backend).anew(kept).freeze(f.exchange())
+        kept.down = None
+        with pytest.raises(SecretsUnreachable):
+            await resolver(backend).anew(kept).freeze(f.exchange())
+
+    asyncio.run(story())
+    assert backend.asked == 2
