@@ -130,15 +130,31 @@ class OpenBao:
 
     def pause(self) -> None:
         """Let it hang: it accepts connections and answers nothing."""
-        self._running().send_signal(signal.SIGSTOP)
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        # On a busy machine it may go on for a moment, and answer the next request.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
         self._running().send_signal(signal.SIGCONT)
 
     def seal(self) -> None:
-        """Seal it; only a new start makes it useful again."""
+        """Seal it: it answers, and gives nothing away."""
         self.request("POST", "sys/seal")
+
+    def unseal(self) -> None:
+        """Unseal it with the key that it printed when it started."""
+        for line in (self._folder / "output.log").read_text("utf-8").splitlines():
+            if line.startswith("Unseal Key: "):
+                self.request("POST", "sys/unseal", {"key": line.removeprefix("Unseal Key: ")})
+                return
+        raise JtrError("the sandbox's OpenBao printed no unseal key", "start it again")
+
+    def kill(self) -> None:
+        """End it at once, as a crash would; `start` brings it back, empty."""
+        self._running().kill()
+        self.stop()
 
     def client(self) -> Any:
         """Return an hvac client with the root token that heeds neither environment nor proxies."""

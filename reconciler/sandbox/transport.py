@@ -190,10 +190,10 @@ class Transport:
     async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
         self._requests[sid] = environ["aiohttp.request"]
         command = _COMMAND.fullmatch(environ.get("HTTP_USER_AGENT", ""))
-        self.spawn(_awaited(self._connected(sid, auth, command[1] if command else "")))
+        self.spawn(_called(self._connected, sid, auth, command[1] if command else ""))
 
     async def _on_message(self, sid: str, *bodies: object) -> object:
-        self.spawn(_awaited(self._received(sid, bodies)))
+        self.spawn(_called(self._received, sid, bodies))
         return self._server.not_handled  # else the library would call the acknowledgement
 
     async def _on_disconnect(self, sid: str, _reason: str) -> None:
@@ -201,5 +201,6 @@ class Transport:
         self._requests.pop(sid, None)
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
+async def _called(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    # Called in here: a task that is cancelled before its first step would leave it unawaited.
+    await work(*arguments)

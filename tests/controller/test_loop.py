@@ -386,7 +386,9 @@ def test_of_two_controllers_one_waits_and_takes_over(world: World) -> None:
             async with two.running():
                 await two.until(lambda: bool(two.board.controller.rival), "it waits")
                 assert "is the controller of this ledger" in two.board.controller.rival
+                await one.passed(times=2)
                 assert len(server.connections()) == 1
+                assert two.board.passes.total() == 0
                 await two.until(lambda: two.board.ready, "ready all the same")
                 assert one.controller is not None
                 one.controller.stop()

@@ -243,6 +243,23 @@ def test_no_text_of_a_server_breaks_the_format() -> None:
     assert set(families(made)) == NAMES
 
 
+def test_a_copy_to_read_in_a_thread_stays_as_it_was() -> None:
+    made = full()
+    copy, before = made.still(), text_of(made)
+    made.passes["done"] += 1
+    made.applies["done"] += 1
+    made.restarts["tokyo-1", "robots"] += 1
+    made.stops["tokyo-1"] += 1
+    made.notifications["chat", "arrived"] += 1
+    made.durations.add(1.0)
+    made.servers.pop("osaka-2")
+    made.note(acting=False)
+    made.last_pass = CLOCK
+
+    assert text_of(copy) == before
+    assert text_of(made) != before
+
+
 def test_alerts_and_dashboard_name_only_metrics_that_there_are() -> None:
     known = set()
     for family in text_string_to_metric_families(text_of(full())):

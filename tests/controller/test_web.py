@@ -328,7 +328,7 @@ def test_logs_are_those_of_jtr_logs_and_the_fatal_handlers_are_cut(watch: Watch)
         (DriverError("not acceptable"), 502, "acceptable"),
         (JtrError("the controller waits: Vault"), 503, "waits"),
         (TimeoutError(), 503, "no answer in time"),
-        (None, 502, "is not JSON"),
+        (None, 503, "is not JSON"),
         (RuntimeError("with a secret"), 500, "mistake"),
     ],
 )
@@ -342,7 +342,7 @@ def test_a_log_that_cannot_be_read(
         assert page.status == status
         assert word in error["what"]
         assert "secret" not in str(page)
-        assert error["transient"] is (isinstance(log, ServerUnreachable | TimeoutError))
+        assert error["transient"] is (isinstance(log, ServerUnreachable | TimeoutError | None))
 
     asyncio.run(story())
     caplog.clear()
@@ -353,6 +353,33 @@ def test_a_log_of_no_server_is_a_bad_request(query: str) -> None:
     async def story() -> None:
         async with serving() as site:
             assert (await site.get(f"/v1/logs{query}")).status == 400
+
+    asyncio.run(story())
+
+
+def test_a_log_is_read_once_for_all_and_to_its_end() -> None:
+    begun, ended, let_go = [], [], asyncio.Event()
+
+    class Slow(Behind):
+        async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
+            begun.append(name)
+            await let_go.wait()
+            ended.append(name)
+            return ()
+
+    async def story() -> None:
+        async with serving(behind=Slow()) as site:
+            path = "/v1/logs?server=tokyo-1"
+            asking = [asyncio.ensure_future(site.get(path)) for _ in range(5)]
+            await until(lambda: inside(site).requests_count == 5)
+            for one in asking[:4]:
+                one.cancel()
+            await until(lambda: len(inside(site).connections) == 1)
+            let_go.set()
+            assert (await asking[4]).status == 200
+            assert begun == ended == ["tokyo-1"]
+            assert (await site.get(path)).status == 200
+            assert begun == ["tokyo-1"] * 2
 
     asyncio.run(story())
 
@@ -603,19 +630,39 @@ def test_who_does_not_read_is_cut_off() -> None:
     asyncio.run(story())
 
 
-def test_a_crowd_is_not_heard_and_does_no_harm() -> None:
+def test_a_crowd_that_asks_nothing_makes_room_for_who_asks() -> None:
     async def story() -> None:
-        async with serving(patience=1.0) as site:
+        async with serving() as site:
             crowd = [
                 await asyncio.open_connection("127.0.0.1", site.web.port)
                 for _ in range(pages.CONNECTIONS + 20)
             ]
-            await until(lambda: len(inside(site).connections) >= pages.CONNECTIONS)
-            assert len(inside(site).connections) == pages.CONNECTIONS
-            await until(lambda: not inside(site).connections)  # their deadline
+            await until(lambda: len(inside(site).connections) == pages.CONNECTIONS)
             assert (await site.get("/healthz")).status == 200
+            ended = [reader for reader, _ in crowd if reader.at_eof() or reader.exception()]
+            assert len(ended) >= 20
             for _, writer in crowd:
                 writer.close()
+            await until(lambda: not inside(site).connections)
+
+    asyncio.run(story())
+
+
+def test_a_crowd_that_asks_for_slow_pages_is_not_let_grow() -> None:
+    class Slow(Behind):
+        async def observations(self) -> Mapping[str, str]:
+            await asyncio.sleep(60)
+            return {}
+
+    async def story() -> None:
+        async with serving(behind=Slow(), patience=1.0) as site:
+            ask = b"GET /v1/observations HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            asking = [asyncio.ensure_future(raw(site, ask)) for _ in range(pages.CONNECTIONS)]
+            await until(lambda: inside(site).requests_count == pages.CONNECTIONS)
+            assert await raw(site, ask) == b""
+            assert len(inside(site).connections) == pages.CONNECTIONS
+            assert set(await asyncio.gather(*asking)) == {b""}  # their deadline
+            assert (await site.get("/healthz")).status == 200
 
     asyncio.run(story())
 

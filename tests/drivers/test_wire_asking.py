@@ -88,6 +88,8 @@ def save_script(react: Script, after: str = SAVE.event) -> Script:
                 await react(peer)
             elif body["event"] == EXCHANGES.event:
                 await peer.message(ANSWER, LISTING)
+            elif body["event"] == ENGINE.event:
+                await peer.message(ENGINE.answer, {"version": "0.24.19"})
 
     return script
 

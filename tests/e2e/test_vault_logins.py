@@ -9,6 +9,7 @@ from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
 from tests.e2e.answers import statuses
 from tests.leaks import PRIVATE
+from tests.secrets.signed import jwt, new_key, public
 from tests.world import World
 
 READ = ("read",)
@@ -37,7 +38,7 @@ def settings(world: World, **vault: Any) -> None:
     world.settings(vault={"address": world.bao.address, **vault})
 
 
-@pytest.mark.parametrize("method", ["approle", "token-file"])
+@pytest.mark.parametrize("method", ["approle", "token-file", "jwt"])
 def test_a_login_that_may_read_and_nothing_else_is_enough(world: World, method: str) -> None:
     server = world.server()
     world.document("tokyo-1", "bybit", "okx")
@@ -45,6 +46,14 @@ def test_a_login_that_may_read_and_nothing_else_is_enough(world: World, method: 
     if method == "approle":
         role_id, secret_id = world.bao.approle(f"jtr-{world.team}", [rights])
         auth = {"roleId": role_id, "secretIdFile": kept(world, "secret-id", secret_id)}
+    elif method == "jwt":
+        key, mount = new_key(), f"ci-{world.team}"
+        world.bao.request("POST", f"sys/auth/{mount}", {"type": "jwt"})
+        config = {"jwt_validation_pubkeys": [public(key)], "bound_issuer": "issuer"}
+        world.bao.request("POST", f"auth/{mount}/config", config)
+        role = {"role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub"}
+        world.bao.request("POST", f"auth/{mount}/role/jtr", {**role, "token_policies": [rights]})
+        auth = {"role": "jtr", "mount": mount, "tokenFile": kept(world, "jwt", Secret(jwt(key)))}
     else:
         auth = {"tokenFile": kept(world, "token", world.bao.create_token([rights]))}
     settings(world, auth={"method": method, **auth})

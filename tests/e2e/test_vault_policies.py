@@ -62,7 +62,11 @@ def swept_by(world: World, token: Secret) -> tuple[list[int], list[str]]:
     since = len(world.bao.audit_entries())
     backend.sweep(paths)
     entries = world.bao.audit_entries()[since:]
-    asked = [e["request"]["operation"] for e in entries if e["type"] == "request"]
+    asked = [
+        entry["request"]["operation"]
+        for entry in entries
+        if entry["type"] == "request" and entry["request"]["path"].startswith("secret/")
+    ]
     versions = [backend.describe(at).version for at in paths]
     vault.close()
     return versions, asked

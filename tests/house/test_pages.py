@@ -20,6 +20,13 @@ BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms
 KNOWN = {
     "docs/operations.md": {"doctor", "restored", "doubt", "left", "fleet"},
     "deploy/README.md": {"vault"},
+    # The set-ups; tests/deploy/test_setups.py and test_docker.py run them.
+    "docs/setup-both.md": {"merge"},
+    "docs/setup-ci.md": {"vault", "roles", "init", "pull request", "merge"},
+    "docs/setup-controller.md": {
+        *("vault", "init", "systemd", "docker", "compose", "kubernetes login", "kubernetes"),
+        "pull request",
+    },
 }
 
 pytestmark = pytest.mark.skipif(

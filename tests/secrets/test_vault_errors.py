@@ -1,5 +1,6 @@
 """Every failure of a real OpenBao is told apart, says what to do, and never looks like absence."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -284,22 +285,37 @@ def test_sealed_and_down(made_up: tuple[Canary, ...]) -> None:
 def test_hanging_ends_in_time_and_recovers(bao: OpenBao) -> None:
     at = SecretPath("secret", "jt/a")
     bao.put("jt/a", {"apiKey": "x"})
-    backend = VaultBackend(
-        address=bao.address,
-        auth=TokenAuth(bao.root_token),
-        durations=QUICK.scaled(8),
-    )
-    assert backend.describe(at).version == 1
+    durations = QUICK.scaled(8)
+    backend = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), durations=durations)
+    in_the_end(lambda: backend.describe(at).version == 1)
 
     bao.pause()
+    began = time.monotonic()
     try:
         with pytest.raises(SecretsUnreachable, match="in time"):
             backend.describe(at)
     finally:
         bao.resume()
 
-    assert backend.describe(at).version == 1
+    assert time.monotonic() - began < durations.secrets_total + 2.0
+    in_the_end(lambda: backend.describe(at).version == 1)
     backend.close()
+
+
+def in_the_end(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """
+    Wait for what must succeed under deadlines that are short so that a hanging ends soon.
+
+    A busy machine, or a server that was just woken up, misses one of a quarter of a second.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            assert condition()
+        except SecretsUnreachable:
+            assert time.monotonic() < end
+        else:
+            return
 
 
 @pytest.mark.parametrize(

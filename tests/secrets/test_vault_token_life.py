@@ -92,7 +92,7 @@ def used(backend: VaultBackend, place: Place, seconds: float, threads: int = 2) 
         return calls
 
     with ThreadPoolExecutor(threads) as pool:
-        assert sum(pool.map(work, range(threads))) > 5 * seconds
+        assert sum(pool.map(work, range(threads))) > 2 * seconds
     return failures
 
 
@@ -147,11 +147,13 @@ def test_tokens_of_three_seconds_last_for_ten(
 
     asked = count(bao, since)
     own = {name: asked[f"{place.path}-{name}".replace("/", "-")] for name in list(backends)[:4]}
-    assert own["renewable"] == {LOGIN: 1, RENEW: 4}
+    assert own["renewable"][LOGIN] == 1
+    assert 3 <= own["renewable"][RENEW] <= 5
     assert 4 <= own["replaced"][LOGIN] <= 6
     assert 2 <= own["mixed"][LOGIN] <= 5
     assert own["mixed"][RENEW] <= 8
-    assert own["batch"] == {LOGIN: 5}
+    assert own["batch"].keys() == {LOGIN}
+    assert 4 <= own["batch"][LOGIN] <= 6
     for name in ("given", "sink"):
         assert asked[f"token-{name}"][LOOK] == 1
         assert 3 <= asked[f"token-{name}"][RENEW] <= 5

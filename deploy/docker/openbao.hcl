@@ -1,0 +1,17 @@
+# OpenBao beside the controller, for one host.  Not a development server: sealed at start, data on a volume.
+ui            = false
+api_addr      = "http://127.0.0.1:8200"
+cluster_addr  = "https://127.0.0.1:8201"
+
+# Loopback of the two containers that share it: nothing else can reach this port.
+listener "tcp" {
+  address     = "127.0.0.1:8200"
+  tls_disable = true
+}
+
+storage "raft" {
+  path    = "/openbao/file"
+  node_id = "one"
+  # Nobody to elect but itself: do not wait long for others.
+  performance_multiplier = 1
+}

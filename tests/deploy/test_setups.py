@@ -1,0 +1,343 @@
+"""The pages of the three set-ups: their commands do what they say, with the tools they name."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import certifi
+import pytest
+import yaml
+
+from reconciler.sandbox.openbao import OpenBao
+from reconciler.settings import Role, VaultLedger, load_settings
+from tests.deploy.ports import free_ports
+from tests.deploy.tools import DEPLOY, ROOT, ran, tool
+from tests.house.pages import blocks, commands, page, shell
+from tests.leaks import PRIVATE, Watch
+from tests.processes import Running
+from tests.world import DURATIONS, World
+
+CONTROLLER = "docs/setup-controller.md"
+CI = "docs/setup-ci.md"
+BOTH = "docs/setup-both.md"
+# Programs that need an engine, a cluster or a service manager: these note what they were told.
+ELSEWHERE = """\
+#!/bin/sh
+echo "$(basename "$0") $*" >> "$CALLS"
+case "$*" in *-field=secret_id*) echo an-id;; esac
+"""
+
+
+class Desk:
+    """An administrator's shell beside an OpenBao of its own, and a desk with servers."""
+
+    def __init__(self, world: World, bao: OpenBao) -> None:
+        self.world = world
+        (world.home / "deploy").symlink_to(DEPLOY)
+        world.docs = world.home / "servers"
+        world.docs.mkdir()
+        self.variables = commands(world.home / PRIVATE / "person") | world.environment
+        self.variables |= {"BAO_ADDR": bao.address, "BAO_TOKEN": bao.root_token.reveal()}
+
+    @property
+    def jtr(self) -> str:
+        """The command."""
+        return str(Path(self.variables["PATH"].partition(":")[0]) / "jtr")
+
+    def run(self, name: str, what: str, **more: str) -> str:
+        """Run all blocks of a page that are marked so; returns what they printed."""
+        found = blocks(page(name), what)
+        assert found, f"{name}: {what}"
+        printed = "".join(shell(one, self.world.home, self.variables | more) for one in found)
+        self.world.watch.search(f"what the commands about {what} printed", printed)
+        return printed
+
+    def settings(self, name: str, what: str, **changes: Any) -> Path:
+        """The settings of a page, with this test's Vault and servers in them."""
+        (text,) = blocks(page(name), what)
+        document = yaml.safe_load(text)
+        document.pop("allow", None)
+        document |= {"durations": DURATIONS} | changes
+        document.setdefault("vault", {})
+        document["vault"] = {"address": self.world.bao.address} | changes.get("vault", {})
+        file = self.world.home / "settings.yaml"
+        file.write_text(yaml.safe_dump(document), "utf-8")
+        self.variables["JTR_SETTINGS"] = str(file)
+        return file
+
+    def token(self, *policies: str) -> dict[str, str]:
+        """A token with these policies and no other."""
+        token = self.world.bao.create_token(list(policies))
+        self.world.watch.guard(token.reveal(), "token")
+        # Both names: the administrator's shell has the other one.
+        return {"VAULT_TOKEN": token.reveal(), "BAO_TOKEN": token.reveal()}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A desk where nothing was set up yet."""
+    with OpenBao() as bao, World(tmp_path, bao, watch, monkeypatch) as world:
+        yield Desk(world, bao)
+
+
+def test_ci_alone(desk: Desk) -> None:
+    world = desk.world
+    server = world.server()
+    world.document("tokyo-1", "bybit")
+
+    desk.run(CI, "vault")
+    desk.run(CI, "roles")
+    desk.settings(CI, "settings")
+    begun = desk.run(CI, "init")
+    may_apply = desk.token("jtr-apply", "jtr-ledger")
+    may_look = desk.token("jtr-recorded", "jtr-ledger-read")
+    first = desk.run(CI, "merge", **may_apply)
+    world.rotate("tokyo-1")
+    proposed = desk.run(CI, "pull request", **may_look)
+    visits = len(server.record.handshakes)
+    second = desk.run(CI, "merge", **may_apply)
+
+    assert "began a ledger: vault:jtr/ledger" in begun
+    assert server.record.saves == 2, first + second
+    assert "bybit" in proposed
+    assert visits == 1, "a pull request visits nobody"
+
+
+def test_the_roles_of_ci_are_bound_to_the_main_branch(desk: Desk) -> None:
+    desk.run(CI, "vault")
+    desk.run(CI, "roles")
+
+    plan = desk.world.bao.request("GET", "auth/jwt/role/jtr-recorded").data
+    apply = desk.world.bao.request("GET", "auth/jwt/role/jtr-apply").data
+
+    assert apply["bound_claims"]["ref"] == "refs/heads/main"
+    assert not {"jtr-apply", "jtr-ledger"} & set(plan["token_policies"])
+
+
+def test_the_jobs_are_what_their_systems_accept(tmp_path: Path) -> None:
+    for what, schema in (("github", "vendor.github-workflows"), ("gitlab", "vendor.gitlab-ci")):
+        (text,) = blocks(page(CI), what)
+        file = tmp_path / f"{what}.yaml"
+        file.write_text(text, "utf-8")
+        assert "ok" in ran("check-jsonschema", "--builtin-schema", schema, file)
+        for command in re.findall(r"\bjtr [a-z]+.*", text):
+            job = [*blocks(page(CI), "pull request"), *blocks(page(CI), "merge")]
+            assert command in "".join(job), command
+
+
+def test_the_controller_alone(desk: Desk) -> None:
+    world = desk.world
+    server = world.server()
+    world.document("tokyo-1", "bybit")
+    token = world.home / PRIVATE / "page-token"
+    token.write_text(world.watch.secret("base62"), "utf-8")
+
+    desk.run(CONTROLLER, "vault")
+    login = desk.token("jtr-controller", "jtr-controller-openbao", "jtr-ledger")
+    own = {"listen": "127.0.0.1:0", "tokenFile": str(token)}
+    desk.settings(BOTH, "controller", controller=own)
+    desk.run(CONTROLLER, "init")
+    with Running([desk.jtr, "controller", str(world.docs)], desk.variables | login) as running:
+        address = json.loads(running.until("listening").splitlines()[0])["url"]
+        running.until('"pass healthy"')
+        visits = len(server.record.handshakes)
+        recorded = page_policy(desk)
+        desk.settings(
+            CONTROLLER, "settings of ci", controller={"url": address, "tokenFile": str(token)}
+        )
+        proposed = desk.run(CONTROLLER, "pull request", **recorded)
+        running.process.terminate()
+        assert running.end() == 0
+        world.watch.search("what the controller logged", running.text)
+
+    assert server.record.saves == 1
+    assert "tokyo-1" in proposed
+    assert "not compared" not in proposed
+    assert visits == len(server.record.handshakes) == 1
+
+
+def page_policy(desk: Desk) -> dict[str, str]:
+    """What a pull request may, where the controller is asked for the rest."""
+    policy = (DEPLOY / "vault" / "recorded.hcl").read_text("utf-8")
+    desk.world.bao.request("POST", "sys/policies/acl/jtr-recorded", {"policy": policy})
+    return desk.token("jtr-recorded")
+
+
+def test_both_on_one_ledger(desk: Desk) -> None:
+    world = desk.world
+    server = world.server()
+    world.document("tokyo-1", "bybit")
+    desk.run(CI, "vault")
+    desk.settings(BOTH, "controller")
+    desk.run(CI, "init")
+    arguments = [desk.jtr, "controller", str(world.docs), "--listen", "127.0.0.1:0"]
+    with Running(arguments, dict(desk.variables)) as running:
+        running.until('"pass healthy"')
+        instant = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+        world.document(
+            *("tokyo-1", "bybit"), rotate=False, cache={"invalidatedAfter": instant, "reason": "x"}
+        )
+        desk.settings(BOTH, "ci", controller={})
+        applied = desk.run(BOTH, "merge", **desk.token("jtr-apply", "jtr-ledger"))
+        running.process.terminate()
+        assert running.end() == 0
+        world.watch.search("what the controller logged", running.text)
+
+    assert "is the controller of this ledger: drift and requests are left to it" in applied
+    assert (server.record.saves, server.record.invalidations) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "role"),
+    [
+        (CI, "settings", Role.CI),
+        (CONTROLLER, "settings of ci", Role.CI),
+        (BOTH, "controller", Role.CONTROLLER),
+        (BOTH, "ci", Role.CI),
+    ],
+)
+def test_the_settings_of_the_pages_load(tmp_path: Path, name: str, what: str, role: Role) -> None:
+    (text,) = blocks(page(name), what)
+    file = tmp_path / "settings.yaml"
+    file.write_text(text, "utf-8")
+
+    settings = load_settings(str(file), {"HOME": str(tmp_path)}, ())
+
+    assert settings.role is role
+    assert isinstance(settings.ledger, VaultLedger) or settings.controller.url
+
+
+def test_prometheus_accepts_what_the_page_says(tmp_path: Path) -> None:
+    (text,) = blocks(page(CONTROLLER), "prometheus")
+    file = tmp_path / "prometheus.yaml"
+    file.write_text(text, "utf-8")
+    (tmp_path / "alerts.yaml").symlink_to(DEPLOY / "prometheus" / "alerts.yaml")
+
+    assert "SUCCESS" in ran("promtool", "check", "config", file)
+
+
+def test_kubernetes_login_of_the_page(desk: Desk) -> None:
+    authority = Path(certifi.where()).read_text("utf-8").partition("-----END CERTIFICATE-----")
+    (desk.world.home / "cluster-ca.pem").write_text("".join(authority[:2]), "utf-8")
+    desk.run(CONTROLLER, "kubernetes login")
+
+    role = desk.world.bao.request("GET", "auth/kubernetes/role/jtr-controller").data
+
+    assert role["audience"] == "vault"
+    assert role["bound_service_account_names"] == ["jtr-controller"]
+    assert role["bound_service_account_namespaces"] == ["jtr"]
+
+
+# ── what needs an engine, a cluster or a service manager ─────────────────────────────────────
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> dict[str, str]:
+    """Variables of a shell whose docker, kubectl, systemctl and bao only note their arguments."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for name in ("docker", "kubectl", "systemctl", "bao", "pip"):
+        (folder / name).write_text(ELSEWHERE, "utf-8")
+        (folder / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    calls.touch()
+    return {"PATH": f"{folder}:{os.defpath}", "CALLS": str(calls), "HOME": str(tmp_path)}
+
+
+def copied(folder: Path) -> Path:
+    """The files of deploy/, where a block may write beside them."""
+    subprocess.run(["cp", "-r", str(DEPLOY), str(folder / "deploy")], check=True, timeout=20)
+    return folder
+
+
+def test_the_lines_for_docker(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+    here = copied(tmp_path)
+    for what in ("docker", "compose"):
+        (block,) = blocks(page(CONTROLLER), what)
+        shell(block, here, elsewhere)
+
+    services = yaml.safe_load((DEPLOY / "docker" / "compose.yaml").read_text("utf-8"))["services"]
+    secrets = here / "deploy" / "docker" / "secrets"
+    called = Path(elsewhere["CALLS"]).read_text("utf-8")
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    assert {path.name for path in secrets.iterdir()} == {"role_id", "secret_id", "page_token"}
+    assert (secrets / "secret_id").read_text("utf-8") == "an-id\n"
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", (secrets / "page_token").read_text("utf-8"))
+    for service in re.findall(
+        r"(?:exec|run|up)(?: -\S+| --\S+| BAO_TOKEN| VAULT_TOKEN)* (\w+)", called
+    ):
+        assert service in services, called
+
+
+def test_the_lines_for_kubernetes(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+    (block,) = blocks(page(CONTROLLER), "kubernetes")
+    shell(block, copied(tmp_path), elsewhere)
+
+    called = Path(elsewhere["CALLS"]).read_text("utf-8")
+    for file in re.findall(r"apply -[fk] (\S+)", called):
+        assert (ROOT / file).exists(), file
+    assert "secret generic jtr-page-token --namespace jtr --from-file=token=" in called
+    assert "secretName: jtr-page-token" in (DEPLOY / "kubernetes" / "deployment.yaml").read_text(
+        "utf-8"
+    )
+
+
+def test_the_lines_for_systemd(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+    """With /etc and /opt below a folder of this test, and without the installation itself."""
+    (block,) = blocks(page(CONTROLLER), "systemd")
+    root = tmp_path / "root"
+    (root / "etc/systemd/system").mkdir(parents=True)
+    (root / "opt/jtr/bin").mkdir(parents=True)
+    (root / "opt/jtr/bin/pip").symlink_to(tmp_path / "elsewhere" / "pip")
+    script = re.sub(r"(?<=[ >])/(etc|opt)/", rf"{root}/\1/", f"\n{block}".replace("\n", "\n "))
+    script = re.sub(r"python3 -m venv \S+", "true", script)
+    shell(script, copied(tmp_path), elsewhere)
+
+    called = Path(elsewhere["CALLS"]).read_text("utf-8")
+    assert (root / "etc/jtr/settings.yaml").exists()
+    held = {path.name for path in (root / "etc/jtr/credentials").iterdir()}
+    assert held == {"vault-secret-id", "page-token"}
+    assert stat.S_IMODE((root / "etc/jtr/credentials").stat().st_mode) == 0o700
+    for unit in (root / "etc/systemd/system").iterdir():
+        assert (DEPLOY / "systemd" / unit.name).exists()
+    assert "systemctl enable --now jtr-controller" in called
+    assert "pip install --constraint requirements.lock ." in called
+
+
+def test_the_openbao_beside_the_controller_starts_sealed_and_opens(
+    tmp_path: Path, watch: Watch
+) -> None:
+    text = (DEPLOY / "docker" / "openbao.hcl").read_text("utf-8")
+    data = tmp_path / PRIVATE / "data"
+    data.mkdir(parents=True)
+    text = text.replace("/openbao/file", str(data))
+    ports = free_ports(2)  # the server prints none that it chose itself
+    text = text.replace("8200", str(ports[0])).replace("8201", str(ports[1]))
+    config = tmp_path / "openbao.hcl"
+    config.write_text(text, "utf-8")
+    variables = {"BAO_ADDR": f"http://127.0.0.1:{ports[0]}", "HOME": str(tmp_path / PRIVATE)}
+    with Running([tool("bao"), "server", f"-config={config}"], variables) as running:
+        running.until("server started!")
+        ran("bao", "status", code=2, environment=variables)
+        keys = json.loads(
+            ran(
+                "bao",
+                "operator",
+                "init",
+                "-format=json",
+                "-key-shares=1",
+                "-key-threshold=1",
+                environment=variables,
+            )
+        )
+        watch.guard(keys["root_token"], "root token")
+        ran("bao", "operator", "unseal", keys["unseal_keys_b64"][0], environment=variables)
+        opened = ran("bao", "status", environment=variables)
+
+    assert re.search(r"Sealed\s+false", opened)
