@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from reconciler.controller.status import Health, Sync, Topic
 from reconciler.sandbox.jt_trader import Behaviour, StandInThread
 from tests.controller.desk import Desk
@@ -291,6 +293,88 @@ def test_a_scheduled_reboot_is_done_once_and_its_robots_run_again(world: World) 
 
     play(Desk(world), story)
     assert server.record.reboot_requests == 1
+
+
+def test_what_waits_for_its_window_says_when_it_opens(world: World) -> None:
+    server = converged(world)
+    # Open for a minute, once a year, half a year away from now.
+    month = (datetime.now(UTC).month + 5) % 12 + 1
+    window = {"kind": "allow", "schedule": f"0 0 1 {month} *", "duration": "1m", "timeZone": "UTC"}
+    wish = {"bootedAfter": moment(), "robots": "leave", "reason": "new okx"}
+
+    async def story(desk: Desk) -> None:
+        await desk.passed()
+        world.document(
+            "tokyo-1", "bybit", rotate=False, supervised=True, reboot=wish, windows=[window]
+        )
+        await desk.until(lambda: bool(desk.status().deferred), "deferred")
+        await desk.passed(times=2)
+        assert desk.status().window_open is False
+        assert f"-{month:02d}-01T00:00:00Z" in desk.status().window
+        assert "opens 20" in desk.status().deferred[0]
+        assert desk.status().health is Health.HEALTHY
+
+    play(Desk(world), story)
+    assert server.record.reboot_requests == 0
+
+
+def test_a_debt_of_a_reboot_is_told_at_once_and_ends_with_the_reboot(world: World) -> None:
+    server = converged(world)
+    key = server.values()[KEY]
+
+    async def story(desk: Desk) -> None:
+        await desk.passed()
+        world.rotate("tokyo-1", "bybit", apiKey=key)  # another secret under the same API key
+        await desk.until(lambda: server.record.saves == 2, "written")
+        await desk.heard(Topic.REBOOT_OWED)
+        assert any(debt.exchange == "bybit" for debt in desk.status().debts)
+        assert server.record.reboot_requests == 0
+        server.restart()
+        await desk.until(lambda: not desk.status().debts, "paid by a boot")
+
+    play(Desk(world), story)
+
+
+def test_an_invalidation_without_an_answer_is_in_doubt_and_told(world: World) -> None:
+    server = converged(world)
+    server.behaviour.invalidate = "lost before effect"
+
+    async def story(desk: Desk) -> None:
+        await desk.passed()
+        wish = {"invalidatedAfter": moment(), "reason": "stale"}
+        world.document("tokyo-1", "bybit", rotate=False, cache=wish)
+        await desk.until(lambda: desk.status().in_doubt == 1, "in doubt")
+        await desk.heard(Topic.IN_DOUBT)
+        await desk.passed(times=2)
+        # Credentials go on.
+        world.rotate()
+        await desk.until(lambda: server.record.saves == 2, "credentials go on")
+
+    play(Desk(world), story)
+    assert server.record.invalidation_requests == 1
+
+
+@pytest.mark.fatal_paths(1)
+def test_harm_stops_all_writes_until_people_release_the_brake(world: World) -> None:
+    server = converged(world)
+    other = world.server("osaka-1")
+    world.document("osaka-1")
+
+    async def story(desk: Desk) -> None:
+        await synced(desk, "osaka-1")
+        server.behaviour.save = "fatal"
+        world.rotate()
+        await desk.until(lambda: bool(desk.board.controller.brakes), "the brake is on")
+        server.behaviour.save = "answer"
+        world.rotate("osaka-1")
+        await desk.passed("osaka-1", times=2)
+        assert other.record.saves == 1
+        await desk.heard(Topic.BRAKE)
+        args = ("ledger", "release-brake", "0.24.19", "--because", "it was a test")
+        assert (await asyncio.to_thread(world.process, *args)).code == 0
+        await desk.until(lambda: other.record.saves == 2, "writes go on")
+
+    play(Desk(world), story)
 
 
 def test_a_suspended_server_is_looked_at_and_left_alone(world: World) -> None:

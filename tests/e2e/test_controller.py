@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -164,3 +166,71 @@ def test_what_it_refuses_at_once(
     text = running.log.read_text()
     assert word in text, text
     assert "Traceback" not in text
+
+
+BROKEN = {
+    "bad cron": ('schedule: "61 * * * *"', "schedule"),
+    "unknown zone": ("timeZone: Mars/Olympus", "no such time zone"),
+    "not YAML": ("schedule: [", "line"),
+}
+
+
+@pytest.mark.parametrize("what", list(BROKEN))
+def test_documents_that_are_invalid_at_the_start_stop_it(kept: World, what: str) -> None:
+    window = {"kind": "allow", "schedule": "0 2 * * *", "duration": "2h", "timeZone": "UTC"}
+    file = kept.document("tokyo-1", "bybit", rotate=False, windows=[window])
+    text, word = BROKEN[what]
+    lines = file.read_text().splitlines()
+    key = text.partition(":")[0]
+    broken = [
+        line.partition(key)[0] + text if line.strip(" -").startswith(f"{key}:") else line
+        for line in lines
+    ]
+    file.write_text("\n".join(broken) + "\n")
+
+    running = Running(kept, "--listen", "127.0.0.1:0")
+
+    assert running.process.wait(20) == 3
+    said = running.log.read_text()
+    assert re.search(r"tokyo-1\.yaml:\d+:\d+: ", said), said
+    assert word in said or what == "not YAML"
+
+
+def test_a_port_in_use_is_named(kept: World) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        running = Running(kept, "--listen", f"127.0.0.1:{port}")
+        assert running.process.wait(20) == 64
+
+    said = running.log.read_text()
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+    assert "--listen" in said
+
+
+def test_a_full_disk_below_the_state_file_is_said_and_everything_goes_on(kept: World) -> None:
+    folder = kept.home / "own"
+    kept.settings(
+        soleWriter=True, durations=BRISK, controller={"state": str(folder / "controller.json")}
+    )
+    with controller(kept) as running:
+        running.until("pass healthy")
+        shutil.rmtree(folder)  # as root no right of a directory stops anybody
+        folder.write_text("")
+        kept.rotate()
+        running.until("the controller cannot write its state file")
+        running.until("write bybit")
+        status = json.loads(running.get("/v1/status")[1])
+        assert "state file" in status["controller"]["state"]
+        assert running.get("/healthz")[0] == 200
+        assert running.stop() == 0
+
+
+def test_check_asks_whether_it_is_alive(kept: World) -> None:
+    with controller(kept) as running:
+        listen = running.url.removeprefix("http://")
+        alive = kept.process("controller", "--check", "--listen", listen)
+    dead = kept.process("controller", "--check", "--listen", listen)
+
+    assert (alive.code, dead.code) == (0, 1)

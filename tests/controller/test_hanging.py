@@ -1,0 +1,173 @@
+"""
+Servers that hang, in a fleet of fifty: everybody else is kept as if they were not there.
+
+Tests of order and counts: every deadline of the hung ones is so far away that nothing that happens
+here can have waited for it.  `bench/fleet.py` measures the times.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.controller.status import Sync
+from tests.controller.desk import PATIENCE, Desk
+from tests.controller.test_loop import BRISK, begin, play, synced
+from tests.faults import Door, Faults
+from tests.fleet import Fleet
+from tests.world import World
+
+FAR = f"{PATIENCE * 10:.0f}s"
+PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR}
+HUNG = "desk-07"
+WAYS: dict[str, Callable[[Fleet, str], None]] = {
+    "at the door": lambda fleet, name: fleet.proxies[name].switch(Faults(door=Door.SILENT)),
+    "at the login": lambda fleet, name: setattr(fleet.behaviours[name], "login", "silent"),
+    "at the first question": lambda fleet, name: setattr(fleet.behaviours[name], "read", "silent"),
+}
+
+
+def cure(fleet: Fleet, *names: str) -> None:
+    """Let hung servers answer again; who waits for an answer that never comes is told so."""
+    for name in names:
+        fleet.servers[name].recover()
+        fleet.behaviours[name].save = "answer"
+        if name in fleet.proxies:
+            fleet.proxies[name].heal()
+        fleet.servers[name].drop_connections()
+
+
+def saves(fleet: Fleet) -> dict[str, int]:
+    """Return how often each server was asked to save."""
+    return {name: record.saves for name, record in fleet.records.items()}
+
+
+async def converged(desk: Desk, fleet: Fleet, *hung: str, writes: int = 1) -> None:
+    """Wait until all but *hung* have their newest keys and were looked at once more."""
+    others = [name for name in fleet.names if name not in hung]
+    await desk.until(lambda: not fleet.stale(others), "the others have their keys")
+    ended = dict(desk.ended)
+    await desk.until(
+        lambda: all(desk.ended[name] > ended.get(name, 0) for name in others), "one more pass each"
+    )
+    await synced(desk, *others)
+    assert {name: saves(fleet)[name] for name in others} == dict.fromkeys(others, writes)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_forty_nine_converge_while_one_hangs_from_the_start(world: World, way: str) -> None:
+    with Fleet(world, 50) as fleet:
+        fleet.proxy(HUNG)
+        fleet.document(HUNG)
+        begin(world, durations=PATIENT)
+        WAYS[way](fleet, HUNG)
+
+        async def story(desk: Desk) -> None:
+            await converged(desk, fleet, HUNG)
+            assert desk.ended[HUNG] == 0
+            assert fleet.stale() == [f"{HUNG}/bybit"]
+            cure(fleet, HUNG)
+            await synced(desk, HUNG)
+
+        play(Desk(world), story)
+        assert saves(fleet) == dict.fromkeys(fleet.names, 1)
+
+
+def test_five_of_fifty_hang_each_in_its_way(world: World) -> None:
+    with Fleet(world, 50) as fleet:
+        ways = [*WAYS.values(), WAYS["at the login"], WAYS["at the first question"]]
+        hung = dict(zip(fleet.names[::10], ways, strict=True))
+        fleet.proxy(fleet.names[0])
+        fleet.document(fleet.names[0])
+        begin(world, durations=PATIENT)
+        for name, way in hung.items():
+            way(fleet, name)
+
+        async def story(desk: Desk) -> None:
+            await converged(desk, fleet, *hung)
+            assert {name: desk.ended[name] for name in hung} == dict.fromkeys(hung, 0)
+            cure(fleet, *hung)
+            await synced(desk, *hung)
+
+        play(Desk(world), story)
+        assert saves(fleet) == dict.fromkeys(fleet.names, 1)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_servers_that_begin_to_hang_on_a_held_connection(world: World, count: int) -> None:
+    with Fleet(world, 50) as fleet:
+        begin(world, durations=PATIENT)
+        hung = fleet.names[:count]
+
+        async def story(desk: Desk) -> None:
+            await converged(desk, fleet)
+            assert all(len(server.connections()) == 1 for server in fleet.servers.values())
+            for name in hung:
+                fleet.servers[name].hang()
+            # What is read now is never answered: these passes are the ones that hang.
+            asked = {name: len(fleet.records[name].received) for name in hung}
+            await desk.until(
+                lambda: all(len(fleet.records[n].received) > asked[n] for n in hung), "asked"
+            )
+            ended = {name: desk.ended[name] for name in hung}
+            for name in fleet.names:
+                fleet.rotate(name)
+            await converged(desk, fleet, *hung, writes=2)
+            assert {name: desk.ended[name] for name in hung} == ended
+            assert fleet.stale() == [f"{name}/bybit" for name in hung]
+            cure(fleet, *hung)
+            await synced(desk, *hung)
+            await desk.until(lambda: not fleet.stale(), "the hung ones, too")
+
+        play(Desk(world), story)
+        assert saves(fleet) == dict.fromkeys(fleet.names, 2)
+
+
+@pytest.mark.parametrize("save", ["silent-before", "silent-after"])
+def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_known(
+    world: World, save: str
+) -> None:
+    """As it has to: if it stopped its robots, the next write would stop those of another."""
+    brief = PATIENT | {"request": "700ms"}
+    with Fleet(world, 50) as fleet:
+        begin(world, durations=brief)
+
+        async def story(desk: Desk) -> None:
+            await converged(desk, fleet)
+            fleet.behaviours[HUNG].save = save  # type: ignore[assignment]  # two of its literals
+            fleet.behaviours[HUNG].login = "silent"
+            fleet.rotate(HUNG)
+            await desk.until(lambda: saves(fleet)[HUNG] == 2, "it was asked to save")
+            shakes = len(fleet.records[HUNG].handshakes)
+            # Its answer does not come, and somebody goes to see: that is the doubt.
+            await desk.until(lambda: len(fleet.records[HUNG].handshakes) > shakes, "it is visited")
+            others = [name for name in fleet.names if name != HUNG]
+            for name in others:
+                fleet.rotate(name)
+            seen = dict(desk.ended)
+            await desk.until(
+                lambda: all(fleet.records[n].events("exchange-config-request") > 0 for n in others),
+                "read",
+            )
+            del seen
+            await desk.until(lambda: fleet.stale(others) != [], "nobody is written to")
+            assert {name: saves(fleet)[name] for name in others} == dict.fromkeys(others, 1)
+            cure(fleet, HUNG)
+            await converged(desk, fleet, HUNG, writes=2)
+            await desk.until(lambda: not fleet.stale(), "the hung one, too")
+            assert not desk.board.controller.brakes
+
+        play(Desk(world), story)
+
+
+def test_the_hung_one_is_said_to_be_unknown(world: World) -> None:
+    with Fleet(world, 2) as fleet:
+        begin(world, durations=PATIENT)
+        WAYS["at the login"](fleet, "desk-02")
+
+        async def story(desk: Desk) -> None:
+            await converged(desk, fleet, "desk-02")
+            assert desk.status("desk-02").sync is Sync.UNKNOWN
+            cure(fleet, "desk-02")
+            await synced(desk, "desk-02")
+
+        play(Desk(world), story)
