@@ -62,6 +62,7 @@ class Brake:
 
     def __init__(self) -> None:
         self._why = ""
+        self._ending = ""
         self._doubts = 0
         self._proven: set[str] = set()
         self._running = 0
@@ -76,6 +77,15 @@ class Brake:
     async def engage(self, why: str) -> None:
         """Stop all further writes of this process; the first reason stays."""
         self._why = self._why or why
+        await self._wake()
+
+    async def stop(self, why: str) -> None:
+        """
+        Let nothing begin any more, because the process ends; what was begun may be finished.
+
+        Robots that we stopped are started again still: nobody else would do it for a while.
+        """
+        self._ending = self._ending or why
         await self._wake()
 
     async def release(self) -> None:
@@ -98,20 +108,24 @@ class Brake:
         """Note that a write to this version was read back and its robots counted."""
         self._proven.add(version)
 
-    async def steady(self) -> None:
-        """Wait until nothing is in doubt; raise Braked when the brake is on."""
+    async def steady(self, *, finishing: bool = False) -> None:
+        """
+        Wait until nothing is in doubt; raise Braked when the brake is on, or the process ends.
+
+        What is *finishing* something that was begun goes on while the process ends.
+        """
         async with self._moved:
             await self._moved.wait_for(lambda: bool(self._why) or not self._doubts)
-        if self._why:
-            raise Braked(self._why)
+        if why := self._why or ("" if finishing else self._ending):
+            raise Braked(why)
 
     @asynccontextmanager
     async def turn(self, version: str) -> AsyncIterator[None]:
         """Wait for this write's turn.  Raises Braked instead of yielding when the brake is on."""
         async with self._moved:
             await self._moved.wait_for(lambda: self._may_start(version))
-            if self._why:
-                raise Braked(self._why)
+            if why := self._why or self._ending:
+                raise Braked(why)
             alone = version not in self._proven
             self._alone = self._alone or alone
             self._running += 1
@@ -125,7 +139,7 @@ class Brake:
             await self._wake()
 
     def _may_start(self, version: str) -> bool:
-        if self._why:
+        if self._why or self._ending:
             return True  # to be told so
         if self._alone or self._doubts:
             return False

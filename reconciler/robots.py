@@ -243,7 +243,7 @@ class Robots:
     async def _start(self, robot: Robot, failed: dict[int, str]) -> str:
         """Start one robot; returns why no further one may be started."""
         scene, before = self._scene, self._scene.seen
-        await scene.clear()
+        await scene.clear(finishing=True)
         await asyncio.to_thread(self._book.begin, robot.id)
         try:
             await scene.session.start(robot.id)

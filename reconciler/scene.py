@@ -129,13 +129,13 @@ class Scene:
 
     # ── braking and noting ───────────────────────────────────────────────────────────────
 
-    async def clear(self) -> None:
+    async def clear(self, *, finishing: bool = False) -> None:
         """
         Wait until nothing is in doubt; the last thing before a request that changes the server.
 
-        Raises Braked, or LeaseHeld when the lease was lost.
+        *finishing*: see `Brake.steady`.  Raises Braked, or LeaseHeld when the lease was lost.
         """
-        await self.brake.steady()
+        await self.brake.steady(finishing=finishing)
         self.check_lease()
 
     def in_window(self) -> None:

@@ -154,7 +154,7 @@ class _Job:
             await self._ask(visits)
             plan = plan_of(visits, self._state, skip_unreachable=self._skip)
         brake = Brake()
-        interruption.on_first = lambda: brake.engage("interrupted")
+        interruption.on_first = lambda: brake.stop("interrupted")
         with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
             turnstile = Turnstile(self._approval.most)
             reports = await apply_all(visits, self._consents, self._means, brake, turnstile)

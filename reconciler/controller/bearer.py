@@ -25,11 +25,11 @@ def read_token(path: str) -> Secret:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else "unknown reason"
         raise UsageError(f"{what} cannot be read: {why}", f"check {path} and its rights") from None
-    with os.fdopen(handle, "rb") as file:
-        regular = stat.S_ISREG(os.fstat(handle).st_mode)
-        content = file.read(_FILE_LIMIT) if regular else b""
-    if not regular:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
         raise UsageError(f"{what} is not a regular file", f"check {path}")
+    with os.fdopen(handle, "rb") as file:
+        content = file.read(_FILE_LIMIT)
     word = content.removesuffix(b"\n").removesuffix(b"\r").decode("ascii", "replace")
     if not _TOKEN.fullmatch(word):
         raise UsageError(

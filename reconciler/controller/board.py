@@ -55,3 +55,16 @@ class Board:
     def note(self, **changes: Any) -> None:
         """Change the controller's own status."""
         self.controller = replace(self.controller, **changes)
+
+    def still(self) -> "Board":
+        """Return a copy that nothing changes any more, for whoever reads it in a thread."""
+        return replace(
+            self,
+            servers=dict(self.servers),
+            applies=Counter(self.applies),
+            passes=Counter(self.passes),
+            restarts=Counter(self.restarts),
+            stops=Counter(self.stops),
+            notifications=Counter(self.notifications),
+            durations=Durations(list(self.durations.counts), self.durations.total),
+        )

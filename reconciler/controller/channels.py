@@ -120,11 +120,13 @@ def _word(path: str | None, what: str) -> str:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else "unknown reason"
         raise UsageError(f"{what} cannot be read: {why}", f"check {path} and its rights") from None
-    with os.fdopen(handle, "rb", closefd=True) as file:
-        regular = stat.S_ISREG(os.fstat(handle).st_mode)
-        content = file.read(_FILE_LIMIT + 1) if regular else b""
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)  # opening a directory as a file would raise
+        raise UsageError(f"{what} is not a regular file", f"check {path}")
+    with os.fdopen(handle, "rb") as file:
+        content = file.read(_FILE_LIMIT + 1)
     word = content.removesuffix(b"\n").removesuffix(b"\r")
-    if not regular or len(content) > _FILE_LIMIT or not word.isascii() or b"\n" in word:
+    if len(content) > _FILE_LIMIT or not word.isascii() or b"\n" in word:
         raise UsageError(f"{what} is not a file with one line of ASCII text", f"check {path}")
     return word.decode("ascii")
 

@@ -406,7 +406,7 @@ class Controller:
         grace = self._parts.durations.stop
         if self._yard is not None:
             self._yard.stopping = True
-            await self._yard.brake.engage("the controller is stopping")
+            await self._yard.brake.stop("the controller is stopping")
         self._stop.set()
         if self._signal:
             self._code = 128 + self._signal  # unless everything ends in time

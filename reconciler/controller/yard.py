@@ -129,7 +129,7 @@ class Yard:
         One that never reached the ledger stays until this process ends: nobody can release it.
         """
         self.board.note(brakes=dict(brakes))
-        if not self.brake.why or self.stopping:
+        if not self.brake.why:
             self._recorded = False
         elif brakes:
             self._recorded = True

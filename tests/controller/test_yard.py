@@ -18,6 +18,7 @@ from reconciler.actions import (
     Verdict,
     WriteExchange,
 )
+from reconciler.brake import Braked
 from reconciler.controller.board import Board
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.yard import UNSEEN, Yard
@@ -168,11 +169,15 @@ def test_the_brake_lifts_only_when_people_released_what_was_recorded(*, recorded
 def test_a_stop_is_no_brake_that_lifts() -> None:
     async def story() -> None:
         shared = yard("a")
-        shared.stopping = True
-        await shared.brake.engage("the controller is stopping")
+        await shared.brake.stop("the controller is stopping")
         await shared.look_at_brakes({"0.24.19": "x"})
         await shared.look_at_brakes({})
-        assert shared.brake.why
+        with pytest.raises(Braked, match="is stopping"):
+            async with shared.brake.turn("0.24.19"):
+                pass
+        with pytest.raises(Braked):
+            await shared.brake.steady()
+        await shared.brake.steady(finishing=True)  # robots that we stopped are started still
 
     inside(story)
 

@@ -34,11 +34,11 @@ def stopped_at_random(rounds: Rounds, stops: int) -> None:
     world = rounds.world
     world.settings(durations=STOPS, soleWriter=True)
     args = ["controller", str(world.docs), "--listen", "127.0.0.1:0"]
-    longest = 0.0
+    longest, latest = 0.0, 0.5
     for _ in range(stops):
         rounds.ask()
         pid = rounds.forks.run(args, world.environment, world.home / "apply.log")
-        time.sleep(rounds.chance.uniform(0, 0.9))  # the random moment is the point
+        time.sleep(latest * rounds.chance.uniform(0.2, 1))  # the random moment is the point
         began = time.monotonic()
         first = rounds.chance.choice((signal.SIGTERM, signal.SIGINT))
         os.kill(pid, first)
@@ -53,6 +53,8 @@ def stopped_at_random(rounds: Rounds, stops: int) -> None:
         rounds.counts["hasty" if hasty else f"exit {code}"] += 1
         did = sum(rounds.did(kind) for kind in Kind)
         rounds.counts[("nothing", "one of two", "both")[did] + " done when it ended"] += 1
+        # Around the moments in which it acts, on a machine of any speed.
+        latest *= (1.06, 1.0, 0.94)[did]
         rounds.judge()
     counts = dict(sorted(rounds.counts.items()))
     print(f"FIGURES: {stops} stops, the longest took {longest:.2f} s: {counts}")  # noqa: T201  - shown with -rP
@@ -64,7 +66,7 @@ def test_stopped_at_random_moments(rounds: Rounds, part: int) -> None:
     del part  # one of several
     stopped_at_random(rounds, 40 // PARTS)
 
-    assert rounds.counts["one of two done when it ended"] + rounds.counts["left open"] > 0
+    assert min(rounds.counts[f"{what} done when it ended"] for what in ("nothing", "both")) > 1
     assert rounds.counts["exit 0"] > 3
 
 
