@@ -56,10 +56,19 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
     state, consents = asked.of(loaded.documents.state)
+    recalled, away = _served(loaded.settings) if recorded else (None, None)
     with workshop.prepared(
-        loaded.settings, "plan", parallelism=parallelism, writes=False, looks=not recorded
+        loaded.settings,
+        "plan",
+        parallelism=parallelism,
+        writes=False,
+        looks=not recorded,
+        recalled=recalled,
     ) as means:
-        consents = workshop.beside_controller(loaded.settings, means, state, consents)
+        if away is not None and means.ledger is None:
+            raise away
+        if recalled is None:  # what the controller told is what the controller would do
+            consents = workshop.beside_controller(loaded.settings, means, state, consents)
         plan = run(
             lambda interruption: look(
                 state,

@@ -136,6 +136,11 @@ class Controller:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
         connect = min(limit, self._durations.connect)
         found = ask(self.url + path, headers, self._ca_file, connect=connect, limit=limit)
+        if isinstance(found, Lost) and untrusted(found):
+            raise ControllerRefused(
+                f"{self._name} is not trusted: its certificate is not accepted",
+                "controller.caFile of the settings names the CA that signed it",
+            )
         if isinstance(found, Lost):
             raise ControllerAway(
                 f"{self._name} cannot be asked: {lost(found, limit)}",
@@ -207,10 +212,13 @@ def ask(
         return fetch(session, prepared, connect=connect, limit=limit, most=MOST)
 
 
+def untrusted(found: Lost) -> bool:
+    """Return whether it was TLS that failed."""
+    return isinstance(found.error, requests.exceptions.SSLError | ssl.SSLError)
+
+
 def lost(found: Lost, limit: float) -> str:
     """Say why no answer came, without the library's text: it may hold the request."""
-    if isinstance(found.error, requests.exceptions.SSLError | ssl.SSLError):
-        return "its certificate is not accepted"
     if found.late:
         return f"no answer within {limit:g} s"
     return "the connection ended" if found.sent else "there is no connection"

@@ -29,6 +29,7 @@ class Fleet:
         self._keepers: dict[str, Keeper] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._broken = ""
 
     def declare(self, state: DesiredState, revision: str) -> None:
         """Put documents into force: new servers get a keeper, those that are gone lose theirs."""
@@ -70,7 +71,7 @@ class Fleet:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A mistake of ours must not leave a server without a keeper, nor in silence.
             LOG.error("a keeper failed: %s", type(error).__name__, exc_info=error)
-            self._yard.board.stuck = f"{task.get_name()} failed ({type(error).__name__})"
+            self._broken = f"{task.get_name()} failed ({type(error).__name__})"
 
     # ── waking ───────────────────────────────────────────────────────────────────────────────
 
@@ -104,8 +105,8 @@ class Fleet:
         return self._remembered | {name: keeper.timing for name, keeper in self._keepers.items()}
 
     def stuck(self) -> str:
-        """Name a server whose pass does not end; empty when all do."""
-        return next((name for name, keeper in self._keepers.items() if keeper.stuck), "")
+        """Name a server whose pass does not end, or that lost its keeper; empty when all is well."""
+        return self._broken or next((name for name, keeper in self._keepers.items() if keeper.stuck), "")
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""

