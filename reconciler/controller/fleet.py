@@ -106,7 +106,9 @@ class Fleet:
 
     def stuck(self) -> str:
         """Name a server whose pass does not end, or that lost its keeper; empty when all is well."""
-        return self._broken or next((name for name, keeper in self._keepers.items() if keeper.stuck), "")
+        return self._broken or next(
+            (name for name, keeper in self._keepers.items() if keeper.stuck), ""
+        )
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""
