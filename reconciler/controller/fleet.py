@@ -105,7 +105,7 @@ class Fleet:
         return self._remembered | {name: keeper.timing for name, keeper in self._keepers.items()}
 
     def stuck(self) -> str:
-        """Name a server whose pass does not end, or that lost its keeper; empty when all is well."""
+        """Name a server whose pass does not end, or that lost its keeper; empty for none."""
         return self._broken or next(
             (name for name, keeper in self._keepers.items() if keeper.stuck), ""
         )
