@@ -34,8 +34,8 @@ class Sleeper(Brake):
         self._left = number
         self.slept = False
 
-    async def steady(self) -> None:
-        await super().steady()
+    async def steady(self, *, finishing: bool = False) -> None:
+        await super().steady(finishing=finishing)
         self._left -= 1
         if self._left < 0 and not self.slept:
             self.slept = True
