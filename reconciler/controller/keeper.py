@@ -22,12 +22,12 @@ from reconciler.controller.schedule import Timing
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.controller.yard import STUCK, Yard
 from reconciler.drivers import Session
-from reconciler.errors import DriverError, JtrError
+from reconciler.errors import DriverError, JtrError, ServerUnreachable
 from reconciler.lines import Consents
 from reconciler.model import DesiredServer
 from reconciler.observed import LogEntry, Robot
 from reconciler.outcomes import Report, Result
-from reconciler.reconcile import Visit, enter, first_visit, look, view
+from reconciler.reconcile import Visit, first_visit, look, view
 from reconciler.remembered import Observation, Remembered
 
 LOG: Final = logging.getLogger("reconciler.controller")
@@ -83,19 +83,27 @@ class Keeper:
         return self._began is not None and now - self._began > STUCK
 
     async def entries(self) -> tuple[LogEntry, ...] | None:
-        """Read the server's system log between two passes.  Raises JtrError."""
-        async with asyncio.timeout(2 * self._yard.means.durations.request), self._busy:
-            visit = first_visit(self.desired)
-            visit.session = await self._alive()
-            if visit.session is None:
-                await enter(visit, self._yard.pass_means())
-            session = visit.session
-            if session is None:
-                raise AssertionError
-            try:
-                return await session.entries()
-            finally:
-                await self._keep(session)
+        """
+        Read the server's system log between two passes, over the held connection.
+
+        Raises DriverError when there is none, or when it takes too long: nobody who reads a log
+        makes the controller knock at a server.
+        """
+        name = self.desired.name
+        try:
+            async with asyncio.timeout(2 * self._yard.means.durations.request), self._busy:
+                session = await self._alive()
+                if session is None:
+                    raise ServerUnreachable(f"{name} is not connected now", "see: jtr status")
+                try:
+                    return await session.entries()
+                finally:
+                    await self._keep(session)
+        except TimeoutError:
+            raise ServerUnreachable(
+                f"the log of {name} did not come in time: a pass over it may be under way",
+                "try again in a moment",
+            ) from None
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────
 
