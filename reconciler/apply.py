@@ -6,7 +6,7 @@ The second half of a pass: do what the plans say, each server in its own order.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -109,11 +109,13 @@ async def apply_one(
     scene = Scene(visit, means, brake, ledger)
     scene.may_start = not consents.quiet and not visit.plan.held
     deeds = _Deeds(scene, moves=moves)
+    # Who only looked needs no place: all places may wait for one server whose write is in doubt.
+    place = gate if deeds.asks else nullcontext()
     try:
-        async with gate:
+        async with place:
             await deeds.first()
         await deeds.then(turnstile)
-        async with gate:
+        async with place:
             await deeds.remember()
     except JtrError as error:
         return Report(visit.plan, deeds.finished(), error)
@@ -129,6 +131,16 @@ class _Deeds:
         self._outcomes: list[Outcome] = []
         self._left = list(scene.visit.plan.actions)
 
+    @property
+    def asks(self) -> bool:
+        """Whether any of this asks the server for something."""
+        return bool(self._left) or bool(self._unfinished())
+
+    def _unfinished(self) -> list[Disruption]:
+        visit = self._scene.visit
+        handled = visit.remembered.requests.handled
+        return [line for line in visit.plan.disruptions if _to_note(line, handled)]
+
     async def first(self) -> None:
         """Bind the server, settle what earlier passes left open, and do its credentials."""
         scene = self._scene
@@ -137,8 +149,7 @@ class _Deeds:
             scene.ledger.pin, desired.target, desired.name, move=self._moves
         )
         visit.remembered = replace(visit.remembered, identity=identity)
-        handled = visit.remembered.requests.handled
-        unfinished = [line for line in visit.plan.disruptions if _to_note(line, handled)]
+        unfinished = self._unfinished()
         mine = [action for action in self._left if not isinstance(action, LATER)]
         if not mine and not unfinished and not await asyncio.to_thread(self._waiting):
             return

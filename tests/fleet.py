@@ -8,7 +8,7 @@ one server it can do with each of these.
 
 import asyncio
 import copy
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -64,7 +64,8 @@ class Fleet:
 
     Enter it: it starts the servers, writes their access secrets and credentials into OpenBao, and
     their documents below the world's folder.  With *proxied* each document names a `FaultProxy`
-    before its server instead of the server itself.  *spec* adds to each document's `spec`;
+    before its server instead of the server itself.  *spec* adds to each document's `spec`; *ports*
+    are tried one after the other, for servers that must find theirs free after they were away;
     *options* are those of `StandIn`; each gets its own copy of robots and behaviour.
 
     `servers`, `proxies` and `values` (what was written into OpenBao last, by server and exchange)
@@ -80,6 +81,7 @@ class Fleet:
         name: str = "desk",
         proxied: bool = False,
         spec: Mapping[str, Any] | None = None,
+        ports: Iterator[int] | None = None,
         **options: Any,
     ) -> None:
         self.names: Final = tuple(f"{name}-{number:02}" for number in range(1, count + 1))
@@ -90,6 +92,7 @@ class Fleet:
         self._exchanges: Final = tuple(exchanges)
         self._proxied: Final = proxied
         self._spec: Final = dict(spec or {})
+        self._ports: Final = ports
         self._options: Final = options
         self._stack: Final = ExitStack()
         self._on: Final = LoopThread("fleet")
@@ -119,6 +122,11 @@ class Fleet:
         for name in self.names:
             self._world.servers.pop(name, None)
         self._stack.close()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where all of them live."""
+        return self._on.loop
 
     @property
     def urls(self) -> dict[str, str]:
@@ -192,8 +200,18 @@ class Fleet:
             own["robots"] = [copy.copy(robot) for robot in own["robots"]]
             own["behaviour"] = copy.copy(own["behaviour"])
             server = FleetServer(self._on, access_secret=access, **own)
-            server.start()
+            self._listen(server)
             self.servers[name] = self._world.servers[name] = server
+
+    def _listen(self, server: FleetServer) -> None:
+        for port in self._ports or [0]:
+            try:
+                server.start(port)
+                return
+            except OSError:
+                if not port:
+                    raise
+        raise AssertionError("no port is free")
 
     def _stop(self) -> None:
         failures: list[Exception] = []

@@ -28,8 +28,9 @@ from reconciler.settings import Role, Settings, VaultLedger, load_settings
 
 if TYPE_CHECKING:
     from reconciler.controller.board import Board
-    from reconciler.controller.loop import Controller, Parts
+    from reconciler.controller.loop import Controller
     from reconciler.controller.notify import Notifier
+    from reconciler.controller.parts import Parts
     from reconciler.controller.web import Web
 
 LOG: Final = logging.getLogger("reconciler.controller")
@@ -148,7 +149,7 @@ def _busy(pool: ThreadPoolExecutor) -> bool:
 
 def _parts(wishes: _Wishes, settings: Settings) -> "Parts":
     from reconciler.controller.board import Board  # noqa: PLC0415  - heavy
-    from reconciler.controller.loop import Parts  # noqa: PLC0415
+    from reconciler.controller.parts import Parts  # noqa: PLC0415
     from reconciler.controller.state import StateFile  # noqa: PLC0415
     from reconciler.controller.status import ControllerStatus  # noqa: PLC0415
 

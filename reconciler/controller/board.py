@@ -36,7 +36,8 @@ class Board:
     (server, kind: robots, reboot), `stops` robots that stopped without our asking, by server,
     `notifications` by (target, result).  `tick` is when the loop last said that it is alive, and
     `last_pass` when a pass last ended, both on the monotonic clock of the event loop.  `stuck`
-    names a server whose pass has not ended for far too long.
+    names a server whose pass has not ended for far too long.  `tasks` are those of the event loop:
+    more and more of them would be a leak.
     """
 
     controller: ControllerStatus
@@ -50,6 +51,7 @@ class Board:
     tick: float = 0.0
     last_pass: float | None = None
     stuck: str = ""
+    tasks: int = 0
     ready: bool = False  # documents, ledger and Vault were all there once
 
     def note(self, **changes: Any) -> None:

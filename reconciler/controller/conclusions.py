@@ -99,7 +99,8 @@ def undisturbed(report: Report, remembered: Remembered) -> bool:
         or report.failure
         or requests.open is not None
         or requests.halt is not None
-        or any(outcome.code for outcome in report.outcomes)
+        # What was not attempted says nothing; it may be the shut turnstile that did not let it.
+        or any(o.code and o.result is not Result.NOT_ATTEMPTED for o in report.outcomes)
     )
 
 

@@ -244,16 +244,19 @@ class Keeper:
 
     async def _act(self, visit: Visit, consents: Consents) -> Report:
         yard = self._yard
-        if not yard.acting() or yard.means.ledger is None:
+        # A pass's own: one for all passes would never forget that Vault was away, and knows no
+        # login with which robots that we stopped can be started while it is.
+        means = yard.pass_means()
+        if not yard.acting() or means.ledger is None:
             return Report(visit.plan)
         try:
-            await rename([visit], yard.means)
+            await rename([visit], means)
         except JtrError as error:
             return Report(visit.plan, failure=error)
         return await apply_one(
             visit,
             consents,
-            yard.means,
+            means,
             yard.brake,
             gate=yard.gate,
             turnstile=yard.turnstile,

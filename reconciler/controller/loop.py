@@ -7,99 +7,33 @@ on nothing but this process; what is missing is said and waited for.
 
 import asyncio
 import logging
-import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final
 
 from reconciler.brake import Turnstile
 from reconciler.controller import statuses
-from reconciler.controller.board import Board
 from reconciler.controller.fleet import Fleet, uses
 from reconciler.controller.leader import Leadership
-from reconciler.controller.notify_socket import Systemd
+from reconciler.controller.parts import Notifier, Parts, Site
 from reconciler.controller.source import Reading, Source
-from reconciler.controller.state import State, StateFile
+from reconciler.controller.state import State
 from reconciler.controller.status import News
 from reconciler.controller.watch import Watcher
 from reconciler.controller.yard import Yard
-from reconciler.durations import Durations
 from reconciler.errors import Exit, JtrError, SecretsError
 from reconciler.ledger.book import Ledger
 from reconciler.model import SecretPath
 from reconciler.observed import LogEntry
 from reconciler.reconcile import Means
-from reconciler.secrets import VersionInfo
 
 LOG: Final = logging.getLogger("reconciler.controller")
 LAST: Final = 1.8  # seconds after the grace time in which the process ends, whatever hangs
 ASKERS: Final = 8  # threads that ask Vault
 NEWS: Final = 5.0  # seconds at most between two looks for news
-
-
-class Notifier(Protocol):
-    """Tells people what changed; see `reconciler.controller.notify`."""
-
-    def tell(self, news: Iterable[News]) -> None:
-        """Take the present states; sends what differs from what was told.  Never waits."""
-        ...
-
-    def keep(self, servers: Collection[str]) -> None:
-        """Forget all servers but these."""
-        ...
-
-    def memory(self) -> Mapping[str, Any]:
-        """Return what was told, to be remembered over a restart."""
-        ...
-
-    async def close(self, grace: float) -> None:
-        """Send what is left within *grace* seconds."""
-        ...
-
-
-class Site(Protocol):
-    """Serves health, metrics and status; see `reconciler.controller.web`."""
-
-    async def start(self) -> None:
-        """Listen.  Raises JtrError where that is not possible."""
-        ...
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        ...
-
-
-Sweep = Callable[[Collection[SecretPath]], Mapping[SecretPath, VersionInfo | SecretsError]]
-
-
-@dataclass(slots=True)
-class Parts:
-    """
-    What a controller is put together from.
-
-    `open_means` contacts Vault and opens the ledger; blocking.  `sweep` asks Vault for the newest
-    versions of many secrets; blocking.  `notifier` gets what was told before, and what to call when
-    that changed.  `quiet` says why no robots are restarted and no requests done.
-    """
-
-    paths: tuple[str, ...]
-    durations: Durations
-    board: Board
-    state_file: StateFile
-    open_means: Callable[[], AbstractContextManager[Means]]
-    sweep: Sweep
-    site: Callable[["Controller"], Site]
-    notifier: Callable[[Mapping[str, Any], Callable[[], None]], Awaitable[Notifier]]
-    token_seconds: Callable[[], float | None] = lambda: None
-    quiet: str = ""
-    max_disruptive: int = 1
-    polling: bool = False
-    systemd: Systemd = field(default_factory=Systemd)
-    leave: Callable[[int], None] = os._exit  # how to end at once
 
 
 class Controller:
@@ -207,8 +141,8 @@ class Controller:
         self._yard.kept.pool = stack.enter_context(_pool())
         self._yard.turnstile = Turnstile(parts.max_disruptive)
         self._fleet = Fleet(self._yard, self._remembered.servers)
-        if self._reading is not None and self._reading.state is not None:
-            self._fleet.declare(self._reading.state, self._reading.revision)
+        if self._reading is not None:
+            self._enforce(self._reading)
         self._begin(self._leadership.run())
         self._begin(self._follow_secrets())
         self._begin(self._follow_brakes(ledger))
@@ -245,16 +179,20 @@ class Controller:
             self._settle_readiness()
             if reading.trouble:
                 LOG.warning("the newest documents are not in force: %s", reading.trouble)
-            if reading.state is None:
-                continue
-            if self._fleet is not None and (before is None or reading.revision != before.revision):
-                servers = len(reading.state.servers)
-                fields = {"revision": reading.revision, "servers": servers}
-                LOG.info("documents in force", extra={"fields": fields})
-                self._fleet.declare(reading.state, reading.revision)
-                self._sweep_now.set()
-                if self._notifier is not None:
-                    self._notifier.keep({server.name for server in reading.state.servers})
+            if before is None or reading.revision != before.revision:
+                self._enforce(reading)
+
+    def _enforce(self, reading: Reading) -> None:
+        """Put documents into force, once there is a fleet."""
+        if self._fleet is None or reading.state is None:
+            return
+        names = {server.name for server in reading.state.servers}
+        fields = {"revision": reading.revision, "servers": len(names)}
+        LOG.info("documents in force", extra={"fields": fields})
+        self._fleet.declare(reading.state, reading.revision)
+        self._sweep_now.set()
+        if self._notifier is not None:
+            self._notifier.keep(names)
 
     async def _follow_secrets(self) -> None:
         """Ask Vault for new versions; wake who uses one, and who missed Vault while it was away."""
@@ -327,6 +265,7 @@ class Controller:
         told = float("-inf")
         while True:
             board.tick = loop.time()
+            board.tasks = len(asyncio.all_tasks())
             board.stuck = self._fleet.stuck() if self._fleet is not None else ""
             if not board.stuck:
                 parts.systemd.tell("WATCHDOG=1")

@@ -92,6 +92,7 @@ class _Reader(Collector):
             ("jtr_state_file_up", "Whether its own state file can be written.", not status.state),
         ):
             yield _gauge(name, text, [((), holds)])
+        yield _gauge("jtr_tasks", "Tasks on the event loop.", [((), board.tasks)])
         yield _gauge(
             "jtr_documents_info",
             "Always 1; the revision of the documents in force is its label.",

@@ -8,37 +8,38 @@ proves what a user gets.
 import re
 import shlex
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import reconciler
 from reconciler.formats import counted
+from reconciler.sandbox.demo_controller import Beside, controller_steps
 from reconciler.sandbox.demo_credentials import credential_steps, mistake_steps
 from reconciler.sandbox.demo_requests import request_steps
-from reconciler.sandbox.demo_steps import READS, THAT_INSTANT, THAT_PLAN, Done, Hands, Step, Tally
-from reconciler.sandbox.playground import ROWS, SETTLE, Playground
+from reconciler.sandbox.demo_steps import (
+    READS,
+    THAT_INSTANT,
+    THAT_PLAN,
+    Done,
+    Hands,
+    Ran,
+    Step,
+    Tally,
+    invocation,
+)
+from reconciler.sandbox.playground import INTERVAL, ROWS, SETTLE, Playground
 
 _PATIENCE: Final = 60.0  # seconds for one command, which takes about one
 _POLL: Final = 0.005  # seconds between two looks whether it is time to kill a command
+_GOODBYE: Final = 2.0  # seconds; the server notices the end of a process within milliseconds
 _PLANNED: Final = re.compile(r"^    ([+~≠!-]) (\S+)  ", re.MULTILINE)
 _FOUND: Final = {
     THAT_PLAN: re.compile(r"^Plan id: (sha256:[0-9a-f]{64})$", re.MULTILINE),
     THAT_INSTANT: re.compile(r"jtr request resolve \S+ \S+ (\S+) "),
 }
 """What a later command takes over from the output of an earlier one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """How a command ended; *code* is None when it did not end in time."""
-
-    args: tuple[str, ...]
-    code: int | None
-    output: str
 
 
 @dataclass(slots=True)
@@ -54,24 +55,35 @@ class Demo:
     check: Callable[[], None] = lambda: None
     verbose: bool = False
     _hands: Hands = field(init=False)
+    _beside: Beside = field(init=False)
     _found: dict[str, str] = field(default_factory=dict, init=False)
     _trading: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
         self._hands = Hands(self.ground)
+        self._beside = Beside(self.ground)
 
     def run(self) -> bool:
         """Tell all of it; False when a step did not come out as it must."""
+        with self._beside:
+            return self._story()
+
+    def _story(self) -> bool:
         began = time.monotonic()
         record = self.ground.server.record
         steps = self._steps()
+        # Whatever is counted belongs to a step: a controller works between two of them, too.
+        before, done_before = Tally(), Done()
         for number, step in enumerate(steps, 1):
             self.check()
             step.prepare()
-            before, done_before = Tally.of(record), Done.of(record)
-            ran = self._jtr(step)
-            tally, done = Tally.of(record).since(before), Done.of(record).since(done_before)
-            wrong = list(self._wrong(step, ran, tally, done))
+            ran = self._jtr(step) if step.runs is None else step.runs(step.args)
+            self._let_go(step)
+            after, done_after = Tally.of(record), Done.of(record)
+            tally, done = after.since(before), done_after.since(done_before)
+            sent = {one.event for one in record.received[before.events :]}
+            before, done_before = after, done_after
+            wrong = list(self._wrong(step, ran, tally, done, sent))
             counts = ", ".join(filter(None, (str(tally), str(done)))) or "nothing written"
             self._tell(number, step, ran, counts, failed=bool(wrong))
             if wrong:
@@ -83,24 +95,26 @@ class Demo:
             f"\nAll {len(steps)} steps held by the server's own record, in {took:.0f} s.\n"
             f"It counts {counted(record.reboots, 'reboot')} and "
             f"{counted(record.invalidations, 'invalidation')}; no robot stopped for another reason "
-            "than these reboots or its restart.\nPlay with it yourself: jtr sandbox\n"
+            "than these reboots, its restart, or by itself.\nPlay with it yourself: jtr sandbox\n"
         )
         return True
 
     def _steps(self) -> tuple[Step, ...]:
         hands = self._hands
-        return (*credential_steps(hands), *request_steps(hands), *mistake_steps(hands))
+        return (
+            *credential_steps(hands),
+            *request_steps(hands),
+            *controller_steps(hands, self._beside),
+            *mistake_steps(hands),
+        )
 
     # ── doing and judging ────────────────────────────────────────────────────────────────
 
     def _jtr(self, step: Step) -> Ran:
         args = tuple(self._found.get(arg, arg) for arg in step.args)
-        environment = self.ground.environment() | {"HOME": str(self.ground.folder)}
-        root = Path(reconciler.__file__).parent.parent
-        if not root.name.endswith("-packages"):
-            environment["PYTHONPATH"] = str(root)  # a source tree, which nobody installed
+        command, environment = invocation(self.ground, args)
         with subprocess.Popen(  # noqa: S603  - our own interpreter and package
-            [sys.executable, "-m", "reconciler", *args],
+            command,
             env=environment,
             cwd=self.ground.folder,
             stdin=subprocess.DEVNULL,
@@ -125,28 +139,40 @@ class Demo:
                 self._found[name] = found[1]
         return Ran(args, process.returncode, output)
 
-    def _wrong(self, step: Step, ran: Ran, tally: Tally, done: Done) -> Iterator[tuple[str, str]]:
+    def _let_go(self, step: Step) -> None:
+        """Wait until the server noticed which connections ended with the command."""
+        deadline = time.monotonic() + _GOODBYE
+        while self._open() != step.held and time.monotonic() < deadline:
+            time.sleep(_POLL)
+
+    def _open(self) -> int:
+        return len(self.ground.server.connections())
+
+    def _wrong(
+        self, step: Step, ran: Ran, tally: Tally, done: Done, sent: Collection[str | None]
+    ) -> Iterator[tuple[str, str]]:
         """Give what was expected and what was seen, for everything that does not agree."""
         if self.ground.reveals(ran.output):
             yield "no secret in the output", "a trace of one"
         if ran.code != step.code:
-            ended = "no end in time" if ran.code is None else f"exit code {ran.code}"
-            yield f"exit code {step.code}", ended
+            yield _ended(step.code), _ended(ran.code)
         planned = frozenset(_PLANNED.findall(ran.output))
         if planned != step.planned:
             yield f"planned: {_listed(step.planned)}", _listed(planned)
         for pattern in step.says:
             if not re.search(pattern, ran.output, re.MULTILINE):
                 yield f"the output says {pattern!r}", "it does not"
-        yield from self._wrong_counts(step, tally, done)
+        yield from self._wrong_counts(step, tally, done, sent)
         yield from self._wrong_values(step)
         yield from self._wrong_robots(step)
 
-    def _wrong_counts(self, step: Step, tally: Tally, done: Done) -> Iterator[tuple[str, str]]:
+    def _wrong_counts(
+        self, step: Step, tally: Tally, done: Done, sent: Collection[str | None]
+    ) -> Iterator[tuple[str, str]]:
         silent = step.refused or not step.connections
         wanted = Tally(
             connections=step.connections,
-            events=0 if silent else tally.events,
+            events=0 if silent and not step.watched else tally.events,
             saves=len(step.stores),
             fields=sum(len(ROWS[exchange]) for exchange in step.stores),
             deletes=sum(len(ROWS[exchange]) for exchange in step.removes),
@@ -159,15 +185,13 @@ class Demo:
         if done != Done(step.did):
             wanted_done = str(Done(step.did)) or "nothing"
             yield f"the server: {wanted_done}", str(done) or "nothing"
-        received = self.ground.server.record.received
-        sent = (
-            {one.event for one in received[len(received) - tally.events :]} if tally.events else ()
-        )
         if strange := set(sent) - READS - step.sends:
             yield (
                 f"only reads and {', '.join(sorted(step.sends))}",
                 f"also {', '.join(map(str, sorted(strange, key=str)))}",
             )
+        if (opened := self._open()) != step.held:
+            yield f"{counted(step.held, 'connection')} open afterwards", f"{opened}"
 
     def _wrong_values(self, step: Step) -> Iterator[tuple[str, str]]:
         server, expected = self.ground.server, self._hands.expected
@@ -236,7 +260,8 @@ def introduction(folder: Path) -> str:
     return (
         "A real OpenBao and a stand-in JT-Trader with two running robots, both on loopback, with\n"
         f"made-up credentials, in {folder}.  Nothing of yours is read or changed.\n"
-        f"`settle` is {SETTLE} instead of 10s: nobody types secrets here.\n\n"
+        f"`settle` is {SETTLE} instead of 10s: nobody types secrets here.\n"
+        f"The controller looks each {INTERVAL} instead of each minute: nobody waits here.\n\n"
     )
 
 
@@ -248,6 +273,10 @@ def _kill(process: subprocess.Popen[str], when: Callable[[], bool]) -> None:
             process.kill()
             return
         time.sleep(_POLL)
+
+
+def _ended(code: int | None) -> str:
+    return "no end" if code is None else f"exit code {code}"
 
 
 def _listed(planned: frozenset[tuple[str, str]]) -> str:

@@ -15,6 +15,7 @@ from reconciler.sandbox.demo_steps import (
     CACHE,
     CREDENTIALS,
     REBOOT,
+    RESTART,
     RESTARTS,
     STARTS,
     THAT_INSTANT,
@@ -50,7 +51,7 @@ def _restarted(hands: Hands) -> tuple[Step, ...]:
     ground = hands.ground
 
     def allow() -> None:
-        ground.declare(*DECLARED, more=("robots: {onCredentialChange: restart}",))
+        ground.declare(*DECLARED, more=(RESTART,))
         ground.rotate("bybit")
 
     def change() -> None:

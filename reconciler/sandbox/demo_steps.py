@@ -2,10 +2,13 @@
 What the story of `jtr demo` is made of: steps, what a server counted, and what people do by hand.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+import reconciler
 from reconciler.formats import counted
 from reconciler.sandbox.playground import DOCUMENTS, Playground
 from reconciler.sandbox.record import Record
@@ -13,6 +16,7 @@ from reconciler.sandbox.record import Record
 APPLY: Final = ("apply", DOCUMENTS, "--auto-approve")
 PLAN: Final = ("plan", DOCUMENTS)
 THAT_PLAN: Final = "PLANID"  # in a step's arguments: the id that the last plan had
+RESTART: Final = "robots: {onCredentialChange: restart}"  # a line of a document
 THAT_INSTANT: Final = "INSTANT"  # likewise: of the request that it said is in doubt
 ROBOTS: Final = frozenset({1, 2})
 READS: Final = frozenset(
@@ -28,6 +32,7 @@ CACHE: Final = frozenset({"invalidate-cache-request"})
 REBOOT: Final = frozenset({"reboot-system-request"})
 
 _WORDS: Final = {
+    "force-stop": "stopped by itself: robot",
     "invalidate": "cache invalidated",
     "reboot": "rebooted",
     "start": "started robot",
@@ -71,7 +76,7 @@ class Tally:
         )
 
     def __str__(self) -> str:
-        if not self.connections:
+        if not self.connections and not self.events:
             return "not contacted"
         if not self.events:
             return f"{counted(self.connections, 'connection')}, no event"
@@ -106,6 +111,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended; *code* is None when it did not, or not in time."""
+
+    args: tuple[str, ...]
+    code: int | None
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """
     One command and what must come of it.
@@ -116,8 +130,10 @@ class Step:
     besides reads it receives no event but those that `sends` names, of which `asked` are one-shots.
     `did` is what it did to robots, cache and process.  `running` are the robots that run
     afterwards, and `trades` the exchanges whose robot then trades with what Vault holds (None: the
-    same ones as before).  With `kills` the command is killed as soon as that is true; `afterwards`
-    is called when the command has ended.
+    same ones as before).  `held` connections are open afterwards.  With `kills` the command is
+    killed as soon as that is true; with `runs` that runs it, and `code` is None when it goes on
+    running.  While a controller is `watched` the server may be read without a new connection.
+    `prepare` is called before the command, `afterwards` when it has ended.
     """
 
     what: str
@@ -126,10 +142,13 @@ class Step:
     prepare: Callable[[], None] = lambda: None
     afterwards: Callable[[], None] = lambda: None
     kills: Callable[[], bool] | None = None
-    code: int = 0
+    runs: Callable[[tuple[str, ...]], Ran] | None = None
+    code: int | None = 0
     planned: frozenset[tuple[str, str]] = frozenset()
     says: tuple[str, ...] = ()
     connections: int = 1
+    held: int = 0
+    watched: bool = False
     refused: bool = False
     sends: frozenset[str] = CREDENTIALS
     stores: tuple[str, ...] = ()
@@ -151,3 +170,12 @@ class Hands:
         """Change a value as somebody does on the server's Config page."""
         self.expected[row] = self.ground.made_up()
         self.ground.server.set_value(row, self.expected[row])
+
+
+def invocation(ground: Playground, args: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
+    """Return what runs `jtr` with *args*, and an environment with nothing of this process's."""
+    environment = ground.environment() | {"HOME": str(ground.folder)}
+    root = Path(reconciler.__file__).parent.parent
+    if not root.name.endswith("-packages"):
+        environment["PYTHONPATH"] = str(root)  # a source tree, which nobody installed
+    return [sys.executable, "-m", "reconciler", *args], environment

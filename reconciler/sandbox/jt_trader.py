@@ -162,7 +162,7 @@ class StandIn:
     async def _return(self, down: float) -> None:
         with reserved(self._port):
             await asyncio.sleep(down)
-        await self.start()
+            await self.start()  # not before it listens again is the port safe from others
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do what outlives a process; `stop` ends it, and raises its failure."""

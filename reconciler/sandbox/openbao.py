@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -27,6 +26,7 @@ import requests
 
 from reconciler.durations import Durations
 from reconciler.errors import JtrError
+from reconciler.sandbox.watchdog import Watchdog
 from reconciler.secrets import Secret
 from reconciler.secrets.vault_session import Answer, VaultSession
 
@@ -34,22 +34,6 @@ _START: Final = 20.0  # seconds; it takes 0.3 on an idle machine
 _STOP: Final = 5.0
 _PORTS: Final = 5  # how often another process may snatch the port
 _OK: Final = range(200, 300)
-# Kills the server when our end of the pipe closes, however this process ended.  A process handle
-# instead of a number where the system has one: a number may belong to somebody else by then.
-_WATCHDOG: Final = """
-import os, signal, sys
-pid = int(sys.argv[1])
-handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-os.write(1, b".")
-os.read(0, 1)
-try:
-    if handle is None:
-        os.kill(pid, signal.SIGKILL)
-    else:
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-except ProcessLookupError:
-    pass
-"""
 
 
 class OpenBao:
@@ -67,7 +51,7 @@ class OpenBao:
         self._binary = _binary()
         self._folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
         self._session: VaultSession | None = None
 
     @property
@@ -366,27 +350,12 @@ class OpenBao:
         )
 
     def _start_watchdog(self, pid: int) -> None:
-        self._watchdog = subprocess.Popen(  # noqa: S603  - our own interpreter and text
-            [sys.executable, "-I", "-S", "-c", _WATCHDOG, str(pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.defpath},
-            start_new_session=True,
-        )
-        if self._watchdog.stdout is not None:
-            # Not before it holds the process may that process be waited for and its number reused.
-            self._watchdog.stdout.read(1)
+        self._watchdog = Watchdog(pid)
 
     def _end_watchdog(self) -> None:
         watchdog, self._watchdog = self._watchdog, None
-        if watchdog is None:
-            return
-        watchdog.kill()
-        watchdog.wait()
-        for pipe in (watchdog.stdin, watchdog.stdout):
-            if pipe is not None:
-                pipe.close()
+        if watchdog is not None:
+            watchdog.close()
 
 
 def _free_port() -> int:

@@ -24,6 +24,7 @@ from reconciler.secrets import Secret
 SERVER: Final = "tokyo-1"
 DOCUMENTS: Final = "docs"
 SETTLE: Final = "100ms"
+INTERVAL: Final = "300ms"
 ROWS: Final[Mapping[str, Mapping[str, str]]] = {
     "bybit": {"apiKey": "bybit_api_key", "secret": "bybit_api_secret"},
     "okx": {"apiKey": "okx_api_key", "secret": "okx_api_secret", "password": "okx_password"},
@@ -193,6 +194,24 @@ class Playground:
         )
         (self.documents / f"{SERVER}.yaml").write_text(text, "utf-8")
 
+    def write_settings(self, *more: str) -> None:
+        """Write the operator's settings; *more* are further lines at their end."""
+        self.settings.write_text(
+            "# The operator's settings.  They never lie with the documents: whoever may change\n"
+            "# them may send the Vault token elsewhere.\n"
+            f"vault: {{address: {self.bao.address}}}\n"
+            "allow:\n"
+            f"  urls: [{self.server.url}]\n"
+            '  paths: ["secret/jt/**"]\n'
+            "soleWriter: true  # no other ledger knows this server: reboots need that to be said\n"
+            "durations:\n"
+            f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n"
+            "  reconnect: 100ms  # 2s; a real server needs a few seconds to boot\n"
+            f"  interval: {INTERVAL}  # 1m; how often the controller looks\n"
+            + "".join(f"{line}\n" for line in more),
+            "utf-8",
+        )
+
     def write_shell_files(self) -> tuple[Path, Path]:
         """
         Write what a shell needs: a file to source, and a header for curl that may write secrets.
@@ -225,19 +244,7 @@ class Playground:
         )
         for folder in (self.folder, self.documents, self.folder / "config", self.folder / "state"):
             folder.mkdir(mode=0o700, exist_ok=True)
-        self.settings.write_text(
-            "# The operator's settings.  They never lie with the documents: whoever may change\n"
-            "# them may send the Vault token elsewhere.\n"
-            f"vault: {{address: {self.bao.address}}}\n"
-            "allow:\n"
-            f"  urls: [{self.server.url}]\n"
-            '  paths: ["secret/jt/**"]\n'
-            "soleWriter: true  # no other ledger knows this server: reboots need that to be said\n"
-            "durations:\n"
-            f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n"
-            "  reconnect: 100ms  # 2s; a real server needs a few seconds to boot\n",
-            "utf-8",
-        )
+        self.write_settings()
         self.spoil_access(back=True)
         for exchange in DECLARED:
             self.rotate(exchange)

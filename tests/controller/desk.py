@@ -14,8 +14,9 @@ from typing import Any
 
 from reconciler.cli import means as workshop
 from reconciler.controller.board import Board
-from reconciler.controller.loop import Controller, Parts
+from reconciler.controller.loop import Controller
 from reconciler.controller.notify_socket import Systemd
+from reconciler.controller.parts import Parts
 from reconciler.controller.state import StateFile
 from reconciler.controller.status import ControllerStatus, News, ServerStatus, Topic
 from reconciler.durations import Durations

@@ -95,3 +95,24 @@ def test_which_corrections_count(one: Report, count: int) -> None:
 )
 def test_after_what_it_is_tried_again_soon(one: Report, *, fails: bool) -> None:
     assert conclusions.fails(one) is fails
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "requests", "well"),
+    [
+        ((), Requests(), True),
+        ((sent(CHANGE, Result.DONE),), Requests(), True),
+        ((sent(CHANGE, Result.FAILED, Exit.SERVER),), Requests(), False),
+        # Its own next action was refused because it failed before: it would never be let through.
+        ((sent(CHANGE, Result.NOT_ATTEMPTED, Exit.BLOCKED),), Requests(), True),
+        ((), Requests(open=reboot(Stage.OPEN, None)), False),
+        ((), Requests(halt=Halt("a restart", (f.ARB,), "", "", 600.0)), False),
+    ],
+    ids=["nothing to do", "done", "failed", "refused", "in doubt", "owed"],
+)
+def test_when_others_may_be_disturbed_again(
+    outcomes: tuple[Outcome, ...], requests: Requests, *, well: bool
+) -> None:
+    known = Remembered(requests=requests)
+
+    assert conclusions.undisturbed(report(CHANGE, outcomes=outcomes), known) is well

@@ -1,7 +1,6 @@
 """What Prometheus reads off the board: names, labels, values, and that promtool accepts them."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from reconciler.controller.metrics import exposition
 from reconciler.controller.status import Health, Sync
 from reconciler.outcomes import Result
 from tests.controller.boards import CLOCK, NOON, board, busy, calm
+from tests.deploy.tools import tool
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = {
@@ -28,7 +28,7 @@ NAMES = {
     *("jtr_server_suspended", "jtr_server_window_open", "jtr_server_connected"),
     *("jtr_server_failures", "jtr_server_last_success_timestamp_seconds"),
     *("jtr_server_last_seen_timestamp_seconds", "jtr_server_next_pass_timestamp_seconds"),
-    "jtr_secret_age_seconds",
+    *("jtr_secret_age_seconds", "jtr_tasks"),
 }
 Series = dict[tuple[str, ...], float]
 
@@ -273,9 +273,7 @@ def test_alerts_and_dashboard_name_only_metrics_that_there_are() -> None:
 
 @pytest.mark.parametrize("made", [full(), board(), Board(board().controller)])
 def test_promtool_accepts_them(made: Board) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian package prometheus)")
+    promtool = tool("promtool")
     done = subprocess.run(
         [promtool, "check", "metrics"],
         input=text_of(made),

@@ -6,15 +6,17 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.sandbox.behaviour import Behaviour
-from reconciler.sandbox.demo import Demo, Ran
-from reconciler.sandbox.demo_steps import Done, Tally
+from reconciler.sandbox.demo import Demo
+from reconciler.sandbox.demo_controller import Beside
+from reconciler.sandbox.demo_steps import Done, Ran, Step, Tally
 from reconciler.sandbox.playground import Playground
-from reconciler.sandbox.record import Received, Start
+from reconciler.sandbox.record import Start
 from tests.leaks import PRIVATE, Watch
 from tests.processes import Running
 
@@ -42,6 +44,10 @@ STORY = (
     *("ask for another reboot", "apply, killed (-9) once the server went down", "apply again"),
     *("ask for another invalidation", "its request gets lost; apply", "apply again"),
     *("somebody looked; resolve it by hand", "what was done"),
+    "requests removed from the document; a controller takes over",
+    "bybit rotated in Vault, nobody asks; status",
+    *("okx changed by hand; status", "robot grid-btc stops by itself; status"),
+    "somebody starts it again; SIGTERM to the controller",
     *("a wrong access secret; plan", "broken YAML and a pasted key; apply"),
 )
 
@@ -93,10 +99,18 @@ def test_every_step_holds_and_nothing_is_left(temporary: Path, watch: Watch) -> 
         "server: 1 request, rebooted, 0 robots running",
         "not repeated, robots started; server: started robot 1, started robot 2, 2 robots running",
         "in doubt, not repeated; server: nothing written, 2 robots running",
+        "and only reads; server: nothing written, 2 robots running",
+        "server: 1 save, 2 fields, stopped robot 1, started robot 1, 2 robots running",
+        "left alone; server: nothing written, 2 robots running",
+        "server: stopped by itself: robot 1, 1 robot running",
+        "ended with 0, no connection left; server: nothing written, 2 robots running",
+        "at http://127.0.0.1:",  # `jtr status` asked the controller
+        "! robots stopped without our asking: grid-btc (1)",
         "It counts 2 reboots and 1 invalidation;",
     ):
         assert seen in demo.text, seen
     assert "`settle` is 100ms instead of 10s" in demo.text
+    assert "The controller looks each 300ms instead of each minute" in demo.text
     assert "\x1b" not in demo.text
     assert len(secrets) > 20, "positive control: the secrets are known"
     assert demo.survivors() == []
@@ -183,14 +197,13 @@ def test_output_with_a_secret_is_withheld(ground: Playground, watch: Watch) -> N
     demo = Demo(ground, printed.append)
 
     demo._show_output(leaking)
-    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], leaking, Tally(), Done())]
+    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], leaking, Tally(), Done(), ())]
 
     watch.search("the demo's output", "".join(printed))
     assert "withheld" in "".join(printed)
     assert "a trace of one" in wrong
 
 
-@pytest.mark.naive  # an event is put into the record by hand
 def test_every_deviation_is_named(ground: Playground) -> None:
     demo = Demo(ground, lambda _text: None)
     step = demo._steps()[1]  # the first plan
@@ -201,17 +214,18 @@ def test_every_deviation_is_named(ground: Playground) -> None:
         code: int | None = 0,
         tally: Tally | None = None,
         *deeds: tuple[object, ...],
+        sent: tuple[str | None, ...] = ("exchange-config-request",),
     ) -> set[str]:
         tally = tally or Tally(connections=1, events=4)
         ran = Ran(step.args, code, output)
-        return {seen for _, seen in demo._wrong(step, ran, tally, Done(deeds))}
+        return {seen for _, seen in demo._wrong(step, ran, tally, Done(deeds), sent)}
 
     good = "".join(f"    + {code}  write\n" for code in ("bybit", "okx", "gateio"))
     good += "Blast radius: 1 server, 3 exchanges, 2 robots.\n"
 
     assert wrong(good) == set(), "positive control: this one is right"
     assert wrong(good, 4) == {"exit code 4"}
-    assert wrong(good, None) == {"no end in time"}
+    assert wrong(good, None) == {"no end"}
     assert wrong(good.replace("+ okx", "~ okx")) == {"+ bybit, + gateio, ~ okx"}
     assert wrong(good.replace("2 robots", "1 robot")) == {"it does not"}
     assert wrong(good, tally=Tally(2, 4)) == {repr(Tally(2, 4))}
@@ -222,8 +236,23 @@ def test_every_deviation_is_named(ground: Playground) -> None:
     twice = (("reboot",), ("reboot",), ("start", 1))
     assert wrong(good, 0, None, *twice) == {"rebooted, rebooted, started robot 1"}
 
-    record.add_received(Received(0.0, "x", "", "reboot-system-request", authorised=True))
-    assert wrong(good) == {"also reboot-system-request"}
+    assert wrong(good, sent=("reboot-system-request", None)) == {"also None, reboot-system-request"}
+    step = replace(step, held=1)
+    assert wrong(good) == {"0"}, "a connection that should be held"
+    step = replace(step, held=0, connections=0)
+    assert wrong(good, tally=Tally()) == set()
+    assert wrong(good, tally=Tally(0, 4)) == {repr(Tally(0, 4))}
+    step = replace(step, watched=True)
+    assert wrong(good, tally=Tally(0, 4)) == set(), "a controller reads meanwhile"
+    assert wrong(good, tally=Tally(1, 4)) == {repr(Tally(1, 4))}
+    assert wrong(good, tally=Tally(0, 4), sent=("exchange-config-save",)) == set()
+    step = replace(step, sends=frozenset())
+    assert wrong(good, tally=Tally(0, 4), sent=("exchange-config-save",)) == {
+        "also exchange-config-save"
+    }
+    step = replace(step, code=None)
+    assert "exit code 1" in wrong(good, 1), "a controller that should run on"
+
     record.crashes += 1
     assert "[1, 2] run, 1 hazard" in wrong(good)
     record.add_start(Start(0.0, 1, "", registered=False, overlapping=False))
@@ -238,3 +267,41 @@ def test_robots_that_trade_with_something_else_are_noticed(ground: Playground) -
     wrong = dict(demo._wrong_robots(step))
 
     assert wrong == {"robots trade with what Vault holds: ['bybit', 'okx']": "those on []"}
+
+
+# ── the controller beside the story ──────────────────────────────────────────────────────────
+
+
+def find(demo: Demo, what: str) -> Step:
+    """Return the step with this name."""
+    return next(step for step in demo._steps() if step.what == what)
+
+
+def test_a_controller_that_does_not_start_is_noticed(ground: Playground) -> None:
+    demo = Demo(ground, lambda _text: None)
+    step = find(demo, "requests removed from the document; a controller takes over")
+    with Beside(ground) as beside:
+        ran = beside.start((*step.args, "--listen", "nowhere"))
+
+    wrong = dict(demo._wrong(step, ran, Tally(), Done(), ()))
+
+    assert ran.code == 64
+    assert wrong["no end"] == "exit code 64"
+
+
+def test_leaving_the_story_ends_the_controller(ground: Playground) -> None:
+    """The story stops anywhere: at a step that fails, or because somebody is impatient."""
+    demo = Demo(ground, lambda _text: None)
+    ledger = find(demo, "begin a ledger")
+    assert demo._jtr(ledger).code == 0
+    with Beside(ground) as beside:
+        ran = beside.start(("controller", "docs", "--listen", "127.0.0.1:0"))
+        assert ran.code is None, ran.output
+        assert len(ground.server.connections()) == 1, "positive control: it runs"
+        assert ran.output.count('"message": "pass ') >= 3
+        process = beside._process
+        assert process is not None
+
+    demo._let_go(ledger)
+    assert process.returncode == -signal.SIGKILL
+    assert ground.server.connections() == []

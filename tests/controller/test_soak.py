@@ -1,0 +1,77 @@
+"""
+A controller for minutes, in a world where nothing lasts: what it must not do, and what it must.
+
+Judged by the other side's count; see `soaking`.  The seed is printed and can be set, to draw the
+same things again (not at the same moments): `JTR_SOAK_SEED=...`.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.controller.soaking import Soak
+from tests.lasting import LastingOpenBao
+from tests.leaks import Watch
+from tests.world import World
+
+SERVERS = 20
+LATEST = 10.0  # seconds from SIGTERM to the end
+
+
+@pytest.fixture
+def lasting(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[World, LastingOpenBao]]:
+    """A world with an OpenBao of its own, which may be restarted."""
+    with LastingOpenBao() as bao, World(tmp_path, bao, watch, monkeypatch) as world:
+        yield world, bao
+
+
+def soak(
+    world: World, bao: LastingOpenBao, seconds: float, *, each: float, growth: float, spare: float
+) -> None:
+    """Soak for so long in phases of *each* seconds of trouble; *growth* in MiB is allowed.
+
+    *spare* is by how much the least of what else is counted may grow: pools still fill up.
+    """
+    seed = int(os.environ.get("JTR_SOAK_SEED", "") or secrets.randbits(32))
+    print(f"seed {seed}")  # noqa: T201  - shown when it fails, and with -rP
+    end = time.monotonic() + seconds
+    with Soak(world, bao, seed, servers=SERVERS) as it:
+        phases = 0
+        while time.monotonic() < end:
+            it.phase(each)
+            phases += 1
+        took = it.end()
+        figures = {name: f"{max(all_):.1f} s" for name, all_ in it.arrivals.items()}
+        print(  # noqa: T201  - the slopes are what it is for
+            f"FIGURES: seed {seed}, {phases} phases; changes arrived at most after {figures}; "
+            f"stopped in {took:.1f} s\n{dict(sorted(it.counts.items()))}\n{it.meter.table()}"
+        )
+        assert took < LATEST
+        assert phases > 2
+        # Pools fill up in the first minutes: 32 threads for files and ledger, 8 for Vault, each of
+        # which may have a timer and a connection to Vault; the loop, the watcher, the pages.
+        assert max(it.meter.column("threads")) <= 32 + 2 * 8 + 12, it.meter.table()
+        assert max(it.meter.column("descriptors")) <= 2 * SERVERS + 32 + 20, it.meter.table()
+        for name in ("descriptors", "threads", "tasks"):
+            first, last = it.meter.floors(name)
+            assert last <= first + spare, f"{name} grow:\n{it.meter.table()}"
+        _, warm, last = it.meter.thirds("RSS MiB")
+        assert last - warm < growth, it.meter.table()
+
+
+@pytest.mark.timeout(300)
+def test_two_minutes(lasting: tuple[World, LastingOpenBao]) -> None:
+    soak(*lasting, seconds=105, each=9, growth=8.0, spare=20.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_half_an_hour(lasting: tuple[World, LastingOpenBao]) -> None:
+    seconds = float(os.environ.get("JTR_SOAK_SECONDS", "") or 1800)
+    soak(*lasting, seconds=seconds, each=25, growth=8.0, spare=10.0)
