@@ -29,6 +29,7 @@ from reconciler.credentials import Credentials
 from reconciler.diff import Shown, is_ours
 from reconciler.disrupt import Disruptions
 from reconciler.errors import DriverError, Exit, JtrError, WindowClosed
+from reconciler.gate import ask_first
 from reconciler.ledger.agenda import newer
 from reconciler.ledger.lease import held
 from reconciler.lines import Consents
@@ -229,6 +230,8 @@ class _Deeds:
         robots = Robots(scene)
         match action:
             case WriteExchange() | DeleteExchange():
+                if isinstance(action, WriteExchange):
+                    await ask_first(scene, action)
                 async with scene.brake.turn(scene.seen.version):
                     before = await scene.unchanged(action.exchange)
                     if isinstance(action, DeleteExchange):

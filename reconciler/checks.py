@@ -23,6 +23,7 @@ from reconciler.formats import (
 from reconciler.model import Problem, SecretRef, SourceLine, Target, normalised
 from reconciler.nodes import List, Map, Node, Scalar, at, plain, text, true
 from reconciler.schema import PASTED, reference_problems
+from reconciler.security import contradictions
 
 MOST_EXPIRY: Final = 30 * DAY
 MOST_RESUME: Final = DAY
@@ -41,8 +42,10 @@ def server_problems(root: Map) -> Iterator[Problem]:
     if not isinstance(spec, Map):
         return
     yield from _address(spec)
-    yield from _exchanges(at(spec, "exchanges"))
-    yield from _security(at(spec, "security"))
+    security = at(spec, "security")
+    yield from _exchanges(at(spec, "exchanges"), security)
+    yield from _security(security)
+    yield from contradictions(security)
     yield from _windows(at(spec, "windows"))
     yield from _instant(at(spec, "suspend", "until"))
     yield from _one_shots(spec)
@@ -71,7 +74,7 @@ def _address(spec: Map) -> Iterator[Problem]:
         )
 
 
-def _exchanges(exchanges: Node | None) -> Iterator[Problem]:
+def _exchanges(exchanges: Node | None, shared: Node | None) -> Iterator[Problem]:
     if not isinstance(exchanges, Map):
         return
     for code, exchange in exchanges.entries.items():
@@ -79,6 +82,7 @@ def _exchanges(exchanges: Node | None) -> Iterator[Problem]:
         if not EXCHANGE.fullmatch(code):
             yield Problem(source, "an exchange code holds something else", "use a-z, 0-9, hyphens")
         yield from _security(at(exchange, "security"))
+        yield from contradictions(shared, at(exchange, "security"))
         credentials = at(exchange, "credentials")
         if text(exchange, "state") == "absent":
             if credentials is not None:
@@ -131,15 +135,6 @@ def _security(security: Node | None) -> Iterator[Problem]:
         wrong = network_problem(str(plain(item)))
         if wrong is not None:
             yield Problem(item.source, *wrong)
-    allowed = at(security, "permissions", "allow")
-    required = at(security, "permissions", "require")
-    if isinstance(allowed, List) and isinstance(required, List):
-        names = {plain(item) for item in allowed.items}
-        for item in required.items:
-            if plain(item) not in names:
-                yield Problem(
-                    item.source, "a required permission is not allowed", "add it to allow as well"
-                )
     yield from _length(at(security, "maxKeyAge"), MOST_AGE, "10 years")
     yield from _length(at(security, "warnBeforeExpiry"), MOST_AGE, "10 years")
     exceptions = at(security, "exceptions")

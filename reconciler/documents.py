@@ -38,6 +38,7 @@ from reconciler.model import (
 )
 from reconciler.nodes import List, Map, Node, Scalar, at, plain, text, true
 from reconciler.schema import CONFIG, document, problems, valid
+from reconciler.security import effective as security_of
 
 BUILT_IN: Final = "built in"
 
@@ -193,7 +194,8 @@ def _server(root: Map) -> DesiredServer:
     exchanges = at(spec, "exchanges")
     codes = exchanges.entries if isinstance(exchanges, Map) else {}
     sources = exchanges.keys if isinstance(exchanges, Map) else {}
-    built = tuple(_exchange(code, codes[code], sources[code]) for code in sorted(codes))
+    security = at(spec, "security")
+    built = tuple(_exchange(code, codes[code], sources[code], security) for code in sorted(codes))
     return DesiredServer(
         name=text(root, "metadata", "name"),
         url=text(spec, "url"),
@@ -215,13 +217,13 @@ def _server(root: Map) -> DesiredServer:
         suspend=_suspension(at(spec, "suspend")),
         cache=_one_shot(spec, Kind.CACHE, "cache", "invalidatedAfter"),
         reboot=_one_shot(spec, Kind.REBOOT, "reboot", "bootedAfter"),
-        has_security=at(spec, "security") is not None
+        has_security=security is not None
         or any(at(node, "security") is not None for node in codes.values()),
         windows=_windows(at(spec, "windows")),
     )
 
 
-def _exchange(code: str, node: Node, source: SourceLine) -> DesiredExchange:
+def _exchange(code: str, node: Node, source: SourceLine, security: Node | None) -> DesiredExchange:
     credentials = at(node, "credentials")
     names = credentials.entries if isinstance(credentials, Map) else {}
     fields = {name: SecretRef.parse(text(credentials, name)) for name in names}
@@ -232,6 +234,7 @@ def _exchange(code: str, node: Node, source: SourceLine) -> DesiredExchange:
         secret=SecretRef.parse(text(credentials)),
         fields={name: reference for name, reference in fields.items() if reference is not None},
         take_over=true(node, "takeOver"),
+        security=security_of(security, at(node, "security")),
     )
 
 

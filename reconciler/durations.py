@@ -37,6 +37,8 @@ class Durations:
     backoff_most: float = 300.0
     heal_cooldown: float = 600.0  # between two corrections of the same exchange's drift
     stop: float = 8.0  # what is in flight gets at a stop; the whole exit takes at most 10 s
+    audit_request: float = 10.0  # one request to an exchange
+    audit_total: float = 120.0  # all of one audit; fifty keys at one exchange fit well
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 
     def scaled(self, divisor: float) -> "Durations":

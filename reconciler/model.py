@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from reconciler.exchanges.wanted import NOTHING_DECLARED, Security
+
 # ── where something was written ──────────────────────────────────────────────────────────────
 
 
@@ -154,7 +156,8 @@ class DesiredExchange:
     The credentials that one exchange shall have.
 
     Exactly one of `secret` (one secret holds all fields) and `fields` (ccxt credential name to
-    reference) is set when present; both are empty when absent.
+    reference) is set when present; both are empty when absent.  `security` is the effective one:
+    the server's, overridden key by key by the exchange's own.
     """
 
     code: str
@@ -163,6 +166,7 @@ class DesiredExchange:
     secret: SecretRef | None = None
     fields: Mapping[str, SecretRef] = field(default_factory=dict)
     take_over: bool = False
+    security: Security = NOTHING_DECLARED
 
     @property
     def references(self) -> tuple[SecretRef, ...]:

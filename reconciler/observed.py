@@ -103,7 +103,8 @@ class Logbook:
     that the log holds none.  `readable` is False when the log could not be read at all.  `boots`
     are all boot lines in the order of the file, and `newest` the newest entry of any kind.
     `strangers` says that a process other than that of the last boot line wrote after it, so the
-    lines cannot tell which one runs.
+    lines cannot tell which one runs.  `outgoing` are the addresses that the server leaves from, as
+    its newest status entry has them; empty when it could not find out.
     """
 
     readable: bool = False
@@ -112,6 +113,7 @@ class Logbook:
     boots: tuple[BootLine, ...] = ()
     newest: int | None = None
     strangers: bool = False
+    outgoing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def _disruptions(
 
 def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:
     if desired.has_security:
-        yield "`security` is declared; this release does not verify it at the exchange yet"
+        yield "`security` is declared: a changed key is audited at its exchange before it is sent"
     if desired.insecure_transport:
         yield f"keys travel in clear: insecureTransport: {desired.insecure_transport}"
     if not facts.live:

@@ -6,9 +6,10 @@ here and goes on in `reconciler.apply`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from reconciler.actions import Plan, ServerPlan
 from reconciler.diff import Evidence
@@ -35,6 +36,12 @@ from reconciler.plan import hold_twins, limit_unverified, plan_server, wanted_va
 from reconciler.remembered import NOTHING_REMEMBERED, ExchangeRecord, Observation, Remembered
 from reconciler.resolve import Resolver, Values, remembered_view
 from reconciler.secrets.fingerprints import Fingerprints
+
+if TYPE_CHECKING:
+    from reconciler.exchanges.audited import Egress, Results
+    from reconciler.exchanges.auditor import KeyToAsk  # only who audits pays for it
+
+Audit = Callable[[Sequence["KeyToAsk"]], Awaitable["Results"]]
 
 
 def _anything(_subject: object) -> bool:
@@ -88,6 +95,8 @@ class Means:
     ledger_suspect: str = ""  # why the ledger may have forgotten what was done
     sole_writer: bool = False  # the operator's word that no other ledger knows these servers
     ledger_shared: bool = False  # everybody uses this one
+    audit: Audit | None = None  # asks exchanges about keys before they are pushed
+    egress_of: Callable[[str, str], "Egress"] | None = None  # from where, by server's name and URL
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
 
     def stamp(self) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
@@ -37,6 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 WEAK_BITS = 16.0  # below this a mask proves too little; docs/concepts.md
 _WORTH_TELLING = 0.1  # seconds of waiting
+_Read = dict[tuple[SecretPath, int], Mapping[str, Secret]]
 _ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
 
 
@@ -234,40 +235,75 @@ class Resolver:
         Raises SecretUnusable where a field is missing, ambiguous or must not be sent, and the
         other SecretsErrors.
         """
-        read: dict[tuple[SecretPath, int], Mapping[str, Secret]] = {}
+        read = await self._read(sources)
+        used: set[str] = set()
+        fields = {}
+        for asked in observed.fields:
+            fields[asked.name], name = self._picked(
+                exchange, sources, read, asked.credential, "the server asks for"
+            )
+            used.add(name)
+        surplus = {name for data in read.values() for name in data} - used
+        return Values(fields, tuple(sorted(surplus)) if exchange.secret is not None else ())
+
+    async def credentials(
+        self,
+        exchange: DesiredExchange,
+        sources: Mapping[str, FrozenRef],
+        required: Sequence[str],
+    ) -> Mapping[str, Secret]:
+        """
+        Read exactly the frozen versions, by ccxt's names, without having seen a server.
+
+        *required* are ccxt's names of what the exchange needs.  Raises as `values` does.
+        """
+        read = await self._read(sources)
+        names = required if exchange.secret is not None else sources
+        return {
+            name: self._picked(exchange, sources, read, name, "the exchange needs")[0]
+            for name in names
+        }
+
+    async def _read(self, sources: Mapping[str, FrozenRef]) -> _Read:
+        read: _Read = {}
         for ref in sources.values():
             if (ref.at, ref.version) not in read:
                 read[ref.at, ref.version] = await self._ask(
                     self._backend.read, ref.at, ref.version, ref.created
                 )
-        used: set[str] = set()
-        fields = {}
-        for asked in observed.fields:
-            if exchange.secret is not None:
-                ref = sources[""]
-                name = self._spelled(asked.credential, ref, read[ref.at, ref.version])
-            else:
-                ref = sources[asked.credential]
-                name = ref.field or ""
-            value = read[ref.at, ref.version].get(name)
-            if value is None:
-                raise SecretUnusable(
-                    f"{replace(ref, field=None)} has no field {name}",
-                    f"the server asks for {asked.credential} of {exchange.code}; write the field",
-                )
-            if reason := self._driver.refusal(value):
-                place = replace(ref, field=name)
-                raise SecretUnusable(
-                    f"the value of {place} cannot be used: {reason}",
-                    "write the value itself again, with nothing around it",
-                )
-            used.add(name)
-            fields[asked.name] = value
-        surplus = {name for data in read.values() for name in data} - used
-        return Values(fields, tuple(sorted(surplus)) if exchange.secret is not None else ())
+        return read
+
+    def _picked(
+        self,
+        exchange: DesiredExchange,
+        sources: Mapping[str, FrozenRef],
+        read: _Read,
+        credential: str,
+        asks: str,
+    ) -> tuple[Secret, str]:
+        """Return the value of a credential and the name of its field; *asks* is for people."""
+        if exchange.secret is not None:
+            ref = sources[""]
+            name = self._spelled(credential, ref, read[ref.at, ref.version], asks)
+        else:
+            ref = sources[credential]
+            name = ref.field or ""
+        value = read[ref.at, ref.version].get(name)
+        if value is None:
+            raise SecretUnusable(
+                f"{replace(ref, field=None)} has no field {name}",
+                f"{asks} {credential} of {exchange.code}; write the field",
+            )
+        if reason := self._driver.refusal(value):
+            place = replace(ref, field=name)
+            raise SecretUnusable(
+                f"the value of {place} cannot be used: {reason}",
+                "write the value itself again, with nothing around it",
+            )
+        return value, name
 
     @staticmethod
-    def _spelled(credential: str, ref: FrozenRef, data: Mapping[str, Secret]) -> str:
+    def _spelled(credential: str, ref: FrozenRef, data: Mapping[str, Secret], asks: str) -> str:
         there = [name for name in spellings(credential) if name in data]
         if len(there) > 1:
             raise SecretUnusable(
@@ -276,7 +312,7 @@ class Resolver:
         if not there:
             raise SecretUnusable(
                 f"{ref} has no field {' or '.join(spellings(credential))}",
-                f"the server asks for {credential}; write the field into the secret",
+                f"{asks} {credential}; write the field into the secret",
             )
         return there[0]
 

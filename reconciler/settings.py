@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
+from reconciler.audit_settings import AuditSettings, read_audit
 from reconciler.durations import Durations
 from reconciler.errors import InvalidConfig, UsageError
+from reconciler.exchanges.audited import Egress
 from reconciler.formats import duration, url_problem
 from reconciler.loader import parse, read_bytes, shown
 from reconciler.model import Problem, SecretPath, SecretRef, SourceLine
@@ -27,6 +29,7 @@ from reconciler.secrets import Secret
 LONGEST_DURATION: Final = 3600.0
 MOST_UNKNOWN_WRITES: Final = 20
 DEFAULT_DURATIONS: Final = Durations()
+DEFAULT_AUDIT: Final = AuditSettings()
 DEFAULT_LISTEN: Final = "127.0.0.1:9797"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}")
@@ -143,6 +146,7 @@ class Settings:
     max_unknown_writes: int = MOST_UNKNOWN_WRITES
     durations: Durations = DEFAULT_DURATIONS
     controller: ControllerSettings = ControllerSettings()
+    audit: AuditSettings = DEFAULT_AUDIT
     notifications: tuple[NotificationSettings, ...] = ()
     source: str | None = None
 
@@ -156,6 +160,10 @@ class Settings:
         return not self.allow_paths or any(
             glob_matches(pattern.removeprefix("vault:"), name) for pattern in self.allow_paths
         )
+
+    def egress_of(self, name: str, url: str) -> Egress:
+        """Return from where to ask about the keys of the server *name* at *url* (normalised)."""
+        return self.audit.egress_of(name, url, glob_matches)
 
     def tls_for(self, url: str) -> TlsRule | None:
         """Return the first rule for the server at *url* (normalised)."""
@@ -252,6 +260,12 @@ class _Reader:
             max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
             durations=self._durations(),
             controller=self._controller(),
+            audit=read_audit(
+                at(self._root, "audit"),
+                self._path,
+                self._complain,
+                cache=str(xdg(self._environ, "XDG_STATE_HOME", ".local/state") / "jtr/audit.json"),
+            ),
             notifications=read_notifications(
                 at(self._root, "notifications"), self._path, self._complain
             ),

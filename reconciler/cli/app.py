@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "plan": ("plan", "Show what apply would do, and what it means for trading."),
     "apply": ("apply", "Make the servers as the documents say."),
     "controller": ("controller", "Keep the servers as the documents say, until told to stop."),
+    "audit": ("audit", "Ask the exchanges what each key may do; changes nothing."),
     "status": ("status", "Show what was last seen of each server, and what is owed."),
     "logs": ("logs", "Print a server's system log, or follow it."),
     "request": ("request", "Ask for a reboot or a cache invalidation; see what became of it."),

@@ -2,6 +2,7 @@
 Put together what a pass works with: driver, Vault, ledger, fingerprint key, from the settings.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler import documents, logs
 from reconciler.cli.output import say
@@ -24,7 +25,7 @@ from reconciler.ledger.book import Ledger
 from reconciler.ledger.watermark import MarkedStore, Place, Watermark
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
-from reconciler.reconcile import Allowed, Means
+from reconciler.reconcile import Allowed, Audit, Means
 from reconciler.resolve import Resolver
 from reconciler.secrets import Secret, SecretBackend
 from reconciler.secrets.fingerprints import Fingerprints, key_from_file, key_from_vault
@@ -47,6 +48,10 @@ from reconciler.settings import (
     VaultLedger,
     load_settings,
 )
+
+if TYPE_CHECKING:
+    from reconciler.exchanges.audited import Results
+    from reconciler.exchanges.auditor import Auditor, KeyToAsk
 
 REMEMBER_EVERY: Final = 600.0  # seconds: how old a sight in the ledger gets while nothing changes
 
@@ -335,11 +340,13 @@ def prepared(
         driver = JtTraderDriver(
             command=command, durations=settings.durations, accept_versions=settings.accept_versions
         )
-        yield Means(
+        means = Means(
             driver=driver,
             resolver=Resolver(reading(vault), driver, settings.durations, say),
             # Without a key nothing was ever remembered: any key will do to look once.
-            fingerprints=Fingerprints(key if key is not None else Secret(token_hex(32))),
+            fingerprints=Fingerprints(key)
+            if key is not None
+            else Fingerprints(Secret(token_hex(32)), lasting=False),
             durations=settings.durations,
             ledger=ledger,
             label=f"{command} {os.getpid()}@{socket.gethostname()}",
@@ -357,6 +364,38 @@ def prepared(
             else isinstance(settings.ledger, VaultLedger),
             remember_every=REMEMBER_EVERY if lasting else 0.0,
         )
+        if writes:
+            gate = _gate(settings, means)
+            means = replace(means, audit=gate, egress_of=settings.egress_of)
+        yield means
+
+
+def _gate(settings: Settings, means: Means) -> Audit:
+    """Return what asks exchanges about keys before a push; it asks nobody before it is called."""
+    made: list[Auditor] = []
+    turn = asyncio.Lock()  # exchanges ban who asks too fast
+
+    async def audit(keys: "Sequence[KeyToAsk]") -> "Results":
+        async with turn:
+            if not made:
+                made.append(auditor(settings, means))
+            return await made[0].audit(keys)
+
+    return audit
+
+
+def auditor(settings: Settings, means: Means) -> "Auditor":
+    """Return who asks exchanges about keys, as the settings have it; asks nobody yet."""
+    from reconciler.exchanges.auditor import Auditor  # noqa: PLC0415  - only where keys are audited
+
+    return Auditor(
+        means.fingerprints,
+        settings.durations,
+        cache=settings.audit.cache,
+        bases=settings.audit.bases,
+        say=say,
+        now=means.now,
+    )
 
 
 def beside_controller(

@@ -1,6 +1,8 @@
 """`jtr plan`: show what apply would do.  Writes nothing anywhere."""
 
 import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,7 +10,7 @@ from reconciler.actions import Plan
 from reconciler.cli import means as workshop
 from reconciler.cli import options, output
 from reconciler.cli.running import Interruption, run
-from reconciler.errors import Exit, JtrError, worst
+from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.formats import counted
 from reconciler.lines import Consents
 from reconciler.model import DesiredState
@@ -16,6 +18,9 @@ from reconciler.reconcile import Means, plan_of, recall, survey
 from reconciler.render.document import plan_document
 from reconciler.render.text import plan_text
 from reconciler.settings import Settings
+
+if TYPE_CHECKING:
+    from reconciler.cli.audit import Told
 
 
 @click.command("plan")
@@ -35,6 +40,12 @@ from reconciler.settings import Settings
     help="Contact no trading server and read no secret value: compare with the last observations "
     "of the ledger, or of the controller that the settings name.  For pull requests.",
 )
+@click.option(
+    "--audit",
+    "asks",
+    is_flag=True,
+    help="Also ask the exchanges about the keys of servers that declare `security`; reads values.",
+)
 @options.output
 @options.detailed
 @options.settings
@@ -44,6 +55,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     parallelism: int,
     on_unreachable: str,
     recorded: bool,
+    asks: bool,
     form: str,
     detailed_exitcode: bool,
     settings_file: str | None,
@@ -54,6 +66,11 @@ def command(  # noqa: PLR0917  - one parameter per option
 
     Looks at the servers, which has a cost: see the last lines of its output.
     """
+    if recorded and asks:
+        raise UsageError(
+            "--audit reads the values of keys, and --recorded reads none",
+            "leave one of them out; `jtr audit` asks about keys without looking at servers",
+        )
     loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
     state, consents = asked.of(loaded.documents.state)
     recalled, away = _served(loaded.settings) if recorded else (None, None)
@@ -79,12 +96,30 @@ def command(  # noqa: PLR0917  - one parameter per option
                 skip_unreachable=on_unreachable == "skip",
             )
         )
+        audit = _audit(state, means, loaded.settings) if asks else None
     code = exit_code(plan, detailed=detailed_exitcode)
+    if audit is not None:
+        code = worst([code, audit.code])
     if form == "json":
-        output.show_json(plan_document(plan, code))
+        document = plan_document(plan, code)
+        output.show_json(document if audit is None else document | {"audit": audit.document()})
     else:
         output.show(plan_text(plan, recorded=recorded))
+        if audit is not None:
+            output.show(audit.text())
     return code
+
+
+def _audit(state: DesiredState, means: Means, settings: Settings) -> "Told":
+    """Ask the exchanges about the keys for which the documents declare `security`."""
+    from reconciler.cli.audit import Told, audited  # noqa: PLC0415  - only who audits pays for it
+
+    servers = tuple(
+        replace(server, exchanges=tuple(e for e in server.exchanges if e.security.declared))
+        for server in state.servers
+    )
+    chosen = replace(state, servers=tuple(server for server in servers if server.exchanges))
+    return Told(run(lambda _: audited(chosen, means, settings, fresh=False, visit=False)).rows)
 
 
 def _served(settings: Settings) -> tuple[workshop.Recalled | None, JtrError | None]:

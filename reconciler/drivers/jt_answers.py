@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from reconciler.drivers.jt_masks import looks_like_mask
@@ -37,6 +38,8 @@ _TEXT_LIMIT: Final = 200  # characters of a robot's name or exchange
 _INTEGER_LIMIT: Final = 2**53  # what JavaScript keeps exactly
 
 _BOOT: Final = ("NestApplication", "Nest application successfully started")
+_STATUS: Final = ("MonitoringService", "App STATUS")
+_ADDRESSES_LIMIT: Final = 20
 ALARM: Final = "MainProcessExceptionHandler"
 """The class of the fatal path's entries in the system log."""
 
@@ -86,7 +89,7 @@ def read_robots(payload: object) -> tuple[Robot, ...]:
 
 def read_log(payload: object) -> Logbook:
     """
-    Return what the system log proves: boot lines, the newest entry, the newest of the fatal path.
+    Return what the system log proves: boots, the newest entries, the server's own addresses.
 
     Without `data` (a line of the file is not JSON) the log is not readable, which is no error.
     """
@@ -111,6 +114,7 @@ def read_log(payload: object) -> Logbook:
         if boots and known_pid is not None and known_pid != boots[-1].pid:
             strangers = True
     return Logbook(
+        outgoing=_outgoing(data),
         readable=True,
         boot=max((line.time for line in boots), default=None),
         alarm=max(alarms, default=None),
@@ -118,6 +122,27 @@ def read_log(payload: object) -> Logbook:
         newest=max(times, default=None),
         strangers=strangers,
     )
+
+
+def _outgoing(data: list[dict[str, object]]) -> tuple[str, ...]:
+    """Return the addresses of the newest status entry; whatever is no address is left out."""
+    newest = next(
+        (entry for entry in reversed(data) if (entry.get("class"), entry.get("msg")) == _STATUS),
+        {},
+    )
+    found = newest.get("Proxy")
+    rows = found[:_ADDRESSES_LIMIT] if isinstance(found, list) else []
+    texts = [row.get("ip") for row in rows if isinstance(row, dict)]
+    return tuple(
+        sorted({address for text in texts if isinstance(text, str) if (address := _address(text))})
+    )
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text.strip()[:_TEXT_LIMIT]))
+    except ValueError:
+        return ""
 
 
 def read_entries(payload: object) -> tuple[LogEntry, ...] | None:

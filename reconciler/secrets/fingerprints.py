@@ -40,12 +40,14 @@ class Fingerprints:
     """
     Computes fingerprints under one key; `key_id` names the key and tells nothing about it.
 
+    With *lasting* False the key was made for one look: what it computes is not worth remembering.
     All results are lower-case hex.  Raises SecretUnusable for a key that is not 64 hex digits.
     """
 
-    __slots__ = ("_key", "key_id")
+    __slots__ = ("_key", "key_id", "lasting")
 
-    def __init__(self, key: Secret) -> None:
+    def __init__(self, key: Secret, *, lasting: bool = True) -> None:
+        self.lasting: Final = lasting
         self._key: Final = bytes.fromhex(_checked(key, "the fingerprint key").reveal())
         self.key_id: Final = self._hmac("key-id")[:12]
 
@@ -60,6 +62,11 @@ class Fingerprints:
     def key(self, value: Secret) -> str:
         """Return the fingerprint of a value wherever it is: finds the same key used twice."""
         return self._hmac("key", _bytes(value))
+
+    def credentials(self, values: Mapping[str, Secret]) -> str:
+        """Return one fingerprint of all credentials of a key by name, wherever they are used."""
+        parts = (part for name in sorted(values) for part in (name, _bytes(values[name])))
+        return self._hmac("credentials", *parts)
 
     def joined(self, server_uid: str, exchange: str, values: Mapping[str, Secret]) -> str:
         """Return one fingerprint of several named values; their order does not matter."""

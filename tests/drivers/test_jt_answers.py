@@ -240,6 +240,33 @@ def test_whether_the_lines_tell_which_process_runs(
     assert (log.boots, log.strangers) == (boots, strangers)
 
 
+def status(*rows: object) -> dict[str, object]:
+    return {"time": 1, "class": "MonitoringService", "msg": "App STATUS", "Proxy": list(rows)}
+
+
+@pytest.mark.parametrize(
+    ("data", "outgoing"),
+    [
+        ([], ()),
+        ([status({"url": "a", "ip": "203.0.113.10"})], ("203.0.113.10",)),
+        # Two services, one address; and two, when they see different ones.
+        ([status({"ip": "203.0.113.10"}, {"ip": "203.0.113.10\n"})], ("203.0.113.10",)),
+        ([status({"ip": "2001:db8::1"}, {"ip": "203.0.113.9"})], ("2001:db8::1", "203.0.113.9")),
+        # Only the newest counts, also when the server could not find out any more.
+        ([status({"ip": "203.0.113.9"}), status({"ip": "203.0.113.10"})], ("203.0.113.10",)),
+        ([status({"ip": "203.0.113.9"}), status()], ()),
+        ([status({"ip": "<html>"}, {"ip": 5}, {"ip": None}, "203.0.113.9", {})], ()),
+        ([{"class": "MonitoringService", "msg": "App STATUS", "Proxy": {"ip": "x"}}], ()),
+        ([{"class": "MonitoringService", "msg": "Failed Proxy check request"}], ()),
+        ([status({"ip": "1" * 100_000})], ()),
+    ],
+)
+def test_the_servers_own_addresses_are_those_of_its_newest_status(
+    data: list[object], outgoing: tuple[str, ...]
+) -> None:
+    assert read_log({"artifacts": "system", "data": data}).outgoing == outgoing
+
+
 def test_the_log_for_people_is_tolerant() -> None:
     data = [
         {"time": 5, "level": "info", "pid": 1, "class": "A", "msg": "said", "url": "x", "n": [1]},

@@ -203,9 +203,10 @@ def test_a_valid_file_costs_few_imports() -> None:
 
 def test_an_installed_schema_wins_over_the_checkout(tmp_path: Path) -> None:
     package = tmp_path / "reconciler"
-    package.mkdir()
-    for module in (ROOT / "reconciler").glob("*.py"):
-        (package / module.name).write_bytes(module.read_bytes())
+    for module in (ROOT / "reconciler").rglob("*.py"):
+        copy = package / module.relative_to(ROOT / "reconciler")
+        copy.parent.mkdir(exist_ok=True, parents=True)
+        copy.write_bytes(module.read_bytes())
     (package / "_schemas").mkdir()
     (package / "_schemas" / "config.schema.json").write_text('{"title": "installed"}')
     program = "from reconciler import schema; print(schema.document('config')['title'])"

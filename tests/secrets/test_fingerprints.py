@@ -57,9 +57,21 @@ def test_labels_keep_the_kinds_apart() -> None:
         MARKS.mask("s", "x", "f", mask),
         MARKS.key(value),
         MARKS.joined("s", "x", {"f": value}),
+        MARKS.credentials({"f": value}),
     }
 
-    assert len(kinds) == 4
+    assert len(kinds) == 5
+
+
+def test_credentials_are_the_same_wherever_they_are_used_and_another_with_another_secret() -> None:
+    a, b = Secret("1"), Secret("2")
+    one = MARKS.credentials({"apiKey": a, "secret": b})
+
+    assert one == MARKS.credentials({"secret": b, "apiKey": a})
+    assert one != MARKS.credentials({"apiKey": b, "secret": a})
+    assert one != MARKS.credentials({"apiKey": a})
+    assert one != Fingerprints(Secret("1f" * 32)).credentials({"apiKey": a, "secret": b})
+    assert (MARKS.lasting, Fingerprints(KEY, lasting=False).lasting) == (True, False)
 
 
 def test_an_empty_mask_has_no_fingerprint_and_odd_ones_have() -> None:

@@ -1,0 +1,192 @@
+"""`jtr audit`: ask the exchanges what each key may do.  Changes nothing anywhere."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from reconciler.auditing import gather_keys
+from reconciler.cli import means as workshop
+from reconciler.cli import options, output
+from reconciler.cli.running import run
+from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.exchanges.audited import Audited, Light
+from reconciler.formats import counted, duration
+from reconciler.lines import Consents
+from reconciler.model import DesiredState
+from reconciler.reconcile import Means, survey
+from reconciler.render import audit as rendering
+from reconciler.settings import Settings
+
+
+@click.command("audit")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server.")
+@click.option(
+    "--selector", metavar="KEY=VALUE,...", default="", help="Only servers with these labels."
+)
+@click.option("--fresh", is_flag=True, help="Ask the exchanges even where an answer is remembered.")
+@click.option(
+    "--expiring",
+    metavar="DURATION",
+    help="Show only keys that expire within this time, such as 30d.",
+)
+@click.option(
+    "--visit",
+    is_flag=True,
+    help="Visit the servers for the addresses that they leave from, and compare these, too.",
+)
+@options.visiting
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or for a pull request.",
+)
+@options.settings
+def command(  # noqa: PLR0917  - one parameter per option
+    paths: tuple[str, ...],
+    servers: tuple[str, ...],
+    selector: str,
+    fresh: bool,
+    expiring: str | None,
+    visit: bool,
+    parallelism: int,
+    form: str,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Ask the exchanges what the keys of PATH... may do, and hold that against `security`.
+
+    Reads the declared keys from Vault and asks each exchange about its own; no order is placed and
+    no key is changed.  What was answered lately is not asked again.  Exits with 4 when a key must
+    not be used as it is.  --visit has a cost: see `jtr plan`.
+    """
+    within = _within(expiring)
+    loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
+    state = options.Selection(servers, selector).of(loaded.documents.state)
+    with workshop.prepared(
+        loaded.settings, "audit", parallelism=parallelism, writes=False
+    ) as means:
+        if not means.fingerprints.lasting:
+            output.say("there is no fingerprint key, so no answer of an exchange is remembered")
+        found = run(lambda _: audited(state, means, loaded.settings, fresh=fresh, visit=visit))
+    now = workshop.now()
+    rows, notes = _chosen(found.rows, now, within)
+    code = worst([*(error.exit_code for error in found.failures), code_of(rows)])
+    match form:
+        case "json":
+            output.show_json(rendering.audit_document(rows, now, code))
+        case "markdown":
+            output.show(rendering.audit_markdown(rows, now, notes))
+        case _:
+            output.show(rendering.audit_text(rows, now, notes))
+    return code
+
+
+def _within(expiring: str | None) -> timedelta | None:
+    if expiring is None:
+        return None
+    seconds = duration(expiring)
+    if seconds is None:
+        raise UsageError(f"--expiring {expiring!a} is not a duration", "write --expiring 30d")
+    return timedelta(seconds=seconds)
+
+
+def code_of(rows: Sequence[Audited]) -> Exit:
+    """Return the code that these keys alone would end a command with."""
+    return worst(
+        [
+            *(row.failure.exit_code for row in rows if row.failure is not None),
+            *(Exit.BLOCKED for row in rows if row.light is Light.BLOCKED),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an audit says, beside something else."""
+
+    rows: Sequence[Audited]
+
+    @property
+    def code(self) -> Exit:
+        """The code that it alone would end a command with."""
+        return code_of(self.rows)
+
+    def text(self) -> str:
+        """Return it for people."""
+        return rendering.audit_text(self.rows, workshop.now(), [])
+
+    def document(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return rendering.audit_document(self.rows, workshop.now(), self.code)
+
+
+@dataclass(slots=True)
+class Found:
+    """The audited keys, and what kept servers from being looked at."""
+
+    rows: list[Audited] = field(default_factory=list)
+    failures: list[JtrError] = field(default_factory=list)  # of visits
+
+
+async def audited(
+    state: DesiredState, means: Means, settings: Settings, *, fresh: bool, visit: bool
+) -> Found:
+    """Read the keys of *state* and ask the exchanges about them; with *visit* look at servers."""
+    found = Found()
+    outgoing = await _addresses(state, means, found) if visit else {}
+    with output.progress(f"reading the keys of {counted(len(state.servers), 'server')}"):
+        gathered = await gather_keys(
+            state.servers, means, egress_of=settings.egress_of, outgoing=outgoing
+        )
+    auditor = workshop.auditor(settings, means)
+    with output.progress(f"asking about {counted(len(gathered.keys), 'key')}"):
+        results = await auditor.audit(gathered.keys, fresh=fresh)
+    rows = [
+        Audited(key, answered, findings, sources=gathered.sources[key])
+        for key, (answered, findings) in results.items()
+    ]
+    found.rows = sorted([*rows, *gathered.unread], key=lambda row: row.key)
+    return found
+
+
+async def _addresses(state: DesiredState, means: Means, found: Found) -> dict[str, tuple[str, ...]]:
+    """Return from which addresses the servers say that they leave; what fails is said and kept."""
+    with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
+        visits = await survey(state, Consents(), means)
+    await asyncio.gather(*(visit.close() for visit in visits))
+    for visit in visits:
+        if visit.observed is None:
+            why = visit.plan.failure or visit.plan.held
+            output.say(f"where {visit.desired.name} leaves from is not known: {why}")
+        if visit.plan.failure is not None:
+            found.failures.append(visit.plan.failure)
+    return {visit.desired.name: visit.observed.log.outgoing for visit in visits if visit.observed}
+
+
+def _chosen(
+    rows: Sequence[Audited], now: datetime, within: timedelta | None
+) -> tuple[list[Audited], list[str]]:
+    """Return the rows to show, and what to say of the others."""
+    if within is None:
+        return list(rows), []
+    shown, untold = [], 0
+    for row in rows:
+        facts = row.answered.facts if row.answered is not None else None
+        if row.failure is not None or (
+            facts and facts.expires_at and facts.expires_at <= now + within
+        ):
+            shown.append(row)
+        elif facts is None or (facts.expires_at is None and not facts.never_expires):
+            untold += 1
+    notes = [f"{counted(untold, 'key')} without a known end"] if untold else []
+    return shown, notes

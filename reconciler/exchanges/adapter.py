@@ -1,0 +1,61 @@
+"""
+The contract of an adapter: how one exchange is asked about a key.
+
+The same contract tests hold for every adapter (`tests/exchanges/`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from reconciler.exchanges.facts import Environment, KeyFacts, Status
+
+Credentials = Mapping[str, str]
+"""Values by ccxt's names (`apiKey`, `secret`, ...); lives as briefly as possible."""
+
+
+class Adapter(Protocol):
+    """
+    Knows one exchange's own-key endpoint.  Stateless.
+
+    `ccxt_id` is the class to make; `version` grows whenever `parse` would answer differently, so
+    that remembered facts are not reused.  `codes` gives the status of a raw error code and is
+    asked before ccxt's exception class, which misleads (`classify`).
+    """
+
+    @property
+    def ccxt_id(self) -> str:
+        """The id of ccxt's class."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The version of what `parse` makes of answers."""
+        ...
+
+    @property
+    def codes(self) -> Mapping[str, Status]:
+        """What the exchange's raw error codes mean."""
+        ...
+
+    @property
+    def asks_without_signing(self) -> bool:
+        """Whether asking cannot disturb the trader's own use of the key: no nonce that must grow."""
+        ...
+
+    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+        """
+        Ask the exchange with implicit methods of ccxt; the only I/O, blocking.
+
+        Raises what ccxt raises; `classify` says what it means.  Every request only reads.
+        """
+        ...
+
+    def parse(
+        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
+    ) -> KeyFacts:
+        """Return the facts in the answers.  Raises `NotUnderstood` for any other shape.  Pure."""
+        ...
+
+
+class NotUnderstood(Exception):
+    """An answer is not of the documented shape; its content is not repeated."""

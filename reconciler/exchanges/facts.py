@@ -1,0 +1,157 @@
+"""
+What can be known of an API key, in words that are the same for all exchanges.  Pure.
+
+Everything is three-valued: known to be so, known not to be so, not knowable.  Not to know is never
+green.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # every `jtr validate` imports this module
+    from ipaddress import IPv4Network, IPv6Network
+
+
+class Cap(enum.StrEnum):
+    """What a key may do; the names of `security.permissions` in documents."""
+
+    SPOT = "spot"
+    PERPETUAL = "perpetual"
+    DELIVERY = "delivery"
+    MARGIN = "margin"
+    OPTION = "option"
+    WITHDRAW = "withdraw"
+    TRANSFER = "transfer"  # between wallets of the same owner
+    SUBACCOUNT = "subaccount"
+    P2P = "p2p"
+    EARN = "earn"
+    CUSTODY = "custody"
+    COMMISSION = "commission"
+    ACCOUNT_READ = "account_read"  # met only by a grant that reads: one that writes is excess
+    PILOT = "pilot"
+    LOAN = "loan"
+    COPY = "copy"
+    CONVERT = "convert"
+    TAX = "tax"
+    OTHER = "other"  # a name that we do not know: forbidden unless allowed by name
+
+
+class Access(enum.StrEnum):
+    """Whether a grant only shows or also acts."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class Evidence(enum.StrEnum):
+    """How a grant is known."""
+
+    REPORTED = "reported"  # the exchange lists it
+    PROBED = "probed"  # a harmless read that needs it was answered
+    INFERRED = "inferred"
+
+
+class Status(enum.StrEnum):
+    """What became of asking; only the first one comes with facts of permissions."""
+
+    VALID = "valid"
+    REJECTED = "rejected"  # the exchange says that the key, its secret or passphrase is wrong
+    IP_REFUSED = "address refused"  # it is bound, and not to the address that we asked from
+    DENIED = "denied"  # it lives, and may not ask about itself
+    CLOCK = "clock"
+    UNREACHABLE = "unreachable"
+    RATE_LIMITED = "rate limited"
+    UNSUPPORTED = "unsupported"  # this exchange tells nothing of its keys, or is not known to ccxt
+    INDETERMINATE = "indeterminate"  # a code that nobody knows: never "wrong key"
+
+
+TRANSIENT = frozenset({Status.CLOCK, Status.UNREACHABLE, Status.RATE_LIMITED, Status.INDETERMINATE})
+"""What another try may answer differently; never cached, and never a verdict on the key."""
+
+
+class Environment(enum.StrEnum):
+    """Where a key belongs."""
+
+    LIVE = "live"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """
+    One permission as the exchange has it.
+
+    `caps` are what it amounts to; with more than one, or with *separable* False, the exchange does
+    not let them be granted apart (OKX's `trade`): a coarse grant is not an excess one.  `raw` is
+    the exchange's own name, never anything from the key.
+    """
+
+    raw: str
+    caps: frozenset[Cap]
+    access: Access = Access.WRITE
+    separable: bool = True
+    evidence: Evidence = Evidence.REPORTED
+
+
+@dataclass(frozen=True, slots=True)
+class IpRule:
+    """
+    To which addresses a key is bound.
+
+    `bound` None: not knowable.  `listed` says whether the exchange shows the addresses; Binance
+    only says that there are some.
+    """
+
+    bound: bool | None = None
+    networks: "tuple[IPv4Network | IPv6Network, ...]" = ()
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """
+    What an exchange says of one key.
+
+    `grants` None: it does not tell.  `unproven` are capabilities about which nothing could be
+    learnt although others are known (a probe cannot prove that `withdraw` is absent).  `same_key`
+    False: the answer is about another key than ours.  `frozen` says why the exchange has stopped
+    it; empty when it has not, or does not tell.  `read_only`, `master`, `owner` are None where they
+    are not knowable; an owner key (Hyperliquid) can move funds whatever it is granted.  `traits`
+    are more facts by name, for people; never a part of the key.
+    """
+
+    grants: tuple[Grant, ...] | None = None
+    ip: IpRule = IpRule()
+    unproven: frozenset[Cap] = frozenset()
+    read_only: bool | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    never_expires: bool | None = None
+    environment: Environment | None = None
+    master: bool | None = None
+    owner: bool | None = None
+    same_key: bool | None = None
+    frozen: str = ""
+    traits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """
+    What asking about one key came to: facts only with `VALID` (and what `DENIED` still tells).
+
+    `code` is the exchange's raw error code, as it stands in its documentation; never its text,
+    which may hold more.  `at` is our clock; `from_here` names the address or proxy that we asked
+    from, as far as it is known.
+    """
+
+    status: Status
+    at: datetime
+    facts: KeyFacts | None = None
+    code: str = ""
+    adapter: str = ""
+    adapter_version: int = 0
+    egress: str = ""

@@ -1,0 +1,45 @@
+"""
+The audit before a push: a changed key reaches a server only after its exchange was asked about it.
+
+Only what is about to change is asked about, and only where the documents declare `security`: a
+converged pass calls no exchange.
+"""
+
+from reconciler.actions import WriteExchange
+from reconciler.errors import Blocked
+from reconciler.exchanges.wanted import Finding
+from reconciler.remembered import Purpose
+from reconciler.scene import Scene
+
+
+async def ask_first(scene: Scene, action: WriteExchange) -> None:
+    """
+    Ask the exchange about the key that *action* writes; raise Blocked when it must not be used.
+
+    A correction of drift brings back the key that was there, and is not asked about.
+    """
+    audit, visit = scene.means.audit, scene.visit
+    declared = next(one for one in scene.desired.exchanges if one.code == action.exchange)
+    if audit is None or action.purpose is not Purpose.CHANGE or not declared.security.declared:
+        return
+    from reconciler.exchanges.audited import HERE, KeyId  # noqa: PLC0415  - only who audits pays
+    from reconciler.exchanges.auditor import KeyToAsk  # noqa: PLC0415
+
+    values = visit.values[action.exchange].fields
+    egress_of = scene.means.egress_of
+    key = KeyToAsk(
+        KeyId(scene.desired.name, action.exchange),
+        {credential: values[name] for name, credential in action.fields},
+        declared.security,
+        HERE if egress_of is None else egress_of(scene.desired.name, scene.desired.url),
+        scene.seen.log.outgoing,
+    )
+    findings = (await audit([key]))[key.id][1]
+    stops = [finding for finding in findings if finding.stops]
+    if stops:
+        first = stops[0]
+        raise Blocked(f"the audit stops it: {_told(stops)}", first.remedy or "see: jtr audit")
+
+
+def _told(findings: list[Finding]) -> str:
+    return "; ".join(f"{finding.code}: {finding.what}" for finding in findings)

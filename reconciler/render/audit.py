@@ -1,0 +1,239 @@
+"""
+What an audit found, for people on a terminal, for programs and for pull requests.  Pure.
+
+Holds names, dates, addresses and words; never a part of a key, its fingerprint or its mask.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from reconciler.errors import Exit
+from reconciler.exchanges.audited import Audited, Light
+from reconciler.exchanges.facts import Access, Answered, IpRule, KeyFacts, Status
+from reconciler.exchanges.wanted import Finding
+from reconciler.formats import counted
+from reconciler.render.escape import plain
+from reconciler.render.text import age_text
+
+FORMAT_VERSION: Final = 1
+_SIGN: Final = {Light.OK: "✓", Light.ATTENTION: "~", Light.BLOCKED: "!"}
+_LAMP: Final = {Light.OK: "🟢", Light.ATTENTION: "🟠", Light.BLOCKED: "🔴"}
+_HEAD: Final = ("key", "result", "may", "bound to", "expires", "asked")
+_NOT_TOLD: Final = "not told"
+_INDENT: Final = " " * 6
+_FRESH: Final = 60.0  # seconds
+
+Document = dict[str, Any]
+
+
+# ── text ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def audit_text(rows: Sequence[Audited], now: datetime, notes: Iterable[str] = ()) -> str:
+    """Return a table with a line for each key, what was found below it, and a summary."""
+    cells = [_HEAD, *(_cells(row, now) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
+    signs = [" ", *(_SIGN[row.light] for row in rows)]
+    lines = []
+    for number, (sign, line) in enumerate(zip(signs, cells, strict=True)):
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        lines.append(f"{sign} {'  '.join(padded)}".rstrip())
+        if number:
+            lines += _below(rows[number - 1])
+    return "\n".join([*(lines if rows else []), *notes, summary(rows)]) + "\n"
+
+
+def summary(rows: Sequence[Audited]) -> str:
+    """Return how many keys have which light."""
+    lights = [row.light for row in rows]
+    parts = [f"{lights.count(light)} {light}" for light in Light]
+    unread = sum(row.failure is not None for row in rows)
+    more = f"; {counted(unread, 'key')} could not be read" if unread else ""
+    return f"{counted(len(rows), 'key')}: {', '.join(parts)}{more}"
+
+
+def _cells(row: Audited, now: datetime) -> tuple[str, ...]:
+    name = plain(str(row.key))
+    if row.answered is None:
+        return (name, str(row.light), "not asked", "", "", "")
+    facts = row.answered.facts
+    return (
+        name,
+        str(row.light),
+        _may(row.answered),
+        _NOT_TOLD if facts is None else _bound(facts.ip),
+        _NOT_TOLD if facts is None else _end(facts),
+        _asked(row.answered, now),
+    )
+
+
+def _below(row: Audited) -> Iterator[str]:
+    if row.failure is not None:
+        yield f"{_INDENT}not read: {plain(row.failure.what, 400)}"
+        if row.failure.remedy:
+            yield f"{_INDENT}  {plain(row.failure.remedy, 400)}"
+    for finding in _ordered(row.findings):
+        yield f"{_INDENT}{_severity(finding)} {finding.code}: {plain(finding.what, 400)}"
+        if finding.accepted:
+            yield f"{_INDENT}  accepted: {plain(finding.accepted, 400)}"
+        elif finding.remedy:
+            yield f"{_INDENT}  {plain(finding.remedy, 400)}"
+
+
+def _ordered(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda f: (-f.severity, bool(f.accepted), f.code))
+
+
+def _severity(finding: Finding) -> str:
+    return finding.severity.name.lower()
+
+
+def _may(answered: Answered) -> str:
+    facts = answered.facts
+    if facts is None:
+        return "valid" if answered.status is Status.VALID else str(answered.status)
+    if facts.grants is None:
+        return _NOT_TOLD
+    acts = {cap for grant in facts.grants if grant.access is Access.WRITE for cap in grant.caps}
+    reads = {cap for grant in facts.grants for cap in grant.caps} - acts
+    names = [*sorted(map(str, acts)), *(f"{cap} (read)" for cap in sorted(map(str, reads)))]
+    return ", ".join(names) or "nothing"
+
+
+def _bound(rule: IpRule) -> str:
+    if rule.bound is None:
+        return _NOT_TOLD
+    if not rule.bound:
+        return "nothing: any address"
+    if not rule.networks:
+        return "addresses that are not shown"
+    return ", ".join(_network(str(network)) for network in rule.networks)
+
+
+def _network(text: str) -> str:
+    return text.removesuffix("/32" if ":" not in text else "/128")
+
+
+def _end(facts: KeyFacts) -> str:
+    if facts.expires_at is not None:
+        return facts.expires_at.date().isoformat()
+    return "never" if facts.never_expires else _NOT_TOLD
+
+
+def _asked(answered: Answered, now: datetime) -> str:
+    if answered.status is Status.UNSUPPORTED:
+        return "never"
+    age = (now - answered.at).total_seconds()
+    when = "just now" if age < _FRESH else f"{age_text(age)} ago"
+    return when if answered.egress in ("", "here") else f"{when} through {plain(answered.egress)}"
+
+
+# ── Markdown ─────────────────────────────────────────────────────────────────────────────────
+
+
+def audit_markdown(rows: Sequence[Audited], now: datetime, notes: Iterable[str] = ()) -> str:
+    """Return a table for a pull request or a report."""
+    lines = ["### Audit of API keys", ""]
+    if rows:
+        lines += [
+            "| result | key | may | bound to | expires | asked | findings |",
+            "|---|---|---|---|---|---|---|",
+        ]
+    for row in rows:
+        name, light, *cells = _cells(row, now)
+        found = "<br>".join(_found(row)) or "none"
+        shown = [f"{_LAMP[row.light]} {light}", name, *cells]
+        lines.append(f"| {' | '.join(_cell(text) for text in shown)} | {found} |")
+    return "\n".join([*lines, *([""] if rows else []), *notes, summary(rows)]) + "\n"
+
+
+def _found(row: Audited) -> Iterator[str]:
+    if row.failure is not None:
+        yield _cell(f"not read: {row.failure.what}; {row.failure.remedy}")
+    for finding in _ordered(row.findings):
+        more = f" (accepted: {finding.accepted})" if finding.accepted else ""
+        if finding.remedy and not more:
+            more = f"; {finding.remedy}"
+        yield f"**{_severity(finding)}** `{finding.code}`: {_cell(finding.what + more)}"
+
+
+def _cell(text: str) -> str:
+    """Return *text* so that it can neither end a cell nor be a link or a tag."""
+    safe = plain(text, 600).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\|`*_[]":
+        safe = safe.replace(sign, f"\\{sign}")
+    return safe
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def audit_document(rows: Sequence[Audited], now: datetime, code: Exit) -> Document:
+    """Return everything for programs; *code* is what the command ends with."""
+    lights = [row.light for row in rows]
+    return {
+        "formatVersion": FORMAT_VERSION,
+        "at": now.isoformat(),
+        "exitCode": int(code),
+        "summary": {"keys": len(rows), **{str(light): lights.count(light) for light in Light}},
+        "keys": [_row(row) for row in rows],
+    }
+
+
+def _row(row: Audited) -> Document:
+    answered = row.answered
+    return {
+        "server": row.key.server,
+        "exchange": row.key.exchange,
+        "light": str(row.light),
+        "status": None if answered is None else str(answered.status),
+        "code": "" if answered is None else answered.code,
+        "askedAt": None if answered is None else answered.at.isoformat(),
+        "askedFrom": None if answered is None else answered.egress,
+        "sources": list(row.sources),
+        "facts": None if answered is None or answered.facts is None else _facts(answered.facts),
+        "findings": [_finding(finding) for finding in _ordered(row.findings)],
+        "failure": None
+        if row.failure is None
+        else {"what": row.failure.what, "remedy": row.failure.remedy},
+    }
+
+
+def _facts(facts: KeyFacts) -> Document:
+    return {
+        "grants": None
+        if facts.grants is None
+        else [
+            {
+                "name": grant.raw,
+                "permissions": sorted(map(str, grant.caps)),
+                "access": str(grant.access),
+                "separable": grant.separable,
+                "evidence": str(grant.evidence),
+            }
+            for grant in facts.grants
+        ],
+        "notKnowable": sorted(map(str, facts.unproven)),
+        "bound": facts.ip.bound,
+        "addresses": [str(network) for network in facts.ip.networks],
+        "readOnly": facts.read_only,
+        "createdAt": None if facts.created_at is None else facts.created_at.isoformat(),
+        "expiresAt": None if facts.expires_at is None else facts.expires_at.isoformat(),
+        "neverExpires": facts.never_expires,
+        "environment": None if facts.environment is None else str(facts.environment),
+        "master": facts.master,
+        "traits": dict(facts.traits),
+    }
+
+
+def _finding(finding: Finding) -> Document:
+    return {
+        "code": finding.code,
+        "severity": _severity(finding),
+        "what": finding.what,
+        "remedy": finding.remedy,
+        "data": dict(finding.data),
+        "accepted": finding.accepted,
+        "stops": finding.stops,
+    }

@@ -1,0 +1,106 @@
+"""The audit before a push: what must not be used reaches no server; a quiet pass asks nobody."""
+
+import json
+
+import pytest
+
+from tests.e2e.test_audit import SECURITY, Market, answers, bybit, market
+from tests.exchanges import signing, test_bybit
+from tests.exchanges.crowd import BYBIT
+
+__all__ = ["market"]
+
+
+def test_a_good_key_is_asked_about_once_and_written(market: Market) -> None:
+    server = market.world.server()
+    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    key = market.key(BYBIT)
+    market.world.begin()
+
+    first = market.world.apply()
+    calls = market.calls()
+    second = market.world.apply()
+
+    assert (first.code, second.code) == (0, 0), first.text
+    assert server.values()["bybit_api_key"] == key["apiKey"]
+    assert (server.record.saves, calls, market.calls()) == (1, 1, 1)
+
+
+def test_a_key_that_may_withdraw_reaches_no_server(market: Market) -> None:
+    server = market.world.server()
+    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    key = market.key(BYBIT)
+    permissions = test_bybit.documented(key["apiKey"])["result"]["permissions"]
+    wallet = {**permissions, "Wallet": ["AccountTransfer", "Withdraw"]}
+    answers(market, BYBIT, key, bybit(key, permissions=wallet))
+    market.world.begin()
+
+    ran = market.world.apply()
+
+    assert ran.code == 4
+    assert "PERM_WITHDRAW" in ran.out
+    assert server.record.saves == 0
+    assert server.values().get("bybit_api_key", "") == ""
+
+
+def test_without_security_nobody_is_asked(market: Market) -> None:
+    server = market.world.server()
+    market.world.document("tokyo-1", "bybit", rotate=False)
+    market.key(BYBIT)
+    market.world.begin()
+
+    assert market.world.apply().code == 0
+    assert (server.record.saves, market.calls()) == (1, 0)
+
+
+def test_drift_is_put_back_without_asking(market: Market) -> None:
+    server = market.world.server()
+    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    market.key(BYBIT)
+    market.world.begin()
+    assert market.world.apply().code == 0
+    server.set_value("bybit_api_key", market.world.watch.secret("hex"))
+    calls = market.calls()
+
+    ran = market.world.apply("--correct-drift")
+
+    assert (ran.code, server.record.saves, market.calls()) == (0, 2, calls)
+
+
+@pytest.mark.parametrize(
+    ("unverifiable", "code", "saves"),
+    [("warn", 0, 1), ("block", 4, 0), ("ignore", 0, 1)],
+)
+def test_an_exchange_that_is_away_does_as_the_document_says(
+    market: Market, unverifiable: str, code: int, saves: int
+) -> None:
+    server = market.world.server()
+    security = SECURITY | {"onUnverifiable": unverifiable}
+    market.world.document("tokyo-1", "bybit", rotate=False, security=security)
+    market.key(BYBIT)
+    market.world.begin()
+    market.exchanges["bybit"].script.extend([signing.HangUp()] * 4)
+
+    ran = market.world.apply()
+
+    assert (ran.code, server.record.saves) == (code, saves), ran.text
+
+
+def test_plan_with_audit_says_what_the_exchange_says(market: Market) -> None:
+    server = market.world.server()
+    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    key = market.key(BYBIT)
+    answers(market, BYBIT, key, bybit(key, ips=["*"]))
+    market.world.begin()
+
+    plain = market.world.plan()
+    calls = market.calls()
+    audited = market.world.plan("--audit")
+    document = market.world.plan("--audit", "-o", "json")
+
+    assert (plain.code, calls) == (0, 0)
+    assert (audited.code, document.code) == (4, 4)
+    assert "IP_UNBOUND" in audited.out
+    keys = json.loads(document.out)["audit"]["keys"]
+    assert [row["light"] for row in keys] == ["blocked"]
+    assert server.record.saves == 0
