@@ -39,7 +39,7 @@ class Adapter(Protocol):
 
     @property
     def asks_without_signing(self) -> bool:
-        """Whether asking cannot disturb the trader's own use of the key: no nonce that must grow."""
+        """Whether asking cannot disturb the trader's own use: no nonce that must grow."""
         ...
 
     def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
