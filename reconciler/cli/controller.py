@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -95,6 +96,9 @@ def command(  # noqa: PLR0917  - one parameter per option
             "the settings say `role: ci`, and a controller was asked for",
             "give the controller settings of its own with `role: controller`",
         )
+    # Until the loop takes signals over, nothing was contacted: the process may simply end.  As an
+    # exception an interruption would come up anywhere, inside of libraries, too.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     documents.load(paths)  # what is invalid from the beginning stops the command
     debug = bool(click.get_current_context().find_root().params.get("debug"))
     logs.set_up(debug=debug, as_json=True)

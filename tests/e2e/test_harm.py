@@ -329,7 +329,8 @@ def test_a_version_outside_the_tested_range_is_read_but_not_written(world: World
 def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(world: World) -> None:
     stand_in = world.server()
     # Holds the pass in this process up until another process has done its harm.
-    world.server("tokyo-2", behaviour=Behaviour(login_delay=1.4))
+    world.settings(durations=DURATIONS | {"authenticate": "20s"})
+    world.server("tokyo-2", behaviour=Behaviour(login_delay=6.0))
     harming = world.server("osaka-1")
     world.document("tokyo-1")
     world.document("tokyo-2")
