@@ -192,14 +192,15 @@ class Fleet:
         return self._on.run(_together([act(server) for server in self.servers.values()]))
 
     def _start(self) -> None:
-        for name in self.names:
+        for number, name in enumerate(self.names):
             access = self._world.watch.secret(SECRET)
             self._world.put(name, access_secret=access)
             # Each has its own: they change while it runs.
             own: dict[str, Any] = {"robots": ROBOTS, "behaviour": Behaviour()} | self._options
             own["robots"] = [copy.copy(robot) for robot in own["robots"]]
             own["behaviour"] = copy.copy(own["behaviour"])
-            server = FleetServer(self._on, access_secret=access, **own)
+            # Two that boot in the same millisecond with the same id would count as one server.
+            server = FleetServer(self._on, access_secret=access, pid=1000 + number, **own)
             self._listen(server)
             self.servers[name] = self._world.servers[name] = server
 

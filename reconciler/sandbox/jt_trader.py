@@ -59,7 +59,9 @@ class StandIn:
         seed: int = 0,
         tls: ssl.SSLContext | None = None,
         tokens: Mapping[str, str] | None = None,
+        pid: int | None = None,
     ) -> None:
+        """Make one; *pid* is the process id in its log, else that of this process."""
         self.behaviour = behaviour or Behaviour()
         self._state = ServerState(
             access_secret=access_secret,
@@ -69,7 +71,7 @@ class StandIn:
             behaviour=self.behaviour,
             tokens=dict(tokens or {}),
             random=random.Random(seed),  # noqa: S311  - reproducible faults, no secret
-            log=SystemLog(self._clock),
+            log=SystemLog(self._clock, pid),
         )
         self._state.marks = {robot.id for robot in robots if robot.running}
         self.record = self._state.record

@@ -25,11 +25,11 @@ class MissingFolder(Exception):
 class SystemLog:
     """Log files by name; safe from any thread.  *clock* gives the server's time in seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], pid: int | None = None) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._files: defaultdict[str, list[str]] = defaultdict(list)
-        self.pid = os.getpid()
+        self.pid = os.getpid() if pid is None else pid
 
     def append(self, level: str, class_: str, msg: str, **keys: object) -> None:
         """Append an entry to the system log, stamped with the server's clock."""
