@@ -34,6 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     record.SINK = lambda command, event: _events.add((command, event))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that may take long: the last one must not keep all others waiting."""
+
+    def longest(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return -float(marker.args[0]) if marker is not None and marker.args else 0.0
+
+    items.sort(key=longest)
+
+
 @pytest.fixture(autouse=True)
 def stand_ins(request: pytest.FixtureRequest) -> Iterator[list[StandIn]]:
     """Count the fatal paths of every stand-in that a test makes, and judge what was sent."""
