@@ -138,7 +138,9 @@ def explained(url: str, error: BaseException) -> DriverError:
     codes = [code for cause in chain if (code := getattr(cause, "verify_code", None))]
     if codes or any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return _tls(url, next((_CERTIFICATE[c] for c in codes if c in _CERTIFICATE), _CA_UNKNOWN))
-    if any(isinstance(cause, ssl.SSLError) for cause in chain):
+    # "Want read" only says that the handshake was under way when something else ended it.
+    waiting = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+    if any(isinstance(c, ssl.SSLError) and not isinstance(c, waiting) for c in chain):
         reasons = {str(getattr(cause, "reason", "")) for cause in chain}
         known = sorted(reasons & _HANDSHAKE.keys())
         return _tls(url, _HANDSHAKE[known[0]] if known else "the TLS handshake failed")

@@ -144,7 +144,8 @@ class Rounds:
                     if known.open.kind is Kind.CACHE:
                         self.resolve(requests, known.open)
                 elif known.halt is not None:
-                    if code != 0:
+                    # A server that is just booting is only looked at once more.
+                    if code != 0 and "the connection was lost" not in self.text():
                         self.start_by_hand(requests, known)
                 elif all(known.handled.get(k) == at for k, at in self.wished.items()):
                     break

@@ -134,7 +134,7 @@ def test_a_large_wrong_document_is_judged_soon(tmp_path: Path, body: str) -> Non
     with pytest.raises(InvalidConfig) as raised:
         load([str(path)])
 
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     assert len(raised.value.problems) <= 51
 
 

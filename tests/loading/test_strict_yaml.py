@@ -95,7 +95,7 @@ def test_an_attack_ends_soon_and_with_words(attack: bytes) -> None:
     with pytest.raises(InvalidConfig):
         parse(attack, "f")
 
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 def test_nesting_up_to_the_limit_is_read() -> None:
