@@ -38,8 +38,13 @@ class Adapter(Protocol):
         ...
 
     @property
-    def asks_without_signing(self) -> bool:
-        """Whether asking cannot disturb the trader's own use: no nonce that must grow."""
+    def disturbs_trading(self) -> bool:
+        """
+        Whether asking may make a request of the trader fail, who uses the same key.
+
+        So it is where every request needs a greater nonce than the one before (Kraken, Bitfinex):
+        such a key is asked about before it is used, or when somebody wants it, never on a schedule.
+        """
         ...
 
     def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:

@@ -64,7 +64,7 @@ class Binance:
     balance: str
     sums: str
     version: int = 1
-    asks_without_signing: bool = True
+    disturbs_trading: bool = False
 
     @property
     def codes(self) -> Mapping[str, Status]:

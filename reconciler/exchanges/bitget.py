@@ -102,7 +102,7 @@ class Bitget:
 
     ccxt_id: str = "bitget"
     version: int = 1
-    asks_without_signing: bool = True
+    disturbs_trading: bool = False
 
     @property
     def codes(self) -> Mapping[str, Status]:

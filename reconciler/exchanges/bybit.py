@@ -62,7 +62,7 @@ class Bybit:
 
     ccxt_id: str = "bybit"
     version: int = 1
-    asks_without_signing: bool = True
+    disturbs_trading: bool = False
 
     @property
     def codes(self) -> Mapping[str, Status]:

@@ -117,7 +117,7 @@ class Gate:
 
     ccxt_id: str = "gate"
     version: int = 1
-    asks_without_signing: bool = True
+    disturbs_trading: bool = False
 
     @property
     def codes(self) -> Mapping[str, Status]:

@@ -45,7 +45,7 @@ class Kucoin:
 
     ccxt_id: str
     version: int = 1
-    asks_without_signing: bool = True
+    disturbs_trading: bool = False
 
     @property
     def codes(self) -> Mapping[str, Status]:

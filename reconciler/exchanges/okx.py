@@ -61,7 +61,7 @@ class Okx:
 
     ccxt_id: str = "okx"
     version: int = 1
-    asks_without_signing: bool = True
+    disturbs_trading: bool = False
 
     @property
     def codes(self) -> Mapping[str, Status]:

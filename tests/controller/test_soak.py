@@ -46,6 +46,8 @@ def soak(
         while time.monotonic() < end:
             it.phase(each)
             phases += 1
+            left = end - time.monotonic()
+            print(f"phase {phases}, {left:.0f} s left: {dict(it.counts)}", flush=True)  # noqa: T201
         took = it.end()
         figures = {name: f"{max(all_):.1f} s" for name, all_ in it.arrivals.items()}
         print(  # noqa: T201  - the slopes are what it is for
