@@ -37,11 +37,12 @@ async def gather_keys(
     servers: Iterable[DesiredServer],
     means: Means,
     *,
+    wanted: Callable[[DesiredExchange], bool] = lambda _exchange: True,
     egress_of: EgressOf = lambda _name, _url: HERE,
     outgoing: Mapping[str, Sequence[str]] | None = None,
 ) -> Gathered:
     """
-    Read every key of the documents, the newest settled version or the pinned one.
+    Read every *wanted* key of the documents, the newest settled version or the pinned one.
 
     *outgoing* are addresses by server that it says it leaves from, as far as they are known.
     """
@@ -71,7 +72,9 @@ async def gather_keys(
             one(server, exchange)
             for server in servers
             for exchange in server.exchanges
-            if exchange.presence is Presence.PRESENT and catalogue.has_keys(exchange.code)
+            if exchange.presence is Presence.PRESENT
+            and catalogue.has_keys(exchange.code)
+            and wanted(exchange)
         )
     )
     return Gathered(

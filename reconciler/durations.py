@@ -39,6 +39,7 @@ class Durations:
     stop: float = 8.0  # what is in flight gets at a stop; the whole exit takes at most 10 s
     audit_request: float = 10.0  # one request to an exchange
     audit_total: float = 120.0  # all of one audit; fifty keys at one exchange fit well
+    audit_every: float = 86_400.0  # between two times that the controller asks about a key
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 
     def scaled(self, divisor: float) -> "Durations":

@@ -8,8 +8,8 @@ here and goes on in `reconciler.apply`.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler.actions import Plan, ServerPlan
 from reconciler.diff import Evidence
@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     from reconciler.exchanges.audited import Egress, Results
     from reconciler.exchanges.auditor import KeyToAsk  # only who audits pays for it
 
-Audit = Callable[[Sequence["KeyToAsk"]], Awaitable["Results"]]
+
+class Audit(Protocol):
+    """Asks exchanges about keys; see `reconciler.exchanges.auditor`."""
+
+    def __call__(
+        self, keys: Sequence["KeyToAsk"], *, within: timedelta | None = None
+    ) -> Awaitable["Results"]:
+        """Answers that are older than *within* are asked for again; by default than a day."""
+        ...
 
 
 def _anything(_subject: object) -> bool:

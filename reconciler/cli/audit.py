@@ -13,6 +13,7 @@ from reconciler.cli import means as workshop
 from reconciler.cli import options, output
 from reconciler.cli.running import run
 from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.exchanges.audit_cache import GOOD
 from reconciler.exchanges.audited import Audited, Light
 from reconciler.formats import counted, duration
 from reconciler.lines import Consents
@@ -150,7 +151,7 @@ async def audited(
         )
     auditor = workshop.auditor(settings, means)
     with output.progress(f"asking about {counted(len(gathered.keys), 'key')}"):
-        results = await auditor.audit(gathered.keys, fresh=fresh)
+        results = await auditor.audit(gathered.keys, within=timedelta(0) if fresh else GOOD)
     rows = [
         Audited(key, answered, findings, sources=gathered.sources[key])
         for key, (answered, findings) in results.items()

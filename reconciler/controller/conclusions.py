@@ -40,6 +40,14 @@ def sooner(visit: Visit, report: Report, now: float, durations: Durations) -> li
     return found + [moment for moment in moments if moment > now]
 
 
+def pushed(report: Report) -> bool:
+    """Say whether a credential was sent in this pass."""
+    return any(
+        isinstance(outcome.action, WriteExchange) and outcome.result in _SENT
+        for outcome in report.outcomes
+    )
+
+
 def healed(timing: Timing, report: Report, now: float, durations: Durations) -> Timing:
     """Count the corrections of drift, and forget those that were long ago."""
     drifting = {line.exchange: line for line in report.plan.select(Category.DRIFT)}

@@ -354,8 +354,12 @@ class Keeper:
             unasked=stopped,
             connected=self._connected,
             secret_ages=conclusions.ages(visit, now),
+            outgoing=visit.observed.log.outgoing if visit.observed is not None else (),
         )
-        status = statuses.after(one, self._status)
+        before = self._status
+        status = statuses.after(one, before)
+        if status.outgoing != before.outgoing or conclusions.pushed(report):
+            yard.keys_moved.set()
         moment = now.isoformat(timespec="seconds")
         self.timing = timing
         yard.board.servers[desired.name] = replace(

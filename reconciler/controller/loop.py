@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from reconciler.brake import Turnstile
 from reconciler.controller import statuses
+from reconciler.controller.audits import Audits
 from reconciler.controller.fleet import Fleet, uses
 from reconciler.controller.leader import Leadership
 from reconciler.controller.parts import Notifier, Parts, Site
@@ -146,6 +147,7 @@ class Controller:
         self._begin(self._leadership.run())
         self._begin(self._follow_secrets())
         self._begin(self._follow_brakes(ledger))
+        self._begin(Audits(self._yard).run())
         parts.systemd.tell("STATUS=keeping")
         await self._stop.wait()
 
@@ -157,8 +159,9 @@ class Controller:
         acting = not rival and not trouble
         self._board.note(acting=acting, rival=rival, ledger=trouble)
         self._settle_readiness()
-        if self._fleet is not None:
+        if self._fleet is not None and self._yard is not None:
             self._fleet.nudge()
+            self._yard.keys_moved.set()
 
     def _settle_readiness(self) -> None:
         """Ready: documents in force, the ledger open, and the place taken, by us or another."""
@@ -190,6 +193,8 @@ class Controller:
         fields = {"revision": reading.revision, "servers": len(names)}
         LOG.info("documents in force", extra={"fields": fields})
         self._fleet.declare(reading.state, reading.revision)
+        if self._yard is not None:
+            self._yard.keys_moved.set()
         self._sweep_now.set()
         if self._notifier is not None:
             self._notifier.keep(names)

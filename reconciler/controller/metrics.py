@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from reconciler.controller.board import BUCKETS, Board
 from reconciler.controller.pages import missing
 from reconciler.controller.status import Health, ServerStatus, Sync
+from reconciler.exchanges.wanted import Severity
 from reconciler.outcomes import Result
 from reconciler.remembered import Owed
 from reconciler.render.escape import plain
@@ -57,6 +58,7 @@ class _Reader(Collector):
         yield from self._counters()
         yield from self._states()
         yield from self._numbers()
+        yield from self._keys()
         yield from self._moments()
 
     # ── the controller itself ────────────────────────────────────────────────────────────────
@@ -264,6 +266,42 @@ class _Reader(Collector):
             ],
             "server",
             "exchange",
+        )
+
+    def _keys(self) -> Iterator[Metric]:
+        found = [(s.server, e, key) for s in self._servers for e, key in sorted(s.keys.items())]
+        yield _gauge(
+            "jtr_key_findings",
+            "What the audit has to say of a key, by severity; accepted findings do not count.",
+            [
+                (
+                    (server, exchange, weight.name.lower()),
+                    sum(f.severity is weight and not f.accepted for f in key.findings),
+                )
+                for server, exchange, key in found
+                for weight in Severity
+            ],
+            *("server", "exchange", "severity"),
+        )
+        yield _gauge(
+            "jtr_key_asked_timestamp_seconds",
+            "When its exchange was last asked about a key.",
+            [
+                ((server, exchange), moment)
+                for server, exchange, key in found
+                if (moment := _seconds(key.asked_at)) is not None
+            ],
+            *("server", "exchange"),
+        )
+        yield _gauge(
+            "jtr_key_expires_timestamp_seconds",
+            "When a key ends; only where its exchange tells.",
+            [
+                ((server, exchange), moment)
+                for server, exchange, key in found
+                if (moment := _seconds(key.expires_at)) is not None
+            ],
+            *("server", "exchange"),
         )
 
     def _moments(self) -> Iterator[Metric]:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from reconciler.controller.board import BUCKETS, Board
-from reconciler.controller.status import ControllerStatus, ServerStatus
+from reconciler.controller.status import ControllerStatus, KeyStatus, ServerStatus
 from reconciler.errors import JtrError
 from reconciler.observed import LogEntry
 from reconciler.render import logs as rendering
+from reconciler.render.audit import finding_document
 from reconciler.render.document import debt_document, robot_document
 
 FORMAT: Final = 1
@@ -141,6 +142,18 @@ def _server(status: ServerStatus) -> Document:
         "nextPass": status.next_pass or None,
         "failures": status.failures,
         "secretAgeSeconds": dict(sorted(status.secret_ages.items())),
+        "outgoing": list(status.outgoing),
+        "keys": [_key(exchange, key) for exchange, key in sorted(status.keys.items())],
+    }
+
+
+def _key(exchange: str, key: KeyStatus) -> Document:
+    return {
+        "exchange": exchange,
+        "light": str(key.light),
+        "askedAt": key.asked_at,
+        "expiresAt": key.expires_at or None,
+        "findings": [finding_document(finding) for finding in key.findings],
     }
 
 

@@ -10,6 +10,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.exchanges.audited import Light
+from reconciler.exchanges.wanted import Finding
 from reconciler.observed import Robot
 from reconciler.remembered import Debt
 
@@ -53,9 +55,25 @@ class Topic(enum.StrEnum):
     HARM = "harm"
     BRAKE = "brake"
     SUSPENDED = "suspended"
+    AUDIT = "audit"  # what exchanges say of keys: too much granted, unbound, about to end
     DOCUMENTS = "documents"  # the tree vanished, or is invalid
     SECRETS = "secrets"  # Vault is away, or lets us in no more
     CONTROLLER = "controller"  # started, stopping, waiting for another one
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStatus:
+    """
+    What the audit says of one key; times are RFC 3339 text.
+
+    `findings` are all of them, the worst first.  `asked_at` is when the exchange told it,
+    `expires_at` is empty where it does not tell that.
+    """
+
+    light: Light
+    findings: tuple[Finding, ...] = ()
+    asked_at: str = ""
+    expires_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,8 @@ class ServerStatus:
     `debts` are the consequences still owed, `owed_robots` the robots that wait for a start of ours.
     `deferred` says in words what will be done later, and when.  `stopped_robots` ran and stopped
     without our asking, and do not run yet.  `failures` are passes that failed in a row.
-    `secret_ages` goes by exchange: seconds since the version in use was written.
+    `secret_ages` goes by exchange: seconds since the version in use was written.  `keys`, also by
+    exchange, are those that were audited; `outgoing` are the addresses that the server leaves from.
     """
 
     server: str
@@ -105,6 +124,8 @@ class ServerStatus:
     next_pass: str = ""
     failures: int = 0
     secret_ages: Mapping[str, float] = field(default_factory=dict)
+    keys: Mapping[str, KeyStatus] = field(default_factory=dict)
+    outgoing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

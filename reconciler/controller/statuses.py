@@ -29,6 +29,7 @@ from reconciler.controller.status import (
     Topic,
 )
 from reconciler.errors import DriverError, Exit, JtrError
+from reconciler.exchanges.wanted import Severity as Weight
 from reconciler.model import DesiredServer, Mode
 from reconciler.observed import Robot
 from reconciler.outcomes import Outcome, Report, Result
@@ -46,7 +47,8 @@ class Pass:
 
     `report` holds its plan and what was done, `remembered` what the ledger knows afterwards, `seen`
     what was observed (None: nothing).  `contested` are the exchanges that somebody keeps changing.
-    `unasked` are robots that ran and stopped without our asking, and still do not run.
+    `unasked` are robots that ran and stopped without our asking, and still do not run.  `outgoing`
+    are the addresses that the server's log says it leaves from, as far as they stand there.
     """
 
     desired: DesiredServer
@@ -58,6 +60,7 @@ class Pass:
     unasked: tuple[Robot, ...] = ()
     connected: bool = False
     secret_ages: Mapping[str, float] | None = None
+    outgoing: tuple[str, ...] = ()
 
     @property
     def plan(self) -> ServerPlan:
@@ -109,6 +112,8 @@ def after(one: Pass, known: ServerStatus) -> ServerStatus:
         stopped_robots=one.unasked,
         connected=one.connected,
         secret_ages=known.secret_ages if one.secret_ages is None else one.secret_ages,
+        keys={code: key for code, key in known.keys.items() if code in _audited(desired)},
+        outgoing=one.outgoing or known.outgoing,
     )
     if one.seen is not None:
         status = replace(
@@ -126,6 +131,10 @@ def after(one: Pass, known: ServerStatus) -> ServerStatus:
     sync = _sync(one, changes + drift)
     health, reason = _health(one, status)
     return replace(status, sync=sync, health=health, reason=reason)
+
+
+def _audited(desired: DesiredServer) -> set[str]:
+    return {one.code for one in desired.exchanges if one.security.declared}
 
 
 def _left(one: Pass) -> list[Line]:
@@ -194,10 +203,8 @@ def _lasting(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
         if line.error:
             yield Health.DEGRADED, f"{line.exchange}: {_words(line.why, line.remedy)}"
     if status.contested:
-        yield (
-            Health.DEGRADED,
-            _fight(status.contested),
-        )
+        yield Health.DEGRADED, _fight(status.contested)
+    yield from _keys_amiss(status)
     if status.stopped_robots:
         yield Health.DEGRADED, _stopped(status.stopped_robots)
     for line in plan.lines:
@@ -205,6 +212,13 @@ def _lasting(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
             yield Health.PROGRESSING, f"{line.exchange}: {line.why}"
     if status.changes and one.desired.mode is Mode.ENFORCE:
         yield Health.PROGRESSING, "what differs is written in the next pass"
+
+
+def _keys_amiss(status: ServerStatus) -> Iterator[Complaint]:
+    for exchange, key in sorted(status.keys.items()):
+        for finding in key.findings:
+            if finding.stops:
+                yield Health.DEGRADED, f"{exchange}: {_words(finding.what, finding.remedy)}"
 
 
 def _fight(exchanges: Iterable[str]) -> str:
@@ -322,6 +336,27 @@ def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
         f"suspended by {status.suspended_by}: {status.suspended}" if status.suspended else "",
         state="suspended" if status.suspended else "",
         remind=DAILY,
+    )
+    yield _audit_news(status)
+
+
+def _audit_news(status: ServerStatus) -> News:
+    """Return what exchanges say of a server's keys, as far as somebody should look at it."""
+    found = [
+        (exchange, finding)
+        for exchange, key in sorted(status.keys.items())
+        for finding in key.findings
+        if finding.severity >= Weight.WARNING and not finding.accepted
+    ]
+    blocked = any(finding.stops for _, finding in found)
+    text = "; ".join(f"{exchange}: {finding.what}" for exchange, finding in found)
+    return News(
+        Topic.AUDIT,
+        status.server,
+        ",".join(f"{exchange}:{finding.code}" for exchange, finding in found),
+        Severity.CRITICAL if blocked else Severity.WARNING,
+        f"{status.server}: {text or f'well again ({Topic.AUDIT})'}",
+        status.owner,
     )
 
 

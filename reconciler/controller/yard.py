@@ -37,6 +37,7 @@ class Yard:
     `acting` says whether this process may act: it holds the leadership and is not stopping.
     `quiet` says why no robots are restarted and no requests done at all.  `boots` are the newest
     boot lines by server, `looked` the servers that were looked at once since they were declared.
+    `keys_moved` wakes the audit: what it says of keys may be otherwise now.
     """
 
     means: Means
@@ -54,6 +55,7 @@ class Yard:
     boots: dict[str, BootLine | None] = field(default_factory=dict)
     looked: set[str] = field(default_factory=set)
     kept: Kept = field(default_factory=Kept)
+    keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
     healthy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
     sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
     gate: asyncio.Semaphore = field(init=False)

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Final
 
 from reconciler.durations import Durations
 from reconciler.exchanges import catalogue
 from reconciler.exchanges.asking import Asking, ask
-from reconciler.exchanges.audit_cache import AuditCache, Slot
+from reconciler.exchanges.audit_cache import GOOD, AuditCache, Slot
 from reconciler.exchanges.audited import HERE, Egress, KeyId, Results
 from reconciler.exchanges.client import make_ready
 from reconciler.exchanges.facts import Answered, Status
@@ -74,21 +74,22 @@ class Auditor:
         self._say = say
         self._now = now
 
-    async def audit(self, keys: Sequence[KeyToAsk], *, fresh: bool = False) -> Results:
+    async def audit(self, keys: Sequence[KeyToAsk], *, within: timedelta = GOOD) -> Results:
         """
         Return what was answered about each key and what is to be said of it.
 
-        Every key has a result, also one that was not asked about: then its status says why.  With
-        *fresh* what is remembered is no answer.  Raises UsageError for a proxy or a base that
-        cannot be used.
+        Every key has a result, also one that was not asked about: then its status says why.  What
+        is remembered is an answer only *within* that time, and none after a day.  Raises UsageError
+        for a proxy or a base that cannot be used.
         """
         cache = await asyncio.to_thread(AuditCache, self._cache) if self._cache else None
         places = {key.id: self._slot(key) for key in keys}
         known: dict[Slot, Answered] = {}
-        if cache is not None and not fresh:
+        now = self._now()
+        if cache is not None and within:
             for slot in set(places.values()):
-                found = cache.find(slot, self._now())
-                if found is not None:
+                found = cache.find(slot, now)
+                if found is not None and now - found.at < within:
                     known[slot] = found
         asked = await self._ask_all(
             {places[key.id]: self._asking(key) for key in keys if places[key.id] not in known}

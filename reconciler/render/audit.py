@@ -193,7 +193,7 @@ def _row(row: Audited) -> Document:
         "askedFrom": None if answered is None else answered.egress,
         "sources": list(row.sources),
         "facts": None if answered is None or answered.facts is None else _facts(answered.facts),
-        "findings": [_finding(finding) for finding in _ordered(row.findings)],
+        "findings": [finding_document(finding) for finding in _ordered(row.findings)],
         "failure": None
         if row.failure is None
         else {"what": row.failure.what, "remedy": row.failure.remedy},
@@ -227,7 +227,8 @@ def _facts(facts: KeyFacts) -> Document:
     }
 
 
-def _finding(finding: Finding) -> Document:
+def finding_document(finding: Finding) -> Document:
+    """Return one finding for programs."""
     return {
         "code": finding.code,
         "severity": _severity(finding),

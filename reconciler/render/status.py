@@ -19,6 +19,7 @@ from reconciler.render.text import age_text, debt_text
 
 _INDENT: Final = " " * 6
 _LONG: Final = 600
+_IN_ORDER: Final = "ok"  # the light of a key of which everything was verified
 
 Row = Mapping[str, Any]
 
@@ -144,6 +145,21 @@ def _open(row: Row, name: str) -> Iterator[str]:
     if stopped := _robots(row, "robotsStoppedUnasked"):
         yield f"  ! robots stopped without our asking: {robot_names(stopped)}"
         yield f"{_INDENT}look at the server; nobody starts them again"
+    yield from _keys(row)
+
+
+def _keys(row: Row) -> Iterator[str]:
+    """Yield what the audit says of keys that are not in order."""
+    for key in _list(row, "keys"):
+        if not isinstance(key, dict) or key.get("light") == _IN_ORDER:
+            continue
+        found = [one for one in _list(key, "findings") if isinstance(one, dict)]
+        worth = [
+            one for one in found if _text(one, "severity") != "info" and not one.get("accepted")
+        ]
+        sign = "!" if key.get("light") == "blocked" else "~"
+        codes = ", ".join(_text(one, "code") for one in worth) or "could not be verified"
+        yield f"  {sign} key of {_text(key, 'exchange')}: {codes}; see: jtr audit"
 
 
 # ── below ────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 
 from reconciler.controller.board import Board
-from reconciler.controller.status import ControllerStatus, Health, ServerStatus, Sync
+from reconciler.controller.status import ControllerStatus, Health, KeyStatus, ServerStatus, Sync
+from reconciler.exchanges.audited import Light
+from reconciler.exchanges.wanted import Finding, Severity
 from reconciler.observed import Robot
 from reconciler.remembered import Debt, Owed
 
@@ -27,6 +29,8 @@ def calm(name: str = "tokyo-1", url: str = "https://tokyo-1.internal:8443") -> S
         last_success="2026-11-22T11:59:30+00:00",
         next_pass="2026-11-22T12:00:30+00:00",
         secret_ages={"bybit": 86400.0},
+        keys={"bybit": KeyStatus(Light.OK, (), "2026-11-22T09:00:00+00:00")},
+        outgoing=("203.0.113.10",),
     )
 
 
@@ -64,6 +68,18 @@ def busy(name: str = "osaka-2") -> ServerStatus:
         seen_at="2026-11-22T11:00:00+00:00",
         last_pass="2026-11-22T11:59:00+00:00",
         failures=4,
+        keys={
+            "okx": KeyStatus(
+                Light.BLOCKED,
+                (
+                    Finding("PERM_WITHDRAW", Severity.CRITICAL, "it may withdraw funds", "take it"),
+                    Finding("KEY_OLD", Severity.WARNING, "it is 100 days old", accepted="tomorrow"),
+                    Finding("PERM_COARSE", Severity.INFO, "trade is one right"),
+                ),
+                "2026-11-22T09:00:00+00:00",
+                "2026-12-01T00:00:00+00:00",
+            )
+        },
     )
 
 

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.controller.board import BUCKETS, Board
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import Health, Sync
+from reconciler.exchanges.wanted import Severity
 from reconciler.outcomes import Result
 from tests.controller.boards import CLOCK, NOON, board, busy, calm
 from tests.deploy.tools import tool
@@ -28,6 +29,7 @@ NAMES = {
     *("jtr_server_suspended", "jtr_server_window_open", "jtr_server_connected"),
     *("jtr_server_failures", "jtr_server_last_success_timestamp_seconds"),
     *("jtr_server_last_seen_timestamp_seconds", "jtr_server_next_pass_timestamp_seconds"),
+    *("jtr_key_findings", "jtr_key_asked_timestamp_seconds", "jtr_key_expires_timestamp_seconds"),
     *("jtr_secret_age_seconds", "jtr_tasks"),
 }
 Series = dict[tuple[str, ...], float]
@@ -226,6 +228,20 @@ def test_the_numbers_of_servers() -> None:
     assert series(made, "jtr_server_window_open") == {("osaka-2",): 0}
     assert series(made, "jtr_secret_age_seconds") == {("tokyo-1", "bybit"): 86400}
     noon = NOON.timestamp()
+    assert series(made, "jtr_key_findings") == {
+        **{("tokyo-1", "bybit", str(weight.name.lower())): 0 for weight in Severity},
+        ("osaka-2", "okx", "critical"): 1,
+        ("osaka-2", "okx", "error"): 0,
+        ("osaka-2", "okx", "warning"): 0,  # somebody accepted it
+        ("osaka-2", "okx", "info"): 1,
+    }
+    assert series(made, "jtr_key_asked_timestamp_seconds") == {
+        ("tokyo-1", "bybit"): noon - 3 * 3600,
+        ("osaka-2", "okx"): noon - 3 * 3600,
+    }
+    assert series(made, "jtr_key_expires_timestamp_seconds") == {
+        ("osaka-2", "okx"): noon + 8.5 * 86400
+    }
     assert series(made, "jtr_server_last_success_timestamp_seconds") == {("tokyo-1",): noon - 30}
     assert series(made, "jtr_server_last_seen_timestamp_seconds")["osaka-2",] == noon - 3600
     assert series(made, "jtr_server_next_pass_timestamp_seconds") == {("tokyo-1",): noon + 30}

@@ -257,14 +257,14 @@ def test_every_fact_of_a_status_is_served() -> None:
     async def story() -> None:
         async with serving(board(busy())) as site:
             document = (await site.get("/v1/status")).document
-        assert len(document["servers"][0]) == 30  # of 32 fields, `suspended` and `window` are one
+        assert len(document["servers"][0]) == 32  # of 35 fields, `suspended` and `window` are one
         assert len(document["controller"]) == 17
 
     from dataclasses import fields  # noqa: PLC0415
 
     from reconciler.controller.status import ControllerStatus, ServerStatus  # noqa: PLC0415
 
-    assert (len(fields(ServerStatus)), len(fields(ControllerStatus))) == (33, 14)
+    assert (len(fields(ServerStatus)), len(fields(ControllerStatus))) == (35, 14)
     asyncio.run(story())
 
 

@@ -121,6 +121,7 @@ def test_status_shows_all_that_needs_a_person(world: World) -> None:
         "failed 4 times in a row, not connected",
         "  2 changes, drift on 1 exchange, 3 blocked until a person decides; see: jtr plan",
         "  ! contested, somebody keeps changing it back: okx",
+        "  ! key of okx: PERM_WITHDRAW; see: jtr audit",
         "      `jtr apply --server osaka-2 --correct-drift` corrects it once more",
         "  suspended by ann until 2026-11-22T15:00:00Z: exchange maintenance",
         "  window closed: opens at 18:00",

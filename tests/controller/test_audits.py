@@ -1,0 +1,208 @@
+"""The controller asks exchanges about keys on a schedule; judged by what the exchanges count."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from reconciler.controller.status import Health, KeyStatus, Topic
+from reconciler.exchanges.audited import Light
+from reconciler.sandbox.behaviour import Behaviour
+from reconciler.sandbox.jt_trader import StandInThread
+from tests.controller.desk import Desk
+from tests.controller.test_loop import BRISK, play, synced
+from tests.e2e.test_audit import SECURITY, Market, answers, bybit
+from tests.exchanges import signing
+from tests.exchanges.crowd import BYBIT
+from tests.world import World
+
+OFTEN = "400ms"
+SELDOM = "1h"
+
+
+@pytest.fixture
+def market(world: World) -> Iterator[Market]:
+    with ExitStack() as stack:
+        yield Market(world, stack)
+
+
+def opened(
+    market: Market, *, every: str, security: Any = SECURITY, behaviour: Behaviour | None = None
+) -> tuple[StandInThread, dict[str, str]]:
+    """A converged server, and the key that it uses."""
+    world = market.world
+    server = world.server(behaviour=behaviour)
+    spec = {} if security is None else {"security": security}
+    world.document("tokyo-1", "bybit", rotate=False, **spec)
+    key = market.key(BYBIT)
+    durations = BRISK | {"settle": "1ms", "interval": "100ms", "auditEvery": every}
+    bases = {crowd.kind.ccxt_id: crowd.url for crowd in market.exchanges.values()}
+    world.settings(soleWriter=True, durations=durations, audit={"bases": bases})
+    world.begin()
+    assert world.apply().code == 0
+    return server, key
+
+
+def key_of(desk: Desk) -> KeyStatus:
+    return desk.status().keys["bybit"]
+
+
+def codes(desk: Desk) -> set[str]:
+    return {finding.code for finding in key_of(desk).findings}
+
+
+async def audited(desk: Desk, audits: list[Any], times: int) -> None:
+    """Wait until so many audits are over."""
+    await desk.until(lambda: len(audits) >= times, f"{times} audits")
+
+
+@pytest.fixture
+def audits() -> Iterator[list[Any]]:
+    """The log lines of audits that are over."""
+    log, lines = logging.getLogger("reconciler.controller"), []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.msg == "keys audited":
+            lines.append(record.fields)  # type: ignore[attr-defined]
+        return True
+
+    log.addFilter(keep)
+    yield lines
+    log.removeFilter(keep)
+
+
+def test_a_permission_added_at_the_exchange_is_found_and_told(market: Market) -> None:
+    server, key = opened(market, every=OFTEN)
+
+    async def story(desk: Desk) -> None:
+        await synced(desk)
+        await desk.until(lambda: key_of(desk).light is Light.OK, "a good key")
+        await desk.until(lambda: desk.status().health is Health.HEALTHY, "healthy")
+        answers(market, BYBIT, key, bybit(key, permissions={"Wallet": ["Withdraw"]}))
+        await desk.heard(Topic.AUDIT)
+        assert key_of(desk).light is Light.BLOCKED
+        await desk.until(lambda: desk.status().health is Health.DEGRADED, "degraded")
+        assert "withdraw" in desk.status().reason
+        (news, *_) = [one for one in desk.ear.heard if one.topic is Topic.AUDIT]
+        assert "bybit:PERM_WITHDRAW" in news.state
+        assert "tokyo-1: bybit: it may withdraw funds" in news.text
+        answers(market, BYBIT, key, bybit(key))
+        await desk.until(lambda: desk.status().health is Health.HEALTHY, "healthy again")
+
+    play(Desk(market.world), story)
+    assert server.record.saves == 1  # by `apply`, before
+
+
+def test_between_two_times_nobody_is_asked_whatever_else_happens(
+    market: Market, audits: list[Any]
+) -> None:
+    _, key = opened(market, every=SELDOM)
+    asked = market.calls()  # by the gate, before the push
+    assert asked == 1
+
+    async def story(desk: Desk) -> None:
+        await audited(desk, audits, 1)
+        await desk.passed(times=3)
+        # A stricter document is held against what is remembered.
+        strict = SECURITY | {"permissions": {"allow": ["spot"]}}
+        market.world.document("tokyo-1", "bybit", rotate=False, security=strict)
+        await desk.until(lambda: key_of(desk).light is Light.BLOCKED, "blocked")
+        assert "PERM_FORBIDDEN" in codes(desk)
+
+    play(Desk(market.world), story)
+    assert market.calls() == asked
+    assert key["apiKey"] not in str(audits)
+
+
+def test_a_restart_does_not_ask_again(market: Market, audits: list[Any]) -> None:
+    opened(market, every=SELDOM)
+
+    async def story(desk: Desk) -> None:
+        before = len(audits)
+        await audited(desk, audits, before + 1)
+        assert key_of(desk).light is Light.OK
+
+    for _ in range(2):
+        play(Desk(market.world), story)
+    assert market.calls() == 1
+
+
+def test_without_security_nobody_is_asked(market: Market) -> None:
+    opened(market, every=OFTEN, security=None)
+
+    async def story(desk: Desk) -> None:
+        await desk.passed(times=8)
+        assert desk.status().keys == {}
+
+    play(Desk(market.world), story)
+    assert market.calls() == 0
+
+
+def test_a_server_that_leaves_from_another_address_is_noticed_without_asking(
+    market: Market,
+) -> None:
+    seen = (("https://one.test", "203.0.113.10"),)
+    behaviour = Behaviour(proxy=seen, status_interval=0.05)
+    server, _ = opened(market, every=SELDOM, behaviour=behaviour)
+
+    async def story(desk: Desk) -> None:
+        await desk.until(lambda: desk.status().outgoing == ("203.0.113.10",), "its address")
+        await desk.until(lambda: key_of(desk).light is Light.OK, "a good key")
+        server.behaviour.proxy = (("https://one.test", "198.51.100.99"),)
+        await desk.until(lambda: "IP_NOT_DECLARED" in codes(desk), "the new address")
+        # The exchange listed the addresses of the key: the new one is not among them.
+        assert "IP_MISSING_SERVER" in codes(desk)
+        assert key_of(desk).light is Light.BLOCKED
+
+    play(Desk(market.world), story)
+    assert market.calls() == 1
+
+
+def test_an_exchange_that_is_away_changes_nothing_and_is_asked_again(market: Market) -> None:
+    opened(market, every=OFTEN)
+
+    async def story(desk: Desk) -> None:
+        await desk.until(lambda: key_of(desk).light is Light.OK, "a good key")
+        market.exchanges["bybit"].script.extend([signing.HangUp()] * 2)  # one question, twice
+        await desk.until(lambda: "UNREACHABLE" in codes(desk), "away")
+        assert desk.status().health is Health.HEALTHY
+        await desk.until(lambda: key_of(desk).light is Light.OK, "back")
+
+    play(Desk(market.world), story)
+
+
+def test_vault_that_is_away_leaves_what_was_known(market: Market, audits: list[Any]) -> None:
+    opened(market, every=OFTEN)
+
+    async def story(desk: Desk) -> None:
+        await desk.until(lambda: key_of(desk).light is Light.OK, "a good key")
+        market.world.bao.seal()
+        try:
+            await audited(desk, audits, len(audits) + 2)
+            assert key_of(desk).light is Light.OK
+        finally:
+            market.world.bao.unseal()
+
+    play(Desk(market.world), story)
+
+
+def test_what_moves_at_once_is_one_audit(market: Market, audits: list[Any]) -> None:
+    opened(market, every=SELDOM)
+
+    async def story(desk: Desk) -> None:
+        await audited(desk, audits, 1)
+        assert desk.controller is not None
+        yard = desk.controller._yard
+        assert yard is not None
+        before = len(audits)
+        for _ in range(50):
+            yard.keys_moved.set()
+            await asyncio.sleep(0)
+        await audited(desk, audits, before + 1)
+        await asyncio.sleep(0.3)  # three intervals: nothing else may come
+        assert len(audits) <= before + 2
+
+    play(Desk(market.world), story)
