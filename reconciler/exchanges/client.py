@@ -6,7 +6,6 @@ we rely on: what comes from it is Any here, and only values of our own leave the
 of ccxt is ever shown: of a network error it is the full URL, signature included.
 """
 
-import importlib.util
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -145,11 +144,6 @@ def _proxy_setting(proxy: str, base: str) -> str:
     """Name the one setting of ccxt for this proxy: two at once are an error there."""
     scheme = urlsplit(proxy).scheme
     if scheme in _SOCKS:
-        if importlib.util.find_spec("socks") is None:
-            raise UsageError(
-                "audit.proxy is a SOCKS proxy, and the package pysocks is not installed",
-                "install pysocks, or name an HTTP proxy",
-            )
         return "socksProxy"
     if scheme not in {"http", "https"}:
         raise UsageError(

@@ -2,7 +2,7 @@
 From what an exchange said of a key, and what the documents want of it, to findings.  Pure.
 
 Three-valued: nothing that is not known is ever called right, and no trouble on the way is ever
-called a wrong key.  Codes and severities: the README's table of findings.
+called a wrong key.  Codes and severities: the table in docs/audit.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -266,14 +266,17 @@ def _twins(twins: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _accepted(found: Iterable[Finding], security: Security, today: date) -> Iterator[Finding]:
-    """Mark what somebody accepted, until the day before their end."""
-    reasons = {
-        accepted.finding: accepted.reason
-        for accepted in security.exceptions
-        if accepted.until is None or today < accepted.until
-    }
+    """Mark what somebody accepted, until the day before their end; say which end has come."""
+    reasons, ended = dict[str, str](), dict[str, date]()
+    for accepted in security.exceptions:
+        if accepted.until is None or today < accepted.until:
+            reasons[accepted.finding] = accepted.reason
+        else:
+            ended[accepted.finding] = accepted.until
     for finding in found:
-        yield replace(finding, accepted=reasons.get(finding.code, ""))
+        reason, end = reasons.get(finding.code, ""), ended.get(finding.code)
+        over = f"; its exception ended on {end}" if end is not None and not reason else ""
+        yield replace(finding, what=finding.what + over, accepted=reason)
 
 
 def _now(answered: Answered, today: date) -> datetime:

@@ -2,10 +2,12 @@
 ccxt's exchanges as we make them: nothing followed, repeated, remembered, logged or left open.
 """
 
-import importlib.util
 import logging
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.exchanges import bybit
+from reconciler.exchanges import bybit, client
 from reconciler.exchanges.client import NotOffered, knows, opened
 from reconciler.exchanges.facts import Environment
 from reconciler.secrets import Secret
@@ -119,18 +121,6 @@ def test_a_proxy_of_no_known_kind_is_refused(proxy: str) -> None:
         made("bybit", proxy=proxy)
 
 
-def test_a_socks_proxy_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "socks" else find(name)
-    )
-    with pytest.raises(UsageError, match="pysocks is not installed"):
-        made("bybit", proxy="socks5h://127.0.0.1:1080")
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    assert made("bybit", proxy="socks5h://127.0.0.1:1080").socksProxy == "socks5h://127.0.0.1:1080"
-
-
 def test_a_call_goes_through_the_proxy(plain: dict[str, str]) -> None:
     with signing.serving(signing.bybit, plain, {}) as proxy:
         proxy.script.append(signing.bybit_error("10010"))
@@ -144,6 +134,76 @@ def test_a_call_goes_through_the_proxy(plain: dict[str, str]) -> None:
 
     (call,) = proxy.calls
     assert (call.path, call.headers["host"]) == (PATH, "127.0.0.1:9")
+
+
+class Tunnel(socketserver.ThreadingTCPServer):
+    """SOCKS 5 without a password, as `ssh -D` has it: leads everybody to *goal*, notes to where."""
+
+    daemon_threads = True
+
+    def __init__(self, goal: tuple[str, int]) -> None:
+        self.goal = goal
+        self.asked: list[tuple[int, bytes]] = []  # kind of address (3: a name), and the address
+        super().__init__(("127.0.0.1", 0), _Through)
+
+
+class _Through(socketserver.StreamRequestHandler):
+    server: Tunnel
+
+    def handle(self) -> None:
+        _, methods = self.rfile.read(2)
+        self.rfile.read(methods)
+        self.wfile.write(b"\x05\x00")
+        _, _, _, kind = self.rfile.read(4)
+        address = self.rfile.read(self.rfile.read(1)[0] if kind == 3 else 4)
+        self.rfile.read(2)
+        self.server.asked.append((kind, address))
+        self.wfile.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+        with socket.create_connection(self.server.goal, timeout=5) as there:
+            back = threading.Thread(target=self._bring, args=(there,))
+            back.start()
+            while part := self.connection.recv(65_536):
+                there.sendall(part)
+            there.shutdown(socket.SHUT_WR)
+            back.join(5)
+
+    def _bring(self, there: socket.socket) -> None:
+        while part := there.recv(65_536):
+            self.wfile.write(part)
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "asked"),
+    [("socks5h", (3, b"api.exchange.invalid")), ("socks5", (1, b"\x7f\x00\x00\x01"))],
+)
+def test_a_call_goes_through_a_tunnel(
+    scheme: str, asked: tuple[int, bytes], plain: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `socks5h` the other end looks names up: there an exchange may have another address."""
+    host = "api.exchange.invalid" if scheme == "socks5h" else "127.0.0.1"
+    monkeypatch.setattr(client, "_loopback", lambda _host: True)
+    with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as exchange:
+        goal = urlsplit(exchange.url)
+        with Tunnel((goal.hostname or "", goal.port or 0)) as tunnel:
+            thread = threading.Thread(target=tunnel.serve_forever, args=(0.02,))
+            thread.start()
+            try:
+                proxy = f"{scheme}://127.0.0.1:{tunnel.server_address[1]}"
+                with opened(
+                    *("bybit", secrets(plain)),
+                    environment=LIVE,
+                    timeout=5,
+                    proxy=proxy,
+                    base=f"http://{host}:80",
+                ) as asking:
+                    bybit.ADAPTER.fetch(asking, LIVE)
+            finally:
+                tunnel.shutdown()
+                thread.join(5)
+
+    assert tunnel.asked == [asked]
+    assert exchange.paths() == [PATH]
 
 
 def test_proxies_of_the_environment_are_not_used(

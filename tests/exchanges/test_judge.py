@@ -531,6 +531,7 @@ def test_an_exception_holds_until_its_day(until: date | None, stops: bool) -> No
 
     assert found.stops is stops
     assert found.accepted == ("" if stops else "the desk moves house")
+    assert found.what.endswith(f"; its exception ended on {TODAY}") is stops
 
 
 def test_an_exception_covers_its_own_finding_only() -> None:
