@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reconciler.controller.status import Health, KeyStatus, Topic
+from reconciler.exchanges import catalogue
 from reconciler.exchanges.audited import Light
 from reconciler.sandbox.behaviour import Behaviour
 from reconciler.sandbox.jt_trader import StandInThread
@@ -206,3 +208,19 @@ def test_what_moves_at_once_is_one_audit(market: Market, audits: list[Any]) -> N
         assert len(audits) <= before + 2
 
     play(Desk(market.world), story)
+
+
+def test_a_key_whose_trader_could_be_disturbed_is_asked_about_before_its_push_only(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nonce = replace(catalogue.entry("bybit").adapter, disturbs_trading=True)  # type: ignore[type-var]
+    monkeypatch.setattr(catalogue, "_ADAPTERS", {"bybit": nonce})
+    opened(market, every=OFTEN)
+    assert market.calls() == 1
+
+    async def story(desk: Desk) -> None:
+        await desk.passed(times=8)
+        assert desk.status().keys == {}
+
+    play(Desk(market.world), story)
+    assert market.calls() == 1

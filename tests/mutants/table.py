@@ -21,6 +21,12 @@ TIMES = "tests/controller/test_schedule.py"
 ENDS = "tests/controller/test_conclusions.py"
 ROLE = "tests/controller/test_role.py"
 RESOLVER = "tests/planning/test_resolver.py"
+GATE = "tests/e2e/test_gate.py"
+JUDGE = "tests/exchanges/test_judge.py"
+CLASSIFY = "tests/exchanges/test_classify.py"
+CLIENT = "tests/exchanges/test_client.py"
+AUDITOR = "tests/exchanges/test_auditor.py"
+AUDITS = "tests/controller/test_audits.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,5 +413,82 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if not who:\n        return consents\n    why",
         "    if who or not who:\n        return consents\n    why",
         (ROLE,),
+    ),
+    Mutant(
+        "a key that must not be used is pushed",
+        "reconciler/gate.py",
+        "    stops = [finding for finding in findings if finding.stops]\n",
+        "    stops = [finding for finding in findings if finding.stops][:0]\n",
+        (GATE,),
+    ),
+    Mutant(
+        "exchanges are asked about keys that did not change",
+        "reconciler/gate.py",
+        "    if audit is None or action.purpose is not Purpose.CHANGE or not",
+        "    if audit is None or not",
+        (GATE,),
+    ),
+    Mutant(
+        "withdrawing is a right like any other",
+        "reconciler/exchanges/judged_permissions.py",
+        "    if Cap.WITHDRAW in outside and not reads:\n",
+        "    if Cap.WITHDRAW in outside and reads:\n",
+        (JUDGE,),
+    ),
+    Mutant(
+        "a permission of unknown name is let through",
+        "reconciler/exchanges/judged_permissions.py",
+        "    caps = grant.caps or _UNKNOWN\n",
+        "    caps = grant.caps - _UNKNOWN\n",
+        (JUDGE,),
+    ),
+    Mutant(
+        "a proxy's 401 makes a key wrong",
+        "reconciler/exchanges/classify.py",
+        "    if status in _VERDICTS and not own_word:\n",
+        "    if status in _VERDICTS and not own_word and last_body is None:\n",
+        (CLASSIFY,),
+    ),
+    Mutant(
+        "a redirect carries the key elsewhere",
+        "reconciler/exchanges/client.py",
+        "        exchange.session.max_redirects = 0\n",
+        "        exchange.session.max_redirects = 30\n",
+        (CLIENT,),
+    ),
+    Mutant(
+        "queries with signatures are logged",
+        "reconciler/exchanges/client.py",
+        "    record.msg = _QUERY.sub(_WITH_QUERY, record.getMessage())\n",
+        "    record.msg = record.getMessage()\n",
+        (CLIENT,),
+    ),
+    Mutant(
+        "a wrong key is tried twice",
+        "reconciler/exchanges/asking.py",
+        "        if answered.status is not Status.UNREACHABLE:\n",
+        "        if answered.status is Status.VALID:\n",
+        (AUDITOR,),
+    ),
+    Mutant(
+        "on its schedule the controller is content with what it remembers",
+        "reconciler/controller/audits.py",
+        "audit(some, within=within)",
+        "audit(some)",
+        (AUDITS,),
+    ),
+    Mutant(
+        "the controller's question disturbs a trader",
+        "reconciler/controller/audits.py",
+        "(adapter is None or not adapter.disturbs_trading)",
+        "(adapter is None or adapter is not None)",
+        (AUDITS,),
+    ),
+    Mutant(
+        "nobody notices that a server leaves from another address",
+        "reconciler/controller/keeper.py",
+        "        if status.outgoing != before.outgoing or conclusions.pushed(report):\n",
+        "        if conclusions.pushed(report):\n",
+        (AUDITS,),
     ),
 )
