@@ -16,7 +16,8 @@ def command(*, verbose: bool) -> int:
     """
     Run the whole story in a sandbox and prove each step by the server's own record.
 
-    A real OpenBao and a stand-in JT-Trader run on loopback meanwhile; nothing else is contacted.
+    A real OpenBao and stand-ins of JT-Trader and of exchanges run on loopback meanwhile; nothing
+    else is contacted.
     Takes about half a minute; exits with 0 only if every step came out as it must.
     """
     from reconciler.sandbox.demo import Demo, introduction  # noqa: PLC0415  - they import servers

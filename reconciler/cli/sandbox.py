@@ -1,4 +1,4 @@
-"""`jtr sandbox`: a real OpenBao and a stand-in JT-Trader to play with, in the foreground."""
+"""`jtr sandbox`: a real OpenBao and stand-ins of JT-Trader and exchanges, in the foreground."""
 
 import os
 import select
@@ -29,12 +29,14 @@ _NAP: Final = 0.5  # seconds
 _BODY: Final = '{"data": {"apiKey": "any-key-of-yours-1", "secret": "any-secret-of-yours"}}'
 _HELP: Final = """\
   set FIELD [VALUE]    change a value on the server by hand (without VALUE to a made-up one)
-  rotate EXCHANGE      put new made-up credentials into OpenBao
+  rotate EXCHANGE      make a key at the exchange and put it into OpenBao; one more word says how
+                       it is made: good, withdraws (it may), unbound (to no address), expired
+  mend EXCHANGE        at the exchange, make that key a good one
   robots               who runs
   stop-robot N         stop a robot by hand; start-robot N starts it
   record               what was really done to the server
   help                 this list
-  quit                 end both servers
+  quit                 end all servers
 """
 
 
@@ -48,7 +50,7 @@ _HELP: Final = """\
 @click.option("--keep", is_flag=True, help="Keep the temporary directory at the end.")
 def command(directory: Path | None, *, keep: bool) -> int:
     """
-    Run a real OpenBao and a stand-in JT-Trader on loopback until `quit` or Ctrl-C.
+    Run a real OpenBao, a stand-in JT-Trader and stand-in exchanges on loopback until `quit`.
 
     Writes a directory with an example and says what to try.  Everything in it is made up, and
     OpenBao keeps its secrets in memory only.
@@ -168,6 +170,7 @@ def _instructions(ground: "Playground") -> str:
     return f"""\
 OpenBao    {ground.bao.address}
 JT-Trader  {ground.server.url}  a stand-in; robots grid-btc (1) on bybit and arb (2) on okx run
+Exchanges  stand-ins, which `jtr audit` asks instead of the real ones
 Files      {ground.folder}
 `settle` is {SETTLE} here instead of 10s: see settings.yaml there.
 
@@ -188,8 +191,10 @@ What else to try, each followed by `jtr plan` and `jtr apply`:
   connect by hand         type `set kucoin_api_key`, `set kucoin_secret`, `set kucoin_password` and
                           `rotate kucoin` here, then declare kucoin in {ground.documents}
   reboot, invalidate      `jtr request reboot tokyo-1 --robots resume --reason try --from {docs}`
+  audit a key             declare `security` (docs/audit.md), type `rotate bybit withdraws` here,
+                          then `jtr audit {docs}`
 
-Type here (Ctrl-C or `quit` ends both servers):
+Type here (Ctrl-C or `quit` ends all servers):
 {_HELP}"""
 
 
@@ -226,13 +231,21 @@ class _Console:
     """Obeys one line at a time.  Never prints a value."""
 
     def __init__(self, ground: "Playground") -> None:
+        from reconciler.sandbox import exchange_stand_in as at  # noqa: PLC0415  - imports servers
         from reconciler.sandbox.playground import ROWS  # noqa: PLC0415  - it imports servers
 
         self._ground = ground
+        self._ways = {
+            "good": at.GOOD,
+            "withdraws": at.WITHDRAWS,
+            "unbound": at.UNBOUND,
+            "expired": at.EXPIRED,
+        }
         self._rows = ROWS
         self._verbs: dict[str, tuple[int, int, Callable[..., str]]] = {
             "set": (1, 2, self._set),
-            "rotate": (1, 1, self._rotate),
+            "rotate": (1, 2, self._rotate),
+            "mend": (1, 1, self._mend),
             "robots": (0, 0, self._robots),
             "stop-robot": (1, 1, lambda number: self._run(number, running=False)),
             "start-robot": (1, 1, lambda number: self._run(number, running=True)),
@@ -271,10 +284,19 @@ class _Console:
         self._ground.server.set_value(name, value or self._ground.made_up())
         return f"{name} changed on the server"
 
-    def _rotate(self, exchange: str) -> str:
+    def _rotate(self, exchange: str, how: str = "good") -> str:
         if exchange not in self._rows:
             return f"no such exchange here; there are {', '.join(self._rows)}"
-        return f"{exchange} is now version {self._ground.rotate(exchange)} in OpenBao"
+        if how not in self._ways:
+            return f"no such way here; there are {', '.join(self._ways)}"
+        version = self._ground.rotate(exchange, self._ways[how])
+        return f"{exchange} is now version {version} in OpenBao"
+
+    def _mend(self, exchange: str) -> str:
+        if exchange not in self._ground.in_vault:
+            return f"no such key here; there are {', '.join(self._ground.in_vault)}"
+        self._ground.change(exchange, self._ways["good"])
+        return f"the key of {exchange} is a good one now; `jtr audit --fresh` asks about it anew"
 
     def _robots(self) -> str:
         running = self._ground.server.robots_running()
@@ -294,7 +316,8 @@ class _Console:
     def _record(self) -> str:
         record = self._ground.server.record
         return (
-            f"{len(record.handshakes)} connections, {len(record.received)} events\n"
+            f"{len(record.handshakes)} connections, {len(record.received)} events, "
+            f"{self._ground.asked()} requests to exchanges\n"
             f"{record.saves} saves, {record.rows_written} fields written\n"
             f"{record.deletes} deletes, {record.rows_deleted} fields deleted\n"
             f"{record.fatal_paths} requests that failed inside the server, "

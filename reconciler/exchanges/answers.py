@@ -95,6 +95,13 @@ def milliseconds(record: Mapping[str, Any], key: str) -> datetime | None:
     return later(_EPOCH, milliseconds=integer(record, key))
 
 
+def seconds(record: Mapping[str, Any], key: str) -> datetime | None:
+    """Return an instant given in seconds since 1970; None when it is not given."""
+    if record.get(key) is None:
+        return None
+    return later(_EPOCH, milliseconds=1000 * integer(record, key))
+
+
 def iso(record: Mapping[str, Any], key: str) -> datetime | None:
     """Return an instant given in ISO 8601 with its zone; None when it is not given."""
     if record.get(key) is None:

@@ -102,12 +102,13 @@ class IpRule:
     To which addresses a key is bound.
 
     `bound` None: not knowable.  `listed` says whether the exchange shows the addresses; Binance
-    only says that there are some.
+    only says that there are some.  `offered` False: no key of this exchange can be bound.
     """
 
     bound: bool | None = None
     networks: "tuple[IPv4Network | IPv6Network, ...]" = ()
     listed: bool = False
+    offered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,15 @@ _OTHER_ENVIRONMENT: Final = frozenset(
     {("okx", "50101"), ("myokx", "50101"), ("okxus", "50101"), ("bitget", "40099")}
 )
 _AMBIGUOUS: Final = "; it says so of a wrong key, address or permission alike"
+_NONCE: Final = "; or somebody who uses the same key has just sent a greater number"
 _HINTS: Final[Mapping[tuple[str, str], str]] = {
     ("bybit", "10003"): "; it may be one of the other environment",
+    ("bybit", "33004"): "; it has expired",
+    ("bitfinex", "10100"): "; nobody documents what it says of a foreign address",
+    ("bitfinex", "10114"): _NONCE,
+    ("kraken", "EAPI:Invalid nonce"): _NONCE,
+    ("coinbase", "Unauthorized"): "; it says so of a foreign address and a wrong clock, too",
+    ("htx", "1003"): "; nobody documents what it says of a wrong clock",
     ("binance", "-2015"): _AMBIGUOUS,
     ("binanceusdm", "-2015"): _AMBIGUOUS,
     ("binancecoinm", "-2015"): _AMBIGUOUS,

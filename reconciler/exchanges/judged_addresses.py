@@ -46,6 +46,13 @@ def judged_addresses(
             "whether it is bound to addresses is not knowable",
             "look at the key on the exchange's own page",
         )
+    elif not rule.offered:
+        yield Finding(
+            "IP_NOT_OFFERED",
+            Severity.WARNING,
+            "keys of this exchange cannot be bound to addresses: whoever gets it can use it",
+            "accept it with an exception, or keep little at this exchange",
+        )
     elif not rule.bound:
         yield _unbound("it is not bound to any address")
     elif rule.listed:

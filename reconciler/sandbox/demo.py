@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.formats import counted
+from reconciler.sandbox.demo_audit import audit_steps
 from reconciler.sandbox.demo_controller import Beside, controller_steps
 from reconciler.sandbox.demo_credentials import credential_steps, mistake_steps
 from reconciler.sandbox.demo_requests import request_steps
@@ -79,13 +80,12 @@ class Demo:
             step.prepare()
             ran = self._jtr(step) if step.runs is None else step.runs(step.args)
             self._let_go(step)
-            after, done_after = Tally.of(record), Done.of(record)
+            after, done_after = Tally.of(record, self.ground.asked()), Done.of(record)
             tally, done = after.since(before), done_after.since(done_before)
             sent = {one.event for one in record.received[before.events :]}
             before, done_before = after, done_after
             wrong = list(self._wrong(step, ran, tally, done, sent))
-            counts = ", ".join(filter(None, (str(tally), str(done)))) or "nothing written"
-            self._tell(number, step, ran, counts, failed=bool(wrong))
+            self._tell(number, step, ran, self._counts(tally, done), failed=bool(wrong))
             if wrong:
                 self._explain(number, ran, wrong)
                 return False
@@ -103,6 +103,7 @@ class Demo:
         hands = self._hands
         return (
             *credential_steps(hands),
+            *audit_steps(hands),
             *request_steps(hands),
             *controller_steps(hands, self._beside),
             *mistake_steps(hands),
@@ -177,6 +178,7 @@ class Demo:
             fields=sum(len(ROWS[exchange]) for exchange in step.stores),
             deletes=sum(len(ROWS[exchange]) for exchange in step.removes),
             asked=step.asked,
+            calls=step.calls,
         )
         if tally != wanted:
             yield f"server: {wanted!r}", repr(tally)
@@ -235,11 +237,16 @@ class Demo:
         command = re.sub(r"(sha256:[0-9a-f]{6})[0-9a-f]+", r"\1…", shlex.join(("jtr", *ran.args)))
         line = f"{'!' if failed else '✓'} {number:2} {step.what}: {command}"
         if not failed:
-            running = counted(len(self.ground.server.robots_running()), "robot")
-            line += f" → {step.came}; server: {counts}, {running} running"
+            line += f" → {step.came}; {counts}"
         self.show(f"{line}\n")
         if self.verbose and not failed:
             self._show_output(ran)
+
+    def _counts(self, tally: Tally, done: Done) -> str:
+        counts = ", ".join(filter(None, (str(tally), str(done)))) or "nothing written"
+        running = counted(len(self.ground.server.robots_running()), "robot")
+        asked = f"; exchanges: {counted(tally.calls, 'request')}" if tally.calls else ""
+        return f"server: {counts}, {running} running{asked}"
 
     def _explain(self, number: int, ran: Ran, wrong: list[tuple[str, str]]) -> None:
         for expected, seen in wrong:
@@ -258,8 +265,9 @@ class Demo:
 def introduction(folder: Path) -> str:
     """Return what is said before the first step."""
     return (
-        "A real OpenBao and a stand-in JT-Trader with two running robots, both on loopback, with\n"
-        f"made-up credentials, in {folder}.  Nothing of yours is read or changed.\n"
+        "A real OpenBao, a stand-in JT-Trader with two running robots and stand-ins of exchanges,\n"
+        f"all on loopback, with made-up credentials, in {folder}.\n"
+        "Nothing of yours is read or changed.\n"
         f"`settle` is {SETTLE} instead of 10s: nobody types secrets here.\n"
         f"The controller looks each {INTERVAL} instead of each minute: nobody waits here.\n\n"
     )

@@ -43,7 +43,11 @@ _COUNTED: Final = frozenset({"save", "delete"})  # a tally has their numbers
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a server has counted; the difference of two tallies is what happened between them."""
+    """
+    What a server has counted; the difference of two tallies is what happened between them.
+
+    `calls` are the requests that the exchanges have counted.
+    """
 
     connections: int = 0
     events: int = 0
@@ -51,10 +55,11 @@ class Tally:
     fields: int = 0
     deletes: int = 0
     asked: int = 0  # requests to reboot or to invalidate, whatever became of them
+    calls: int = 0
 
     @classmethod
-    def of(cls, record: Record) -> "Tally":
-        """Return what *record* says now."""
+    def of(cls, record: Record, calls: int = 0) -> "Tally":
+        """Return what *record* says now, and the exchanges' own count of *calls*."""
         return cls(
             len(record.handshakes),
             len(record.received),
@@ -62,6 +67,7 @@ class Tally:
             record.rows_written,
             record.rows_deleted,
             record.reboot_requests + record.invalidation_requests,
+            calls,
         )
 
     def since(self, earlier: "Tally") -> "Tally":
@@ -73,6 +79,7 @@ class Tally:
             self.fields - earlier.fields,
             self.deletes - earlier.deletes,
             self.asked - earlier.asked,
+            self.calls - earlier.calls,
         )
 
     def __str__(self) -> str:
@@ -128,6 +135,7 @@ class Step:
     `stores` are exchanges that the server then holds as Vault does, `removes` those it no longer
     holds; every other value must be as before.  `connections` are those that the server counts, and
     besides reads it receives no event but those that `sends` names, of which `asked` are one-shots.
+    `calls` are the requests that the exchanges count.
     `did` is what it did to robots, cache and process.  `running` are the robots that run
     afterwards, and `trades` the exchanges whose robot then trades with what Vault holds (None: the
     same ones as before).  `held` connections are open afterwards.  With `kills` the command is
@@ -154,6 +162,7 @@ class Step:
     stores: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
     asked: int = 0
+    calls: int = 0
     did: tuple[tuple[Any, ...], ...] = ()
     running: frozenset[int] = ROBOTS
     trades: frozenset[str] | None = None

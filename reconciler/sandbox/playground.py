@@ -1,5 +1,5 @@
 """
-A place to play in: OpenBao, a stand-in JT-Trader with two robots, documents, settings, credentials.
+A place to play in: OpenBao, a stand-in JT-Trader with two robots, four stand-in exchanges, files.
 
 `jtr sandbox` hands it to a person, `jtr demo` tells its story on it.  Everything is made up, lies
 in one directory, listens on loopback only, and ends with the process.
@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from reconciler.errors import JtrError
 from reconciler.sandbox.behaviour import Behaviour
+from reconciler.sandbox.exchange_stand_in import GOOD, KINDS, ExchangeStandIn, Traits
 from reconciler.sandbox.jt_trader import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
@@ -59,7 +60,7 @@ _FOREIGN: Final = (
 
 class Playground:
     """
-    OpenBao and a stand-in while it is entered, and the files to use them, below *folder*.
+    OpenBao and the stand-ins while it is entered, and the files to use them, below *folder*.
 
     *tell* is called with every secret that is made up here, so that a test can look for traces.
     Raises JtrError when the extra `sandbox` is not installed or a server does not start.
@@ -90,6 +91,7 @@ class Playground:
             additional=("kucoin", "mexc"),
             behaviour=behaviour,
         )
+        self.exchanges = {code: ExchangeStandIn(kind) for code, kind in KINDS.items()}
         self.in_vault: dict[str, dict[str, str]] = {}
         """What Vault holds: the server's name of each field and its value, per exchange."""
         self._token = Secret("")
@@ -99,6 +101,8 @@ class Playground:
         with ExitStack() as stack:
             stack.enter_context(self.bao)
             stack.enter_context(self.server)
+            for exchange in self.exchanges.values():
+                stack.enter_context(exchange)
             self._furnish()
             self._stack = stack.pop_all()
         return self
@@ -126,17 +130,29 @@ class Playground:
             for start in range(len(secret) - _TRACE + 1)
         )
 
-    def rotate(self, exchange: str) -> int:
-        """Put new credentials of *exchange* into Vault; return their version."""
+    def rotate(self, exchange: str, traits: Traits = GOOD) -> int:
+        """Make a key at *exchange* and put it into Vault; return its version there."""
         fields = {name: self.made_up() for name in ROWS[exchange]}
-        self.in_vault[exchange] = {ROWS[exchange][name]: fields[name] for name in fields}
-        return self.bao.put(f"jt/{SERVER}/{exchange}", fields)
+        return self._hand_over(exchange, fields, traits)
 
     def rotate_secret(self, exchange: str) -> int:
         """Put a new secret under the same API key into Vault; return the version."""
-        stored = self.in_vault[exchange] | {ROWS[exchange]["secret"]: self.made_up()}
-        self.in_vault[exchange] = stored
+        stored = self.in_vault[exchange]
         fields = {name: stored[row] for name, row in ROWS[exchange].items()}
+        return self._hand_over(exchange, fields | {"secret": self.made_up()}, GOOD)
+
+    def change(self, exchange: str, traits: Traits) -> None:
+        """Change, at *exchange*, what the key in Vault may do; Vault learns nothing of it."""
+        api_key = self.in_vault[exchange][ROWS[exchange]["apiKey"]]
+        self.exchanges[exchange].change(api_key, traits)
+
+    def asked(self) -> int:
+        """Return how many requests all exchanges have counted."""
+        return sum(exchange.requests for exchange in self.exchanges.values())
+
+    def _hand_over(self, exchange: str, fields: Mapping[str, str], traits: Traits) -> int:
+        self.exchanges[exchange].know(fields, traits)
+        self.in_vault[exchange] = {ROWS[exchange][name]: fields[name] for name in fields}
         return self.bao.put(f"jt/{SERVER}/{exchange}", fields)
 
     def spoil_access(self, *, back: bool = False) -> None:
@@ -196,6 +212,8 @@ class Playground:
 
     def write_settings(self, *more: str) -> None:
         """Write the operator's settings; *more* are further lines at their end."""
+        exchanges = self.exchanges.values()
+        bases = "".join(f"    {one.kind.ccxt_id}: {one.url}\n" for one in exchanges)
         self.settings.write_text(
             "# The operator's settings.  They never lie with the documents: whoever may change\n"
             "# them may send the Vault token elsewhere.\n"
@@ -203,6 +221,9 @@ class Playground:
             "allow:\n"
             f"  urls: [{self.server.url}]\n"
             '  paths: ["secret/jt/**"]\n'
+            "audit:\n"
+            "  # Asked instead of the real exchanges; keys never leave this host.\n"
+            f"  bases:\n{bases}"
             "soleWriter: true  # no other ledger knows this server: reboots need that to be said\n"
             "durations:\n"
             f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n"

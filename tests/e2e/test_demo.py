@@ -38,6 +38,11 @@ STORY = (
     *("okx changed by hand on the server; plan", "apply", "correct it"),
     "kucoin connected by hand, declared with another key; apply",
     *("take it over", "kucoin `state: absent`; apply"),
+    *("`security` declared; audit", "apply"),
+    "bybit rotated, and the new key may withdraw; apply",
+    "rotated to one that has expired; plan --audit",
+    "rotated to one that is bound to no address; apply",
+    *("bound to the server's address at the exchange; audit --fresh", "apply"),
     "bybit rotated, and robots may be restarted; apply",
     "okx: a new secret under the same API key; apply",
     *("ask for a reboot", "and for an invalidation", "apply", "apply again"),
@@ -94,6 +99,11 @@ def test_every_step_holds_and_nothing_is_left(temporary: Path, watch: Watch) -> 
     assert demo.text.count("     $ jtr ") == len(STORY), "each command is shown"
     assert "server: 3 saves, 8 fields, 2 robots running" in demo.text
     for seen in (
+        "one belongs to a main account; server: not contacted, 2 robots running; exchanges: 3 requ",
+        "no exchange is asked; server: nothing written, 2 robots running\n",
+        "reaches the server; server: nothing written, 2 robots running; exchanges: 1 request\n",
+        "asked anew: good; server: not contacted, 2 robots running; exchanges: 3 requests\n",
+        "young enough; server: 1 save, 2 fields, 2 robots running\n",
         "started robot 2",
         "server: 2 requests, cache invalidated, rebooted, started robot 1, started robot 2, 2 ",
         "server: 1 request, rebooted, 0 robots running",
@@ -233,6 +243,7 @@ def test_every_deviation_is_named(ground: Playground) -> None:
     assert wrong(good, tally=Tally(1, 0)) == {"none"}
 
     assert wrong(good, tally=Tally(1, 4, asked=1)) == {repr(Tally(1, 4, asked=1))}
+    assert wrong(good, tally=Tally(1, 4, calls=1)) == {repr(Tally(1, 4, calls=1))}
     twice = (("reboot",), ("reboot",), ("start", 1))
     assert wrong(good, 0, None, *twice) == {"rebooted, rebooted, started robot 1"}
 

@@ -17,7 +17,7 @@ from tests.leaks import PRIVATE, Watch
 from tests.processes import ROOT, Running
 
 SANDBOX = (sys.executable, "-m", "reconciler", "sandbox")
-READY = "quit                 end both servers"
+READY = "quit                 end all servers"
 
 
 @pytest.fixture
@@ -189,6 +189,16 @@ def test_typed_lines_are_obeyed(private: Path, watch: Watch) -> None:
         plan = shell.jtr("plan", docs)
         sandbox.type("record")
         sandbox.until("3 saves, 8 fields written")
+        sandbox.type("rotate gateio unbound")
+        sandbox.until("gateio is now version 2 in OpenBao")
+        audit = shell.jtr("audit", docs, code=4)
+        sandbox.type("mend gateio")
+        sandbox.until("the key of gateio is a good one now")
+        mended = shell.jtr("audit", docs, "--fresh")
+        sandbox.type("record")
+        sandbox.until("6 requests to exchanges")
+        sandbox.type("mend kucoin")
+        sandbox.type("rotate okx badly")
         for bad in ("jump", "set", "set a b c", "robots 1"):
             sandbox.type(bad)
         sandbox.type("set nonsense x")
@@ -205,7 +215,9 @@ def test_typed_lines_are_obeyed(private: Path, watch: Watch) -> None:
         assert "~ bybit" in plan
         assert "grid-btc (1) keeps the old key" in plan
         assert sandbox.text.count("not understood") == 4
-        assert sandbox.text.count("no such") == 3
+        assert sandbox.text.count("no such") == 5
+        assert "error IP_UNBOUND" in audit
+        assert "3 keys: 0 ok, 3 attention, 0 blocked" in mended, "the server's address is unknown"
         assert sandbox.survivors() == []
         assert left(private) == []
 

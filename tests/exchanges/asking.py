@@ -102,11 +102,13 @@ def ask(
     return Asked(Status.VALID, facts=facts)
 
 
-def spoilt(credentials: Mapping[str, str], watch: Watch, wrong: str) -> tuple[dict[str, str], int]:
+def spoilt(
+    credentials: Mapping[str, str], watch: Watch, wrong: str, shape: str = "base62"
+) -> tuple[dict[str, str], int]:
     """Return credentials of which one is another, or right ones and how wrong our clock is."""
     if wrong == "clock":
         return dict(credentials), -_SKEW_MS
-    return {**credentials, wrong: watch.secret()}, 0
+    return {**credentials, wrong: watch.secret(shape)}, 0
 
 
 def expected(wrong: str) -> Status:

@@ -18,7 +18,8 @@ from reconciler.exchanges.judge import judge
 from reconciler.exchanges.wanted import Finding, Security
 
 KEY = "documented-key"
-CREDENTIALS = {"apiKey": KEY, "secret": "s", "password": "p"}
+WALLET = "0x5e9ee1089755c3435139848e47e6635505d5a13a"
+CREDENTIALS = {"apiKey": KEY, "secret": "s", "password": "p", "walletAddress": WALLET}
 AT = datetime(2025, 11, 22, 9, 0, tzinfo=UTC)
 WANTED = Security(
     ip_whitelist=(ip_network("203.0.113.10"),),
@@ -45,11 +46,12 @@ def findings(
     environment: Environment = Environment.LIVE,
     *,
     from_server: bool = False,
+    wanted: Security = WANTED,
 ) -> list[str]:
     """Return what is to be said of these facts, as severity and code, the worst first."""
     found = judge(
         Answered(Status.VALID, AT, facts, adapter=adapter.ccxt_id),
-        WANTED,
+        wanted,
         environment=environment,
         today=AT.date(),
         from_server=from_server,

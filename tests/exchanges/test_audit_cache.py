@@ -30,7 +30,12 @@ FACTS = KeyFacts(
         Grant("Spot.SpotTrade", frozenset({Cap.SPOT})),
         Grant("trade", frozenset({Cap.OPTION, Cap.SPOT}), Access.READ, False, Evidence.PROBED),
     ),
-    ip=IpRule(True, (ip_network("203.0.113.10/32"), ip_network("2001:db8::/64")), listed=True),
+    ip=IpRule(
+        True,
+        (ip_network("203.0.113.10/32"), ip_network("2001:db8::/64")),
+        listed=True,
+        offered=False,
+    ),
     unproven=frozenset({Cap.WITHDRAW, Cap.EARN}),
     read_only=False,
     created_at=NOW - timedelta(days=10),

@@ -2,9 +2,6 @@
 Gate: what its documented answers and our probes mean, and what real ccxt is answered.
 """
 
-import hashlib
-import hmac
-import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from ipaddress import ip_network
@@ -28,7 +25,7 @@ from reconciler.exchanges.judge import judge
 from reconciler.exchanges.wanted import Security
 from tests.exchanges import asking, signing
 from tests.exchanges.documented import CREDENTIALS, KEY, changed, check, refuse
-from tests.exchanges.signing import Call, Reply
+from tests.exchanges.signing import Reply, gate, gate_error
 from tests.leaks import Watch
 
 PREFIX = "/api/v4"
@@ -365,26 +362,6 @@ def test_a_hostile_list_is_not_understood(path: str, value: Any) -> None:
 )
 def test_neither_is_another_shape(answers: list[Any]) -> None:
     refuse(ADAPTER, answers)
-
-
-def gate(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
-    """HMAC-SHA512, hexadecimal, of method, path, query, hash of the body and time."""
-    del environment  # another host
-    sent = call.headers.get("timestamp", "0")
-    if call.headers.get("key") != known["apiKey"]:
-        return gate_error("INVALID_KEY", 401)
-    if abs(time.time() - int(sent)) > 60:
-        return gate_error("REQUEST_EXPIRED", 403)
-    lines = (call.method, call.path, call.query, hashlib.sha512(call.body).hexdigest(), sent)
-    wanted = hmac.new(known["secret"].encode(), "\n".join(lines).encode(), hashlib.sha512)
-    if not hmac.compare_digest(wanted.hexdigest(), call.headers.get("sign", "")):
-        return gate_error("INVALID_SIGNATURE", 401)
-    return None
-
-
-def gate_error(label: str, status: int = 400) -> Reply:
-    """Return an error in Gate's shape."""
-    return Reply({"label": label, "message": "words"}, status)
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ FACTS: list[tuple[str, Mapping[str, Any], list[tuple[str, Severity]]]] = [
     ("unproven, and allowed", {"unproven": frozenset({Cap.ACCOUNT_READ})}, []),
     ("nothing told of permissions", {"grants": None}, [("PERM_NOT_KNOWABLE", WARNING)]),
     ("unbound", {"ip": IpRule(bound=False, listed=True)}, [("IP_UNBOUND", ERROR)]),
+    ("cannot be bound", {"ip": IpRule(bound=False, offered=False)}, [("IP_NOT_OFFERED", WARNING)]),
     ("binding not told", {"ip": IpRule()}, [("IP_NOT_KNOWABLE", WARNING)]),
     ("list not shown", {"ip": IpRule(bound=True)}, [("IP_LIST_NOT_SHOWN", WARNING)]),
     (

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,15 @@ import pytest
 from reconciler.sandbox.jt_trader import Behaviour, Robot
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, ROOT, blocks, commands, page, shell
-from tests.leaks import PRIVATE
+from tests.leaks import PRIVATE, Watch
+from tests.processes import Running
 from tests.world import DURATIONS, World
 
 OPERATIONS = page("docs/operations.md")
 QUICK = Behaviour(ping_interval=0.15, ping_timeout=0.15)
 BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms"}
 KNOWN = {
+    "docs/audit.md": {"try", "try stopped", "try mended"},
     "docs/operations.md": {"doctor", "restored", "doubt", "left", "fleet"},
     "deploy/README.md": {"vault"},
     # The set-ups; tests/deploy/test_setups.py and test_docker.py run them.
@@ -160,6 +163,40 @@ def test_requests_for_a_fleet(desk: Desk) -> None:
     assert applied.code == 0, applied.text
     assert [server.record.reboots for server in servers] == [1, 1]
     assert [server.robots_running() for server in servers] == [{1, 2}, {1, 2}]
+
+
+def test_the_audit_in_the_sandbox(tmp_path: Path, watch: Watch) -> None:
+    text, home = page("docs/audit.md"), tmp_path / PRIVATE
+    box = home / "jtr-play"
+    environment = commands(home)
+
+    def run(what: str) -> str:
+        printed = "".join(
+            shell(f". ./env.sh\n{block}", box, environment) for block in blocks(text, what)
+        )
+        watch.search(what, printed)
+        return printed
+
+    args = (sys.executable, "-m", "reconciler", "sandbox", "--dir", str(box))
+    with Running(args, {"HOME": str(home)}, typed=True) as sandbox:
+        sandbox.until("end all servers")
+        shell(". ./env.sh; jtr ledger init; jtr apply docs --auto-approve", box, environment)
+        audited = run("try")
+        sandbox.type("rotate bybit withdraws")
+        sandbox.until("bybit is now version 2")
+        stopped = run("try stopped")
+        sandbox.type("mend bybit")
+        sandbox.until("a good one now")
+        mended = run("try mended")
+        sandbox.type("quit")
+        assert sandbox.end() == 0
+
+    assert "3 keys: 2 ok, 1 attention, 0 blocked" in audited
+    assert "Nothing to do" in audited
+    assert "critical PERM_WITHDRAW" in stopped
+    assert "the audit stops it: PERM_WITHDRAW" in stopped
+    assert "3 keys: 2 ok, 1 attention, 0 blocked" in mended
+    assert "Applied: 1 done, 0 failed" in mended
 
 
 def test_the_way_to_a_ledger_in_vault(desk: Desk, bao: OpenBao) -> None:
