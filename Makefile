@@ -60,10 +60,11 @@ conformance: dev ## Run the conformance cases against a real JT-Trader: URL=... 
 	JTR_CONFORMANCE_URL='$(URL)' JTR_CONFORMANCE_SECRET_FILE='$(SECRET_FILE)' JTR_CONFORMANCE_DESTRUCTIVE='$(DESTRUCTIVE)' \
 	  $(BIN)/python -m pytest tests/conformance
 
-bench: dev ## Measure start-up, how soon a change is seen, and what a hung server costs, as ratios
+bench: dev ## Measure start-up, how soon a change is seen, what a hung server and an audit cost, as ratios
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/watch.py
 	$(BIN)/python -m bench.fleet
+	$(BIN)/python -m bench.audit
 
 pictures: dev ## Take the pictures of the documentation anew
 	$(BIN)/python docs/img/make.py

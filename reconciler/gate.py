@@ -5,11 +5,22 @@ Only what is about to change is asked about, and only where the documents declar
 converged pass calls no exchange.
 """
 
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
 from reconciler.actions import WriteExchange
 from reconciler.errors import Blocked
 from reconciler.exchanges.wanted import Finding
+from reconciler.reconcile import Audit
 from reconciler.remembered import Purpose
 from reconciler.scene import Scene
+
+if TYPE_CHECKING:
+    from reconciler.exchanges.auditor import KeyToAsk
+
+
+AGAIN: Final = timedelta(minutes=1)
+"""A remembered answer that stops a key is asked for again once it is that old."""
 
 
 async def ask_first(scene: Scene, action: WriteExchange) -> None:
@@ -34,11 +45,18 @@ async def ask_first(scene: Scene, action: WriteExchange) -> None:
         HERE if egress_of is None else egress_of(scene.desired.name, scene.desired.url),
         scene.seen.log.outgoing,
     )
-    findings = (await audit([key]))[key.id][1]
-    stops = [finding for finding in findings if finding.stops]
+    stops = await _stops(audit, key)
+    if stops:
+        # It may have been put right at the exchange since that answer.
+        stops = await _stops(audit, key, within=AGAIN)
     if stops:
         first = stops[0]
         raise Blocked(f"the audit stops it: {_told(stops)}", first.remedy or "see: jtr audit")
+
+
+async def _stops(audit: Audit, key: "KeyToAsk", within: timedelta | None = None) -> list[Finding]:
+    findings = (await audit([key], within=within))[key.id][1]
+    return [finding for finding in findings if finding.stops]
 
 
 def _told(findings: list[Finding]) -> str:

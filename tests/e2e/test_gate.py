@@ -1,9 +1,11 @@
 """The audit before a push: what must not be used reaches no server; a quiet pass asks nobody."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
+from reconciler import gate
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit, market
 from tests.exchanges import signing, test_bybit
 from tests.exchanges.crowd import BYBIT
@@ -41,6 +43,26 @@ def test_a_key_that_may_withdraw_reaches_no_server(market: Market) -> None:
     assert "PERM_WITHDRAW" in ran.out
     assert server.record.saves == 0
     assert server.values().get("bybit_api_key", "") == ""
+
+
+@pytest.mark.parametrize(("minutes", "code", "calls"), [(1, 4, 1), (0, 0, 2)])
+def test_a_key_that_was_put_right_is_asked_about_again(
+    market: Market, monkeypatch: pytest.MonkeyPatch, minutes: int, code: int, calls: int
+) -> None:
+    """Not within the minute: whoever tries and tries again must not get banned."""
+    server = market.world.server()
+    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    key = market.key(BYBIT)
+    answers(market, BYBIT, key, bybit(key, ips=["*"]))
+    market.world.begin()
+    assert market.world.apply().code == 4
+    assert market.calls() == 1
+    answers(market, BYBIT, key, bybit(key))
+    monkeypatch.setattr(gate, "AGAIN", timedelta(minutes=minutes))
+
+    assert market.world.apply().code == code
+    assert market.calls() == calls
+    assert server.record.saves == (not code)
 
 
 def test_without_security_nobody_is_asked(market: Market) -> None:

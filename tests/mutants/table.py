@@ -417,8 +417,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a key that must not be used is pushed",
         "reconciler/gate.py",
-        "    stops = [finding for finding in findings if finding.stops]\n",
-        "    stops = [finding for finding in findings if finding.stops][:0]\n",
+        "    return [finding for finding in findings if finding.stops]\n",
+        "    return [finding for finding in findings if finding.stops][:0]\n",
         (GATE,),
     ),
     Mutant(
