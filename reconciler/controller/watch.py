@@ -178,6 +178,9 @@ def _observer(places: Iterable[_Place], hints: _Hints) -> BaseObserver:
     # Directories made within one another at once are told twice; that warning, a page of internals,
     # would stand between JSON lines, and end the observer's reader under `-W error`.
     warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
+    # An observer that is put away while an event arrives calls that an ERROR; nothing is lost:
+    # another observer takes its place, and then everything is looked at.
+    logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
     observer = Observer()
     try:
         for place in places:

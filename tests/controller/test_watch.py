@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from watchdog.events import FileModifiedEvent
-from watchdog.observers.api import EventEmitter
+from watchdog.observers.api import EventEmitter, ObservedWatch
+from watchdog.observers.inotify import InotifyEmitter
 
 from reconciler.controller import watch
 from reconciler.controller.source import content_hash
@@ -471,6 +472,21 @@ async def test_an_observer_that_died_is_replaced(
 
         await it.reports_once()
         assert it.watcher._observer is not dead
+
+
+@looped
+async def test_an_observer_that_is_put_away_is_no_error(
+    tree: Path, watched: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    """watchdog says so where an event comes at that moment; seen in a soak of half an hour."""
+    async with watched(tree, EVENTS) as it:
+        assert it.watcher._observer is not None
+        emitter = InotifyEmitter(
+            it.watcher._observer.event_queue, ObservedWatch(str(tree), recursive=True)
+        )
+        emitter.queue_events(0)
+
+    assert not [line for line in caplog.records if line.levelno >= logging.ERROR]
 
 
 @looped
