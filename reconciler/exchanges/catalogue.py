@@ -15,7 +15,21 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
-from reconciler.exchanges import binance, bitget, bybit, gate, kucoin, okx
+from reconciler.exchanges import (
+    binance,
+    bitfinex,
+    bitget,
+    bybit,
+    coinbase,
+    deribit,
+    gate,
+    htx,
+    hyperliquid,
+    kraken,
+    kucoin,
+    okx,
+    signed_read,
+)
 from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.facts import Environment
 
@@ -37,11 +51,18 @@ _ADAPTERS: Final[Mapping[str, Adapter]] = {
         binance.ADAPTER,
         binance.COINM,
         binance.USDM,
+        bitfinex.ADAPTER,
         bitget.ADAPTER,
         bybit.ADAPTER,
         bybit.Bybit("bybiteu"),
         bybit.Bybit("bybitid"),
+        coinbase.ADAPTER,
+        deribit.ADAPTER,
         gate.ADAPTER,
+        gate.Gate("gateeu"),
+        htx.ADAPTER,
+        hyperliquid.ADAPTER,
+        kraken.ADAPTER,
         kucoin.ADAPTER,
         kucoin.FUTURES,
         okx.ADAPTER,
@@ -56,9 +77,9 @@ class Entry:
     """
     What is known of one code of JT-Trader.
 
-    `adapter` None: that exchange tells nothing of its keys, or nobody wrote one; a signed read can
-    still say whether a key is valid.  `required` are ccxt's names, None where *ccxt_id* is not in
-    the catalogue.  `test_network` says whether ccxt knows the address of one.
+    `adapter` None: there is nothing to ask that would prove a key.  `required` are ccxt's names,
+    None where *ccxt_id* is not in the catalogue.  `test_network` says whether ccxt knows the
+    address of one.
     """
 
     code: str
@@ -76,7 +97,9 @@ class Entry:
     @property
     def family(self) -> str:
         """The exchange itself: several ids of ccxt are one, and one module speaks to it."""
-        return self.ccxt_id if self.adapter is None else type(self.adapter).__module__
+        if self.adapter is None or isinstance(self.adapter, signed_read.SignedRead):
+            return self.ccxt_id  # that module speaks to many
+        return type(self.adapter).__module__
 
 
 def entry(code: str) -> Entry:
@@ -85,12 +108,13 @@ def entry(code: str) -> Entry:
     environment = Environment.LIVE if name == code else Environment.TEST
     ccxt_id = _RENAMED.get(name, name)
     row = stored()["exchanges"].get(ccxt_id)
+    required = None if row is None else tuple(row["required"])
     return Entry(
         code=code,
         ccxt_id=ccxt_id,
         environment=environment,
-        adapter=_ADAPTERS.get(ccxt_id),
-        required=None if row is None else tuple(row["required"]),
+        adapter=_ADAPTERS.get(ccxt_id) or signed_read.reader(ccxt_id, required or ()),
+        required=required,
         test_network=row is not None and row["test"],
     )
 
@@ -101,7 +125,7 @@ def has_keys(code: str) -> bool:
 
 
 def adapters() -> tuple[Adapter, ...]:
-    """Return every adapter, in the order of their ids."""
+    """Return every adapter that knows its exchange's keys, in the order of their ids."""
     return tuple(_ADAPTERS[ccxt_id] for ccxt_id in sorted(_ADAPTERS))
 
 

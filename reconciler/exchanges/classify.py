@@ -30,49 +30,8 @@ _CLASSES: Final = (
 _VERDICTS: Final = frozenset({Status.REJECTED, Status.DENIED, Status.IP_REFUSED})
 """What needs the exchange's own word."""
 
-# Exchanges whose keys have no endpoint of their own, yet codes that ccxt's classes get wrong.
-_WITHOUT_ADAPTER: Final[Mapping[str, Mapping[str, Status]]] = {
-    "mexc": {
-        "602": Status.REJECTED,
-        "700001": Status.REJECTED,
-        "700002": Status.REJECTED,
-        "10072": Status.REJECTED,
-        "700006": Status.IP_REFUSED,
-        "700007": Status.DENIED,
-        "701": Status.DENIED,
-        "702": Status.DENIED,
-        "703": Status.DENIED,
-        "704": Status.DENIED,
-        "700003": Status.CLOCK,
-        "10073": Status.CLOCK,
-        "429": Status.RATE_LIMITED,
-        "510": Status.RATE_LIMITED,
-    },
-    "bingx": {
-        "100001": Status.REJECTED,
-        "100413": Status.REJECTED,
-        "100419": Status.IP_REFUSED,
-        "100004": Status.DENIED,
-        "100421": Status.CLOCK,
-    },
-    "cryptocom": {
-        "40101": Status.REJECTED,
-        "40103": Status.IP_REFUSED,
-        "10002": Status.DENIED,
-        "10003": Status.DENIED,
-        "10005": Status.DENIED,
-        "40102": Status.CLOCK,
-        "10007": Status.CLOCK,
-        "42901": Status.RATE_LIMITED,
-    },
-    "phemex": {
-        "Api key not found": Status.REJECTED,
-        "signature verification failed": Status.REJECTED,
-        "Request IP mismatch": Status.IP_REFUSED,
-        "Insufficient privilege": Status.DENIED,
-        "39995": Status.RATE_LIMITED,
-    },
-}
+# Exchanges that give one code to several causes, and tell them apart in words.
+_IN_WORDS: Final = frozenset({"coinbase", "htx", "phemex"})
 
 # A code stands in documentation; whatever could be a part of a key or an address does not get out.
 _NUMBER: Final = re.compile(r"-?[0-9]{1,9}")
@@ -96,9 +55,9 @@ def classify(
     adapter's.  An answer that raised nothing is classified by the `NotUnderstood` that its parser
     raised.  Neither the text of the error nor of the answer is ever returned.
     """
-    code = _code(last_body, ccxt_id)
+    code = _code(last_body, ccxt_id, codes)
     if code:
-        known = codes.get(code) or _WITHOUT_ADAPTER.get(ccxt_id, {}).get(code)
+        known = codes.get(code)
         if known is not None:
             return known, code
     http = _BY_HTTP.match(str(error)) if _is(error, "BaseError") else None
@@ -126,21 +85,21 @@ def _is(error: BaseException, name: str) -> bool:
     )
 
 
-def _code(body: str | None, ccxt_id: str) -> str:
+def _code(body: str | None, ccxt_id: str, codes: Mapping[str, Status]) -> str:
     """Return the raw code in an answer; empty when there is none that may be shown."""
     if not body or len(body) > _LONGEST:
         return ""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        return ""
+        return body.strip() if body.strip() in codes else ""  # Coinbase answers with one word
     match ccxt_id:
         case "kraken":
             found = _kraken(answer)
         case "bitfinex":
             found = _clean(answer[1]) if _error_list(answer) else ""
-        case "phemex":
-            found = _phemex(answer)
+        case known if known in _IN_WORDS:
+            found = _in_words(answer, codes) or _usual(answer)
         case "okx" | "myokx" | "okxus":
             found = _okx(answer)
         case _:
@@ -157,7 +116,7 @@ def _usual(answer: Any) -> str:
     error = answer.get("error")
     if isinstance(error, dict):  # Deribit
         return _clean(error.get("code"))
-    return _clean(error)  # Coinbase
+    return _clean(error) or _clean(_first(answer).get("id"))  # Coinbase
 
 
 def _okx(answer: Any) -> str:
@@ -179,15 +138,20 @@ def _error_list(answer: Any) -> bool:
     return isinstance(answer, list) and len(answer) > 1 and answer[0] == "error"
 
 
-def _phemex(answer: Any) -> str:
-    """Phemex tells causes apart in words only: exactly those of our table are codes."""
-    words = answer.get("msg") if isinstance(answer, dict) else None
-    known = _WITHOUT_ADAPTER["phemex"]
-    if isinstance(words, str):
-        found = next((phrase for phrase in known if phrase.casefold() in words.casefold()), "")
-        if found:
-            return found
-    return _usual(answer)
+def _in_words(answer: Any, codes: Mapping[str, Status]) -> str:
+    """Return the first words of *codes* that an error holds; its other words are not handed on."""
+    if not isinstance(answer, dict):
+        return ""
+    spoken = (answer.get("msg"), answer.get("err-msg"), _first(answer).get("message"))
+    said = "\n".join(words for words in spoken if isinstance(words, str)).casefold()
+    return next((code for code in codes if " " in code and code.casefold() in said), "")
+
+
+def _first(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first of several errors."""
+    errors = answer.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    return first if isinstance(first, dict) else {}
 
 
 def _plain(value: Any) -> bool:

@@ -64,7 +64,7 @@ class Status(enum.StrEnum):
     CLOCK = "clock"
     UNREACHABLE = "unreachable"
     RATE_LIMITED = "rate limited"
-    UNSUPPORTED = "unsupported"  # this exchange tells nothing of its keys, or is not known to ccxt
+    UNSUPPORTED = "unsupported"  # no answer would prove a key, or ccxt does not know the exchange
     INDETERMINATE = "indeterminate"  # a code that nobody knows: never "wrong key"
 
 

@@ -12,18 +12,31 @@ from typing import Any
 import ccxt
 import pytest
 
-from reconciler.exchanges import bitget, bybit, gate, kucoin, okx
+from reconciler.exchanges import (
+    bitfinex,
+    bitget,
+    bybit,
+    coinbase,
+    deribit,
+    gate,
+    htx,
+    kraken,
+    kucoin,
+    okx,
+)
 from reconciler.exchanges.adapter import NotUnderstood
 from reconciler.exchanges.classify import classify
 from reconciler.exchanges.facts import TRANSIENT, Status
+from reconciler.exchanges.signed_read import SignedRead
 from tests.leaks import Watch
 
+_MODULES = (bitfinex, bitget, bybit, coinbase, deribit, gate, htx, kraken, kucoin, okx)
 CODES: Mapping[str, Mapping[str, Status]] = {
-    "bitget": bitget.ADAPTER.codes,
-    "bybit": bybit.ADAPTER.codes,
-    "gate": gate.ADAPTER.codes,
-    "kucoin": kucoin.ADAPTER.codes,
-    "okx": okx.ADAPTER.codes,
+    **{module.ADAPTER.ccxt_id: module.ADAPTER.codes for module in _MODULES},
+    **{
+        ccxt_id: SignedRead(ccxt_id).codes
+        for ccxt_id in ("mexc", "bingx", "cryptocom", "phemex", "krakenfutures")
+    },
 }
 
 
@@ -186,6 +199,53 @@ ROWS = [
             ("Insufficient privilege", Status.DENIED),
         )
     ),
+    row("phemex", {"code": 401, "msg": "401 novel words"}, (Status.INDETERMINATE, "401"), 401),
+    *(
+        row("htx", {"status": "error", "err-code": code, "err-msg": words}, expected)
+        for code, words, expected in (
+            (
+                "api-signature-not-valid",
+                "Signature not valid: Incorrect IP address [中文]:198.51.100.7",
+                (Status.IP_REFUSED, "Incorrect IP address"),
+            ),
+            (
+                "api-signature-not-valid",
+                "Signature not valid: API key has no permission [中文]",
+                (Status.DENIED, "API key has no permission"),
+            ),
+            (
+                "api-signature-not-valid",
+                "novel words",
+                (Status.REJECTED, "api-signature-not-valid"),
+            ),
+            (
+                "rate-too-many-requests",
+                "words",
+                (Status.RATE_LIMITED, "rate-too-many-requests"),
+            ),
+        )
+    ),
+    row("htx", {"code": 1003, "message": "words"}, (Status.REJECTED, "1003")),
+    row("htx", {"code": 1002, "message": "words"}, (Status.INDETERMINATE, "1002")),
+    row("coinbase", "Unauthorized\n", (Status.REJECTED, "Unauthorized"), 401),
+    row("coinbase", "Unauthorized by a proxy", (Status.INDETERMINATE, "HTTP 401"), 401),
+    row(
+        "coinbase",
+        {"errors": [{"id": "authentication_error", "message": "request timestamp expired"}]},
+        (Status.CLOCK, "request timestamp expired"),
+        401,
+    ),
+    row(
+        "coinbase",
+        {"errors": [{"id": "rate_limit_exceeded", "message": "words"}]},
+        (Status.RATE_LIMITED, "rate_limit_exceeded"),
+        429,
+    ),
+    row(
+        "krakenfutures",
+        {"result": "error", "error": "authenticationError"},
+        (Status.REJECTED, "authenticationError"),
+    ),
     row("kraken", {"error": ["EAPI:Invalid key"]}, (Status.REJECTED, "EAPI:Invalid key")),
     row("kraken", {"error": ["EAPI:Invalid nonce"]}, (Status.CLOCK, "EAPI:Invalid nonce")),
     row(
@@ -307,7 +367,7 @@ def test_a_page_of_some_proxy_is_no_verdict(ccxt_id: str, status: int) -> None:
     ["", "{", "null", "[]", "[1]", '"10003"', "{}", '{"retCode": null}', '{"retCode": {}}'],
 )
 def test_a_body_without_a_code_has_none(body: str) -> None:
-    for ccxt_id in ("bybit", "okx", "kraken", "bitfinex", "phemex", "novel"):
+    for ccxt_id in ("bybit", "okx", "kraken", "bitfinex", "phemex", "htx", "coinbase", "novel"):
         assert classify(ccxt.ExchangeError("x"), body, {}, ccxt_id) == (Status.INDETERMINATE, "")
 
 
@@ -332,7 +392,9 @@ def test_neither_has_a_huge_one(body: str) -> None:
 
 
 @pytest.mark.parametrize("shape", ["base62", "hex", "uuid", "passphrase", "base64-32", "jwt"])
-@pytest.mark.parametrize("ccxt_id", ["bybit", "okx", "kraken", "bitfinex", "phemex", "novel"])
+@pytest.mark.parametrize(
+    "ccxt_id", ["bybit", "okx", "kraken", "bitfinex", "phemex", "htx", "coinbase", "novel"]
+)
 def test_what_echoes_a_key_is_never_handed_on(watch: Watch, shape: str, ccxt_id: str) -> None:
     key = watch.secret(shape)
     bodies: list[Any] = [
@@ -346,8 +408,13 @@ def test_what_echoes_a_key_is_never_handed_on(watch: Watch, shape: str, ccxt_id:
         {"code": "1", "data": [{"sCode": key}]},
         {"code": 401, "msg": f"Request IP mismatch {key}"},
         ["error", key, key],
+        {"errors": [{"id": key, "message": key}]},
+        {"errors": [{"id": 17, "message": f"Request IP mismatch {key}"}]},
+        {"err-code": "17", "err-msg": f"Request IP mismatch: {key}"},
     ]
+    codes = {"Request IP mismatch": Status.IP_REFUSED}
     for body in bodies:
         error = ccxt.AuthenticationError(f"{ccxt_id} {json.dumps(body)}")
-        _, code = classify(error, json.dumps(body), {}, ccxt_id)
-        assert code in {"", "1", "401", "Request IP mismatch"}
+        for known in ({}, codes):
+            _, code = classify(error, json.dumps(body), known, ccxt_id)
+            assert code in {"", "1", "17", "401", "Request IP mismatch"}
