@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from reconciler.controller.web import Web
 
 LOG: Final = logging.getLogger("reconciler.controller")
+FAREWELL: Final = 0.5  # seconds for all threads to end; idle ones do so at once
 THREADS: Final = 32  # for Vault, ledger and files; a slow one must not keep the others waiting
 
 
@@ -136,7 +139,7 @@ def _run(wishes: _Wishes, settings: Settings) -> int:
         finally:
             # Threads cannot be cancelled; the deadline of the stop ends the process if one hangs.
             pool.shutdown(wait=False, cancel_futures=True)
-            if not _busy(pool):
+            if not _busy():
                 controller.calm()
 
     with asyncio.Runner() as runner:
@@ -145,10 +148,14 @@ def _run(wishes: _Wishes, settings: Settings) -> int:
         return code
 
 
-def _busy(pool: ThreadPoolExecutor) -> bool:
-    for thread in pool._threads:  # noqa: SLF001  - there is no other way to see them
-        thread.join(0.2)
-    return any(thread.is_alive() for thread in pool._threads)  # noqa: SLF001
+def _busy() -> bool:
+    """Say whether a thread hangs that Python waits for at its end: at Vault, at an exchange."""
+    until = time.monotonic() + FAREWELL
+    others = [one for one in threading.enumerate() if one is not threading.current_thread()]
+    waited_for = [one for one in others if not one.daemon]
+    for thread in waited_for:
+        thread.join(max(0.0, until - time.monotonic()))
+    return any(thread.is_alive() for thread in waited_for)
 
 
 def _parts(wishes: _Wishes, settings: Settings) -> "Parts":

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +18,9 @@ from reconciler.sandbox.behaviour import Behaviour
 from reconciler.sandbox.jt_trader import StandInThread
 from tests.controller.desk import Desk
 from tests.controller.test_loop import BRISK, play, synced
+from tests.controller.test_soak import LATEST
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit
+from tests.e2e.test_controller import controller
 from tests.exchanges import signing
 from tests.exchanges.crowd import BYBIT
 from tests.world import World
@@ -41,6 +45,7 @@ def opened(
     world.document("tokyo-1", "bybit", rotate=False, **spec)
     key = market.key(BYBIT)
     durations = BRISK | {"settle": "1ms", "interval": "100ms", "auditEvery": every}
+    durations |= {"auditRequest": "60s"}
     bases = {crowd.kind.ccxt_id: crowd.url for crowd in market.exchanges.values()}
     world.settings(soleWriter=True, durations=durations, audit={"bases": bases})
     world.begin()
@@ -224,3 +229,19 @@ def test_a_key_whose_trader_could_be_disturbed_is_asked_about_before_its_push_on
 
     play(Desk(market.world), story)
     assert market.calls() == 1
+
+
+def test_a_stop_does_not_wait_for_an_exchange_that_hangs(market: Market) -> None:
+    opened(market, every=OFTEN)
+    exchange = market.exchanges["bybit"]
+    with controller(market.world) as running:
+        running.until("keys audited")
+        exchange.script.extend([signing.Silence()] * 2)
+        exchange.begun.clear()
+        assert exchange.begun.wait(20)
+        began = time.monotonic()
+        code = running.stop()
+        took = time.monotonic() - began
+
+    assert took < LATEST
+    assert code in {0, 128 + signal.SIGTERM}
