@@ -392,15 +392,32 @@ def any_window() -> st.SearchStrategy[Window]:
     )
 
 
-@settings(max_examples=40, deadline=None)
-@given(
+_MOMENTS = given(
     windows=st.lists(any_window(), min_size=1, max_size=3).map(tuple),
     start=st.sampled_from(STARTS),
     offset=st.integers(0, 1_000),
 )
+
+
+@settings(max_examples=12, deadline=None)
+@_MOMENTS
 def test_it_agrees_with_a_count_of_every_minute(
     windows: tuple[Window, ...], start: datetime, offset: int
 ) -> None:
+    agrees(windows, start, offset)
+
+
+@pytest.mark.long
+@settings(max_examples=200, deadline=None)
+@_MOMENTS
+def test_it_agrees_with_a_count_of_every_minute_for_long(
+    windows: tuple[Window, ...], start: datetime, offset: int
+) -> None:
+    agrees(windows, start, offset)
+
+
+def agrees(windows: tuple[Window, ...], start: datetime, offset: int) -> None:
+    """Assert what windows say of a moment by looking at every minute of two days."""
     last = start + timedelta(days=2)
     minutes = brute(windows, start, last)
     now = start + offset * MINUTE
