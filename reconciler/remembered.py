@@ -131,9 +131,10 @@ class Attempt:
     One try to send a one-shot, with the evidence from just before it.
 
     `at` is our clock (RFC 3339), `nonce` names the attempt, `by` the process.  `boots` are the boot
-    lines of the system log and `newest` its newest entry (server's clock, ms) at that time.
-    `host_boot` and `elapsed` are our machine's boot id and its seconds since that boot: on the same
-    machine they tell how long ago it was, whatever the clock on the wall did.
+    lines of the system log and `newest` its newest entry (server's clock, ms) at that time; those
+    of a closed request are not kept.  `host_boot` and `elapsed` are our machine's boot id and its
+    seconds since that boot: on the same machine they tell how long ago it was, whatever the clock
+    on the wall did.
     """
 
     nonce: str

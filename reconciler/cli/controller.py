@@ -21,6 +21,7 @@ import click
 from reconciler import __version__, documents, logs
 from reconciler.cli import means as workshop
 from reconciler.cli import options
+from reconciler.cli.arenas import share_arenas
 from reconciler.errors import SecretsError, UsageError
 from reconciler.model import SecretPath
 from reconciler.reconcile import Means
@@ -127,6 +128,7 @@ class _Wishes:
 
 
 def _run(wishes: _Wishes, settings: Settings) -> int:
+    share_arenas()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="jtr")
 
     async def main() -> int:

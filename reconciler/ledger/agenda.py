@@ -145,7 +145,14 @@ def _handled(requests: Requests, request: Request) -> Requests:
     handled = dict(requests.handled)
     if newer(handled, request.kind, request.instant):
         handled[request.kind] = request.instant
-    return replace(requests, handled=handled, past=(*requests.past, request)[-KEPT:])
+    return replace(requests, handled=handled, past=(*requests.past, _brief(request))[-KEPT:])
+
+
+def _brief(request: Request) -> Request:
+    """Leave out what only an open request needs: the boot lines that a new one is told by."""
+    # They are the server's whole log of boots once per attempt; every pass reads this document.
+    attempts = tuple(replace(attempt, boots=()) for attempt in request.attempts)
+    return replace(request, attempts=attempts)
 
 
 def _open(requests: Requests) -> Request:

@@ -27,7 +27,7 @@ from reconciler.secrets.vault import VaultBackend
 from reconciler.settings import load_settings
 from tests.world import World
 
-PATIENCE = 20.0  # seconds that a test waits for something that takes milliseconds
+PATIENCE = 60.0  # seconds that a test waits for something that takes milliseconds, fifty times
 
 
 class Ear:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.controller.status import Sync
-from reconciler.sandbox.behaviour import Write
+from reconciler.sandbox.behaviour import Behaviour, Write
 from tests.controller.desk import PATIENCE, Desk
 from tests.controller.test_loop import BRISK, begin, play, synced
 from tests.faults import Door, Faults
@@ -19,6 +19,8 @@ from tests.world import World
 
 FAR = f"{PATIENCE * 10:.0f}s"
 PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR}
+# A connection is given up when its pings stay away, too.
+UNHURRIED = Behaviour(ping_interval=PATIENCE * 10)
 HUNG = "desk-07"
 WAYS: dict[str, Callable[[Fleet, str], None]] = {
     "at the door": lambda fleet, name: fleet.proxies[name].switch(Faults(door=Door.SILENT)),
@@ -56,7 +58,7 @@ async def converged(desk: Desk, fleet: Fleet, *hung: str, writes: int = 1) -> No
 
 @pytest.mark.parametrize("way", WAYS)
 def test_forty_nine_converge_while_one_hangs_from_the_start(world: World, way: str) -> None:
-    with Fleet(world, 50) as fleet:
+    with Fleet(world, 50, behaviour=UNHURRIED) as fleet:
         fleet.proxy(HUNG)
         fleet.document(HUNG)
         begin(world, durations=PATIENT)
@@ -74,7 +76,7 @@ def test_forty_nine_converge_while_one_hangs_from_the_start(world: World, way: s
 
 
 def test_five_of_fifty_hang_each_in_its_way(world: World) -> None:
-    with Fleet(world, 50) as fleet:
+    with Fleet(world, 50, behaviour=UNHURRIED) as fleet:
         ways = [*WAYS.values(), WAYS["at the login"], WAYS["at the first question"]]
         hung = dict(zip(fleet.names[::10], ways, strict=True))
         fleet.proxy(fleet.names[0])
@@ -95,7 +97,7 @@ def test_five_of_fifty_hang_each_in_its_way(world: World) -> None:
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_servers_that_begin_to_hang_on_a_held_connection(world: World, count: int) -> None:
-    with Fleet(world, 50) as fleet:
+    with Fleet(world, 50, behaviour=UNHURRIED) as fleet:
         begin(world, durations=PATIENT)
         hung = fleet.names[:count]
 
@@ -128,7 +130,7 @@ def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_kno
     world: World, save: Write
 ) -> None:
     """As it has to: if it stopped its robots, the next write would stop those of another."""
-    with Fleet(world, 20) as fleet:
+    with Fleet(world, 20, behaviour=UNHURRIED) as fleet:
         begin(world, durations=PATIENT | {"request": "700ms"})
         others = [name for name in fleet.names if name != HUNG]
 
@@ -167,7 +169,7 @@ def held_up(desk: Desk, name: str) -> bool:
 
 
 def test_the_hung_one_is_said_to_be_unknown(world: World) -> None:
-    with Fleet(world, 2) as fleet:
+    with Fleet(world, 2, behaviour=UNHURRIED) as fleet:
         begin(world, durations=PATIENT)
         WAYS["at the login"](fleet, "desk-02")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -112,6 +113,36 @@ def test_it_keeps_a_server_and_serves_its_pages(kept: World) -> None:
     assert 'jtr_applies_total{result="done"} 1.0' in metrics
     assert [server["server"] for server in status["servers"]] == ["tokyo-1"]
     assert kept.servers["tokyo-1"].record.saves == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's arenas are meant")
+@pytest.mark.parametrize(
+    ("environment", "least", "most"), [({}, 0, 1), ({"MALLOC_ARENA_MAX": "8"}, 2, 7)]
+)
+def test_its_threads_share_two_arenas_unless_told_otherwise(
+    kept: World, environment: dict[str, str], least: int, most: int
+) -> None:
+    with controller(kept, **environment) as running:
+        running.until("pass healthy")
+        assert least <= arenas(running.process.pid) <= most
+
+
+def arenas(pid: int) -> int:
+    """Count glibc's arenas besides the main one: whole 64 MiB, reserved at a multiple of them."""
+    size = 64 << 20
+    ends: dict[int, int] = {}
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        spans, _, rest = line.partition(" ")
+        begin, end = (int(one, 16) for one in spans.split("-"))
+        if rest.split()[3] == "0":  # of no file
+            ends[begin] = end
+    found = 0
+    for begin in ends:
+        end = begin
+        while begin % size == 0 and end in ends and end < begin + size:
+            end = ends[end]
+        found += begin % size == 0 and end == begin + size
+    return found
 
 
 def test_it_says_ready_and_stopping_to_systemd(kept: World) -> None:

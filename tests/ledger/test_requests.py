@@ -114,6 +114,20 @@ def test_a_done_reboot_owes_its_robots_from_the_same_write_on(desk: Desk) -> Non
     )
 
 
+def test_a_closed_request_keeps_no_boot_lines_to_compare_with(desk: Desk) -> None:
+    book = desk.one.requests(desk.uid)
+    book.load()
+    book.ask(request())
+    assert desk.stored().open == request()
+    assert request().attempts[0].boots
+
+    book.close(replace(request(), stage=Stage.DONE, boot=NEWER, evidence="boot line"))
+
+    (past,) = desk.stored().past
+    assert past.attempts == (replace(attempt(), boots=()),)
+    assert (past.boot, past.evidence) == (NEWER, "boot line")
+
+
 @pytest.mark.parametrize("stage", [Stage.NOT_DONE, Stage.SATISFIED])
 def test_only_a_reboot_of_ours_that_is_done_owes_robots(stage: Stage) -> None:
     opened = agenda.opened(NO_REQUESTS, request())
