@@ -201,6 +201,7 @@ _KNOWN: Final = re.compile(
 _RUN: Final = re.compile(r"[A-Za-z0-9+=]{20,}")
 _HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F]{32,}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_GROUPS: Final = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4,12}){3,4}\b")
 
 
 def looks_secret(text: str) -> bool:
@@ -208,9 +209,10 @@ def looks_secret(text: str) -> bool:
     Return whether a free text holds something like a key: PEM, a token's prefix, or random.
 
     Random is a run of 20 or more letters and digits that changes between capitals, small letters
-    and digits all the time, or 32 or more hexadecimal digits other than a Git commit.
+    and digits all the time, or 32 or more hexadecimal digits other than a Git commit, or groups of
+    them: KuCoin's secrets are UUIDs, and HTX's look alike.
     """
-    if _KNOWN.search(text):
+    if _KNOWN.search(text) or _GROUPS.search(text):
         return True
     for run in _RUN.findall(text):
         if _HEXADECIMAL.fullmatch(run) and not _COMMIT.fullmatch(run):

@@ -115,7 +115,7 @@ def find_leaks(data: bytes, searched: Iterable[Canary]) -> list[str]:
     return _search(tuple(searched)).leaks(data)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)
 def _search(searched: tuple[Canary, ...]) -> Search:
     return Search(searched)
 

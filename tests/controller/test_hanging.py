@@ -19,8 +19,8 @@ from tests.world import World
 
 FAR = f"{PATIENCE * 10:.0f}s"
 PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR}
-# A connection is given up when its pings stay away, too.
-UNHURRIED = Behaviour(ping_interval=PATIENCE * 10)
+# A connection is given up when its pings stay away, too; ten minutes are not believed.
+UNHURRIED = Behaviour(ping_interval=PATIENCE * 8)
 HUNG = "desk-07"
 WAYS: dict[str, Callable[[Fleet, str], None]] = {
     "at the door": lambda fleet, name: fleet.proxies[name].switch(Faults(door=Door.SILENT)),

@@ -77,7 +77,7 @@ def test_a_url_problem_never_repeats_the_url() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_keys_look_like_secrets(seed: int) -> None:
-    random = {"hex", "hex-upper", "base62", "base62-long", "base64-64", "pem", "long"}
+    random = {"hex", "hex-upper", "base62", "base62-long", "base64-64", "pem", "long", "uuid"}
     for canary in canaries(seed):
         if canary.shape in random:
             assert looks_secret(canary.value), canary.shape

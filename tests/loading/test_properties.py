@@ -159,6 +159,23 @@ def test_a_key_pasted_where_a_reference_belongs_is_refused(
     assert not find_leaks(str(found).encode(), [canary]), f"seed {SEED}, {canary.shape}"
 
 
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.shape)
+@pytest.mark.parametrize("value", ["1", "[x]", "text"])
+def test_a_key_pasted_as_the_name_of_a_label_is_in_no_message(
+    place: Path, canary: Any, value: str
+) -> None:
+    text = (
+        "apiVersion: jtr/v1\nkind: TradingServer\n"
+        f"metadata: {{name: a, labels: {{{json.dumps(canary.value)}: {value}}}}}\n"
+        "spec: {url: https://a.test, exchanges: {}}\n"
+    )
+
+    found = outcome(place, text.encode())
+
+    assert isinstance(found, InvalidConfig) or value == "text"
+    assert not find_leaks(str(found).encode(), [canary]), f"seed {SEED}, {canary.shape}"
+
+
 # ── the two validators ───────────────────────────────────────────────────────────────────────
 
 
