@@ -128,11 +128,16 @@ class OpenBao:
         self.request("POST", "sys/seal")
 
     def unseal(self) -> None:
-        """Unseal it with the key that it printed when it started."""
-        for line in (self._folder / "output.log").read_text("utf-8").splitlines():
-            if line.startswith("Unseal Key: "):
-                self.request("POST", "sys/unseal", {"key": line.removeprefix("Unseal Key: ")})
-                return
+        """Unseal it with the key that it printed when it started; it serves before it prints."""
+        end = time.monotonic() + _START
+        while time.monotonic() < end:
+            printed = (self._folder / "output.log").read_text("utf-8")
+            for line in printed.splitlines(keepends=True):
+                if line.startswith("Unseal Key: ") and line.endswith("\n"):
+                    key = line.removeprefix("Unseal Key: ").strip()
+                    self.request("POST", "sys/unseal", {"key": key})
+                    return
+            time.sleep(0.02)
         raise JtrError("the sandbox's OpenBao printed no unseal key", "start it again")
 
     def kill(self) -> None:

@@ -327,12 +327,16 @@ def minutes_of(
     schedule: str, zone: str, length: timedelta, first: datetime, last: datetime
 ) -> frozenset[datetime]:
     """Every minute from *first* to *last* inside of a window."""
-    long = length // MINUTE
-    return frozenset(
-        begin + n * MINUTE
-        for begin in Cron(schedule, zone).begins(first - length, last)
-        for n in range(long)
-    )
+    found: set[datetime] = set()
+    after = first  # each minute once: a week from every minute on would be a hundred million
+    for begin in Cron(schedule, zone).begins(first - length, last):
+        moment = max(begin, after)
+        end = min(begin + length, last + MINUTE)
+        while moment < end:
+            found.add(moment)
+            moment += MINUTE
+        after = max(after, moment)
+    return frozenset(found)
 
 
 def brute(windows: tuple[Window, ...], first: datetime, last: datetime) -> dict[datetime, bool]:

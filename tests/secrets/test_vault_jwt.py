@@ -17,7 +17,12 @@ from tests.secrets.conftest import MakeBackend, Place
 from tests.secrets.http_stub import always, answer, stub
 from tests.secrets.signed import Key, Reviewer, account_token, jwt, new_key, public, reviewer
 
-NOW = int(time.time())
+
+def now() -> int:
+    """This second, at which a test may be long after it was collected."""
+    return int(time.time())
+
+
 KEYS = {name: new_key(name) for name in ("ES256", "RS256")}
 ISSUER = KEYS["ES256"]
 
@@ -72,10 +77,10 @@ def test_a_jwt_of_the_right_branch_may_read(
 REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "another audience": (lambda: branch(aud="elsewhere"), "is for another audience"),
     "expired": (
-        lambda: branch(exp=NOW - 600, iat=NOW - 4000, nbf=NOW - 4000),
+        lambda: branch(exp=now() - 600, iat=now() - 4000, nbf=now() - 4000),
         "has expired",
     ),
-    "not yet": (lambda: branch(nbf=NOW + 900, iat=NOW + 900), "is not valid yet"),
+    "not yet": (lambda: branch(nbf=now() + 900, iat=now() + 900), "is not valid yet"),
     "another issuer": (lambda: branch(iss="https://elsewhere"), "was issued by somebody else"),
     "another key": (lambda: branch(new_key()), "was signed by somebody else"),
     "another branch": (lambda: branch(ref="refs/heads/evil"), "is not what the role demands"),
@@ -123,7 +128,7 @@ def test_a_rotated_jwt_is_read_anew_at_each_login(
     assert backend.describe(place.at).version == 1
     first = backend._login.token()
 
-    file.write_text(branch(exp=NOW - 600, iat=NOW - 4000, nbf=NOW - 4000))
+    file.write_text(branch(exp=now() - 600, iat=now() - 4000, nbf=now() - 4000))
     assert backend.describe(place.at).version == 1  # it lives: nobody logs in
     bao.revoke(first)
     with pytest.raises(LoginFailed, match="has expired"):
@@ -260,7 +265,7 @@ CLUSTER_REFUSED: dict[str, tuple[Callable[[Reviewer], str], str]] = {
     "another namespace": (lambda c: projected(c, "default/jtr"), "in another namespace"),
     "another account": (lambda c: projected(c, "trading/other"), "for another service account"),
     "another audience": (lambda c: projected(c, aud=["api"]), "for another audience"),
-    "expired": (lambda c: projected(c, exp=NOW - 600), "has expired|is not accepted"),
+    "expired": (lambda c: projected(c, exp=now() - 600), "has expired|is not accepted"),
     "revoked": (lambda _: account_token(ISSUER, "trading/jtr"), "is not accepted"),
 }
 
