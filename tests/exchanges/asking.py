@@ -106,9 +106,16 @@ def spoilt(
     credentials: Mapping[str, str], watch: Watch, wrong: str, shape: str = "base62"
 ) -> tuple[dict[str, str], int]:
     """Return credentials of which one is another, or right ones and how wrong our clock is."""
+    return swapped(credentials, {wrong: watch.secret(shape)}, wrong)
+
+
+def swapped(
+    credentials: Mapping[str, str], others: Mapping[str, str], wrong: str
+) -> tuple[dict[str, str], int]:
+    """Return what `spoilt` does, with the wrong one taken from *others*."""
     if wrong == "clock":
         return dict(credentials), -_SKEW_MS
-    return {**credentials, wrong: watch.secret(shape)}, 0
+    return {**credentials, wrong: others[wrong]}, 0
 
 
 def expected(wrong: str) -> Status:

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import strategies
 
 from reconciler.exchanges.adapter import Adapter, NotUnderstood
-from reconciler.exchanges.facts import Answered, Cap, Environment, KeyFacts, Status
+from reconciler.exchanges.facts import (
+    Access,
+    Answered,
+    Cap,
+    Environment,
+    Grant,
+    KeyFacts,
+    Status,
+)
 from reconciler.exchanges.judge import judge
 from reconciler.exchanges.wanted import Finding, Security
 
@@ -26,6 +34,16 @@ WANTED = Security(
     require=frozenset({Cap.SPOT, Cap.PERPETUAL}),
     declared=True,
 )
+
+
+def grant(raw: str, *caps: Cap, **fields: Any) -> Grant:
+    """Return a reported grant; with several capabilities it is a coarse one."""
+    return Grant(raw, frozenset(caps), **{"separable": len(caps) == 1, **fields})
+
+
+def reading(raw: str, *caps: Cap) -> Grant:
+    """Return a grant that only shows, the account if no other capability is named."""
+    return grant(raw, *(caps or (Cap.ACCOUNT_READ,)), access=Access.READ)
 
 
 def check(

@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given, settings
 
 from reconciler.exchanges.binance import ADAPTER, COINM, USDM, Binance
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.facts import Access, Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing
-from tests.exchanges.documented import changed, check, findings, mangled, refusal, refuse, survives
+from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
+from tests.exchanges.documented import (
+    check,
+    findings,
+    grant,
+    mangled,
+    refusal,
+    refuse,
+    survives,
+)
 from tests.leaks import Watch
 
 PATH = "/sapi/v1/account/apiRestrictions"
@@ -47,11 +56,6 @@ def documented(**switches: Any) -> dict[str, Any]:
     }
 
 
-def grant(raw: str, *caps: Cap, access: Access = Access.WRITE) -> Grant:
-    """Return a reported grant."""
-    return Grant(raw, frozenset(caps), access=access, separable=len(caps) == 1)
-
-
 READ = grant("enableReading", Cap.ACCOUNT_READ, access=Access.READ)
 SPOT = grant("enableSpotAndMarginTrading", Cap.SPOT, Cap.MARGIN)
 FUTURES = grant("enableFutures", Cap.PERPETUAL, Cap.DELIVERY)
@@ -70,10 +74,25 @@ def facts(**fields: Any) -> KeyFacts:
 
 
 ROWS = [
-    pytest.param(documented(), facts(), id="good; bound, the addresses are not knowable"),
+    pytest.param(
+        documented(),
+        facts(),
+        [
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
+        id="good; bound, the addresses are not knowable",
+    ),
     pytest.param(
         documented(enableWithdrawals=True),
         facts(grants=(READ, grant("enableWithdrawals", Cap.WITHDRAW), FUTURES, SPOT)),
+        [
+            "CRITICAL PERM_WITHDRAW",
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="excess: withdrawal",
     ),
     pytest.param(
@@ -94,6 +113,15 @@ ROWS = [
                 SPOT,
             )
         ),
+        [
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="excess: transfers, loans, options",
     ),
     pytest.param(
@@ -116,35 +144,63 @@ ROWS = [
                 grant("brandNew", Cap.OTHER),
             )
         ),
+        [
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="switches of other or unknown meaning",
     ),
     pytest.param(
         documented(enableFutures=False),
         facts(grants=(READ, SPOT)),
+        [
+            "ERROR PERM_MISSING",
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="missing: futures",
     ),
     pytest.param(
         documented(enableReading=False),
         facts(grants=(FUTURES, SPOT)),
+        ["WARNING IP_LIST_NOT_SHOWN", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
         id="missing: reading",
     ),
-    pytest.param(documented(ipRestrict=False), facts(ip=IpRule(bound=False)), id="unbound"),
+    pytest.param(
+        documented(ipRestrict=False),
+        facts(ip=IpRule(bound=False)),
+        ["ERROR IP_UNBOUND", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
+        id="unbound",
+    ),
     pytest.param(
         documented(ipRestrict=False, tradingAuthorityExpirationTime=1_764_000_000_000),
         facts(
             ip=IpRule(bound=False),
             expires_at=datetime(2025, 11, 24, 16, 0, tzinfo=UTC),
         ),
+        ["ERROR IP_UNBOUND", "WARNING EXPIRES_SOON", "INFO PERM_COARSE"],
         id="unbound, so trading lapses",
     ),
     pytest.param(
         documented(tradingAuthorityExpirationTime=None),
         facts(),
+        [
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="null instead of an instant",
     ),
     pytest.param(
         documented(enableFutures=False, enableSpotAndMarginTrading=False),
         facts(grants=(READ,), read_only=True),
+        ["ERROR PERM_MISSING", "WARNING IP_LIST_NOT_SHOWN", "INFO EXPIRY_NOT_SHOWN"],
         id="read-only",
     ),
     pytest.param(
@@ -153,6 +209,12 @@ ROWS = [
             grants=(READ, grant("enableFixReadOnly", Cap.OTHER, access=Access.READ)),
             read_only=True,
         ),
+        [
+            "ERROR PERM_MISSING",
+            "WARNING IP_LIST_NOT_SHOWN",
+            "WARNING PERM_UNKNOWN_NAME",
+            "INFO EXPIRY_NOT_SHOWN",
+        ],
         id="read-only, over FIX as well",
     ),
     pytest.param(
@@ -164,6 +226,12 @@ ROWS = [
             "enableSpotAndMarginTrading": True,
         },
         facts(grants=(READ, SPOT)),
+        [
+            "ERROR PERM_MISSING",
+            "WARNING IP_LIST_NOT_SHOWN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="an account without futures or options",
     ),
 ]
@@ -173,80 +241,6 @@ ROWS = [
 @given(mangled(ACCOUNT))
 def test_no_balance_at_all_does_harm(answer: Any) -> None:
     survives(ADAPTER, answer, Environment.TEST)
-
-
-FINDINGS = {
-    "good; bound, the addresses are not knowable": [
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-    "excess: withdrawal": [
-        "CRITICAL PERM_WITHDRAW",
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-    "excess: transfers, loans, options": [
-        "ERROR PERM_FORBIDDEN",
-        "ERROR PERM_FORBIDDEN",
-        "ERROR PERM_FORBIDDEN",
-        "ERROR PERM_FORBIDDEN",
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-    "switches of other or unknown meaning": [
-        "ERROR PERM_FORBIDDEN",
-        "ERROR PERM_FORBIDDEN",
-        "ERROR PERM_FORBIDDEN",
-        "ERROR PERM_FORBIDDEN",
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-    "missing: futures": [
-        "ERROR PERM_MISSING",
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-    "missing: reading": ["WARNING IP_LIST_NOT_SHOWN", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
-    "unbound": ["ERROR IP_UNBOUND", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
-    "unbound, so trading lapses": ["ERROR IP_UNBOUND", "WARNING EXPIRES_SOON", "INFO PERM_COARSE"],
-    "null instead of an instant": [
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-    "read-only": ["ERROR PERM_MISSING", "WARNING IP_LIST_NOT_SHOWN", "INFO EXPIRY_NOT_SHOWN"],
-    "read-only, over FIX as well": [
-        "ERROR PERM_MISSING",
-        "WARNING IP_LIST_NOT_SHOWN",
-        "WARNING PERM_UNKNOWN_NAME",
-        "INFO EXPIRY_NOT_SHOWN",
-    ],
-    "an account without futures or options": [
-        "ERROR PERM_MISSING",
-        "WARNING IP_LIST_NOT_SHOWN",
-        "INFO EXPIRY_NOT_SHOWN",
-        "INFO PERM_COARSE",
-    ],
-}
-
-
-@pytest.mark.parametrize(("answer", "expected"), ROWS)
-def test_a_documented_answer_means_exactly_this(answer: Any, expected: KeyFacts) -> None:
-    for adapter in (ADAPTER, USDM, COINM):
-        check(adapter, answer, expected)
-
-
-@pytest.mark.parametrize(("answer", "expected"), ROWS)
-def test_and_comes_to_exactly_these_findings(
-    request: pytest.FixtureRequest, answer: Any, expected: KeyFacts
-) -> None:
-    del answer
-    assert findings(ADAPTER, expected) == FINDINGS[request.node.callspec.id]
 
 
 def test_an_answer_at_the_servers_address_proves_that_it_is_among_the_bound_ones() -> None:
@@ -262,44 +256,29 @@ def test_what_binance_does_not_tell_apart_is_not_called_a_wrong_key(adapter: Bin
     assert "wrong key, address or permission alike" in finding.what
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("ipRestrict", ...),
-        ("ipRestrict", "true"),
-        ("ipRestrict", 1),
-        ("enableReading", ...),
-        ("enableReading", None),
-        ("enableWithdrawals", ...),
-        ("enableWithdrawals", "hostile"),
-        ("enableSpotAndMarginTrading", ...),
-        ("enableFutures", "true"),
-        ("enableFutures", {}),
-        ("enableFutures", 1),
-        ("enableNovelThing", "true"),
-        ("permitsNovelThing", None),
-        ("enable\x1b[2Jhostile", True),
-        ("hostile" * 20, True),
-        ("createTime", "hostile"),
-        ("createTime", 10**30),
-        ("createTime", True),
-        ("tradingAuthorityExpirationTime", "2025-11-22"),
-        ("tradingAuthorityExpirationTime", 9 * 10**14),
-    ],
+HOSTILE = spoilt(
+    documented(),
+    ("ipRestrict", ...),
+    ("ipRestrict", "true"),
+    ("ipRestrict", 1),
+    ("enableReading", ...),
+    ("enableReading", None),
+    ("enableWithdrawals", ...),
+    ("enableWithdrawals", "hostile"),
+    ("enableSpotAndMarginTrading", ...),
+    ("enableFutures", "true"),
+    ("enableFutures", {}),
+    ("enableFutures", 1),
+    ("enableNovelThing", "true"),
+    ("permitsNovelThing", None),
+    ("enable\x1b[2Jhostile", True),
+    ("hostile" * 20, True),
+    ("createTime", "hostile"),
+    ("createTime", 10**30),
+    ("createTime", True),
+    ("tradingAuthorityExpirationTime", "2025-11-22"),
+    ("tradingAuthorityExpirationTime", 9 * 10**14),
 )
-def test_a_hostile_answer_is_not_understood(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), path, value)])
-
-
-@settings(deadline=None)
-@given(mangled(documented()))
-def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(ADAPTER, answer)
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
 
 
 @pytest.mark.parametrize("adapter", ALL)
@@ -324,78 +303,7 @@ def test_on_a_test_network_another_answer_is_not_understood(
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return {"apiKey": watch.secret("base62-long"), "secret": watch.secret("base62-long")}
-
-
-@pytest.mark.parametrize("adapter", ALL)
-def test_real_ccxt_is_understood_after_one_request(
-    adapter: Binance, credentials: dict[str, str]
-) -> None:
-    with signing.serving(signing.binance, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(adapter, server.url, credentials)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts())
-    assert server.paths() == [PATH]
-
-
-@pytest.mark.parametrize("adapter", ALL)
-def test_a_test_network_is_asked_for_a_balance(
-    adapter: Binance, credentials: dict[str, str]
-) -> None:
-    path, answer = BALANCES[adapter.ccxt_id]
-    environment = Environment.TEST
-    with signing.serving(signing.binance, credentials, {path: answer}, environment) as server:
-        asked = asking.ask(adapter, server.url, credentials, environment)
-
-    assert (asked.status, asked.facts) == (Status.VALID, KeyFacts(environment=environment))
-    assert server.paths() == [path]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "code"), [("apiKey", "-2008"), ("secret", "-1022"), ("clock", "-1021")]
-)
-@pytest.mark.parametrize("environment", Environment)
-def test_what_is_wrong_with_a_key_is_told_apart(
-    credentials: dict[str, str], watch: Watch, wrong: str, code: str, environment: Environment
-) -> None:
-    ours, skew = asking.spoilt(credentials, watch, wrong)
-    with signing.serving(signing.binance, credentials, {}, environment) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, environment, skew_ms=skew)
-
-    assert (asked.status, asked.code) == (asking.expected(wrong), code)
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize("adapter", ALL)
-def test_the_real_address_is_the_documented_one(
-    adapter: Binance, credentials: dict[str, str]
-) -> None:
-    meant: list[str] = []
-    with signing.serving(signing.binance, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(adapter, server.url, credentials, meant=meant)
-
-    assert asked.status is Status.VALID
-    assert meant == [f"https://api.binance.com{PATH}"]
-
-
-@pytest.mark.parametrize(
-    ("adapter", "host"),
-    [
-        (ADAPTER, "testnet.binance.vision"),
-        (USDM, "testnet.binancefuture.com"),
-        (COINM, "testnet.binancefuture.com"),
-    ],
-)
-def test_a_test_network_is_at_its_own_address(
-    adapter: Binance, host: str, credentials: dict[str, str]
-) -> None:
-    path, answer = BALANCES[adapter.ccxt_id]
-    meant: list[str] = []
-    with signing.serving(signing.binance, credentials, {path: answer}) as server:
-        asked = asking.ask(adapter, server.url, credentials, Environment.TEST, meant=meant)
-
-    assert asked.status is Status.VALID
-    assert meant == [f"https://{host}{path}"]
+    return CONTRACT.made_up(watch)
 
 
 @pytest.mark.parametrize("meant", [None, []], ids=["a stand-in's address", "the real address"])
@@ -428,19 +336,6 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("http", [400, 401])
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], code: str, status: Status, http: int
-) -> None:
-    with signing.serving(signing.binance, credentials, {}) as server:
-        server.script.append(signing.binance_error(code, http))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
 @pytest.mark.parametrize("adapter", ALL)
 @pytest.mark.parametrize("http", [418, 429])
 def test_a_ban_for_asking_too_often_is_no_wrong_key(
@@ -453,16 +348,34 @@ def test_a_ban_for_asking_too_often_is_no_wrong_key(
     assert (asked.status, asked.code) == (Status.RATE_LIMITED, "-1003")
 
 
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= set(CODES)
+def live(adapter: Binance) -> Good:
+    """Return the question about a key's restrictions."""
+    return Good(adapter, "api.binance.com", (PATH,), lambda _key: {PATH: documented()}, facts())
 
 
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(signing.binance, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
+def on_test(adapter: Binance, host: str) -> Good:
+    """Return the question about a balance, the only one that a test network answers."""
+    path, answer = BALANCES[adapter.ccxt_id]
+    told = KeyFacts(environment=Environment.TEST)
+    return Good(adapter, host, (path,), lambda _key: {path: answer}, told, Environment.TEST)
 
-    assert asked.status is status
+
+CONTRACT = Contract(
+    adapters=(ADAPTER, USDM, COINM),
+    check=signing.binance,
+    made_up=made_of(apiKey="base62-long", secret="base62-long"),
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=(
+        live(ADAPTER),
+        live(USDM),
+        live(COINM),
+        on_test(ADAPTER, "testnet.binance.vision"),
+        on_test(USDM, "testnet.binancefuture.com"),
+        on_test(COINM, "testnet.binancefuture.com"),
+    ),
+    wrong={"apiKey": "-2008", "secret": "-1022", "clock": "-1021"},
+    errors=errors(signing.binance_error, CODES, 400, 401),
+)

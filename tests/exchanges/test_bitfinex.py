@@ -5,15 +5,21 @@ Bitfinex: what its documented answers mean, and what real ccxt is answered and r
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.exchanges.bitfinex import ADAPTER
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
-from tests.exchanges import asking, signing, signing_more
-from tests.exchanges.documented import check, findings, mangled, refusal, refuse, survives
+from reconciler.exchanges.facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
+from tests.exchanges import asking, signing_more
+from tests.exchanges.contract import Contract, Good, errors, made_of
+from tests.exchanges.documented import (
+    check,
+    findings,
+    grant,
+    mangled,
+    reading,
+    refusal,
+)
 from tests.exchanges.signing import Reply
-from tests.leaks import Watch
 
 PATH = "/v2/auth/r/permissions"
 SCOPES = (
@@ -27,16 +33,6 @@ def documented(**rights: str) -> list[list[Any]]:
     """Return every scope of a key that may trade, with other rights: of `r` and `w`."""
     told = {**dict.fromkeys(SCOPES, ""), **USUAL_RIGHTS, **rights}
     return [[scope, int("r" in right), int("w" in right)] for scope, right in told.items()]
-
-
-def grant(raw: str, *caps: Cap, access: Access = Access.WRITE) -> Grant:
-    """Return a reported grant."""
-    return Grant(raw, frozenset(caps), access=access, separable=len(caps) == 1)
-
-
-def reading(raw: str, *caps: Cap) -> Grant:
-    """Return a grant that only shows."""
-    return grant(raw, *(caps or (Cap.ACCOUNT_READ,)), access=Access.READ)
 
 
 TRADE = (Cap.SPOT, Cap.MARGIN, Cap.PERPETUAL)
@@ -149,14 +145,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "expected", "found"), ROWS)
-def test_a_documented_answer_means_exactly_this(
-    answer: Any, expected: KeyFacts, found: list[str]
-) -> None:
-    check(ADAPTER, answer, expected)
-    assert findings(ADAPTER, expected) == found
-
-
 def test_unbound_expiring_and_of_a_sub_account_are_not_knowable() -> None:
     told = ADAPTER.parse([documented()], {}, Environment.LIVE)
 
@@ -176,77 +164,33 @@ def test_asking_may_disturb_the_trader() -> None:
     assert ADAPTER.disturbs_trading
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        [],
-        ["error", 10100, "hostile"],
-        {"orders": [1, 1]},
-        "hostile",
-        None,
-        [["orders", 1, 1], "hostile"],
-        [["orders", 1]],
-        [[]],
-        [[None, 1, 1]],
-        [["hostile\nline", 1, 1]],
-        [["orders", 2, 0]],
-        [["orders", -1, 0]],
-        [["orders", "hostile", 0]],
-        [["orders", 1, None]],
-        [["orders", True, False]],
-        [{"orders": 1}],
-    ],
+NO_SCOPES: list[Any] = [
+    [],
+    ["error", 10100, "hostile"],
+    {"orders": [1, 1]},
+    "hostile",
+    None,
+    [["orders", 1, 1], "hostile"],
+    [["orders", 1]],
+    [[]],
+    [[None, 1, 1]],
+    [["hostile\nline", 1, 1]],
+    [["orders", 2, 0]],
+    [["orders", -1, 0]],
+    [["orders", "hostile", 0]],
+    [["orders", 1, None]],
+    [["orders", True, False]],
+    [{"orders": 1}],
+]
+HOSTILE = [pytest.param([answer], id=ascii(answer)) for answer in NO_SCOPES]
+
+# A scope is a list; by names its places can be mangled one by one.
+MANGLED = st.lists(
+    mangled({"scope": "orders", "read": 1, "write": 1}).map(
+        lambda one: list(one.values()) if isinstance(one, dict) else one
+    ),
+    max_size=3,
 )
-def test_a_hostile_answer_is_not_understood(answer: Any) -> None:
-    refuse(ADAPTER, [answer])
-
-
-@settings(deadline=None)
-@given(st.lists(mangled({"scope": "orders", "read": 1, "write": 1}), max_size=3))
-def test_no_answer_at_all_does_harm(scopes: list[Any]) -> None:
-    survives(ADAPTER, [list(one.values()) if isinstance(one, dict) else one for one in scopes])
-
-
-@pytest.mark.parametrize("answers", [[], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
-
-
-@pytest.fixture
-def credentials(watch: Watch) -> dict[str, str]:
-    """A made-up key."""
-    return {"apiKey": watch.secret("base62"), "secret": watch.secret("hex")}
-
-
-def test_real_ccxt_is_understood_after_one_request(credentials: dict[str, str]) -> None:
-    with signing.serving(signing_more.bitfinex, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts())
-    assert [(call.method, call.path) for call in server.calls] == [("POST", PATH)]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "code"), [("apiKey", "10100"), ("secret", "10100"), ("clock", "10114")]
-)
-def test_a_wrong_key_and_a_wrong_clock_are_told_apart(
-    credentials: dict[str, str], watch: Watch, wrong: str, code: str
-) -> None:
-    ours, skew = asking.spoilt(credentials, watch, wrong)
-    with signing.serving(signing_more.bitfinex, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, skew_ms=skew)
-
-    assert (asked.status, asked.code) == (asking.expected(wrong), code)
-    assert server.paths() == [PATH]
-
-
-def test_the_real_address_is_the_documented_one(credentials: dict[str, str]) -> None:
-    meant: list[str] = []
-    with signing.serving(signing_more.bitfinex, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, meant=meant)
-
-    assert asked.status is Status.VALID
-    assert meant == [f"https://api.bitfinex.com{PATH}"]
 
 
 CODES = {
@@ -259,23 +203,6 @@ CODES = {
     "20060": Status.UNREACHABLE,
     "99999": Status.INDETERMINATE,
 }
-
-
-@pytest.mark.parametrize("http", [200, 401, 500])
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], code: str, status: Status, http: int
-) -> None:
-    with signing.serving(signing_more.bitfinex, credentials, {}) as server:
-        server.script.append(signing_more.bitfinex_error(code, http))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= set(CODES)
 
 
 def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
@@ -294,13 +221,25 @@ TROUBLE += [
     ),
 ]
 
-
-@pytest.mark.parametrize(("reply", "status"), TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(signing_more.bitfinex, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=signing_more.bitfinex,
+    made_up=made_of(apiKey="base62", secret="hex"),
+    documented=documented(),
+    mangled=MANGLED,
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=(
+        Good(
+            ADAPTER,
+            "api.bitfinex.com",
+            (PATH,),
+            lambda _key: {PATH: documented()},
+            facts(),
+            method="POST",
+        ),
+    ),
+    wrong={"apiKey": "10100", "secret": "10100", "clock": "10114"},
+    errors=errors(signing_more.bitfinex_error, CODES, 200, 401, 500),
+    trouble=TROUBLE,
+)

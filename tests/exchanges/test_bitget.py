@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
 from ipaddress import ip_network
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 from reconciler.exchanges.bitget import ADAPTER
 from reconciler.exchanges.facts import (
     Access,
-    Answered,
     Cap,
     Environment,
     Evidence,
@@ -25,20 +23,14 @@ from reconciler.exchanges.facts import (
     KeyFacts,
     Status,
 )
-from reconciler.exchanges.judge import judge
-from reconciler.exchanges.wanted import Security
 from tests.exchanges import asking, signing
-from tests.exchanges.documented import changed, check, refuse
+from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
+from tests.exchanges.documented import check, mangled
 from tests.exchanges.signing import Call, Reply
 from tests.leaks import Watch
 
 CLASSIC = "/api/v2/spot/account/info"
 UNIFIED = "/api/v3/account/info"
-WANTED = Security(
-    ip_whitelist=(ip_network("203.0.113.10"),),
-    require=frozenset({Cap.SPOT, Cap.PERPETUAL}),
-    declared=True,
-)
 
 
 def answer(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,13 +77,13 @@ def grant(raw: str, *caps: Cap, **fields: Any) -> Grant:
     return Grant(raw, frozenset(caps), **{"access": access, "separable": len(caps) == 1, **fields})
 
 
-CONTRACT = (Cap.PERPETUAL, Cap.DELIVERY)
+DERIVATIVES = (Cap.PERPETUAL, Cap.DELIVERY)
 TRADING = (
-    grant("coow", *CONTRACT),
-    grant("cpow", *CONTRACT),
+    grant("coow", *DERIVATIVES),
+    grant("cpow", *DERIVATIVES),
     grant("stow", Cap.SPOT),
-    grant("coor", *CONTRACT),
-    grant("cpor", *CONTRACT),
+    grant("coor", *DERIVATIVES),
+    grant("cpor", *DERIVATIVES),
     grant("stor", Cap.SPOT),
 )
 MARKETS = (Cap.SPOT, Cap.PERPETUAL, Cap.DELIVERY, Cap.MARGIN)
@@ -112,24 +104,24 @@ def facts(*grants: Grant, **fields: Any) -> KeyFacts:
 
 
 # Bitget tells neither expiry nor age of any key.
-USUAL = ["EXPIRY_NOT_SHOWN"]
+USUAL = ["INFO EXPIRY_NOT_SHOWN"]
 ROWS = [
     pytest.param(documented(), facts(), USUAL, id="good"),
     pytest.param(
         documented("coow", "stow", "wtow", "wwow"),
         facts(
-            grant("coow", *CONTRACT),
+            grant("coow", *DERIVATIVES),
             grant("stow", Cap.SPOT),
             grant("wtow", Cap.TRANSFER),
             grant("wwow", Cap.WITHDRAW),
         ),
-        ["PERM_WITHDRAW", "PERM_FORBIDDEN", *USUAL],
+        ["CRITICAL PERM_WITHDRAW", "ERROR PERM_FORBIDDEN", *USUAL],
         id="excess: wallet and withdrawal",
     ),
     pytest.param(
         documented("coow", "stow", "smow", "ttow", "chow", "p2p", "pllw", "taxw"),
         facts(
-            grant("coow", *CONTRACT),
+            grant("coow", *DERIVATIVES),
             grant("stow", Cap.SPOT),
             grant("smow", Cap.MARGIN),
             grant("ttow", Cap.COPY),
@@ -138,13 +130,13 @@ ROWS = [
             grant("pllw", Cap.LOAN),
             grant("taxw", Cap.TAX),
         ),
-        [*["PERM_FORBIDDEN"] * 6, *USUAL],
+        [*["ERROR PERM_FORBIDDEN"] * 6, *USUAL],
         id="excess: everything else that writes",
     ),
     pytest.param(
         documented("coow", "stow", "smor", "ttor", "wtor", "taxr", "chor", "p2pr", "pllr"),
         facts(
-            grant("coow", *CONTRACT),
+            grant("coow", *DERIVATIVES),
             grant("stow", Cap.SPOT),
             grant("smor", Cap.MARGIN),
             grant("ttor", Cap.COPY),
@@ -154,31 +146,31 @@ ROWS = [
             grant("p2pr", Cap.P2P),
             grant("pllr", Cap.LOAN),
         ),
-        [*["PERM_FORBIDDEN"] * 7, *USUAL],
+        [*["WARNING PERM_FORBIDDEN"] * 7, *USUAL],
         id="excess: everything else that reads",
     ),
     pytest.param(
         documented("coow", "stow", "nvow", "coox", "co"),
         facts(
-            grant("coow", *CONTRACT),
+            grant("coow", *DERIVATIVES),
             grant("stow", Cap.SPOT),
             grant("nvow", Cap.OTHER),
             grant("coox", Cap.OTHER),
             grant("co", Cap.OTHER),
         ),
-        [*["PERM_FORBIDDEN"] * 3, *USUAL],
+        [*["ERROR PERM_FORBIDDEN"] * 3, *USUAL],
         id="unknown names",
     ),
     pytest.param(
         documented("stow"),
         facts(grant("stow", Cap.SPOT)),
-        ["PERM_MISSING", *USUAL],
+        ["ERROR PERM_MISSING", *USUAL],
         id="missing: contracts",
     ),
     pytest.param(
         documented(ips=""),
         facts(ip=IpRule(bound=False, listed=True)),
-        ["IP_UNBOUND", *USUAL],
+        ["ERROR IP_UNBOUND", *USUAL],
         id="unbound",
     ),
     pytest.param(
@@ -190,22 +182,25 @@ ROWS = [
                 listed=True,
             )
         ),
-        ["IP_MISSING_SERVER", "IP_EXTRA", *USUAL],
+        ["ERROR IP_MISSING_SERVER", "WARNING IP_EXTRA", *USUAL],
         id="bound elsewhere",
     ),
     pytest.param(
-        documented(ips=None), facts(ip=IpRule()), ["IP_NOT_KNOWABLE", *USUAL], id="binding not told"
+        documented(ips=None),
+        facts(ip=IpRule()),
+        ["WARNING IP_NOT_KNOWABLE", *USUAL],
+        id="binding not told",
     ),
     pytest.param(
         documented("coor", "stor"),
-        facts(grant("coor", *CONTRACT), grant("stor", Cap.SPOT), read_only=True),
-        ["KEY_READ_ONLY", *USUAL],
+        facts(grant("coor", *DERIVATIVES), grant("stor", Cap.SPOT), read_only=True),
+        ["ERROR KEY_READ_ONLY", *USUAL],
         id="read-only",
     ),
     pytest.param(
         documented(parentId="10000001"),
         facts(master=True),
-        ["MASTER_KEY", *USUAL],
+        ["WARNING MASTER_KEY", *USUAL],
         id="main account",
     ),
     pytest.param(
@@ -223,18 +218,18 @@ ROWS = [
             grant("readonly", Cap.ACCOUNT_READ, access=Access.READ, evidence=Evidence.INFERRED),
         ),
         [
-            "PERM_NOT_KNOWABLE",
-            "PERM_NOT_KNOWABLE",
-            "EXPIRY_NOT_SHOWN",
-            "PERM_COARSE",
-            "PROBED",
+            "WARNING PERM_NOT_KNOWABLE",
+            "WARNING PERM_NOT_KNOWABLE",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+            "INFO PROBED",
         ],
         id="the older words of the documentation's example: not knowable",
     ),
     pytest.param(
         unified(),
         facts(grant("uta_trade", *MARKETS)),
-        ["EXPIRY_NOT_SHOWN", "PERM_COARSE"],
+        ["INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
         id="unified: good, coarse",
     ),
     pytest.param(
@@ -245,7 +240,13 @@ ROWS = [
             grant("withdraw", Cap.WITHDRAW),
             grant("copy_futures_trade", Cap.COPY),
         ),
-        ["PERM_WITHDRAW", "PERM_FORBIDDEN", "PERM_FORBIDDEN", "EXPIRY_NOT_SHOWN", "PERM_COARSE"],
+        [
+            "CRITICAL PERM_WITHDRAW",
+            "ERROR PERM_FORBIDDEN",
+            "ERROR PERM_FORBIDDEN",
+            "INFO EXPIRY_NOT_SHOWN",
+            "INFO PERM_COARSE",
+        ],
         id="unified: excess",
     ),
     pytest.param(
@@ -255,76 +256,42 @@ ROWS = [
             read_only=True,
             ip=IpRule(bound=False, listed=True),
         ),
-        ["IP_UNBOUND", "KEY_READ_ONLY", "EXPIRY_NOT_SHOWN", "PERM_COARSE"],
+        ["ERROR IP_UNBOUND", "ERROR KEY_READ_ONLY", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
         id="unified: read-only and unbound",
     ),
 ]
-
-
-@pytest.mark.parametrize(("told", "expected", "codes"), ROWS)
-def test_a_documented_answer_means_exactly_this(
-    told: Any, expected: KeyFacts, codes: list[str]
-) -> None:
-    check(ADAPTER, told, expected)
-    assert judged(expected) == codes
-
-
-def judged(told: KeyFacts) -> list[str]:
-    """Return the codes of what is to be said of a key."""
-    answered = Answered(Status.VALID, datetime(2026, 11, 22, tzinfo=UTC), told, adapter="bitget")
-    found = judge(
-        answered,
-        WANTED,
-        environment=Environment.LIVE,
-        today=date(2026, 11, 22),
-        from_server=False,
-    )
-    return [finding.code for finding in found]
 
 
 def test_an_answer_proves_the_environment_that_was_asked() -> None:
     check(ADAPTER, documented(), facts(environment=Environment.TEST), Environment.TEST)
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("code", ...),
-        ("code", "40014"),
-        ("code", None),
-        ("data", ...),
-        ("data", [documented()["data"]]),
-        ("data.ips", ...),
-        ("data.ips", 7),
-        ("data.authorities", ...),
-        ("data.authorities", None),
-        ("data.authorities", "stow"),
-        ("data.authorities", [7]),
-        ("data.authorities", ["hostile\x1b[2J"]),
-    ],
+HOSTILE = spoilt(
+    documented(),
+    ("code", ...),
+    ("code", "40014"),
+    ("code", None),
+    ("data", ...),
+    ("data", [documented()["data"]]),
+    ("data.ips", ...),
+    ("data.ips", 7),
+    ("data.authorities", ...),
+    ("data.authorities", None),
+    ("data.authorities", "stow"),
+    ("data.authorities", [7]),
+    ("data.authorities", ["hostile\x1b[2J"]),
 )
-def test_a_hostile_answer_is_not_understood(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), path, value)])
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("data.permType", "hostile"),
-        ("data.permType", None),
-        ("data.permissions", ...),
-        ("data.permissions", "uta_trade"),
-        ("data.permissions", ["hostile\n"]),
-        ("data.ips", [7]),
-    ],
+UNIFIED_HOSTILE = spoilt(
+    unified(),
+    ("data.permType", "hostile"),
+    ("data.permType", None),
+    ("data.permissions", ...),
+    ("data.permissions", "uta_trade"),
+    ("data.permissions", ["hostile\n"]),
+    ("data.ips", [7]),
 )
-def test_neither_is_a_hostile_one_of_a_unified_account(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(unified(), path, value)])
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
 
 
 def bitget(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
@@ -352,22 +319,7 @@ def bitget_error(code: str, status: int = 400) -> Reply:
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return {
-        "apiKey": watch.secret(),
-        "secret": watch.secret("hex"),
-        "password": watch.secret("base62"),
-    }
-
-
-@pytest.mark.parametrize("environment", Environment)
-def test_real_ccxt_is_understood_after_one_request(
-    credentials: dict[str, str], environment: Environment
-) -> None:
-    with signing.serving(bitget, credentials, {CLASSIC: documented()}, environment) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, environment)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts(environment=environment))
-    assert server.paths() == [CLASSIC]
+    return CONTRACT.made_up(watch)
 
 
 def test_a_unified_account_is_asked_in_its_own_way(credentials: dict[str, str]) -> None:
@@ -384,21 +336,6 @@ def test_a_key_of_the_other_environment_is_told_apart(credentials: dict[str, str
         asked = asking.ask(ADAPTER, server.url, credentials, Environment.TEST)
 
     assert (asked.status, asked.code) == (Status.REJECTED, "40099")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "code"),
-    [("apiKey", "40037"), ("secret", "40009"), ("password", "40012"), ("clock", "40008")],
-)
-def test_what_is_wrong_with_a_key_is_told_apart(
-    credentials: dict[str, str], watch: Watch, wrong: str, code: str
-) -> None:
-    ours, skew = asking.spoilt(credentials, watch, wrong)
-    with signing.serving(bitget, credentials, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, skew_ms=skew)
-
-    assert (asked.status, asked.code) == (asking.expected(wrong), code)
-    assert server.paths() == [CLASSIC]
 
 
 CODES = {
@@ -428,29 +365,27 @@ CODES = {
     "49999": Status.INDETERMINATE,
 }
 
-
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], code: str, status: Status
-) -> None:
-    with signing.serving(bitget, credentials, {}) as server:
-        server.script.append(bitget_error(code))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) - {"40085"} <= set(CODES)  # of 40085 there is a test of its own
-
-
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(bitget, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=bitget,
+    made_up=made_of(apiKey="base62", secret="hex", password="base62"),
+    documented=documented(),
+    mangled=mangled(documented()) | mangled(unified()),
+    rows=ROWS,
+    hostile=HOSTILE + UNIFIED_HOSTILE,
+    good=tuple(
+        Good(
+            ADAPTER,
+            "api.bitget.com",
+            (CLASSIC,),
+            lambda _key: {CLASSIC: documented()},
+            facts(environment=environment),
+            environment,
+        )
+        for environment in Environment
+    ),
+    wrong={"apiKey": "40037", "secret": "40009", "password": "40012", "clock": "40008"},
+    errors=errors(bitget_error, CODES),
+    sent=frozenset({"apiKey", "password"}),
+    told_elsewhere=frozenset({"40085"}),  # of a unified account
+)

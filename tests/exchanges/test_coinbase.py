@@ -9,21 +9,19 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given, settings
 
 from reconciler.exchanges.coinbase import ADAPTER
 from reconciler.exchanges.facts import Access, Cap, Environment, Grant, KeyFacts, Status
 from tests.exchanges import asking, signing_second
+from tests.exchanges.contract import Contract, Good, errors, spoilt
 from tests.exchanges.documented import (
     changed,
     check,
     findings,
     mangled,
     refusal,
-    refuse,
-    survives,
 )
-from tests.exchanges.signing import Reply, serving
+from tests.exchanges.signing import serving
 from tests.leaks import Watch
 
 PATH = "/api/v3/brokerage/key_permissions"
@@ -55,56 +53,59 @@ def facts(*grants: Grant) -> KeyFacts:
 
 
 GOOD = facts(VIEW, TRADE)
+NOT_SHOWN = ["WARNING IP_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
 ROWS = [
-    pytest.param(documented(), GOOD, id="good"),
+    pytest.param(documented(), GOOD, NOT_SHOWN, id="good"),
     pytest.param(
-        documented(transfer=True), facts(VIEW, TRADE, TRANSFER), id="excess: moves funds out"
+        documented(transfer=True),
+        facts(VIEW, TRADE, TRANSFER),
+        ["CRITICAL PERM_WITHDRAW", *NOT_SHOWN],
+        id="excess: moves funds out",
     ),
-    pytest.param(documented(trade=False), facts(VIEW), id="read-only: trading is missing"),
-    pytest.param(documented(view=False), facts(TRADE), id="may not look"),
-    pytest.param(documented(view=False, trade=False), facts(), id="nothing granted at all"),
     pytest.param(
-        {**documented(), "allowed_ips": []}, GOOD, id="unbound or not: addresses are not knowable"
+        documented(trade=False),
+        facts(VIEW),
+        ["ERROR PERM_MISSING", *NOT_SHOWN],
+        id="read-only: trading is missing",
+    ),
+    pytest.param(documented(view=False), facts(TRADE), NOT_SHOWN, id="may not look"),
+    pytest.param(
+        documented(view=False, trade=False),
+        facts(),
+        ["ERROR PERM_MISSING", *NOT_SHOWN],
+        id="nothing granted at all",
+    ),
+    pytest.param(
+        {**documented(), "allowed_ips": []},
+        GOOD,
+        NOT_SHOWN,
+        id="unbound or not: addresses are not knowable",
     ),
     pytest.param(
         {**documented(), "allowed_ips": ["198.51.100.7"]},
         GOOD,
+        NOT_SHOWN,
         id="bound elsewhere: not knowable from here",
     ),
     pytest.param(
-        {**documented(), "expires_at": "2025-11-30T00:00:00Z"}, GOOD, id="its end is not knowable"
+        {**documented(), "expires_at": "2025-11-30T00:00:00Z"},
+        GOOD,
+        NOT_SHOWN,
+        id="its end is not knowable",
     ),
     pytest.param(
         changed(documented(), "portfolio_type", "CONSUMER"),
         GOOD,
+        NOT_SHOWN,
         id="of which account is not knowable",
     ),
     pytest.param(
         changed(changed(documented(), "portfolio_type", ...), "portfolio_uuid", ...),
         GOOD,
+        NOT_SHOWN,
         id="without a portfolio",
     ),
 ]
-
-NOT_SHOWN = ["WARNING IP_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
-FINDINGS = {
-    "excess: moves funds out": ["CRITICAL PERM_WITHDRAW", *NOT_SHOWN],
-    "read-only: trading is missing": ["ERROR PERM_MISSING", *NOT_SHOWN],
-    "nothing granted at all": ["ERROR PERM_MISSING", *NOT_SHOWN],
-}
-
-
-@pytest.mark.parametrize(("answer", "expected"), ROWS)
-def test_a_documented_answer_means_exactly_this(answer: Any, expected: KeyFacts) -> None:
-    check(ADAPTER, answer, expected)
-
-
-@pytest.mark.parametrize(("answer", "expected"), ROWS)
-def test_and_comes_to_exactly_these_findings(
-    request: pytest.FixtureRequest, answer: Any, expected: KeyFacts
-) -> None:
-    del answer
-    assert findings(ADAPTER, expected) == FINDINGS.get(request.node.callspec.id, NOT_SHOWN)
 
 
 def test_a_live_key_where_a_test_one_belongs_is_a_finding() -> None:
@@ -112,21 +113,11 @@ def test_a_live_key_where_a_test_one_belongs_is_a_finding() -> None:
     assert findings(ADAPTER, GOOD, Environment.TEST) == ["ERROR ENV_MISMATCH", *NOT_SHOWN]
 
 
-@pytest.mark.parametrize("field", ["can_view", "can_trade", "can_transfer"])
-@pytest.mark.parametrize("value", [..., None, 0, 1, "true", "hostile", [], {}])
-def test_a_hostile_answer_is_not_understood(field: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), field, value)])
-
-
-@settings(deadline=None)
-@given(mangled(documented()))
-def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(ADAPTER, answer)
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
+NO_SWITCH: list[Any] = [..., None, 0, 1, "true", "hostile", [], {}]
+HOSTILE = spoilt(
+    documented(),
+    *((field, value) for field in ("can_view", "can_trade", "can_transfer") for value in NO_SWITCH),
+)
 
 
 def made_up(watch: Watch) -> dict[str, str]:
@@ -139,37 +130,15 @@ def made_up(watch: Watch) -> dict[str, str]:
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return made_up(watch)
+    return CONTRACT.made_up(watch)
 
 
-def test_real_ccxt_is_understood_after_one_request(credentials: dict[str, str]) -> None:
+def test_a_call_has_no_signature_of_the_older_kind(credentials: dict[str, str]) -> None:
     with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
         asked = asking.ask(ADAPTER, server.url, credentials)
 
-    assert (asked.status, asked.facts) == (Status.VALID, GOOD)
-    assert server.paths() == [PATH]
-    assert "cb-access-sign" not in server.calls[0].headers
-
-
-def test_the_real_address_is_the_documented_one_and_signed(credentials: dict[str, str]) -> None:
-    meant: list[str] = []
-    with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, meant=meant)
-
     assert asked.status is Status.VALID
-    assert meant == [f"https://{signing_second.COINBASE_HOST}{PATH}"]
-
-
-@pytest.mark.parametrize("wrong", ["apiKey", "secret"])
-def test_a_wrong_name_or_private_key_is_rejected(
-    credentials: dict[str, str], watch: Watch, wrong: str
-) -> None:
-    ours = {**credentials, wrong: made_up(watch)[wrong]}
-    with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
-
-    assert (asked.status, asked.code) == (Status.REJECTED, "Unauthorized")
-    assert server.paths() == [PATH]
+    assert "cb-access-sign" not in server.calls[0].headers
 
 
 def test_a_private_key_that_cannot_be_read_is_not_asked_about(
@@ -212,53 +181,43 @@ CODES = {
     "NOVEL_CODE": Status.INDETERMINATE,
 }
 OTHERS = [
-    (signing_second.coinbase_unauthorized(), "Unauthorized", Status.REJECTED),
-    (
+    pytest.param(
+        signing_second.coinbase_unauthorized(), "Unauthorized", Status.REJECTED, id="a word alone"
+    ),
+    pytest.param(
         signing_second.coinbase_list("authentication_error", "request timestamp expired"),
         "request timestamp expired",
         Status.CLOCK,
+        id="the words of a code",
     ),
 ]
-
-
-@pytest.mark.parametrize("shape", [signing_second.coinbase_error, signing_second.coinbase_list])
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], shape: Any, code: str, status: Status
-) -> None:
-    with serving(signing_second.coinbase, credentials, {}) as server:
-        server.script.append(shape(code))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize(("reply", "code", "status"), OTHERS)
-def test_so_have_words(
-    credentials: dict[str, str], reply: Reply, code: str, status: Status
-) -> None:
-    with serving(signing_second.coinbase, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-
-
-def test_every_code_of_the_adapter_is_in_a_table() -> None:
-    assert set(ADAPTER.codes) <= {*CODES, *(code for _, code, _ in OTHERS)}
 
 
 def test_that_an_address_is_not_told_apart_is_said() -> None:
     assert "foreign address" in refusal(ADAPTER, "Unauthorized").what
 
 
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with serving(signing_second.coinbase, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=signing_second.coinbase,
+    made_up=made_up,
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=(
+        Good(
+            ADAPTER,
+            signing_second.COINBASE_HOST,
+            (PATH,),
+            lambda _key: {PATH: documented()},
+            GOOD,
+        ),
+    ),
+    wrong={"apiKey": "Unauthorized", "secret": "Unauthorized"},
+    errors=[
+        *errors(signing_second.coinbase_error, CODES),
+        *errors(signing_second.coinbase_list, CODES),
+        *OTHERS,
+    ],
+)

@@ -6,21 +6,21 @@ from typing import Any
 
 import ccxt
 import pytest
-from hypothesis import given, settings
 
 from reconciler.exchanges.client import opened
 from reconciler.exchanges.deribit import ADAPTER
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.secrets import Secret
 from tests.exchanges import asking, signing, signing_more
+from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (
     changed,
     check,
     findings,
+    grant,
     mangled,
+    reading,
     refusal,
-    refuse,
-    survives,
 )
 from tests.leaks import Watch
 
@@ -46,16 +46,6 @@ def documented(scope: str = USUAL_SCOPE, *, test: bool = False, token: str = "")
         "usOut": 1583763842150410,
         "usDiff": 36,
     }
-
-
-def grant(raw: str, *caps: Cap, access: Access = Access.WRITE) -> Grant:
-    """Return a reported grant."""
-    return Grant(raw, frozenset(caps), access=access, separable=len(caps) == 1)
-
-
-def reading(raw: str, *caps: Cap) -> Grant:
-    """Return a grant that only shows."""
-    return grant(raw, *(caps or (Cap.ACCOUNT_READ,)), access=Access.READ)
 
 
 MARKETS = (Cap.SPOT, Cap.PERPETUAL, Cap.DELIVERY, Cap.OPTION)
@@ -167,14 +157,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "expected", "found"), ROWS)
-def test_a_documented_answer_means_exactly_this(
-    answer: Any, expected: KeyFacts, found: list[str]
-) -> None:
-    check(ADAPTER, answer, expected)
-    assert findings(ADAPTER, expected) == found
-
-
 def test_unbound_expiring_and_about_another_key_are_not_knowable() -> None:
     told = ADAPTER.parse([documented()], {}, Environment.LIVE)
 
@@ -190,57 +172,29 @@ def test_a_key_of_the_test_network_belongs_there() -> None:
     assert findings(ADAPTER, told, Environment.TEST) == ALWAYS
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("result", ...),
-        ("result", None),
-        ("result", []),
-        ("result", "hostile"),
-        ("result.scope", ...),
-        ("result.scope", None),
-        ("result.scope", ["trade:read"]),
-        ("result.scope", "tr\u00e4de:read"),
-        ("result.scope", "trade:re\u202ead"),
-        ("result.scope", ":hostile"),
-        ("result.scope", "trade:hostile:hostile"),
-        ("testnet", "false"),
-        ("testnet", 0),
-        ("testnet", None),
-    ],
+HOSTILE = spoilt(
+    documented(),
+    ("result", ...),
+    ("result", None),
+    ("result", []),
+    ("result", "hostile"),
+    ("result.scope", ...),
+    ("result.scope", None),
+    ("result.scope", ["trade:read"]),
+    ("result.scope", "tr\u00e4de:read"),
+    ("result.scope", "trade:re\u202ead"),
+    ("result.scope", ":hostile"),
+    ("result.scope", "trade:hostile:hostile"),
+    ("testnet", "false"),
+    ("testnet", 0),
+    ("testnet", None),
 )
-def test_a_hostile_answer_is_not_understood(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), path, value)])
-
-
-@settings(deadline=None)
-@given(mangled(documented()))
-def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(ADAPTER, answer)
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
 
 
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return {"apiKey": watch.secret("base62"), "secret": watch.secret("base64url")}
-
-
-@pytest.mark.parametrize("environment", Environment)
-def test_real_ccxt_is_understood_after_one_request(
-    credentials: dict[str, str], environment: Environment
-) -> None:
-    answer = {PATH: documented(test=environment is Environment.TEST)}
-    with signing.serving(signing_more.deribit, credentials, answer, environment) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, environment)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts(environment=environment))
-    assert [(call.method, call.path) for call in server.calls] == [("GET", PATH)]
-    assert not server.calls[0].body
+    return CONTRACT.made_up(watch)
 
 
 @pytest.mark.parametrize("shape", ["base64-64", "password", "unicode"])
@@ -268,37 +222,6 @@ def test_no_token_leaves_the_question(credentials: dict[str, str], watch: Watch)
     assert answers == ({"testnet": False, "result": {"scope": f"connection {USUAL_SCOPE}"}},)
 
 
-@pytest.mark.parametrize("wrong", ["apiKey", "secret"])
-@pytest.mark.parametrize("environment", Environment)
-def test_a_wrong_key_is_one_and_so_is_one_of_the_other_network(
-    credentials: dict[str, str], watch: Watch, wrong: str, environment: Environment
-) -> None:
-    ours, _ = asking.spoilt(credentials, watch, wrong)
-    with signing.serving(signing_more.deribit, credentials, {}, environment) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, environment)
-
-    assert (asked.status, asked.code) == (Status.REJECTED, "13004")
-    assert server.paths() == [PATH]
-    assert refusal(ADAPTER, "13004").code == "KEY_REJECTED"
-
-
-@pytest.mark.parametrize(
-    ("environment", "host"),
-    [(Environment.LIVE, "www.deribit.com"), (Environment.TEST, "test.deribit.com")],
-)
-def test_the_real_address_is_the_documented_one(
-    credentials: dict[str, str], environment: Environment, host: str
-) -> None:
-    meant: list[str] = []
-    with signing.serving(
-        signing_more.deribit, credentials, {PATH: documented()}, environment
-    ) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, environment, meant=meant)
-
-    assert asked.status is Status.VALID
-    assert meant == [f"https://{host}{PATH}"]
-
-
 CODES = {
     "9999": Status.DENIED,
     "10028": Status.RATE_LIMITED,
@@ -323,23 +246,6 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("http", [200, 400])
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], code: str, status: Status, http: int
-) -> None:
-    with signing.serving(signing_more.deribit, credentials, {}) as server:
-        server.script.append(signing_more.deribit_error(code, http))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= set(CODES)
-
-
 def test_what_ccxt_takes_for_a_wrong_key_is_decided_here() -> None:
     table = ccxt.deribit().exceptions
     wrong = {code for code, kind in table.items() if kind is ccxt.AuthenticationError}
@@ -348,12 +254,34 @@ def test_what_ccxt_takes_for_a_wrong_key_is_decided_here() -> None:
     assert {code for code in wrong if ADAPTER.codes[code] is Status.REJECTED} == {"13004"}
 
 
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(signing_more.deribit, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
+def test_a_wrong_key_is_called_that() -> None:
+    assert refusal(ADAPTER, "13004").code == "KEY_REJECTED"
 
-    assert asked.status is status
+
+def good(environment: Environment, host: str) -> Good:
+    """Return the question at one network; its answer says which it is of."""
+    answer = documented(test=environment is Environment.TEST)
+    told = facts(environment=environment)
+    return Good(ADAPTER, host, (PATH,), lambda _key: {PATH: answer}, told, environment)
+
+
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=signing_more.deribit,
+    made_up=made_of(apiKey="base62", secret="base64url"),
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=tuple(
+        good(environment, host)
+        for environment, host in (
+            (Environment.LIVE, "www.deribit.com"),
+            (Environment.TEST, "test.deribit.com"),
+        )
+    ),
+    # One code for both, and for a key of the other network; there is no signature with a time.
+    wrong={"apiKey": "13004", "secret": "13004"},
+    errors=errors(signing_more.deribit_error, CODES, 200, 400),
+    sent=frozenset({"apiKey", "secret"}),
+)

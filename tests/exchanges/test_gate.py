@@ -3,15 +3,15 @@ Gate: what its documented answers and our probes mean, and what real ccxt is ans
 """
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from reconciler.exchanges.facts import (
     Access,
-    Answered,
     Cap,
     Environment,
     Evidence,
@@ -21,20 +21,14 @@ from reconciler.exchanges.facts import (
     Status,
 )
 from reconciler.exchanges.gate import ADAPTER
-from reconciler.exchanges.judge import judge
-from reconciler.exchanges.wanted import Security
 from tests.exchanges import asking, signing
-from tests.exchanges.documented import CREDENTIALS, KEY, changed, check, refuse
+from tests.exchanges.contract import Contract, Good, errors, made_of
+from tests.exchanges.documented import CREDENTIALS, KEY, changed, findings, grant, mangled, refuse
 from tests.exchanges.signing import Reply, gate, gate_error
 from tests.leaks import Watch
 
 PREFIX = "/api/v4"
 LIST = f"{PREFIX}/account/main_keys"
-WANTED = Security(
-    ip_whitelist=(ip_network("203.0.113.10"),),
-    require=frozenset({Cap.SPOT, Cap.PERPETUAL}),
-    declared=True,
-)
 
 
 def perm(name: str, *, read_only: bool = False) -> dict[str, Any]:
@@ -62,17 +56,12 @@ def documented(key: str = KEY, **fields: Any) -> list[dict[str, Any]]:
     return [other, ours]
 
 
-def grant(raw: str, *caps: Cap, **fields: Any) -> Grant:
-    """Return a grant, coarse with several capabilities."""
-    return Grant(raw, frozenset(caps), **{"separable": len(caps) == 1, **fields})
-
-
 SPOT = grant("spot", Cap.SPOT, Cap.MARGIN)
 FUTURES = grant("futures", Cap.PERPETUAL)
 DELIVERY = grant("delivery", Cap.DELIVERY)
 BOUND = IpRule(bound=True, networks=(ip_network("203.0.113.10"),), listed=True)
 LAPSES = {"lapses": "90 days after it was made (not bound to addresses)"}
-USUAL = ["MASTER_KEY", "EXPIRY_NOT_SHOWN", "PERM_COARSE"]
+USUAL = ["WARNING MASTER_KEY", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"]
 
 
 def facts(**fields: Any) -> KeyFacts:
@@ -96,13 +85,13 @@ ROWS = [
         facts(
             grants=(SPOT, FUTURES, grant("wallet", Cap.TRANSFER), grant("withdraw", Cap.WITHDRAW))
         ),
-        ["PERM_WITHDRAW", "PERM_FORBIDDEN", *USUAL],
+        ["CRITICAL PERM_WITHDRAW", "ERROR PERM_FORBIDDEN", *USUAL],
         id="excess: wallet and withdrawal",
     ),
     pytest.param(
         documented(perms=[perm("spot"), perm("futures"), perm("WithdrawalFiat")]),
         facts(grants=(SPOT, FUTURES, grant("WithdrawalFiat", Cap.WITHDRAW))),
-        ["PERM_WITHDRAW", *USUAL],
+        ["CRITICAL PERM_WITHDRAW", *USUAL],
         id="excess: anything called withdrawal",
     ),
     pytest.param(
@@ -131,13 +120,13 @@ ROWS = [
                 grant("rebate", Cap.COMMISSION),
             )
         ),
-        [*["PERM_FORBIDDEN"] * 10, *USUAL],
+        [*["ERROR PERM_FORBIDDEN"] * 10, *USUAL],
         id="excess: everything else on the form",
     ),
     pytest.param(
         documented(perms=[perm("spot"), perm("futures"), perm("unified"), perm("novel")]),
         facts(grants=(SPOT, FUTURES, grant("unified", Cap.OTHER), grant("novel", Cap.OTHER))),
-        ["PERM_FORBIDDEN", "PERM_FORBIDDEN", *USUAL],
+        ["ERROR PERM_FORBIDDEN", "ERROR PERM_FORBIDDEN", *USUAL],
         id="unknown names",
     ),
     pytest.param(
@@ -151,37 +140,37 @@ ROWS = [
     pytest.param(
         documented(perms=[perm("spot"), perm("futures"), perm("account")]),
         facts(grants=(SPOT, FUTURES, grant("account", Cap.ACCOUNT_READ))),
-        ["PERM_FORBIDDEN", *USUAL],
+        ["ERROR PERM_FORBIDDEN", *USUAL],
         id="the account, writing: excess",
     ),
     pytest.param(
         documented(perms=[perm("spot")]),
         facts(grants=(SPOT,)),
-        ["PERM_MISSING", *USUAL],
+        ["ERROR PERM_MISSING", *USUAL],
         id="missing: futures",
     ),
     pytest.param(
         documented(perms=None),
         facts(grants=(), read_only=True),
-        ["PERM_MISSING", "MASTER_KEY", "EXPIRY_NOT_SHOWN"],
+        ["ERROR PERM_MISSING", "WARNING MASTER_KEY", "INFO EXPIRY_NOT_SHOWN"],
         id="nothing granted at all",
     ),
     pytest.param(
         documented(ip_whitelist=[]),
         facts(ip=IpRule(bound=False, listed=True), traits=LAPSES),
-        ["IP_UNBOUND", "EXPIRES_SOON", "MASTER_KEY", "PERM_COARSE"],
+        ["ERROR IP_UNBOUND", "WARNING EXPIRES_SOON", "WARNING MASTER_KEY", "INFO PERM_COARSE"],
         id="unbound, so it lapses: expiring",
     ),
     pytest.param(
         documented(ip_whitelist=None),
         facts(ip=IpRule()),
-        ["IP_NOT_KNOWABLE", *USUAL],
+        ["WARNING IP_NOT_KNOWABLE", *USUAL],
         id="binding not told: not knowable",
     ),
     pytest.param(
         documented(ip_whitelist=["198.51.100.7"]),
         facts(ip=IpRule(bound=True, networks=(ip_network("198.51.100.7"),), listed=True)),
-        ["IP_MISSING_SERVER", "IP_EXTRA", *USUAL],
+        ["ERROR IP_MISSING_SERVER", "WARNING IP_EXTRA", *USUAL],
         id="bound elsewhere",
     ),
     pytest.param(
@@ -193,13 +182,13 @@ ROWS = [
             ),
             read_only=True,
         ),
-        ["KEY_READ_ONLY", *USUAL],
+        ["ERROR KEY_READ_ONLY", *USUAL],
         id="read-only",
     ),
     pytest.param(
         documented(state=3),
         facts(frozen="frozen"),
-        ["KEY_FROZEN", *USUAL],
+        ["ERROR KEY_FROZEN", *USUAL],
         id="frozen",
     ),
     pytest.param(
@@ -209,27 +198,6 @@ ROWS = [
         id="age of another form: not knowable",
     ),
 ]
-
-
-@pytest.mark.parametrize(("answer", "expected", "codes"), ROWS)
-def test_a_documented_list_means_exactly_this(
-    answer: Any, expected: KeyFacts, codes: list[str]
-) -> None:
-    check(ADAPTER, answer, expected)
-    assert judged(expected) == codes
-
-
-def judged(told: KeyFacts) -> list[str]:
-    """Return the codes of what is to be said of a key."""
-    answered = Answered(Status.VALID, datetime(2026, 11, 22, tzinfo=UTC), told, adapter="gate")
-    found = judge(
-        answered,
-        WANTED,
-        environment=Environment.LIVE,
-        today=date(2026, 11, 22),
-        from_server=False,
-    )
-    return [finding.code for finding in found]
 
 
 ALL_DENIED = dict.fromkeys(
@@ -318,42 +286,40 @@ def test_a_probed_key_is_never_without_a_finding() -> None:
     )
 
     # Neither that it writes, nor that it cannot withdraw; and no severity hides that.
-    assert judged(told) == [
-        "PERM_NOT_KNOWABLE",
-        "PERM_NOT_KNOWABLE",
-        "EXPIRY_NOT_SHOWN",
-        "PERM_COARSE",
-        "PROBED",
+    assert findings(ADAPTER, told) == [
+        "WARNING PERM_NOT_KNOWABLE",
+        "WARNING PERM_NOT_KNOWABLE",
+        "INFO EXPIRY_NOT_SHOWN",
+        "INFO PERM_COARSE",
+        "INFO PROBED",
     ]
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("1.state", ...),
-        ("1.state", 9),
-        ("1.state", "hostile"),
-        ("1.perms", ...),
-        ("1.perms", {"spot": True}),
-        ("1.perms", ["spot"]),
-        ("1.perms", [{"name": "spot"}]),
-        ("1.perms", [{"name": "hostile\x1b[2J", "read_only": False}]),
-        ("1.perms", [{"name": "spot", "read_only": 0}]),
-        ("1.ip_whitelist", "203.0.113.10"),
-        ("1.ip_whitelist", [3405803786]),
-        ("1.key", "hostile"),
-        ("1.key", None),
-        ("0.key", KEY),
-        ("0", "hostile"),
-    ],
-)
-def test_a_hostile_list_is_not_understood(path: str, value: Any) -> None:
-    keys = (
-        changed({"list": documented()}, f"list.{path}", value)["list"]
-        if "." in path
-        else [value, *documented()]
-    )
-    refuse(ADAPTER, [keys])
+HOSTILE = [
+    *(
+        pytest.param(
+            [changed({"list": documented()}, f"list.{path}", value)["list"]],
+            id=f"{path} {value!a}",
+        )
+        for path, value in (
+            ("1.state", ...),
+            ("1.state", 9),
+            ("1.state", "hostile"),
+            ("1.perms", ...),
+            ("1.perms", {"spot": True}),
+            ("1.perms", ["spot"]),
+            ("1.perms", [{"name": "spot"}]),
+            ("1.perms", [{"name": "hostile\x1b[2J", "read_only": False}]),
+            ("1.perms", [{"name": "spot", "read_only": 0}]),
+            ("1.ip_whitelist", "203.0.113.10"),
+            ("1.ip_whitelist", [3405803786]),
+            ("1.key", "hostile"),
+            ("1.key", None),
+            ("0.key", KEY),
+        )
+    ),
+    pytest.param([["hostile", *documented()]], id="among them what is no key"),
+]
 
 
 @pytest.mark.parametrize(
@@ -367,19 +333,7 @@ def test_neither_is_another_shape(answers: list[Any]) -> None:
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return {"apiKey": watch.secret("hex"), "secret": watch.secret("hex")}
-
-
-@pytest.mark.parametrize("environment", Environment)
-def test_real_ccxt_is_understood_after_one_request(
-    credentials: dict[str, str], environment: Environment
-) -> None:
-    answers = {LIST: documented(credentials["apiKey"])}
-    with signing.serving(gate, credentials, answers, environment) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, environment)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts(environment=environment))
-    assert server.paths() == [LIST]
+    return CONTRACT.made_up(watch)
 
 
 READS = {
@@ -457,21 +411,6 @@ def test_trouble_in_the_midst_of_probing_is_no_answer(
     assert (asked.status, asked.facts) == (expected, None)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "code"),
-    [("apiKey", "INVALID_KEY"), ("secret", "INVALID_SIGNATURE")],
-)
-def test_what_is_wrong_with_a_key_is_told_apart(
-    credentials: dict[str, str], watch: Watch, wrong: str, code: str
-) -> None:
-    ours, _ = asking.spoilt(credentials, watch, wrong)
-    with signing.serving(gate, credentials, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
-
-    assert (asked.status, asked.code) == (Status.REJECTED, code)
-    assert server.paths() == [LIST]
-
-
 CODES = {
     "INVALID_KEY": Status.REJECTED,
     "INVALID_SIGNATURE": Status.REJECTED,
@@ -489,19 +428,7 @@ CODES = {
     "TOO_BUSY": Status.UNREACHABLE,
     "NOVEL_LABEL": Status.INDETERMINATE,
 }
-DENIALS = {"FORBIDDEN", "READ_ONLY"}
-
-
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], code: str, status: Status
-) -> None:
-    with signing.serving(gate, credentials, {}) as server:
-        server.script.append(gate_error(code, 403))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
+DENIALS = frozenset({"FORBIDDEN", "READ_ONLY"})
 
 
 @pytest.mark.parametrize("code", sorted(DENIALS))
@@ -511,10 +438,6 @@ def test_a_denial_leads_to_probes(credentials: dict[str, str], code: str) -> Non
         asked = asking.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.facts) == (Status.VALID, proved())
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= CODES.keys() | DENIALS
 
 
 def test_a_read_that_is_gone_proves_nothing(credentials: dict[str, str]) -> None:
@@ -529,13 +452,30 @@ def test_a_read_that_is_gone_proves_nothing(credentials: dict[str, str]) -> None
 # An empty list is well-formed: it has no key of ours, and probing follows.
 TROUBLE = [row for row in asking.TROUBLE if row.id != "a list"]
 
-
-@pytest.mark.parametrize(("reply", "status"), TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(gate, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=gate,
+    made_up=made_of(apiKey="hex", secret="hex"),
+    documented=documented(),
+    mangled=st.lists(mangled(documented()[1]), max_size=3),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=tuple(
+        Good(
+            ADAPTER,
+            host,
+            (LIST,),
+            lambda key: {LIST: documented(key)},
+            facts(environment=environment),
+            environment,
+        )
+        for environment, host in (
+            (Environment.LIVE, "api.gateio.ws"),
+            (Environment.TEST, "api-testnet.gateapi.io"),
+        )
+    ),
+    wrong={"apiKey": "INVALID_KEY", "secret": "INVALID_SIGNATURE"},
+    errors=errors(gate_error, CODES, 403),
+    told_elsewhere=DENIALS,
+    trouble=TROUBLE,
+)

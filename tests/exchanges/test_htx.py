@@ -7,21 +7,20 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.facts import Access, Cap, Environment, IpRule, KeyFacts, Status
 from reconciler.exchanges.htx import ADAPTER
 from tests.exchanges import asking, signing_second
+from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (
     AT,
     KEY,
     changed,
     check,
     findings,
+    grant,
     mangled,
     refusal,
-    refuse,
-    survives,
 )
 from tests.exchanges.signing import Reply, serving
 from tests.leaks import Watch
@@ -52,11 +51,6 @@ def documented(key: str = KEY, **data: Any) -> dict[str, Any]:
     return {"user": UID, "key": answered(key, **data), "at": int(AT.timestamp() * 1000)}
 
 
-def grant(raw: str, *caps: Cap, access: Access = Access.WRITE) -> Grant:
-    """Return a reported grant."""
-    return Grant(raw, frozenset(caps), access=access, separable=len(caps) == 1)
-
-
 READ = grant("readOnly", Cap.ACCOUNT_READ, access=Access.READ)
 TRADE = grant("trade", Cap.SPOT, Cap.MARGIN, Cap.PERPETUAL, Cap.DELIVERY, Cap.TRANSFER)
 UNKNOWN = KeyFacts(environment=Environment.LIVE)
@@ -81,25 +75,33 @@ def ending(days: int) -> KeyFacts:
     return facts(expires_at=AT + timedelta(days=days), never_expires=False)
 
 
+COARSE = "INFO PERM_COARSE"
+NOTHING_TOLD = ["WARNING IP_NOT_KNOWABLE", "WARNING PERM_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
 ROWS = [
-    pytest.param(documented(), facts(), id="good; main account or not is not knowable"),
+    pytest.param(documented(), facts(), [COARSE], id="good; main account or not is not knowable"),
     pytest.param(
         documented(permission="readOnly,trade,withdraw"),
         facts(grants=(READ, TRADE, grant("withdraw", Cap.WITHDRAW))),
+        ["CRITICAL PERM_WITHDRAW", COARSE],
         id="excess: withdrawal",
     ),
     pytest.param(
         documented(permission="readOnly,trade,novelThing"),
         facts(grants=(READ, TRADE, grant("novelThing", Cap.OTHER))),
+        ["ERROR PERM_FORBIDDEN", COARSE],
         id="an unknown name",
     ),
     pytest.param(
         documented(permission="readOnly"),
         facts(grants=(READ,), read_only=True),
+        ["ERROR PERM_MISSING"],
         id="read-only: trading is missing",
     ),
     pytest.param(
-        documented(permission=""), facts(grants=(), read_only=True), id="nothing granted at all"
+        documented(permission=""),
+        facts(grants=(), read_only=True),
+        ["ERROR PERM_MISSING"],
+        id="nothing granted at all",
     ),
     pytest.param(
         changed(documented(ipAddresses="", validDays=60), "at", documented()["at"]),
@@ -108,6 +110,7 @@ ROWS = [
             expires_at=AT + timedelta(days=60),
             never_expires=False,
         ),
+        ["ERROR IP_UNBOUND", COARSE],
         id="unbound, so it ends",
     ),
     pytest.param(
@@ -119,60 +122,46 @@ ROWS = [
                 listed=True,
             )
         ),
+        ["ERROR IP_MISSING_SERVER", "WARNING IP_EXTRA", COARSE],
         id="bound elsewhere, to a network, too",
     ),
-    pytest.param(documented(validDays=12), ending(12), id="expires soon"),
-    pytest.param(documented(validDays=0), ending(0), id="its last day is over"),
-    pytest.param(documented(status="expired"), facts(frozen="expired"), id="expired by its state"),
-    pytest.param(documented(key="another-key"), facts(same_key=False), id="about another key"),
+    pytest.param(
+        documented(validDays=12), ending(12), ["WARNING EXPIRES_SOON", COARSE], id="expires soon"
+    ),
+    pytest.param(
+        documented(validDays=0), ending(0), ["ERROR KEY_EXPIRED", COARSE], id="its last day is over"
+    ),
+    pytest.param(
+        documented(status="expired"),
+        facts(frozen="expired"),
+        ["ERROR KEY_FROZEN", COARSE],
+        id="expired by its state",
+    ),
+    pytest.param(
+        documented(key="another-key"),
+        facts(same_key=False),
+        ["CRITICAL KEY_MISMATCH", "WARNING PERM_NOT_KNOWABLE"],
+        id="about another key",
+    ),
     pytest.param(
         changed(documented(), "key", {"code": 1002, "message": "forbidden"}),
         UNKNOWN,
+        NOTHING_TOLD,
         id="a sub-user's: not knowable",
     ),
     pytest.param(
         changed(documented(), "key", {"code": 4711, "message": "novel"}),
         UNKNOWN,
+        NOTHING_TOLD,
         id="refused with an unknown code: not knowable",
     ),
     pytest.param(
         changed(documented(), "key.data.0.createTime", ...),
         facts(created_at=None),
+        [COARSE],
         id="its age is not knowable",
     ),
 ]
-
-COARSE = "INFO PERM_COARSE"
-NOTHING_TOLD = ["WARNING IP_NOT_KNOWABLE", "WARNING PERM_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
-FINDINGS = {
-    "good; main account or not is not knowable": [COARSE],
-    "excess: withdrawal": ["CRITICAL PERM_WITHDRAW", COARSE],
-    "an unknown name": ["ERROR PERM_FORBIDDEN", COARSE],
-    "read-only: trading is missing": ["ERROR PERM_MISSING"],
-    "nothing granted at all": ["ERROR PERM_MISSING"],
-    "unbound, so it ends": ["ERROR IP_UNBOUND", COARSE],
-    "bound elsewhere, to a network, too": ["ERROR IP_MISSING_SERVER", "WARNING IP_EXTRA", COARSE],
-    "expires soon": ["WARNING EXPIRES_SOON", COARSE],
-    "its last day is over": ["ERROR KEY_EXPIRED", COARSE],
-    "expired by its state": ["ERROR KEY_FROZEN", COARSE],
-    "about another key": ["CRITICAL KEY_MISMATCH", "WARNING PERM_NOT_KNOWABLE"],
-    "a sub-user's: not knowable": NOTHING_TOLD,
-    "refused with an unknown code: not knowable": NOTHING_TOLD,
-    "its age is not knowable": [COARSE],
-}
-
-
-@pytest.mark.parametrize(("answer", "expected"), ROWS)
-def test_a_documented_answer_means_exactly_this(answer: Any, expected: KeyFacts) -> None:
-    check(ADAPTER, answer, expected)
-
-
-@pytest.mark.parametrize(("answer", "expected"), ROWS)
-def test_and_comes_to_exactly_these_findings(
-    request: pytest.FixtureRequest, answer: Any, expected: KeyFacts
-) -> None:
-    del answer
-    assert findings(ADAPTER, expected) == FINDINGS[request.node.callspec.id]
 
 
 def test_a_live_key_where_a_test_one_belongs_is_a_finding() -> None:
@@ -186,60 +175,45 @@ def test_our_key_is_found_among_several() -> None:
     check(ADAPTER, answer, facts())
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("user", ...),
-        ("user", None),
-        ("user.code", ...),
-        ("user.code", 1002),
-        ("user.data", ...),
-        ("user.data", "hostile"),
-        ("key", ...),
-        ("key", []),
-        ("key.code", ...),
-        ("key.code", "hostile"),
-        ("key.code", 429),
-        ("key.code", 500),
-        ("key.data", ...),
-        ("key.data", []),
-        ("key.data", ["hostile"]),
-        ("key.data", {"hostile": 1}),
-        ("key.data.0.accessKey", ...),
-        ("key.data.0.accessKey", None),
-        ("key.data.0.permission", ...),
-        ("key.data.0.permission", ["readOnly"]),
-        ("key.data.0.permission", "readOnly,hostile\nline"),
-        ("key.data.0.ipAddresses", ...),
-        ("key.data.0.ipAddresses", None),
-        ("key.data.0.validDays", ...),
-        ("key.data.0.validDays", "soon"),
-        ("key.data.0.validDays", 99_999_999_999),
-        ("key.data.0.status", ...),
-        ("key.data.0.status", "hostile\x1b[31m"),
-        ("key.data.0.createTime", "yesterday"),
-        ("at", ...),
-    ],
+HOSTILE = spoilt(
+    documented(),
+    ("user", ...),
+    ("user", None),
+    ("user.code", ...),
+    ("user.code", 1002),
+    ("user.data", ...),
+    ("user.data", "hostile"),
+    ("key", ...),
+    ("key", []),
+    ("key.code", ...),
+    ("key.code", "hostile"),
+    ("key.code", 429),
+    ("key.code", 500),
+    ("key.data", ...),
+    ("key.data", []),
+    ("key.data", ["hostile"]),
+    ("key.data", {"hostile": 1}),
+    ("key.data.0.accessKey", ...),
+    ("key.data.0.accessKey", None),
+    ("key.data.0.permission", ...),
+    ("key.data.0.permission", ["readOnly"]),
+    ("key.data.0.permission", "readOnly,hostile\nline"),
+    ("key.data.0.ipAddresses", ...),
+    ("key.data.0.ipAddresses", None),
+    ("key.data.0.validDays", ...),
+    ("key.data.0.validDays", "soon"),
+    ("key.data.0.validDays", 99_999_999_999),
+    ("key.data.0.status", ...),
+    ("key.data.0.status", "hostile\x1b[31m"),
+    ("key.data.0.createTime", "yesterday"),
+    ("at", ...),
 )
-def test_a_hostile_answer_is_not_understood(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), path, value)])
-
-
-@settings(deadline=None)
-@given(mangled(documented()))
-def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(ADAPTER, answer)
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
 
 
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return {"apiKey": watch.secret("hex"), "secret": watch.secret("uuid")}
+    return CONTRACT.made_up(watch)
 
 
 def test_real_ccxt_is_understood_after_two_requests(credentials: dict[str, str]) -> None:
@@ -294,25 +268,6 @@ def test_trouble_with_the_second_question_is_not_remembered_as_an_answer(
     assert (asked.status, asked.code) == (ADAPTER.codes[code], code)
 
 
-WRONG = [
-    ("apiKey", "Incorrect Access key"),
-    ("secret", "Verification failure"),
-    ("clock", "Invalid submission time"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "code"), WRONG)
-def test_what_is_wrong_with_a_key_is_told_apart(
-    credentials: dict[str, str], watch: Watch, wrong: str, code: str
-) -> None:
-    ours, skew = asking.spoilt(credentials, watch, wrong)
-    with serving(signing_second.htx, credentials, {USER: UID, OWN: answered()}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, skew_ms=skew)
-
-    assert (asked.status, asked.code) == (asking.expected(wrong), code)
-    assert server.paths() == [USER]
-
-
 WORDS = {
     "Incorrect Access key": Status.REJECTED,
     "Verification failure": Status.REJECTED,
@@ -337,43 +292,51 @@ SECOND = {
     "2002": Status.INDETERMINATE,
     "4711": Status.INDETERMINATE,
 }
+
+
+def first(code: str) -> Reply:
+    """Return an error in the shape of HTX's first version, of words that say nothing."""
+    return signing_second.htx_words("novel", code)
+
+
 CODES = [
     *(
-        (signing_second.htx_words(f"{words} [中文]:198.51.100.7"), words, status)
+        pytest.param(
+            signing_second.htx_words(f"{words} [中文]:198.51.100.7"), words, status, id=words
+        )
         for words, status in WORDS.items()
     ),
-    *((signing_second.htx_words("novel", code), code, status) for code, status in FIRST.items()),
-    *((signing_second.htx_error(code), code, status) for code, status in SECOND.items()),
+    *errors(first, FIRST),
+    *errors(signing_second.htx_error, SECOND),
 ]
-
-
-@pytest.mark.parametrize(("reply", "code", "status"), CODES, ids=[code for _, code, _ in CODES])
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], reply: Reply, code: str, status: Status
-) -> None:
-    with serving(signing_second.htx, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= {code for _, code, _ in CODES}
 
 
 def test_that_a_clock_is_not_told_apart_is_said() -> None:
     assert "wrong clock" in refusal(ADAPTER, "1003").what
 
 
-@pytest.mark.parametrize("earlier", [[], [Reply(UID)]], ids=["at first", "after the first answer"])
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], earlier: list[Reply], reply: Any, status: Status
-) -> None:
-    with serving(signing_second.htx, credentials, {}) as server:
-        server.script += [*earlier, reply]
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=signing_second.htx,
+    made_up=made_of(apiKey="hex", secret="uuid"),
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=(
+        Good(
+            ADAPTER,
+            signing_second.HTX_HOST,
+            (USER, OWN),
+            lambda key: {USER: UID, OWN: answered(key)},
+            facts(),
+        ),
+    ),
+    wrong={
+        "apiKey": "Incorrect Access key",
+        "secret": "Verification failure",
+        "clock": "Invalid submission time",
+    },
+    errors=CODES,
+    before=((), (Reply(UID),)),
+)

@@ -2,29 +2,26 @@
 Hyperliquid: whose key a private key is, and that it never leaves the process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import ccxt
 import pytest
-from hypothesis import given, settings
 
 from reconciler.exchanges.client import opened
 from reconciler.exchanges.facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.exchanges.hyperliquid import ADAPTER
 from reconciler.secrets import Secret
 from tests.exchanges import asking, signing, signing_more
+from tests.exchanges.contract import Contract, Good, spoilt
 from tests.exchanges.documented import (
     WALLET,
-    changed,
     check,
     findings,
     mangled,
-    refuse,
-    survives,
 )
-from tests.exchanges.signing import HangUp, Reply
+from tests.exchanges.signing import Call, HangUp, Reply
 from tests.leaks import Watch
 
 PATH = "/info"
@@ -165,14 +162,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "expected", "found"), ROWS)
-def test_a_documented_answer_means_exactly_this(
-    answer: Any, expected: KeyFacts, found: list[str]
-) -> None:
-    check(ADAPTER, answer, expected)
-    assert findings(ADAPTER, expected) == found
-
-
 def test_read_only_age_and_main_account_are_not_knowable() -> None:
     told = facts()  # an agent always trades, for whichever account it is of
 
@@ -186,46 +175,31 @@ def test_an_agent_of_the_test_network_belongs_there() -> None:
     assert findings(ADAPTER, told, Environment.TEST) == ["WARNING IP_NOT_OFFERED"]
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("role", ...),
-        ("role", None),
-        ("role", []),
-        ("role", "hostile"),
-        ("role.role", ...),
-        ("role.role", None),
-        ("role.role", "hostile"),
-        ("role.role", ["user"]),
-        ("role.data", ...),
-        ("role.data", "hostile"),
-        ("role.data.user", ...),
-        ("role.data.user", None),
-        ("role.data.user", "0xhostile"),
-        ("agents", ...),
-        ("agents", None),
-        ("agents", "hostile"),
-        ("agents", ["hostile"]),
-        ("agents.0.address", "hostile"),
-        ("agents.1.validUntil", "hostile"),
-        ("agents.1.validUntil", 10**16),
-        ("address", ...),
-        ("address", "hostile"),
-    ],
+HOSTILE = spoilt(
+    documented(),
+    ("role", ...),
+    ("role", None),
+    ("role", []),
+    ("role", "hostile"),
+    ("role.role", ...),
+    ("role.role", None),
+    ("role.role", "hostile"),
+    ("role.role", ["user"]),
+    ("role.data", ...),
+    ("role.data", "hostile"),
+    ("role.data.user", ...),
+    ("role.data.user", None),
+    ("role.data.user", "0xhostile"),
+    ("agents", ...),
+    ("agents", None),
+    ("agents", "hostile"),
+    ("agents", ["hostile"]),
+    ("agents.0.address", "hostile"),
+    ("agents.1.validUntil", "hostile"),
+    ("agents.1.validUntil", 10**16),
+    ("address", ...),
+    ("address", "hostile"),
 )
-def test_a_hostile_answer_is_not_understood(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), path, value)])
-
-
-@settings(deadline=None)
-@given(mangled(documented()))
-def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(ADAPTER, answer)
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
 
 
 @pytest.fixture
@@ -237,6 +211,11 @@ def private_key(watch: Watch) -> str:
 @pytest.fixture
 def credentials(private_key: str) -> dict[str, str]:
     """The key of an agent, in the usual form, with the wallet that it trades for."""
+    return of_agent(private_key)
+
+
+def of_agent(private_key: str) -> dict[str, str]:
+    """Return the credentials of an agent of the wallet."""
     return {"privateKey": f"0x{private_key}", "walletAddress": WALLET}
 
 
@@ -246,11 +225,16 @@ def address_of(private_key: str) -> str:
     return address
 
 
-def agent_of(credentials: dict[str, str], user: str = WALLET) -> signing.Check:
+def agent_of(credentials: Mapping[str, str], user: str = WALLET) -> signing.Check:
     """Return an exchange at which this key is that of an agent."""
     address = address_of(credentials["privateKey"])
     role = {"role": "agent", "data": {"user": user}}
     return signing_more.hyperliquid({address: role}, {WALLET: [listed(address)]})
+
+
+def approving(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
+    """Answer as an exchange at which the known key is that of an agent of the wallet."""
+    return agent_of(known)(call, known, environment)
 
 
 def test_an_address_is_the_known_one() -> None:
@@ -341,24 +325,6 @@ def test_what_is_no_private_key_is_not_asked_about(private_key: str, spoil: str)
     assert not server.calls
 
 
-@pytest.mark.parametrize(
-    ("environment", "host"),
-    [
-        (Environment.LIVE, "api.hyperliquid.xyz"),
-        (Environment.TEST, "api.hyperliquid-testnet.xyz"),
-    ],
-)
-def test_the_real_address_is_the_documented_one(
-    credentials: dict[str, str], environment: Environment, host: str
-) -> None:
-    meant: list[str] = []
-    with signing.serving(agent_of(credentials), {}, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, environment, meant=meant)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts(environment=environment))
-    assert meant == [f"https://{host}{PATH}"] * 2
-
-
 def refused(words: str) -> Reply:
     """Return an error in the shape of signed actions; `/info` documents none of its own."""
     return Reply({"status": "err", "response": words})
@@ -366,39 +332,27 @@ def refused(words: str) -> Reply:
 
 ERRORS = [
     # Only signed actions say so; of a public question it says nothing about the key.
-    (refused(f"User or API Wallet {AGENT} does not exist."), Status.INDETERMINATE, ""),
-    (refused("Too many cumulative requests sent (3 > 2)"), Status.RATE_LIMITED, ""),
-    (refused("novel words"), Status.INDETERMINATE, ""),
-    (Reply(b"Failed to deserialize the JSON body", 422), Status.INDETERMINATE, "HTTP 422"),
-    (Reply(b"null", 429), Status.RATE_LIMITED, "HTTP 429"),
+    pytest.param(
+        refused(f"User or API Wallet {AGENT} does not exist."),
+        "",
+        Status.INDETERMINATE,
+        id="no such wallet",
+    ),
+    pytest.param(
+        refused("Too many cumulative requests sent (3 > 2)"),
+        "",
+        Status.RATE_LIMITED,
+        id="too many requests",
+    ),
+    pytest.param(refused("novel words"), "", Status.INDETERMINATE, id="novel words"),
+    pytest.param(
+        Reply(b"Failed to deserialize the JSON body", 422),
+        "HTTP 422",
+        Status.INDETERMINATE,
+        id="422",
+    ),
+    pytest.param(Reply(b"null", 429), "HTTP 429", Status.RATE_LIMITED, id="429"),
 ]
-
-
-@pytest.mark.parametrize(("reply", "status", "code"), ERRORS)
-def test_an_error_has_its_status(
-    credentials: dict[str, str], reply: Reply, status: Status, code: str
-) -> None:
-    with signing.serving(agent_of(credentials), {}, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= {code for _, _, code in ERRORS}
-
-
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(agent_of(credentials), {}, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
 
 
 @pytest.mark.parametrize(
@@ -418,3 +372,32 @@ def test_neither_is_trouble_with_the_second_request(
 
     assert asked.status is status
     assert len(server.calls) == 2
+
+
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=approving,
+    made_up=lambda watch: of_agent(watch.secret("hex")),
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=tuple(
+        Good(
+            ADAPTER,
+            host,
+            (PATH, PATH),
+            lambda _key: {},
+            facts(environment=environment),
+            environment,
+            method="POST",
+        )
+        for environment, host in (
+            (Environment.LIVE, "api.hyperliquid.xyz"),
+            (Environment.TEST, "api.hyperliquid-testnet.xyz"),
+        )
+    ),
+    wrong={},  # nobody signs anything: another key is another agent's, which rows tell
+    errors=ERRORS,
+    sent=frozenset({"walletAddress"}),
+)

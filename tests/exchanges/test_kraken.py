@@ -8,21 +8,21 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.facts import Cap, Environment, IpRule, KeyFacts, Status
 from reconciler.exchanges.kraken import ADAPTER
 from tests.exchanges import asking, signing, signing_more
+from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (
     KEY,
     WANTED,
     changed,
     check,
     findings,
+    grant,
     mangled,
+    reading,
     refusal,
-    refuse,
-    survives,
 )
 from tests.leaks import Watch
 
@@ -52,16 +52,6 @@ def documented(key: str = KEY, **result: Any) -> dict[str, Any]:
             **result,
         },
     }
-
-
-def grant(raw: str, *caps: Cap, access: Access = Access.WRITE) -> Grant:
-    """Return a reported grant."""
-    return Grant(raw, frozenset(caps), access=access, separable=len(caps) == 1)
-
-
-def reading(raw: str, cap: Cap = Cap.ACCOUNT_READ) -> Grant:
-    """Return a grant that only shows."""
-    return grant(raw, cap, access=Access.READ)
 
 
 FUNDS = reading("query-funds")
@@ -202,14 +192,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "expected", "found"), ROWS)
-def test_a_documented_answer_means_exactly_this(
-    answer: Any, expected: KeyFacts, found: list[str]
-) -> None:
-    check(ADAPTER, answer, expected)
-    assert findings(ADAPTER, expected, wanted=SPOT_WANTED) == found
-
-
 def test_what_kraken_knows_is_a_live_key() -> None:
     check(ADAPTER, documented(), facts(), Environment.TEST)
 
@@ -225,82 +207,39 @@ def test_asking_may_disturb_the_trader() -> None:
     assert ADAPTER.disturbs_trading
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("error", ...),
-        ("error", ["EGeneral:hostile"]),
-        ("error", "hostile"),
-        ("error", None),
-        ("result", ...),
-        ("result", []),
-        ("result", "hostile"),
-        ("result.permissions", ...),
-        ("result.permissions", None),
-        ("result.permissions", "query-funds"),
-        ("result.permissions", ["hostile\nline"]),
-        ("result.permissions", [{"hostile": 1}]),
-        ("result.ipAllowlist", ...),
-        ("result.ipAllowlist", None),
-        ("result.ipAllowlist", "203.0.113.10"),
-        ("result.ipAllowlist", [17]),
-        ("result.validUntil", ...),
-        ("result.validUntil", None),
-        ("result.validUntil", "soon"),
-        ("result.validUntil", 10**14),
-        ("result.validUntil", True),
-        ("result.createdTime", "hostile"),
-        ("result.apiKey", ...),
-        ("result.apiKey", 17),
-    ],
+HOSTILE = spoilt(
+    documented(),
+    ("error", ...),
+    ("error", ["EGeneral:hostile"]),
+    ("error", "hostile"),
+    ("error", None),
+    ("result", ...),
+    ("result", []),
+    ("result", "hostile"),
+    ("result.permissions", ...),
+    ("result.permissions", None),
+    ("result.permissions", "query-funds"),
+    ("result.permissions", ["hostile\nline"]),
+    ("result.permissions", [{"hostile": 1}]),
+    ("result.ipAllowlist", ...),
+    ("result.ipAllowlist", None),
+    ("result.ipAllowlist", "203.0.113.10"),
+    ("result.ipAllowlist", [17]),
+    ("result.validUntil", ...),
+    ("result.validUntil", None),
+    ("result.validUntil", "soon"),
+    ("result.validUntil", 10**14),
+    ("result.validUntil", True),
+    ("result.createdTime", "hostile"),
+    ("result.apiKey", ...),
+    ("result.apiKey", 17),
 )
-def test_a_hostile_answer_is_not_understood(path: str, value: Any) -> None:
-    refuse(ADAPTER, [changed(documented(), path, value)])
-
-
-@settings(deadline=None)
-@given(mangled(documented()))
-def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(ADAPTER, answer)
-
-
-@pytest.mark.parametrize("answers", [[], [None], [[]], ["hostile"], [documented(), documented()]])
-def test_neither_is_another_number_of_answers(answers: list[Any]) -> None:
-    refuse(ADAPTER, answers)
 
 
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
-    """A made-up key; both parts are base64, as Kraken's are."""
-    return {"apiKey": watch.secret("base64-32"), "secret": watch.secret("base64-64")}
-
-
-def test_real_ccxt_is_understood_after_one_request(credentials: dict[str, str]) -> None:
-    answer = {PATH: documented(credentials["apiKey"])}
-    with signing.serving(signing_more.kraken, credentials, answer) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.facts) == (Status.VALID, facts())
-    assert [(call.method, call.path) for call in server.calls] == [("POST", PATH)]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "code"),
-    [
-        ("apiKey", "EAPI:Invalid key"),
-        ("secret", "EAPI:Invalid signature"),
-        ("clock", "EAPI:Invalid nonce"),
-    ],
-)
-def test_what_is_wrong_with_a_key_is_told_apart(
-    credentials: dict[str, str], watch: Watch, wrong: str, code: str
-) -> None:
-    ours, skew = asking.spoilt(credentials, watch, wrong, "base64-64")
-    with signing.serving(signing_more.kraken, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, skew_ms=skew)
-
-    assert (asked.status, asked.code) == (asking.expected(wrong), code)
-    assert server.paths() == [PATH]
+    """A made-up key."""
+    return CONTRACT.made_up(watch)
 
 
 def test_a_secret_that_is_no_base64_is_not_sent(credentials: dict[str, str], watch: Watch) -> None:
@@ -310,15 +249,6 @@ def test_a_secret_that_is_no_base64_is_not_sent(credentials: dict[str, str], wat
 
     assert (asked.status, asked.code) == (Status.INDETERMINATE, "")
     assert not server.calls
-
-
-def test_the_real_address_is_the_documented_one(credentials: dict[str, str]) -> None:
-    meant: list[str] = []
-    with signing.serving(signing_more.kraken, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, meant=meant)
-
-    assert asked.status is Status.VALID
-    assert meant == [f"https://api.kraken.com{PATH}"]
 
 
 CODES = {
@@ -339,34 +269,34 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("http", [200, 403])
-@pytest.mark.parametrize(("code", "status"), CODES.items())
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], code: str, status: Status, http: int
-) -> None:
-    with signing.serving(signing_more.kraken, credentials, {}) as server:
-        server.script.append(signing_more.kraken_error(code, http))
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-def test_every_code_of_the_adapter_is_in_the_table() -> None:
-    assert set(ADAPTER.codes) <= set(CODES)
-
-
 def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
     assert refusal(ADAPTER, "EAPI:Invalid signature").code == "KEY_REJECTED"
     assert refusal(ADAPTER, "EAPI:Invalid nonce").code == "CLOCK_SKEW"
 
 
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], reply: Any, status: Status
-) -> None:
-    with signing.serving(signing_more.kraken, credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, credentials)
-
-    assert asked.status is status
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=signing_more.kraken,
+    made_up=made_of(apiKey="base64-32", secret="base64-64"),  # as Kraken's are
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=(
+        Good(
+            ADAPTER,
+            "api.kraken.com",
+            (PATH,),
+            lambda key: {PATH: documented(key)},
+            facts(),
+            method="POST",
+        ),
+    ),
+    wrong={
+        "apiKey": "EAPI:Invalid key",
+        "secret": "EAPI:Invalid signature",
+        "clock": "EAPI:Invalid nonce",
+    },
+    errors=errors(signing_more.kraken_error, CODES, 200, 403),
+    wanted=SPOT_WANTED,
+)
