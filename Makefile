@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # More than cores: the tests mostly wait for servers and processes.
-WORKERS ?= 3
+WORKERS ?= 4
 URL ?=
 SECRET_FILE ?=
 DESTRUCTIVE ?=

@@ -3,6 +3,7 @@ What holds for every test: no fatal path, no event outside the table, no trace o
 """
 
 import gc
+import itertools
 import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.world import World
 
 _watch = pytest.StashKey[Watch]()
 _events: set[tuple[str, str]] = set()
+_tests = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,9 +49,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what lives as long as the run: half of all time."""
+    gc.set_threshold(20_000, 20, 20)
+    _freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Do so again now and then, for libraries keep much."""
+    if next(_tests) % 250 == 0:
+        _freeze()
+    return (yield)
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

@@ -52,13 +52,13 @@ def test_another_server_is_asked_about_once(loop: asyncio.Runner) -> None:
     loop.run(story())
 
 
-@settings(QUICK, max_examples=1000)
+@settings(QUICK, max_examples=300)
 @given(story=stories())
 def test_every_history_converges(loop: asyncio.Runner, story: Story) -> None:
     loop.run(lived_in_memory(story))
 
 
-@settings(QUICK, max_examples=1000)
+@settings(QUICK, max_examples=300)
 @given(story=stories(by_hand=False))
 def test_what_nobody_else_touched_is_never_drift(loop: asyncio.Runner, story: Story) -> None:
     # Whatever died in between: it was us, so a plain `apply` must put it right.

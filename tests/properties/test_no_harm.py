@@ -52,7 +52,7 @@ def loop() -> Iterator[asyncio.Runner]:
 # ── planning alone ───────────────────────────────────────────────────────────────────────────
 
 
-@settings(QUICK, max_examples=500)
+@settings(QUICK, max_examples=200)
 @given(given_=planner_inputs())
 def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInput) -> None:
     desired, seen, facts = given_.desired, given_.observation, given_.facts
@@ -102,7 +102,7 @@ def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInpu
         assert desired.suspend is None or not facts.suspended
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=100)
 @given(given_=planner_inputs())
 def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> None:
     """No credential, drift, error or memory of an earlier request leads to a one-shot."""
@@ -117,7 +117,7 @@ def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> Non
         assert not isinstance(line.action, (InvalidateCache, RebootServer))
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=100)
 @given(given_=planner_inputs(), wished=st.sets(st.sampled_from(Kind)), hours=st.integers(-60, 60))
 def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
     given_: PlannerInput, wished: set[Kind], hours: int
@@ -151,7 +151,7 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
         assert known.closed(kind, at) is None or again
 
 
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=80)
 @given(given_=planner_inputs())
 def test_the_order_of_documents_changes_no_plan(given_: PlannerInput) -> None:
     turned = replace(given_.desired, exchanges=given_.desired.exchanges[::-1])
@@ -166,7 +166,7 @@ ROBOTS = {robot.id: robot.exchange for robot in in_memory_robots()}
 ANYTHING = st.sets(st.sampled_from((*SERVERS, *(f"{SERVERS[0]}/{code}" for code in CODES))))
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=100)
 @given(
     story=stories(),
     kept=st.sets(st.sampled_from(CODES), min_size=1, max_size=3),
@@ -195,7 +195,7 @@ def test_what_another_hand_stored_stays_without_being_asked(
     loop.run(lived())
 
 
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=60)
 @given(
     story=stories(deaths=False, faults=()), door=st.sampled_from((Door.UNREACHABLE, Door.SILENT))
 )
@@ -297,7 +297,7 @@ class Dues:
         }
 
 
-@settings(QUICK, max_examples=400)
+@settings(QUICK, max_examples=200)
 @given(story=stories(by_hand=False, most_servers=1))
 def test_no_debt_is_lost(loop: asyncio.Runner, story: Story) -> None:
     async def lived() -> None:
