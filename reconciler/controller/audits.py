@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.status import KeyStatus
 from reconciler.controller.yard import Yard
-from reconciler.errors import JtrError
+from reconciler.errors import JtrError, NotSettled
 from reconciler.exchanges.audited import Audited, Light
 from reconciler.exchanges.facts import TRANSIENT, Answered
 from reconciler.model import DesiredExchange
@@ -74,12 +74,15 @@ class Audits:
                 egress_of=egress_of,
                 outgoing=outgoing,
             )
+            _say_unread(gathered.unread)
             rows = [*gathered.unread, *await self._asked(audit, gathered.keys)]
         except JtrError as error:
             LOG.warning("keys could not be audited: %s", error)
             return retry
         self._show(rows)
         answers = [row.answered for row in rows if row.answered is not None]
+        if any(isinstance(row.failure, NotSettled) for row in rows):
+            return min(retry, yard.means.durations.settle)
         if len(answers) < len(rows) or any(one.status in TRANSIENT for one in answers):
             return retry
         return max(retry, self._left(answers))
@@ -142,6 +145,15 @@ def _key_status(row: Audited, answered: Answered) -> KeyStatus:
         _stamp(answered.at),
         _stamp(facts.expires_at) if facts is not None and facts.expires_at is not None else "",
     )
+
+
+def _say_unread(rows: Iterable[Audited]) -> None:
+    """Write a line for every key that Vault did not give: nothing is known of it meanwhile."""
+    for row in rows:
+        if isinstance(row.failure, NotSettled):
+            continue  # it was written a moment ago
+        fields = {"server": row.key.server, "exchange": row.key.exchange, "why": str(row.failure)}
+        LOG.warning("a key could not be audited", extra={"fields": fields})
 
 
 def _say_blocked(

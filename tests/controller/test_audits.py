@@ -44,13 +44,17 @@ def opened(
     spec = {} if security is None else {"security": security}
     world.document("tokyo-1", "bybit", rotate=False, **spec)
     key = market.key(BYBIT)
-    durations = BRISK | {"settle": "1ms", "interval": "100ms", "auditEvery": every}
-    durations |= {"auditRequest": "60s"}
-    bases = {crowd.kind.ccxt_id: crowd.url for crowd in market.exchanges.values()}
-    world.settings(soleWriter=True, durations=durations, audit={"bases": bases})
+    settings(market, every)
     world.begin()
     assert world.apply().code == 0
     return server, key
+
+
+def settings(market: Market, every: str, settle: str = "1ms") -> None:
+    durations = BRISK | {"settle": settle, "interval": "100ms", "auditEvery": every}
+    durations |= {"auditRequest": "60s"}
+    bases = {crowd.kind.ccxt_id: crowd.url for crowd in market.exchanges.values()}
+    market.world.settings(soleWriter=True, durations=durations, audit={"bases": bases})
 
 
 def key_of(desk: Desk) -> KeyStatus:
@@ -130,7 +134,7 @@ def test_a_restart_does_not_ask_again(market: Market, audits: list[Any]) -> None
     async def story(desk: Desk) -> None:
         before = len(audits)
         await audited(desk, audits, before + 1)
-        assert key_of(desk).light is Light.OK
+        await desk.until(lambda: key_of(desk).light is Light.OK, "a good key")
 
     for _ in range(2):
         play(Desk(market.world), story)
@@ -181,7 +185,9 @@ def test_an_exchange_that_is_away_changes_nothing_and_is_asked_again(market: Mar
     play(Desk(market.world), story)
 
 
-def test_vault_that_is_away_leaves_what_was_known(market: Market, audits: list[Any]) -> None:
+def test_vault_that_is_away_leaves_what_was_known_and_is_said(
+    market: Market, audits: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     opened(market, every=OFTEN)
 
     async def story(desk: Desk) -> None:
@@ -192,6 +198,23 @@ def test_vault_that_is_away_leaves_what_was_known(market: Market, audits: list[A
             assert key_of(desk).light is Light.OK
         finally:
             market.world.bao.unseal()
+
+    play(Desk(market.world), story)
+    said = [one for one in caplog.records if one.msg == "a key could not be audited"]
+    assert said[0].fields["exchange"] == "bybit"  # type: ignore[attr-defined]
+    assert "sealed" in said[0].fields["why"]  # type: ignore[attr-defined]
+
+
+def test_a_key_that_was_just_written_is_audited_once_it_settled(
+    market: Market, audits: list[Any]
+) -> None:
+    opened(market, every=SELDOM)
+    settings(market, SELDOM, settle="2s")  # it is younger, and on the server: nothing else wakes us
+
+    async def story(desk: Desk) -> None:
+        await audited(desk, audits, 1)
+        assert not desk.status().keys
+        await desk.until(lambda: key_of(desk).light is Light.OK, "a good key")
 
     play(Desk(market.world), story)
 
