@@ -121,7 +121,8 @@ def races(request: pytest.FixtureRequest, world: World) -> Races:
         }
     )
     # Longer than a process is stopped: what is away for longer is another test's matter.
-    world.settings(durations={**BRISK, "leaseWait": "20s", "request": "2s"}, **settings)
+    patient = {"leaseWait": "20s", "request": "2s", "secretsRequest": "10s", "secretsTotal": "20s"}
+    world.settings(durations={**BRISK, **patient}, **settings)
     slower = {**FAST, "ping_interval": 1.0, "ping_timeout": 1.0}
     server = world.server(SERVER, behaviour=Behaviour(**slower), seed=seed)
     world.document(SERVER)
