@@ -13,7 +13,8 @@ from reconciler.durations import Durations
 from reconciler.errors import JtrError
 from reconciler.sandbox.openbao import OpenBao, _free_port
 
-_START = 20.0
+_START = 60.0  # seconds; it takes 3 on an idle machine with a quick disk
+_BEGIN = 30.0  # its storage is made anew, and each step of that is written through to the disk
 _CONFIG = """\
 storage "raft" {{
   path = "{folder}/storage"
@@ -83,8 +84,7 @@ class LastingOpenBao(OpenBao):
                 if b"address already in use" in (self._folder / "output.log").read_bytes():
                     return False
                 raise self._not_started(f"exit code {code}")
-            with contextlib.suppress(JtrError):
-                self._ask("GET", "sys/seal-status")
+            if self._serves():
                 self._begin() if not self._key else self.unseal()
                 break
             time.sleep(0.02)
@@ -95,8 +95,15 @@ class LastingOpenBao(OpenBao):
         self.stop()
         raise self._not_started("it does not become ready")
 
+    def _serves(self) -> bool:
+        with contextlib.suppress(JtrError):
+            self._ask("GET", "sys/seal-status", patience=2.0)
+            return True
+        return False
+
     def _begin(self) -> None:
         """Make it new: one key, our root token, and `secret` as the sandbox's has it."""
+        # Waited for: it gives its key in this answer and never again.
         made = self._ask("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
         self._key = made["keys_base64"][0]
         self.unseal()
@@ -113,9 +120,11 @@ class LastingOpenBao(OpenBao):
         kind = {"type": "kv", "options": {"version": "2"}}
         self._ask("POST", "sys/mounts/secret", kind, self.root_token.reveal())
 
-    def _ask(self, method: str, path: str, body: Any = None, token: str = "") -> dict[str, Any]:
-        """Ask with the token given, or with none.  Raises JtrError."""
-        probe = self._session_with(replace(Durations(), connect=1.0, secrets_request=2.0))
+    def _ask(
+        self, method: str, path: str, body: Any = None, token: str = "", *, patience: float = _BEGIN
+    ) -> dict[str, Any]:
+        """Ask with the token given, or with none, for *patience* seconds.  Raises JtrError."""
+        probe = self._session_with(replace(Durations(), connect=1.0, secrets_request=patience))
         secret = type(self.root_token)(token) if token else None
         try:
             answer = probe.exchange(method, f"/v1/{path}", token=secret, body=body, attempts=1)

@@ -95,9 +95,9 @@ class Running:
         self._family |= set(descendants(self.process.pid))
         self.process.send_signal(number)
 
-    def end(self) -> int:
+    def end(self, patience: float = PATIENCE) -> int:
         """Wait for its end; return its exit code."""
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(patience)
         self._reader.join(PATIENCE)
         return code
 

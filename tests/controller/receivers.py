@@ -16,7 +16,7 @@ from reconciler.notification_settings import Kind, NotificationSettings
 from tests.leaks import PRIVATE, Watch
 
 BEGIN = 1_795_000_000.0
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)

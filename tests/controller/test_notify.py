@@ -369,7 +369,7 @@ def test_a_silent_receiver_delays_neither_the_loop_nor_the_others(files: Files) 
                 begin = time.monotonic()
                 for number in range(50):
                     scene.notifier.tell([robots("7", number)])
-                assert time.monotonic() - begin < 1
+                assert time.monotonic() - begin < 5
                 for _ in range(50):
                     await receiver.next()
                 assert len(hung.requests) == 1

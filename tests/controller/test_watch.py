@@ -22,7 +22,7 @@ from reconciler.controller.watch import Watcher
 from reconciler.durations import Durations
 from tests.sandbox.visits import looped
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 # A rescan that never comes: what is found, an event announced.
 EVENTS = Durations(quiet=0.05, rescan=600.0)
 RESCAN = Durations(quiet=0.01, rescan=0.3)

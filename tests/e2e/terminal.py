@@ -14,7 +14,7 @@ from typing import Self
 
 from tests.world import World
 
-PATIENCE = 15.0  # seconds; generous, for a machine that others use, too
+PATIENCE = 60.0  # seconds; generous, for a machine that others use, too
 
 
 class Command:

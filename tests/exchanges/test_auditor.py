@@ -220,14 +220,14 @@ def test_an_exchange_that_is_away_or_has_enough_is_left_alone(
 def test_all_questions_together_have_one_budget(floor: Floor) -> None:
     exchange = floor.exchange(BYBIT)
     exchange.script.extend([Silence()] * 9)
-    floor.durations = replace(DURATIONS, audit_request=5.0, audit_total=0.6)
+    floor.durations = replace(DURATIONS, audit_request=20.0, audit_total=0.6)
     keys = [place(floor.key(BYBIT), server=f"server-{n}") for n in range(3)]
     make_ready()
     began = time.monotonic()
     results = floor.audit(*keys)
 
     assert set(statuses(results).values()) == {Status.UNREACHABLE}
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 15
     assert len(exchange.calls) == 1
 
 

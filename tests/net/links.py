@@ -33,7 +33,7 @@ from tests.loops import LoopThread
 
 T = TypeVar("T")
 
-SLACK: Final = 1.0
+SLACK: Final = 5.0
 """Seconds that a wait may last longer than its deadline; the machine has other work, too."""
 
 WAITS: Final = Durations(
@@ -45,7 +45,7 @@ OPENING: Final = WAITS.connect + WAITS.authenticate + 2 * WAITS.close
 ASKING: Final = WAITS.request + 2 * WAITS.close
 CLOSING: Final = 3 * WAITS.close
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 30.0
 """Seconds until a server is back from a reboot."""
 
 

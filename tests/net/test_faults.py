@@ -24,7 +24,7 @@ from tests.faults import (
 )
 from tests.frames import Frames
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 QUIET = 0.1  # seconds in which nothing may come
 
 

@@ -297,7 +297,7 @@ def test_hanging_ends_in_time_and_recovers(bao: OpenBao) -> None:
     finally:
         bao.resume()
 
-    assert time.monotonic() - began < durations.secrets_total + 2.0
+    assert time.monotonic() - began < durations.secrets_total + 10
     in_the_end(lambda: backend.describe(at).version == 1)
     backend.close()
 

@@ -117,10 +117,10 @@ LOGIN, RENEW, LOOK = (
 )
 
 
-def test_tokens_of_three_seconds_last_for_ten(
+def test_tokens_of_six_seconds_last_for_twenty(
     bao: OpenBao, place: Place, backend_with: MakeBackend, tmp_path: Path
 ) -> None:
-    """Each of them in a thread of its own, and nothing fails."""
+    """Each of them in a thread of its own, and nothing fails; 2 seconds are left for each call."""
     bao.put(place.path, {"apiKey": "x"})
 
     def role(name: str, ttl: str, most: str, **more: Any) -> AppRoleAuth:
@@ -129,20 +129,20 @@ def test_tokens_of_three_seconds_last_for_ten(
         return made.made(ttl, most, **more)
 
     sink = tmp_path / "sink"
-    sink.write_text(periodic(bao, "3s", display_name="sink").reveal())
-    given = TokenAuth(periodic(bao, "3s", display_name="given"))
+    sink.write_text(periodic(bao, "6s", display_name="sink").reveal())
+    given = TokenAuth(periodic(bao, "6s", display_name="given"))
     backends = {
-        "renewable": backend_with(role("renewable", "3s", "1h")),
-        "replaced": backend_with(role("replaced", "3s", "3s")),
-        "mixed": backend_with(role("mixed", "3s", "5s")),
-        "batch": backend_with(role("batch", "3s", "3s", token_type="batch")),
+        "renewable": backend_with(role("renewable", "6s", "1h")),
+        "replaced": backend_with(role("replaced", "6s", "6s")),
+        "mixed": backend_with(role("mixed", "6s", "10s")),
+        "batch": backend_with(role("batch", "6s", "6s", token_type="batch")),
         "given": backend_with(given, durations=SOON),
         "sink": backend_with(TokenFileAuth(str(sink)), durations=SOON),
     }
     since = len(bao.audit_entries())
 
     with ThreadPoolExecutor(len(backends)) as pool:
-        failures = pool.map(lambda backend: used(backend, place, 10.0), backends.values())
+        failures = pool.map(lambda backend: used(backend, place, 20.0), backends.values())
         assert dict(zip(backends, failures, strict=True)) == {name: [] for name in backends}
 
     asked = count(bao, since)
@@ -157,7 +157,7 @@ def test_tokens_of_three_seconds_last_for_ten(
     for name in ("given", "sink"):
         assert asked[f"token-{name}"][LOOK] == 1
         assert 3 <= asked[f"token-{name}"][RENEW] <= 5
-        assert 0 < (backends[name].token_seconds() or 0) <= 3
+        assert 0 < (backends[name].token_seconds() or 0) <= 6
     assert backends["batch"].whoami().kind == "batch"
 
 
@@ -187,15 +187,17 @@ def test_a_token_that_died_with_its_secret_id_says_so_until_there_is_another(
     assert backend.describe(place.at).version == 1
 
 
+LAST = "near its last moment"
+
+
 def test_a_used_up_secret_id_does_no_harm_while_the_token_lives(
     role: Role, place: Place, backend_with: MakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At max_ttl a login is tried early, fails, and the token is used to its end."""
-    backend = backend_with(role.made("3s", uses=1))
-    assert backend.describe(place.at).version == 1
+    backend = backend_with(role.made("6s", uses=1))
 
-    assert used(backend, place, 2.5) == []
-    assert "near its last moment" in caplog.text
+    # After 4 seconds; a busy machine has the other 2 for its last call.
+    until(lambda: backend.describe(place.at).version == 1 and LAST in caplog.text)
     with pytest.raises(LoginFailed, match="used up"):
         until(lambda: backend.describe(place.at).version == 0)
     role.fresh()
@@ -290,7 +292,7 @@ def test_a_token_that_cannot_be_renewed_is_looked_up_once_and_used_to_its_end(
     asked: Callable[[], list[str]],
 ) -> None:
     bao.put(place.path, {"apiKey": "x"})
-    token = periodic(bao, "", ttl="2s", renewable=False)
+    token = periodic(bao, "", ttl="4s", renewable=False)
     backend = backend_with(give(token), durations=SOON)
 
     assert used(backend, place, 1.0) == []
@@ -310,12 +312,12 @@ def test_a_new_token_in_the_file_is_looked_after_like_the_first(
     until(lambda: backend.describe(place.at).version == 1 and backend.token_seconds() is not None)
     assert (backend.token_seconds() or 0) > 3500
 
-    (tmp_path / "new").write_text(periodic(bao, "3s").reveal())
+    (tmp_path / "new").write_text(periodic(bao, "6s").reveal())
     (tmp_path / "new").replace(sink)
 
     backend.describe(place.at)
     assert backend.token_seconds() is None  # another token, of which nothing is known yet
-    assert used(backend, place, 3.5) == []
+    assert used(backend, place, 7.0) == []
 
 
 def test_a_root_token_is_looked_up_once_and_has_no_end(
@@ -366,8 +368,8 @@ def test_what_a_token_is_and_may_do(
 def test_asking_how_long_a_token_lives_does_not_put_off_its_renewal(
     role: Role, place: Place, backend_with: MakeBackend
 ) -> None:
-    backend = backend_with(role.made("3s", "1h"))
-    end = time.monotonic() + 3.5
+    backend = backend_with(role.made("6s", "1h"))
+    end = time.monotonic() + 7.0
     while time.monotonic() < end:
         backend.whoami()
         assert backend.describe(place.at).version == 1
