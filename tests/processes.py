@@ -7,13 +7,21 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 PATIENCE = 60.0
 ROOT = Path(__file__).parent.parent
+
+
+def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Look again and again until *condition* holds; fail when it never does."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
 
 
 class Running:

@@ -165,19 +165,19 @@ class _Told:
 
     def _follow(self) -> None:
         """Print what is new, for ever; a controller or server away for too long ends it."""
-        seen = time.monotonic()
+        seen, away = time.monotonic(), False
         while True:
             time.sleep(self.durations.follow)
             try:
                 entries = self.controller.logs(self.server)
             except JtrError as error:
-                late = time.monotonic() - seen
-                if not error.transient or late > self.durations.ready:
+                if not error.transient or time.monotonic() - seen > self.durations.ready:
                     raise
-                if late <= 2 * self.durations.follow:
+                if not away:
                     output.say(f"{error.what}; looking for it again")
+                away = True
                 continue
-            seen = time.monotonic()
+            seen, away = time.monotonic(), False
             self.printer.show(entries)
 
 
@@ -215,7 +215,7 @@ class _Reader:
         """Print what is new, for ever; a server that is away for too long ends it."""
         clock = asyncio.get_running_loop().time
         durations = self.means.durations
-        seen, readable = clock(), True
+        seen, away, readable = clock(), False, True
         while True:
             await asyncio.sleep(durations.follow)
             try:
@@ -224,10 +224,11 @@ class _Reader:
                 await self._leave()
                 if not error.transient or clock() - seen > durations.ready:
                     raise
-                if clock() - seen <= 2 * durations.follow:
+                if not away:
                     output.say(f"{error.what}; looking for it again")
+                away = True
                 continue
-            seen = clock()
+            seen, away = clock(), False
             if entries is not None:
                 self.printer.show(entries)
             elif readable:

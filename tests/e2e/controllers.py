@@ -28,7 +28,8 @@ class Served:
     Enter it: pages on a loop of their own, and settings of the world that name them.
 
     `rows` are what it serves as its ledger; an error in their place is raised, and None stands for
-    the ledger of the world.  `log` is the system log of every server, or what is raised.
+    the ledger of the world.  `log` is the system log of every server, or what is raised; reading it
+    takes `delay` seconds.
     """
 
     world: World
@@ -36,6 +37,7 @@ class Served:
     controller: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, str] | JtrError | None = None
     log: tuple[LogEntry, ...] | JtrError | None = ()
+    delay: float = 0.0
     only: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,6 +106,7 @@ class Served:
 
     async def _entries(self, name: str) -> tuple[LogEntry, ...] | None:
         self.asked.append(f"log of {name}")
+        await asyncio.sleep(self.delay)
         if isinstance(self.log, JtrError):
             raise self.log
         return self.log

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from reconciler.sandbox import record
 from reconciler.sandbox.jt_trader import Behaviour, Robot, StandInThread
 from tests.e2e.answers import document, server
 from tests.e2e.terminal import Command
+from tests.processes import until
 from tests.world import DURATIONS, Ran, World
 
 BRIEF = DURATIONS | {
@@ -155,13 +156,6 @@ def test_the_plan_id_is_the_same_before_and_when_it_becomes_due(world: World) ->
 
     assert ran.code == 0, ran.text
     assert stand_in.record.invalidations == 1
-
-
-def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
-    """Look again and again, for a bounded time."""
-    deadline = datetime.now(UTC) + timedelta(seconds=patience)
-    while not condition():
-        assert datetime.now(UTC) < deadline, "waited in vain"
 
 
 def test_an_expired_request_is_not_done_and_says_so_until_it_is_removed(world: World) -> None:

@@ -28,6 +28,7 @@ from tests.e2e.answers import document, server
 from tests.e2e.controllers import Served
 from tests.e2e.terminal import Command
 from tests.leaks import PRIVATE
+from tests.processes import until
 from tests.world import DURATIONS, Ran, World
 
 ROBOT = Robot(7, "arb", "okx", running=False)
@@ -510,6 +511,22 @@ def test_following_prints_what_is_new_until_a_signal(
         command.process.send_signal(number)
         assert command.ended() == code
         assert command.text.count("  one") == command.text.count("  four") == 1
+
+
+def test_following_says_once_that_a_slow_server_is_away(world: World) -> None:
+    world.server()
+    short = {"durations": DURATIONS | {"follow": "30ms", "ready": "30s"}}
+
+    with Served(world, log=LOG, settings=short) as served, following(world) as command:
+        command.expect("three")
+        served.delay = 0.2  # longer than it takes to ask twice
+        served.log = ServerUnreachable("nothing listens there")
+        command.expect("looking for it again")
+        asked = len(served.asked)
+        until(lambda: len(served.asked) > asked + 2)
+        served.log = (*LOG, entry(3, "four"))
+        command.expect("four")
+        assert command.text.count("looking for it again") == 1
 
 
 def test_following_ends_when_the_controller_stays_away(world: World) -> None:

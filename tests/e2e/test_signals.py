@@ -3,26 +3,18 @@
 import json
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
 
 from reconciler.sandbox.jt_trader import Behaviour, StandInThread
 from tests.e2e.answers import results, statuses
 from tests.e2e.terminal import Command
+from tests.processes import until
 from tests.world import DURATIONS, World
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
 )
-
-
-def until(what: Callable[[], object], patience: float = 10.0) -> None:
-    """Wait until *what*() is true."""
-    deadline = time.monotonic() + patience
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 @SIGNALS

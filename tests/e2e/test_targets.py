@@ -223,7 +223,7 @@ def test_addresses_and_paths_outside_the_operators_lists_are_blocked(world: Worl
 
 def slow(world: World, seconds: float, wait: str) -> StandInThread:
     """Return a server whose rows take their time, and set how long a lease is waited for."""
-    world.settings(durations=DURATIONS | {"request": "6s", "leaseWait": wait})
+    world.settings(durations=DURATIONS | {"request": "30s", "leaseWait": wait})
     stand_in = world.server(behaviour=Behaviour(row_delay=(seconds, seconds)))
     world.document("tokyo-1")
     world.begin()
@@ -236,7 +236,7 @@ def both_at_once(world: World) -> tuple[Ran, Ran]:
     other: list[Ran] = []
 
     def second() -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not stand_in.record.saves and time.monotonic() < deadline:
             time.sleep(0.005)
         other.append(world.process("apply", str(world.docs), "--auto-approve", "-o", "json"))
@@ -251,7 +251,7 @@ def both_at_once(world: World) -> tuple[Ran, Ran]:
 def test_a_second_apply_is_told_who_holds_the_server_and_goes_on_with_others(
     world: World,
 ) -> None:
-    one, two = slow(world, 0.4, "300ms"), world.server("tokyo-2")
+    one, two = slow(world, 3.0, "300ms"), world.server("tokyo-2")
     world.document("tokyo-2")
 
     first, second = both_at_once(world)

@@ -9,8 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from reconciler.sandbox.jt_trader import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, blocks, commands, page, shell
 from tests.leaks import Watch
+from tests.processes import until
 
 README = page("README.md")
 
@@ -32,14 +32,6 @@ def clean(home: Path) -> dict[str, str]:
         "GIT_COMMITTER_NAME": "Alice",
         "GIT_COMMITTER_EMAIL": "alice@desk.example",
     }
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_every_block_with_commands_is_run_by_a_test() -> None:

@@ -21,6 +21,7 @@ from reconciler.errors import (
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
 from reconciler.secrets.vault import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from tests.processes import until
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 
 EAGER = QUICK.scaled(1000)
@@ -202,13 +203,6 @@ def test_a_used_up_secret_id_does_no_harm_while_the_token_lives(
         until(lambda: backend.describe(place.at).version == 0)
     role.fresh()
     assert used(backend, place, 1.0) == []
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_many_threads_share_one_failed_login(
