@@ -143,7 +143,7 @@ def told(plan: Plan) -> list[str]:
 def judge(desk: Desk, plan: Plan) -> None:
     """Compare what the servers really store with what the documents say."""
     for server in plan:
-        assert server.failure is None
+        assert server.failure is None, server.failure
         if {"mode", "suspend"} & desk.changes[server.server].keys():
             continue  # nothing is applied there, so nothing converges
         assert not server.held, server.held

@@ -19,7 +19,7 @@ from reconciler.sandbox.jt_trader import StandIn
 from reconciler.sandbox.openbao import OpenBao
 from tests.crash.desk import FIELDS, SPELLED, Desk
 from tests.crash.handles import OnLoopback
-from tests.crash.loopback import HASTY, desk_on_loopback
+from tests.crash.loopback import SWIFT, desk_on_loopback
 
 SERVER = "tokyo-1"
 CODES = ("bybit", "okx")
@@ -51,7 +51,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(bao: OpenBao, settle: float, seed: int) -> AsyncIterator[Scene]:
-    durations = replace(HASTY, settle=settle, request=2.0)
+    durations = replace(SWIFT, settle=settle)
     async with desk_on_loopback(bao, 1, durations=durations, seed=seed) as desk:
         handle = desk.handles[SERVER]
         assert isinstance(handle, OnLoopback)
@@ -135,9 +135,9 @@ async def applied_meanwhile(
     return rotations
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(300)
 def test_no_mixed_pair_is_ever_stored(bao: OpenBao) -> None:
-    never_mixed(bao, ["okx"], 400)
+    never_mixed(bao, ["okx"], 300)
 
 
 @pytest.mark.long
@@ -165,7 +165,7 @@ def never_mixed(bao: OpenBao, codes: Sequence[str], passes: int) -> None:
             )
             assert not mixed, f"{len(mixed)} of {len(there.saved)} saves left a mixed pair"
             assert len(there.saved) > passes / 4, "hardly anything written: it proves nothing"
-            assert slow < rotations / 4
+            assert slow < rotations / 2
             assert there.stand_in.robots_running() == {1, 2}
             # At rest the newest version arrives.
             await there.desk.apply()

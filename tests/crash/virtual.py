@@ -68,6 +68,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual = clock
         self.set_default_executor(Inline())
 
+    async def shutdown_default_executor(self) -> None:
+        """Do nothing: there are no threads, and waiting for a real one has no virtual time."""
+
     def time(self) -> float:
         return self._virtual.at
 
