@@ -137,7 +137,7 @@ async def applied_meanwhile(
 
 @pytest.mark.timeout(300)
 def test_no_mixed_pair_is_ever_stored(bao: OpenBao) -> None:
-    never_mixed(bao, ["okx"], 300)
+    never_mixed(bao, ["okx"], 400)
 
 
 @pytest.mark.long
