@@ -10,7 +10,6 @@ and there is no reconnecting in here.
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,8 +37,8 @@ from reconciler.drivers.wire_socket import (
     EXCEPTION,
     MESSAGE,
     UNREADABLE,
+    Made,
     Packet,
-    cut,
     new_client,
     new_http,
     tls_context,
@@ -110,7 +109,7 @@ class Conversation:
         self._stray = False
         self._over: Final = asyncio.Event()
         self._patience = 0.0
-        self._sockets: Final[list[socket.socket]] = []
+        self._made: Final = Made()
         self._http: aiohttp.ClientSession | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._message_limit: Final = message_limit
@@ -302,7 +301,7 @@ class Conversation:
             raise explained(self._url, error) from error
 
     def _new_client(self, context: ssl.SSLContext | None) -> socketio.AsyncClient:
-        self._http = new_http(self._sockets, context, patience=self._durations.request)
+        self._http = new_http(self._made, context, patience=self._durations.request)
         client = new_client(
             self._http, close=self._durations.close, message_limit=self._message_limit
         )
@@ -432,18 +431,13 @@ class Conversation:
         self._settle(self._admitted)
         self._reply(None)
         self._over.set()
-        self._cut()
-
-    def _cut(self) -> None:
-        """Abandon the connection at once: nothing that is still queued may arrive later."""
-        for one in self._sockets:
-            cut(one)
+        self._made.cut()
 
     async def _drop(self) -> None:
         """Close what is left, by force, in bounded time."""
         self._closing = True
         self._over.set()
-        self._cut()
+        self._made.cut()
         try:
             if self._http is not None:
                 with contextlib.suppress(TimeoutError):
@@ -460,6 +454,7 @@ class Conversation:
                     await self._client.eio.ws.close()
                 with contextlib.suppress(ValueError):  # the engine keeps a list for its signals
                     engineio.base_client.connected_clients.remove(self._client.eio)
+            self._made.give_back()
 
     def _live_client(self, request: Request) -> socketio.AsyncClient:
         client = self._client

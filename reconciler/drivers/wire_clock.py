@@ -7,7 +7,6 @@ are apart.  `Date` has whole seconds and is cut, so the true time is half a seco
 
 import asyncio
 import contextlib
-import socket
 import time
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -16,7 +15,7 @@ import aiohttp
 
 from reconciler.drivers import Trust
 from reconciler.drivers.wire_failures import Redirected
-from reconciler.drivers.wire_socket import cut, new_http, tls_context
+from reconciler.drivers.wire_socket import Made, new_http, tls_context
 from reconciler.durations import Durations
 from reconciler.errors import TlsRefused
 from reconciler.observed import ClockReading
@@ -28,7 +27,7 @@ async def read_clock(
     url: str, *, trust: Trust, agent: str, durations: Durations
 ) -> ClockReading | None:
     """Return how far the clock of the server at *url* is ahead; None when that cannot be told."""
-    made: list[socket.socket] = []
+    made = Made()
     http: aiohttp.ClientSession | None = None
     try:
         async with asyncio.timeout(durations.connect):
@@ -39,8 +38,7 @@ async def read_clock(
     except (aiohttp.ClientError, Redirected, TlsRefused, OSError, ValueError, OverflowError):
         return None  # TimeoutError is an OSError
     finally:
-        for one in made:
-            cut(one)
+        made.cut()
         if http is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(durations.close):

@@ -13,6 +13,7 @@ import ssl
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -132,23 +133,47 @@ class WatchedSocket(aiohttp.ClientWebSocketResponse):
         return message
 
 
-async def _refuse_redirects(
-    request: aiohttp.ClientRequest,
-    handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
-) -> aiohttp.ClientResponse:
-    """Never carry a login to where another server points."""
-    response = await handler(request)
-    if response.status // 100 == 3:  # noqa: PLR2004  - HTTP's class of redirects
-        response.close()
-        raise Redirected
-    return response
+@dataclass(slots=True)
+class Made:
+    """What one session made: sockets to cut, and responses, each of which holds its connection."""
+
+    sockets: list[socket.socket] = field(default_factory=list)
+    responses: list[aiohttp.ClientResponse] = field(default_factory=list)
+
+    def cut(self) -> None:
+        """Abandon every connection at once: nothing that is still queued may arrive later."""
+        for one in self.sockets:
+            cut(one)
+
+    def give_back(self) -> None:
+        """
+        Let go of every response, once the session is closed.
+
+        The engine drops a websocket that it never came to use, and aiohttp one whose peer is gone:
+        what becomes of their connection is up to the garbage collector, which may log an error.
+        """
+        for response in self.responses:
+            response.close()
+
+    async def note(
+        self,
+        request: aiohttp.ClientRequest,
+        handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+    ) -> aiohttp.ClientResponse:
+        """Never carry a login to where another server points."""
+        response = await handler(request)
+        self.responses.append(response)
+        if response.status // 100 == 3:  # noqa: PLR2004  - HTTP's class of redirects
+            response.close()
+            raise Redirected
+        return response
 
 
 def new_http(
-    made: list[socket.socket], context: ssl.SSLContext | None, *, patience: float
+    made: Made, context: ssl.SSLContext | None, *, patience: float
 ) -> aiohttp.ClientSession:
     """
-    Return a session of its own for one conversation; every socket that it makes goes into *made*.
+    Return a session of its own for one conversation; all that it makes is noted in *made*.
 
     It knows no proxy, no cookie and no netrc, and must be closed by who asked for it: the engine
     closes only sessions that it made itself, and leaks those when connecting fails.
@@ -156,14 +181,14 @@ def new_http(
     connector = aiohttp.TCPConnector(
         limit=0,
         force_close=True,
-        socket_factory=functools.partial(_new_socket, made, patience),
+        socket_factory=functools.partial(_new_socket, made.sockets, patience),
         ssl=context or True,
     )
     return aiohttp.ClientSession(
         connector=connector,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_refuse_redirects,),
+        middlewares=(made.note,),
         ws_response_class=WatchedSocket,
     )
 

@@ -65,6 +65,7 @@ class Peer:
     """The server's end of one websocket."""
 
     def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
+        self.raw = request
         self.ws = ws
         self.headers = request.headers
         self.path = request.path

@@ -379,7 +379,7 @@ def test_a_hundred_sessions_on_one_server_leave_nothing() -> None:
         url = await server.start()
         sessions = await asyncio.gather(*(opened(url, secret="made-up") for _ in range(100)))
         await asyncio.gather(*(session.robots() for session in sessions))
-        sockets = [one for session in sessions for one in session._wire._sockets]
+        sockets = [one for session in sessions for one in session._wire._made.sockets]
         await asyncio.gather(*(session.close() for session in sessions))
         assert len(sockets) == 100
         assert all(one.fileno() == -1 for one in sockets)

@@ -126,7 +126,8 @@ def asked(
                 await (session.save("bybit", VALUES) if write else session.robots())
             caught.append(error.value)
             sent = len(peers[0].requests)
-            assert all(one.fileno() == -1 for one in session._wire._sockets), "not dropped at once"
+            made = session._wire._made.sockets
+            assert all(one.fileno() == -1 for one in made), "not dropped at once"
             for again in (session.exchanges(), session.robots(), session.save("bybit", VALUES)):
                 with pytest.raises(ConnectionLost, match="over"):
                     await again
@@ -540,7 +541,7 @@ def test_a_reboot_that_the_system_did_not_take_has_an_unknown_outcome() -> None:
             transport_of(session).get_write_buffer_size = lambda: 9
             with pytest.raises(NoAnswer, match="not known whether reboot"):
                 await session.reboot()
-            assert all(one.fileno() == -1 for one in session._wire._sockets)
+            assert all(one.fileno() == -1 for one in session._wire._made.sockets)
             assert await session.ended(0)
             with pytest.raises(ConnectionLost):
                 await session.robots()
@@ -555,7 +556,7 @@ def test_a_reboot_on_a_connection_that_ended_in_between_has_an_unknown_outcome()
         async with scripted(save_script(say_nothing)) as (url, _):
             session = await opened(url)
             # The socket dies under the transport, which swallows what it is given from then on.
-            for one in session._wire._sockets:
+            for one in session._wire._made.sockets:
                 one.shutdown(socket.SHUT_WR)
             with pytest.raises(NoAnswer):
                 await session.reboot()
@@ -677,7 +678,7 @@ def test_an_answer_over_the_limit_is_told_apart(caplog: pytest.LogCaptureFixture
 
 def options(session: JtTraderSession) -> Iterator[tuple[int, int, bytes]]:
     """Yield what is set on each socket of the conversation."""
-    for one in session._wire._sockets:
+    for one in session._wire._made.sockets:
         patience = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         linger = one.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
         yield one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), patience, linger

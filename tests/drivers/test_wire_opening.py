@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -24,6 +26,7 @@ from tests.drivers.scripted import (
     NO_PATIENCE,
     Authority,
     Peer,
+    Script,
     canary,
     opened,
     scripted,
@@ -436,7 +439,7 @@ def test_a_hundred_conversations_leave_nothing() -> None:
     async def story() -> None:
         async with scripted(admitting) as (url, peers):
             sessions = await asyncio.gather(*(opened(url) for _ in range(100)))
-            sockets = [one for s in sessions for one in s._wire._sockets]
+            sockets = [one for s in sessions for one in s._wire._made.sockets]
             assert len(sockets) == len(peers) == 100
             assert all(one.fileno() >= 0 for one in sockets)
             await asyncio.gather(*(session.close() for session in sessions))
@@ -447,6 +450,52 @@ def test_a_hundred_conversations_leave_nothing() -> None:
             assert engineio.base_client.connected_clients == []
 
     told(story)
+
+
+async def says_nothing(peer: Peer) -> None:
+    await peer.until_gone()
+
+
+async def hangs_up(peer: Peer) -> None:
+    await peer.ws.close()
+
+
+async def opens_and_falls_silent(peer: Peer) -> None:
+    await peer.open()
+    await peer.until_gone()
+
+
+async def opens_and_is_gone(peer: Peer) -> None:
+    await peer.open()
+    assert peer.raw.transport is not None
+    peer.raw.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "script", [says_nothing, hangs_up, opens_and_falls_silent, opens_and_is_gone]
+)
+def test_a_connection_that_came_to_nothing_is_given_back(script: Script) -> None:
+    # What is left to the garbage collector may end as an ERROR in the log of a controller.
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            with pytest.raises((ServerUnreachable, LoginSilent)) as caught:
+                await opened(url, durations=NO_PATIENCE)
+            assert caught.value.__traceback__ is not None  # it holds all that was made
+            assert held() == []
+
+    gc.collect()
+    assert held() == []
+    gc.disable()
+    try:
+        told(story)
+    finally:
+        gc.enable()
+
+
+def held() -> list[str]:
+    """Return the connections that nobody gave back, of all that live in this process."""
+    kept = [one for one in gc.get_objects() if isinstance(one, aiohttp.connector.Connection)]
+    return [repr(one) for one in kept if one.protocol is not None]
 
 
 def test_giving_up_while_it_opens_leaves_nothing() -> None:
