@@ -19,7 +19,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -78,6 +78,7 @@ class StandIn:
         self.url = ""
         self._tls = tls
         self._port = 0
+        self._held: socket.socket | None = None
         self._process: Process | None = None
         self._booted = False
         self._ends: set[asyncio.Task[None]] = set()
@@ -102,6 +103,7 @@ class StandIn:
         except OSError:
             await self._end_process()
             raise
+        self._let_go()
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
         self._booted = True
         return self.url
@@ -118,6 +120,7 @@ class StandIn:
         outcomes = await asyncio.gather(*ends, return_exceptions=True)
         self._ends.clear()
         await self._end_process()
+        self._let_go()
         failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if failures:
             raise ExceptionGroup("the stand-in itself failed to come back", failures)
@@ -162,9 +165,8 @@ class StandIn:
             await self._return(self.behaviour.reboot_down)
 
     async def _return(self, down: float) -> None:
-        with reserved(self._port):
-            await asyncio.sleep(down)
-            await self.start()  # not before it listens again is the port safe from others
+        await asyncio.sleep(down)
+        await self.start()
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do what outlives a process; `stop` ends it, and raises its failure."""
@@ -178,9 +180,16 @@ class StandIn:
             self._ends.discard(task)
 
     async def _end_process(self) -> None:
+        """End the process; its port stays ours until another one listens, or `stop`."""
         if self._process is not None:
+            self._held = self._held or held(self._process.door)
             await self._process.kill()
             self._process = None
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     async def force_stop(self, robot_id: int) -> None:
         """Let a running robot stop itself; with nobody registered this stops all the others."""
@@ -280,13 +289,25 @@ class StandIn:
         return time.time() + self.behaviour.clock_offset
 
 
-@contextlib.contextmanager
-def reserved(port: int) -> Iterator[None]:
-    """Keep others from taking *port*; connections to it are refused all the same."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", port))
-        yield
+def held(door: socket.socket | None) -> socket.socket | None:
+    """
+    Return a socket that keeps the port of *door* once that is closed; None when it is already.
+
+    Nobody else gets the port then, and whoever connects is refused.  Without it another server of
+    this machine can take the port of one that reboots, and is asked in its place.
+    """
+    if door is None or door.fileno() < 0:
+        return None
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    for one in (door, holder):  # the door listens still: only so may another one have its port
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        holder.bind(door.getsockname())
+    except OSError:
+        holder.close()
+        raise
+    return holder
 
 
 class StandInThread:

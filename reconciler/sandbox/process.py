@@ -103,12 +103,18 @@ class Process:
         finally:
             if self._runner is not None:
                 await self._runner.cleanup()
+            await self._transport.let_go()
 
     async def force_stop(self, robot_id: int) -> None:
         """Let a running robot stop itself."""
         for robot in self.runtime.running():
             if robot.id == robot_id:
                 await self._gateway.robots.force_stop(robot)
+
+    @property
+    def door(self) -> socket.socket | None:
+        """The socket that listens; None before it does."""
+        return self._door
 
     def connections(self) -> list[str]:
         """Return the ids of the open connections, oldest first."""

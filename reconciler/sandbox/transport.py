@@ -175,12 +175,16 @@ class Transport:
         """End all connections and tasks; raise what failed unexpectedly in between."""
         self.drop(None)
         await self._server.shutdown()
-        leftover = [*self._tasks, *self._server.eio.started]
-        for task in leftover:
-            task.cancel()
-        await asyncio.gather(*leftover, return_exceptions=True)
+        await self.let_go()
         if self._failures:
             raise BaseExceptionGroup("the stand-in itself failed", self._failures)
+
+    async def let_go(self) -> None:
+        """End what still runs; once more when nobody is served any more, for who came last."""
+        while leftover := [*self._tasks, *self._server.eio.started]:
+            for task in leftover:
+                task.cancel()
+            await asyncio.gather(*leftover, return_exceptions=True)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

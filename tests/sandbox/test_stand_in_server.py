@@ -249,6 +249,37 @@ def test_many_threads_at_once(secret: str) -> None:
     assert threading.active_count() == threads
 
 
+def test_nobody_gets_the_port_of_a_server_that_is_down(secret: str) -> None:
+    """Another test's server would be asked in its place, and count what was meant for this one."""
+
+    async def scenario() -> int:
+        server = StandIn(access_secret=secret)
+        await server.start()
+        taken = 0
+        for end in (server.crash(down=0.05), server.crash()):
+            ending = asyncio.ensure_future(end)
+            while not ending.done():
+                taken += free(server.url)
+                await asyncio.sleep(0)
+        taken += free(server.url)
+        await server.come_back()
+        await server.stop()
+        assert free(server.url), "positive control"
+        return taken
+
+    assert asyncio.run(scenario()) == 0
+
+
+def free(url: str) -> bool:
+    """Say whether anybody could listen on the port of *url*."""
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", int(url.rpartition(":")[2])))
+        except OSError:
+            return False
+    return True
+
+
 def test_a_taken_port_is_an_error_that_leaves_nothing(secret: str) -> None:
     with StandInThread(access_secret=secret) as server:
         port = int(server.url.rpartition(":")[2])
