@@ -108,11 +108,12 @@ class StandIn:
         self._booted = True
         return self.url
 
-    async def stop(self) -> None:
+    async def stop(self, *, for_good: bool = True) -> None:
         """
         Drop every connection and free the port; no task, socket or thread is left.
 
-        Like a crash, except that nothing is recorded and `robots_running` tells who ran last.
+        With *for_good* false the port stays ours until the next `start`.  Like a crash, except that
+        nothing is recorded and `robots_running` tells who ran last.
         """
         ends = list(self._ends)
         for task in ends:
@@ -120,7 +121,8 @@ class StandIn:
         outcomes = await asyncio.gather(*ends, return_exceptions=True)
         self._ends.clear()
         await self._end_process()
-        self._let_go()
+        if for_good:
+            self._let_go()
         failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if failures:
             raise ExceptionGroup("the stand-in itself failed to come back", failures)
@@ -406,7 +408,7 @@ class StandInThread:
         self.stop()
 
     async def _restart(self, down: float) -> None:
-        await self.server.stop()
+        await self.server.stop(for_good=False)
         await asyncio.sleep(down)
         await self.server.start()
 
