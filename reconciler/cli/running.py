@@ -3,6 +3,7 @@ Run the asynchronous part of a command, and stop it well when a person or the sy
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def run(work: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
         task = asyncio.ensure_future(work(interruption))
         first: list[asyncio.Task[None]] = []
 
-        def arrived(number: signal.Signals) -> None:
+        def act(number: signal.Signals) -> None:
             again = interruption.signal is not None
             interruption.signal = interruption.signal or number
             if again or interruption.on_first is None:
@@ -74,18 +75,31 @@ def run(work: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
             else:
                 first.append(asyncio.ensure_future(_call(interruption.on_first)))
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, arrived, number)
+        def arrived(number: int, frame: FrameType | None) -> None:
+            del frame
+            loop.call_soon_threadsafe(act, signal.Signals(number))
+
+        # Not the loop's own handlers: when those are removed, the next signal kills the process,
+        # and who sent two of them would see another exit code than who sent one.
+        before = {one: signal.signal(one, arrived) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             return await task
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            if interruption.signal is not None:
+                before[signal.SIGTERM] = _leave_at_once
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
         raise interruption.error() or Interrupted("interrupted") from None
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    """End a process that is only telling what it did, with the exit code of its first signal."""
+    del frame
+    os._exit(128 + number)
 
 
 async def _call(action: Callable[[], Awaitable[None]]) -> None:
