@@ -7,6 +7,8 @@ WORKERS ?= 4
 URL ?=
 SECRET_FILE ?=
 DESTRUCTIVE ?=
+# The tests start hundreds of processes: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install dev demo sandbox test test-long mutants check format conformance bench pictures lock clean
 

@@ -41,7 +41,7 @@ def canaries(seed: int) -> tuple[Canary, ...]:
     rng = random.Random(seed)
 
     def text(alphabet: str, length: int) -> str:
-        return "".join(rng.choice(alphabet) for _ in range(length))
+        return "".join(rng.choices(alphabet, k=length))
 
     def word() -> str:
         return "".join(rng.choice("bdfgkmnprtvz") + rng.choice("aeiou") for _ in range(3))

@@ -6,6 +6,7 @@ forking is safe.  A run may be told to end itself, as `kill -9` would, at one of
 ledger.
 """
 
+import gc
 import json
 import os
 import signal
@@ -77,13 +78,20 @@ class Forks:
 
 def main() -> None:
     """Serve until the client closes the pipe."""
-    import hvac.api.secrets_engines  # noqa: F401, PLC0415  - what a run imports late
+    import concurrent.futures.thread  # noqa: F401, PLC0415  - what a run imports late
+    import encodings.utf_8_sig  # noqa: PLC0415
+    import encodings.utf_16_le  # noqa: F401, PLC0415
+
+    import hvac.api.secrets_engines  # noqa: F401, PLC0415
+    import jsonschema_rs  # noqa: F401, PLC0415
     import socketio.async_client  # noqa: F401, PLC0415
 
     import reconciler.cli.apply  # noqa: PLC0415
     import reconciler.cli.plan  # noqa: PLC0415
     import reconciler.ledger.sqlite  # noqa: F401, PLC0415
 
+    # A collection in a child would write to every object, and so copy all that is shared.
+    gc.freeze()
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:
