@@ -97,7 +97,7 @@ def run(work: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:
-    """End a process that is only telling what it did, with the exit code of its first signal."""
+    """End a process that is only telling what it did, and is asked to end once more."""
     del frame
     os._exit(128 + number)
 

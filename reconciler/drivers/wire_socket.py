@@ -160,7 +160,7 @@ class Made:
         request: aiohttp.ClientRequest,
         handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
     ) -> aiohttp.ClientResponse:
-        """Never carry a login to where another server points."""
+        """Note a response, and never carry a login to where another server points."""
         response = await handler(request)
         self.responses.append(response)
         if response.status // 100 == 3:  # noqa: PLR2004  - HTTP's class of redirects
