@@ -16,6 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -121,11 +122,13 @@ class Soak:
             self.look()
             time.sleep(self.chance.uniform(0.05, 0.35))
         self.mischief.undo(everything=True)
+        over = datetime.now(UTC)
         for name in self.fleet.names:
             self.mischief.publish(name)
         self._recovered(AFTER_TROUBLE)
         self._requests_ended()
         self._start_robots(self.fleet.names)
+        self._quiet(over)
         self._peace()
         self._judge()
 
@@ -209,7 +212,6 @@ class Soak:
     def _peace(self) -> None:
         """Rotate a few while nothing is wrong: within an interval they are there."""
         names = self.chance.sample(self.fleet.names, 3)
-        self._quiet()
         for name in names:
             self.fleet.rotate(name)
         since = time.monotonic()
@@ -219,13 +221,24 @@ class Soak:
             time.sleep(0.02)
         self.arrivals["in peace"].append(time.monotonic() - since)
 
-    def _quiet(self) -> None:
-        """Wait until no server fails any more."""
+    def _quiet(self, over: datetime) -> None:
+        """
+        Wait until no server fails and each has ended a pass since the trouble was *over*.
+
+        A pass that began in the trouble may only now see what that did, and pull the brake.
+        """
         deadline = time.monotonic() + AFTER_TROUBLE
-        while failing := [one for one in self._status()["servers"] if one["failures"]]:
+        while failing := [
+            one
+            for one in self._status()["servers"]
+            if one["failures"] or datetime.fromisoformat(one["lastPass"]) <= over
+        ]:
             assert time.monotonic() < deadline, failing
+            if self._people():
+                deadline = time.monotonic() + AFTER_TROUBLE
             self.look()
             time.sleep(0.1)
+        self._people()
 
     def _judge(self) -> None:
         assert self.fleet.fatal_paths() == 0
