@@ -28,14 +28,14 @@ from typing import Final
 
 import pytest
 
-from reconciler.durations import Durations
-from reconciler.exchanges.audited import KeyId, Light, light
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
-from reconciler.exchanges.client import make_ready
-from reconciler.exchanges.wanted import Security
+from reconciler.exchanges.ccxt_client import make_ready
+from reconciler.model.key_audits import KeyId, Light, light
+from reconciler.model.key_policy import Security
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.fingerprints import Fingerprints
+from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.system.timeouts import Durations
 from tests.exchanges import signing, test_binance, test_gate
 from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held
 from tests.leaks import Watch

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.controller.source import Source
-from reconciler.controller.watch import Watcher
-from reconciler.durations import Durations
+from reconciler.controller.document_source import Source
+from reconciler.controller.file_watcher import Watcher
+from reconciler.system.timeouts import Durations
 
 LIMIT = 1.5  # of the quiet time, from the last event to the report, for 95 of 100 changes
 SERVER = """\

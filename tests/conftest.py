@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sandbox import jt_trader, record
-from reconciler.sandbox.jt_trader import StandIn
+from reconciler.sandbox.jt_trader import record
+from reconciler.sandbox.jt_trader import server as jt_trader
+from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
 from tests import guards
 from tests.leaks import Watch

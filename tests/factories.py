@@ -5,8 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from reconciler.diff import Evidence
-from reconciler.model import (
+from reconciler.model.desired import (
     DesiredExchange,
     DesiredServer,
     FrozenRef,
@@ -18,8 +17,9 @@ from reconciler.model import (
     Window,
     WindowKind,
 )
-from reconciler.observed import Robot
-from reconciler.remembered import ExchangeRecord, Identity, Observation, Remembered, Write
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import ExchangeRecord, Identity, Observation, Remembered, Write
+from reconciler.plan.compare import Evidence
 
 KEY = "key-1"
 URL = "https://tokyo-1.internal:8443"

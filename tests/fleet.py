@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from reconciler.sandbox.jt_trader import Behaviour, Record, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, Record, StandInThread
 from tests.faults import FaultProxy
 from tests.loops import LoopThread
 from tests.world import FIELDS, ROBOTS, World

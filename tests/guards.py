@@ -4,7 +4,7 @@ The judgements of the suite's guards, apart from the fixtures so that they can b
 
 import pytest
 
-from reconciler.drivers.jt_trader import MAY_SEND
+from reconciler.drivers.jt_trader.driver import MAY_SEND
 
 
 def check_fatal_paths(node: pytest.Item, counted: list[int]) -> None:

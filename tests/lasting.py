@@ -9,9 +9,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from reconciler.durations import Durations
 from reconciler.errors import JtrError
 from reconciler.sandbox.openbao import OpenBao, _free_port
+from reconciler.system.timeouts import Durations
 
 _START = 60.0  # seconds; it takes 3 on an idle machine with a quick disk
 _BEGIN = 30.0  # its storage is made anew, and each step of that is written through to the disk

@@ -12,11 +12,9 @@ from typing import Any, Final
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from reconciler.diff import Evidence
 from reconciler.drivers.memory import Fault
 from reconciler.errors import DriverError, JtrError, SecretMissing
-from reconciler.lines import Consents, Facts
-from reconciler.model import (
+from reconciler.model.desired import (
     Afterwards,
     DesiredExchange,
     DesiredServer,
@@ -31,9 +29,8 @@ from reconciler.model import (
     Suspension,
     Target,
 )
-from reconciler.observed import BootLine, ClockReading, Logbook, Robot
-from reconciler.oneshots import Terms
-from reconciler.remembered import (
+from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
+from reconciler.model.recorded import (
     Attempt,
     Debt,
     ExchangeRecord,
@@ -47,6 +44,9 @@ from reconciler.remembered import (
     Stage,
     Write,
 )
+from reconciler.plan.compare import Evidence
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.requests import Terms
 from tests.crash.desk import CODES, FIELDS, SHAPES
 
 QUICK: Final = settings(

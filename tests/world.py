@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from reconciler.cli.app import run
-from reconciler.sandbox.jt_trader import Robot, StandInThread
+from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.leaks import PRIVATE, Watch
 

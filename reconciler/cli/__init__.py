@@ -29,11 +29,11 @@ def main() -> NoReturn:
 
 def _validate(paths: Sequence[str]) -> None:
     """Say that *paths* are valid and exit; return when there is anything to complain about."""
-    from reconciler import documents  # noqa: PLC0415  - not needed for the version
+    from reconciler.documents.load import load  # noqa: PLC0415  - not needed for the version
     from reconciler.errors import JtrError  # noqa: PLC0415
 
     try:
-        text = documents.load(paths).summary()
+        text = load(paths).summary()
     except JtrError:
         return
     sys.stdout.write(text)

@@ -92,9 +92,9 @@ class Commands(click.Group):
 def cli(*, debug: bool) -> None:
     """Run crypto trading servers from Git: credentials from Vault, plans first, no harm done."""
     if debug:
-        from reconciler import logs  # noqa: PLC0415  - logging is imported only when used
+        from reconciler.system import log_setup  # noqa: PLC0415  - logging is imported only when used
 
-        logs.set_up(debug=True)
+        log_setup.set_up(debug=True)
 
 
 def run(args: Sequence[str]) -> int:

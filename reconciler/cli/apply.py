@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from reconciler.actions import (
+from reconciler import bootstrap
+from reconciler.apply.circuit_breaker import Brake, Turnstile
+from reconciler.cli import options, output
+from reconciler.cli.prompt import confirm
+from reconciler.documents.formats import counted
+from reconciler.errors import Exit, UsageError, worst
+from reconciler.model.desired import DesiredState
+from reconciler.model.outcomes import Report
+from reconciler.model.plan import (
     Category,
     InvalidateCache,
     Line,
@@ -20,21 +28,13 @@ from reconciler.actions import (
     ServerPlan,
     Standing,
 )
-from reconciler.apply import apply_all
-from reconciler.brake import Brake, Turnstile
-from reconciler.cli import means as workshop
-from reconciler.cli import options, output
-from reconciler.cli.asking import confirm
-from reconciler.cli.running import Interruption, run
-from reconciler.errors import Exit, UsageError, worst
-from reconciler.formats import counted
-from reconciler.lines import Consents
-from reconciler.model import DesiredState
-from reconciler.outcomes import Report
-from reconciler.reconcile import Means, Visit, plan_of, survey
-from reconciler.render.document import plan_document, reports_document
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.apply import apply_all
+from reconciler.reconcile.survey import Means, Visit, plan_of, survey
 from reconciler.render.escape import plain
-from reconciler.render.text import plan_text, report_text
+from reconciler.render.plan_json import plan_document, reports_document
+from reconciler.render.plan_text import plan_text, report_text
+from reconciler.system.interrupts import Interruption, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ def command(  # noqa: PLR0917  - one parameter per option
     approval = _Approval(
         auto_approve, _expectation(expect) if expect else None, terminal, max_disruptive
     )
-    loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
+    loaded = bootstrap.load(paths, settings_file, in_repo=settings_in_repo)
     state, consents = asked.of(loaded.documents.state)
-    with workshop.prepared(
+    with bootstrap.prepared(
         loaded.settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as means:
-        consents = workshop.beside_controller(loaded.settings, means, state, consents)
+        consents = bootstrap.beside_controller(loaded.settings, means, state, consents)
         skip = on_unreachable == "skip"
         job = _Job(state, consents, means, approval, form, skip=skip, detailed=detailed_exitcode)
         return run(job.run)

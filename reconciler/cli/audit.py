@@ -8,19 +8,19 @@ from typing import Any
 
 import click
 
-from reconciler.auditing import gather_keys
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.cli.running import run
+from reconciler.documents.formats import counted, duration
 from reconciler.errors import Exit, JtrError, UsageError, worst
-from reconciler.exchanges.audit_cache import GOOD
-from reconciler.exchanges.audited import Audited, Light
-from reconciler.formats import counted, duration
-from reconciler.lines import Consents
-from reconciler.model import DesiredState
-from reconciler.reconcile import Means, survey
+from reconciler.exchanges.cache import GOOD
+from reconciler.model.desired import DesiredState
+from reconciler.model.key_audits import Audited, Light
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.audit_keys import gather_keys
+from reconciler.reconcile.survey import Means, survey
 from reconciler.render import audit as rendering
-from reconciler.settings import Settings
+from reconciler.settings.load import Settings
+from reconciler.system.interrupts import run
 
 
 @click.command("audit")
@@ -71,15 +71,15 @@ def command(  # noqa: PLR0917  - one parameter per option
     not be used as it is.  --visit has a cost: see `jtr plan`.
     """
     within = _within(expiring)
-    loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
+    loaded = bootstrap.load(paths, settings_file, in_repo=settings_in_repo)
     state = options.Selection(servers, selector).of(loaded.documents.state)
-    with workshop.prepared(
+    with bootstrap.prepared(
         loaded.settings, "audit", parallelism=parallelism, writes=False
     ) as means:
         if not means.fingerprints.lasting:
             output.say("there is no fingerprint key, so no answer of an exchange is remembered")
         found = run(lambda _: audited(state, means, loaded.settings, fresh=fresh, visit=visit))
-    now = workshop.now()
+    now = bootstrap.now()
     rows, notes = _chosen(found.rows, now, within)
     code = worst([*(error.exit_code for error in found.failures), code_of(rows)])
     match form:
@@ -124,11 +124,11 @@ class Told:
 
     def text(self) -> str:
         """Return it for people."""
-        return rendering.audit_text(self.rows, workshop.now(), [])
+        return rendering.audit_text(self.rows, bootstrap.now(), [])
 
     def document(self) -> dict[str, Any]:
         """Return it for programs."""
-        return rendering.audit_document(self.rows, workshop.now(), self.code)
+        return rendering.audit_document(self.rows, bootstrap.now(), self.code)
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ async def audited(
         gathered = await gather_keys(
             state.servers, means, egress_of=settings.egress_of, outgoing=outgoing
         )
-    auditor = workshop.auditor(settings, means)
+    auditor = bootstrap.auditor(settings, means)
     with output.progress(f"asking about {counted(len(gathered.keys), 'key')}"):
         results = await auditor.audit(gathered.keys, within=timedelta(0) if fresh else GOOD)
     rows = [

@@ -18,24 +18,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from reconciler import __version__, documents, logs
-from reconciler.cli import means as workshop
+from reconciler import __version__, bootstrap
 from reconciler.cli import options
-from reconciler.cli.arenas import share_arenas
+from reconciler.documents.load import load
 from reconciler.errors import SecretsError, UsageError
-from reconciler.model import SecretPath
-from reconciler.reconcile import Means
+from reconciler.model.desired import SecretPath
+from reconciler.reconcile.survey import Means
 from reconciler.secrets import SecretBackend, VersionInfo
-from reconciler.secrets.vault import VaultBackend
-from reconciler.secrets.vault_sweep import SweptBackend
-from reconciler.settings import Role, Settings, VaultLedger, load_settings
+from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.secrets.vault.sweep import SweptBackend
+from reconciler.settings.load import Role, Settings, VaultLedger, load_settings
+from reconciler.system import log_setup
+from reconciler.system.allocator import share_arenas
 
 if TYPE_CHECKING:
-    from reconciler.controller.board import Board
-    from reconciler.controller.loop import Controller
-    from reconciler.controller.notify import Notifier
-    from reconciler.controller.parts import Parts
-    from reconciler.controller.web import Web
+    from reconciler.controller.api.server import Web
+    from reconciler.controller.controller import Controller
+    from reconciler.controller.dependencies import Parts
+    from reconciler.controller.status_store import Board
+    from reconciler.notifications.notifier import Notifier
 
 LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 0.5  # seconds for all threads to end; idle ones do so at once
@@ -92,7 +93,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     settings = load_settings(settings_file, os.environ, paths, in_repo_allowed=settings_in_repo)
     where = listen or settings.controller.listen
     if check:
-        from reconciler.cli.served import alive  # noqa: PLC0415  - only here
+        from reconciler.controller.api.client import alive  # noqa: PLC0415  - only here
 
         return alive(where, settings)
     if settings.role is Role.CI:
@@ -103,9 +104,9 @@ def command(  # noqa: PLR0917  - one parameter per option
     # Until the loop takes signals over, nothing was contacted: the process may simply end.  As an
     # exception an interruption would come up anywhere, inside of libraries, too.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    documents.load(paths)  # what is invalid from the beginning stops the command
+    load(paths)  # what is invalid from the beginning stops the command
     debug = bool(click.get_current_context().find_root().params.get("debug"))
-    logs.set_up(debug=debug, as_json=True)
+    log_setup.set_up(debug=debug, as_json=True)
     wishes = _Wishes(
         paths,
         where,
@@ -132,7 +133,7 @@ def _run(wishes: _Wishes, settings: Settings) -> int:
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="jtr")
 
     async def main() -> int:
-        from reconciler.controller.loop import Controller  # noqa: PLC0415  - heavy
+        from reconciler.controller.controller import Controller  # noqa: PLC0415  - heavy
 
         asyncio.get_running_loop().set_default_executor(pool)
         controller = Controller(_parts(wishes, settings))
@@ -161,10 +162,10 @@ def _busy() -> bool:
 
 
 def _parts(wishes: _Wishes, settings: Settings) -> "Parts":
-    from reconciler.controller.board import Board  # noqa: PLC0415  - heavy
-    from reconciler.controller.parts import Parts  # noqa: PLC0415
-    from reconciler.controller.state import StateFile  # noqa: PLC0415
+    from reconciler.controller.dependencies import Parts  # noqa: PLC0415
+    from reconciler.controller.state_file import StateFile  # noqa: PLC0415
     from reconciler.controller.status import ControllerStatus  # noqa: PLC0415
+    from reconciler.controller.status_store import Board  # noqa: PLC0415  - heavy
 
     label = f"controller {os.getpid()}@{socket.gethostname()}"
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -196,7 +197,7 @@ class _Vault:
 
     def means(self, parallelism: int) -> AbstractContextManager[Means]:
         """Open Vault and the ledger."""
-        return workshop.prepared(
+        return bootstrap.prepared(
             self._settings,
             "controller",
             parallelism=parallelism,
@@ -226,8 +227,8 @@ class _Vault:
 
 
 def _site(controller: "Controller", board: "Board", listen: str, settings: Settings) -> "Web":
-    from reconciler.controller.bearer import read_token  # noqa: PLC0415  - only here
-    from reconciler.controller.web import Web  # noqa: PLC0415  - heavy
+    from reconciler.controller.api.server import Web  # noqa: PLC0415  - heavy
+    from reconciler.controller.api.token import read_token  # noqa: PLC0415  - only here
 
     file = settings.controller.token_file
     return Web(
@@ -247,7 +248,7 @@ async def _notifier(
     changed: Callable[[], None],
     board: "Board",
 ) -> "Notifier":
-    from reconciler.controller.notify import Calls, Notifier  # noqa: PLC0415  - heavy
+    from reconciler.notifications.notifier import Calls, Notifier  # noqa: PLC0415  - heavy
 
     def counted(target: str, result: str) -> None:
         board.notifications[target, result] += 1

@@ -20,7 +20,7 @@ def command(*, verbose: bool) -> int:
     else is contacted.
     Takes about half a minute; exits with 0 only if every step came out as it must.
     """
-    from reconciler.sandbox.demo import Demo, introduction  # noqa: PLC0415  - they import servers
+    from reconciler.sandbox.demo.runner import Demo, introduction  # noqa: PLC0415  - they import servers
     from reconciler.sandbox.playground import Playground  # noqa: PLC0415
 
     with Stop() as stop, tempfile.TemporaryDirectory(prefix="jtr-demo-") as folder:

@@ -7,25 +7,27 @@ from dataclasses import dataclass
 
 import click
 
-from reconciler import checkup, documents, logs
-from reconciler.checkup import Finding
-from reconciler.checkup_server import server_findings
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.cli.doctor_controller import look_at_controller
-from reconciler.cli.doctor_desk import files, look_at_key, look_at_ledger, unknown_zones
-from reconciler.cli.doctor_server import Rounds, driver, look_at_servers
-from reconciler.cli.doctor_vault import VaultLook, look_at_vault
-from reconciler.cli.running import run
+from reconciler.doctor import findings as checkup
+from reconciler.doctor.findings import Finding
+from reconciler.doctor.probe_controller import look_at_controller
+from reconciler.doctor.probe_host import files, look_at_key, look_at_ledger, unknown_zones
+from reconciler.doctor.probe_server import Rounds, driver, look_at_servers
+from reconciler.doctor.probe_vault import VaultLook, look_at_vault
+from reconciler.doctor.report import checkup_document, checkup_text
+from reconciler.doctor.server import server_findings
+from reconciler.documents.formats import counted
+from reconciler.documents.load import load
 from reconciler.errors import InvalidConfig, JtrError, UsageError
-from reconciler.formats import counted
-from reconciler.ledger.book import Ledger
-from reconciler.model import DesiredServer, DesiredState
-from reconciler.places import refuse_in_tree
-from reconciler.places import settings_file as settings_place
-from reconciler.render.doctor import checkup_document, checkup_text
-from reconciler.resolve import Resolver
-from reconciler.settings import Settings, load_settings
+from reconciler.ledger.ledger import Ledger
+from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.observe.resolver import Resolver
+from reconciler.settings.load import Settings, load_settings
+from reconciler.settings.paths import refuse_in_tree
+from reconciler.settings.paths import settings_file as settings_place
+from reconciler.system import log_setup
+from reconciler.system.interrupts import run
 
 
 @click.command("doctor")
@@ -60,7 +62,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     if paths and path is not None:
         raise UsageError("both PATH and --from were given", "give one of them")
-    logs.ensure()
+    log_setup.ensure()
     named = paths or ((path,) if path is not None else ())
     desk = _documents(named, servers)
     findings, settings = _settings(named or (".",), settings_file, in_repo=settings_in_repo)
@@ -89,7 +91,7 @@ class _Desk:
 
 def _documents(paths: Sequence[str], names: tuple[str, ...]) -> _Desk:
     try:
-        state = documents.load(paths or (".",)).state
+        state = load(paths or (".",)).state
     except InvalidConfig as error:
         return _Desk(trouble=error)
     except UsageError as error:
@@ -133,7 +135,7 @@ def _activity(desk: _Desk) -> str:
 
 def _told(desk: _Desk) -> list[Finding]:
     zones = unknown_zones(desk.state) if desk.state is not None else []
-    return list(checkup.document_findings(desk.state, desk.trouble, zones, workshop.now()))
+    return list(checkup.document_findings(desk.state, desk.trouble, zones, bootstrap.now()))
 
 
 async def _examine(

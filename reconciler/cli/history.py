@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 import click
 
-from reconciler import documents
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.cli.known import Known, first_known, known_servers
-from reconciler.ledger.book import Ledger
-from reconciler.remembered import Deed
+from reconciler.documents.load import load
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.servers import Known, first_known, known_servers
+from reconciler.model.recorded import Deed
 from reconciler.render.escape import plain
 from reconciler.render.requests import deed_document, deed_row, history
-from reconciler.settings import load_settings
+from reconciler.settings.load import load_settings
 
 
 @click.command("history")
@@ -46,7 +46,7 @@ def command(
     """
     paths = () if path is None else (path,)
     settings = load_settings(settings_file, os.environ, paths, in_repo_allowed=settings_in_repo)
-    ledger = workshop.open_ledger(settings, "history")
+    ledger = bootstrap.open_ledger(settings, "history")
     try:
         found = [
             (identity.name, history(ledger.history(identity.uid), known.requests)[-limit:])
@@ -75,7 +75,7 @@ def _chosen(ledger: Ledger, name: str | None, path: str | None) -> list[Known]:
     known = known_servers(ledger)
     if path is None:
         return known
-    targets = {server.target for server in documents.load((path,)).state.servers}
+    targets = {server.target for server in load((path,)).state.servers}
     return [one for one in known if one[0].target in targets]
 
 

@@ -5,14 +5,14 @@ from contextlib import ExitStack
 
 import click
 
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options
 from reconciler.cli.output import say
 from reconciler.errors import LedgerError, LedgerMissing, UsageError
-from reconciler.ledger.vault_kv import insists_on_cas
-from reconciler.secrets.vault import VaultBackend
-from reconciler.secrets.vault_documents import VaultDocuments
-from reconciler.settings import Settings, VaultLedger, load_settings
+from reconciler.ledger.stores.vault_kv import insists_on_cas
+from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.secrets.vault.kv_documents import VaultDocuments
+from reconciler.settings.load import Settings, VaultLedger, load_settings
 
 
 @click.group("ledger")
@@ -34,24 +34,26 @@ def init(settings_file: str | None, settings_in_repo: bool) -> int:
         # One login for both: a secret id may be good for one use only.
         vault = None
         if settings.fingerprint_key is not None or isinstance(settings.ledger, VaultLedger):
-            vault = workshop.backend(settings)
+            vault = bootstrap.backend(settings)
             stack.callback(vault.close)
         _begin(settings, vault)
-        if workshop.make_fingerprint_key(settings, vault):
-            click.echo(f"made a fingerprint key: {settings.fingerprint_key or workshop.key_file()}")
+        if bootstrap.make_fingerprint_key(settings, vault):
+            click.echo(
+                f"made a fingerprint key: {settings.fingerprint_key or bootstrap.key_file()}"
+            )
     return 0
 
 
 def _begin(settings: Settings, vault: VaultBackend | None) -> None:
-    place = workshop.ledger_place(settings)
+    place = bootstrap.ledger_place(settings)
     try:
-        workshop.open_ledger(settings, "ledger init", vault=vault).close()
+        bootstrap.open_ledger(settings, "ledger init", vault=vault).close()
         say(f"there already is a ledger: {place}")
         return
     except LedgerMissing:
-        ledger = workshop.open_ledger(settings, "ledger init", create=True, vault=vault)
+        ledger = bootstrap.open_ledger(settings, "ledger init", create=True, vault=vault)
     try:
-        if trouble := workshop.suspicion(settings, ledger, keep=True):
+        if trouble := bootstrap.suspicion(settings, ledger, keep=True):
             say(trouble)
     finally:
         ledger.close()
@@ -88,17 +90,17 @@ def accept_restore(because: str, settings_file: str | None, settings_in_repo: bo
     ledger is used.
     """
     settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
-    ledger = workshop.open_ledger(settings, "ledger accept-restore")
+    ledger = bootstrap.open_ledger(settings, "ledger accept-restore")
     try:
-        suspect = workshop.suspicion(settings, ledger, keep=False)
+        suspect = bootstrap.suspicion(settings, ledger, keep=False)
         if not suspect:
             raise LedgerError(
-                f"there is nothing to accept: {workshop.ledger_place(settings)} is as this host "
+                f"there is nothing to accept: {bootstrap.ledger_place(settings)} is as this host "
                 "saw it last",
                 "see `jtr status`",
             )
         ledger.accept_restore(because.strip())
-        workshop.accept_ledger(settings, ledger)
+        bootstrap.accept_ledger(settings, ledger)
     finally:
         ledger.close()
     click.echo(f"accepted: {suspect}")
@@ -117,7 +119,7 @@ def release_brake(
     if not because.strip():
         raise UsageError("--because is empty", "say what you found out; it is kept")
     settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
-    ledger = workshop.open_ledger(settings, "ledger release-brake")
+    ledger = bootstrap.open_ledger(settings, "ledger release-brake")
     try:
         brake = ledger.brakes().get(version)
         if brake is None:

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.actions import ServerPlan
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.cli.running import run, stopping
+from reconciler.documents.formats import duration, instant
 from reconciler.drivers import Session
-from reconciler.durations import Durations
 from reconciler.errors import Blocked, DriverError, JtrError, UsageError
-from reconciler.formats import duration, instant
-from reconciler.model import DesiredServer, DesiredState
-from reconciler.observed import LogEntry
-from reconciler.reconcile import Means, Visit, enter
+from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.observed import LogEntry
+from reconciler.model.plan import ServerPlan
+from reconciler.reconcile.survey import Means, Visit, enter
 from reconciler.render import logs as rendering
-from reconciler.settings import load_settings
+from reconciler.settings.load import load_settings
+from reconciler.system.interrupts import run, stopping
+from reconciler.system.timeouts import Durations
 
 if TYPE_CHECKING:
-    from reconciler.cli.served import Controller
+    from reconciler.controller.api.client import Controller
 
 
 @click.command("logs")
@@ -86,19 +86,19 @@ def command(  # noqa: PLR0917  - one parameter per option
     printer = _Printer(rendering.Wanted(level), form, full=full)
     settings = load_settings(settings_file, os.environ, (path,), in_repo_allowed=settings_in_repo)
     if settings.controller.url is not None and not (visit or full):
-        from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+        from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
-        told = _Told(served.Controller(settings), server, settings.durations, printer)
+        told = _Told(client.Controller(settings), server, settings.durations, printer)
         try:
             return told.read(start, follow=follow)
-        except served.ControllerAway as error:
+        except client.ControllerAway as error:
             if told.answered:
                 raise
             output.say(f"{error.what}; visiting the server instead")
-    loaded = workshop.load((path,), settings_file, in_repo=settings_in_repo)
+    loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
     state = loaded.documents.state
     desired = options.named(state, server)
-    with workshop.prepared(loaded.settings, "logs", parallelism=1, writes=False) as means:
+    with bootstrap.prepared(loaded.settings, "logs", parallelism=1, writes=False) as means:
         reader = _Reader(desired, means, printer)
         run(lambda _: reader.read(state, start, follow=follow))
     return 0
@@ -151,7 +151,7 @@ class _Told:
 
     def read(self, start: timedelta | datetime | None, *, follow: bool) -> int:
         """Print what there is, and with *follow* what comes.  Raises JtrError."""
-        moment = workshop.now() - start if isinstance(start, timedelta) else start
+        moment = bootstrap.now() - start if isinstance(start, timedelta) else start
         if moment is not None:
             self.printer.wanted.since = int(moment.timestamp() * 1000)
         with output.progress(f"reading the log of {self.server}"):

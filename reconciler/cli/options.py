@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from reconciler.errors import UsageError
-from reconciler.lines import Consents
-from reconciler.model import DesiredServer, DesiredState
+from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.plan.exchange import Consents
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

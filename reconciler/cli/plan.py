@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.actions import Plan
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.cli.running import Interruption, run
+from reconciler.documents.formats import counted
 from reconciler.errors import Exit, JtrError, UsageError, worst
-from reconciler.formats import counted
-from reconciler.lines import Consents
-from reconciler.model import DesiredState
-from reconciler.reconcile import Means, plan_of, recall, survey
-from reconciler.render.document import plan_document
-from reconciler.render.text import plan_text
-from reconciler.settings import Settings
+from reconciler.model.desired import DesiredState
+from reconciler.model.plan import Plan
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.survey import Means, plan_of, recall, survey
+from reconciler.render.plan_json import plan_document
+from reconciler.render.plan_text import plan_text
+from reconciler.settings.load import Settings
+from reconciler.system.interrupts import Interruption, run
 
 if TYPE_CHECKING:
     from reconciler.cli.audit import Told
@@ -71,10 +71,10 @@ def command(  # noqa: PLR0917  - one parameter per option
             "--audit reads the values of keys, and --recorded reads none",
             "leave one of them out; `jtr audit` asks about keys without looking at servers",
         )
-    loaded = workshop.load(paths, settings_file, in_repo=settings_in_repo)
+    loaded = bootstrap.load(paths, settings_file, in_repo=settings_in_repo)
     state, consents = asked.of(loaded.documents.state)
     recalled, away = _served(loaded.settings) if recorded else (None, None)
-    with workshop.prepared(
+    with bootstrap.prepared(
         loaded.settings,
         "plan",
         parallelism=parallelism,
@@ -85,7 +85,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         if away is not None and means.ledger is None:
             raise away
         if recalled is None:  # what the controller told is what the controller would do
-            consents = workshop.beside_controller(loaded.settings, means, state, consents)
+            consents = bootstrap.beside_controller(loaded.settings, means, state, consents)
         plan = run(
             lambda interruption: look(
                 state,
@@ -122,15 +122,15 @@ def _audit(state: DesiredState, means: Means, settings: Settings) -> "Told":
     return Told(run(lambda _: audited(chosen, means, settings, fresh=False, visit=False)).rows)
 
 
-def _served(settings: Settings) -> tuple[workshop.Recalled | None, JtrError | None]:
+def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | None]:
     """Return the ledger of the controller that the settings name, or why it does not tell."""
     if settings.controller.url is None:
         return None, None
-    from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+    from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
     try:
-        return served.recalled(settings, "plan"), None
-    except served.ControllerAway as error:
+        return client.recalled(settings, "plan"), None
+    except client.ControllerAway as error:
         output.say(f"{error.what}; comparing with the ledger of the settings, if there is one")
         return None, error
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 from reconciler.cli import output
-from reconciler.cli.running import Stopped
 from reconciler.errors import Exit, Interrupted, JtrError, UsageError
-from reconciler.places import refuse_in_tree
+from reconciler.settings.paths import refuse_in_tree
+from reconciler.system.interrupts import Stopped
 
 if TYPE_CHECKING:
     from reconciler.sandbox.playground import Playground
@@ -231,7 +231,7 @@ class _Console:
     """Obeys one line at a time.  Never prints a value."""
 
     def __init__(self, ground: "Playground") -> None:
-        from reconciler.sandbox import exchange_stand_in as at  # noqa: PLC0415  - imports servers
+        from reconciler.sandbox.exchanges import server as at  # noqa: PLC0415  - imports servers
         from reconciler.sandbox.playground import ROWS  # noqa: PLC0415  - it imports servers
 
         self._ground = ground

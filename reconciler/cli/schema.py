@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler import schema
+from reconciler.documents import schema
 
 
 @click.command("schema")

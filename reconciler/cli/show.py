@@ -4,8 +4,8 @@ import json
 
 import click
 
-from reconciler import documents
 from reconciler.cli import options
+from reconciler.documents.load import BUILT_IN, Row, load
 from reconciler.render.escape import plain
 
 
@@ -17,7 +17,7 @@ from reconciler.render.escape import plain
 @options.output
 def command(server: str, path: str, form: str) -> int:
     """Print what the documents say of SERVER after defaults were merged, and where it is said."""
-    loaded = documents.load((path,))
+    loaded = load((path,))
     options.named(loaded.state, server)
     effective = loaded.effective[server]
     if form == "json":
@@ -29,8 +29,8 @@ def command(server: str, path: str, form: str) -> int:
     return 0
 
 
-def _origin(row: documents.Row) -> str:
-    if row.from_default == documents.BUILT_IN:
+def _origin(row: Row) -> str:
+    if row.from_default == BUILT_IN:
         return "when nothing is said"
     default = f" (Defaults {row.from_default})" if row.from_default else ""
     return f"{row.origin}{default}"

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import means as workshop
+from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.cli.known import known_servers
-from reconciler.cli.running import run
-from reconciler.consequences import open_debts
-from reconciler.diff import Shown, is_ours
+from reconciler.documents.formats import counted
 from reconciler.errors import Exit, JtrError, UsageError, worst
-from reconciler.formats import counted
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.rows import Brake
-from reconciler.lines import Consents
-from reconciler.model import DesiredState
-from reconciler.reconcile import Means, plan_of, survey
-from reconciler.remembered import Identity, Observation, Remembered
+from reconciler.ledger.codec.rows import Brake
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.servers import known_servers
+from reconciler.model.desired import DesiredState
+from reconciler.model.recorded import Identity, Observation, Remembered
+from reconciler.plan.compare import Shown, is_ours
+from reconciler.plan.consequences import open_debts
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.survey import Means, plan_of, survey
 from reconciler.render import status as rendering
-from reconciler.render.document import debt_document, plan_document, robot_document
 from reconciler.render.escape import plain
+from reconciler.render.plan_json import debt_document, plan_document, robot_document
+from reconciler.render.plan_text import age_text, debt_text, plan_text
 from reconciler.render.requests import (
     doubt_row,
     halt_document,
@@ -31,11 +31,11 @@ from reconciler.render.requests import (
     open_code,
     open_document,
 )
-from reconciler.render.text import age_text, debt_text, plan_text
-from reconciler.settings import Settings, load_settings
+from reconciler.settings.load import Settings, load_settings
+from reconciler.system.interrupts import run
 
 if TYPE_CHECKING:
-    from reconciler.cli.served import Controller
+    from reconciler.controller.api.client import Controller
 
 
 @click.command("status")
@@ -74,13 +74,13 @@ def command(  # noqa: PLR0917  - one parameter per option
         return _visit(servers, path, parallelism, form, settings_file, in_repo=settings_in_repo)
     settings = load_settings(settings_file, _environ(), (), in_repo_allowed=settings_in_repo)
     if settings.controller.url is not None:
-        from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+        from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
         try:
-            return _served(served.Controller(settings), settings, servers, form)
-        except served.ControllerAway as error:
+            return _served(client.Controller(settings), settings, servers, form)
+        except client.ControllerAway as error:
             output.say(f"{error.what}; this is what the ledger of the settings knows")
-    ledger = workshop.open_ledger(settings, "status")
+    ledger = bootstrap.open_ledger(settings, "status")
     try:
         rows = _chosen(ledger, servers)
         code = worst(open_code(remembered.requests) for _, remembered in rows)
@@ -134,7 +134,7 @@ def _server_text(identity: Identity, remembered: Remembered) -> Iterator[str]:
     if seen is None:
         yield "  never seen"
         return
-    age = (workshop.now() - datetime.fromisoformat(seen.at)).total_seconds()
+    age = (bootstrap.now() - datetime.fromisoformat(seen.at)).total_seconds()
     yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
     yield from _exchanges(seen, remembered)
     running = [robot for robot in seen.robots if robot.running]
@@ -251,11 +251,11 @@ def _served(
 
 def _its_ledger(controller: "Controller", settings: Settings) -> tuple[Mapping[str, Brake], Known]:
     """Return what the controller's ledger knows; a controller that waits cannot tell yet."""
-    from reconciler.cli import served  # noqa: PLC0415  - only with a controller
+    from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
     try:
-        ledger = served.ledger_of(controller.ledger_documents(), settings, "status")
-    except served.ControllerAway as error:
+        ledger = client.ledger_of(controller.ledger_documents(), settings, "status")
+    except client.ControllerAway as error:
         output.say(f"without what its ledger knows: {error.what}")
         return {}, []
     return ledger.brakes(), known_servers(ledger)
@@ -273,7 +273,7 @@ def _visit(
     *,
     in_repo: bool,
 ) -> int:
-    loaded = workshop.load((path,), settings_file, in_repo=in_repo)
+    loaded = bootstrap.load((path,), settings_file, in_repo=in_repo)
     state = options.Selection(servers).of(loaded.documents.state)
 
     async def look(means: Means, state: DesiredState) -> Exit:
@@ -291,7 +291,7 @@ def _visit(
             output.show(plan_text(plan))
         return code
 
-    with workshop.prepared(
+    with bootstrap.prepared(
         loaded.settings, "status", parallelism=parallelism, writes=False
     ) as means:
         return run(lambda _: look(means, state))

@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler import documents
+from reconciler.documents.load import load
 
 
 @click.command("validate")
@@ -13,5 +13,5 @@ def command(paths: tuple[str, ...]) -> int:
 
     All mistakes are shown at once, each with file, line and column, and what to do about it.
     """
-    click.echo(documents.load(paths).summary(), nl=False)
+    click.echo(load(paths).summary(), nl=False)
     return 0

@@ -19,12 +19,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from reconciler.controller.board import BUCKETS, Board
-from reconciler.controller.pages import missing
+from reconciler.controller.api.responses import missing
 from reconciler.controller.status import Health, ServerStatus, Sync
-from reconciler.exchanges.wanted import Severity
-from reconciler.outcomes import Result
-from reconciler.remembered import Owed
+from reconciler.controller.status_store import BUCKETS, Board
+from reconciler.model.key_policy import Severity
+from reconciler.model.outcomes import Result
+from reconciler.model.recorded import Owed
 from reconciler.render.escape import plain
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -10,10 +10,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.exchanges.audited import Light
-from reconciler.exchanges.wanted import Finding
-from reconciler.observed import Robot
-from reconciler.remembered import Debt
+from reconciler.model.key_audits import Light
+from reconciler.model.key_policy import Finding
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Debt
 
 
 class Sync(enum.StrEnum):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.model import Target
-from reconciler.observed import (
+from reconciler.model.desired import Target
+from reconciler.model.observed import (
     ClockReading,
     Logbook,
     LogEntry,

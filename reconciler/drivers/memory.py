@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from reconciler.drivers import Login, Trust, WriteAnswer, jt_masks
-from reconciler.drivers.jt_answers import SYSTEM_LOG, read_entries, read_log
-from reconciler.drivers.jt_requests import (
+from reconciler.drivers import Login, Trust, WriteAnswer
+from reconciler.drivers.jt_trader import masks
+from reconciler.drivers.jt_trader.requests import (
     DELETE,
     INVALIDATE,
     MAY_SEND,
@@ -30,7 +30,8 @@ from reconciler.drivers.jt_requests import (
     start_id,
     stop_id,
 )
-from reconciler.drivers.jt_turns import Turns
+from reconciler.drivers.jt_trader.responses import SYSTEM_LOG, read_entries, read_log
+from reconciler.drivers.jt_trader.session_limits import Turns
 from reconciler.drivers.memory_server import (
     ADDITIONAL,
     MAIN,
@@ -51,8 +52,8 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model import Target
-from reconciler.observed import (
+from reconciler.model.desired import Target
+from reconciler.model.observed import (
     ClockReading,
     Logbook,
     LogEntry,
@@ -321,15 +322,15 @@ class MemoryDriver:
 
     def mask(self, value: Secret) -> Mask:
         """Return what the server would show of *value*."""
-        return Mask(jt_masks.mask_text(value.reveal()))
+        return Mask(masks.mask_text(value.reveal()))
 
     def refusal(self, value: Secret) -> str:
         """Say why *value* must not be sent; empty when it may."""
-        return jt_masks.refusal(value.reveal())
+        return masks.refusal(value.reveal())
 
     def mask_bits(self, value: Secret) -> float:
         """Return how many bits of *value* its mask proves."""
-        return jt_masks.mask_bits(value.reveal())
+        return masks.mask_bits(value.reveal())
 
     def tested(self, version: str) -> bool:
         """Whether writes were tested against *version*, or the operator accepts it."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from reconciler.drivers import jt_masks
-from reconciler.drivers.jt_answers import ALARM, read_exchanges
-from reconciler.observed import ObservedExchange, Robot
+from reconciler.drivers.jt_trader import masks
+from reconciler.drivers.jt_trader.responses import ALARM, read_exchanges
+from reconciler.model.observed import ObservedExchange, Robot
 
 MAIN: Final[Mapping[str, Mapping[str, str]]] = {
     "gateio": {
@@ -261,7 +261,7 @@ class MemoryServer:
                     "name": name,
                     "type": "string",
                     "label": label,
-                    "value": jt_masks.mask_text(self.values.get(name, "")),
+                    "value": masks.mask_text(self.values.get(name, "")),
                 }
                 for name, label in fields.items()
             ],

@@ -7,7 +7,7 @@ The same contract tests hold for every adapter (`tests/exchanges/`).
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from reconciler.exchanges.facts import Environment, KeyFacts, Status
+from reconciler.model.key_facts import Environment, KeyFacts, Status
 
 Credentials = Mapping[str, str]
 """Values by ccxt's names (`apiKey`, `secret`, ...); lives as briefly as possible."""

@@ -16,17 +16,17 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Final
 
-from reconciler.durations import Durations
-from reconciler.exchanges import catalogue
-from reconciler.exchanges.asking import Asking, ask
-from reconciler.exchanges.audit_cache import GOOD, AuditCache, Slot
-from reconciler.exchanges.audited import HERE, Egress, KeyId, Results
-from reconciler.exchanges.client import make_ready
-from reconciler.exchanges.facts import Answered, Status
+from reconciler.exchanges import registry
+from reconciler.exchanges.ask import Asking, ask
+from reconciler.exchanges.cache import GOOD, AuditCache, Slot
+from reconciler.exchanges.ccxt_client import make_ready
 from reconciler.exchanges.judge import judge
-from reconciler.exchanges.wanted import Security
+from reconciler.model.key_audits import HERE, Egress, KeyId, Results
+from reconciler.model.key_facts import Answered, Status
+from reconciler.model.key_policy import Security
 from reconciler.secrets import Secret
-from reconciler.secrets.fingerprints import Fingerprints
+from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.system.timeouts import Durations
 
 AT_ONCE: Final = 8  # exchanges
 # After one of these an exchange is left alone: the next question would end the same, or in a ban.
@@ -105,7 +105,7 @@ class Auditor:
         return self._judged(keys, places, known, cache)
 
     def _slot(self, key: KeyToAsk) -> Slot:
-        entry = catalogue.entry(key.id.exchange)
+        entry = registry.entry(key.id.exchange)
         adapter = entry.adapter
         return Slot(
             self._fingerprints.credentials(key.credentials),
@@ -116,7 +116,7 @@ class Auditor:
         )
 
     def _asking(self, key: KeyToAsk) -> Asking:
-        entry = catalogue.entry(key.id.exchange)
+        entry = registry.entry(key.id.exchange)
         return Asking(entry, key.credentials, key.egress, self._bases.get(entry.ccxt_id, ""))
 
     async def _ask_all(self, open_ones: Mapping[Slot, Asking]) -> dict[Slot, Answered]:
@@ -191,12 +191,12 @@ def _twins(own: KeyId, same: Iterable[KeyId]) -> tuple[str, ...]:
 
     Two codes of one exchange on one server are not two places: there JT-Trader needs it twice.
     """
-    family = catalogue.entry(own.exchange).family
+    family = registry.entry(own.exchange).family
     return tuple(
         str(other)
         for other in same
         if other != own
-        and (other.server != own.server or catalogue.entry(other.exchange).family != family)
+        and (other.server != own.server or registry.entry(other.exchange).family != family)
     )
 
 

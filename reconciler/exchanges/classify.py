@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from reconciler.exchanges.facts import Status
+from reconciler.model.key_facts import Status
 
 # Names of ccxt's classes, in the order in which they must be asked: a class before the one that it
 # is derived from (AccountNotEnabled < PermissionDenied < AuthenticationError).  By name, so that

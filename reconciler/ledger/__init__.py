@@ -2,7 +2,7 @@
 Where we remember what no server can tell us: the contract of a store.
 
 The ledger has two layers.  A *store* keeps small documents under keys and changes one of them at a
-time with compare-and-set; it knows nothing of servers.  `reconciler.ledger.book.Ledger` holds all
+time with compare-and-set; it knows nothing of servers.  `reconciler.ledger.ledger.Ledger` holds all
 meaning and works on any store.  No decision ever needs two documents to change together, because a
 key-value store has no such transaction: what belongs together lies in one document.
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from reconciler.durations import Durations
 from reconciler.errors import Exit, LedgerError, UsageError
+from reconciler.system.timeouts import Durations
 
 if TYPE_CHECKING:
-    from reconciler.ledger.vault_kv import KeyValue
+    from reconciler.ledger.stores.vault_kv import KeyValue
 
 _KEY: Final = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+)*")
 KEY_LIMIT: Final = 512
@@ -115,7 +115,7 @@ def open_store(
     """
     kind, _, rest = place.partition(":")
     if kind == "vault" and documents is not None:
-        from reconciler.ledger.vault_kv import VaultStore  # noqa: PLC0415  - only where it is used
+        from reconciler.ledger.stores.vault_kv import VaultStore  # noqa: PLC0415  - only where it is used
 
         if create:
             return VaultStore.create(documents, closing=closing)
@@ -124,7 +124,7 @@ def open_store(
         raise UsageError(
             "the setting ledger is not understood", "write sqlite:PATH or vault:MOUNT/PATH"
         )
-    from reconciler.ledger.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
+    from reconciler.ledger.stores.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
 
     opener = SqliteStore.create if create else SqliteStore.open
     return opener(Path(rest).expanduser(), busy=durations.ledger_busy)

@@ -9,12 +9,12 @@ from typing import Final
 
 from reconciler.errors import Blocked
 from reconciler.ledger import Conflict, Store
-from reconciler.ledger.changes import moved
-from reconciler.ledger.records import read_identity, write_identity
-from reconciler.ledger.rows import SERVERS, IdentityRow, identity_key
-from reconciler.ledger.settling import TRIES, restless
-from reconciler.model import Target
-from reconciler.remembered import Identity
+from reconciler.ledger.codec.records import read_identity, write_identity
+from reconciler.ledger.codec.rows import SERVERS, IdentityRow, identity_key
+from reconciler.ledger.compare_and_set import TRIES, restless
+from reconciler.ledger.exchange_state import moved
+from reconciler.model.desired import Target
+from reconciler.model.recorded import Identity
 
 
 class Identities:

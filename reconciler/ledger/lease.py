@@ -24,8 +24,8 @@ from typing import Final, Self
 
 from reconciler.errors import JtrError, LeaseHeld, LedgerError
 from reconciler.ledger import Conflict, Store, Stored
-from reconciler.ledger.records import read_lease, write_lease
-from reconciler.ledger.rows import Holder, LeaseRow, stamp
+from reconciler.ledger.codec.records import read_lease, write_lease
+from reconciler.ledger.codec.rows import Holder, LeaseRow, stamp
 
 _POLLS: Final = 100  # looks in the time of one lease
 

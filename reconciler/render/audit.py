@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from reconciler.documents.formats import counted
 from reconciler.errors import Exit
-from reconciler.exchanges.audited import Audited, Light
-from reconciler.exchanges.facts import Access, Answered, IpRule, KeyFacts, Status
-from reconciler.exchanges.wanted import Finding
-from reconciler.formats import counted
+from reconciler.model.key_audits import Audited, Light
+from reconciler.model.key_facts import Access, Answered, IpRule, KeyFacts, Status
+from reconciler.model.key_policy import Finding
 from reconciler.render.escape import plain
-from reconciler.render.text import age_text
+from reconciler.render.plan_text import age_text
 
 FORMAT_VERSION: Final = 1
 _SIGN: Final = {Light.OK: "✓", Light.ATTENTION: "~", Light.BLOCKED: "!"}

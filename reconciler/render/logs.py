@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from reconciler.drivers.jt_answers import ALARM
-from reconciler.observed import LogEntry
+from reconciler.drivers.jt_trader.responses import ALARM
+from reconciler.model.observed import LogEntry
 from reconciler.render.escape import plain
 
 LEVELS: Final = ("debug", "info", "warn", "error")

@@ -1,7 +1,7 @@
 """
 Requests and the history as text for people and as JSON: what is open, owed, handled, and by whom.
 
-The signs are those of `reconciler.render.text`.
+The signs are those of `reconciler.render.plan_text`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from reconciler.actions import Disruption, Standing, spelled
 from reconciler.errors import Exit, worst
-from reconciler.model import Target
-from reconciler.observed import Robot
-from reconciler.oneshots import named
-from reconciler.remembered import Deed, Halt, Request, Requests, Stage
-from reconciler.render.document import disruption_document, robot_document
+from reconciler.model.desired import Target
+from reconciler.model.observed import Robot
+from reconciler.model.plan import Disruption, Standing, spelled
+from reconciler.model.recorded import Deed, Halt, Request, Requests, Stage
+from reconciler.plan.requests import named
 from reconciler.render.escape import plain
-from reconciler.render.text import mark
+from reconciler.render.plan_json import disruption_document, robot_document
+from reconciler.render.plan_text import mark
 
 NEWEST: Final = 5  # handled requests that a list shows of each server
 _INDENT: Final = " " * 6

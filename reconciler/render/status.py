@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from reconciler.documents.formats import counted
 from reconciler.errors import Exit, worst
-from reconciler.formats import counted
-from reconciler.observed import Robot
-from reconciler.remembered import Debt, Owed
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Debt, Owed
 from reconciler.render.escape import plain
+from reconciler.render.plan_text import age_text, debt_text
 from reconciler.render.requests import robot_names
-from reconciler.render.text import age_text, debt_text
 
 _INDENT: Final = " " * 6
 _LONG: Final = 600

@@ -24,11 +24,11 @@ from typing import Any, Final, Self
 import hvac
 import requests
 
-from reconciler.durations import Durations
 from reconciler.errors import JtrError
-from reconciler.sandbox.watchdog import Watchdog
+from reconciler.sandbox.parent_watch import Watchdog
 from reconciler.secrets import Secret
-from reconciler.secrets.vault_session import Answer, VaultSession
+from reconciler.secrets.vault.client import Answer, VaultSession
+from reconciler.system.timeouts import Durations
 
 _START: Final = 60.0  # seconds; it takes 0.3 on an idle machine
 _STOP: Final = 5.0

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from reconciler.errors import JtrError
-from reconciler.sandbox.behaviour import Behaviour
-from reconciler.sandbox.exchange_stand_in import GOOD, KINDS, ExchangeStandIn, Traits
-from reconciler.sandbox.jt_trader import Robot, StandInThread
+from reconciler.sandbox.exchanges.server import GOOD, KINDS, ExchangeStandIn, Traits
+from reconciler.sandbox.jt_trader.faults import Behaviour
+from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
 

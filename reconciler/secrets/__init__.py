@@ -1,7 +1,7 @@
 """
 Where the values of credentials come from: the shy `Secret`, and the contract of a backend.
 
-Nothing here knows Vault; `reconciler.secrets.vault` does.
+Nothing here knows Vault; `reconciler.secrets.vault.backend` does.
 """
 
 import weakref
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 
 _ALIVE: "Final[dict[int, weakref.ref[Secret]]]" = {}
 

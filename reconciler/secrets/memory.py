@@ -19,7 +19,7 @@ from reconciler.errors import (
     SecretUnusable,
     VersionPruned,
 )
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.secrets import Secret, VersionInfo
 
 

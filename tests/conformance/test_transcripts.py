@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import socketio
 
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from tests.conformance.naive import NaiveClient
 from tests.conformance.replay import (
     AUTHENTICATED,

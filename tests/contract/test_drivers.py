@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from reconciler.drivers import Driver, Session, Trust
-from reconciler.drivers.jt_masks import mask_text
-from reconciler.drivers.jt_trader import JtTraderDriver
+from reconciler.drivers.jt_trader.driver import JtTraderDriver
+from reconciler.drivers.jt_trader.masks import mask_text
 from reconciler.drivers.memory import (
     Door,
     Fault,
@@ -24,7 +24,6 @@ from reconciler.drivers.memory import (
     Reboot,
     Trouble,
 )
-from reconciler.durations import Durations
 from reconciler.errors import (
     ConnectionLost,
     DriverError,
@@ -36,11 +35,12 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model import Target
-from reconciler.observed import Logbook, Mask, ObservedExchange
-from reconciler.observed import Robot as SeenRobot
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.model.desired import Target
+from reconciler.model.observed import Logbook, Mask, ObservedExchange
+from reconciler.model.observed import Robot as SeenRobot
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.secrets import Secret
+from reconciler.system.timeouts import Durations
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, login, told
 
 SECRET = "made-up-access-secret"

@@ -15,19 +15,19 @@ from typing import Protocol
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store, Stored
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.sqlite import SqliteStore
-from reconciler.ledger.vault_kv import VaultStore
-from reconciler.model import SecretPath, Target
-from reconciler.remembered import Write
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.ledger.stores.vault_kv import VaultStore
+from reconciler.model.desired import SecretPath, Target
+from reconciler.model.recorded import Write
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault_access import VaultAccess
-from reconciler.secrets.vault_auth import TokenAuth
-from reconciler.secrets.vault_documents import VaultDocuments
+from reconciler.secrets.vault.access import VaultAccess
+from reconciler.secrets.vault.auth import TokenAuth
+from reconciler.secrets.vault.kv_documents import VaultDocuments
+from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")

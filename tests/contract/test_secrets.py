@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import (
     Exit,
     MountUnknown,
@@ -19,12 +18,13 @@ from reconciler.errors import (
     SecretUnusable,
     VersionPruned,
 )
-from reconciler.model import SecretPath, SecretRef
+from reconciler.model.desired import SecretPath, SecretRef
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.fingerprints import KeyStore, key_from_vault
+from reconciler.secrets.fingerprint_key import KeyStore, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
-from reconciler.secrets.vault import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.system.timeouts import Durations
 from tests.canaries import canaries, find_leaks
 
 _numbers = itertools.count(1)

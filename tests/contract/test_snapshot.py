@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Store, Stored
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.snapshot import SnapshotStore
-from reconciler.ledger.sqlite import SqliteStore
-from reconciler.model import Target
-from reconciler.observed import Robot
-from reconciler.remembered import Debt, Observation, Owed, Write
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.ledger.stores.snapshot import SnapshotStore
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.model.desired import Target
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Debt, Observation, Owed, Write
+from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")

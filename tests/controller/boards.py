@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from reconciler.controller.board import Board
 from reconciler.controller.status import ControllerStatus, Health, KeyStatus, ServerStatus, Sync
-from reconciler.exchanges.audited import Light
-from reconciler.exchanges.wanted import Finding, Severity
-from reconciler.observed import Robot
-from reconciler.remembered import Debt, Owed
+from reconciler.controller.status_store import Board
+from reconciler.model.key_audits import Light
+from reconciler.model.key_policy import Finding, Severity
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Debt, Owed
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CLOCK = 5000.0  # the event loop's, at NOON

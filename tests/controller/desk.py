@@ -12,19 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli import means as workshop
-from reconciler.controller.board import Board
-from reconciler.controller.loop import Controller
-from reconciler.controller.notify_socket import Systemd
-from reconciler.controller.parts import Parts
-from reconciler.controller.state import StateFile
+from reconciler import bootstrap
+from reconciler.controller.controller import Controller
+from reconciler.controller.dependencies import Parts
+from reconciler.controller.state_file import StateFile
 from reconciler.controller.status import ControllerStatus, News, ServerStatus, Topic
-from reconciler.durations import Durations
+from reconciler.controller.status_store import Board
 from reconciler.errors import SecretsError
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.secrets import SecretBackend, VersionInfo
-from reconciler.secrets.vault import VaultBackend
-from reconciler.settings import load_settings
+from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.settings.load import load_settings
+from reconciler.system.systemd import Systemd
+from reconciler.system.timeouts import Durations
 from tests.world import World
 
 PATIENCE = 60.0  # seconds that a test waits for something that takes milliseconds, fifty times
@@ -92,7 +92,7 @@ class Desk:
         self.controller: Controller | None = None
 
     def _means(self) -> Any:
-        return workshop.prepared(
+        return bootstrap.prepared(
             self.settings,
             "controller",
             parallelism=4,

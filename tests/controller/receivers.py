@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from reconciler.controller.notify import Clock
-from reconciler.notification_settings import Kind, NotificationSettings
+from reconciler.notifications.notifier import Clock
+from reconciler.settings.notifications import Kind, NotificationSettings
 from tests.leaks import PRIVATE, Watch
 
 BEGIN = 1_795_000_000.0

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from reconciler.actions import Standing
-from reconciler.sandbox.behaviour import Behaviour
+from reconciler.model.plan import Standing
+from reconciler.sandbox.jt_trader.faults import Behaviour
 from tests.controller.meter import Meter
 from tests.controller.mischief import KINDS, Mischief
 from tests.controller.test_loop import BRISK

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from reconciler.controller.status import Health, KeyStatus, Topic
-from reconciler.exchanges import catalogue
-from reconciler.exchanges.audited import Light
-from reconciler.sandbox.behaviour import Behaviour
-from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.exchanges import registry
+from reconciler.model.key_audits import Light
+from reconciler.sandbox.jt_trader.faults import Behaviour
+from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.controller.desk import Desk
 from tests.controller.test_loop import BRISK, play, synced
 from tests.controller.test_soak import LATEST
@@ -241,8 +241,8 @@ def test_what_moves_at_once_is_one_audit(market: Market, audits: list[Any]) -> N
 def test_a_key_whose_trader_could_be_disturbed_is_asked_about_before_its_push_only(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nonce = replace(catalogue.entry("bybit").adapter, disturbs_trading=True)  # type: ignore[type-var]
-    monkeypatch.setattr(catalogue, "_ADAPTERS", {"bybit": nonce})
+    nonce = replace(registry.entry("bybit").adapter, disturbs_trading=True)  # type: ignore[type-var]
+    monkeypatch.setattr(registry, "_ADAPTERS", {"bybit": nonce})
     opened(market, every=OFTEN)
     assert market.calls() == 1
 

@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reconciler.controller.channels import (
+from reconciler.controller.status import Severity, Topic
+from reconciler.errors import UsageError
+from reconciler.notifications.deduplicate import Message
+from reconciler.notifications.queue import Parcel
+from reconciler.notifications.senders import (
     ANSWER_LIMIT,
     LONGEST_PAUSE,
     TELEGRAM_LIMIT,
@@ -25,12 +29,8 @@ from reconciler.controller.channels import (
     slack_document,
     telegram_document,
 )
-from reconciler.controller.outbox import Parcel
-from reconciler.controller.status import Severity, Topic
-from reconciler.controller.telling import Message
-from reconciler.errors import UsageError
-from reconciler.logs import redacted
-from reconciler.notification_settings import NotificationSettings
+from reconciler.settings.notifications import NotificationSettings
+from reconciler.system.log_setup import redacted
 from tests.controller.receivers import BEGIN, Files, Receiver, Reply, receiving
 from tests.drivers.scripted import Authority
 from tests.leaks import PRIVATE, Watch

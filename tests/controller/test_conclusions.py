@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.actions import Category, Line, ServerPlan, Status, Verdict, WriteExchange
-from reconciler.controller import conclusions
-from reconciler.controller.schedule import Healing, Timing
-from reconciler.durations import Durations
+from reconciler.controller import pass_result
+from reconciler.controller.requeue import Healing, Timing
 from reconciler.errors import Exit, ServerUnreachable
-from reconciler.model import Kind
-from reconciler.outcomes import Outcome, Report, Result
-from reconciler.remembered import Halt, Purpose, Remembered, Request, Requests, Stage
+from reconciler.model.desired import Kind
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict, WriteExchange
+from reconciler.model.recorded import Halt, Purpose, Remembered, Request, Requests, Stage
+from reconciler.system.timeouts import Durations
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -50,7 +50,7 @@ def reboot(stage: Stage, closed: timedelta | None) -> Request:
 def test_which_robots_we_stopped_ourselves(requests: Requests, mine: set[int]) -> None:
     known = Remembered(requests=requests)
 
-    assert conclusions.ours(known, NOW.isoformat()) == mine
+    assert pass_result.ours(known, NOW.isoformat()) == mine
 
 
 def sent(line: Line, result: Result, code: Exit = Exit.DONE) -> Outcome:
@@ -75,7 +75,7 @@ def sent(line: Line, result: Result, code: Exit = Exit.DONE) -> Outcome:
 def test_which_corrections_count(one: Report, count: int) -> None:
     before = Timing().with_healing("bybit", Healing(1, NOW.timestamp(), NOW.timestamp()))
 
-    timing = conclusions.healed(before, one, NOW.timestamp() + 1, D)
+    timing = pass_result.healed(before, one, NOW.timestamp() + 1, D)
 
     assert timing.healed("bybit").count == count
 
@@ -94,7 +94,7 @@ def test_which_corrections_count(one: Report, count: int) -> None:
     ids=["well", "down", "no secret", "blocked", "settling", "refused", "in doubt"],
 )
 def test_after_what_it_is_tried_again_soon(one: Report, *, fails: bool) -> None:
-    assert conclusions.fails(one) is fails
+    assert pass_result.fails(one) is fails
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_when_others_may_be_disturbed_again(
 ) -> None:
     known = Remembered(requests=requests)
 
-    assert conclusions.undisturbed(report(CHANGE, outcomes=outcomes), known) is well
+    assert pass_result.undisturbed(report(CHANGE, outcomes=outcomes), known) is well

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.controller.status import Sync
-from reconciler.sandbox.behaviour import Behaviour, Write
+from reconciler.sandbox.jt_trader.faults import Behaviour, Write
 from tests.controller.desk import PATIENCE, Desk
 from tests.controller.test_loop import BRISK, begin, play, synced
 from tests.faults import Door, Faults

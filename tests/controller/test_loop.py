@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.status import Health, Sync, Topic
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.controller.desk import Desk
 from tests.world import DURATIONS, World
 

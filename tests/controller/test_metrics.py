@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.controller.board import BUCKETS, Board
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import Health, Sync
-from reconciler.exchanges.wanted import Severity
-from reconciler.outcomes import Result
+from reconciler.controller.status_store import BUCKETS, Board
+from reconciler.model.key_policy import Severity
+from reconciler.model.outcomes import Result
 from tests.controller.boards import CLOCK, NOON, board, busy, calm
 from tests.deploy.tools import tool
 

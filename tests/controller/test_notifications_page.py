@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import places
-from reconciler.controller import telling
-from reconciler.controller.channels import Post, open_target, webhook_document
-from reconciler.controller.notify import Manners
-from reconciler.controller.outbox import MOST, Pace, Parcel
 from reconciler.controller.status import Severity, Topic
-from reconciler.settings import load_settings
+from reconciler.notifications import deduplicate
+from reconciler.notifications.notifier import Manners
+from reconciler.notifications.queue import MOST, Pace, Parcel
+from reconciler.notifications.senders import Post, open_target, webhook_document
+from reconciler.settings import paths
+from reconciler.settings.load import load_settings
 from tests.controller.receivers import Files, receiving
 from tests.house.pages import blocks, page
 from tests.leaks import Watch
 
 PAGE = page("docs/notifications.md")
-MESSAGE = telling.Message(
+MESSAGE = deduplicate.Message(
     "id", Topic.ROBOTS, "a", "", "7", Severity.CRITICAL, Severity.CRITICAL, "text", "desk", 0.0
 )
 
 
 def test_the_settings_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "SYSTEM_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(paths, "SYSTEM_FILE", str(tmp_path / "none"))
     (block,) = blocks(PAGE, "settings")
     file = tmp_path / "settings.yaml"
     file.write_text(block, "utf-8")
@@ -76,4 +76,4 @@ def test_every_topic_and_every_figure_is_named() -> None:
     assert (pace.usual, pace.period, pace.urgent, MOST) == (20, 600, 60, 200)
     assert "at most 20 messages in ten minutes, and 60 critical ones besides" in section
     assert (manners.stable, manners.deadline, manners.tries) == (60, 10, 5)
-    assert telling.REPEAT == 3600
+    assert deduplicate.REPEAT == 3600

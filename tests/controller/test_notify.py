@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reconciler.controller.notify import Calls, Manners, Notifier, cleaned, wants
-from reconciler.controller.outbox import Pace
 from reconciler.controller.status import News, Severity, Topic
-from reconciler.controller.telling import Message
 from reconciler.errors import UsageError
-from reconciler.notification_settings import NotificationSettings
+from reconciler.notifications.deduplicate import Message
+from reconciler.notifications.notifier import Calls, Manners, Notifier, cleaned, wants
+from reconciler.notifications.queue import Pace
 from reconciler.secrets import Secret
+from reconciler.settings.notifications import NotificationSettings
 from tests.controller.receivers import Files, ManualClock, Receiver, Request, receiving
 from tests.leaks import Watch
 

@@ -1,6 +1,6 @@
 """Robots that were stopped are started again although Vault went away in between."""
 
-from reconciler.sandbox.jt_trader import Behaviour
+from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.controller.desk import Desk
 from tests.controller.test_loop import BRISK, begin, play, synced
 from tests.world import World

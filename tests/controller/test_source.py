@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller import source
-from reconciler.controller.source import Reading, Source, content_hash, stat_signature
-from reconciler.documents import Loaded, load
-from reconciler.loader import read_documents
+from reconciler.controller import document_source
+from reconciler.controller.document_source import Reading, Source, content_hash, stat_signature
+from reconciler.documents.files import read_documents
+from reconciler.documents.load import Loaded, load
 
 SERVER = """\
 apiVersion: jtr/v1
@@ -175,9 +175,9 @@ class Meddler:
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[], None] = lambda: None
         self.loads = 0
-        monkeypatch.setattr(source, "load", self)
+        monkeypatch.setattr(document_source, "load", self)
 
-    def __call__(self, paths: Sequence[str], instead: source._Held) -> Loaded:
+    def __call__(self, paths: Sequence[str], instead: document_source._Held) -> Loaded:
         self.loads += 1
         self.before()
         try:
@@ -257,7 +257,7 @@ def test_a_tree_that_never_rests_changes_nothing_and_is_read_when_it_does(
     (tree / "two.yaml").unlink()
     reading = now(reader, tree)
 
-    assert meddler.loads == source.TRIES
+    assert meddler.loads == document_source.TRIES
     assert (reading.state, reading.revision) == (good.state, good.revision)
     assert "change while they are read" in reading.trouble
 
@@ -331,7 +331,7 @@ def test_the_hash_covers_exactly_what_the_loader_reads(tree: Path, tmp_path: Pat
     (tree / "alien.yaml").symlink_to(outside / "alien.yaml")
     (tree / "aliens").symlink_to(outside)
     paths = [str(tree), str(tree / "z" / "five.yaml"), str(outside / "alien.yaml"), f"{tree}/./a"]
-    held = source._taken(paths, hold=True).held
+    held = document_source._taken(paths, hold=True).held
 
     assert list(held) == [os.path.realpath(file) for file in read_documents(paths).files]
     assert len(held) == 6
@@ -389,7 +389,7 @@ def test_the_hash_follows_no_loop(tree: Path) -> None:
             (tree / name / f"to-{target}").symlink_to(f"../{target}")
         save(tree / name / "file.yaml", f"in-{name}")
 
-    assert len(source._taken([str(tree)], hold=True).held) == 5
+    assert len(document_source._taken([str(tree)], hold=True).held) == 5
 
 
 @pytest.mark.parametrize("path", ["a\0b", "x" * 10_000])

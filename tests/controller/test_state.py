@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.schedule import Healing, Timing
-from reconciler.controller.state import State, StateFile
+from reconciler.controller.requeue import Healing, Timing
+from reconciler.controller.state_file import State, StateFile
 from reconciler.errors import JtrError
 
 TIMING = Timing(12.5, 3, "abc", (("okx", Healing(2, 5.0, 6.0)),), (1, 7))

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from reconciler.actions import Category, Line, ServerPlan, Status, Verdict, WriteExchange
-from reconciler.controller import statuses
+from reconciler.controller import conditions
+from reconciler.controller.conditions import Pass
 from reconciler.controller.status import Health, ServerStatus, Severity, Sync, Topic
-from reconciler.controller.statuses import Pass
 from reconciler.errors import Exit, JtrError, LedgerError, ServerUnreachable, Unauthorized
-from reconciler.model import Suspension
-from reconciler.outcomes import Outcome, Report, Result
-from reconciler.remembered import Debt, Owed, Purpose, Remembered
+from reconciler.model.desired import Suspension
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict, WriteExchange
+from reconciler.model.recorded import Debt, Owed, Purpose, Remembered
 from tests import factories as f
 
 ROBOTS = (f.GRID, f.ARB)
@@ -35,7 +35,7 @@ def shown(*lines: Line, outcomes: tuple[Outcome, ...] = (), **given: Any) -> Ser
     report = Report(plan, outcomes, given.pop("failure", None))
     seen = given.pop("seen", f.observed())
     one = Pass(desired, report, given.pop("remembered", Remembered()), seen, NOW, **given)
-    return statuses.after(one, statuses.before_first(desired, None))
+    return conditions.after(one, conditions.before_first(desired, None))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_server_that_was_not_seen_keeps_what_was_known(failure: JtrError, heal
     plan = ServerPlan("tokyo-1", f.TARGET, failure=failure)
     one = Pass(f.server(), Report(plan), Remembered(), None, NOW)
 
-    status = statuses.after(one, known)
+    status = conditions.after(one, known)
 
     assert (status.sync, status.health) == (Sync.UNKNOWN, health)
     assert (status.version, status.robots, status.seen_at) == ("0.24.19", ROBOTS, "then")
@@ -101,7 +101,7 @@ def test_a_suspension_is_shown_until_it_ends() -> None:
 
 def told(status: ServerStatus, *, vault_away: bool = False) -> dict[Topic, tuple[str, Severity]]:
     """What of a server is not well, by topic."""
-    news = statuses.server_news(status, vault_away=vault_away)
+    news = conditions.server_news(status, vault_away=vault_away)
     return {one.topic: (one.state, one.severity) for one in news if one.state}
 
 
@@ -118,7 +118,7 @@ def test_one_vault_that_is_away_rings_once_and_not_for_every_server() -> None:
 
 def test_a_reboot_debt_is_told_at_once_and_daily() -> None:
     status = replace(shown(), debts=(Debt(Owed.REBOOT, "okx", "then", 1),))
-    news = [one for one in statuses.server_news(status, vault_away=False) if one.state]
+    news = [one for one in conditions.server_news(status, vault_away=False) if one.state]
 
     assert [(one.topic, one.state, one.remind) for one in news] == [
         (Topic.REBOOT_OWED, "okx", 86_400.0)
@@ -149,6 +149,6 @@ def test_robots_that_stopped_without_our_asking(
     def robots(running: tuple[int, ...]) -> list[Any]:
         return [replace(robot, running=robot.id in running) for robot in ROBOTS]
 
-    found = statuses.unasked(known, robots(before), robots(now), ours)
+    found = conditions.unasked(known, robots(before), robots(now), ours)
 
     assert tuple(robot.id for robot in found) == expected

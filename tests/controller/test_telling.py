@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.controller.outbox import MOST, Outbox, Pace, Parcel, read_messages
 from reconciler.controller.status import News, Severity, Topic
-from reconciler.controller.telling import Desk, Message, read_told, told_rows
+from reconciler.notifications.deduplicate import Desk, Message, read_told, told_rows
+from reconciler.notifications.queue import MOST, Outbox, Pace, Parcel, read_messages
 
 STABLE = 60.0
 DAY = 86_400.0

@@ -16,10 +16,10 @@ from watchdog.events import FileModifiedEvent
 from watchdog.observers.api import EventEmitter, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
-from reconciler.controller import watch
-from reconciler.controller.source import content_hash
-from reconciler.controller.watch import Watcher
-from reconciler.durations import Durations
+from reconciler.controller import file_watcher
+from reconciler.controller.document_source import content_hash
+from reconciler.controller.file_watcher import Watcher
+from reconciler.system.timeouts import Durations
 from tests.sandbox.visits import looped
 
 PATIENCE = 30.0
@@ -42,7 +42,7 @@ class Looks:
         self.count = 0
         self.gate = threading.Event()
         self.gate.set()
-        monkeypatch.setattr(watch, "content_hash", self)
+        monkeypatch.setattr(file_watcher, "content_hash", self)
 
     def __call__(self, paths: Sequence[str]) -> str:
         assert self.gate.wait(PATIENCE)
@@ -258,7 +258,9 @@ async def test_a_bind_mount_without_events(
                 number += 1
                 (tree / "one.yaml").write_text(f"a: 2{number}\n", "utf-8")
                 await it.reports_once()
-    warnings = [r for r in caplog.records if r.name == watch.__name__ and r.levelname == "WARNING"]
+    warnings = [
+        r for r in caplog.records if r.name == file_watcher.__name__ and r.levelname == "WARNING"
+    ]
 
     assert len(warnings) == 1
 
@@ -387,13 +389,13 @@ async def test_looking_wakes_nobody(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    dispatch = watch._Handler.dispatch
+    dispatch = file_watcher._Handler.dispatch
 
-    def noting(handler: watch._Handler, event: Any) -> None:
+    def noting(handler: file_watcher._Handler, event: Any) -> None:
         seen.append(event.event_type)
         dispatch(handler, event)
 
-    monkeypatch.setattr(watch._Handler, "dispatch", noting)
+    monkeypatch.setattr(file_watcher._Handler, "dispatch", noting)
     async with watched(tree) as it:
         for _ in range(5):
             await it.is_silent()
@@ -435,7 +437,7 @@ async def test_events_at_once_call_the_loop_once(
             return call(callback, *arguments)
 
         monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
-        handler = watch._Handler(it.watcher._hints, None)
+        handler = file_watcher._Handler(it.watcher._hints, None)
         event = FileModifiedEvent(str(tree / "one.yaml"))
 
         def storm() -> None:
@@ -513,7 +515,7 @@ async def test_without_inotify_it_polls_and_says_so_once(
         raise OSError(24, "inotify instance limit reached")
 
     with monkeypatch.context() as limited:
-        limited.setattr(watch, "Observer", exhausted)
+        limited.setattr(file_watcher, "Observer", exhausted)
         async with watched(tree, Durations(quiet=0.01, rescan=0.5)) as it:
             for number in range(3):
                 (tree / "one.yaml").write_text(f"a: 2{number}\n", "utf-8")
@@ -525,7 +527,7 @@ async def test_without_inotify_it_polls_and_says_so_once(
             (tree / "one.yaml").write_text("a: 3\n", "utf-8")
             await it.reports_once()
             assert it.watcher.trouble == ""
-    said = [record.levelname for record in caplog.records if record.name == watch.__name__]
+    said = [record.levelname for record in caplog.records if record.name == file_watcher.__name__]
 
     assert said == ["WARNING", "INFO"]
 
@@ -543,7 +545,7 @@ async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
     async with watched(tree, Durations(quiet=0.005, rescan=1.0), polling=True) as it:
         (tree / "one.yaml").write_text("a: 2\n", "utf-8")
         await it.reports_once()
-        monkeypatch.setattr(watch, "stat_signature", unmoved)
+        monkeypatch.setattr(file_watcher, "stat_signature", unmoved)
         await it.is_silent()
         before = looks.count
         waiting = asyncio.create_task(it.changed())
@@ -561,7 +563,7 @@ async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
 async def test_a_look_that_hangs_is_said_and_waited_for(
     tree: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "STOP", 0.05)
+    monkeypatch.setattr(file_watcher, "STOP", 0.05)
     async with Watcher([str(tree)], Durations(quiet=0.01, rescan=0.1)) as watcher:
         looks.gate.clear()
         waiting = asyncio.create_task(watcher.changed())
@@ -592,7 +594,7 @@ async def test_a_look_that_fails_is_said_and_tried_again(
 
     async with watched(tree, RESCAN) as it:
         with monkeypatch.context() as broken:
-            broken.setattr(watch, "content_hash", failing)
+            broken.setattr(file_watcher, "content_hash", failing)
             (tree / "one.yaml").write_text("a: 2\n", "utf-8")
             waiting = asyncio.create_task(it.changed())
             await until(lambda: bool(it.watcher.trouble))

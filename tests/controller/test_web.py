@@ -15,14 +15,14 @@ import aiohttp
 import aiohttp.web
 import pytest
 
-from reconciler.controller import web as pages
-from reconciler.controller.bearer import read_token
-from reconciler.controller.board import Board
+from reconciler.controller.api import server as pages
+from reconciler.controller.api.server import Web, checked_listen
+from reconciler.controller.api.token import read_token
 from reconciler.controller.metrics import CONTENT_TYPE
-from reconciler.controller.web import Web, checked_listen
-from reconciler.drivers.jt_answers import ALARM, read_entries
+from reconciler.controller.status_store import Board
+from reconciler.drivers.jt_trader.responses import ALARM, read_entries
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable, UsageError
-from reconciler.observed import LogEntry
+from reconciler.model.observed import LogEntry
 from reconciler.secrets import Secret
 from tests.controller.boards import board, busy, calm
 from tests.leaks import Watch

@@ -8,7 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.actions import (
+from reconciler.apply.circuit_breaker import Braked
+from reconciler.controller.shared import UNSEEN, Yard
+from reconciler.controller.status import ControllerStatus
+from reconciler.controller.status_store import Board
+from reconciler.model.desired import Afterwards, DesiredState
+from reconciler.model.observed import BootLine, Logbook, ObservedServer
+from reconciler.model.plan import (
     Disruption,
     Line,
     RebootServer,
@@ -18,15 +24,9 @@ from reconciler.actions import (
     Verdict,
     WriteExchange,
 )
-from reconciler.brake import Braked
-from reconciler.controller.board import Board
-from reconciler.controller.status import ControllerStatus
-from reconciler.controller.yard import UNSEEN, Yard
-from reconciler.durations import Durations
-from reconciler.model import Afterwards, DesiredState
-from reconciler.observed import BootLine, Logbook, ObservedServer
-from reconciler.reconcile import Means, Visit
-from reconciler.remembered import Purpose
+from reconciler.model.recorded import Purpose
+from reconciler.reconcile.survey import Means, Visit
+from reconciler.system.timeouts import Durations
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

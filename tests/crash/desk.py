@@ -15,18 +15,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from reconciler.actions import Plan
-from reconciler.apply import apply_all
-from reconciler.brake import Brake
+from reconciler.apply.circuit_breaker import Brake
 from reconciler.drivers import Driver
-from reconciler.durations import Durations
-from reconciler.emergency import Emergencies
 from reconciler.ledger import Store
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.records import read_lease, write_lease
-from reconciler.lines import Consents
-from reconciler.model import (
+from reconciler.ledger.codec.records import read_lease, write_lease
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.ledger.unrecorded import Emergencies
+from reconciler.model.desired import (
     DesiredExchange,
     DesiredServer,
     DesiredState,
@@ -35,11 +31,15 @@ from reconciler.model import (
     SecretRef,
     SourceLine,
 )
-from reconciler.outcomes import Report
-from reconciler.reconcile import Means, Visit, plan_of, survey
-from reconciler.resolve import Resolver
+from reconciler.model.outcomes import Report
+from reconciler.model.plan import Plan
+from reconciler.observe.resolver import Resolver
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.apply import apply_all
+from reconciler.reconcile.survey import Means, Visit, plan_of, survey
 from reconciler.secrets import Secret, SecretBackend
-from reconciler.secrets.fingerprints import Fingerprints
+from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.system.timeouts import Durations
 from tests.crash.handles import Handle
 from tests.crash.mortal import Killed, Life, MortalDriver, MortalStore
 

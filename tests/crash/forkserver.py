@@ -88,7 +88,7 @@ def main() -> None:
 
     import reconciler.cli.apply  # noqa: PLC0415
     import reconciler.cli.plan  # noqa: PLC0415
-    import reconciler.ledger.sqlite  # noqa: F401, PLC0415
+    import reconciler.ledger.stores.sqlite  # noqa: F401, PLC0415
 
     # A collection in a child would write to every object, and so copy all that is shared.
     gc.freeze()
@@ -128,7 +128,7 @@ def _child(order: Mapping[str, Any]) -> None:
 
 def _die_at(moment: int) -> None:
     """Kill this process just before or just after one of its writes to the ledger."""
-    from reconciler.ledger.sqlite import SqliteStore  # noqa: PLC0415  - imported already
+    from reconciler.ledger.stores.sqlite import SqliteStore  # noqa: PLC0415  - imported already
 
     put, passed = SqliteStore.put, 0
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from reconciler.drivers.memory import Fault, MemoryServer
-from reconciler.observed import Robot
-from reconciler.sandbox.behaviour import Write as Kind
-from reconciler.sandbox.jt_trader import StandIn
+from reconciler.model.observed import Robot
+from reconciler.sandbox.jt_trader.faults import Write as Kind
+from reconciler.sandbox.jt_trader.server import StandIn
 
 
 class Handle(Protocol):

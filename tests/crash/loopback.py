@@ -4,12 +4,12 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from reconciler.drivers.jt_trader import JtTraderDriver
-from reconciler.durations import Durations
-from reconciler.model import SecretPath, SecretRef
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.drivers.jt_trader.driver import JtTraderDriver
+from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.system.timeouts import Durations
 from tests.crash.desk import ACCESS_SECRET, Desk
 from tests.crash.handles import OnLoopback
 from tests.strategies import SERVERS

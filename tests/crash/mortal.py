@@ -8,8 +8,8 @@ from typing import TypeVar
 from reconciler.drivers import Driver, Login, Session, Trust, WriteAnswer
 from reconciler.errors import DriverError
 from reconciler.ledger import Store, Stored
-from reconciler.model import Target
-from reconciler.observed import (
+from reconciler.model.desired import Target
+from reconciler.model.observed import (
     ClockReading,
     Logbook,
     LogEntry,

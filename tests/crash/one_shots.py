@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from reconciler.actions import Disruption, Plan, Standing
 from reconciler.drivers.memory import MemoryServer
 from reconciler.drivers.memory_server import boot_line
-from reconciler.durations import Durations
-from reconciler.ledger.request_book import RequestBook
-from reconciler.model import Afterwards, Kind, OnCredentialChange, OneShot
-from reconciler.observed import Robot
-from reconciler.remembered import Request, Requests, Stage
+from reconciler.ledger.requests import RequestBook
+from reconciler.model.desired import Afterwards, Kind, OnCredentialChange, OneShot
+from reconciler.model.observed import Robot
+from reconciler.model.plan import Disruption, Plan, Standing
+from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.secrets.memory import MemoryBackend
+from reconciler.system.timeouts import Durations
 from tests.crash.desk import SOURCE, Desk, Passed
 from tests.crash.traders import Act, Trader, WatchedDriver
 from tests.crash.virtual import VirtualClock

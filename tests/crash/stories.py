@@ -5,11 +5,11 @@ Stories carried out on a desk, and the judgement at their end: what must be true
 import random
 from dataclasses import replace
 
-from reconciler.actions import Category, Plan, Status
 from reconciler.drivers.memory import MemoryDriver, MemoryServer
-from reconciler.lines import Consents
-from reconciler.model import DesiredState
-from reconciler.outcomes import Result
+from reconciler.model.desired import DesiredState
+from reconciler.model.outcomes import Result
+from reconciler.model.plan import Category, Plan, Status
+from reconciler.plan.exchange import Consents
 from reconciler.secrets.memory import MemoryBackend
 from tests.crash.desk import EVERYTHING_ELSE, Desk
 from tests.crash.handles import InMemory, in_memory_robots

@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
-from reconciler.actions import Disruption, Standing
-from reconciler.cli.steady import SteadyClock
-from reconciler.formats import instant
-from reconciler.model import Kind
+from reconciler.documents.formats import instant
+from reconciler.model.desired import Kind
+from reconciler.model.plan import Disruption, Standing
+from reconciler.system.clocks import SteadyClock
 from tests.crash.desk import Passed
 from tests.crash.one_shots import (
     RUNNING,

@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Iterator
 
 import pytest
 
-from reconciler.lines import Consents
-from reconciler.remembered import Owed
+from reconciler.model.recorded import Owed
+from reconciler.plan.exchange import Consents
 from tests.crash.desk import Desk, Inline
 from tests.crash.stories import converges, desk_in_memory
 from tests.strategies import TUNINGS

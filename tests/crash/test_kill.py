@@ -19,8 +19,8 @@ from typing import Self
 
 import pytest
 
-from reconciler.sandbox import record
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader import record
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.crash.desk import FIELDS, SPELLED, Forge
 from tests.crash.forkserver import Forks
 from tests.world import DURATIONS, World

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.actions import Standing
-from reconciler.emergency import Emergencies
 from reconciler.errors import LedgerError
 from reconciler.ledger import Store, Stored
-from reconciler.ledger.memory import MemoryStore
-from reconciler.model import Kind
-from reconciler.remembered import Stage
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.ledger.unrecorded import Emergencies
+from reconciler.model.desired import Kind
+from reconciler.model.plan import Standing
+from reconciler.model.recorded import Stage
 from tests.crash.desk import Passed
 from tests.crash.one_shots import (
     Trading,

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.crash.test_one_shot_kills import BRISK, FAST, spelled
 from tests.world import World
 

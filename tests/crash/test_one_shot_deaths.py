@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.drivers import Session
 from reconciler.ledger import Store
-from reconciler.model import Kind
+from reconciler.model.desired import Kind
 from tests.crash.one_shots import (
     RUNNING,
     Judgement,

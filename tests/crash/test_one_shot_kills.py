@@ -20,13 +20,13 @@ from typing import Any, Final
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.ledger import open_store
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.request_book import RequestBook
-from reconciler.model import Kind
-from reconciler.remembered import Request, Requests, Stage
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.requests import RequestBook
+from reconciler.model.desired import Kind
+from reconciler.model.recorded import Request, Requests, Stage
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
+from reconciler.system.timeouts import Durations
 from tests.crash.forkserver import Forks
 from tests.world import DURATIONS, World
 

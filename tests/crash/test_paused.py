@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from reconciler.actions import InvalidateCache, RebootServer
-from reconciler.brake import Brake
+from reconciler.apply.circuit_breaker import Brake
 from reconciler.errors import Exit
 from reconciler.ledger import Store, Stored
-from reconciler.model import Afterwards, Kind
-from reconciler.outcomes import Outcome
-from reconciler.remembered import Stage
+from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.outcomes import Outcome
+from reconciler.model.plan import InvalidateCache, RebootServer
+from reconciler.model.recorded import Stage
 from tests.crash.one_shots import Trading, cache, judged, reboot, settled
 from tests.crash.virtual import VirtualClock, VirtualLoop, virtual_time
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from reconciler.sandbox.jt_trader import StandIn
+from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
 from tests.crash.desk import FIELDS, SPELLED, Desk
 from tests.crash.handles import OnLoopback

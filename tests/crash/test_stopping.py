@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from reconciler.model import Kind
+from reconciler.model.desired import Kind
 from tests.crash.test_one_shot_kills import BRISK, Rounds, forks, rounds
 
 __all__ = ["forks", "rounds"]

@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 from reconciler.drivers import Login, Session, Trust, WriteAnswer
 from reconciler.drivers.memory import Fault, MemoryDriver, Reboot, Trouble
 from reconciler.errors import ConnectionLost, ServerRefused
-from reconciler.model import Target
-from reconciler.observed import (
+from reconciler.model.desired import Target
+from reconciler.model.observed import (
     ClockReading,
     Logbook,
     LogEntry,

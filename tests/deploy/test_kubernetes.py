@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler import documents
-from reconciler.settings import AuthMethod, Role, load_settings
+from reconciler.documents.load import load
+from reconciler.settings.load import AuthMethod, Role, load_settings
 from tests.deploy.dockerfile import parse
 from tests.deploy.tools import DEPLOY, ran
 
@@ -184,7 +184,7 @@ def test_what_is_mounted_is_what_the_settings_name(monkeypatch: pytest.MonkeyPat
 
 
 def test_its_documents_are_valid_and_keep_their_name() -> None:
-    loaded = documents.load([str(BASE / "documents")])
+    loaded = load([str(BASE / "documents")])
     (kept,) = [
         each for each in KUSTOMIZATION["configMapGenerator"] if each["name"] == "jtr-documents"
     ]

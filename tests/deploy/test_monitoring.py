@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.controller.board import Board
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import ControllerStatus, ServerStatus
+from reconciler.controller.status_store import Board
 from tests.deploy.tools import DEPLOY, ROOT, ran
 
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"

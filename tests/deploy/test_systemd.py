@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.settings import AuthMethod, Role, load_settings
+from reconciler.settings.load import AuthMethod, Role, load_settings
 from tests.deploy.tools import DEPLOY, missing, ran
 from tests.deploy.unit import Unit
 from tests.house.pages import BIN

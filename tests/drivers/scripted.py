@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from reconciler.drivers import Login, Trust
-from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
-from reconciler.durations import Durations
-from reconciler.model import Target
+from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
+from reconciler.model.desired import Target
 from reconciler.secrets import Secret
+from reconciler.system.timeouts import Durations
 
 PATIENCE = 25.0
 """Seconds that any story may take."""

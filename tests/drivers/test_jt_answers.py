@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.drivers.jt_answers import (
+from reconciler.drivers.jt_trader.field_names import CREDENTIALS, credential_of
+from reconciler.drivers.jt_trader.responses import (
     ALARM,
     CUT,
     read_entries,
@@ -21,9 +22,8 @@ from reconciler.drivers.jt_answers import (
     read_robots,
     read_version,
 )
-from reconciler.drivers.jt_names import CREDENTIALS, credential_of
 from reconciler.errors import UnknownAnswer
-from reconciler.observed import BootLine, Logbook, LogEntry, Mask, Robot
+from reconciler.model.observed import BootLine, Logbook, LogEntry, Mask, Robot
 
 TRANSCRIPTS = Path(__file__).parents[1] / "conformance" / "transcripts"
 

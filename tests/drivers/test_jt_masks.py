@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.drivers.jt_masks import looks_like_mask, mask_bits, mask_text, refusal
+from reconciler.drivers.jt_trader.masks import looks_like_mask, mask_bits, mask_text, refusal
 
 SHOWN = [
     ("a", "a•••••a"),

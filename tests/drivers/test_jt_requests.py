@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.jt_answers import read_exchanges
-from reconciler.drivers.jt_requests import (
+from reconciler.drivers.jt_trader.requests import (
     ALL,
     MAY_SEND,
     accepts,
@@ -17,8 +16,9 @@ from reconciler.drivers.jt_requests import (
     start_id,
     stop_id,
 )
+from reconciler.drivers.jt_trader.responses import read_exchanges
 from reconciler.errors import ServerRefused
-from reconciler.observed import ObservedExchange, Robot
+from reconciler.model.observed import ObservedExchange, Robot
 from reconciler.secrets import Secret
 
 ODD_IDS: tuple[object, ...] = (True, False, "1", "2", 1.0, 2.0, None, [2], {"id": 2})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
+from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
 from reconciler.errors import (
     AnswerTooLong,
     ConnectionLost,
@@ -22,8 +22,8 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.observed import Mask
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.model.observed import Mask
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.secrets import Secret
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, opened, told
 

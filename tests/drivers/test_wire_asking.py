@@ -17,7 +17,10 @@ import pytest
 from aiohttp import WSMsgType
 
 from reconciler.drivers import Trust
-from reconciler.drivers.jt_requests import (
+from reconciler.drivers.connection.conversation import FRAME_LIMIT
+from reconciler.drivers.connection.transport import cut
+from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
+from reconciler.drivers.jt_trader.requests import (
     ENGINE,
     EXCHANGES,
     INVALIDATE,
@@ -29,9 +32,6 @@ from reconciler.drivers.jt_requests import (
     START,
     Request,
 )
-from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
-from reconciler.drivers.wire import FRAME_LIMIT
-from reconciler.drivers.wire_socket import cut
 from reconciler.errors import (
     AnswerTooLong,
     ConnectionLost,
@@ -43,7 +43,7 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.observed import Robot
+from reconciler.model.observed import Robot
 from reconciler.secrets import Secret
 from tests.drivers.scripted import (
     HASTY,
@@ -714,7 +714,7 @@ def test_an_abandoned_socket_is_reset_and_a_closed_one_is_no_trouble() -> None:
 
 CHILD = """
 import socket, sys
-from reconciler.drivers.wire_socket import _new_socket
+from reconciler.drivers.connection.transport import _new_socket
 one = _new_socket([], 5.0, (socket.AF_INET, socket.SOCK_STREAM, 0))
 if sys.argv[2] == "plain":
     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from reconciler.drivers import Trust
-from reconciler.drivers.jt_trader import JtTraderDriver
-from reconciler.durations import Durations
-from reconciler.model import Target
-from reconciler.observed import ClockReading
+from reconciler.drivers.jt_trader.driver import JtTraderDriver
+from reconciler.model.desired import Target
+from reconciler.model.observed import ClockReading
+from reconciler.system.timeouts import Durations
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, Authority, served, told
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

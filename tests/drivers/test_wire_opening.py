@@ -518,7 +518,7 @@ def test_giving_up_while_it_opens_leaves_nothing() -> None:
 
 
 def test_the_network_reasons_have_words() -> None:
-    from reconciler.drivers.wire_failures import explained  # noqa: PLC0415  - pure, no server
+    from reconciler.drivers.connection.failures import explained  # noqa: PLC0415  - pure, no server
 
     for number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ECONNRESET):
         error = explained("http://x", OSError(number, "foreign text"))

@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from reconciler.documents.schema import text
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.schema import text
 from tests.world import Ran, World
 
 STORED_AS = {

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.bad_input_tls import Authority
 from tests.world import DURATIONS, Ran, World

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from reconciler.drivers.jt_trader import MESSAGE_LIMIT
+from reconciler.drivers.jt_trader.driver import MESSAGE_LIMIT
 from reconciler.errors import Exit
-from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.e2e.bad_input_row import APPLY, Row, Scope, unreachable, visiting
 from tests.e2e.bad_input_scene import OWN_FIELDS, Scene
 from tests.e2e.bad_input_tls import Authority

@@ -4,9 +4,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from reconciler.cli.means import open_ledger
+from reconciler.bootstrap import open_ledger
 from reconciler.errors import Exit
-from reconciler.settings import load_settings
+from reconciler.settings.load import load_settings
 from tests.e2e.bad_input_row import APPLY, Row, Scope, visiting
 from tests.e2e.bad_input_scene import Scene, ledger_file
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reconciler.controller.board import Board
+from reconciler.controller.api.server import Web
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.web import Web
-from reconciler.durations import Durations
+from reconciler.controller.status_store import Board
 from reconciler.errors import JtrError
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.sqlite import SqliteStore
-from reconciler.observed import LogEntry
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.model.observed import LogEntry
 from reconciler.secrets import Secret
+from reconciler.system.timeouts import Durations
 from tests.leaks import PRIVATE
 from tests.loops import LoopThread
 from tests.world import World

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.e2e.answers import line, results, statuses, stored
 from tests.world import World
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox import record
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader import record
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e import answers
 from tests.e2e.answers import line, results, statuses, stored
 from tests.world import World

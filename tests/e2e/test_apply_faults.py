@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import codes, results, server, statuses, stored
 from tests.world import DURATIONS, World

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import asked, line, results, statuses, stored
 from tests.world import World

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import asked, document, line, results, statuses, stored
 from tests.e2e.terminal import Command

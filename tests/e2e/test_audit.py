@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.behaviour import Behaviour
+from reconciler.sandbox.jt_trader.faults import Behaviour
 from tests.exchanges import signing, test_bybit, test_okx
 from tests.exchanges.crowd import BYBIT, OKX, Crowd, Kind
 from tests.world import Ran, World

@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from reconciler.errors import Exit
-from reconciler.sandbox.jt_trader import StandInThread
+from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.bad_input_documents import COMMAND_LINES, DOCUMENTS, FILES, HARMLESS
 from tests.e2e.bad_input_messages import (

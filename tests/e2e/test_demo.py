@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sandbox.behaviour import Behaviour
-from reconciler.sandbox.demo import Demo
-from reconciler.sandbox.demo_controller import Beside
-from reconciler.sandbox.demo_steps import Done, Ran, Step, Tally
+from reconciler.sandbox.demo.controller import Beside
+from reconciler.sandbox.demo.runner import Demo
+from reconciler.sandbox.demo.steps import Done, Ran, Step, Tally
+from reconciler.sandbox.jt_trader.faults import Behaviour
+from reconciler.sandbox.jt_trader.record import Start
 from reconciler.sandbox.playground import Playground
-from reconciler.sandbox.record import Start
 from tests.leaks import PRIVATE, Watch
 from tests.processes import PATIENCE, Running
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.board import Board
-from reconciler.controller.pages import status_document
+from reconciler.controller.api.responses import status_document
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandInThread
+from reconciler.controller.status_store import Board
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS
 from tests.e2e.bad_input_messages import foreign_words

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler import gate
+from reconciler.apply import audit_gate
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit, market
 from tests.exchanges import signing, test_bybit
 from tests.exchanges.crowd import BYBIT
@@ -58,7 +58,7 @@ def test_a_key_that_was_put_right_is_asked_about_again(
     assert market.world.apply().code == 4
     assert market.calls() == 1
     answers(market, BYBIT, key, bybit(key))
-    monkeypatch.setattr(gate, "AGAIN", timedelta(minutes=minutes))
+    monkeypatch.setattr(audit_gate, "AGAIN", timedelta(minutes=minutes))
 
     assert market.world.apply().code == code
     assert market.calls() == calls

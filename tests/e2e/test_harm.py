@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
 from tests.world import DURATIONS, Ran, World
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.jt_answers import ALARM
-from reconciler.observed import LogEntry
+from reconciler.drivers.jt_trader.responses import ALARM
+from reconciler.model.observed import LogEntry
 from reconciler.render.logs import Wanted, exposed, lines, news, row
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.conformance.naive import NaiveClient
 from tests.e2e.terminal import Command
 from tests.world import DURATIONS, Ran, World

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from reconciler.sandbox import record
+from reconciler.sandbox.jt_trader import record
 from tests.world import World
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS, asked, codes, document, line, results, server, statuses
 from tests.world import DURATIONS, World

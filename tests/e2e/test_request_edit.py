@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.actions import spelled
 from reconciler.cli.app import run
-from reconciler.documents import load
+from reconciler.documents.load import load
 from reconciler.errors import Exit
-from reconciler.model import Afterwards, Kind
+from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.plan import spelled
 from tests.leaks import Watch
 
 ROOT = Path(__file__).parent.parent.parent

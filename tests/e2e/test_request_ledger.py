@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import READS
 from tests.e2e.terminal import Command
 from tests.e2e.test_requests import BRIEF, RESUME, ask, kinds, moment, ready

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import means
-from reconciler.sandbox import record
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandInThread
+from reconciler import bootstrap
+from reconciler.sandbox.jt_trader import record
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import document, server
 from tests.e2e.terminal import Command
 from tests.processes import until
@@ -355,7 +355,7 @@ def test_somebody_elses_boot_satisfies_it_and_no_robot_is_started(
     world: World, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     with monkeypatch.context() as patch:  # the ledger is half an hour old
-        patch.setattr(means, "now", lambda: datetime.now(UTC) - timedelta(minutes=30))
+        patch.setattr(bootstrap, "now", lambda: datetime.now(UTC) - timedelta(minutes=30))
         (stand_in,) = ready(world)
     stand_in.behaviour.clock_offset = hours * 3600.0
     stand_in.rotate_log()
@@ -376,7 +376,7 @@ def test_a_boot_that_may_have_been_earlier_satisfies_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(means, "now", lambda: datetime.now(UTC) - timedelta(minutes=30))
+        patch.setattr(bootstrap, "now", lambda: datetime.now(UTC) - timedelta(minutes=30))
         (stand_in,) = ready(world)
     stand_in.restart(down=0.0)
     ask(world, reboot=RESUME | {"bootedAfter": moment(seconds=58)})

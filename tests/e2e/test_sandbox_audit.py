@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sandbox.demo_steps import invocation
-from reconciler.sandbox.exchange_stand_in import EXPIRED, UNBOUND, WITHDRAWS, Traits
+from reconciler.sandbox.demo.steps import invocation
+from reconciler.sandbox.exchanges.server import EXPIRED, UNBOUND, WITHDRAWS, Traits
 from reconciler.sandbox.playground import DOCUMENTS, Playground
 from tests.leaks import PRIVATE, Watch
 

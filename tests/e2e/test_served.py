@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli.served import Controller, ControllerAway, ControllerRefused, alive
+from reconciler.controller.api.client import Controller, ControllerAway, ControllerRefused, alive
 from reconciler.controller.status import Health, ServerStatus, Sync
-from reconciler.durations import Durations
 from reconciler.errors import DriverError, LedgerError, ServerUnreachable, UsageError
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.sqlite import SqliteStore
-from reconciler.observed import LogEntry, Robot
-from reconciler.remembered import Debt, Owed
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.model.observed import LogEntry, Robot
+from reconciler.model.recorded import Debt, Owed
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.settings import ControllerSettings, Settings, SqliteLedger
+from reconciler.settings.load import ControllerSettings, Settings, SqliteLedger
+from reconciler.system.timeouts import Durations
 from tests.controller.boards import busy
 from tests.e2e.answers import document, server
 from tests.e2e.controllers import Served

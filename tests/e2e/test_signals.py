@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e.answers import results, statuses
 from tests.e2e.terminal import Command
 from tests.processes import until

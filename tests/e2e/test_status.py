@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Robot, StandInThread
+from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from tests.e2e.answers import document, line, server, statuses, stored
 from tests.world import World
 

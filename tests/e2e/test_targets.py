@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, document, results, server, statuses, stored
 from tests.world import DURATIONS, Ran, World
 

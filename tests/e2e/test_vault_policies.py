@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import TokenAuth, VaultBackend
-from reconciler.secrets.vault_sweep import SweptBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.sweep import SweptBackend
 from tests.e2e.answers import statuses
 from tests.secrets.conftest import QUICK
 from tests.world import World

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconciler import scene
-from reconciler.sandbox.jt_trader import Robot
-from reconciler.windows import Opening, standing
+from reconciler.apply import execution
+from reconciler.plan.windows import Opening, standing
+from reconciler.sandbox.jt_trader.server import Robot
 from tests.e2e.answers import document, server
 from tests.e2e.test_requests import LEAVE, RESUME, ask, kinds, ready, standings
 from tests.world import World
@@ -25,7 +25,7 @@ def closing(monkeypatch: pytest.MonkeyPatch, after: Callable[[], bool]) -> None:
     def judged(windows: Any, now: datetime) -> Opening:
         return Opening(open=False, why="outside") if after() else standing(windows, now)
 
-    monkeypatch.setattr(scene, "standing", judged)
+    monkeypatch.setattr(execution, "standing", judged)
 
 
 def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(world: World) -> None:

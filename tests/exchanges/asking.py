@@ -12,9 +12,9 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
 from reconciler.exchanges.adapter import Adapter
+from reconciler.exchanges.ccxt_client import opened
 from reconciler.exchanges.classify import classify
-from reconciler.exchanges.client import opened
-from reconciler.exchanges.facts import Environment, KeyFacts, Status
+from reconciler.model.key_facts import Environment, KeyFacts, Status
 from reconciler.secrets import Secret
 from tests.exchanges.signing import HangUp, Reply, Silence
 from tests.leaks import Watch

@@ -15,8 +15,8 @@ from _pytest.mark.structures import ParameterSet
 from hypothesis.strategies import SearchStrategy
 
 from reconciler.exchanges.adapter import Adapter
-from reconciler.exchanges.facts import Environment, KeyFacts, Status
-from reconciler.exchanges.wanted import Security
+from reconciler.model.key_facts import Environment, KeyFacts, Status
+from reconciler.model.key_policy import Security
 from tests.exchanges import asking
 from tests.exchanges.documented import WANTED, changed
 from tests.exchanges.signing import Check, Reply

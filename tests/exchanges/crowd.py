@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.exchanges.facts import Environment
+from reconciler.model.key_facts import Environment
 from reconciler.secrets import Secret
 from tests.exchanges import signing, test_bybit, test_kucoin, test_okx
 from tests.exchanges.signing import Call, Check, HangUp, Reply, SigningServer, Silence

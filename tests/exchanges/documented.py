@@ -13,7 +13,8 @@ import pytest
 from hypothesis import strategies
 
 from reconciler.exchanges.adapter import Adapter, NotUnderstood
-from reconciler.exchanges.facts import (
+from reconciler.exchanges.judge import judge
+from reconciler.model.key_facts import (
     Access,
     Answered,
     Cap,
@@ -22,8 +23,7 @@ from reconciler.exchanges.facts import (
     KeyFacts,
     Status,
 )
-from reconciler.exchanges.judge import judge
-from reconciler.exchanges.wanted import Finding, Security
+from reconciler.model.key_policy import Finding, Security
 
 KEY = "documented-key"
 WALLET = "0x5e9ee1089755c3435139848e47e6635505d5a13a"

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from reconciler.exchanges.facts import Environment
-from reconciler.sandbox.exchange_http import Call, ExchangeServer, Reply
-from reconciler.sandbox.exchange_signing import (
+from reconciler.model.key_facts import Environment
+from reconciler.sandbox.exchanges.http import Call, ExchangeServer, Reply
+from reconciler.sandbox.exchanges.signing import (
     bybit,
     bybit_error,
     digest,

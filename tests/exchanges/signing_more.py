@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from reconciler.exchanges.facts import Environment
-from reconciler.sandbox.exchange_signing import equal, late
+from reconciler.model.key_facts import Environment
+from reconciler.sandbox.exchanges.signing import equal, late
 from tests.exchanges.signing import Call, Check, Reply
 
 

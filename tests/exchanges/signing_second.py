@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from reconciler.exchanges.facts import Environment
-from reconciler.sandbox.exchange_signing import digest, equal, late
+from reconciler.model.key_facts import Environment
+from reconciler.sandbox.exchanges.signing import digest, equal, late
 from tests.exchanges.signing import Call, Reply
 
 HTX_HOST = "api.huobi.pro"

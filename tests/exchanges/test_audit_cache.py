@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.exchanges.audit_cache import AuditCache, Slot, good_until
-from reconciler.exchanges.facts import (
+from reconciler.exchanges.cache import AuditCache, Slot, good_until
+from reconciler.model.key_facts import (
     TRANSIENT,
     Access,
     Answered,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Exit, SecretMissing
-from reconciler.exchanges.audited import Audited, KeyId, Light, light
-from reconciler.exchanges.facts import Access, Answered, Cap, Grant, IpRule, KeyFacts, Status
-from reconciler.exchanges.wanted import Finding, Severity
+from reconciler.model.key_audits import Audited, KeyId, Light, light
+from reconciler.model.key_facts import Access, Answered, Cap, Grant, IpRule, KeyFacts, Status
+from reconciler.model.key_policy import Finding, Severity
 from reconciler.render.audit import audit_document, audit_markdown, audit_text
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from reconciler.durations import Durations
-from reconciler.exchanges.audit_cache import GOOD
-from reconciler.exchanges.audited import HERE, Egress, KeyId, Light, Results, light
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
-from reconciler.exchanges.client import make_ready
-from reconciler.exchanges.facts import Answered, Status
-from reconciler.exchanges.wanted import NOTHING_DECLARED
+from reconciler.exchanges.cache import GOOD
+from reconciler.exchanges.ccxt_client import make_ready
+from reconciler.model.key_audits import HERE, Egress, KeyId, Light, Results, light
+from reconciler.model.key_facts import Answered, Status
+from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.secrets import Secret
-from reconciler.secrets.fingerprints import Fingerprints
+from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.system.timeouts import Durations
 from tests.exchanges import signing
 from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held
 from tests.exchanges.signing import HangUp, Reply, Silence

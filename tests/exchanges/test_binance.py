@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from reconciler.exchanges.binance import ADAPTER, COINM, USDM, Binance
-from reconciler.exchanges.facts import Access, Cap, Environment, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapters.binance import ADAPTER, COINM, USDM, Binance
+from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (

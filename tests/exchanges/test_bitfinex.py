@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from reconciler.exchanges.bitfinex import ADAPTER
-from reconciler.exchanges.facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapters.bitfinex import ADAPTER
+from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing_more
 from tests.exchanges.contract import Contract, Good, errors, made_of
 from tests.exchanges.documented import (

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.bitget import ADAPTER
-from reconciler.exchanges.facts import (
+from reconciler.exchanges.adapters.bitget import ADAPTER
+from reconciler.model.key_facts import (
     Access,
     Cap,
     Environment,

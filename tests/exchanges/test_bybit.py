@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.bybit import ADAPTER
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapters.bybit import ADAPTER
+from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
 from tests.exchanges import signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (

@@ -13,12 +13,12 @@ from typing import Any
 import ccxt
 import pytest
 
-from reconciler.exchanges import catalogue
+from reconciler.exchanges import registry
 from reconciler.exchanges.adapter import Adapter
-from reconciler.exchanges.catalogue import Entry, entry, generate, has_keys, stored, written
-from reconciler.exchanges.facts import Environment, Status
+from reconciler.exchanges.registry import Entry, entry, generate, has_keys, stored, written
+from reconciler.model.key_facts import Environment, Status
 
-FILE = Path(catalogue.__file__).with_name(catalogue.FILE)
+FILE = Path(registry.__file__).with_name(registry.FILE)
 KEY_AND_SECRET = ("apiKey", "secret")
 # The server's own names of credentials, for ccxt's; see the driver.
 CREDENTIALS = {
@@ -182,7 +182,7 @@ class Spy:
         return lambda *_: ANSWERS.get(self.real.id, [])
 
 
-@pytest.mark.parametrize("adapter", catalogue.adapters(), ids=lambda adapter: adapter.ccxt_id)
+@pytest.mark.parametrize("adapter", registry.adapters(), ids=lambda adapter: adapter.ccxt_id)
 def test_every_adapter_is_one_of_an_exchange_and_its_methods_exist(adapter: Adapter) -> None:
     assert adapter.ccxt_id in ccxt.exchanges
     assert entry(adapter.ccxt_id).adapter is adapter

@@ -12,25 +12,25 @@ from typing import Any
 import ccxt
 import pytest
 
-from reconciler.exchanges import (
+from reconciler.exchanges.adapter import NotUnderstood
+from reconciler.exchanges.adapters import (
     bitfinex,
     bitget,
     bybit,
     coinbase,
     deribit,
-    gate,
+    gateio,
     htx,
     kraken,
     kucoin,
     okx,
 )
-from reconciler.exchanges.adapter import NotUnderstood
+from reconciler.exchanges.adapters.signed_read import SignedRead
 from reconciler.exchanges.classify import classify
-from reconciler.exchanges.facts import TRANSIENT, Status
-from reconciler.exchanges.signed_read import SignedRead
+from reconciler.model.key_facts import TRANSIENT, Status
 from tests.leaks import Watch
 
-_MODULES = (bitfinex, bitget, bybit, coinbase, deribit, gate, htx, kraken, kucoin, okx)
+_MODULES = (bitfinex, bitget, bybit, coinbase, deribit, gateio, htx, kraken, kucoin, okx)
 CODES: Mapping[str, Mapping[str, Status]] = {
     **{module.ADAPTER.ccxt_id: module.ADAPTER.codes for module in _MODULES},
     **{

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.exchanges import bybit, client
-from reconciler.exchanges.client import NotOffered, knows, opened
-from reconciler.exchanges.facts import Environment
+from reconciler.exchanges import ccxt_client
+from reconciler.exchanges.adapters import bybit
+from reconciler.exchanges.ccxt_client import NotOffered, knows, opened
+from reconciler.model.key_facts import Environment
 from reconciler.secrets import Secret
 from tests.exchanges import signing
 from tests.leaks import Watch
@@ -182,7 +183,7 @@ def test_a_call_goes_through_a_tunnel(
 ) -> None:
     """With `socks5h` the other end looks names up: there an exchange may have another address."""
     host = "api.exchange.invalid" if scheme == "socks5h" else "127.0.0.1"
-    monkeypatch.setattr(client, "_loopback", lambda _host: True)
+    monkeypatch.setattr(ccxt_client, "_loopback", lambda _host: True)
     with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as exchange:
         goal = urlsplit(exchange.url)
         with Tunnel((goal.hostname or "", goal.port or 0)) as tunnel:
@@ -311,11 +312,11 @@ def test_debug_logging_shows_neither_key_nor_query(
 def test_ccxt_is_imported_by_the_call_only() -> None:
     probe = (
         "import sys\n"
-        "import reconciler.exchanges.client, reconciler.exchanges.classify\n"
-        "import reconciler.exchanges.catalogue, reconciler.exchanges.judge\n"
-        "reconciler.exchanges.catalogue.entry('gateio')\n"
+        "import reconciler.exchanges.ccxt_client, reconciler.exchanges.classify\n"
+        "import reconciler.exchanges.registry, reconciler.exchanges.judge\n"
+        "reconciler.exchanges.registry.entry('gateio')\n"
         "assert not {'ccxt', 'requests', 'urllib3', 'aiohttp'} & set(sys.modules)\n"
-        "assert reconciler.exchanges.client.knows('gate')\n"
+        "assert reconciler.exchanges.ccxt_client.knows('gate')\n"
         "assert 'ccxt' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", probe], check=True, timeout=60)

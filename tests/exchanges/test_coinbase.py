@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from reconciler.exchanges.coinbase import ADAPTER
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from reconciler.exchanges.adapters.coinbase import ADAPTER
+from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
 from tests.exchanges import asking, signing_second
 from tests.exchanges.contract import Contract, Good, errors, spoilt
 from tests.exchanges.documented import (

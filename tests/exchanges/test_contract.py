@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.exchanges.adapter import Adapter
-from reconciler.exchanges.facts import KeyFacts, Status
+from reconciler.model.key_facts import KeyFacts, Status
 from tests.exchanges import (
     asking,
     signing,

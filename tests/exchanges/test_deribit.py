@@ -7,9 +7,9 @@ from typing import Any
 import ccxt
 import pytest
 
-from reconciler.exchanges.client import opened
-from reconciler.exchanges.deribit import ADAPTER
-from reconciler.exchanges.facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapters.deribit import ADAPTER
+from reconciler.exchanges.ccxt_client import opened
+from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.secrets import Secret
 from tests.exchanges import asking, signing, signing_more
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from reconciler.exchanges.facts import (
+from reconciler.exchanges.adapters.gateio import ADAPTER
+from reconciler.model.key_facts import (
     Access,
     Cap,
     Environment,
@@ -20,7 +21,6 @@ from reconciler.exchanges.facts import (
     KeyFacts,
     Status,
 )
-from reconciler.exchanges.gate import ADAPTER
 from tests.exchanges import asking, signing
 from tests.exchanges.contract import Contract, Good, errors, made_of
 from tests.exchanges.documented import CREDENTIALS, KEY, changed, findings, grant, mangled, refuse

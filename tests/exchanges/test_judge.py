@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.exchanges.facts import (
+from reconciler.exchanges.judge import judge
+from reconciler.model.key_facts import (
     TRANSIENT,
     Access,
     Answered,
@@ -24,8 +25,7 @@ from reconciler.exchanges.facts import (
     KeyFacts,
     Status,
 )
-from reconciler.exchanges.judge import judge
-from reconciler.exchanges.wanted import (
+from reconciler.model.key_policy import (
     NOTHING_DECLARED,
     Accepted,
     Finding,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.facts import Cap, Environment, IpRule, KeyFacts, Status
-from reconciler.exchanges.kraken import ADAPTER
+from reconciler.exchanges.adapters.kraken import ADAPTER
+from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing, signing_more
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (

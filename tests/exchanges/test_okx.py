@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
-from reconciler.exchanges.okx import ADAPTER
+from reconciler.exchanges.adapters.okx import ADAPTER
+from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
 from tests.exchanges.documented import (

@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from reconciler.durations import Durations
 from reconciler.exchanges.adapter import NotUnderstood
-from reconciler.exchanges.audited import KeyId, Light, light
+from reconciler.exchanges.adapters.signed_read import SignedRead, reader
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
-from reconciler.exchanges.catalogue import entry
-from reconciler.exchanges.client import opened
-from reconciler.exchanges.facts import TRANSIENT, Environment, KeyFacts, Status
-from reconciler.exchanges.signed_read import SignedRead, reader
-from reconciler.exchanges.wanted import NOTHING_DECLARED
+from reconciler.exchanges.ccxt_client import opened
+from reconciler.exchanges.registry import entry
+from reconciler.model.key_audits import KeyId, Light, light
+from reconciler.model.key_facts import TRANSIENT, Environment, KeyFacts, Status
+from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.secrets import Secret
-from reconciler.secrets.fingerprints import Fingerprints
+from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.system.timeouts import Durations
 from tests.exchanges import asking, signing_second
 from tests.exchanges.documented import changed, check, findings, mangled, refuse, survives
 from tests.exchanges.signing import Call, HangUp, Reply, SigningServer, serving

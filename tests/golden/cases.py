@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.actions import DeleteExchange, Plan, ServerPlan, WriteExchange
 from reconciler.errors import (
     Exit,
     JtrError,
@@ -19,8 +18,7 @@ from reconciler.errors import (
     ServerUnreachable,
     TlsRefused,
 )
-from reconciler.lines import Consents, Facts
-from reconciler.model import (
+from reconciler.model.desired import (
     Afterwards,
     DesiredServer,
     Kind,
@@ -32,11 +30,13 @@ from reconciler.model import (
     Suspension,
     Target,
 )
-from reconciler.observed import BootLine, Logbook, Robot
-from reconciler.oneshots import Terms
-from reconciler.outcomes import Outcome, Report, Result
-from reconciler.plan import plan_server
-from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.model.observed import BootLine, Logbook, Robot
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import DeleteExchange, Plan, ServerPlan, WriteExchange
+from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.requests import Terms
+from reconciler.plan.server import plan_server
 from tests import factories as f
 
 NEW = f.masks(1)

@@ -7,21 +7,19 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from reconciler.actions import (
+from reconciler.errors import Exit
+from reconciler.ledger import request_state
+from reconciler.model.desired import Afterwards, Kind, OnCredentialChange
+from reconciler.model.observed import BootLine, Logbook, Robot
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import (
     InvalidateCache,
     RebootServer,
     RestartRobots,
     ResumeRobots,
     ServerPlan,
 )
-from reconciler.errors import Exit
-from reconciler.ledger import agenda
-from reconciler.lines import Consents
-from reconciler.model import Afterwards, Kind, OnCredentialChange
-from reconciler.observed import BootLine, Logbook, Robot
-from reconciler.oneshots import request_lines
-from reconciler.outcomes import Outcome, Report, Result
-from reconciler.remembered import (
+from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
     Debt,
@@ -31,6 +29,8 @@ from reconciler.remembered import (
     Requests,
     Stage,
 )
+from reconciler.plan.exchange import Consents
+from reconciler.plan.requests import request_lines
 from reconciler.render.requests import Listed
 from tests import factories as f
 from tests.golden.cases import (
@@ -115,11 +115,11 @@ def second_try() -> Shown:
 
 
 def handled() -> Shown:
-    requests = agenda.opened(NO_REQUESTS, sent(Kind.REBOOT))
+    requests = request_state.opened(NO_REQUESTS, sent(Kind.REBOOT))
     failed = sent(Kind.REBOOT, stage=Stage.NOT_DONE, evidence="asked 2 x, and it still runs")
-    requests = agenda.closed(requests, failed)
+    requests = request_state.closed(requests, failed)
     satisfied = Request(Kind.CACHE, NOW, "", Stage.DONE, evidence="a person said so: looked")
-    requests = agenda.noted(requests, satisfied)
+    requests = request_state.noted(requests, satisfied)
     return alone(asked(requests, reboot=wish(Kind.REBOOT, 9), cache=wish(Kind.CACHE, 8)))
 
 
@@ -286,7 +286,7 @@ def list_of_everything() -> list[Listed]:
         closed_by=BY,
         closed_at=SINCE,
     )
-    doubt = replace(agenda.noted(NO_REQUESTS, done), open=sent(Kind.REBOOT))
+    doubt = replace(request_state.noted(NO_REQUESTS, done), open=sent(Kind.REBOOT))
     left = Requests(halt=owed(finding="arb-eth: it did not start"))
     return [
         listing(doubt, reboot=wish(Kind.REBOOT, 9), cache=wish(Kind.CACHE, 8)),

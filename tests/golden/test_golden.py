@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reconciler.actions import Plan
 from reconciler.errors import Exit, worst
-from reconciler.render.document import plan_document, reports_document
+from reconciler.model.plan import Plan
+from reconciler.render.plan_json import plan_document, reports_document
+from reconciler.render.plan_text import plan_text, report_text
 from reconciler.render.requests import requests_document, requests_text
-from reconciler.render.text import plan_text, report_text
 from tests.golden import cases, request_cases
 
 PLANS = cases.PLANS | request_cases.PLANS

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from reconciler import documents
-from reconciler.settings import load_settings
+from reconciler.documents.load import load
+from reconciler.settings.load import load_settings
 from tests.world import World
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,7 +74,7 @@ def undescribed(whole: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("path", DESIRED, ids=lambda path: path.name)
 def test_an_example_is_valid(path: Path) -> None:
-    assert documents.load((str(path),)).state.servers
+    assert load((str(path),)).state.servers
 
 
 def test_the_smallest_example_is_small() -> None:

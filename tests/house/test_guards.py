@@ -99,8 +99,8 @@ import asyncio
 
 import pytest
 
-from reconciler.drivers.jt_trader import MAY_SEND
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.drivers.jt_trader.requests import MAY_SEND
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from tests.conformance.naive import NaiveClient
 
 ROW = [{"name": "bybit_api_key", "type": "string", "value": "v", "label": "x"}]
@@ -201,9 +201,8 @@ import asyncio
 
 import pytest
 
-from reconciler.cli import means
-from reconciler.drivers import wire
-from reconciler.drivers.jt_requests import MAY_SEND, SAVE
+from reconciler import bootstrap
+from reconciler.drivers.jt_trader.requests import MAY_SEND, SAVE
 from tests.world import World
 
 
@@ -213,7 +212,7 @@ def test_red_plan_that_saves(world: World, monkeypatch):
     world.document("tokyo-1", "bybit")
     world.begin()
     monkeypatch.setattr(
-        means,
+        bootstrap,
         "JtTraderDriver",
         lambda command, **options: astray(**options),
     )
@@ -222,7 +221,7 @@ def test_red_plan_that_saves(world: World, monkeypatch):
 
 
 def astray(**options):
-    from reconciler.drivers.jt_trader import JtTraderDriver
+    from reconciler.drivers.jt_trader.driver import JtTraderDriver
 
     driver = JtTraderDriver(command="plan", **options)
     driver._may_send = MAY_SEND["apply"]
@@ -241,9 +240,9 @@ def test_green_plan_is_stopped_by_the_driver_itself(world: World, monkeypatch):
     server = world.server()
     world.document("tokyo-1", "bybit")
     world.begin()
-    real = means.JtTraderDriver
+    real = bootstrap.JtTraderDriver
     monkeypatch.setattr(
-        means, "JtTraderDriver", lambda command, **options: real(command="plan", **options)
+        bootstrap, "JtTraderDriver", lambda command, **options: real(command="plan", **options)
     )
     assert world.apply().code != 0
     assert (server.record.saves, server.record.fatal_paths) == (0, 0)

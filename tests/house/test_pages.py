@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Behaviour, Robot
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, ROOT, blocks, commands, page, shell
 from tests.leaks import PRIVATE, Watch

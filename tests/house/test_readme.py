@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sandbox.jt_trader import Robot, StandInThread
+from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, blocks, commands, page, shell
 from tests.leaks import Watch

@@ -21,9 +21,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from reconciler import logs
-from reconciler.observed import Mask
+from reconciler.model.observed import Mask
 from reconciler.secrets import Secret, alive
+from reconciler.system import log_setup
 from tests.canaries import canaries, find_leaks
 from tests.world import World
 
@@ -81,9 +81,9 @@ def lines() -> Iterator[io.StringIO]:
     """Set logging up as `jtr --debug` does, and put it back afterwards."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in logs.NOISY}
+    levels = {name: logging.getLogger(name).level for name in log_setup.NOISY}
     stream = io.StringIO()
-    logs.set_up(debug=True, stream=stream)
+    log_setup.set_up(debug=True, stream=stream)
     yield stream
     root.handlers[:], level = before
     root.setLevel(level)
@@ -102,9 +102,9 @@ def test_every_form_of_every_shape_is_blotted_out(form: str, shape: str) -> None
 
     if (form, shape) not in ESCAPED_TWICE:
         assert find_leaks(line.encode(), CANARIES), "control: the line holds it"
-    assert find_leaks(logs.redacted(line).encode(), CANARIES) == []
-    assert FORMS[form](living.reveal()) not in logs.redacted(line)
-    assert logs.redacted(line).startswith("before ")
+    assert find_leaks(log_setup.redacted(line).encode(), CANARIES) == []
+    assert FORMS[form](living.reveal()) not in log_setup.redacted(line)
+    assert log_setup.redacted(line).startswith("before ")
 
 
 texts = st.text(
@@ -121,7 +121,7 @@ def test_no_text_of_eight_characters_survives(value: str, form: str, around: str
     living = Secret(value)
     written = FORMS[form](value)
     line = f"{around}{written}{around}"
-    shown = logs.redacted(line)
+    shown = log_setup.redacted(line)
 
     assert living.reveal() not in shown
     assert written not in shown
@@ -135,7 +135,7 @@ def test_no_text_of_eight_characters_survives(value: str, form: str, around: str
 def test_a_secret_within_another_leaves_no_rest(parts: list[str], data: st.DataObject) -> None:
     whole = Secret("".join(parts))
     inner = Secret(data.draw(st.sampled_from(parts)))
-    shown = logs.redacted(f"{whole.reveal()} {inner.reveal()}")
+    shown = log_setup.redacted(f"{whole.reveal()} {inner.reveal()}")
 
     assert shown == "*** ***"
 
@@ -144,7 +144,7 @@ def test_a_secret_within_another_leaves_no_rest(parts: list[str], data: st.DataO
 def test_of_base64_only_the_characters_that_also_hold_other_bits_stay(shift: int) -> None:
     living = Secret("kX8vQ2mW9pL4")
     written = base64.b64encode(b"x" * shift + living.reveal().encode() + b"tail").decode()
-    stays = logs.redacted(written).replace("***", "")
+    stays = log_setup.redacted(written).replace("***", "")
 
     assert len(written) - len(stays) >= len(living.reveal()) * 8 // 6 - 1
 
@@ -153,8 +153,8 @@ def test_what_is_no_secret_stays() -> None:
     living = Secret("kX8vQ2mW9pL4")
     line = "tokyo-1 bybit: written from vault:secret/jt/tokyo-1/bybit@7"
 
-    assert logs.redacted(line) == line
-    assert logs.redacted(f"a {living.reveal()} b") == "a *** b"
+    assert log_setup.redacted(line) == line
+    assert log_setup.redacted(f"a {living.reveal()} b") == "a *** b"
 
 
 def test_a_dropped_secret_is_held_by_nobody() -> None:
@@ -167,7 +167,7 @@ def test_a_dropped_secret_is_held_by_nobody() -> None:
     gc.collect()
 
     assert len(alive()) == count
-    assert logs.redacted("kX8vQ2mW9pL4") == "kX8vQ2mW9pL4"
+    assert log_setup.redacted("kX8vQ2mW9pL4") == "kX8vQ2mW9pL4"
 
 
 # ── log lines ────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +235,7 @@ def test_a_line_that_cannot_be_formatted_does_not_print_its_arguments(
 ) -> None:
     living = Secret(VALUES["base62"])
     log = logging.getLogger("reconciler.test_redaction")
-    ours = [h for h in logging.getLogger().handlers if isinstance(h, logs.RedactingHandler)]
+    ours = [h for h in logging.getLogger().handlers if isinstance(h, log_setup.RedactingHandler)]
     monkeypatch.setattr(logging.getLogger(), "handlers", ours)  # pytest's own would raise
     log.warning("%d robots", living.reveal())
 
@@ -248,19 +248,19 @@ def test_setting_up_again_replaces_the_handler_and_keeps_those_of_others() -> No
     before = root.handlers[:]
     first, second = io.StringIO(), io.StringIO()
     try:
-        logs.set_up(debug=False, stream=first)
-        logs.set_up(debug=False, stream=second)
+        log_setup.set_up(debug=False, stream=first)
+        log_setup.set_up(debug=False, stream=second)
         logging.getLogger("reconciler.test_redaction").warning("a word")
         logging.getLogger("reconciler.test_redaction").debug("not this one")
-        logs.ensure()
-        logs.ensure()
-        ours = [h for h in root.handlers if isinstance(h, logs.RedactingHandler)]
+        log_setup.ensure()
+        log_setup.ensure()
+        ours = [h for h in root.handlers if isinstance(h, log_setup.RedactingHandler)]
 
         assert first.getvalue() == ""
         assert second.getvalue().endswith("a word\n")
         assert len(second.getvalue().splitlines()) == 1
         assert len(ours) == 1
-        others = [h for h in before if not isinstance(h, logs.RedactingHandler)]
+        others = [h for h in before if not isinstance(h, log_setup.RedactingHandler)]
         assert set(others) <= set(root.handlers)
     finally:
         root.handlers[:] = before

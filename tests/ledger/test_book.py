@@ -9,15 +9,22 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from reconciler.durations import Durations
 from reconciler.errors import Blocked, LedgerError
 from reconciler.ledger import Conflict, Stored
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.rows import exchange_key, identity_key
-from reconciler.model import Target
-from reconciler.observed import Robot
-from reconciler.remembered import NOTHING_REMEMBERED, Debt, ExchangeRecord, Observation, Owed, Write
+from reconciler.ledger.codec.rows import exchange_key, identity_key
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.model.desired import Target
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import (
+    NOTHING_REMEMBERED,
+    Debt,
+    ExchangeRecord,
+    Observation,
+    Owed,
+    Write,
+)
+from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOME = Target("https://tokyo-1.internal:8443", "0")

@@ -9,11 +9,11 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.durations import Durations
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.sqlite import SqliteStore
-from reconciler.model import Target
-from reconciler.remembered import Debt, Owed, Write
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.model.desired import Target
+from reconciler.model.recorded import Debt, Owed, Write
+from reconciler.system.timeouts import Durations
 
 KILLS = 60
 HOME = Target("https://tokyo-1.internal:8443", "0")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import LeaseHeld, LedgerError
-from reconciler.ledger.book import Ledger
+from reconciler.ledger.codec.records import read_lease, write_lease
+from reconciler.ledger.codec.rows import Holder, lease_key
 from reconciler.ledger.lease import ended, this_process
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.records import read_lease, write_lease
-from reconciler.ledger.rows import Holder, lease_key
-from reconciler.model import Target
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.model.desired import Target
+from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOME = Target("https://tokyo-1.internal:8443", "0")

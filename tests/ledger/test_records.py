@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import LedgerError
-from reconciler.ledger import checked, records, rows
-from reconciler.model import FrozenRef, SecretPath, Target
-from reconciler.observed import Robot
-from reconciler.remembered import Debt, ExchangeRecord, Identity, Observation, Owed, Write
+from reconciler.ledger import checked
+from reconciler.ledger.codec import records, rows
+from reconciler.model.desired import FrozenRef, SecretPath, Target
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Debt, ExchangeRecord, Identity, Observation, Owed, Write
 
 text = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates as well
 number = st.integers(-(2**70), 2**70)

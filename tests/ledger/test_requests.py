@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import Blocked, LedgerError
-from reconciler.ledger import Conflict, agenda
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.records import read_requests, write_requests
-from reconciler.ledger.rows import requests_key
-from reconciler.model import Afterwards, Kind, Target
-from reconciler.observed import BootLine, Robot
-from reconciler.remembered import (
+from reconciler.ledger import Conflict, request_state
+from reconciler.ledger.codec.records import read_requests, write_requests
+from reconciler.ledger.codec.rows import requests_key
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.model.desired import Afterwards, Kind, Target
+from reconciler.model.observed import BootLine, Robot
+from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
     Deed,
@@ -26,6 +25,7 @@ from reconciler.remembered import (
     Stage,
 )
 from reconciler.render.requests import history
+from reconciler.system.timeouts import Durations
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 BOOT = BootLine(1_700_000_000_000, 4121)
@@ -130,13 +130,13 @@ def test_a_closed_request_keeps_no_boot_lines_to_compare_with(desk: Desk) -> Non
 
 @pytest.mark.parametrize("stage", [Stage.NOT_DONE, Stage.SATISFIED])
 def test_only_a_reboot_of_ours_that_is_done_owes_robots(stage: Stage) -> None:
-    opened = agenda.opened(NO_REQUESTS, request())
+    opened = request_state.opened(NO_REQUESTS, request())
 
-    assert agenda.closed(opened, replace(request(), stage=stage)).halt is None
+    assert request_state.closed(opened, replace(request(), stage=stage)).halt is None
     left = replace(request(), stage=Stage.DONE, robots=Afterwards.LEAVE)
-    assert agenda.closed(opened, left).halt is None
-    cache = agenda.opened(NO_REQUESTS, request(Kind.CACHE))
-    assert agenda.closed(cache, replace(request(Kind.CACHE), stage=Stage.DONE)).halt is None
+    assert request_state.closed(opened, left).halt is None
+    cache = request_state.opened(NO_REQUESTS, request(Kind.CACHE))
+    assert request_state.closed(cache, replace(request(Kind.CACHE), stage=Stage.DONE)).halt is None
 
 
 def test_taking_back_leaves_no_trace_and_allows_to_ask_again(desk: Desk) -> None:
@@ -167,44 +167,46 @@ def test_taking_back_the_second_try_leaves_the_first(desk: Desk) -> None:
 @pytest.mark.parametrize("earlier", [timedelta(0), timedelta(microseconds=1), timedelta(days=9)])
 @pytest.mark.parametrize("kind", list(Kind))
 def test_nothing_is_asked_at_or_before_what_was_handled(kind: Kind, earlier: timedelta) -> None:
-    handled = agenda.noted(NO_REQUESTS, Request(kind, NOW, "", Stage.SATISFIED))
+    handled = request_state.noted(NO_REQUESTS, Request(kind, NOW, "", Stage.SATISFIED))
 
     with pytest.raises(Blocked):
-        agenda.opened(handled, request(kind, NOW - earlier))
-    assert agenda.opened(handled, request(kind, NOW + timedelta(microseconds=1))).open
+        request_state.opened(handled, request(kind, NOW - earlier))
+    assert request_state.opened(handled, request(kind, NOW + timedelta(microseconds=1))).open
     other = Kind.CACHE if kind is Kind.REBOOT else Kind.REBOOT
-    assert agenda.opened(handled, request(other, NOW - earlier)).open
+    assert request_state.opened(handled, request(other, NOW - earlier)).open
 
 
 @pytest.mark.parametrize(
     "state",
-    [agenda.opened(NO_REQUESTS, request()), agenda.halted(NO_REQUESTS, halt())],
+    [request_state.opened(NO_REQUESTS, request()), request_state.halted(NO_REQUESTS, halt())],
     ids=["one is open", "robots are owed"],
 )
 def test_nothing_is_asked_or_halted_while_something_is_open(state: Requests) -> None:
     for kind in Kind:
         with pytest.raises(Blocked):
-            agenda.opened(state, request(kind, NOW + timedelta(hours=1)))
+            request_state.opened(state, request(kind, NOW + timedelta(hours=1)))
     with pytest.raises(Blocked):
-        agenda.halted(state, halt())
+        request_state.halted(state, halt())
 
 
 def test_a_reboot_is_tried_twice_and_an_invalidation_once() -> None:
-    once = agenda.opened(NO_REQUESTS, request())
-    twice = agenda.retried(once, attempt("nonce-2"))
+    once = request_state.opened(NO_REQUESTS, request())
+    twice = request_state.retried(once, attempt("nonce-2"))
 
     with pytest.raises(Blocked):
-        agenda.retried(twice, attempt("nonce-3"))
+        request_state.retried(twice, attempt("nonce-3"))
     with pytest.raises(Blocked):
-        agenda.retried(agenda.opened(NO_REQUESTS, request(Kind.CACHE)), attempt("nonce-2"))
+        request_state.retried(
+            request_state.opened(NO_REQUESTS, request(Kind.CACHE)), attempt("nonce-2")
+        )
     with pytest.raises(LedgerError):
-        agenda.retried(NO_REQUESTS, attempt())
+        request_state.retried(NO_REQUESTS, attempt())
 
 
 def test_what_was_handled_never_goes_backwards() -> None:
     state = NO_REQUESTS
     for hours in (3, 1, 2, 0):
-        state = agenda.noted(
+        state = request_state.noted(
             state, Request(Kind.CACHE, NOW + timedelta(hours=hours), "", Stage.SATISFIED)
         )
 
@@ -214,17 +216,17 @@ def test_what_was_handled_never_goes_backwards() -> None:
 
 def test_what_was_handled_is_known_for_ever_though_its_record_is_dropped() -> None:
     state = NO_REQUESTS
-    for hour in range(agenda.KEPT + 5):
+    for hour in range(request_state.KEPT + 5):
         at = NOW + timedelta(hours=hour)
-        state = agenda.closed(
-            agenda.opened(state, request(Kind.CACHE, at)),
+        state = request_state.closed(
+            request_state.opened(state, request(Kind.CACHE, at)),
             replace(request(Kind.CACHE, at), stage=Stage.DONE),
         )
 
-    assert len(state.past) == agenda.KEPT
+    assert len(state.past) == request_state.KEPT
     assert state.closed(Kind.CACHE, NOW) is None
     with pytest.raises(Blocked):
-        agenda.opened(state, request(Kind.CACHE, NOW))
+        request_state.opened(state, request(Kind.CACHE, NOW))
 
 
 # ── several processes ────────────────────────────────────────────────────────────────────────

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import Exit, LedgerError, LedgerMissing, UsageError
 from reconciler.ledger import Stored, open_store
-from reconciler.ledger.book import Ledger
-from reconciler.ledger.places import file_system
-from reconciler.ledger.sqlite import SqliteStore
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores.file_checks import file_system
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.system.timeouts import Durations
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
 
@@ -364,7 +364,7 @@ def test_the_file_system_of_a_place_is_known(tmp_path: Path, place: str, kind: s
 def test_file_systems_of_several_machines_are_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, allowed: bool
 ) -> None:
-    monkeypatch.setattr("reconciler.ledger.places.file_system", lambda _: kind)
+    monkeypatch.setattr("reconciler.ledger.stores.file_checks.file_system", lambda _: kind)
     if allowed:
         SqliteStore.open(path).close()
     else:

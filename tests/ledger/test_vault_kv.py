@@ -20,10 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.durations import Durations
 from reconciler.errors import Exit, JtrError, LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Stored, checked
-from reconciler.ledger.vault_kv import (
+from reconciler.ledger.stores.vault_kv import (
     LedgerRefused,
     LedgerUnreachable,
     VaultStore,
@@ -31,13 +30,14 @@ from reconciler.ledger.vault_kv import (
     insists_on_cas,
     named,
 )
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault_access import VaultAccess
-from reconciler.secrets.vault_auth import TokenAuth
-from reconciler.secrets.vault_documents import VaultDocuments
-from reconciler.secrets.vault_session import _PATH
+from reconciler.secrets.vault.access import VaultAccess
+from reconciler.secrets.vault.auth import TokenAuth
+from reconciler.secrets.vault.client import _PATH
+from reconciler.secrets.vault.kv_documents import VaultDocuments
+from reconciler.system.timeouts import Durations
 from tests.secrets.http_stub import Script, answer, stub
 
 QUICK = replace(Durations(), connect=1.0, secrets_request=1.0, secrets_total=1.5)
@@ -512,14 +512,14 @@ def test_no_odd_answer_is_taken_for_success_or_absence(ledgers: Ledgers, reply: 
 
 RACER = """
 import os, sys
-from reconciler.durations import Durations
+from reconciler.system.timeouts import Durations
 from reconciler.ledger import Conflict
-from reconciler.ledger.vault_kv import VaultStore
-from reconciler.model import SecretPath
+from reconciler.ledger.stores.vault_kv import VaultStore
+from reconciler.model.desired import SecretPath
 from reconciler.secrets import Secret
-from reconciler.secrets.vault_access import VaultAccess
-from reconciler.secrets.vault_auth import TokenAuth
-from reconciler.secrets.vault_documents import VaultDocuments
+from reconciler.secrets.vault.access import VaultAccess
+from reconciler.secrets.vault.auth import TokenAuth
+from reconciler.secrets.vault.kv_documents import VaultDocuments
 
 address, path, rounds = sys.argv[1:]
 auth = TokenAuth(Secret(os.environ["TOKEN"]))

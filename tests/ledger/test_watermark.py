@@ -11,9 +11,9 @@ import pytest
 
 from reconciler.errors import LedgerError
 from reconciler.ledger import Conflict
-from reconciler.ledger.memory import MemoryStore
-from reconciler.ledger.rows import requests_key
-from reconciler.ledger.watermark import MarkedStore, Place, Watermark
+from reconciler.ledger.codec.rows import requests_key
+from reconciler.ledger.rollback_guard import MarkedStore, Place, Watermark
+from reconciler.ledger.stores.memory import MemoryStore
 
 UID = "0123456789abcdef" * 2
 HERE = Place("/var/lib/jtr/ledger.db", 41)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import places
 from reconciler.errors import InvalidConfig
-from reconciler.exchanges.audited import HERE, Egress
-from reconciler.settings import Settings, load_settings
+from reconciler.model.key_audits import HERE, Egress
+from reconciler.settings import paths
+from reconciler.settings.load import Settings, load_settings
 
 URL = "https://tokyo-1.internal:8443"
 
 
 @pytest.fixture(autouse=True)
 def nothing_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "SYSTEM_FILE", str(tmp_path / "etc" / "settings.yaml"))
+    monkeypatch.setattr(paths, "SYSTEM_FILE", str(tmp_path / "etc" / "settings.yaml"))
 
 
 def read(tmp_path: Path, text: str, **environ: str) -> Settings:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.documents import load
+from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig
 
 CASES = Path(__file__).parent / "cases"

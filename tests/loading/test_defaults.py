@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.documents import BUILT_IN, Effective, load
+from reconciler.documents.load import BUILT_IN, Effective, load
 from reconciler.errors import InvalidConfig
-from reconciler.model import NOWHERE, Mode, Presence, SecretRef
+from reconciler.model.desired import NOWHERE, Mode, Presence, SecretRef
 
 Give = Callable[[str], Effective]
 

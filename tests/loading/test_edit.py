@@ -18,12 +18,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from reconciler import edit
-from reconciler.documents import load
-from reconciler.edit import Proposal, difference, propose, write
+from reconciler.documents import edit
+from reconciler.documents.edit import Proposal, difference, propose, write
+from reconciler.documents.edit_position import Splice, Wish, located
+from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, JtrError
-from reconciler.model import DEFAULT_EXPIRY, Afterwards, Kind, OneShot, SourceLine
-from reconciler.splice import Splice, Wish, located
+from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, Kind, OneShot, SourceLine
 from tests.strategies_config import fleets
 
 NOW = datetime(2099, 12, 31, tzinfo=UTC)

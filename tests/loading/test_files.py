@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.documents import load
+from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, UsageError
 
 Write = Callable[[str, str], Path]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.formats import duration, instant, is_cron, looks_secret, url_problem
+from reconciler.documents.formats import duration, instant, is_cron, looks_secret, url_problem
 from tests.canaries import canaries
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import places, schema
 from reconciler.controller.status import Severity, Topic
+from reconciler.documents import schema
 from reconciler.errors import InvalidConfig
-from reconciler.notification_settings import TELEGRAM, Kind, NotificationSettings
-from reconciler.settings import load_settings
+from reconciler.settings import paths
+from reconciler.settings.load import load_settings
+from reconciler.settings.notifications import TELEGRAM, Kind, NotificationSettings
 from tests.leaks import Watch
 
 Read = Callable[[str], tuple[NotificationSettings, ...]]
@@ -18,7 +19,7 @@ SIGNED = "kind: webhook, name: a, secretFile: key"
 
 @pytest.fixture(autouse=True)
 def nothing_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "SYSTEM_FILE", str(tmp_path / "etc" / "settings.yaml"))
+    monkeypatch.setattr(paths, "SYSTEM_FILE", str(tmp_path / "etc" / "settings.yaml"))
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler import schema
-from reconciler.documents import Loaded, load
+from reconciler.documents import schema
+from reconciler.documents.files import parse
+from reconciler.documents.load import Loaded, load
+from reconciler.documents.tree import plain
 from reconciler.errors import InvalidConfig, UsageError
-from reconciler.loader import parse
-from reconciler.nodes import plain
-from reconciler.settings import load_settings
+from reconciler.settings.load import load_settings
 from tests.canaries import canaries, find_leaks
 from tests.strategies_config import block_yaml, fleets, hostile_yaml, servers, valid_documents
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from reconciler import formats, schema
-from reconciler.documents import load
-from reconciler.durations import Durations
+from reconciler.documents import formats, schema
+from reconciler.documents.files import parse
+from reconciler.documents.load import load
+from reconciler.documents.tree import plain
 from reconciler.errors import InvalidConfig
-from reconciler.loader import parse
-from reconciler.nodes import plain
+from reconciler.system.timeouts import Durations
 
 ROOT = Path(__file__).parents[2]
 NAMES = (schema.CONFIG, schema.SETTINGS)
@@ -156,7 +156,7 @@ def test_more_than_fifty_problems_are_counted(tmp_path: Path) -> None:
 def test_without_the_fast_validator_the_verdict_is_the_same() -> None:
     program = (
         "import sys; sys.modules['jsonschema_rs'] = None\n"
-        "from reconciler import schema\n"
+        "from reconciler.documents import schema\n"
         "ok = {'apiVersion': 'jtr/v1', 'kind': 'TradingServer', 'metadata': {'name': 'a'},"
         " 'spec': {'url': 'https://a.test'}}\n"
         "assert schema.valid(ok, 'config')\n"
@@ -179,8 +179,8 @@ def test_without_the_fast_validator_the_verdict_is_the_same() -> None:
 def test_a_valid_file_costs_few_imports() -> None:
     program = (
         "import sys\n"
-        "from reconciler.documents import load\n"
-        "import reconciler.settings\n"
+        "from reconciler.documents.load import load\n"
+        "import reconciler.settings.load\n"
         "load(['examples/config.yaml'])\n"
         "print(*sorted(m for m in sys.modules if '.' not in m))"
     )
@@ -209,7 +209,7 @@ def test_an_installed_schema_wins_over_the_checkout(tmp_path: Path) -> None:
         copy.write_bytes(module.read_bytes())
     (package / "_schemas").mkdir()
     (package / "_schemas" / "config.schema.json").write_text('{"title": "installed"}')
-    program = "from reconciler import schema; print(schema.document('config')['title'])"
+    program = "from reconciler.documents import schema; print(schema.document('config')['title'])"
     done = subprocess.run(
         [sys.executable, "-c", program],
         check=True,
@@ -223,7 +223,7 @@ def test_an_installed_schema_wins_over_the_checkout(tmp_path: Path) -> None:
 
 
 def test_the_reference_page_is_fresh() -> None:
-    # python -c "from reconciler.schema import *; print(reference_page(), end='')" > docs/config.md
+    # python -c "from reconciler.documents import schema; print(schema.reference_page(), end='')"
     assert (ROOT / "docs" / "config.md").read_text("utf-8") == schema.reference_page()
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.documents import load
+from reconciler.documents.load import load
+from reconciler.documents.schema import CONFIG, document
 from reconciler.errors import InvalidConfig
-from reconciler.exchanges.facts import Cap
-from reconciler.exchanges.wanted import NOTHING_DECLARED, Accepted, OnUnverifiable, Security
-from reconciler.schema import CONFIG, document
+from reconciler.model.key_facts import Cap
+from reconciler.model.key_policy import NOTHING_DECLARED, Accepted, OnUnverifiable, Security
 
 HEAD = """\
 apiVersion: jtr/v1

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import places
 from reconciler.errors import Exit, InvalidConfig, UsageError
-from reconciler.model import SecretPath, SecretRef
-from reconciler.settings import (
+from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.settings import paths
+from reconciler.settings.load import (
     AuthMethod,
     Role,
     Settings,
@@ -25,7 +25,7 @@ Read = Callable[..., Settings]
 
 @pytest.fixture(autouse=True)
 def nothing_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "SYSTEM_FILE", str(tmp_path / "etc" / "settings.yaml"))
+    monkeypatch.setattr(paths, "SYSTEM_FILE", str(tmp_path / "etc" / "settings.yaml"))
 
 
 @pytest.fixture
@@ -78,11 +78,11 @@ def test_the_first_file_that_exists_counts(tmp_path: Path) -> None:
     named = tmp_path / "named.yaml"
     environ = {"HOME": str(home)}
     chosen: list[str | None] = [load_settings(None, environ, []).source]
-    for path in (own, Path(places.SYSTEM_FILE), named, xdg):
+    for path in (own, Path(paths.SYSTEM_FILE), named, xdg):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("role: ci\n")
     chosen.append(load_settings(None, environ, []).source)
-    Path(places.SYSTEM_FILE).unlink()
+    Path(paths.SYSTEM_FILE).unlink()
     chosen.append(load_settings(None, environ, []).source)
     chosen.append(
         load_settings(None, {**environ, "XDG_CONFIG_HOME": str(tmp_path / "xdg")}, []).source
@@ -91,7 +91,7 @@ def test_the_first_file_that_exists_counts(tmp_path: Path) -> None:
     chosen.append(load_settings(None, environ, []).source)
     chosen.append(load_settings(str(own), environ, []).source)
 
-    assert chosen == [None, places.SYSTEM_FILE, str(own), str(xdg), str(named), str(own)]
+    assert chosen == [None, paths.SYSTEM_FILE, str(own), str(xdg), str(named), str(own)]
 
 
 @pytest.mark.parametrize("how", ["flag", "variable"])

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
+from reconciler.documents.tree import List, Map, Scalar, plain
+from reconciler.documents.yaml_reader import BYTES_LIMIT, parse
 from reconciler.errors import InvalidConfig
-from reconciler.model import SourceLine
-from reconciler.nodes import List, Map, Scalar, plain
-from reconciler.strict_yaml import BYTES_LIMIT, parse
+from reconciler.model.desired import SourceLine
 
 
 def value(text: str) -> object:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from reconciler.drivers import Login, Trust
-from reconciler.drivers.jt_requests import DELETE, INVALIDATE, REBOOT, SAVE, START, STOP
-from reconciler.drivers.jt_trader import JtTraderDriver, JtTraderSession
-from reconciler.durations import Durations
+from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
+from reconciler.drivers.jt_trader.requests import DELETE, INVALIDATE, REBOOT, SAVE, START, STOP
 from reconciler.errors import (
     ConnectionLost,
     DriverError,
@@ -24,9 +23,10 @@ from reconciler.errors import (
     NoAnswer,
     ServerUnreachable,
 )
-from reconciler.model import Target
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.model.desired import Target
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.secrets import Secret
+from reconciler.system.timeouts import Durations
 from tests.drivers.scripted import canary
 from tests.faults import HEALTHY, End, FaultProxy, Faults, Way, broken
 from tests.loops import LoopThread

@@ -21,8 +21,8 @@ from reconciler.errors import (
     ServerRefused,
     ServerUnreachable,
 )
-from reconciler.model import Target
-from reconciler.sandbox.jt_trader import Behaviour
+from reconciler.model.desired import Target
+from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.drivers.scripted import Authority, told
 from tests.faults import (
     HALF_OPEN,

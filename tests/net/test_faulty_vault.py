@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import SecretsError, SecretsUnreachable
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import AppRoleAuth, TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, VaultBackend
+from reconciler.system.timeouts import Durations
 from tests.faults import (
     HALF_OPEN,
     HEALTHY,

@@ -4,15 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler import checkup, checkup_ledger, checkup_server, checkup_vault
-from reconciler.checkup import Finding, Grade
-from reconciler.checkup_ledger import DiskFacts
-from reconciler.checkup_server import RouteFacts, ServerFacts
-from reconciler.checkup_vault import TokenLook, VaultFacts
+from reconciler.doctor import findings, ledger, server, vault
+from reconciler.doctor.findings import Finding, Grade
+from reconciler.doctor.ledger import DiskFacts
+from reconciler.doctor.report import checkup_document, checkup_text
+from reconciler.doctor.server import RouteFacts, ServerFacts
+from reconciler.doctor.vault import TokenLook, VaultFacts
 from reconciler.errors import Exit, InvalidConfig, WrongAccount
-from reconciler.model import NOWHERE, DesiredServer, DesiredState, SecretPath, Suspension
-from reconciler.observed import BootLine, ClockReading, Logbook, ObservedServer, Robot
-from reconciler.render.doctor import checkup_document, checkup_text
+from reconciler.model.desired import NOWHERE, DesiredServer, DesiredState, SecretPath, Suspension
+from reconciler.model.observed import BootLine, ClockReading, Logbook, ObservedServer, Robot
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MS = int(NOW.timestamp() * 1000)
@@ -36,7 +36,7 @@ def look(log: Logbook, *, ahead: float = 0.0, **changes: object) -> dict[str, Fi
         observed=seen(log),
         **changes,  # type: ignore[arg-type]
     )
-    return {f.code: f for f in checkup_server.server_findings(facts)}
+    return {f.code: f for f in server.server_findings(facts)}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_visit_that_found_another_account_may_have_left_it_unregistered() -> N
         desired(), NOW, route=RouteFacts("127.0.0.1:1"), failure=WrongAccount("other", "look")
     )
 
-    found = {f.code: f.grade for f in checkup_server.server_findings(facts)}
+    found = {f.code: f.grade for f in server.server_findings(facts)}
 
     assert found["server.account"] is Grade.FAILED
     assert found["server.registration"] is Grade.WARNING
@@ -96,7 +96,7 @@ def test_names_of_robots_cannot_drive_a_terminal() -> None:
     log = Logbook(readable=True)
     facts = ServerFacts(desired(), NOW, observed=seen(log, Robot(1, "\x1b[2J", "okx", True)))
 
-    text = checkup_text(list(checkup_server.server_findings(facts)))
+    text = checkup_text(list(server.server_findings(facts)))
 
     assert "\\u001b[2J" in text
     assert "\x1b" not in text
@@ -112,7 +112,7 @@ def test_names_of_robots_cannot_drive_a_terminal() -> None:
     ],
 )
 def test_the_time_of_a_token(token: TokenLook, grade: Grade) -> None:
-    found = {f.code: f.grade for f in checkup_vault.token_findings(token)}
+    found = {f.code: f.grade for f in vault.token_findings(token)}
 
     assert found["vault.token"] is grade
 
@@ -123,14 +123,14 @@ def test_the_time_of_a_token(token: TokenLook, grade: Grade) -> None:
 def test_the_clock_of_vault(ahead: float | None, grade: Grade) -> None:
     facts = VaultFacts("https://v", "1.17", False, True, ahead, 1.5 if ahead == 60.9 else 1.0)
 
-    assert {f.code: f.grade for f in checkup_vault.vault_findings(facts)}["vault.clock"] is grade
+    assert {f.code: f.grade for f in vault.vault_findings(facts)}["vault.clock"] is grade
 
 
 @pytest.mark.parametrize("right", ["create", "update", "patch", "delete", "sudo"])
 def test_every_right_to_change_a_secret_is_told(right: str) -> None:
     rights = {"secret/data/jt/a": ("read", right), "secret/metadata/jt/a": ("read",)}
 
-    found = {f.code: f for f in checkup_vault.rights_findings(rights, [AT], None)}
+    found = {f.code: f for f in vault.rights_findings(rights, [AT], None)}
 
     assert found["vault.can-read"].grade is Grade.OK
     assert found["vault.cannot-write"].grade is Grade.WARNING
@@ -141,21 +141,19 @@ def test_whoever_begins_a_ledger_may_create_the_key_and_do_nothing_else_to_it() 
     rights = {"secret/data/jt/a": ("read", "create"), "secret/metadata/jt/a": ("read", "create")}
 
     found = [
-        f.what
-        for f in checkup_vault.rights_findings(rights, [AT], AT)
-        if f.code == "vault.cannot-write"
+        f.what for f in vault.rights_findings(rights, [AT], AT) if f.code == "vault.cannot-write"
     ]
 
     assert found == ["the token has `create on metadata` for vault:secret/jt/a"]
 
 
-@pytest.mark.parametrize("path", sorted(checkup_vault.POWERS))
+@pytest.mark.parametrize("path", sorted(vault.POWERS))
 def test_every_power_is_told_and_reading_is_none(path: str) -> None:
-    one = list(checkup_vault.rights_findings({path: ("update",)}, [], None))
-    none = list(checkup_vault.rights_findings({path: ("read", "list", "deny")}, [], None))
+    one = list(vault.rights_findings({path: ("update",)}, [], None))
+    none = list(vault.rights_findings({path: ("read", "list", "deny")}, [], None))
 
     assert [(f.code, f.grade) for f in one] == [("vault.powers", Grade.WARNING)]
-    assert checkup_vault.POWERS[path] in one[0].what
+    assert vault.POWERS[path] in one[0].what
     assert [f.grade for f in none] == [Grade.OK]
 
 
@@ -170,7 +168,7 @@ def test_every_power_is_told_and_reading_is_none(path: str) -> None:
     ],
 )
 def test_the_disk_of_a_ledger(facts: DiskFacts, grade: Grade, text: str) -> None:
-    found = checkup_ledger.disk_finding(facts)
+    found = ledger.disk_finding(facts)
 
     assert found.grade is grade
     assert text in found.what
@@ -181,7 +179,7 @@ def test_documents_that_weaken_something() -> None:
     over = Suspension("exam", "alice", NOW)
     state = DesiredState((desired(suspend=later, insecure_transport="lab"), desired(suspend=over)))
 
-    found = list(checkup.document_findings(state, None, ["Mars/Base"], NOW))
+    found = list(findings.document_findings(state, None, ["Mars/Base"], NOW))
 
     assert [(f.code, f.grade) for f in found] == [
         ("documents.valid", Grade.OK),
@@ -195,20 +193,20 @@ def test_documents_that_weaken_something() -> None:
 def test_of_very_many_problems_the_first_are_told() -> None:
     trouble = InvalidConfig([f"a.yaml:{n}:1: wrong" for n in range(50)], total=90)
 
-    found = list(checkup.document_findings(None, trouble, [], NOW))
+    found = list(findings.document_findings(None, trouble, [], NOW))
 
     assert len(found) == 11
     assert found[-1].what == "80 more problems"
-    assert checkup.conclusion(found) is Exit.INVALID
+    assert findings.conclusion(found) is Exit.INVALID
 
 
 def test_the_worst_failure_counts_and_warnings_do_not() -> None:
-    grave = [checkup.failed("ledger.open", "x", "y", Exit.IN_DOUBT)]
-    plain = [checkup.failed("vault.login", "x", "y", Exit.SECRETS)]
-    usage = [checkup.failed("settings.file", "x", "y", Exit.USAGE)]
-    light = [checkup.warning("vault.clock", "x", "y"), checkup.skipped("server.log", "x")]
+    grave = [findings.failed("ledger.open", "x", "y", Exit.IN_DOUBT)]
+    plain = [findings.failed("vault.login", "x", "y", Exit.SECRETS)]
+    usage = [findings.failed("settings.file", "x", "y", Exit.USAGE)]
+    light = [findings.warning("vault.clock", "x", "y"), findings.skipped("server.log", "x")]
 
-    codes = [checkup.conclusion(found) for found in (light, plain + light, plain + grave, usage)]
+    codes = [findings.conclusion(found) for found in (light, plain + light, plain + grave, usage)]
 
     assert codes == [Exit.DONE, Exit.SECRETS, Exit.IN_DOUBT, Exit.USAGE]
     assert checkup_document(plain + light, Exit.SECRETS)["summary"] == {

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.actions import (
+from reconciler.documents.formats import instant
+from reconciler.errors import Exit
+from reconciler.ledger import request_state
+from reconciler.model.desired import Afterwards, Kind, Mode, OneShot, Suspension
+from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
+from reconciler.model.plan import (
     Disruption,
     InvalidateCache,
     Plan,
@@ -15,15 +20,7 @@ from reconciler.actions import (
     ServerPlan,
     Standing,
 )
-from reconciler.errors import Exit
-from reconciler.formats import instant
-from reconciler.ledger import agenda
-from reconciler.lines import Consents, Facts
-from reconciler.model import Afterwards, Kind, Mode, OneShot, Suspension
-from reconciler.observed import BootLine, ClockReading, Logbook, Robot
-from reconciler.oneshots import MARGIN, Proof, Terms, plausible, proof, satisfies
-from reconciler.plan import hold_twins, plan_server
-from reconciler.remembered import (
+from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
     Halt,
@@ -32,6 +29,9 @@ from reconciler.remembered import (
     Requests,
     Stage,
 )
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.requests import MARGIN, Proof, Terms, plausible, proof, satisfies
+from reconciler.plan.server import hold_twins, plan_server
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -65,7 +65,7 @@ def sent(kind: Kind = Kind.REBOOT, at: datetime = NOW - HOUR, tries: int = 1) ->
 
 def handled(kind: Kind, at: datetime, stage: Stage = Stage.DONE) -> Requests:
     """A request that was handled, and nothing else."""
-    return agenda.noted(NO_REQUESTS, Request(kind, at, "", stage, evidence="as it was"))
+    return request_state.noted(NO_REQUESTS, Request(kind, at, "", stage, evidence="as it was"))
 
 
 def plan(
@@ -149,7 +149,7 @@ def test_once_handled_it_is_over_also_when_its_record_was_dropped(kind: Kind) ->
 def test_a_revert_to_an_earlier_instant_repeats_nothing(kind: Kind, stage: Stage) -> None:
     first = Request(kind, NOW - HOUR, "", Stage.DONE)
     later = Request(kind, NOW, "", stage)
-    both = agenda.noted(agenda.noted(NO_REQUESTS, first), later)
+    both = request_state.noted(request_state.noted(NO_REQUESTS, first), later)
 
     assert stands(wish(kind, NOW - HOUR), known=both) == (Standing.DONE, Exit.DONE, 0)
     unhandled = wish(kind, NOW - HOUR / 2)

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from reconciler.drivers.memory import MemoryDriver
-from reconciler.durations import Durations
 from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
-from reconciler.model import SecretPath, SecretRef
-from reconciler.resolve import Kept, Resolver, spellings
+from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.observe.resolver import Kept, Resolver, spellings
 from reconciler.secrets import Secret, VersionInfo
+from reconciler.system.timeouts import Durations
 from tests import factories as f
 
 QUICK = replace(Durations(), secrets_request=0.01, settle=0.05, settle_total=0.2)

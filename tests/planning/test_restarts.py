@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.actions import (
+from reconciler.errors import Exit
+from reconciler.model.desired import Kind, OnCredentialChange, OneShot
+from reconciler.model.observed import BootLine, Logbook, Robot
+from reconciler.model.plan import (
     Disruption,
     Plan,
     RebootServer,
@@ -16,13 +19,7 @@ from reconciler.actions import (
     Standing,
     WriteExchange,
 )
-from reconciler.errors import Exit
-from reconciler.lines import Consents, Facts
-from reconciler.model import Kind, OnCredentialChange, OneShot
-from reconciler.observed import BootLine, Logbook, Robot
-from reconciler.oneshots import Terms
-from reconciler.plan import plan_server
-from reconciler.remembered import (
+from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
     Debt,
@@ -34,7 +31,10 @@ from reconciler.remembered import (
     Requests,
     Stage,
 )
-from reconciler.restarts import halt_line, unresumable
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.requests import Terms
+from reconciler.plan.robots import halt_line, unresumable
+from reconciler.plan.server import plan_server
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)

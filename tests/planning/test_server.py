@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from reconciler.actions import Need, Plan, ServerPlan, Status, WriteExchange, told
-from reconciler.consequences import new_debts, remaining
 from reconciler.errors import Exit
-from reconciler.lines import Consents, Facts
-from reconciler.model import Mode, Suspension, Target
-from reconciler.plan import limit_unverified, plan_server
-from reconciler.remembered import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.model.desired import Mode, Suspension, Target
+from reconciler.model.plan import Need, Plan, ServerPlan, Status, WriteExchange, told
+from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.plan.consequences import new_debts, remaining
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.server import limit_unverified, plan_server
 from tests import factories as f
 
 NEW = f.masks(1)

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.actions import (
+from reconciler.errors import Exit, SecretsUnreachable
+from reconciler.model.desired import DesiredServer, FrozenRef, SecretRef
+from reconciler.model.plan import (
     Category,
     DeleteExchange,
     Line,
@@ -15,12 +17,10 @@ from reconciler.actions import (
     Verdict,
     WriteExchange,
 )
-from reconciler.diff import Evidence
-from reconciler.errors import Exit, SecretsUnreachable
-from reconciler.lines import Consents, Facts
-from reconciler.model import DesiredServer, FrozenRef, SecretRef
-from reconciler.plan import plan_server, wanted_values
-from reconciler.remembered import ExchangeRecord, Purpose, Remembered
+from reconciler.model.recorded import ExchangeRecord, Purpose, Remembered
+from reconciler.plan.compare import Evidence
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.server import plan_server, wanted_values
 from tests import factories as f
 
 NEW = f.masks(1)

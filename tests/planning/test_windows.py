@@ -12,16 +12,24 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.actions import Plan, ServerPlan, Standing
+from reconciler.documents.formats import is_cron
 from reconciler.errors import Exit
-from reconciler.formats import is_cron
-from reconciler.lines import Consents, Facts
-from reconciler.model import Kind, OneShot, Window
-from reconciler.observed import BootLine, Logbook
-from reconciler.oneshots import Terms
-from reconciler.plan import plan_server
-from reconciler.remembered import NO_REQUESTS, Attempt, Halt, Remembered, Request, Requests, Stage
-from reconciler.windows import Opening, standing
+from reconciler.model.desired import Kind, OneShot, Window
+from reconciler.model.observed import BootLine, Logbook
+from reconciler.model.plan import Plan, ServerPlan, Standing
+from reconciler.model.recorded import (
+    NO_REQUESTS,
+    Attempt,
+    Halt,
+    Remembered,
+    Request,
+    Requests,
+    Stage,
+)
+from reconciler.plan.exchange import Consents, Facts
+from reconciler.plan.requests import Terms
+from reconciler.plan.server import plan_server
+from reconciler.plan.windows import Opening, standing
 from tests import factories as f
 
 BERLIN, YORK, TOKYO = "Europe/Berlin", "America/New_York", "Asia/Tokyo"

@@ -15,7 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.actions import (
+from reconciler.drivers.memory import Door
+from reconciler.errors import JtrError
+from reconciler.model.desired import Kind, Mode, OnCredentialChange, OneShot, Presence
+from reconciler.model.plan import (
     DeleteExchange,
     InvalidateCache,
     RebootServer,
@@ -24,14 +27,11 @@ from reconciler.actions import (
     Status,
     WriteExchange,
 )
-from reconciler.diff import Evidence, is_ours
-from reconciler.drivers.memory import Door
-from reconciler.errors import JtrError
-from reconciler.lines import Consents
-from reconciler.model import Kind, Mode, OnCredentialChange, OneShot, Presence
-from reconciler.plan import plan_server, wanted_values
-from reconciler.remembered import ExchangeRecord
-from reconciler.sandbox.behaviour import Write
+from reconciler.model.recorded import ExchangeRecord
+from reconciler.plan.compare import Evidence, is_ours
+from reconciler.plan.exchange import Consents
+from reconciler.plan.server import plan_server, wanted_values
+from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.memory import MemoryBackend
 from tests.crash.desk import CODES, FIELDS, Desk, Inline

@@ -16,14 +16,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.exchanges import catalogue
+from reconciler.exchanges import registry
 from reconciler.exchanges.adapter import Adapter
-from reconciler.exchanges.client import opened
-from reconciler.exchanges.facts import Cap, Environment, KeyFacts, Status
-from reconciler.sandbox import exchange_http
-from reconciler.sandbox.exchange_http import Call, ExchangeServer, Reply
-from reconciler.sandbox.exchange_signing import late
-from reconciler.sandbox.exchange_stand_in import (
+from reconciler.exchanges.ccxt_client import opened
+from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
+from reconciler.sandbox.exchanges import http
+from reconciler.sandbox.exchanges.http import Call, ExchangeServer, Reply
+from reconciler.sandbox.exchanges.server import (
     EXPIRED,
     GOOD,
     KINDS,
@@ -34,6 +33,7 @@ from reconciler.sandbox.exchange_stand_in import (
     Right,
     Traits,
 )
+from reconciler.sandbox.exchanges.signing import late
 from reconciler.sandbox.playground import ROWS
 from tests.exchanges import asking
 from tests.exchanges.crowd import held
@@ -70,7 +70,7 @@ def key(code: str, watch: Watch) -> Key:
 
 def adapter(code: str) -> Adapter:
     """Return what asks this exchange."""
-    found = catalogue.entry(code).adapter
+    found = registry.entry(code).adapter
     assert found is not None
     return found
 
@@ -243,7 +243,7 @@ def test_callers_that_go_away_are_not_talked_about(capfd: pytest.CaptureFixture[
 
     with ExchangeServer(answer) as server:
         port = int(server.url.rpartition(":")[2])
-        with socket.create_connection((exchange_http.LOOPBACK, port)) as caller:
+        with socket.create_connection((http.LOOPBACK, port)) as caller:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             caller.sendall(b"GET / HTTP/1.0\r\n\r\n")
             assert asked.wait(5)

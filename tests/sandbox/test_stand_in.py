@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.behaviour import Write
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn
+from reconciler.sandbox.jt_trader.faults import Write
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from tests.conformance.naive import NOTHING, WAIT, NaiveClient
 from tests.leaks import Watch
 from tests.sandbox.visits import looped, running, until, visited

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.behaviour import Effect
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn, StandInThread
+from reconciler.sandbox.jt_trader.faults import Effect
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from tests.conformance.naive import NOTHING, WAIT, NaiveClient
 from tests.leaks import Watch
 from tests.sandbox.visits import back, boot_lines, looped, reachable, running, until, visited
@@ -377,7 +377,7 @@ def test_a_process_of_its_own_takes_robots_and_behaviour(tmp_path: Path, secret:
     (private / "secret").write_text(secret)
     record = tmp_path / "record"
     command = [
-        *(sys.executable, "-m", "reconciler.sandbox.jt_trader"),
+        *(sys.executable, "-m", "reconciler.sandbox.jt_trader.server"),
         *("--secret-file", str(private / "secret"), "--record", str(record)),
         *("--robots", json.dumps([{"id": 1, "name": "one", "exchange": "okx", "stop": "throws"}])),
         *("--behaviour", json.dumps({"silent": [INVALIDATE], "proxy": [["https://a", "1.2.3.4"]]})),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.sandbox.behaviour import Effect
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn, StandInThread
+from reconciler.sandbox.jt_trader.faults import Effect
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from tests.conformance.naive import NOTHING, WAIT, NaiveClient
 from tests.leaks import Watch
 from tests.sandbox.visits import back, looped, running, until, visited

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from reconciler.sandbox import exchange_list, record
-from reconciler.sandbox.jt_trader import Behaviour, Robot, StandIn, StandInThread
+from reconciler.sandbox.jt_trader import exchange_list, record
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from tests.conformance.naive import WAIT, NaiveClient
 from tests.leaks import Watch
 
@@ -394,7 +394,7 @@ def foreground(tmp_path: Path, secret: str) -> Iterator[subprocess.Popen[str]]:
     private.mkdir()
     (private / "secret").write_text(f"{secret}\n")
     command = [
-        *(sys.executable, "-m", "reconciler.sandbox.jt_trader"),
+        *(sys.executable, "-m", "reconciler.sandbox.jt_trader.server"),
         *("--secret-file", str(private / "secret"), "--record", str(tmp_path / "record")),
         *("--robots", '[{"id": 1, "name": "one", "exchange": "okx"}]'),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from socketio.exceptions import ConnectionError as Refused
 
-from reconciler.sandbox.jt_trader import StandIn
+from reconciler.sandbox.jt_trader.server import StandIn
 from tests.conformance.naive import WAIT, NaiveClient
 
 

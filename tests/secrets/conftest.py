@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from reconciler.durations import Durations
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from reconciler.system.timeouts import Durations
 from tests.canaries import Canary, canaries
 
 QUICK = replace(Durations(), connect=2.0, secrets_request=2.0, secrets_total=4.0)

@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import Forbidden, SecretDeleted, SecretMissing, SecretUnusable
-from reconciler.model import SecretPath, SecretRef
-from reconciler.observed import Mask
+from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.model.observed import Mask
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret, fingerprints
-from reconciler.secrets.fingerprints import Fingerprints, key_from_file, key_from_vault
+from reconciler.secrets import Secret, fingerprint_key
+from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
-from reconciler.secrets.vault import TokenAuth
+from reconciler.secrets.vault.backend import TokenAuth
 from tests.canaries import Canary, Search
 from tests.secrets.conftest import MakeBackend, Place
 
@@ -225,7 +225,7 @@ def test_processes_that_start_at_once_use_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "key"
     program = (
         "import sys\n"
-        "from reconciler.secrets.fingerprints import Fingerprints, key_from_file\n"
+        "from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file\n"
         "sys.stdin.read()\n"
         "print(Fingerprints(key_from_file(sys.argv[1], create=True)).key_id)\n"
     )
@@ -257,7 +257,7 @@ def test_a_key_that_came_first_is_kept(tmp_path: Path) -> None:
     write(tmp_path / "key")
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
-        fingerprints._make(tmp_path / "key", folder)
+        fingerprint_key._make(tmp_path / "key", folder)
     finally:
         os.close(folder)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Forbidden, LoginFailed, MountUnknown, SecretsError, TokenExpired
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import AppRoleAuth, TokenAuth, TokenFileAuth
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth
 from tests.secrets.conftest import MakeBackend, Place
 from tests.secrets.http_stub import always, answer, stub
 

@@ -23,10 +23,10 @@ from reconciler.errors import (
     TokenExpired,
     VersionPruned,
 )
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from tests.canaries import Canary, find_leaks
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 

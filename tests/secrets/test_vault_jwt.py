@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import means
+from reconciler import bootstrap
 from reconciler.errors import LoginFailed
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault import JwtAuth, KubernetesAuth
-from reconciler.secrets.vault_auth import SERVICE_ACCOUNT
-from reconciler.settings import AuthMethod, VaultAuth
+from reconciler.secrets.vault.auth import SERVICE_ACCOUNT
+from reconciler.secrets.vault.backend import JwtAuth, KubernetesAuth
+from reconciler.settings.load import AuthMethod, VaultAuth
 from tests.canaries import Canary
 from tests.secrets.conftest import MakeBackend, Place
 from tests.secrets.http_stub import always, answer, stub
@@ -323,6 +323,6 @@ def test_what_the_settings_say_becomes_a_login() -> None:
     elsewhere = VaultAuth(AuthMethod.KUBERNETES, role="jtr", token_file="/t", mount="k8s")
     ci = VaultAuth(AuthMethod.JWT, role="jtr", token_file="/t")
 
-    assert means._login(kubernetes) == KubernetesAuth("jtr", SERVICE_ACCOUNT, "kubernetes")
-    assert means._login(elsewhere) == KubernetesAuth("jtr", "/t", "k8s")
-    assert means._login(ci) == JwtAuth("jtr", "/t", "jwt")
+    assert bootstrap._login(kubernetes) == KubernetesAuth("jtr", SERVICE_ACCOUNT, "kubernetes")
+    assert bootstrap._login(elsewhere) == KubernetesAuth("jtr", "/t", "k8s")
+    assert bootstrap._login(ci) == JwtAuth("jtr", "/t", "jwt")

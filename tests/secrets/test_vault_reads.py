@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from reconciler.errors import Forbidden, SecretDeleted, SecretsError, SecretUnusable
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from tests.canaries import Canary, Search
 from tests.secrets.conftest import MakeBackend, Place
 

@@ -22,11 +22,11 @@ from reconciler.errors import (
     TokenExpired,
     VersionPruned,
 )
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret, SecretBackend, VersionInfo
-from reconciler.secrets.vault import TokenAuth, VaultBackend
-from reconciler.secrets.vault_sweep import Sweeper, SweptBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.sweep import Sweeper, SweptBackend
 from tests.secrets.conftest import QUICK, MakeBackend
 from tests.secrets.http_stub import answer, stub
 
@@ -189,7 +189,7 @@ def test_folders_of_the_same_name_as_secrets(tree: Tree) -> None:
 
 
 def test_more_than_one_page(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.secrets.vault_sweep._PAGE", 7)
+    monkeypatch.setattr("reconciler.secrets.vault.sweep._PAGE", 7)
     paths = [tree.put(f"a/{number}") for number in range(30)]
     backend = tree.backend(WAYS["list"])
     sweeper = Sweeper(backend)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import SecretsError, SecretsUnreachable
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.system.timeouts import Durations
 from tests.secrets.conftest import QUICK
 from tests.secrets.http_stub import always, stub
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import (
     Forbidden,
     LoginFailed,
@@ -20,7 +19,8 @@ from reconciler.errors import (
 )
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from reconciler.system.timeouts import Durations
 from tests.processes import until
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durations import Durations
 from reconciler.errors import SecretsError, SecretsSealed, SecretsUnreachable
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault import JwtAuth, VaultBackend
-from reconciler.secrets.vault_sweep import SweptBackend
+from reconciler.secrets.vault.backend import JwtAuth, VaultBackend
+from reconciler.secrets.vault.sweep import SweptBackend
+from reconciler.system.timeouts import Durations
 from tests.secrets.http_stub import stub
 from tests.secrets.signed import jwt, new_key, public
 

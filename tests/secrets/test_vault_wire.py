@@ -20,11 +20,11 @@ from reconciler.errors import (
     SecretsUnreachable,
     SecretUnusable,
 )
-from reconciler.model import SecretPath
+from reconciler.model.desired import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import Secret
-from reconciler.secrets.vault import TokenAuth, VaultBackend
-from reconciler.secrets.vault_session import VaultSession
+from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.client import VaultSession
 from tests.canaries import Canary, Search
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 from tests.secrets.http_stub import Script, Stub, always, answer, stub

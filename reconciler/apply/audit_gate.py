@@ -1,0 +1,63 @@
+"""
+The audit before a push: a changed key reaches a server only after its exchange was asked about it.
+
+Only what is about to change is asked about, and only where the documents declare `security`: a
+converged pass calls no exchange.
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from reconciler.apply.execution import Scene
+from reconciler.errors import Blocked
+from reconciler.model.key_policy import Finding
+from reconciler.model.plan import WriteExchange
+from reconciler.model.recorded import Purpose
+from reconciler.reconcile.survey import Audit
+
+if TYPE_CHECKING:
+    from reconciler.exchanges.auditor import KeyToAsk
+
+
+AGAIN: Final = timedelta(minutes=1)
+"""A remembered answer that stops a key is asked for again once it is that old."""
+
+
+async def ask_first(scene: Scene, action: WriteExchange) -> None:
+    """
+    Ask the exchange about the key that *action* writes; raise Blocked when it must not be used.
+
+    A correction of drift brings back the key that was there, and is not asked about.
+    """
+    audit, visit = scene.means.audit, scene.visit
+    declared = next(one for one in scene.desired.exchanges if one.code == action.exchange)
+    if audit is None or action.purpose is not Purpose.CHANGE or not declared.security.declared:
+        return
+    from reconciler.exchanges.auditor import KeyToAsk  # noqa: PLC0415
+    from reconciler.model.key_audits import HERE, KeyId  # noqa: PLC0415  - only who audits pays
+
+    values = visit.values[action.exchange].fields
+    egress_of = scene.means.egress_of
+    key = KeyToAsk(
+        KeyId(scene.desired.name, action.exchange),
+        {credential: values[name] for name, credential in action.fields},
+        declared.security,
+        HERE if egress_of is None else egress_of(scene.desired.name, scene.desired.url),
+        scene.seen.log.outgoing,
+    )
+    stops = await _stops(audit, key)
+    if stops:
+        # It may have been put right at the exchange since that answer.
+        stops = await _stops(audit, key, within=AGAIN)
+    if stops:
+        first = stops[0]
+        raise Blocked(f"the audit stops it: {_told(stops)}", first.remedy or "see: jtr audit")
+
+
+async def _stops(audit: Audit, key: "KeyToAsk", within: timedelta | None = None) -> list[Finding]:
+    findings = (await audit([key], within=within))[key.id][1]
+    return [finding for finding in findings if finding.stops]
+
+
+def _told(findings: list[Finding]) -> str:
+    return "; ".join(f"{finding.code}: {finding.what}" for finding in findings)

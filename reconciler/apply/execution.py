@@ -1,0 +1,204 @@
+"""
+One server in one pass, as the deeds work on it: looking, counting robots, braking, noting.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from reconciler.apply.circuit_breaker import Brake
+from reconciler.drivers import Session
+from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, WindowClosed
+from reconciler.ledger.ledger import Ledger
+from reconciler.model.desired import DesiredServer
+from reconciler.model.observed import ObservedExchange, ObservedServer
+from reconciler.model.outcomes import Aftermath, Outcome, Result, face
+from reconciler.model.plan import Action
+from reconciler.plan.windows import standing
+from reconciler.reconcile.survey import Means, Visit, refusal, see
+
+RECONNECTS = 3  # after silence: a server that just lost us may need a moment
+
+
+class Scene:
+    """
+    What the deeds of one server share.
+
+    `planned` is the server as it was planned on.  `check_lease` raises once the lease was lost.
+    `unrecorded` is a failure of the ledger that a worse thing covered.  `may_start` says whether
+    robots that are owed a start may get it in this pass.
+    """
+
+    def __init__(self, visit: Visit, means: Means, brake: Brake, ledger: Ledger) -> None:
+        self.visit = visit
+        self.means = means
+        self.brake = brake
+        self.ledger = ledger
+        self.planned = self.seen
+        self.check_lease: Callable[[], None] = lambda: None
+        self.unrecorded: LedgerError | None = None
+        self.may_start = True
+
+    @property
+    def desired(self) -> DesiredServer:
+        """The document."""
+        return self.visit.desired
+
+    @property
+    def session(self) -> Session:
+        """The open session."""
+        if self.visit.session is None:
+            raise AssertionError
+        return self.visit.session
+
+    @property
+    def seen(self) -> ObservedServer:
+        """What was seen last."""
+        if self.visit.observed is None:
+            raise AssertionError
+        return self.visit.observed
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────
+
+    async def fresh(self) -> ObservedServer:
+        """
+        Read the server just before an action; raise Blocked when another one seems to answer.
+
+        A connection that went away meanwhile is opened once more; nothing was asked on it.
+        """
+        try:
+            await see(self.visit, self.means)
+        except DriverError as error:
+            if not error.transient:
+                raise
+            await self.visit.close()
+            await see(self.visit, self.means)
+        planned, fresh = self.planned, self.seen
+        known = {robot.id for robot in planned.robots}
+        if known and not any(robot.id in known for robot in fresh.robots):
+            raise Blocked(
+                "none of the robots is there that were there when it was planned",
+                "see whether another server answers at this address",
+            )
+        if fresh.version != planned.version:
+            raise Blocked("its version changed since it was planned", "look at a new plan")
+        # Once more: another process may have engaged the brake since it was planned.
+        why, remedy = await refusal(fresh.version, self.means)
+        if why:
+            raise Blocked(why, remedy)
+        return fresh
+
+    async def unchanged(self, code: str) -> ObservedServer:
+        """Read the server; raise Blocked when this exchange is not as it was planned on."""
+        # What the plan was made from, not what was seen last: that may be newer than the plan.
+        fresh = await self.fresh()
+        if face(fresh, code) != face(self.planned, code):
+            raise Blocked(
+                f"{code} changed on the server since it was planned", "look at a new plan"
+            )
+        return fresh
+
+    async def aftermath(self, before: ObservedServer, *, answered: bool) -> Aftermath:
+        """Read everything after a write; engage the brake when the robots did not like it."""
+        if answered:
+            await asyncio.sleep(self.means.durations.quiesce)
+            with suppress(DriverError):
+                await see(self.visit, self.means)
+                end = Aftermath(before, self.seen, answered=True)
+                if end.harmed:
+                    await self.engage("robots stopped around a write", before.version)
+                return end
+        async with self.brake.doubt():
+            end = Aftermath(before, await self.come_back(), answered=False)
+            if not end.calm:
+                why = "robots stopped around a write" if end.harmed else "a write was not answered"
+                await self.engage(why, before.version)
+        return end
+
+    async def come_back(self) -> ObservedServer | None:
+        """Leave the server, return and read; None when that fails a few times."""
+        for attempt in range(RECONNECTS):
+            await self.visit.close()
+            if attempt:
+                await asyncio.sleep(self.means.durations.reconnect)
+            with suppress(JtrError):  # Vault, too, may be away: its access secret cannot be read
+                await see(self.visit, self.means)
+                return self.seen
+        return None
+
+    # ── braking and noting ───────────────────────────────────────────────────────────────
+
+    async def clear(self, *, finishing: bool = False) -> None:
+        """
+        Wait until nothing is in doubt; the last thing before a request that changes the server.
+
+        *finishing*: see `Brake.steady`.  Raises Braked, or LeaseHeld when the lease was lost.
+        """
+        await self.brake.steady(finishing=finishing)
+        self.check_lease()
+
+    def in_window(self) -> None:
+        """
+        Raise WindowClosed unless the server's windows allow a disruptive action now.
+
+        A plan may be older than it looks: a person was asked, or other servers came first.
+        """
+        if not self.desired.windows:
+            return
+        if why := self.means.unsteady():
+            raise WindowClosed(f"it cannot be told whether its window is open: {why}", "plan again")
+        opening = standing(self.desired.windows, self.means.now())
+        if not opening.open:
+            raise WindowClosed(
+                f"its window closed: {opening.why}", "what is left waits for the next one"
+            )
+
+    async def engage(self, why: str, version: str) -> None:
+        """Put the brake on, here and in the ledger."""
+        name = self.desired.name
+        await self.brake.engage(f"{why} on {name} (JT-Trader {version})")
+        await self.note(partial(self.ledger.engage_brake, version, name, why), beside=True)
+
+    async def note(self, note: Callable[[], None], *, beside: bool) -> None:
+        """Write into the ledger; *beside* a worse thing a failure must not cover that one."""
+        try:
+            await asyncio.to_thread(note)
+        except LedgerError as error:
+            if not beside:
+                raise
+            self.unrecorded = error
+
+    def verdict(self, action: Action, end: Aftermath) -> Outcome | None:
+        """Return the outcome when the robots or the silence decide it; else note a good write."""
+        name, version = self.desired.name, end.before.version
+        if end.harmed:
+            robots = ", ".join(r.name for r in end.stopped) or "the list shows none stopped"
+            return Outcome(
+                action,
+                Result.HARM,
+                f"robots stopped on {name}: {robots}",
+                f"start them on the server's page; the brake stays on for JT-Trader {version}",
+                Exit.HARM,
+                end.stopped,
+            )
+        if not end.calm:
+            return Outcome(
+                action,
+                Result.UNKNOWN,
+                "the server did not answer and it is not known whether its robots still run",
+                f"look at {name}; then `jtr ledger release-brake {version} --because TEXT`",
+                Exit.SERVER,
+                end.stopped,
+            )
+        if end.answered:
+            self.brake.prove(version)
+        return None
+
+
+def listed(observed: ObservedServer, code: str) -> ObservedExchange:
+    """Return an exchange that must be on the server; Blocked when it is not any more."""
+    exchange = observed.exchange(code)
+    if exchange is None:
+        raise Blocked(f"the server no longer lists {code}", "look at a new plan")
+    return exchange

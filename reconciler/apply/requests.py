@@ -1,0 +1,360 @@
+"""
+Invalidating a cache and rebooting a server: each at most once for its instant.
+
+An intent becomes durable, is read again, and is sent once, within a short window.  A reboot's
+outcome is what the server's own log proves: a boot line that was not there before.  It is sent only
+on a connection on which that log was read, so it can reach no other process than the one that was
+to end, and a process ends once.  An invalidation leaves no evidence: without its answer it stays in
+doubt, and is never repeated.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from reconciler.apply.circuit_breaker import Braked
+from reconciler.apply.execution import Scene
+from reconciler.apply.robots import Robots
+from reconciler.errors import (
+    Blocked,
+    ConnectionLost,
+    DriverError,
+    Exit,
+    JtrError,
+    LedgerError,
+    ServerRefused,
+    WindowClosed,
+)
+from reconciler.ledger.lease import elapsed
+from reconciler.ledger.passing import here, passed
+from reconciler.model.desired import Kind
+from reconciler.model.observed import ObservedServer
+from reconciler.model.outcomes import Outcome, Result
+from reconciler.model.plan import InvalidateCache, RebootServer, spelled
+from reconciler.model.recorded import Attempt, Request, Stage
+from reconciler.plan.requests import MOST_ATTEMPTS, Proof, new_boots, proof
+from reconciler.plan.robots import names
+from reconciler.reconcile.survey import see
+
+OneShotAction = InvalidateCache | RebootServer
+
+
+class Disruptions:
+    """The one-shots of one server in one pass."""
+
+    def __init__(self, scene: Scene, robots: Robots) -> None:
+        self._scene = scene
+        self._robots = robots
+        self._book = scene.ledger.requests(scene.visit.uid)
+
+    # ── the cache ────────────────────────────────────────────────────────────────────────
+
+    async def invalidate(self, action: InvalidateCache) -> Outcome:
+        """Invalidate the cache once; done only when the server answered on our own connection."""
+        scene = self._scene
+        async with scene.brake.turn(scene.seen.version):
+            before = await scene.fresh()
+            request = Request(Kind.CACHE, action.instant, action.reason, Stage.OPEN)
+            request = await self._intend(request, before)
+            answered = await self._send(request, scene.session.invalidate)
+            end = await scene.aftermath(before, answered=answered)
+            bad = scene.verdict(action, end)
+            if answered:
+                done = replace(request, stage=Stage.DONE, evidence="the server answered")
+                await self._close(done, beside=bad is not None)
+        if answered:
+            return bad or Outcome(action, Result.DONE)
+        if end.harmed and bad is not None:
+            return bad
+        return self._in_doubt(action, request, "the server did not answer", end.after)
+
+    # ── the process ──────────────────────────────────────────────────────────────────────
+
+    async def reboot(self, action: RebootServer) -> Outcome:
+        """Reboot once, prove it by the log, and start again the robots that are to be resumed."""
+        if action.again:
+            return await self._again(action)
+        scene = self._scene
+        before = await scene.fresh()
+        self._provable(before)
+        if before.log.boots[-1:] != scene.planned.log.boots[-1:]:
+            raise Blocked("it booted since this was planned", "look at a new plan")
+        request = Request(
+            Kind.REBOOT,
+            action.instant,
+            action.reason,
+            Stage.OPEN,
+            robots=action.robots,
+            resume_within=action.resume_within,
+            ran=before.running(),
+        )
+        return await self._reboot(action, await self._intend(request, before))
+
+    async def _again(self, action: RebootServer) -> Outcome:
+        """Find out what became of an earlier process's reboot; try once more if it was nothing."""
+        request = (await asyncio.to_thread(self._book.load)).open
+        if request is None or (request.kind, request.instant) != (Kind.REBOOT, action.instant):
+            raise Blocked("another process worked on this request", "plan again")
+        await self._quiesce(request)
+        await self._scene.fresh()
+        return await self._judge(action, request)
+
+    async def settle(self, request: Request) -> Outcome | None:
+        """Note what the log proves of a request that an earlier process left open."""
+        if request.kind is not Kind.REBOOT or not request.attempts:
+            return None
+        action = RebootServer(
+            request.instant, request.reason, request.robots, request.resume_within
+        )
+        if proof(request.attempts[-1], self._scene.seen.log) is Proof.ALIVE:
+            await self._quiesce(request)
+            await self._scene.fresh()
+        match proof(request.attempts[-1], self._scene.seen.log):
+            case Proof.BOOTED:
+                return await self._booted(action, request)
+            case Proof.ALIVE:
+                return await self._not_done(action, request)
+        return None
+
+    async def _reboot(self, action: RebootServer, request: Request) -> Outcome:
+        await self._send(request, self._scene.session.reboot)
+        try:
+            if not await self._back(request):
+                return self._in_doubt(action, request, "it did not come back", None)
+            return await self._judge(action, request)
+        except LedgerError:  # what became of it may be known; it says so itself
+            raise
+        except WindowClosed as closed:
+            why = f"asked once, and provably not done; before the second try {closed.what}"
+            return Outcome(action, Result.FAILED, why, closed.remedy, closed.exit_code)
+        except JtrError as error:
+            return self._in_doubt(action, request, error.what, None)
+
+    async def _judge(self, action: RebootServer, request: Request) -> Outcome:
+        """Decide by the log as it was seen last."""
+        attempt = request.attempts[-1]
+        match proof(attempt, self._scene.seen.log):
+            case Proof.BOOTED:
+                return await self._booted(action, request)
+            case Proof.ALIVE if len(request.attempts) < MOST_ATTEMPTS:
+                return await self._second(action, request)
+            case Proof.ALIVE:
+                return await self._not_done(action, request)
+        why = "its log does not tell whether it booted"
+        return self._in_doubt(action, request, why, self._scene.seen)
+
+    async def _second(self, action: RebootServer, request: Request) -> Outcome:
+        """Try once more, on a connection on which the log shows the process from before."""
+        await self._scene.visit.close()
+        seen = await self._scene.fresh()
+        if proof(request.attempts[-1], seen.log) is not Proof.ALIVE:
+            return await self._judge(action, request)
+        second = self._attempt(seen)
+        request = replace(request, attempts=(*request.attempts, second))
+        await self._promised(request, partial(self._book.retry, second))
+        return await self._reboot(action, request)
+
+    async def _booted(self, action: RebootServer, request: Request) -> Outcome:
+        scene = self._scene
+        lines = new_boots(request.attempts[-1], scene.seen.log)
+        done = replace(
+            request,
+            stage=Stage.DONE,
+            boot=lines[-1],
+            evidence=f"boot line {lines[-1].time} of process {lines[-1].pid}",
+        )
+        await self._close(done)
+        requests = await asyncio.to_thread(self._book.load)
+        if requests.halt is None or not scene.may_start:
+            state = "stopped and left so" if requests.halt is None else "owed a start"
+            left = f"; {state}: {names(request.ran)}" if request.ran else ""
+            return Outcome(action, Result.DONE, f"{done.evidence}{left}")
+        if len(lines) > 1:
+            await asyncio.to_thread(self._book.leave, "the server booted more than once")
+        woken = await self._robots.wake(
+            (await asyncio.to_thread(self._book.load)).halt or requests.halt
+        )
+        if woken.why:
+            return self._robots.told(action, woken)
+        await self._robots.release()
+        again = names(woken.started)
+        return Outcome(action, Result.DONE, f"{done.evidence}; started again: {again}")
+
+    async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
+        running = {robot.id for robot in self._scene.seen.running()}
+        stopped = tuple(robot for robot in request.ran if robot.id not in running)
+        left = f"; it stopped robots that do not run any more: {names(stopped)}" if stopped else ""
+        tries = len(request.attempts)
+        evidence = f"asked {tries} x, and the process from before still runs{left}"
+        await self._close(replace(request, stage=Stage.NOT_DONE, evidence=evidence))
+        return Outcome(
+            action,
+            Result.NOT_DONE,
+            evidence,
+            "a robot's stop may hang: see the server's log; start the robots on its page",
+            Exit.SERVER,
+            stopped,
+        )
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────
+
+    def _provable(self, seen: ObservedServer) -> None:
+        """Raise Blocked when nobody could tell afterwards whether the server rebooted."""
+        if not seen.log.readable or seen.log.strangers:
+            raise Blocked(
+                "its system log proves nothing: nobody could tell whether it rebooted",
+                "see its Config page (System logs)",
+            )
+
+    async def _intend(self, request: Request, before: ObservedServer) -> Request:
+        request = replace(request, attempts=(self._attempt(before),))
+        await self._promised(request, partial(self._book.ask, request))
+        return request
+
+    async def _promised(self, request: Request, note: Callable[[], None]) -> None:
+        """Note an intent; one that was not noted for certain is taken back: nothing was sent."""
+        try:
+            await asyncio.to_thread(note)
+        except LedgerError:
+            with suppress(JtrError):
+                await asyncio.to_thread(self._book.load)
+                await asyncio.to_thread(self._book.unsend, request.attempts[-1].nonce)
+            raise
+
+    def _attempt(self, before: ObservedServer) -> Attempt:
+        boot, seconds = here()
+        means = self._scene.means
+        return Attempt(
+            uuid.uuid4().hex,
+            means.stamp(),
+            means.label,
+            boots=before.log.boots,
+            newest=before.log.newest,
+            host_boot=boot,
+            elapsed=seconds,
+        )
+
+    async def _send(self, request: Request, send: Callable[[], Awaitable[None]]) -> bool:
+        """
+        Send once, if nothing speaks against it any more; whether the server answered.
+
+        Whatever this raises, nothing was sent, and the intent was taken back.
+        """
+        scene, attempt = self._scene, request.attempts[-1]
+        try:
+            await scene.clear()
+            await asyncio.to_thread(self._book.confirm, attempt.nonce)
+            self._in_time(attempt)
+            scene.in_window()
+            await send()
+        except (Braked, Blocked, LedgerError, ServerRefused, ConnectionLost):
+            await asyncio.to_thread(self._book.unsend, attempt.nonce)
+            raise
+        except DriverError:
+            return False
+        return True
+
+    def _in_time(self, attempt: Attempt) -> None:
+        """Raise Blocked once the send window is over: this process may have been stopped."""
+        if elapsed() - attempt.elapsed > self._scene.means.durations.send_window:
+            raise Blocked("it took too long to send it: nothing was sent", "apply again")
+
+    async def _back(self, request: Request) -> bool:
+        """Wait until the server can be asked again after a reboot was sent; whether it can."""
+        scene, durations = self._scene, self._scene.means.durations
+        patience = scene.session.patience
+        dropped = await scene.session.ended(durations.drop)
+        if not dropped:
+            dropped = await scene.session.ended(self._rest(request, patience))
+        if not dropped:
+            try:
+                await see(scene.visit, scene.means)
+            except DriverError:
+                dropped = True
+        if dropped and not await self._return():
+            return False
+        if proof(request.attempts[-1], scene.seen.log) is Proof.ALIVE and dropped:
+            # Only the connection ended: what was sent on it may still be under way.
+            await asyncio.sleep(self._rest(request, patience))
+            return await self._look()
+        return True
+
+    async def _return(self) -> bool:
+        """Knock until the server lets us in, for as long as a boot may take."""
+        durations = self._scene.means.durations
+        until = elapsed() + durations.ready
+        while True:
+            if await self._look():
+                return True
+            if elapsed() >= until:
+                return False
+            await asyncio.sleep(min(durations.reconnect, max(0.0, until - elapsed())))
+
+    async def _look(self) -> bool:
+        scene = self._scene
+        await scene.visit.close()
+        try:
+            await see(scene.visit, scene.means)
+        except JtrError:
+            return False
+        return True
+
+    async def _quiesce(self, request: Request) -> None:
+        """Wait until nothing that an earlier process sent can still be under way."""
+        await asyncio.sleep(self._rest(request, self._scene.session.patience))
+
+    def _rest(self, request: Request, patience: float) -> float:
+        since = passed(request.attempts[-1], self._scene.means.now())
+        # On another machine's word alone we would trust its clock: wait the whole time.
+        ours = request.attempts[-1].host_boot == here()[0]
+        return max(0.0, patience - since) if since is not None and ours else patience
+
+    # ── noting ───────────────────────────────────────────────────────────────────────────
+
+    async def _close(self, request: Request, *, beside: bool = False) -> None:
+        """Note what became of a request; where the ledger cannot take it, leave a file."""
+        scene = self._scene
+        try:
+            await asyncio.to_thread(self._book.close, request)
+        except LedgerError as error:
+            told = await asyncio.to_thread(self._left_behind, request)
+            better = LedgerError(
+                f"{request.kind} of {scene.desired.name} is {request.stage}, but the ledger could "
+                f"not take it: {error.what}",
+                told,
+            )
+            if not beside:
+                raise better from error
+            scene.unrecorded = better
+
+    def _left_behind(self, request: Request) -> str:
+        scene = self._scene
+        if scene.means.emergencies is None:
+            return "find out on the server, then `jtr request resolve`"
+        try:
+            path = scene.means.emergencies.leave(scene.ledger.ledger_uid, scene.visit.uid, request)
+        except OSError:
+            return "a file could not be written either: note it, then `jtr request resolve`"
+        return f"it stands in {path}; the next `jtr apply` on this machine picks it up"
+
+    def _in_doubt(
+        self,
+        action: OneShotAction,
+        request: Request,
+        why: str,
+        seen: ObservedServer | None,
+    ) -> Outcome:
+        name, instant = self._scene.desired.name, spelled(request.instant)
+        running = {robot.id for robot in seen.running()} if seen else set()
+        return Outcome(
+            action,
+            Result.IN_DOUBT,
+            f"{why}: it is not known whether it took effect, and it is not repeated",
+            f"find out on the server, then `jtr request resolve {name} {request.kind} {instant} "
+            "--done|--not-done --because TEXT`",
+            Exit.IN_DOUBT,
+            tuple(robot for robot in request.ran if robot.id not in running),
+        )

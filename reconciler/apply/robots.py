@@ -1,0 +1,303 @@
+"""
+Starting robots again: after a changed credential one by one, or after our own reboot.
+
+With nobody registered a robot's failed start stops all others, and any other client's goodbye takes
+our registration away (docs/protocol.md, 6).  So before every start the old connection is closed
+and a new one opened, in this order.  What is about to be stopped or started is written down first:
+no crash may forget a robot, and none is started twice.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.apply.circuit_breaker import Braked
+from reconciler.apply.execution import Scene
+from reconciler.errors import (
+    Blocked,
+    ConnectionLost,
+    DriverError,
+    Exit,
+    JtrError,
+    LedgerError,
+    NoAnswer,
+    ServerRefused,
+    WindowClosed,
+)
+from reconciler.ledger.passing import here, passed
+from reconciler.model.desired import DEFAULT_RESUME
+from reconciler.model.observed import ObservedServer, Robot
+from reconciler.model.outcomes import Aftermath, Outcome, Result
+from reconciler.model.plan import Action, RestartRobots, ResumeRobots
+from reconciler.model.recorded import Halt, Owed
+from reconciler.plan.requests import Terms
+from reconciler.plan.robots import names, unresumable
+from reconciler.reconcile.survey import enter, refusal, see
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """What became of robots that were owed a start; `why` is empty when all of them run."""
+
+    started: tuple[Robot, ...]
+    left: tuple[Robot, ...] = ()
+    why: str = ""
+    harmed: bool = False
+
+
+class Robots:
+    """The robots of one server in one pass."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._book = scene.ledger.requests(scene.visit.uid)
+        self._harm = False
+
+    # ── restarting ───────────────────────────────────────────────────────────────────────
+
+    async def restart(self, action: RestartRobots) -> Outcome:
+        """Restart, one by one, the robots that owe it to a credential of this exchange."""
+        scene = self._scene
+        done: list[str] = []
+        for robot in await self._in_debt(action.exchange):
+            fresh = await scene.fresh()
+            if robot.id not in {r.id for r in fresh.running(action.exchange)}:
+                continue  # seen stopped: whoever starts it gives it the new key
+            halt = self._halt(robot, action.exchange)
+            await asyncio.to_thread(self._book.halt, halt)
+            try:
+                await self._stop(robot)
+            except WindowClosed as closed:
+                if not done:
+                    raise
+                why = f"restarted {', '.join(done)}; before {robot.name} {closed.what}"
+                return Outcome(action, Result.DONE, why, closed.remedy, closed.exit_code)
+            woken = await self.wake(halt)
+            if woken.why:
+                return self.told(action, woken)
+            await self.settle(halt)
+            done.append(robot.name)
+        return Outcome(action, Result.DONE, f"restarted {', '.join(done)}" if done else "")
+
+    async def resume(self, action: ResumeRobots) -> Outcome:
+        """Start the robots that an earlier process left stopped."""
+        requests = await asyncio.to_thread(self._book.load)
+        halt = requests.halt
+        if halt is None:
+            return Outcome(action, Result.DONE)
+        if action.asked:
+            await asyncio.to_thread(self._book.reopen)
+            halt = await self._reread(halt)
+        woken = await self.wake(halt, asked=action.asked)
+        if woken.why:
+            return self.told(action, woken)
+        await self.settle(halt)
+        return Outcome(action, Result.DONE, f"started {names(woken.started)}")
+
+    async def settle(self, halt: Halt) -> None:
+        """Note that the robots of a restart run again: its debt is paid if we started them."""
+        if halt.exchange:
+            requests = await asyncio.to_thread(self._book.load)
+            begun = requests.halt.begun if requests.halt else halt.begun
+            for robot in halt.robots:
+                if robot.id in begun:
+                    await self._paid(halt.exchange, robot)
+        await self.release()
+
+    async def release(self) -> None:
+        """Owe no robots any more, if any were owed."""
+        requests = await asyncio.to_thread(self._book.load)
+        if requests.halt is not None:
+            await asyncio.to_thread(self._book.release)
+
+    async def _in_debt(self, exchange: str) -> list[Robot]:
+        desired = self._scene.desired
+        found = await asyncio.to_thread(self._scene.ledger.load, desired.target, desired.name)
+        record = found.exchanges.get(exchange)
+        debts = record.debts if record else ()
+        if any(debt.owed is Owed.REBOOT for debt in debts):
+            return []  # a restart would not help, and would only stop them
+        owing = {debt.robot_id for debt in debts if debt.owed is Owed.RESTART}
+        return sorted(robot for robot in self._scene.seen.robots if robot.id in owing)
+
+    def _halt(self, robot: Robot, exchange: str) -> Halt:
+        scene = self._scene
+        boots = scene.seen.log.boots
+        boot, seconds = here()
+        return Halt(
+            f"restart on {exchange}",
+            (robot,),
+            at=scene.means.stamp(),
+            by=scene.means.label,
+            within=DEFAULT_RESUME.total_seconds(),
+            exchange=exchange,
+            others=tuple(sorted(r.id for r in scene.seen.running() if r.id != robot.id)),
+            boot=boots[-1] if boots else None,
+            host_boot=boot,
+            elapsed=seconds,
+        )
+
+    async def _stop(self, robot: Robot) -> None:
+        """
+        Stop one robot and see that it stopped.
+
+        Raises DriverError when that cannot be seen; then the robot stays owed, and the next pass
+        finds it running or starts it.
+        """
+        scene, before = self._scene, self._scene.seen
+        try:
+            await scene.clear()
+            scene.in_window()
+            await scene.session.stop(robot.id)
+        except (Braked, WindowClosed, LedgerError, ServerRefused, ConnectionLost):  # nothing sent
+            await asyncio.to_thread(self._book.release)
+            raise
+        except DriverError as error:
+            if await scene.come_back() is None:
+                raise
+            told = error.what
+        else:
+            told = "it was asked to stop"
+            await see(scene.visit, scene.means)
+        if robot.id in {r.id for r in scene.seen.running()}:
+            raise NoAnswer(
+                f"{robot.name} still runs: {told}", "it may stop later; the next pass looks again"
+            )
+        if await self._harmed(before, besides={robot.id}):
+            await asyncio.to_thread(self._book.leave, "other robots stopped when it did")
+
+    async def _paid(self, exchange: str, robot: Robot) -> None:
+        scene = self._scene
+        desired = scene.desired
+        found = await asyncio.to_thread(scene.ledger.load, desired.target, desired.name)
+        record = found.exchanges.get(exchange)
+        if record is None:
+            return
+        rest = tuple(
+            debt for debt in record.debts if (debt.owed, debt.robot_id) != (Owed.RESTART, robot.id)
+        )
+        await asyncio.to_thread(scene.ledger.settle_debts, scene.visit.uid, exchange, rest)
+
+    # ── starting ─────────────────────────────────────────────────────────────────────────
+
+    async def wake(self, halt: Halt, *, asked: bool = False) -> Woken:
+        """
+        Start the robots of *halt* that do not run, one by one; *halt* is what the ledger holds.
+
+        One that fails to start, or stops by itself, does not keep the others from theirs; a start
+        without answer does: the server drops every later one in silence.  Whoever is left is named
+        in a finding in the ledger.  When a person *asked* for it, only what would endanger other
+        robots keeps them stopped.
+        """
+        failed: dict[int, str] = {}
+        why = ""
+        for number, robot in enumerate(halt.robots):
+            try:
+                await self._register()
+                if number:  # what we began and what does not run any more stopped by itself
+                    halt = await self._reread(halt)
+                    for begun in set(halt.begun) - self._running() - failed.keys():
+                        failed[begun] = "it was started and stopped again"
+                why = "" if asked else await self._objection(halt, failed)
+                if asked and robot.id not in {r.id for r in self._scene.seen.robots}:
+                    failed[robot.id] = "it is not on the server any more"
+                elif not why and robot.id not in self._running() and robot.id not in halt.begun:
+                    why = await self._start(robot, failed)
+            except Braked as braked:
+                why = braked.why
+            except JtrError as error:
+                why = error.what
+            if why:
+                break
+        return await self._woken(halt, failed, why)
+
+    async def _register(self) -> None:
+        """
+        Close the old connection, then open a new one and read what a start depends on, no more.
+
+        In the other order nobody would be registered afterwards.
+        """
+        visit = self._scene.visit
+        await visit.close()
+        await enter(visit, self._scene.means)
+        session = self._scene.session
+        log, robots = await session.log(), await session.robots()
+        visit.observed = replace(self._scene.seen, robots=robots, log=log)
+
+    async def _reread(self, halt: Halt) -> Halt:
+        requests = await asyncio.to_thread(self._book.load)
+        if requests.halt is None or requests.halt.at != halt.at:
+            raise Blocked("another process changed which robots are owed", "plan again")
+        return requests.halt
+
+    async def _objection(self, halt: Halt, failed: Mapping[int, str]) -> str:
+        # A boot may have brought another version of JT-Trader, or another process a brake.
+        why, _ = await refusal(self._scene.seen.version, self._scene.means)
+        if why:
+            return why
+        now = self._scene.means.now()
+        terms = Terms(now, log=self._scene.seen.log, since_halt=passed(halt, now))
+        halt = await self._reread(halt)
+        return unresumable(halt, self._scene.seen.robots, terms, failed=frozenset(failed))
+
+    async def _start(self, robot: Robot, failed: dict[int, str]) -> str:
+        """Start one robot; returns why no further one may be started."""
+        scene, before = self._scene, self._scene.seen
+        await scene.clear(finishing=True)
+        await asyncio.to_thread(self._book.begin, robot.id)
+        try:
+            await scene.session.start(robot.id)
+        except (ServerRefused, ConnectionLost):
+            await asyncio.to_thread(self._book.not_begun, robot.id)
+            raise
+        except DriverError as error:
+            failed[robot.id] = f"its start was not answered ({error.what})"
+            await scene.come_back()
+            await self._harmed(before, besides={robot.id, *failed})
+            return "no further start is sent: the server would drop it in silence"
+        await see(scene.visit, scene.means)
+        if robot.id not in self._running():
+            failed[robot.id] = "it did not start"
+        if await self._harmed(before, besides={robot.id, *failed}):
+            return "other robots stopped when it was started"
+        return ""
+
+    def _running(self) -> set[int]:
+        return {robot.id for robot in self._scene.seen.running()}
+
+    async def _harmed(self, before: ObservedServer, besides: set[int]) -> bool:
+        """Whether robots stopped that we did not touch: all of several, or a newer alarm."""
+        scene = self._scene
+        untouched = tuple(r for r in before.robots if r.id not in besides)
+        end = Aftermath(replace(before, robots=untouched), scene.seen, answered=True)
+        if end.harmed:
+            self._harm = True
+            await scene.engage("robots stopped around a robot's start or stop", before.version)
+        return end.harmed
+
+    async def _woken(self, halt: Halt, failed: Mapping[int, str], why: str) -> Woken:
+        running = self._running()
+        left = tuple(robot for robot in halt.robots if robot.id not in running)
+        started = tuple(robot for robot in halt.robots if robot.id in running)
+        if not left:
+            return Woken(started, harmed=self._harm)
+        told = [f"{robot.name}: {failed[robot.id]}" for robot in left if robot.id in failed]
+        rest = [robot for robot in left if robot.id not in failed]
+        if rest:
+            told.append(f"{names(rest)}: {why or 'not started'}")
+        finding = "; ".join(told)
+        await asyncio.to_thread(self._book.load)
+        await asyncio.to_thread(self._book.leave, finding)
+        return Woken(started, left, finding, self._harm)
+
+    def told(self, action: Action, woken: Woken) -> Outcome:
+        """Return the outcome of an action that left robots stopped."""
+        name, harm = self._scene.desired.name, woken.harmed
+        return Outcome(
+            action,
+            Result.HARM if harm else Result.LEFT_STOPPED,
+            woken.why,
+            f"`jtr request resume {name}` starts them, or start them on the server's page",
+            Exit.HARM if harm else Exit.SERVER,
+            woken.left,
+        )

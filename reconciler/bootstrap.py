@@ -1,0 +1,453 @@
+"""
+Put together what a pass works with: driver, Vault, ledger, fingerprint key, from the settings.
+"""
+
+import asyncio
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Final
+
+from reconciler.cli.output import say
+from reconciler.documents.load import Loaded as LoadedDocuments
+from reconciler.documents.load import load as load_documents
+from reconciler.drivers import Trust
+from reconciler.drivers.jt_trader.driver import JtTraderDriver
+from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
+from reconciler.ledger import open_store
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.rollback_guard import MarkedStore, Place, Watermark
+from reconciler.ledger.unrecorded import Emergencies
+from reconciler.model.desired import DesiredState
+from reconciler.observe.resolver import Resolver
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.survey import Allowed, Audit, Means
+from reconciler.secrets import Secret, SecretBackend
+from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file, key_from_vault
+from reconciler.secrets.vault.auth import (
+    SERVICE_ACCOUNT,
+    AppRoleAuth,
+    JwtAuth,
+    KubernetesAuth,
+    TokenAuth,
+    TokenFileAuth,
+)
+from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.secrets.vault.kv_documents import VaultDocuments
+from reconciler.settings.load import (
+    AuthMethod,
+    Role,
+    Settings,
+    SqliteLedger,
+    VaultAuth,
+    VaultLedger,
+    load_settings,
+)
+from reconciler.system import log_setup
+from reconciler.system.clocks import SteadyClock
+
+if TYPE_CHECKING:
+    from reconciler.exchanges.auditor import Auditor, KeyToAsk
+    from reconciler.model.key_audits import Results
+
+REMEMBER_EVERY: Final = 600.0  # seconds: how old a sight in the ledger gets while nothing changes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The documents and the operator's settings of one command."""
+
+    documents: LoadedDocuments
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A ledger that was read elsewhere; `only` says that no other one knows its servers."""
+
+    ledger: Ledger
+    only: bool
+
+
+def load(paths: Sequence[str], settings_file: str | None, *, in_repo: bool) -> Loaded:
+    """Read documents and settings; an invalid document stops a command before any network."""
+    found = load_documents(paths)
+    return Loaded(found, load_settings(settings_file, os.environ, paths, in_repo_allowed=in_repo))
+
+
+def now() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+def key_file() -> str:
+    """Return where the fingerprint key lies when the settings name none in Vault."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return str(Path(base) / "jtr" / "fingerprint.key")
+
+
+def emergency_folder() -> Path:
+    """Return where a run leaves what the ledger could not take."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return Path(base) / "jtr" / "emergency"
+
+
+def ledger_place(settings: Settings) -> str:
+    """Return where the ledger lies, as the settings write it."""
+    if isinstance(settings.ledger, SqliteLedger):
+        return f"sqlite:{settings.ledger.path}"
+    return str(settings.ledger.at)
+
+
+def open_ledger(
+    settings: Settings,
+    command: str,
+    *,
+    create: bool = False,
+    vault: VaultBackend | None = None,
+) -> Ledger:
+    """
+    Open the ledger of the settings, or begin it.
+
+    One in Vault is reached over *vault*; without it over a login of its own, which ends when the
+    ledger is closed.  Raises LedgerMissing, LedgerError, and UsageError for a ledger in Vault whose
+    fingerprint key does not lie there.
+    """
+    return _opened(settings, command, create=create, vault=vault)[0]
+
+
+def _opened(
+    settings: Settings, command: str, *, create: bool, vault: VaultBackend | None
+) -> tuple[Ledger, MarkedStore]:
+    """Open or begin the ledger, and return it with its store."""
+    with ExitStack() as undo:
+        load = None
+        closing = None
+        if isinstance(settings.ledger, VaultLedger):
+            _check_key(settings, settings.ledger)
+            if vault is None:
+                vault = backend(settings)
+                closing = vault.close
+                undo.callback(closing)
+            load = VaultDocuments(vault, settings.ledger.at)
+        store = MarkedStore(
+            open_store(
+                ledger_place(settings),
+                settings.durations,
+                create=create,
+                documents=load,
+                closing=closing,
+            )
+        )
+        undo.callback(store.close)
+        ledger = Ledger(
+            store,
+            now=now,
+            durations=settings.durations,
+            writer=f"{command} {os.getpid()}@{socket.gethostname()}",
+        )
+        undo.pop_all()
+    return ledger, store
+
+
+def _check_key(settings: Settings, ledger: VaultLedger) -> None:
+    """Whoever shares a ledger must share the key, or nobody recognises what another one wrote."""
+    key = settings.fingerprint_key
+    if key is None:
+        raise UsageError(
+            "the ledger is in Vault, but the fingerprint key is not: no other host would recognise "
+            "what this one wrote",
+            "write fingerprintKey: vault:MOUNT/PATH#FIELD",
+        )
+    if f"{key.at}/".startswith(f"{ledger.at}/"):
+        raise UsageError(
+            "the fingerprint key lies below the ledger: whoever reads one would have the other",
+            "name another path in fingerprintKey",
+        )
+
+
+def watermark() -> Watermark:
+    """Return what this host remembers of its ledgers, beside the fingerprint key."""
+    return Watermark(Path(key_file()).parent / "seen")
+
+
+def _sqlite_place(settings: Settings) -> Place | None:
+    ledger = settings.ledger
+    return Place.of(Path(ledger.path)) if isinstance(ledger, SqliteLedger) else None
+
+
+def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
+    """Return why the ledger may have forgotten what was done; with *keep* that is remembered."""
+    return watermark().check(
+        ledger.ledger_uid,
+        ledger.sequence(),
+        _sqlite_place(settings),
+        born_now=ledger.born_now,
+        keep=keep,
+    )
+
+
+def _watch(settings: Settings, ledger: Ledger, store: MarkedStore) -> str:
+    """As `suspicion`, for a command that writes: from now on its requests raise the mark."""
+    mark, place, sequence = watermark(), _sqlite_place(settings), ledger.sequence()
+    uid = ledger.ledger_uid
+
+    def reached(sequence: int) -> None:
+        try:
+            mark.note(uid, sequence, place)
+        except LedgerError:
+            # A ledger in Vault is used from read-only containers, too, which remember nothing.
+            if place is not None:
+                raise
+
+    suspect = mark.check(uid, sequence, place, born_now=ledger.born_now)
+    store.tell(sequence, reached)
+    return suspect
+
+
+def accept_ledger(settings: Settings, ledger: Ledger) -> None:
+    """Take the ledger as it is from now on.  Raises LedgerError."""
+    watermark().accept(ledger.ledger_uid, ledger.sequence(), _sqlite_place(settings))
+
+
+def backend(settings: Settings) -> VaultBackend:
+    """Return the secret backend of the settings; contacts nothing yet."""
+    vault = settings.vault
+    if vault.address is None:
+        raise UsageError("no Vault is named", "set VAULT_ADDR, or vault.address in the settings")
+    return VaultBackend(
+        address=vault.address,
+        auth=_login(vault.auth),
+        namespace=vault.namespace or "",
+        ca_file=vault.ca_file,
+        durations=settings.durations,
+    )
+
+
+def _login(
+    auth: VaultAuth,
+) -> TokenAuth | TokenFileAuth | AppRoleAuth | JwtAuth | KubernetesAuth:
+    match auth.method:
+        case AuthMethod.TOKEN:
+            if auth.token is None:
+                raise UsageError(
+                    "there is no Vault token", "set VAULT_TOKEN, or vault.auth in the settings"
+                )
+            return TokenAuth(auth.token)
+        case AuthMethod.TOKEN_FILE:
+            return TokenFileAuth(auth.token_file or "")
+        case AuthMethod.APPROLE:
+            return AppRoleAuth(
+                auth.role_id, auth.role_id_file, auth.secret_id_file, auth.mount or "approle"
+            )
+        case AuthMethod.JWT:
+            return JwtAuth(auth.role or "", auth.token_file or "", auth.mount or "jwt")
+        case AuthMethod.KUBERNETES:
+            return KubernetesAuth(
+                auth.role or "", auth.token_file or SERVICE_ACCOUNT, auth.mount or "kubernetes"
+            )
+
+
+def fingerprint_key(settings: Settings, vault: VaultBackend, *, create: bool) -> Secret | None:
+    """Return the fingerprint key; None when there is none and none shall be made."""
+    if settings.fingerprint_key is not None:
+        return key_from_vault(vault, settings.fingerprint_key, create=create)
+    return key_from_file(key_file(), create=create)
+
+
+def make_fingerprint_key(settings: Settings, vault: VaultBackend | None) -> bool:
+    """
+    Make the fingerprint key if there is none; whether that was so.
+
+    *vault* is asked only where the key lies there.
+    """
+    if settings.fingerprint_key is None or vault is None:
+        if key_from_file(key_file(), create=False) is not None:
+            return False
+        return key_from_file(key_file(), create=True) is not None
+    if key_from_vault(vault, settings.fingerprint_key, create=False) is not None:
+        return False
+    return key_from_vault(vault, settings.fingerprint_key, create=True) is not None
+
+
+def trust(settings: Settings, url: str) -> Trust:
+    """Return which certificates the settings trust for the server at *url*."""
+    rule = settings.tls_for(url)
+    return Trust() if rule is None else Trust(rule.ca_file, rule.client_cert, rule.client_key)
+
+
+@contextmanager
+def prepared(
+    settings: Settings,
+    command: str,
+    *,
+    parallelism: int,
+    writes: bool,
+    begin: bool = False,
+    looks: bool = True,
+    say: Callable[[str], None] = say,
+    reading: Callable[[VaultBackend], SecretBackend] = lambda vault: vault,
+    lasting: bool = False,
+    recalled: Recalled | None = None,
+) -> Iterator[Means]:
+    """
+    Yield the means of a pass and give everything back afterwards.
+
+    A command that *writes* needs a ledger and its key; with *begin* they are made when they are
+    missing, and that is said.  One that only recalls (*looks* is False) compares nothing anew: it
+    asks for no key, so that a pull request needs no right to read it.  *reading* may put something
+    before Vault where secrets of servers are read.  A *lasting* process lives for months.
+    *recalled* takes the place of the ledger of the settings.
+    """
+    log_setup.ensure()
+    with ExitStack() as stack:
+        vault = backend(settings)
+        stack.callback(vault.close)
+        ledger, suspect, found = recalled.ledger if recalled is not None else None, "", None
+        if ledger is None:
+            found = _ledger(settings, command, vault, needed=writes, begin=begin)
+        if found is not None:
+            ledger, store = found
+            stack.callback(ledger.close)
+            if not writes:
+                suspect = suspicion(settings, ledger, keep=False)
+            else:
+                suspect = _watch(settings, ledger, store)
+                stack.callback(_note, settings, ledger, store)
+            if suspect and writes:
+                say(
+                    f"no reboot and no invalidation will be done: {suspect}; find out what was "
+                    "done meanwhile, then: jtr ledger accept-restore"
+                )
+        key = fingerprint_key(settings, vault, create=False) if looks else None
+        if key is None and begin:
+            key = fingerprint_key(settings, vault, create=True)
+            say("made a new fingerprint key")
+        if key is None and writes:
+            raise Blocked(
+                f"there is no fingerprint key at {settings.fingerprint_key or key_file()}",
+                "restore it if there was one, for nothing written with it is recognised without "
+                "it; else `jtr ledger init` makes one",
+            )
+        if key is None and ledger is not None and looks:
+            say(
+                f"there is no fingerprint key at {settings.fingerprint_key or key_file()}: "
+                "what was written is not recognised"
+            )
+        driver = JtTraderDriver(
+            command=command, durations=settings.durations, accept_versions=settings.accept_versions
+        )
+        means = Means(
+            driver=driver,
+            resolver=Resolver(reading(vault), driver, settings.durations, say),
+            # Without a key nothing was ever remembered: any key will do to look once.
+            fingerprints=Fingerprints(key)
+            if key is not None
+            else Fingerprints(Secret(token_hex(32)), lasting=False),
+            durations=settings.durations,
+            ledger=ledger,
+            label=f"{command} {os.getpid()}@{socket.gethostname()}",
+            allowed=Allowed(settings.allows_url, settings.allows_path),
+            trust=lambda url: trust(settings, url),
+            max_unknown_writes=settings.max_unknown_writes,
+            parallelism=parallelism,
+            now=now,
+            unsteady=SteadyClock(now, forgiving=lasting).trouble,
+            emergencies=Emergencies(emergency_folder()),
+            ledger_suspect=suspect,
+            sole_writer=settings.sole_writer and recalled is None,
+            ledger_shared=recalled.only
+            if recalled is not None
+            else isinstance(settings.ledger, VaultLedger),
+            remember_every=REMEMBER_EVERY if lasting else 0.0,
+        )
+        if writes:
+            gate = _gate(settings, means)
+            means = replace(means, audit=gate, egress_of=settings.egress_of)
+        yield means
+
+
+def _gate(settings: Settings, means: Means) -> Audit:
+    """Return what asks exchanges about keys before a push; it asks nobody before it is called."""
+    turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by exchange
+
+    async def audit(keys: "Sequence[KeyToAsk]", *, within: timedelta | None = None) -> "Results":
+        from reconciler.exchanges.cache import GOOD  # noqa: PLC0415  - only who audits pays
+        from reconciler.exchanges.registry import entry  # noqa: PLC0415
+
+        async with AsyncExitStack() as stack:
+            # Exchanges ban who asks too fast; in one order, or two could wait for one another.
+            for family in sorted({entry(key.id.exchange).family for key in keys}):
+                await stack.enter_async_context(turns[family])
+            return await auditor(settings, means).audit(
+                keys, within=GOOD if within is None else within
+            )
+
+    return audit
+
+
+def auditor(settings: Settings, means: Means) -> "Auditor":
+    """Return who asks exchanges about keys, as the settings have it; asks nobody yet."""
+    from reconciler.exchanges.auditor import Auditor  # noqa: PLC0415  - only where keys are audited
+
+    return Auditor(
+        means.fingerprints,
+        settings.durations,
+        cache=settings.audit.cache,
+        bases=settings.audit.bases,
+        say=say,
+        now=means.now,
+    )
+
+
+def beside_controller(
+    settings: Settings, means: Means, state: DesiredState, consents: Consents
+) -> Consents:
+    """
+    Leave drift and requests to the controller of this ledger, if there is one, and say so.
+
+    What a person asked for by an option of this very command is theirs.
+    """
+    if settings.role is Role.CONTROLLER or means.ledger is None:
+        return consents
+    who = means.ledger.controller()
+    if not who:
+        return consents
+    why = f"left to the controller of this ledger ({who})"
+    heals = [server for server in state.servers if server.self_heal]
+    asks = [server for server in state.servers if server.one_shots]
+    if heals or asks:
+        say(f"{who} is the controller of this ledger: drift and requests are left to it")
+    resting = {f"{server.name}/{one.code}": why for server in heals for one in server.exchanges}
+    return replace(consents, quiet=consents.quiet or why, resting=resting)
+
+
+def _note(settings: Settings, ledger: Ledger, store: MarkedStore) -> None:
+    """Remember at the end of a command, however it ended, how far the ledger has come."""
+    try:
+        watermark().note(ledger.ledger_uid, store.least, _sqlite_place(settings))
+    except LedgerError as error:
+        # A ledger in Vault is used from read-only containers, too, which remember nothing.
+        if isinstance(settings.ledger, SqliteLedger):
+            say(f"this host could not note how far the ledger has come: {error}")
+
+
+def _ledger(
+    settings: Settings, command: str, vault: VaultBackend, *, needed: bool, begin: bool
+) -> tuple[Ledger, MarkedStore] | None:
+    try:
+        return _opened(settings, command, create=False, vault=vault)
+    except LedgerMissing:
+        if begin:
+            found = _opened(settings, command, create=True, vault=vault)
+            say(f"began a new ledger: {ledger_place(settings)}")
+            return found
+        if needed:
+            raise
+        return None

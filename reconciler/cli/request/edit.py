@@ -1,0 +1,205 @@
+"""`jtr request reboot|invalidate-cache`: write a request into the server's document."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+
+from reconciler.cli import options
+from reconciler.cli.free_text import explained
+from reconciler.cli.output import coloured, say, show_json
+from reconciler.documents import edit
+from reconciler.documents.edit_position import Wish
+from reconciler.documents.files import shown
+from reconciler.documents.formats import duration, instant
+from reconciler.documents.validate import MOST_EXPIRY, MOST_RESUME
+from reconciler.errors import UsageError
+from reconciler.model.desired import Afterwards, Kind, Mode
+from reconciler.model.plan import spelled
+from reconciler.render.escape import plain
+
+_asking = options.together(
+    click.argument("server"),
+    click.option(
+        "--from",
+        "path",
+        default=".",
+        show_default=True,
+        metavar="PATH",
+        help="Where documents are.",
+    ),
+    click.option(
+        "--at",
+        metavar="INSTANT",
+        help="Not before this moment, such as 2026-11-22T09:30:00Z; else now.",
+    ),
+    click.option(
+        "--reason", required=True, metavar="TEXT", help="Why; shown in plans and the history."
+    ),
+    click.option(
+        "--expires-after",
+        metavar="DURATION",
+        help="How long after that moment it may still be done (24h; at most 30d).",
+    ),
+)
+
+
+@click.command("reboot")
+@_asking
+@click.option(
+    "--robots",
+    required=True,
+    type=click.Choice([one.value for one in Afterwards]),
+    help="Start the robots that ran again afterwards, or leave them stopped.",
+)
+@click.option(
+    "--resume-within",
+    metavar="DURATION",
+    help="How long after the boot robots may still be started (10m; at most 1d).",
+)
+@options.output
+def reboot(
+    *,
+    server: str,
+    path: str,
+    at: str | None,
+    reason: str,
+    expires_after: str | None,
+    robots: str,
+    resume_within: str | None,
+    form: str,
+) -> int:
+    """
+    Ask for one reboot of SERVER: of the JT-Trader process, not of the machine.
+
+    Only edits the server's document, for you to commit; contacts nothing.  A request that stands
+    there is replaced, with the comments inside of it.
+    """
+    if resume_within is not None and robots == Afterwards.LEAVE:
+        raise UsageError(
+            "--resume-within says when robots may be started, but --robots leave starts none",
+            "drop one of the two",
+        )
+    wish = Wish(
+        Kind.REBOOT,
+        _moment(at),
+        explained("--reason", reason),
+        Afterwards(robots),
+        _length("--expires-after", expires_after, MOST_EXPIRY, "30d"),
+        _length("--resume-within", resume_within, MOST_RESUME, "1d"),
+    )
+    return _ask(path, server, wish, form)
+
+
+@click.command("invalidate-cache")
+@_asking
+@options.output
+def invalidate_cache(
+    *, server: str, path: str, at: str | None, reason: str, expires_after: str | None, form: str
+) -> int:
+    """
+    Ask for one invalidation of SERVER's cache.  Robots store data in it: be careful.
+
+    Only edits the server's document, for you to commit; contacts nothing.  A request that stands
+    there is replaced, with the comments inside of it.
+    """
+    wish = Wish(
+        Kind.CACHE,
+        _moment(at),
+        explained("--reason", reason),
+        expires_after=_length("--expires-after", expires_after, MOST_EXPIRY, "30d"),
+    )
+    return _ask(path, server, wish, form)
+
+
+def _moment(at: str | None) -> datetime:
+    if at is None:
+        # Whole seconds would make two requests of one second the same, and one asked for right
+        # after the ledger began older than it.
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    moment = instant(at)
+    if moment is None:
+        raise UsageError(
+            "--at is no instant", "write date, time and zone, such as 2026-11-22T09:30:00Z"
+        )
+    return moment
+
+
+def _length(option: str, text: str | None, most: float, words: str) -> str:
+    if text is None:
+        return ""
+    seconds = duration(text)
+    if seconds is None or not 0 < seconds <= most:
+        raise UsageError(
+            f"{option} is no duration, or out of range",
+            f"write such as 12h or 1h30m: more than 0, at most {words}",
+        )
+    return text
+
+
+def _ask(path: str, server: str, wish: Wish, form: str) -> int:
+    now = datetime.now(UTC)
+    proposal = edit.propose(path, server, wish, now)
+    file = shown(os.path.relpath(proposal.path))
+    change = edit.difference(proposal, file)
+    edit.write(proposal)
+    if form == "json":
+        show_json(
+            {
+                "file": file,
+                "server": server,
+                "kind": str(wish.kind),
+                "instant": spelled(proposal.wish.instant),
+                "expires": spelled(proposal.wish.instant + proposal.wish.expires_after),
+                "diff": change,
+            }
+        )
+        if proposal.server.mode is Mode.OBSERVE:
+            say(_observed(server))
+        return 0
+    for line in change.rstrip("\n").split("\n"):
+        click.echo(_painted(plain(line.removesuffix("\r"), 10_000)))
+    click.echo()
+    for line in _words(proposal, file, now):
+        click.echo(line)
+    return 0
+
+
+def _painted(line: str) -> str:
+    colour = {"+": "green", "-": "red"}.get(line[:1])
+    return click.style(line, fg=colour) if colour and coloured() else line
+
+
+def _words(proposal: edit.Proposal, file: str, now: datetime) -> Iterator[str]:
+    """Say what was asked, until when it counts, and what it will do to trading."""
+    wish, server = proposal.wish, proposal.server
+    begins, ends = spelled(wish.instant), spelled(wish.instant + wish.expires_after)
+    yield f"wrote into {file}: {wish.kind} {begins} of {server.name}"
+    yield "  nothing is sent by this; it is done once, by the apply that finds it"
+    yield f"  commit and merge it until {ends}; after that it is expired and not done any more"
+    if wish.instant > now:
+        yield f"  it is a schedule: not done before {begins}"
+    if proposal.replaced is not None:
+        yield f"  it takes the place of the request of {spelled(proposal.replaced.instant)}"
+    if wish.kind is Kind.CACHE:
+        yield "  robots store data in the cache; what stopped robots saved there is lost"
+    else:
+        yield "  it restarts the JT-Trader process: all robots of all accounts stop"
+        yield f"  {_afterwards(proposal)}"
+    if server.mode is Mode.OBSERVE:
+        yield f"  {_observed(server.name)}"
+
+
+def _afterwards(proposal: edit.Proposal) -> str:
+    wish = proposal.wish
+    if wish.robots is Afterwards.LEAVE:
+        return "robots: leave: they stay stopped until somebody starts them"
+    minutes = f"{wish.resume_within.total_seconds() / 60:g} min"
+    others = "" if proposal.server.sole_account else "; those of other accounts stay stopped"
+    return f"robots: resume: those that ran are started again within {minutes} of the boot{others}"
+
+
+def _observed(server: str) -> str:
+    return f"mode: observe: nothing is done on {server} while it is only observed"

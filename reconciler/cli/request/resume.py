@@ -1,0 +1,185 @@
+"""
+`jtr request resume`: start the robots that a restart or a reboot of ours left stopped.
+
+A person's word replaces the time limit, a finding, and the rule that nobody else changed robots.
+What protects the robots that run stays: see `reconciler.apply.robots`.
+"""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, replace
+
+import click
+
+from reconciler import bootstrap
+from reconciler.apply.circuit_breaker import Brake
+from reconciler.cli import options, output
+from reconciler.cli.free_text import explained
+from reconciler.cli.prompt import confirm
+from reconciler.errors import Blocked, Exit, UsageError, worst
+from reconciler.ledger.servers import first_known
+from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.plan import Disruption, ResumeRobots, ServerPlan, Standing, told
+from reconciler.model.recorded import Deed, Halt, Requests
+from reconciler.plan.exchange import Consents
+from reconciler.plan.requests import named
+from reconciler.reconcile.apply import apply_all
+from reconciler.reconcile.survey import Means, Visit, survey
+from reconciler.render.plan_text import report_text
+from reconciler.render.requests import robot_names
+from reconciler.settings.load import Settings, load_settings
+from reconciler.system.interrupts import Interruption, run
+
+
+@click.command("resume")
+@click.argument("server")
+@click.option(
+    "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
+)
+@click.option("--auto-approve", is_flag=True, help="Do not ask.")
+@click.option("--leave", is_flag=True, help="Start none: they shall stay stopped.")
+@click.option("--because", default="", metavar="TEXT", help="With --leave: why; it is kept.")
+@options.settings
+def resume(
+    *,
+    server: str,
+    path: str,
+    auto_approve: bool,
+    leave: bool,
+    because: str,
+    settings_file: str | None,
+    settings_in_repo: bool,
+) -> int:
+    """
+    Start the robots of SERVER that a restart or a reboot of ours left stopped, one by one.
+
+    With --leave nothing is contacted: the ledger owes them no start any more.
+    """
+    if leave:
+        words = explained("--because", because)
+        settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
+        return _leave(settings, server, words)
+    if because:
+        raise UsageError("--because says why robots are left", "give --leave as well, or drop it")
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not (auto_approve or terminal):
+        raise UsageError("nobody is there to approve it", "give --auto-approve")
+    loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
+    desired = options.named(loaded.documents.state, server)
+    with bootstrap.prepared(loaded.settings, "request", parallelism=1, writes=True) as means:
+        return run(_Resumption(desired, means, asks=not auto_approve).run)
+
+
+def _leave(settings: Settings, name: str, because: str) -> int:
+    ledger = bootstrap.open_ledger(settings, "request resume")
+    try:
+        uid = first_known(ledger, name)[0].uid
+        with ledger.lease(uid):
+            book = ledger.requests(uid)
+            halt = book.load().halt
+            if halt is None:
+                output.show(f"No robot of {name} is owed a start.\n")
+                return Exit.DONE
+            book.release()
+            deed = Deed(
+                bootstrap.now().isoformat(timespec="milliseconds"),
+                ledger.writer,
+                f"leave robots stopped ({halt.origin})",
+                "done",
+                f"{', '.join(robot.name for robot in halt.robots)}: {because}",
+            )
+            ledger.record(uid, [deed])
+    finally:
+        ledger.close()
+    output.show(f"noted: they get no start any more: {robot_names(halt.robots)}\n")
+    return Exit.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumption:
+    """One run of the command."""
+
+    server: DesiredServer
+    means: Means
+    asks: bool
+
+    async def run(self, interruption: Interruption) -> Exit:
+        """Look, ask, start, tell; return the exit code."""
+        requests = await asyncio.to_thread(self._remembered)
+        if requests.halt is None:
+            return self._nothing(requests)
+        # Nothing but the robots is looked at, so that a broken secret does not stand in the way.
+        alone = replace(self.server, exchanges=(), cache=None, reboot=None)
+        with output.progress(f"looking at {self.server.name}"):
+            (visit,) = await survey(DesiredState((alone,)), Consents(), self.means)
+        try:
+            return await self._go_on(visit, interruption)
+        finally:
+            await visit.close()
+
+    def _remembered(self) -> Requests:
+        ledger = self.means.ledger
+        if ledger is None:
+            raise AssertionError
+        found = ledger.load(self.server.target, self.server.name)
+        if self.means.emergencies is not None:
+            found = self.means.emergencies.known(ledger.ledger_uid, found)
+        return found.requests
+
+    def _nothing(self, requests: Requests) -> Exit:
+        output.show(f"No robot of {self.server.name} is owed a start.\n")
+        if requests.open is None:
+            return Exit.DONE
+        called = named(requests.open.kind, requests.open.instant)
+        output.say(f"{called} is in doubt; see: jtr request list")
+        return Exit.IN_DOUBT
+
+    async def _go_on(self, visit: Visit, interruption: Interruption) -> Exit:
+        plan, halt = visit.plan, visit.remembered.requests.halt
+        if plan.failure is not None:
+            raise plan.failure
+        if plan.held:
+            raise Blocked(f"nothing is started on {plan.server}: {plan.held}", plan.held_remedy)
+        if halt is None or visit.observed is None:
+            raise AssertionError
+        if not self.means.driver.tested(plan.version):
+            raise Blocked(
+                f"JT-Trader {plan.version} is outside the tested range",
+                "an operator who tried it adds it to acceptVersions in the settings",
+            )
+        visit.plan = _only_robots(plan, halt)
+        for action in visit.plan.actions:
+            if self.asks and not await confirm(f"{plan.server}: {_question(visit.plan)}"):
+                output.show("Nothing was started.\n")
+                return Exit.DONE
+            output.say(f"{plan.server}: {told(action)}")
+        brake = Brake()
+        interruption.on_first = lambda: brake.engage("interrupted")
+        with output.progress("starting robots"):
+            reports = await apply_all([visit], Consents(), self.means, brake)
+        if visit.plan.actions:
+            output.show(report_text(reports))
+        else:
+            output.show(f"They run: {robot_names(halt.robots)}; none is owed a start any more.\n")
+        code = worst(report.exit_code for report in reports)
+        if (stopped := interruption.error()) is not None and code is not Exit.HARM:
+            raise stopped
+        return code
+
+
+def _only_robots(plan: ServerPlan, halt: Halt) -> ServerPlan:
+    """Return the plan that starts the robots that are owed, because a person asked, and no more."""
+    running = {robot.id for robot in plan.robots if robot.running}
+    left = tuple(robot for robot in halt.robots if robot.id not in running)
+    line = Disruption(f"robots owed a start ({halt.origin})", Standing.DUE, robots=left)
+    if left:
+        line = replace(line, action=ResumeRobots(left, asked=True))
+    else:
+        line = replace(line, standing=Standing.FOUND_OUT)
+    return replace(plan, lines=(), disruptions=(line,))
+
+
+def _question(plan: ServerPlan) -> str:
+    robots = robot_names(plan.disruptions[0].robots)
+    return f"start robots that trade: {robots}?"

@@ -1,0 +1,194 @@
+"""
+What the controller's pages say, as JSON-able data: the board, the ledger's rows, logs, errors.
+
+Pure.  Holds references, versions, names and words; never a value and never a mask.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from reconciler.controller.status import ControllerStatus, KeyStatus, ServerStatus
+from reconciler.controller.status_store import BUCKETS, Board
+from reconciler.errors import JtrError
+from reconciler.model.observed import LogEntry
+from reconciler.render import logs as rendering
+from reconciler.render.audit import finding_document
+from reconciler.render.plan_json import debt_document, robot_document
+
+FORMAT: Final = 1
+
+Document = dict[str, Any]
+
+
+def trouble(board: Board, clock: float, period: float) -> str:
+    """
+    Say why the controller does not live; empty when it does.
+
+    *clock* is the event loop's, *period* the seconds within which its loop gives a sign of life.
+    Nothing outside this process counts: a restart would not bring Vault or a server back.
+    """
+    if board.stuck:
+        return f"a pass does not end: {board.stuck}"
+    silent = clock - board.tick
+    if silent >= 3 * period:
+        return f"its loop gave no sign of life for {silent:.0f} s"
+    return ""
+
+
+def missing(board: Board) -> str:
+    """Say what the controller waits for before it keeps anything; empty when it is ready."""
+    status = board.controller
+    if status.stopping:
+        return "it is stopping"
+    if status.waiting:
+        return status.waiting
+    if board.ready:
+        return ""
+    if not status.revision:
+        return status.documents or "no documents are in force yet"
+    return status.ledger or status.secrets or "it has not taken its place on the ledger yet"
+
+
+def status_document(board: Board, now: datetime, clock: float) -> Document:
+    """Return everything on the board; *clock* is the event loop's."""
+    return {
+        "formatVersion": FORMAT,
+        "at": _stamp(now),
+        "controller": _controller(board, board.controller, clock),
+        "servers": [_server(board.servers[name]) for name in sorted(board.servers)],
+        "counts": {
+            "passes": dict(sorted(board.passes.items())),
+            "applies": dict(sorted(board.applies.items())),
+            "restarts": [
+                {"server": server, "kind": kind, "count": count}
+                for (server, kind), count in sorted(board.restarts.items())
+            ],
+            "robotStops": dict(sorted(board.stops.items())),
+            "notifications": [
+                {"target": target, "result": result, "count": count}
+                for (target, result), count in sorted(board.notifications.items())
+            ],
+            "passSeconds": {
+                "sum": board.durations.total,
+                "upTo": [*BUCKETS, None],
+                "counts": list(board.durations.counts),
+            },
+        },
+    }
+
+
+def _controller(board: Board, status: ControllerStatus, clock: float) -> Document:
+    return {
+        "version": status.version,
+        "label": status.label,
+        "startedAt": status.started_at,
+        "acting": status.acting,
+        "ready": not missing(board),
+        "rival": status.rival,
+        "waiting": status.waiting,
+        "stopping": status.stopping,
+        "stuck": board.stuck,
+        "revision": status.revision,
+        "documents": status.documents,
+        "secrets": status.secrets,
+        "ledger": status.ledger,
+        "state": status.state,
+        "brakes": [
+            {"version": version, "why": why} for version, why in sorted(status.brakes.items())
+        ],
+        "vaultTokenSeconds": status.token_seconds,
+        "lastPassSeconds": None if board.last_pass is None else max(0.0, clock - board.last_pass),
+    }
+
+
+def _server(status: ServerStatus) -> Document:
+    return {
+        "server": status.server,
+        "url": status.url,
+        "account": status.account,
+        "owner": status.owner,
+        "labels": dict(status.labels),
+        "version": status.version,
+        "mode": status.mode,
+        "sync": str(status.sync),
+        "health": str(status.health),
+        "reason": status.reason,
+        "changes": status.changes,
+        "drift": status.drift,
+        "contested": list(status.contested),
+        "blocked": status.blocked,
+        "debts": [debt_document(debt) for debt in status.debts],
+        "requestsInDoubt": status.in_doubt,
+        "robotsOwed": [robot_document(robot) for robot in status.owed_robots],
+        "deferred": list(status.deferred),
+        "robotsStoppedUnasked": [robot_document(robot) for robot in status.stopped_robots],
+        "robots": [robot_document(robot) for robot in status.robots],
+        "suspended": None
+        if not status.suspended
+        else {
+            "reason": status.suspended,
+            "by": status.suspended_by,
+            "until": status.suspended_until or None,
+        },
+        "window": None
+        if status.window_open is None
+        else {"open": status.window_open, "why": status.window},
+        "connected": status.connected,
+        "observedAt": status.seen_at or None,
+        "lastPass": status.last_pass or None,
+        "lastSuccess": status.last_success or None,
+        "passSeconds": status.pass_seconds,
+        "nextPass": status.next_pass or None,
+        "failures": status.failures,
+        "secretAgeSeconds": dict(sorted(status.secret_ages.items())),
+        "outgoing": list(status.outgoing),
+        "keys": [_key(exchange, key) for exchange, key in sorted(status.keys.items())],
+    }
+
+
+def _key(exchange: str, key: KeyStatus) -> Document:
+    return {
+        "exchange": exchange,
+        "light": str(key.light),
+        "askedAt": key.asked_at,
+        "expiresAt": key.expires_at or None,
+        "findings": [finding_document(finding) for finding in key.findings],
+    }
+
+
+def observations_document(
+    documents: Mapping[str, str], *, at: datetime, by: str, only: bool
+) -> Document:
+    """
+    Return the rows of the ledger as they lie there, read at that time by that controller.
+
+    *only* says that no other ledger knows these servers.
+    """
+    return {
+        "formatVersion": FORMAT,
+        "at": _stamp(at),
+        "by": by,
+        "only": only,
+        "documents": dict(sorted(documents.items())),
+    }
+
+
+def log_document(server: str, entries: Iterable[LogEntry]) -> Document:
+    """Return a server's system log, oldest entry first, without what only terminals may see."""
+    return {
+        "formatVersion": FORMAT,
+        "server": server,
+        "entries": [rendering.document(entry) for entry in entries],
+    }
+
+
+def error_document(error: JtrError) -> Document:
+    """Return what went wrong, in our own words."""
+    return {
+        "error": {"what": error.what, "remedy": error.remedy, "transient": error.transient},
+    }
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,426 @@
+"""
+From what a pass saw and did to what people are shown and told.  Pure.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import chain
+from typing import Final
+
+from reconciler.controller.status import (
+    ControllerStatus,
+    Health,
+    News,
+    ServerStatus,
+    Severity,
+    Sync,
+    Topic,
+)
+from reconciler.errors import DriverError, Exit, JtrError
+from reconciler.model.desired import DesiredServer, Mode
+from reconciler.model.key_policy import Severity as Weight
+from reconciler.model.observed import Robot
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import (
+    Category,
+    Disruption,
+    Line,
+    ServerPlan,
+    Standing,
+    Status,
+    spelled,
+    told,
+)
+from reconciler.model.recorded import Observation, Owed, Remembered
+from reconciler.plan.consequences import open_debts
+from reconciler.plan.windows import standing
+
+DAILY: Final = 86_400.0
+_LATER: Final = (Standing.SCHEDULED, Standing.WAITING, Standing.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """
+    One pass over one server, as far as people care.
+
+    `report` holds its plan and what was done, `remembered` what the ledger knows afterwards, `seen`
+    what was observed (None: nothing).  `contested` are the exchanges that somebody keeps changing.
+    `unasked` are robots that ran and stopped without our asking, and still do not run.  `outgoing`
+    are the addresses that the server's log says it leaves from, as far as they stand there.
+    """
+
+    desired: DesiredServer
+    report: Report
+    remembered: Remembered
+    seen: Observation | None
+    now: datetime
+    contested: tuple[str, ...] = ()
+    unasked: tuple[Robot, ...] = ()
+    connected: bool = False
+    secret_ages: Mapping[str, float] | None = None
+    outgoing: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> ServerPlan:
+        """What was planned."""
+        return self.report.plan
+
+
+def before_first(desired: DesiredServer, known: ServerStatus | None) -> ServerStatus:
+    """Return the status of a server that was not looked at since its document came."""
+    if known is not None and (known.url, known.account) == (desired.url, desired.account):
+        return replace(known, owner=desired.owner, labels=desired.labels, mode=str(desired.mode))
+    return ServerStatus(
+        desired.name,
+        desired.url,
+        desired.account,
+        desired.owner,
+        desired.labels,
+        reason="not looked at yet",
+        mode=str(desired.mode),
+    )
+
+
+def after(one: Pass, known: ServerStatus) -> ServerStatus:
+    """Return the status of a server after a pass; what was not seen anew stays as it was."""
+    desired, plan, requests = one.desired, one.plan, one.remembered.requests
+    open_lines = _left(one)
+    suspension = desired.suspend
+    suspended = suspension is not None and (suspension.until is None or one.now < suspension.until)
+    opening = standing(desired.windows, one.now) if desired.windows else None
+    changes = sum(line.category is Category.CHANGE for line in open_lines)
+    drift = sum(line.category is Category.DRIFT for line in open_lines)
+    status = replace(
+        known,
+        url=desired.url,
+        account=desired.account,
+        owner=desired.owner,
+        labels=desired.labels,
+        mode=str(desired.mode),
+        suspended=suspension.reason if suspension is not None and suspended else "",
+        suspended_by=suspension.by if suspension is not None and suspended else "",
+        suspended_until=(
+            spelled(suspension.until) if suspended and suspension and suspension.until else ""
+        ),
+        window_open=None if opening is None else opening.open,
+        window="" if opening is None else opening.why,
+        contested=one.contested,
+        in_doubt=int(requests.open is not None),
+        owed_robots=requests.halt.robots if requests.halt is not None else (),
+        stopped_robots=one.unasked,
+        connected=one.connected,
+        secret_ages=known.secret_ages if one.secret_ages is None else one.secret_ages,
+        keys={code: key for code, key in known.keys.items() if code in _audited(desired)},
+        outgoing=one.outgoing or known.outgoing,
+    )
+    if one.seen is not None:
+        status = replace(
+            status,
+            version=one.seen.version,
+            robots=one.seen.robots,
+            seen_at=one.seen.at,
+            changes=changes,
+            drift=drift,
+            blocked=sum(bool(line.error) for line in plan.lines)
+            + sum(bool(line.error) for line in plan.disruptions),
+            debts=open_debts(one.remembered, one.seen),
+            deferred=tuple(_deferred(plan.disruptions)),
+        )
+    sync = _sync(one, changes + drift)
+    health, reason = _health(one, status)
+    return replace(status, sync=sync, health=health, reason=reason)
+
+
+def _audited(desired: DesiredServer) -> set[str]:
+    return {one.code for one in desired.exchanges if one.security.declared}
+
+
+def _left(one: Pass) -> list[Line]:
+    """Return the lines of the plan that still differ after what was done."""
+    done = {
+        outcome.action
+        for outcome in one.report.outcomes
+        if outcome.result in (Result.DONE, Result.NOT_VERIFIABLE)
+    }
+    lines = (*one.plan.select(Category.CHANGE), *one.plan.select(Category.DRIFT))
+    blocked = [
+        line
+        for line in one.plan.lines
+        if line.status is Status.BLOCKED and line.verdict.value != "same" and line not in lines
+    ]
+    return [line for line in (*lines, *blocked) if line.action is None or line.action not in done]
+
+
+def _sync(one: Pass, differences: int) -> Sync:
+    failed = any(line.status in (Status.FAILED, Status.SETTLING) for line in one.plan.lines)
+    if one.seen is None or one.plan.failure is not None or failed:
+        return Sync.UNKNOWN
+    return Sync.OUT_OF_SYNC if differences else Sync.SYNCED
+
+
+def _deferred(lines: Iterable[Disruption]) -> Iterator[str]:
+    for line in lines:
+        if line.standing in _LATER:
+            yield f"{line.what}: {line.standing}" + (f", {line.why}" if line.why else "")
+
+
+def _health(one: Pass, status: ServerStatus) -> tuple[Health, str]:
+    """Return the worst that is to be said, and what to do about it."""
+    return next(chain(_acute(one, status), _lasting(one, status)), (Health.HEALTHY, ""))
+
+
+Complaint = tuple[Health, str]
+
+
+def _acute(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
+    """Yield what went wrong in this pass, the worst first."""
+    plan, report = one.plan, one.report
+    worst = _worst(report.outcomes)
+    if worst is not None and worst.result is Result.HARM:
+        yield Health.DEGRADED, _words(worst.detail, worst.remedy)
+    if plan.failure is not None:
+        yield _failure(plan.failure)
+    if status.suspended:
+        until = f" until {status.suspended_until}" if status.suspended_until else ""
+        yield Health.SUSPENDED, f"by {status.suspended_by}{until}: {status.suspended}"
+    if plan.held and plan.held_code:
+        yield Health.DEGRADED, _words(plan.held, plan.held_remedy)
+    if report.failure is not None:
+        yield _failure(report.failure)
+    if worst is not None:
+        yield Health.DEGRADED, _words(worst.detail, worst.remedy)
+
+
+def _lasting(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
+    """Yield what stays until somebody does something, then what passes by itself."""
+    plan = one.plan
+    for request in plan.disruptions:
+        if request.error:
+            yield Health.DEGRADED, f"{request.what}: {_words(request.why, request.remedy)}"
+    for line in plan.lines:
+        if line.error:
+            yield Health.DEGRADED, f"{line.exchange}: {_words(line.why, line.remedy)}"
+    if status.contested:
+        yield Health.DEGRADED, _fight(status.contested)
+    yield from _keys_amiss(status)
+    if status.stopped_robots:
+        yield Health.DEGRADED, _stopped(status.stopped_robots)
+    for line in plan.lines:
+        if line.status is Status.SETTLING:
+            yield Health.PROGRESSING, f"{line.exchange}: {line.why}"
+    if status.changes and one.desired.mode is Mode.ENFORCE:
+        yield Health.PROGRESSING, "what differs is written in the next pass"
+
+
+def _keys_amiss(status: ServerStatus) -> Iterator[Complaint]:
+    for exchange, key in sorted(status.keys.items()):
+        for finding in key.findings:
+            if finding.stops:
+                yield Health.DEGRADED, f"{exchange}: {_words(finding.what, finding.remedy)}"
+
+
+def _fight(exchanges: Iterable[str]) -> str:
+    return (
+        f"somebody keeps changing {', '.join(exchanges)} back; nothing more is corrected there "
+        "until `jtr apply --correct-drift`"
+    )
+
+
+def _failure(error: JtrError) -> tuple[Health, str]:
+    if isinstance(error, DriverError) and error.transient:
+        return Health.UNREACHABLE, str(error)
+    return Health.DEGRADED, str(error)
+
+
+def _worst(outcomes: Iterable[Outcome]) -> Outcome | None:
+    bad = [outcome for outcome in outcomes if outcome.code]
+    return max(bad, key=lambda outcome: outcome.result is Result.HARM, default=None)
+
+
+def _words(what: str, remedy: str) -> str:
+    return f"{what}; {remedy}" if remedy else what
+
+
+def _stopped(robots: Iterable[Robot]) -> str:
+    names = ", ".join(f"{robot.name} ({robot.exchange})" for robot in robots)
+    return f"robots stopped without our asking: {names}; look at the server, nobody restarts them"
+
+
+def unasked(
+    known: Iterable[int], before: Iterable[Robot], now: Iterable[Robot], ours: Iterable[int]
+) -> tuple[Robot, ...]:
+    """
+    Return the robots that ran and stopped without our asking, as far as they do not run again.
+
+    *known* are those that were counted already, *before* what was seen last, *ours* the robots
+    that we stopped.
+    """
+    present = {robot.id: robot for robot in now}
+    mine = set(ours)
+    ran = {robot.id for robot in before if robot.running} | set(known)
+    return tuple(
+        present[number]
+        for number in sorted(ran - mine)
+        if number in present and not present[number].running
+    )
+
+
+# ── what people are told ─────────────────────────────────────────────────────────────────────
+
+
+def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
+    """Yield the states of one server; an empty one means that all is well with that topic."""
+    name, owner = status.server, status.owner
+
+    def news(
+        topic: Topic, severity: Severity, text: str, *, state: str = "", remind: float = 0.0
+    ) -> News:
+        said = f"{name}: {text}" if text else f"{name}: well again ({topic})"
+        return News(topic, name, state, severity, said, owner, remind)
+
+    well = status.health in (Health.HEALTHY, Health.PROGRESSING, Health.SUSPENDED)
+    severity = Severity.CRITICAL if status.health is Health.UNREACHABLE else Severity.WARNING
+    # One Vault that is away must not ring once for every server, nor end what was told before.
+    if well or not vault_away:
+        yield news(
+            Topic.HEALTH,
+            Severity.INFO if well else severity,
+            "" if well else f"{status.health}: {status.reason}",
+            state="" if well else str(status.health),
+        )
+    drifting = bool(status.drift)
+    yield news(
+        Topic.DRIFT,
+        Severity.WARNING,
+        f"{status.drift} exchange(s) changed on the server by another hand" if drifting else "",
+        state="drift" if drifting else "",
+    )
+    yield news(
+        Topic.CONTESTED,
+        Severity.CRITICAL,
+        f"contested: {', '.join(status.contested)}" if status.contested else "",
+        state=",".join(status.contested),
+    )
+    owed = sorted({debt.exchange for debt in status.debts if debt.owed is Owed.REBOOT})
+    yield news(
+        Topic.REBOOT_OWED,
+        Severity.WARNING,
+        f"{', '.join(owed)}: robots use the old credential until the server reboots: "
+        f"jtr request reboot {name} --robots resume --reason TEXT"
+        if owed
+        else "",
+        state=",".join(owed),
+        remind=DAILY,
+    )
+    yield news(
+        Topic.IN_DOUBT,
+        Severity.CRITICAL,
+        "a request was sent and nobody knows what became of it: jtr request list"
+        if status.in_doubt
+        else "",
+        state="in doubt" if status.in_doubt else "",
+        remind=DAILY,
+    )
+    stopped = status.stopped_robots
+    yield news(
+        Topic.ROBOTS,
+        Severity.CRITICAL,
+        _stopped(stopped) if stopped else "",
+        state=",".join(str(robot.id) for robot in stopped),
+    )
+    yield news(
+        Topic.SUSPENDED,
+        Severity.INFO,
+        f"suspended by {status.suspended_by}: {status.suspended}" if status.suspended else "",
+        state="suspended" if status.suspended else "",
+        remind=DAILY,
+    )
+    yield _audit_news(status)
+
+
+def _audit_news(status: ServerStatus) -> News:
+    """Return what exchanges say of a server's keys, as far as somebody should look at it."""
+    found = [
+        (exchange, finding)
+        for exchange, key in sorted(status.keys.items())
+        for finding in key.findings
+        if finding.severity >= Weight.WARNING and not finding.accepted
+    ]
+    blocked = any(finding.stops for _, finding in found)
+    text = "; ".join(f"{exchange}: {finding.what}" for exchange, finding in found)
+    return News(
+        Topic.AUDIT,
+        status.server,
+        ",".join(f"{exchange}:{finding.code}" for exchange, finding in found),
+        Severity.CRITICAL if blocked else Severity.WARNING,
+        f"{status.server}: {text or f'well again ({Topic.AUDIT})'}",
+        status.owner,
+    )
+
+
+def applied_news(desired: DesiredServer, report: Report, at: str) -> Iterator[News]:
+    """Yield what was done on a server in this pass, and harm above all."""
+    harm = [o for o in report.outcomes if o.code is Exit.HARM]
+    done = [o for o in report.outcomes if o.result is not Result.NOT_ATTEMPTED]
+    if harm:
+        text = "; ".join(_words(outcome.detail, outcome.remedy) for outcome in harm)
+        yield News(
+            Topic.HARM,
+            desired.name,
+            at,
+            Severity.CRITICAL,
+            f"{desired.name}: HARM: {text}",
+            desired.owner,
+        )
+    elif done:
+        bad = any(outcome.code for outcome in done)
+        text = "; ".join(_told(outcome) for outcome in done)
+        yield News(
+            Topic.APPLIED,
+            desired.name,
+            at,
+            Severity.WARNING if bad else Severity.INFO,
+            f"{desired.name}: {text}",
+            desired.owner,
+        )
+
+
+def controller_news(status: ControllerStatus) -> Iterator[News]:
+    """Yield the states of the controller itself."""
+
+    def news(topic: Topic, severity: Severity, state: str, text: str) -> News:
+        return News(topic, "", state, severity, text or f"controller: well again ({topic})")
+
+    yield news(
+        Topic.DOCUMENTS,
+        Severity.WARNING,
+        "not in force" if status.documents else "",
+        f"the newest documents are not in force: {status.documents}" if status.documents else "",
+    )
+    yield news(
+        Topic.SECRETS,
+        Severity.CRITICAL,
+        "away" if status.secrets else "",
+        f"Vault: {status.secrets}" if status.secrets else "",
+    )
+    for_versions = ", ".join(f"{version}: {why}" for version, why in status.brakes.items())
+    yield news(
+        Topic.BRAKE,
+        Severity.CRITICAL,
+        ",".join(status.brakes),
+        f"the brake is on, nothing is written to JT-Trader {for_versions}" if for_versions else "",
+    )
+    trouble = status.ledger or status.rival
+    yield news(
+        Topic.CONTROLLER,
+        Severity.WARNING,
+        trouble and ("ledger" if status.ledger else "waiting"),
+        f"controller: {trouble}" if trouble else "",
+    )
+
+
+def _told(outcome: Outcome) -> str:
+    text = f"{told(outcome.action)}: {outcome.result}"
+    return f"{text} ({outcome.detail})" if outcome.detail and outcome.code else text

@@ -1,0 +1,83 @@
+"""
+What a controller is put together from, and what it expects of the parts.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reconciler.controller.state_file import StateFile
+from reconciler.controller.status import News
+from reconciler.controller.status_store import Board
+from reconciler.errors import SecretsError
+from reconciler.model.desired import SecretPath
+from reconciler.reconcile.survey import Means
+from reconciler.secrets import VersionInfo
+from reconciler.system.systemd import Systemd
+from reconciler.system.timeouts import Durations
+
+if TYPE_CHECKING:
+    from reconciler.controller.controller import Controller
+
+
+class Notifier(Protocol):
+    """Tells people what changed; see `reconciler.notifications.notifier`."""
+
+    def tell(self, news: Iterable[News]) -> None:
+        """Take the present states; sends what differs from what was told.  Never waits."""
+        ...
+
+    def keep(self, servers: Collection[str]) -> None:
+        """Forget all servers but these."""
+        ...
+
+    def memory(self) -> Mapping[str, Any]:
+        """Return what was told, to be remembered over a restart."""
+        ...
+
+    async def close(self, grace: float) -> None:
+        """Send what is left within *grace* seconds."""
+        ...
+
+
+class Site(Protocol):
+    """Serves health, metrics and status; see `reconciler.controller.web`."""
+
+    async def start(self) -> None:
+        """Listen.  Raises JtrError where that is not possible."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        ...
+
+
+Sweep = Callable[[Collection[SecretPath]], Mapping[SecretPath, VersionInfo | SecretsError]]
+
+
+@dataclass(slots=True)
+class Parts:
+    """
+    What a controller is put together from.
+
+    `open_means` contacts Vault and opens the ledger; blocking.  `sweep` asks Vault for the newest
+    versions of many secrets; blocking.  `notifier` gets what was told before, and what to call when
+    that changed.  `quiet` says why no robots are restarted and no requests done.
+    """
+
+    paths: tuple[str, ...]
+    durations: Durations
+    board: Board
+    state_file: StateFile
+    open_means: Callable[[], AbstractContextManager[Means]]
+    sweep: Sweep
+    site: Callable[["Controller"], Site]
+    notifier: Callable[[Mapping[str, Any], Callable[[], None]], Awaitable[Notifier]]
+    token_seconds: Callable[[], float | None] = lambda: None
+    quiet: str = ""
+    max_disruptive: int = 1
+    polling: bool = False
+    systemd: Systemd = field(default_factory=Systemd)
+    leave: Callable[[int], None] = os._exit  # how to end at once

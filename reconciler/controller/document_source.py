@@ -1,0 +1,278 @@
+"""
+What the documents say now, and the last good desired state.
+
+`content_hash` names the content of everything that the loader would read; `Source` keeps in force
+what was last read without a mistake.  Nothing here waits for files to change: `reconciler.
+controller.watch` does.
+"""
+
+import enum
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from reconciler.documents.files import SUFFIXES, read_bytes
+from reconciler.documents.load import load
+from reconciler.errors import InvalidConfig, UsageError
+from reconciler.model.desired import DesiredState
+
+TRIES: Final = 3
+LINES_LIMIT: Final = 5
+
+
+class _Kind(enum.Enum):
+    """What stands at a place; with any but the first two the loader refuses the whole tree."""
+
+    FILE = b"f"
+    OUTSIDE = b"o"  # a link out of the tree: a problem of the document, never followed
+    MISSING = b"m"
+    UNREADABLE = b"u"
+    UNLISTED = b"l"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """
+    One place that the loader would look at.
+
+    `name` begins with the number of its PATH and goes on below it, so that the same content in
+    another directory has the same hash; `real` is the path without links.
+    """
+
+    name: str
+    path: str
+    real: str
+    kind: _Kind = _Kind.FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    The desired state in force, and why the newest documents are not.
+
+    `state` is None as long as no good documents were ever read.  `revision` is the content hash of
+    exactly the content that `state` came from.  `trouble` is empty when the newest documents are in
+    force; else it says what is wrong with them, at most 5 lines and then `... and N more`.
+    """
+
+    state: DesiredState | None = None
+    revision: str = ""
+    trouble: str = ""
+
+
+# ── content ──────────────────────────────────────────────────────────────────────────────────
+
+
+def content_hash(paths: Sequence[str]) -> str:
+    """
+    Return the SHA-256 of names and contents of all files that the loader would read, in hex.
+
+    What is missing, unreadable, no regular file, or a link out of its directory counts as just
+    that.  Never raises for what it finds, never blocks on a FIFO, never follows a loop.
+    """
+    return _taken(paths).revision
+
+
+def stat_signature(paths: Sequence[str]) -> str:
+    """
+    Return a hash like `content_hash` of names, sizes, inodes and times: no file is opened.
+
+    Cheaper, but a file that is written twice within one tick of the clock to the same size looks
+    the same: only for times between two content hashes.
+    """
+    digest = hashlib.sha256()
+    for entry in _entries(paths):
+        digest.update(os.fsencode(entry.name) + b"\0" + entry.kind.value)
+        try:
+            found = os.stat(entry.path)  # noqa: PTH116  - Path costs as much again as the call
+        except (OSError, ValueError):
+            digest.update(b"-\0")
+            continue
+        marks = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
+        digest.update(f"{found.st_mode} {marks}\0".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The content of one moment; `held` goes by real path; `whole` is False if the loader fails."""
+
+    revision: str
+    held: Mapping[str, bytes]
+    whole: bool
+
+
+def _taken(paths: Sequence[str], *, hold: bool = False) -> _Taken:
+    digest = hashlib.sha256()
+    held: dict[str, bytes] = {}
+    seen: set[str] = set()
+    whole = True
+    for entry in _entries(paths):
+        kind, content = entry.kind, b""
+        if kind is _Kind.FILE:
+            if entry.real in seen:  # the loader, too, reads a file once, whatever leads to it
+                continue
+            seen.add(entry.real)
+            try:
+                data = read_bytes(entry.path)
+            except UsageError:
+                kind = _Kind.UNREADABLE
+            else:
+                content = hashlib.sha256(data).digest()
+                if hold:
+                    held[entry.real] = data
+        whole &= kind in {_Kind.FILE, _Kind.OUTSIDE}
+        digest.update(os.fsencode(entry.name) + b"\0" + kind.value + content)
+    return _Taken(digest.hexdigest(), held, whole)
+
+
+def _entries(paths: Sequence[str]) -> Iterator[_Entry]:
+    """Yield what `documents.files.read_documents` would look at; a test compares the two."""
+    for number, path in enumerate(paths):
+        name = str(number)
+        try:
+            real, is_directory = os.path.realpath(path), Path(path).is_dir()
+            exists = Path(path).exists()
+        except (OSError, ValueError):  # a NUL byte, a directory without permission
+            yield _Entry(name, path, path, _Kind.MISSING)
+            continue
+        if is_directory:
+            yield from _below(path, real, name)
+        else:
+            yield _Entry(name, path, real, _Kind.FILE if exists else _Kind.MISSING)
+
+
+def _below(top: str, root: str, name: str) -> Iterator[_Entry]:
+    """Yield the YAML files below a directory, in the loader's order, each directory once."""
+    visited: set[str] = set()
+    waiting = [_Entry(name, top, root)]
+    while waiting:
+        here = waiting.pop()
+        if here.real in visited:
+            continue
+        if not _inside(here.real, root):
+            yield _Entry(here.name, here.path, here.real, _Kind.OUTSIDE)
+            continue
+        visited.add(here.real)
+        try:
+            with os.scandir(here.path) as found:
+                children = sorted(filter(_wanted, found), key=lambda child: child.name)
+        except OSError:
+            yield _Entry(here.name, here.path, here.real, _Kind.UNLISTED)
+            continue
+        deeper: list[_Entry] = []
+        for child in children:
+            linked = child.is_symlink()
+            real = os.path.realpath(child.path) if linked else f"{here.real}/{child.name}"
+            entry = _Entry(f"{here.name}/{child.name}", child.path, real)
+            if _is_directory(child):
+                deeper.append(entry)
+            elif _inside(real, root):
+                yield entry
+            else:
+                yield _Entry(entry.name, entry.path, real, _Kind.OUTSIDE)
+        waiting += reversed(deeper)
+
+
+def _wanted(child: os.DirEntry[str]) -> bool:
+    if child.name.startswith("."):
+        return False
+    return child.name.endswith(SUFFIXES) or _is_directory(child)
+
+
+def _is_directory(child: os.DirEntry[str]) -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
+
+
+def _inside(real: str, root: str) -> bool:
+    return os.path.commonpath((real, root)) == root
+
+
+# ── the last good state ──────────────────────────────────────────────────────────────────────
+
+
+class _Held(Mapping[str, bytes]):
+    """Contents of one moment for the loader; `asked` tells which files it read, ours or not."""
+
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self._contents = contents
+        self.asked: set[str] = set()
+
+    def __getitem__(self, real: str) -> bytes:
+        self.asked.add(real)
+        return self._contents[real]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._contents)
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+
+class Source:
+    """
+    Keeps the last good desired state in force, whatever becomes of the files.
+
+    A tree that vanished, is empty, unreadable, half-written or invalid changes nothing; `trouble`
+    says why.  A valid tree that merely lost documents, even most of them, is a legal change and is
+    taken as it is: silence deletes nothing on any server, those servers are just left alone.
+
+    Not for two threads at once.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = tuple(paths)
+        self._judged: str | None = None  # the content that `_reading` is the judgement of
+        self._reading = Reading()
+
+    def read(self, content_hash: str) -> Reading:
+        """
+        Return what is in force after a look at the documents, which have this content hash now.
+
+        Content that was judged before costs nothing, so this may be called before every pass; do
+        so at least while `trouble` is there.  Blocking; never raises for what stands in the files.
+        """
+        if content_hash == self._judged:
+            return self._reading
+        for _ in range(TRIES):
+            if self._read():
+                break
+        return self._reading
+
+    def _read(self) -> bool:
+        """Read once; False when the files moved meanwhile, so that this is no judgement of them."""
+        taken = _taken(self._paths, hold=True)
+        # The loader gets the very bytes that were hashed: a hash before and one after would not
+        # see a `git stash; git stash pop` in between.
+        held = _Held(taken.held)
+        state: DesiredState | None = None
+        trouble, refused = "", False
+        try:
+            state = load(self._paths, instead=held).state
+        except InvalidConfig as error:
+            trouble = _first(error)
+        except UsageError as error:
+            trouble, refused = str(error), True
+        except Exception as error:  # noqa: BLE001  - no document may end the controller
+            trouble = f"the documents cannot be read ({type(error).__name__}); please report this"
+        certain = held.asked == set(taken.held) if taken.whole else refused
+        if state is not None and certain:
+            self._reading = Reading(state, taken.revision)
+        else:
+            trouble = trouble or "the documents change while they are read; they are read again"
+            self._reading = Reading(self._reading.state, self._reading.revision, trouble)
+        self._judged = taken.revision if certain else None
+        return certain
+
+
+def _first(error: InvalidConfig) -> str:
+    lines = [str(problem) for problem in error.problems[:LINES_LIMIT]]
+    if error.total > LINES_LIMIT:
+        lines.append(f"... and {error.total - LINES_LIMIT} more")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""
+What follows from a pass: whether to try again soon, what counts as ours, what to say.  Pure.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from reconciler.controller import requeue
+from reconciler.controller.requeue import Timing
+from reconciler.controller.shared import UNSEEN
+from reconciler.errors import Exit
+from reconciler.model.desired import Kind
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import (
+    Category,
+    Line,
+    RebootServer,
+    RestartRobots,
+    Status,
+    WriteExchange,
+    told,
+)
+from reconciler.model.recorded import Remembered, Stage
+from reconciler.reconcile.survey import Visit
+from reconciler.system.timeouts import Durations
+
+_FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
+_SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN)
+
+
+def sooner(visit: Visit, report: Report, now: float, durations: Durations) -> list[float]:
+    """Return the moments at which something is due that the interval would miss."""
+    found = []
+    if visit.again_in:
+        found.append(now + visit.again_in)
+    if any(line.why.endswith(UNSEEN) for line in report.plan.disruptions):
+        found.append(now + durations.connect / 10)
+    moments = (wish.instant.timestamp() for wish in visit.desired.one_shots)
+    return found + [moment for moment in moments if moment > now]
+
+
+def pushed(report: Report) -> bool:
+    """Say whether a credential was sent in this pass."""
+    return any(
+        isinstance(outcome.action, WriteExchange) and outcome.result in _SENT
+        for outcome in report.outcomes
+    )
+
+
+def healed(timing: Timing, report: Report, now: float, durations: Durations) -> Timing:
+    """Count the corrections of drift, and forget those that were long ago."""
+    drifting = {line.exchange: line for line in report.plan.select(Category.DRIFT)}
+    sent = {outcome.action for outcome in report.outcomes if outcome.result in _SENT}
+    for code, line in drifting.items():
+        if line.action in sent:
+            timing = timing.with_healing(code, requeue.corrected(timing.healed(code), now))
+    for code, healing in timing.healing:
+        if _changed(code, report.plan.select(Category.CHANGE), sent):
+            timing = timing.with_healing(code, None)  # another value: another story
+        else:
+            known = requeue.looked(healing, now, durations, drifts=code in drifting)
+            timing = timing.with_healing(code, known)
+    return timing
+
+
+def fields(name: str, outcome: Outcome) -> dict[str, Any]:
+    """Return what a log line says of an action besides its message."""
+    found = {"server": name, "action": told(outcome.action), "result": str(outcome.result)}
+    if outcome.detail:
+        found["detail"] = outcome.detail
+    return found
+
+
+def fails(report: Report) -> bool:
+    """Whether another try may help soon; what a person has to decide waits for the interval."""
+    if report.plan.failure is not None or report.failure is not None:
+        return True
+    if any(outcome.code in _FAILS for outcome in report.outcomes):
+        return True
+    return any(line.status is Status.FAILED for line in report.plan.lines)
+
+
+def _changed(code: str, lines: Sequence[Line], sent: set[Any]) -> bool:
+    return any(
+        line.exchange == code and line.action in sent and isinstance(line.action, WriteExchange)
+        for line in lines
+    )
+
+
+def stops(outcome: Outcome) -> str:
+    """Return what an action stops, in the words of the metric; empty for the others."""
+    match outcome.action:
+        case RestartRobots():
+            return "robots"
+        case RebootServer():
+            return "reboot"
+        case _:
+            return ""
+
+
+def undisturbed(report: Report, remembered: Remembered) -> bool:
+    """Whether a server on which something disruptive failed is in order again."""
+    requests = remembered.requests
+    return not (
+        report.plan.failure
+        or report.failure
+        or requests.open is not None
+        or requests.halt is not None
+        # What was not attempted says nothing; it may be the shut turnstile that did not let it.
+        or any(o.code and o.result is not Result.NOT_ATTEMPTED for o in report.outcomes)
+    )
+
+
+def ours(remembered: Remembered, since: str) -> set[int]:
+    """Return the robots that we stopped since they were seen last."""
+    requests = remembered.requests
+    mine: set[int] = set()
+    if requests.halt is not None:
+        mine |= {robot.id for robot in requests.halt.robots}
+    for request in (*requests.past, *((requests.open,) if requests.open else ())):
+        lately = not request.closed_at or request.closed_at >= since
+        acted = request.stage in (Stage.DONE, Stage.OPEN)
+        if request.kind is Kind.REBOOT and lately and acted:
+            mine |= {robot.id for robot in request.ran}
+    return mine
+
+
+def ages(visit: Visit, now: datetime) -> dict[str, float] | None:
+    """Return how old the version in use is, by exchange; None when Vault did not tell."""
+    if not visit.sources:
+        return None
+    found = {}
+    for code, sources in visit.sources.items():
+        written = [moment for ref in sources.values() if (moment := _moment(ref.created))]
+        if written:
+            found[code] = max(0.0, (now - min(written)).total_seconds())
+    return found
+
+
+def _moment(text: str) -> datetime | None:
+    whole, _, rest = text.partition(".")
+    digits = rest.rstrip("Z")[:6]
+    try:
+        return datetime.fromisoformat(f"{whole.rstrip('Z')}.{digits or '0'}+00:00")
+    except ValueError:
+        return None

@@ -1,0 +1,118 @@
+"""
+When to look at a server again, and how often to correct what somebody changes back.  Pure.
+
+Times are seconds since the epoch, because they must survive a restart.  A clock that was set back
+cannot make anything wait for longer than the longest backoff: whoever reads clamps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from reconciler.system.timeouts import Durations
+
+JITTER: Final = 0.1  # of the interval, at most, each way: five hundred servers must not march
+CAP: Final = 3  # corrections of one exchange, then people are asked
+FORGET: Final = 6.0  # cooldowns without drift after which corrections count no more
+SOONEST: Final = 0.1  # of the first backoff: full jitter must not mean at once
+
+
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """Corrections of one exchange's drift: how many, and when the last one was (or drift seen)."""
+
+    count: int = 0
+    corrected: float = 0.0
+    drifted: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """
+    What is remembered of one server between passes and over restarts.
+
+    `due` is when the next pass may begin, `failures` how many failed in a row, `revision` the
+    documents of the last pass that succeeded.  `healing` goes by exchange.  `stopped` are robots
+    that ran and stopped without our asking, and did not run again when they were seen last.
+    """
+
+    due: float = 0.0
+    failures: int = 0
+    revision: str = ""
+    healing: tuple[tuple[str, Healing], ...] = ()
+    stopped: tuple[int, ...] = ()
+
+    def healed(self, exchange: str) -> Healing:
+        """Return what is known of one exchange's corrections."""
+        return dict(self.healing).get(exchange, Healing())
+
+    def with_healing(self, exchange: str, healing: Healing | None) -> "Timing":
+        """Return the same with other corrections of one exchange; None forgets them."""
+        kept = {code: one for code, one in self.healing if code != exchange}
+        if healing is not None:
+            kept[exchange] = healing
+        return replace(self, healing=tuple(sorted(kept.items())))
+
+
+def succeeded(
+    timing: Timing, now: float, durations: Durations, luck: Callable[[], float]
+) -> Timing:
+    """Return when to look again after a pass without failure; *luck* is uniform in [0, 1)."""
+    wait = durations.interval * (1 + JITTER * (2 * luck() - 1))
+    return replace(timing, due=now + wait, failures=0)
+
+
+def failed(timing: Timing, now: float, durations: Durations, luck: Callable[[], float]) -> Timing:
+    """Return when to try again after a failed pass: exponential backoff with full jitter."""
+    failures = timing.failures + 1
+    ceiling = min(durations.backoff_most, durations.backoff * 2 ** min(failures - 1, 32))
+    wait = max(durations.backoff * SOONEST, ceiling * luck())
+    return replace(timing, due=now + wait, failures=failures)
+
+
+def resumed(timing: Timing, now: float, durations: Durations, luck: Callable[[], float]) -> Timing:
+    """
+    Return what to do after a restart of the controller.
+
+    A server that was well is looked at within one interval at the latest; one that failed keeps
+    its backoff, so that a controller that restarts in a loop does not storm it.
+    """
+    if timing.failures:
+        return replace(timing, due=min(timing.due, now + durations.backoff_most))
+    return replace(timing, due=min(timing.due, now + durations.interval * luck()))
+
+
+def rests(healing: Healing, now: float, durations: Durations) -> str:
+    """Say why an exchange's drift is not corrected now; empty when it may be."""
+    if healing.count >= CAP:
+        return (
+            f"contested: it was corrected {healing.count} times and changed again each time; "
+            "find out who changes it"
+        )
+    wait = healing.corrected + durations.heal_cooldown - now
+    if healing.count and wait > 0:
+        return f"corrected a moment ago; the next correction is at least {_length(wait)} away"
+    return ""
+
+
+def _length(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    return f"{-(-whole // 60)} min" if whole >= 60 else f"{whole} s"  # noqa: PLR2004  - a minute
+
+
+def contested(healing: Healing) -> bool:
+    """Whether an exchange was corrected as often as it may be without a person."""
+    return healing.count >= CAP
+
+
+def corrected(healing: Healing, now: float) -> Healing:
+    """Count one correction."""
+    return Healing(healing.count + 1, now, now)
+
+
+def looked(healing: Healing, now: float, durations: Durations, *, drifts: bool) -> Healing | None:
+    """Return what stays known after a look; None once there was no drift for long enough."""
+    if drifts:
+        return replace(healing, drifted=now)
+    quiet = now - max(healing.corrected, healing.drifted)
+    return None if quiet >= FORGET * durations.heal_cooldown else healing

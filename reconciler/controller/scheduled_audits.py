@@ -1,0 +1,174 @@
+"""
+Audits the keys of all servers now and then, and puts on the board what exchanges say of them.
+
+A permission that somebody adds at an exchange changes nothing on a server or in Vault: only who
+asks finds it.  An exchange is asked about a key once in `durations.auditEvery`.  Whatever else
+moves - documents, the address from which a server leaves, a key that was pushed - has remembered
+answers judged anew.  Only keys with a declared `security` are audited, and never one whose trader
+could be disturbed by the question.
+"""
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from reconciler.controller.shared import Yard
+from reconciler.controller.status import KeyStatus
+from reconciler.errors import JtrError, NotSettled
+from reconciler.model.desired import DesiredExchange
+from reconciler.model.key_audits import Audited, Light
+from reconciler.model.key_facts import TRANSIENT, Answered
+
+if TYPE_CHECKING:
+    from reconciler.exchanges.auditor import KeyToAsk
+    from reconciler.reconcile.survey import Audit
+
+LOG: Final = logging.getLogger("reconciler.controller")
+RETRY: Final = 24  # what failed is tried so many times as often
+EARLY: Final = 0.1  # of the time between two questions; answers that old are asked for together
+
+
+class Audits:
+    """One for each run of the controller.  Event loop only."""
+
+    def __init__(self, yard: Yard) -> None:
+        self._yard: Final = yard
+        self._every: Final = timedelta(seconds=yard.means.durations.audit_every)
+
+    async def run(self) -> None:
+        """Audit when it is time, until cancelled; trouble is said, and it goes on."""
+        yard, rest = self._yard, self._yard.means.durations.interval
+        wait = 0.0
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await yard.keys_moved.wait()
+            yard.keys_moved.clear()
+            wait = rest
+            if yard.acting():
+                wait = await self._audit()
+            # What moves at once, a rotation of fifty keys say, is one audit.
+            await asyncio.sleep(rest)
+
+    async def _audit(self) -> float:
+        """Audit all keys; return after how many seconds the next one is due."""
+        yard = self._yard
+        retry = self._every.total_seconds() / RETRY
+        servers = [one for one in yard.state.servers if any(map(_declared, one.exchanges))]
+        audit, egress_of = yard.means.audit, yard.means.egress_of
+        if not servers or audit is None or egress_of is None:
+            return self._every.total_seconds()
+        from reconciler.reconcile.audit_keys import gather_keys  # noqa: PLC0415  - only who audits pays for it
+
+        outgoing = {name: status.outgoing for name, status in yard.board.servers.items()}
+        try:
+            gathered = await gather_keys(
+                servers,
+                yard.pass_means(),
+                wanted=_on_schedule,
+                egress_of=egress_of,
+                outgoing=outgoing,
+            )
+            _say_unread(gathered.unread)
+            rows = [*gathered.unread, *await self._asked(audit, gathered.keys)]
+        except JtrError as error:
+            LOG.warning("keys could not be audited: %s", error)
+            return retry
+        self._show(rows)
+        answers = [row.answered for row in rows if row.answered is not None]
+        if any(isinstance(row.failure, NotSettled) for row in rows):
+            return min(retry, yard.means.durations.settle)
+        if len(answers) < len(rows) or any(one.status in TRANSIENT for one in answers):
+            return retry
+        return max(retry, self._left(answers))
+
+    async def _asked(self, audit: "Audit", keys: "Iterable[KeyToAsk]") -> list[Audited]:
+        """Ask each exchange on its own: a push to another one must not wait for this."""
+        from reconciler.exchanges.registry import entry  # noqa: PLC0415  - as above
+
+        by_exchange = defaultdict(list)
+        for key in keys:
+            by_exchange[entry(key.id.exchange).family].append(key)
+        within = self._every * (1 - EARLY)
+        parts = await asyncio.gather(*(audit(some, within=within) for some in by_exchange.values()))
+        return [
+            Audited(key, answered, findings)
+            for part in parts
+            for key, (answered, findings) in part.items()
+        ]
+
+    def _left(self, answers: Iterable[Answered]) -> float:
+        """Return the seconds until the oldest answer is old enough to be asked for again."""
+        now = self._yard.means.now()
+        oldest = min((one.at for one in answers), default=now)
+        spread = 1 - EARLY * self._yard.luck()
+        return (oldest + self._every * spread - now).total_seconds()
+
+    def _show(self, rows: Sequence[Audited]) -> None:
+        """Put what was found on the board; what could not be read keeps what was known of it."""
+        board = self._yard.board
+        found: dict[str, dict[str, KeyStatus]] = defaultdict(dict)
+        lights = Counter(str(row.light) for row in rows)
+        for row in rows:
+            if row.answered is not None:
+                found[row.key.server][row.key.exchange] = _key_status(row, row.answered)
+        for name, keys in found.items():
+            status = board.servers.get(name)
+            if status is None:
+                continue  # its document went while the exchanges were asked
+            _say_blocked(name, keys, status.keys)
+            board.servers[name] = replace(status, keys={**status.keys, **keys})
+        LOG.info("keys audited", extra={"fields": {"keys": sum(lights.values()), **lights}})
+
+
+def _declared(exchange: DesiredExchange) -> bool:
+    return exchange.security.declared
+
+
+def _on_schedule(exchange: DesiredExchange) -> bool:
+    from reconciler.exchanges.registry import entry  # noqa: PLC0415  - only who audits pays for it
+
+    adapter = entry(exchange.code).adapter
+    return exchange.security.declared and (adapter is None or not adapter.disturbs_trading)
+
+
+def _key_status(row: Audited, answered: Answered) -> KeyStatus:
+    facts = answered.facts
+    return KeyStatus(
+        row.light,
+        row.findings,
+        _stamp(answered.at),
+        _stamp(facts.expires_at) if facts is not None and facts.expires_at is not None else "",
+    )
+
+
+def _say_unread(rows: Iterable[Audited]) -> None:
+    """Write a line for every key that Vault did not give: nothing is known of it meanwhile."""
+    for row in rows:
+        if isinstance(row.failure, NotSettled):
+            continue  # it was written a moment ago
+        fields = {"server": row.key.server, "exchange": row.key.exchange, "why": str(row.failure)}
+        LOG.warning("a key could not be audited", extra={"fields": fields})
+
+
+def _say_blocked(
+    server: str, keys: Mapping[str, KeyStatus], known: Mapping[str, KeyStatus]
+) -> None:
+    """Write a line for every key that must not be used from now on."""
+    for exchange, key in keys.items():
+        before = known.get(exchange)
+        if key.light is Light.BLOCKED and (before is None or before.light is not Light.BLOCKED):
+            codes = [finding.code for finding in key.findings if finding.stops]
+            LOG.warning(
+                "a key must not be used as it is",
+                extra={"fields": {"server": server, "exchange": exchange, "findings": codes}},
+            )
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,155 @@
+"""
+What the keepers of all servers share.  Event loop only.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from reconciler.apply.circuit_breaker import Brake, Turnstile
+from reconciler.controller.status import News
+from reconciler.controller.status_store import Board
+from reconciler.model.desired import DesiredState
+from reconciler.model.observed import BootLine
+from reconciler.model.plan import ServerPlan
+from reconciler.observe.resolver import Kept
+from reconciler.plan.server import hold_twins, limit_unverified
+from reconciler.reconcile.survey import Means, Visit
+
+LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
+SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
+DAY: Final = 86_400.0
+UNSEEN: Final = "other servers were not looked at yet"
+STUCK: Final = 1_800.0  # seconds; the longest pass is a reboot with many robots to start again
+
+
+def _nothing(_news: Iterable[News]) -> None:
+    return
+
+
+@dataclass(slots=True)
+class Yard:
+    """
+    One for each run of the controller.
+
+    `acting` says whether this process may act: it holds the leadership and is not stopping.
+    `quiet` says why no robots are restarted and no requests done at all.  `boots` are the newest
+    boot lines by server, `looked` the servers that were looked at once since they were declared.
+    `keys_moved` wakes the audit: what it says of keys may be otherwise now.
+    """
+
+    means: Means
+    board: Board
+    acting: Callable[[], bool]
+    quiet: str = ""
+    tell: Callable[[Iterable[News]], None] = _nothing
+    dirty: Callable[[], None] = lambda: None
+    luck: Callable[[], float] = random.random
+    state: DesiredState = field(default_factory=lambda: DesiredState(()))
+    revision: str = ""
+    brake: Brake = field(default_factory=Brake)
+    turnstile: Turnstile = field(default_factory=Turnstile)
+    stopping: bool = False
+    boots: dict[str, BootLine | None] = field(default_factory=dict)
+    looked: set[str] = field(default_factory=set)
+    kept: Kept = field(default_factory=Kept)
+    keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
+    healthy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
+    sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
+    gate: asyncio.Semaphore = field(init=False)
+    _unverified: dict[str, float] = field(default_factory=dict)
+    _began: float | None = None
+    _shut_by: str = ""
+    _recorded: bool = False  # our own brake was seen in the ledger
+
+    def __post_init__(self) -> None:
+        self.gate = asyncio.Semaphore(self.means.parallelism)
+
+    def seconds(self) -> float:
+        """Return the present moment as seconds since the epoch, by the wall clock."""
+        return self.means.now().timestamp()
+
+    def pass_means(self) -> Means:
+        """Return the means of one pass: it does not know yet whether Vault is away."""
+        return replace(self.means, resolver=self.means.resolver.anew(self.kept))
+
+    # ── what holds for several servers together ──────────────────────────────────────────────
+
+    def declare(self, state: DesiredState, revision: str) -> None:
+        """Put other documents into force."""
+        self.state, self.revision = state, revision
+        names = {server.name for server in state.servers}
+        for gone in self.boots.keys() - names:
+            del self.boots[gone]
+        self.looked &= names
+        if self._shut_by and self._shut_by not in names:
+            self._reopen()
+        self._began = asyncio.get_running_loop().time()
+
+    def hush(self, name: str) -> str:
+        """
+        Say why a server's robots and requests must wait; empty when they need not.
+
+        Two documents may name one server, which only their boot lines tell: so every server is
+        looked at once before any is disturbed, as long as that does not take for ever.
+        """
+        others = {server.name for server in self.state.servers} - {name}
+        unseen = others - self.looked
+        patience = self.means.durations.connect
+        waited = asyncio.get_running_loop().time() - (self._began or 0.0)
+        if self.quiet or (unseen and waited < patience):
+            return self.quiet or UNSEEN
+        return ""
+
+    def judge(self, visit: Visit) -> None:
+        """Take from a plan what the other servers' plans and boot lines forbid."""
+        name = visit.desired.name
+        if visit.observed is not None:
+            boots = visit.observed.log.boots
+            self.boots[name] = boots[-1] if boots else None
+        self.looked.add(name)
+        others = [boot for other, boot in self.boots.items() if other != name]
+        plans: list[ServerPlan] = [visit.plan] * (len(others) + 1)
+        visit.plan = hold_twins(plans, [self.boots.get(name), *others])[0]
+        now = asyncio.get_running_loop().time()
+        for old in [key for key, at in self._unverified.items() if now - at > DAY]:
+            del self._unverified[old]
+        before = len(self._unverified.keys() - {name})
+        most = self.means.max_unknown_writes
+        visit.plan = limit_unverified([visit.plan], most, before=before)[0]
+        if any(getattr(action, "unverified", False) for action in visit.plan.actions):
+            self._unverified[name] = now
+
+    # ── brake and turnstile: months of one process, not one run ─────────────────────────────
+
+    async def look_at_brakes(self, brakes: Mapping[str, str]) -> None:
+        """
+        Show the brakes of the ledger; let go of ours once people released all of them.
+
+        One that never reached the ledger stays until this process ends: nobody can release it.
+        """
+        self.board.note(brakes=dict(brakes))
+        if not self.brake.why:
+            self._recorded = False
+        elif brakes:
+            self._recorded = True
+        elif self._recorded:
+            self._recorded = False
+            await self.brake.release()
+
+    def disturbed(self, name: str, *, well: bool) -> None:
+        """
+        Note how a server that may be disturbed is now.
+
+        One that failed keeps the turnstile shut for all others until it is well again.
+        """
+        if self.turnstile.why and not self._shut_by:
+            self._shut_by = self.turnstile.why.partition(":")[0]
+        if self._shut_by == name and well:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self.turnstile.reopen()
+        self._shut_by = ""

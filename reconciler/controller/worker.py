@@ -1,0 +1,440 @@
+"""
+Keeps one server: one held connection, one pass after another, never two at once.
+
+A pass is what `jtr apply` does for one server: look, plan, do.  Events only wake a keeper; what it
+does follows from what it sees.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from reconciler.controller import conditions, pass_result, requeue
+from reconciler.controller.requeue import Timing
+from reconciler.controller.shared import STUCK, Yard
+from reconciler.controller.status import Health, ServerStatus
+from reconciler.drivers import Session
+from reconciler.errors import DriverError, JtrError, ServerUnreachable
+from reconciler.model.desired import DesiredServer
+from reconciler.model.observed import LogEntry, Robot
+from reconciler.model.outcomes import Report, Result
+from reconciler.model.plan import (
+    Category,
+    told,
+)
+from reconciler.model.recorded import Observation, Remembered
+from reconciler.plan.exchange import Consents
+from reconciler.reconcile.apply import apply_one, rename
+from reconciler.reconcile.survey import Visit, first_visit, look, view
+
+LOG: Final = logging.getLogger("reconciler.controller")
+FAREWELL: Final = 1.0  # seconds for a polite goodbye when the controller stops
+
+
+class Keeper:
+    """One server of the documents, from its first pass until the controller stops or drops it."""
+
+    def __init__(self, yard: Yard, desired: DesiredServer, timing: Timing) -> None:
+        self.desired = desired
+        self.timing = timing
+        self._yard: Final = yard
+        self._session: Session | None = None
+        self._held_for: tuple[object, ...] = ()  # whom the session was opened to, and with what
+        self._listener: asyncio.Task[None] | None = None
+        self._woken: Final = asyncio.Event()
+        self._busy: Final = asyncio.Lock()
+        self._retired = False
+        self._visit: Visit | None = None  # the present one: whatever happens, it is left
+        self._began: float | None = None  # the present pass, on the loop's clock
+        self._robots: tuple[Robot, ...] | None = None  # as seen last by us
+        self._seen_at = ""
+        known = yard.board.servers.get(desired.name)
+        yard.board.servers[desired.name] = conditions.before_first(desired, known)
+
+    # ── from outside ─────────────────────────────────────────────────────────────────────────
+
+    def wake(self, after: float = 0.0) -> None:
+        """Look *after* so many seconds, unless that is planned sooner anyway."""
+        self.timing = replace(self.timing, due=min(self.timing.due, self._yard.seconds() + after))
+        self._woken.set()
+
+    def declare(self, desired: DesiredServer) -> None:
+        """Take another document of the same server; a change is looked at now."""
+        if desired != self.desired:
+            self.desired = desired
+            self.wake()
+
+    def retire(self) -> None:
+        """Leave the server after the present pass."""
+        self._retired = True
+        self._woken.set()
+
+    def nudge(self) -> None:
+        """Look whether there is anything to do or to stop for."""
+        self._woken.set()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a pass takes so long that something must be wrong with this process."""
+        now = asyncio.get_running_loop().time()
+        return self._began is not None and now - self._began > STUCK
+
+    async def entries(self) -> tuple[LogEntry, ...] | None:
+        """
+        Read the server's system log between two passes, over the held connection.
+
+        Raises DriverError when there is none, or when it takes too long: nobody who reads a log
+        makes the controller knock at a server.
+        """
+        name = self.desired.name
+        try:
+            async with asyncio.timeout(2 * self._yard.means.durations.request), self._busy:
+                session = await self._alive()
+                if session is None:
+                    raise ServerUnreachable(f"{name} is not connected now", "see: jtr status")
+                try:
+                    return await session.entries()
+                finally:
+                    await self._keep(session)
+        except TimeoutError:
+            raise ServerUnreachable(
+                f"the log of {name} did not come in time: a pass over it may be under way",
+                "try again in a moment",
+            ) from None
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Look whenever it is time, until the controller stops or the server is dropped."""
+        try:
+            while await self._turn():
+                try:
+                    await self._pass()
+                except Exception as error:  # noqa: BLE001  - must not leave a server alone
+                    self._stumbled(error)
+        finally:
+            await self._leave()
+
+    def _stumbled(self, error: Exception) -> None:
+        """Note a mistake of this program, and try again later."""
+        yard, name = self._yard, self.desired.name
+        LOG.error(
+            "a pass failed by a mistake in jt-reconciler: %s",
+            type(error).__name__,
+            exc_info=error,
+            extra={"fields": {"server": name}},
+        )
+        self.timing = requeue.failed(self.timing, yard.seconds(), yard.means.durations, yard.luck)
+        yard.board.servers[name] = replace(
+            self._status,
+            health=Health.DEGRADED,
+            reason=f"internal error ({type(error).__name__}); the controller's log says where",
+            failures=self.timing.failures,
+        )
+        yard.board.passes["failed"] += 1
+
+    async def _turn(self) -> bool:
+        """Wait for the next pass; False when there is none."""
+        yard = self._yard
+        while True:
+            if yard.stopping or self._retired:
+                return False
+            self._woken.clear()
+            if not yard.acting():
+                await self._let_go()
+                await self._woken.wait()
+                continue
+            wait = self.timing.due - yard.seconds()
+            # A clock that was set back must not keep us from looking.
+            wait = min(wait, max(yard.means.durations.backoff_most, yard.means.durations.interval))
+            if wait <= 0:
+                return True
+            self._show_next(wait)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+                    continue
+            return True
+
+    def _show_next(self, wait: float) -> None:
+        status = self._status
+        moment = datetime.fromtimestamp(self._yard.seconds() + wait, self._yard.means.now().tzinfo)
+        self._yard.board.servers[self.desired.name] = replace(
+            status, next_pass=moment.isoformat(timespec="seconds"), connected=self._connected
+        )
+
+    @property
+    def _status(self) -> ServerStatus:
+        known = self._yard.board.servers.get(self.desired.name)
+        return conditions.before_first(self.desired, known)
+
+    @property
+    def _connected(self) -> bool:
+        return self._listener is not None and not self._listener.done()
+
+    async def _pass(self) -> None:
+        yard = self._yard
+        async with self._busy:
+            clock = asyncio.get_running_loop().time
+            self._began = began = clock()
+            desired, revision = self.desired, yard.revision
+            try:
+                consents = self._consents(desired)
+                visit = await self._look(desired, consents)
+                report = await self._act(visit, consents)
+                remembered = await self._recall(visit, report)
+                observation = view(visit, yard.means) if visit.observed is not None else None
+                await self._take_back(visit)
+            finally:
+                self._began = None
+                await self._abandon()
+            self._conclude(
+                visit, report, remembered, observation, revision=revision, took=clock() - began
+            )
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────
+
+    async def _look(self, desired: DesiredServer, consents: Consents) -> Visit:
+        yard = self._yard
+        means = yard.pass_means()
+        async with yard.sick if self.timing.failures else yard.healthy:
+            self._visit = visit = first_visit(desired)
+            visit.session = await self._alive()
+            held = visit.session is not None
+            await look(visit, yard.state, consents, means)
+            failure = visit.plan.failure
+            if held and isinstance(failure, DriverError) and failure.transient:
+                # The connection was held for long; that it is dead says nothing of the server.
+                await visit.close()
+                self._visit = visit = first_visit(desired)
+                await look(visit, yard.state, consents, means)
+        yard.judge(visit)
+        return visit
+
+    def _consents(self, desired: DesiredServer) -> Consents:
+        yard, now = self._yard, self._yard.seconds()
+        resting = {}
+        for code, healing in self.timing.healing:
+            if why := requeue.rests(healing, now, yard.means.durations):
+                resting[f"{desired.name}/{code}"] = why
+        return Consents(quiet=yard.hush(desired.name), resting=resting)
+
+    async def _alive(self) -> Session | None:
+        """Return the held session while it lives and still leads to the right server."""
+        session, self._session = self._session, None
+        if session is None:
+            return None
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
+        if await session.ended(0) or self._held_for != self._door:
+            await session.close()
+            return None
+        return session
+
+    @property
+    def _door(self) -> tuple[object, ...]:
+        desired = self.desired
+        return desired.target, desired.access_secret, desired.access_token
+
+    # ── doing ────────────────────────────────────────────────────────────────────────────────
+
+    async def _act(self, visit: Visit, consents: Consents) -> Report:
+        yard = self._yard
+        # A pass's own: one for all passes would never forget that Vault was away, and knows no
+        # login with which robots that we stopped can be started while it is.
+        means = yard.pass_means()
+        if not yard.acting() or means.ledger is None:
+            return Report(visit.plan)
+        try:
+            await rename([visit], means)
+        except JtrError as error:
+            return Report(visit.plan, failure=error)
+        return await apply_one(
+            visit,
+            consents,
+            means,
+            yard.brake,
+            gate=yard.gate,
+            turnstile=yard.turnstile,
+        )
+
+    async def _abandon(self) -> None:
+        """Leave a session that a pass did not give back: it failed, or was cut off."""
+        visit, self._visit = self._visit, None
+        if visit is not None and visit.session is not None:
+            session, visit.session = visit.session, None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await session.close()
+
+    async def _recall(self, visit: Visit, report: Report) -> Remembered:
+        """Return what the ledger knows now: what was done may have left debts."""
+        ledger = self._yard.means.ledger
+        if not report.outcomes or ledger is None:
+            return visit.remembered
+        try:
+            return await asyncio.to_thread(ledger.load, visit.desired.target, visit.desired.name)
+        except JtrError:
+            return visit.remembered  # what keeps it from being read is in the next pass's plan
+
+    async def _take_back(self, visit: Visit) -> None:
+        """Hold the session for the next pass; values of secrets are not kept."""
+        session, visit.session = visit.session, None
+        visit.values.clear()
+        if session is not None:
+            await self._keep(session)
+
+    async def _keep(self, session: Session) -> None:
+        if await session.ended(0):
+            await session.close()
+            return
+        self._session, self._held_for = session, self._door
+        self._listener = asyncio.create_task(self._listen(session))
+
+    async def _listen(self, session: Session) -> None:
+        """Wake when the server hangs up: it may have fallen, and nobody is registered there."""
+        while not await session.ended(self._yard.means.durations.interval):
+            pass
+        self.wake(self._yard.means.durations.backoff * self._yard.luck())
+
+    async def _let_go(self) -> None:
+        """Leave the server while another controller acts."""
+        async with self._busy:
+            session = await self._alive()
+            if session is not None:
+                await session.close()
+
+    async def _leave(self) -> None:
+        """Leave for good, in bounded time."""
+        if self._listener is not None:
+            self._listener.cancel()
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await session.close()
+
+    # ── concluding ───────────────────────────────────────────────────────────────────────────
+
+    def _conclude(
+        self,
+        visit: Visit,
+        report: Report,
+        remembered: Remembered,
+        seen: Observation | None,
+        *,
+        revision: str,
+        took: float,
+    ) -> None:
+        yard, desired = self._yard, visit.desired
+        now = yard.means.now()
+        failing = pass_result.fails(report)
+        timing = self._timed(visit, report, failing=failing, revision=revision)
+        stopped = self._unasked(remembered, seen)
+        timing = replace(timing, stopped=tuple(robot.id for robot in stopped))
+        timing = pass_result.healed(timing, report, yard.seconds(), yard.means.durations)
+        fresh = [robot for robot in stopped if robot.id not in self.timing.stopped]
+        self._note_stops(fresh)
+        drifting = {line.exchange for line in report.plan.select(Category.DRIFT) if line.asks}
+        one = conditions.Pass(
+            desired,
+            report,
+            remembered,
+            seen,
+            now,
+            contested=tuple(
+                code
+                for code, healing in timing.healing
+                if code in drifting and requeue.contested(healing)
+            ),
+            unasked=stopped,
+            connected=self._connected,
+            secret_ages=pass_result.ages(visit, now),
+            outgoing=visit.observed.log.outgoing if visit.observed is not None else (),
+        )
+        before = self._status
+        status = conditions.after(one, before)
+        if status.outgoing != before.outgoing or pass_result.pushed(report):
+            yard.keys_moved.set()
+        moment = now.isoformat(timespec="seconds")
+        self.timing = timing
+        yard.board.servers[desired.name] = replace(
+            status,
+            last_pass=moment,
+            last_success=status.last_success if failing else moment,
+            pass_seconds=round(took, 3),
+            failures=timing.failures,
+        )
+        self._count(report, failing=failing, took=took)
+        yard.disturbed(desired.name, well=pass_result.undisturbed(report, remembered))
+        yard.tell(conditions.applied_news(desired, report, now.isoformat()))
+        yard.dirty()
+
+    def _timed(self, visit: Visit, report: Report, *, failing: bool, revision: str) -> Timing:
+        yard, now = self._yard, self._yard.seconds()
+        durations = yard.means.durations
+        # Woken meanwhile: there is a newer document, or a newer secret.
+        again = self.timing.due if self._woken.is_set() else None
+        if failing:
+            timing = requeue.failed(self.timing, now, durations, yard.luck)
+        else:
+            timing = requeue.succeeded(self.timing, now, durations, yard.luck)
+            timing = replace(timing, revision=revision)
+        sooner = pass_result.sooner(visit, report, now, durations)
+        if again is not None:
+            sooner.append(max(again, now))
+        return replace(timing, due=min([timing.due, *sooner]))
+
+    def _unasked(self, remembered: Remembered, seen: Observation | None) -> tuple[Robot, ...]:
+        if seen is None:
+            return tuple(r for r in self._status.stopped_robots if r.id in self.timing.stopped)
+        known = remembered.observation
+        if self._robots is not None:
+            before, since = self._robots, self._seen_at
+        elif known is not None:
+            before, since = known.robots, known.at
+        else:
+            before, since = (), ""
+        self._robots, self._seen_at = seen.robots, seen.at
+        ours = pass_result.ours(remembered, since)
+        return conditions.unasked(self.timing.stopped, before, seen.robots, ours)
+
+    def _note_stops(self, robots: list[Robot]) -> None:
+        name = self.desired.name
+        self._yard.board.stops[name] += len(robots)
+        for robot in robots:
+            LOG.warning(
+                "a robot stopped without our asking",
+                extra={"fields": {"server": name, "robot": robot.id, "exchange": robot.exchange}},
+            )
+
+    def _count(self, report: Report, *, failing: bool, took: float) -> None:
+        board, name = self._yard.board, self.desired.name
+        for outcome in report.outcomes:
+            if outcome.result is Result.NOT_ATTEMPTED:
+                continue
+            board.applies[str(outcome.result)] += 1
+            if kind := pass_result.stops(outcome):
+                board.restarts[name, kind] += 1
+            level = logging.WARNING if outcome.code else logging.INFO
+            LOG.log(
+                level, told(outcome.action), extra={"fields": pass_result.fields(name, outcome)}
+            )
+        status = board.servers[name]
+        result = "failed" if failing else str(status.health)
+        board.passes["failed" if failing else "done"] += 1
+        board.durations.add(took)
+        board.last_pass = asyncio.get_running_loop().time()
+        fields = {
+            "server": name,
+            "sync": str(status.sync),
+            "health": str(status.health),
+            "reason": status.reason,
+            "seconds": round(took, 3),
+            "actions": sum(o.result is not Result.NOT_ATTEMPTED for o in report.outcomes),
+        }
+        LOG.info("pass %s", result, extra={"fields": fields})

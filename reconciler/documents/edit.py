@@ -1,0 +1,194 @@
+"""
+A request for a reboot or an invalidation, written into the file of its server's document.
+
+The ordinary loader judges the edited text before the file is touched, and the file is replaced in
+one step.  Where in the text the request goes is the business of `documents.edit_position`.
+"""
+
+import os
+import re
+import stat
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from reconciler.documents.edit_position import BY_HAND, KEYS, Wish, located, reader
+from reconciler.documents.files import read_bytes, shown
+from reconciler.documents.load import Loaded, load
+from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
+from reconciler.model.desired import DesiredServer, Kind, OneShot
+from reconciler.model.plan import spelled
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """
+    An edited file that is valid and not written yet.
+
+    `server` and `wish` are as the edited document has them, `replaced` is what stood there.
+    """
+
+    path: str
+    before: bytes
+    after: bytes
+    server: DesiredServer
+    wish: OneShot
+    replaced: OneShot | None
+
+
+def propose(top: str, name: str, wish: Wish, now: datetime) -> Proposal:
+    """
+    Return the file of the server *name* below *top* as it would be with *wish*; writes nothing.
+
+    Raises UsageError for an unknown server, a file that is a link, and a wish that has expired
+    already; InvalidConfig when the documents are invalid, or would be; Blocked for a suspended
+    server and for a wish that would be superseded; JtrError when the file cannot be edited.
+    """
+    events = reader()
+    loaded = load((top,))
+    server = _server(loaded, name)
+    replaced = _asked(server, wish.kind)
+    _allowed(server, wish, replaced, now)
+    path = _file(loaded, server, top)
+    data = read_bytes(path)
+    splice = located(data, name, wish, events)
+    edited = splice.applied(data)
+    try:
+        result = load((top,), {os.path.realpath(path): edited})
+    except InvalidConfig as error:
+        problems = [splice.on_disk(one, data, shown(path)) for one in error.problems]
+        raise InvalidConfig(problems, total=error.total) from None
+    wanted = {one: effective.as_document() for one, effective in loaded.effective.items()}
+    wanted[name]["spec"][KEYS[wish.kind][0]] = wish.values()
+    found = {one: effective.as_document() for one, effective in result.effective.items()}
+    changed = _server(result, name)
+    asked = _asked(changed, wish.kind)
+    if asked is None or wanted != found:
+        raise JtrError(f"{server.source}: this document cannot be edited safely", BY_HAND)
+    if asked.instant + asked.expires_after <= now:
+        raise UsageError(
+            f"a request of {spelled(asked.instant)} is expired already "
+            f"(since {spelled(asked.instant + asked.expires_after)})",
+            "give a later --at, or a longer --expires-after",
+        )
+    return Proposal(path, data, edited, changed, asked, replaced)
+
+
+def _server(loaded: Loaded, name: str) -> DesiredServer:
+    for server in loaded.state.servers:
+        if server.name == name:
+            return server
+    known = [server.name for server in loaded.state.servers]
+    more = f" and {len(known) - 10} more" if len(known) > 10 else ""  # noqa: PLR2004
+    raise UsageError(
+        f"no server is called {shown(name)}", f"known: {', '.join(known[:10]) or 'none'}{more}"
+    )
+
+
+def _asked(server: DesiredServer, kind: Kind) -> OneShot | None:
+    return next((one for one in server.one_shots if one.kind is kind), None)
+
+
+def _allowed(server: DesiredServer, wish: Wish, present: OneShot | None, now: datetime) -> None:
+    suspension = server.suspend
+    if suspension is not None and (suspension.until is None or now < suspension.until):
+        raise Blocked(
+            f"{server.name} is suspended by {suspension.by}: {suspension.reason}",
+            "end the suspension first (spec.suspend)",
+        )
+    if present is not None and wish.instant <= present.instant:
+        raise Blocked(
+            f"{server.name} carries a request of {spelled(present.instant)} already "
+            f"({present.source}); one of {spelled(wish.instant)} is not later, so it would be "
+            "superseded by that one and never be done",
+            "let that one be done, give a later --at, or remove it if it was never applied",
+        )
+
+
+def _file(loaded: Loaded, server: DesiredServer, top: str) -> str:
+    """Return the file that holds *server*.  Raises UsageError where a link stands in the way."""
+    found = [path for path in loaded.files if shown(path) == server.source.file]
+    if len(found) != 1:
+        raise UsageError(
+            f"the file of {server.name} has a name that cannot be told from another one",
+            "rename it: letters, digits, - and . are enough",
+        )
+    path = found[0]
+    root = top if Path(top).is_dir() else os.path.dirname(top) or "."  # noqa: PTH120  - as typed
+    straight = os.path.join(os.path.realpath(root), os.path.relpath(path, root))  # noqa: PTH118
+    if os.path.realpath(path) != straight:
+        raise UsageError(
+            f"{shown(path)} is a link, or lies behind one", "name the file itself with --from"
+        )
+    return path
+
+
+# ── the file ─────────────────────────────────────────────────────────────────────────────────
+
+
+def write(proposal: Proposal) -> None:
+    """
+    Replace the file in one step: it is the old one or the new one, whatever happens.
+
+    Raises JtrError, with the file as it was, when that fails or when the file changed meanwhile.
+    """
+    path = proposal.path
+    folder = os.path.dirname(path) or "."  # noqa: PTH120  - as typed
+    try:
+        before = Path(path).lstat()
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".jtr-", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(proposal.after)
+                file.flush()
+                with suppress(PermissionError):  # the owner's group, where we may give it
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+                os.fsync(file.fileno())
+            _unchanged(proposal)
+            os.replace(name, path)  # noqa: PTH105
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)  # noqa: PTH108
+            raise
+        _remember(folder)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise JtrError(
+            f"{shown(path)} could not be written ({why}); it is as it was",
+            "check the file system and the permissions of the directory",
+        ) from error
+
+
+def _unchanged(proposal: Proposal) -> None:
+    path = proposal.path
+    if Path(path).is_symlink() or read_bytes(path) != proposal.before:
+        raise JtrError(
+            f"{shown(path)} changed while it was edited; nothing was written",
+            "run the command again",
+        )
+
+
+def _remember(folder: str) -> None:
+    """Make the new name last; some file systems cannot, and the file is whole either way."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def difference(proposal: Proposal, name: str) -> str:
+    """Return what changes as a unified diff that `git apply` takes; *name* is the file's."""
+    import difflib  # noqa: PLC0415  - costs more than reading a document
+
+    before, after = (
+        re.findall(r"[^\n]*\n|[^\n]+", data.decode()) for data in (proposal.before, proposal.after)
+    )
+    lines = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )

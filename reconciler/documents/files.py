@@ -1,0 +1,244 @@
+"""
+Which files are read, and which of their documents are ours.
+
+Files are named on the command line or found in directories.  `parse`, the way from one file's
+text to its positioned trees, is in `reconciler.documents.yaml_reader`.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from reconciler.documents.tree import List, Map, Node, Scalar, text
+from reconciler.documents.yaml_reader import BYTES_LIMIT, parse, scan
+from reconciler.errors import UsageError
+from reconciler.model.desired import Problem, SourceLine
+
+__all__ = ["List", "Map", "Node", "Reading", "Scalar", "parse", "read_bytes", "read_documents"]
+
+API_VERSION: Final = "jtr/v1"
+SUFFIXES: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    What was read.  `problems` may be there beside documents.
+
+    `complete` is False when the rest of some file could not be read for a syntax error: documents
+    may be missing, so nothing should be concluded from what is absent.
+    """
+
+    documents: tuple[Node, ...]
+    problems: tuple[Problem, ...]
+    files: tuple[str, ...]
+    skipped: int = 0
+    complete: bool = True
+
+
+def shown(path: str) -> str:
+    """Return a file's name as it may be printed: no escape codes, no line breaks."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in path)
+
+
+def read_bytes(path: str) -> bytes:
+    """
+    Return a regular file's content, at most one byte more than the limit.
+
+    Raises UsageError when it is none or cannot be read; a FIFO does not make this wait.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UsageError(f"{shown(path)} is no regular file", "name a file or a directory")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(BYTES_LIMIT + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(handle)
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
+    number = error.errno if isinstance(error, OSError) else None
+    why = os.strerror(number) if number else "its name cannot be a file's"
+    remedy = {
+        errno.EACCES: "check its permissions, and those of the directories above it",
+        errno.ENOENT: "it is a link to nothing: remove it, or restore what it names",
+        errno.ELOOP: "it is a link that leads back to itself: remove it",
+    }
+    return UsageError(
+        f"{shown(path)} cannot be read ({why})", remedy.get(number or 0, "check the file system")
+    )
+
+
+def read_documents(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Reading:
+    """
+    Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
+
+    *instead* gives contents to judge before they are written, by the real path of their file.
+
+    Raises UsageError for a missing path, an unreadable file and a directory that holds no document
+    of ours.  Everything else is a problem in the result.
+    """
+    missing = [path for path in paths if not _exists(path)]
+    if missing:
+        raise UsageError(
+            f"no such file or directory: {', '.join(map(shown, missing))}", "check the path"
+        )
+    gathered = _Gathered(instead or {})
+    for path in paths:
+        if Path(path).is_dir():
+            gathered.directory(path)
+        else:
+            gathered.file(path)
+    return Reading(
+        tuple(gathered.documents),
+        tuple(sorted(gathered.problems)),
+        tuple(gathered.files),
+        gathered.skipped,
+        gathered.complete,
+    )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a NUL byte, a name of a million characters, no permission
+        return False
+
+
+class _Gathered:
+    """What all paths gave; one file counts once, whatever names lead to it."""
+
+    def __init__(self, instead: Mapping[str, bytes]) -> None:
+        self._instead = instead
+        self.documents: list[Node] = []
+        self.problems: list[Problem] = []
+        self.files: list[str] = []
+        self.skipped = 0
+        self.complete = True
+        self._seen: set[str] = set()
+
+    def _new(self, path: str) -> bool:
+        real = os.path.realpath(path)
+        fresh = real not in self._seen
+        self._seen.add(real)
+        return fresh
+
+    def _content(self, path: str) -> bytes:
+        found = self._instead.get(os.path.realpath(path))
+        return read_bytes(path) if found is None else found
+
+    def file(self, path: str) -> None:
+        if not self._new(path):
+            return
+        builder, whole = scan(self._content(path), shown(path))
+        self.files.append(path)
+        self.complete &= whole
+        self.problems += builder.problems
+        roots = [document.root for document in builder.documents]
+        real = [root for root in roots if not (isinstance(root, Scalar) and root.value is None)]
+        if not real and not builder.problems:
+            self.problems.append(
+                Problem(SourceLine(shown(path), 1), "the file is empty", "write a document")
+            )
+        for root in real:
+            self._ours(root, named=True)
+
+    def directory(self, top: str) -> None:
+        before = len(self.documents) + len(self.problems)
+        skipped, again = self.skipped, False
+        for path in self._walk(top):
+            if not self._new(path):
+                again = True
+                continue
+            builder, whole = scan(self._content(path), shown(path))
+            self.files.append(path)
+            self.complete &= whole
+            foreign = [d for d in builder.documents if not self._ours(d.root, named=False)]
+            # Other programs' documents may use what we refuse.
+            self.problems += (
+                problem
+                for problem in builder.problems
+                if not any(d.first <= problem.source.line <= d.last for d in foreign)
+            )
+        if len(self.documents) + len(self.problems) == before and not again:
+            others = self.skipped - skipped
+            note = f" ({others} of another apiVersion skipped)" if others else ""
+            raise UsageError(
+                f"{shown(top)} holds no document of {API_VERSION}{note}",
+                f"name a directory with *.yaml files that begin with `apiVersion: {API_VERSION}`",
+            )
+
+    def _walk(self, top: str) -> Iterator[str]:
+        """Yield the YAML files below *top*, links followed, in the order of their names."""
+        root = os.path.realpath(top)
+        visited: set[str] = set()
+
+        def refuse(error: OSError) -> None:
+            # A directory that cannot be listed must never look like one without servers.
+            name = shown(str(error.filename or top))
+            raise UsageError(f"{name} cannot be listed", "check its permissions") from error
+
+        for here, directories, names in os.walk(top, onerror=refuse, followlinks=True):
+            real = os.path.realpath(here)
+            if real in visited or not self._inside(here, root):
+                directories.clear()
+                continue
+            visited.add(real)
+            directories[:] = sorted(name for name in directories if not name.startswith("."))
+            for name in sorted(names):
+                path = os.path.join(here, name)  # noqa: PTH118  - Path would drop the "./" typed
+                wanted = name.endswith(SUFFIXES) and not name.startswith(".")
+                if wanted and self._inside(path, root):
+                    yield path
+
+    def _inside(self, path: str, root: str) -> bool:
+        """Refuse links out of the tree: whoever writes the tree may not read the whole host."""
+        real = os.path.realpath(path)
+        if os.path.commonpath((real, root)) == root:
+            return True
+        self.problems.append(
+            Problem(
+                SourceLine(shown(path), 1),
+                "this link leads out of the directory",
+                "copy the file here, or name its place on the command line",
+            )
+        )
+        return False
+
+    def _ours(self, root: Node, *, named: bool) -> bool:
+        """Keep *root* when it is for us; False when it is another program's."""
+        if isinstance(root, Scalar) and root.value is None:
+            return True
+        if not isinstance(root, Map):
+            self.problems.append(
+                Problem(
+                    root.source, "a document is not a mapping", f"begin: apiVersion: {API_VERSION}"
+                )
+            )
+            return True
+        if "apiVersion" not in root.entries:
+            self.problems.append(
+                Problem(
+                    root.source,
+                    "a document without apiVersion",
+                    f"write apiVersion: {API_VERSION}, or move the file elsewhere",
+                )
+            )
+            return True
+        version = text(root, "apiVersion")
+        # Another version of ours, or a slip of the finger, is never skipped in silence.
+        if version and not version.lower().startswith("jtr") and not named:
+            self.skipped += 1
+            return False
+        self.documents.append(root)
+        return True

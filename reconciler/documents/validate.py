@@ -1,0 +1,272 @@
+"""
+What a JSON Schema cannot say about desired state: every check yields problems with their place.
+
+All trees here fit the schema already and are merged with their defaults.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from reconciler.documents.defaults import leaves
+from reconciler.documents.formats import (
+    DAY,
+    EXCHANGE,
+    NAME,
+    duration,
+    instant,
+    is_cron,
+    is_zone,
+    looks_secret,
+    network_problem,
+    url_problem,
+)
+from reconciler.documents.key_policy import contradictions
+from reconciler.documents.schema import PASTED, reference_problems
+from reconciler.documents.tree import List, Map, Node, Scalar, at, plain, text, true
+from reconciler.model.desired import Problem, SecretRef, SourceLine, Target, normalised
+
+MOST_EXPIRY: Final = 30 * DAY
+MOST_RESUME: Final = DAY
+MOST_WINDOW: Final = 7 * DAY
+MOST_AGE: Final = 3660 * DAY
+# These hold addresses, names and references, which look as random as they like.
+_NOT_FREE_TEXT: Final = frozenset({"url", "account", "accessSecret", "accessToken", "credentials"})
+
+
+def server_problems(root: Map) -> Iterator[Problem]:
+    """Yield what is wrong with one server's document by itself."""
+    spec = at(root, "spec")
+    name = at(root, "metadata", "name")
+    if isinstance(name, Scalar) and not NAME.fullmatch(str(name.value)):
+        yield Problem(name.source, "a name holds something else", "use a-z, 0-9 and hyphens")
+    if not isinstance(spec, Map):
+        return
+    yield from _address(spec)
+    security = at(spec, "security")
+    yield from _exchanges(at(spec, "exchanges"), security)
+    yield from _security(security)
+    yield from contradictions(security)
+    yield from _windows(at(spec, "windows"))
+    yield from _instant(at(spec, "suspend", "until"))
+    yield from _one_shots(spec)
+
+
+def _address(spec: Map) -> Iterator[Problem]:
+    url = at(spec, "url")
+    consent = bool(text(spec, "insecureTransport"))
+    if isinstance(url, Scalar):
+        wrong = url_problem(str(url.value), insecure_allowed=consent)
+        if wrong is not None:
+            what, remedy = wrong
+            if what.startswith("http:"):
+                remedy += ", or say why not in insecureTransport"
+            yield Problem(url.source, what, remedy)
+    for key in ("accessSecret", "accessToken"):
+        node = at(spec, key)
+        if isinstance(node, Scalar):
+            yield from reference_problems(str(node.value), node.source, field=True)
+    token = at(spec, "accessToken")
+    if token is not None and text(spec, "account", default="0") == "0":
+        yield Problem(
+            token.source,
+            'an accessToken logs in to a site account, but account is "0"',
+            "write the site account's id as account, or remove accessToken",
+        )
+
+
+def _exchanges(exchanges: Node | None, shared: Node | None) -> Iterator[Problem]:
+    if not isinstance(exchanges, Map):
+        return
+    for code, exchange in exchanges.entries.items():
+        source = exchanges.keys[code]
+        if not EXCHANGE.fullmatch(code):
+            yield Problem(source, "an exchange code holds something else", "use a-z, 0-9, hyphens")
+        yield from _security(at(exchange, "security"))
+        yield from contradictions(shared, at(exchange, "security"))
+        credentials = at(exchange, "credentials")
+        if text(exchange, "state") == "absent":
+            if credentials is not None:
+                yield Problem(
+                    credentials.source,
+                    "an absent exchange has no credentials",
+                    "remove either credentials or state: absent",
+                )
+        elif credentials is None:
+            yield Problem(
+                source,
+                "the exchange has no credentials",
+                "add credentials: vault:MOUNT/PATH, here or in Defaults; or state: absent",
+            )
+        elif isinstance(credentials, Map):
+            yield from _fields(credentials, source)
+        elif isinstance(credentials, Scalar):
+            yield from reference_problems(str(credentials.value), credentials.source, field=False)
+
+
+def _fields(credentials: Map, source: SourceLine) -> Iterator[Problem]:
+    seen: dict[SecretRef, str] = {}
+    for name in credentials.entries:
+        place = credentials.entries[name].source
+        wrong = list(reference_problems(text(credentials, name), place, field=True))
+        yield from wrong
+        reference = SecretRef.parse(text(credentials, name))
+        if wrong or reference is None:
+            continue
+        if reference in seen:
+            yield Problem(
+                place,
+                f"{name} and {seen[reference]} name the same field of the same secret",
+                "write the field of each",
+            )
+        seen.setdefault(reference, name)
+    origins = {(reference.at, reference.version) for reference in seen}
+    if len(origins) > 1 and any(reference.version is None for reference in seen):
+        # Secrets that are read one after the other can belong to two rotations.
+        yield Problem(
+            source,
+            "the exchange's credentials come from several secrets or versions",
+            "put all of them into one secret, or pin every reference to a version with @VERSION",
+        )
+
+
+def _security(security: Node | None) -> Iterator[Problem]:
+    whitelist = at(security, "ipWhitelist")
+    for item in whitelist.items if isinstance(whitelist, List) else ():
+        wrong = network_problem(str(plain(item)))
+        if wrong is not None:
+            yield Problem(item.source, *wrong)
+    yield from _length(at(security, "maxKeyAge"), MOST_AGE, "10 years")
+    yield from _length(at(security, "warnBeforeExpiry"), MOST_AGE, "10 years")
+    exceptions = at(security, "exceptions")
+    for item in exceptions.items if isinstance(exceptions, List) else ():
+        yield from _instant(at(item, "until"))
+
+
+def _windows(windows: Node | None) -> Iterator[Problem]:
+    for window in windows.items if isinstance(windows, List) else ():
+        schedule, zone = at(window, "schedule"), at(window, "timeZone")
+        if schedule is not None and not is_cron(text(schedule)):
+            yield Problem(
+                schedule.source,
+                "this is not a schedule",
+                "write five fields, minute hour day month weekday, such as 0 9 * * 1-5",
+            )
+        yield from _length(at(window, "duration"), MOST_WINDOW, "7 days")
+        if zone is not None and not is_zone(text(zone)):
+            yield Problem(
+                zone.source, "there is no such time zone", "write for example Asia/Tokyo or UTC"
+            )
+
+
+def _one_shots(spec: Map) -> Iterator[Problem]:
+    cache, reboot = at(spec, "cache"), at(spec, "reboot")
+    yield from _instant(at(cache, "invalidatedAfter"))
+    yield from _length(at(cache, "expiresAfter"), MOST_EXPIRY, "30 days")
+    yield from _instant(at(reboot, "bootedAfter"))
+    yield from _length(at(reboot, "expiresAfter"), MOST_EXPIRY, "30 days")
+    yield from _length(at(reboot, "resumeWithin"), MOST_RESUME, "1 day")
+    if reboot is not None and not true(spec, "supervised"):
+        yield Problem(
+            spec.keys["reboot"],
+            "a reboot needs something that starts the process again",
+            "write supervised: true if something restarts it after exit code 0",
+        )
+
+
+def _instant(node: Node | None) -> Iterator[Problem]:
+    if node is not None and instant(text(node)) is None:
+        yield Problem(
+            node.source,
+            "there is no such instant",
+            "write a date and time with its zone, such as 2026-11-22T09:30:00Z",
+        )
+
+
+def _length(node: Node | None, most: float, words: str) -> Iterator[Problem]:
+    if node is None:
+        return
+    seconds = duration(text(node))
+    if seconds is None or not 0 < seconds <= most:
+        yield Problem(
+            node.source, "this duration is out of range", f"write more than 0, at most {words}"
+        )
+
+
+# ── the document itself, before merging ──────────────────────────────────────────────────────
+
+
+def pasted_problems(root: Map) -> Iterator[Problem]:
+    """Yield a problem for every free text that looks like a secret."""
+    for path, leaf in leaves(root):
+        if _NOT_FREE_TEXT.intersection(path):
+            continue
+        for node in leaf.items if isinstance(leaf, List) else (leaf,):
+            for _, inner in leaves(node):
+                if isinstance(inner, Scalar) and looks_secret(str(inner.value)):
+                    yield Problem(inner.source, *PASTED)
+    yield from _pasted_keys(at(root, "spec", "exchanges"))
+    yield from _pasted_keys(at(root, "metadata", "labels"))
+
+
+def _pasted_keys(node: Node | None) -> Iterator[Problem]:
+    for key, source in node.keys.items() if isinstance(node, Map) else ():
+        if looks_secret(key):
+            yield Problem(source, *PASTED)
+
+
+# ── all servers together ─────────────────────────────────────────────────────────────────────
+
+
+def fleet_problems(roots: Iterable[Map]) -> Iterator[Problem]:
+    """Yield names, addresses and one-shots that two documents must not share."""
+    names: dict[str, SourceLine] = {}
+    targets: dict[Target, SourceLine] = {}
+    one_shots: dict[str, tuple[Target, SourceLine]] = {}
+    for root in sorted(roots, key=lambda root: root.source):
+        spec = at(root, "spec")
+        name = at(root, "metadata", "name")
+        place = name.source if name is not None else root.source
+        earlier = names.setdefault(text(name), place)
+        if earlier != place:
+            yield Problem(place, f"the name stands already at {earlier}", "choose another name")
+        target = _target(spec)
+        if target is None or not isinstance(spec, Map):
+            continue
+        here = spec.keys.get("url", root.source)
+        earlier = targets.setdefault(target, here)
+        if earlier != here:
+            yield Problem(
+                here,
+                f"the same URL and account stand already at {earlier}",
+                "keep one of the two documents",
+            )
+        yield from _shared_one_shots(spec, target, one_shots)
+
+
+def _shared_one_shots(
+    spec: Map, target: Target, known: dict[str, tuple[Target, SourceLine]]
+) -> Iterator[Problem]:
+    wishes = [spec.keys[key] for key in ("cache", "reboot") if key in spec.entries]
+    if not wishes:
+        return
+    other, place = known.setdefault(target.url, (target, wishes[0]))
+    if other != target:
+        yield Problem(
+            wishes[0],
+            f"another account's document of this server asks for a one-shot at {place}",
+            "let one document of a server carry cache and reboot: both reach all its accounts",
+        )
+
+
+def _target(spec: Node | None) -> Target | None:
+    url = text(spec, "url")
+    if url_problem(url, insecure_allowed=True) is not None:
+        return None
+    return Target(normalised(url), text(spec, "account", default="0"))
+
+
+def with_limit(problems: Iterable[Problem], limit: int = 50) -> tuple[object, ...]:
+    """Return the problems once each, sorted by place; at most *limit* and then how many more."""
+    ordered = sorted(set(problems))
+    rest = len(ordered) - limit
+    return (*ordered[:limit], f"... and {rest} more") if rest > 0 else tuple(ordered)

@@ -1,0 +1,346 @@
+"""
+YAML text to positioned trees, strictly.
+
+The C parser's events are turned into nodes here.  `yaml.compose` and `yaml.load` are never called:
+with the C loader they end the process on deep nesting.  What YAML allows and people regret is
+refused: aliases, anchors, tags, merge keys, duplicate keys, directives.  Scalars follow the core
+schema of YAML 1.2, so `yes`, `1:30` and dates stay text.
+
+No message repeats a value or the parser's own words: a value may be a pasted key.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import yaml
+
+from reconciler.documents.tree import List, Map, Node, Scalar
+from reconciler.errors import InvalidConfig, JtrError
+from reconciler.model.desired import Problem, SourceLine
+
+BYTES_LIMIT: Final = 1024 * 1024
+DEPTH_LIMIT: Final = 40
+NODES_LIMIT: Final = 200_000
+DIGITS_LIMIT: Final = 15  # what a JSON number carries without loss
+CHARACTER_PROBLEMS_LIMIT: Final = 20  # a binary file would otherwise fill the screen
+
+_TAG = ("tags are not used here", "remove the tag; quote the value if it shall be text")
+_DIRECTIVE = ("YAML directives (%YAML, %TAG) are not used here", "remove the line")
+_CHARACTER = ("a value cannot start with this character", "put the value in double quotes")
+_COLON = ("a colon stands where none can", "check the indentation, or put the value in quotes")
+_KEY = ("the indentation or a bracket does not fit", "compare with the lines above")
+_QUOTE = ("a quoted text does not end", "add the closing quote")
+_ESCAPE = ("a double-quoted text holds an unknown escape", "use single quotes")
+
+# libyaml's own constants, in our words.  They never hold a piece of the file.
+_SYNTAX: Final = {
+    "found undefined tag handle": _TAG,
+    "found unknown directive name": _DIRECTIVE,
+    "found incompatible YAML document": _DIRECTIVE,
+    "found duplicate %YAML directive": _DIRECTIVE,
+    "found duplicate %TAG directive": _DIRECTIVE,
+    "found character that cannot start any token": _CHARACTER,
+    "mapping values are not allowed in this context": _COLON,
+    "could not find expected ':'": ("a key has no colon", "write `key: value`"),
+    "did not find expected key": _KEY,
+    "did not find expected '-' indicator": _KEY,
+    "did not find expected <document start>": (
+        "the indentation does not fit, or a document has no `---` before it",
+        "compare with the lines above",
+    ),
+    "did not find expected ',' or ']'": ("a list does not end", "add the closing bracket"),
+    "did not find expected ',' or '}'": ("a mapping does not end", "add the closing brace"),
+    "found unexpected end of stream": _QUOTE,
+    "found unexpected document indicator": _QUOTE,
+    "found unknown escape character": _ESCAPE,
+    "found invalid Unicode character escape code": _ESCAPE,
+    "did not find expected hexdecimal number": _ESCAPE,
+    "block sequence entries are not allowed in this context": (
+        "a list item stands where none can",
+        "begin the list on a line of its own",
+    ),
+}
+
+# A reviewer must see what a file says: no control characters, no invisible or direction-changing
+# ones, no line breaks that only some programs honour.
+_UNSEEN: Final = (
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]|\r(?!\n)"
+)
+_TAB: Final = re.compile(r"^ *\t", re.MULTILINE)
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts as a line break
+_INTEGER: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NO_NUMBER: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_WORDS: Final = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: its tree, and the lines of its file that belong to it."""
+
+    root: Node
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A collection that has begun and not ended; `key` is the one that waits for its value."""
+
+    source: SourceLine
+    mapping: bool
+    entries: dict[str, Node] = field(default_factory=dict)
+    keys: dict[str, SourceLine] = field(default_factory=dict)
+    items: list[Node] = field(default_factory=list)
+    key: str | None = None
+    waiting: bool = False  # a key was read; None in `key` then means: throw its value away
+
+    def node(self) -> Node:
+        if self.mapping:
+            return Map(self.entries, self.keys, self.source)
+        return List(tuple(self.items), self.source)
+
+
+class _Fatal(Exception):
+    """The rest of the file cannot be read; the problem was noted."""
+
+
+class Builder:
+    """Turns one file's events into `documents` and `problems`, without recursion."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.documents: list[Document] = []
+        self.problems: list[Problem] = []
+        self._stack: list[_Frame] = []
+        self._root: Node | None = None
+        self._first = 1
+        self._count = 0
+
+    def complain(self, source: SourceLine, what: str, remedy: str) -> None:
+        self.problems.append(Problem(source, what, remedy))
+
+    def take(self, event: yaml.Event) -> None:
+        """Digest one event.  Raises `_Fatal` beyond a limit."""
+        mark = event.start_mark
+        source = SourceLine(self.file, mark.line + 1, mark.column + 1) if mark else self._start()
+        if isinstance(event, yaml.ScalarEvent):
+            self._counted(source)
+            self._decorations(event, source)
+            self._add(self._scalar(event, source))
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._counted(source)
+            self._decorations(event, source)
+            if len(self._stack) >= DEPTH_LIMIT:
+                self.complain(
+                    source, f"nested deeper than {DEPTH_LIMIT} levels", "no document needs that"
+                )
+                raise _Fatal
+            self._stack.append(_Frame(source, isinstance(event, yaml.MappingStartEvent)))
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            self._add(self._stack.pop().node())
+        elif isinstance(event, yaml.AliasEvent):
+            self._counted(source)
+            self.complain(source, "aliases (*name) are not used here", "write the value out")
+            self._add(Scalar(None, source, sound=False))
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._first = source.line
+            self._root = None
+            if event.version or event.tags:
+                self.complain(source, *_DIRECTIVE)
+        elif isinstance(event, yaml.DocumentEndEvent) and self._root is not None:
+            self.documents.append(Document(self._root, self._first, source.line))
+
+    def _start(self) -> SourceLine:
+        return SourceLine(self.file, 1)
+
+    def _counted(self, source: SourceLine) -> None:
+        self._count += 1
+        if self._count > NODES_LIMIT:
+            self.complain(source, f"more than {NODES_LIMIT} values in one file", "split the file")
+            raise _Fatal
+
+    def _decorations(
+        self,
+        event: yaml.ScalarEvent | yaml.MappingStartEvent | yaml.SequenceStartEvent,
+        source: SourceLine,
+    ) -> None:
+        if event.anchor is not None:
+            self.complain(source, "anchors (&name) are not used here", "remove the anchor")
+        # `! text`, the tag that names nothing, shows only in `implicit`.
+        bare = isinstance(event, yaml.ScalarEvent) and not any(event.implicit)
+        if event.tag is not None or bare:
+            self.complain(source, *_TAG)
+
+    def _scalar(self, event: yaml.ScalarEvent, source: SourceLine) -> Scalar:
+        value = event.value
+        if next(_unseen(value), None):
+            # Escapes such as "\u202e"; the character itself was found in the text already.
+            self.complain(source, "a text holds an invisible or control character", "remove it")
+            return Scalar(value, source, sound=False)
+        # The C parser says '' for the style of a plain scalar, the other one None: ask `implicit`.
+        if not event.implicit[0] or event.tag is not None:
+            tagged = event.tag is not None or not any(event.implicit)
+            return Scalar(value, source, sound=not tagged)
+        if value in _WORDS:
+            return Scalar(_WORDS[value], source)
+        if _INTEGER.fullmatch(value) or _FLOAT.fullmatch(value):
+            return self._number(value, source)
+        if _NO_NUMBER.fullmatch(value):
+            self.complain(source, "infinity and not-a-number are no values", "write a number")
+            return Scalar(None, source, sound=False)
+        return Scalar(value, source)
+
+    def _number(self, value: str, source: SourceLine) -> Scalar:
+        exponent = value.lower().partition("e")[2].lstrip("+-")
+        prefixed = value.startswith("0x")
+        if len(value) > DIGITS_LIMIT or (not prefixed and exponent and len(exponent) > 2):  # noqa: PLR2004  - up to e99
+            self.complain(
+                source,
+                "a number that is too long or too large",
+                "put it in double quotes if it is text",
+            )
+            return Scalar(None, source, sound=False)
+        if _INTEGER.fullmatch(value):
+            base = {"0o": 8, "0x": 16}.get(value[:2], 10)
+            return Scalar(int(value, base), source)
+        return Scalar(float(value), source)
+
+    def _add(self, node: Node) -> None:
+        if not self._stack:
+            self._root = node
+            return
+        frame = self._stack[-1]
+        if not frame.mapping:
+            frame.items.append(node)
+        elif frame.waiting:
+            if frame.key is not None:
+                frame.entries[frame.key] = node
+            frame.waiting = False
+        else:
+            frame.key = self._key(node, frame)
+            frame.waiting = True
+
+    def _key(self, node: Node, frame: _Frame) -> str | None:
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            if not isinstance(node, Scalar) or node.sound:
+                self.complain(node.source, "a key is not text", "write a word, in quotes if needed")
+            return None
+        if node.value == "<<":
+            self.complain(node.source, "merge keys (<<) are not used here", "write the keys out")
+            return None
+        earlier = frame.keys.get(node.value)
+        if earlier is not None:
+            self.complain(
+                node.source,
+                f"this key stands already in line {earlier.line}, column {earlier.column}",
+                "keep one of the two",
+            )
+            return None
+        frame.keys[node.value] = node.source
+        return node.value
+
+
+def parse(data: bytes, file: str) -> list[Node]:
+    """
+    Return the trees of all documents in *data*; *file* is the name that places are given with.
+
+    Raises InvalidConfig with every problem that was found.
+    """
+    builder, _ = scan(data, file)
+    if builder.problems:
+        raise InvalidConfig(sorted(builder.problems))
+    return [document.root for document in builder.documents]
+
+
+def scan(data: bytes, file: str) -> tuple[Builder, bool]:
+    """Read one file; the second value says whether its end was reached."""
+    builder = Builder(file)
+    if len(data) > BYTES_LIMIT:
+        builder.complain(
+            SourceLine(file, 1),
+            f"the file is larger than {BYTES_LIMIT // 2**20} MiB",
+            "split the file",
+        )
+        return builder, False
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace")
+        builder.complain(
+            _place(before, len(before), file), "the file is not UTF-8 text", "save it as UTF-8"
+        )
+        return builder, False
+    builder.problems.extend(_characters(content, file))
+    if not hasattr(yaml, "CLoader"):
+        raise JtrError("PyYAML has no C parser here", "install a PyYAML wheel with libyaml")
+    parser = yaml.CLoader(content)
+    try:
+        while not isinstance(event := parser.get_event(), yaml.StreamEndEvent | None):
+            builder.take(event)
+    except _Fatal:
+        return builder, False
+    except yaml.YAMLError as error:
+        builder.problems.extend(_syntax(error, file, builder.problems))
+        return builder, False
+    finally:
+        parser.dispose()
+    return builder, True
+
+
+def _place(content: str, offset: int, file: str) -> SourceLine:
+    breaks = list(_BREAK.finditer(content, 0, offset))
+    begin = breaks[-1].end() if breaks else 0
+    return SourceLine(file, len(breaks) + 1, offset - begin + 1)
+
+
+def _unseen(content: str) -> Iterator[re.Match[str]]:
+    """Find what is unseen; all of it is unprintable, and a usual file is not searched for it."""
+    if all(character.isprintable() or character in "\t\n" for character in set(content)):
+        return iter(())  # compiling the pattern takes as long as reading a small file
+    return re.finditer(_UNSEEN, content)
+
+
+def _characters(content: str, file: str) -> Iterator[Problem]:
+    for number, match in enumerate(_unseen(content)):
+        if number == CHARACTER_PROBLEMS_LIMIT:
+            return
+        place = _place(content, match.start(), file)
+        if match[0] == "\0":
+            yield Problem(place, "the file holds a NUL byte", "save it as plain UTF-8 text")
+        elif match[0] in "\r\x85\u2028\u2029":
+            yield Problem(place, "a line break that is none elsewhere", "end lines with \\n")
+        else:
+            yield Problem(
+                place,
+                f"an invisible or control character (U+{ord(match[0]):04X})",
+                "remove it, so that everybody sees what the file says",
+            )
+    for number, match in enumerate(_TAB.finditer(content)):
+        if number == CHARACTER_PROBLEMS_LIMIT:
+            return
+        place = _place(content, match.end() - 1, file)
+        yield Problem(place, "a tab in the indentation", "indent with spaces")
+
+
+def _syntax(error: yaml.YAMLError, file: str, known: Sequence[Problem]) -> Iterator[Problem]:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        # The reader refuses a character, which was reported with its place already.
+        if not known:
+            yield Problem(SourceLine(file, 1), "the file is not YAML text", "save it as UTF-8")
+        return
+    place = SourceLine(file, mark.line + 1, mark.column + 1)
+    if any(problem.source.line == place.line for problem in known):
+        return  # a tab, a tag: said in better words
+    what, remedy = _SYNTAX.get(
+        str(getattr(error, "problem", "")), ("this is not valid YAML", "check the lines above")
+    )
+    yield Problem(place, what, remedy)

@@ -1,0 +1,5 @@
+"""
+JT-Trader's events and payloads, and our nouns for them.
+
+Never sends what could fail there: one failing request stops every robot.
+"""

@@ -1,0 +1,238 @@
+"""
+The driver for JT-Trader: its events on one side, our nouns on the other.
+
+Decides nothing but one thing: whether a request could fail inside the server, and then it is not
+sent.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from reconciler import __version__
+from reconciler.drivers import Login, Trust, WriteAnswer
+from reconciler.drivers.connection.clock import read_clock
+from reconciler.drivers.connection.conversation import Conversation
+from reconciler.drivers.jt_trader import masks
+from reconciler.drivers.jt_trader.requests import (
+    DELETE,
+    ENGINE,
+    EXCHANGES,
+    INVALIDATE,
+    LOG,
+    MAY_SEND,
+    REBOOT,
+    ROBOTS,
+    SAVE,
+    START,
+    STOP,
+    TESTED,
+    accepts,
+    delete_names,
+    save_rows,
+    start_id,
+    stop_id,
+)
+from reconciler.drivers.jt_trader.responses import (
+    SYSTEM_LOG,
+    read_entries,
+    read_exchanges,
+    read_log,
+    read_nothing,
+    read_robots,
+    read_version,
+)
+from reconciler.drivers.jt_trader.session_limits import Turns
+from reconciler.model.desired import Target
+from reconciler.model.observed import (
+    ClockReading,
+    Logbook,
+    LogEntry,
+    Mask,
+    ObservedExchange,
+    ObservedServer,
+    Robot,
+)
+from reconciler.secrets import Secret
+from reconciler.system.timeouts import Durations
+
+__all__ = ["MAY_SEND", "TESTED", "JtTraderDriver", "JtTraderSession"]
+
+MESSAGE_LIMIT: Final = 64 * 2**20
+
+
+class JtTraderSession:
+    """One authenticated conversation; see `reconciler.drivers.Session`."""
+
+    def __init__(self, conversation: Conversation, durations: Durations) -> None:
+        self._wire: Final = conversation
+        self._durations: Final = durations
+        self._writing: Final = asyncio.Lock()
+        self._turns: Final = Turns()
+        self._listed: tuple[ObservedExchange, ...] | None = None
+        self._robots: tuple[Robot, ...] | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which nothing that was sent here can still be under way."""
+        return self._wire.patience
+
+    async def observe(self) -> ObservedServer:
+        """Read everything; the log last, because one over the limit ends the session."""
+        exchanges = await self.exchanges()
+        version = await self._wire.ask(ENGINE, read_version)
+        robots = await self.robots()
+        log = await self.log()
+        return ObservedServer(self._wire.account, version, exchanges, robots, log)
+
+    async def exchanges(self) -> tuple[ObservedExchange, ...]:
+        """Read the exchange list anew."""
+        self._listed = await self._wire.ask(EXCHANGES, read_exchanges)
+        return self._listed
+
+    async def robots(self) -> tuple[Robot, ...]:
+        """Read the robot list anew."""
+        self._robots = await self._wire.ask(ROBOTS, read_robots)
+        return self._robots
+
+    async def log(self) -> Logbook:
+        """Read what the system log proves."""
+        # Never another name: the server creates a file for it, or leaves its folder.
+        return await self._wire.ask(LOG, read_log, SYSTEM_LOG)
+
+    async def entries(self) -> tuple[LogEntry, ...] | None:
+        """Read the system log for people."""
+        return await self._wire.ask(LOG, read_entries, SYSTEM_LOG)
+
+    async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
+        """Write all fields of *exchange* in one message."""
+        async with self._writing:
+            rows = save_rows(self._listed, exchange, values)
+            self._turns.take(SAVE)
+            self._listed = await self._wire.ask(SAVE, read_exchanges, rows)
+            return WriteAnswer(_find(self._listed, exchange))
+
+    async def delete(self, exchange: str, name: str) -> WriteAnswer:
+        """Delete one field, after reading once more that it is stored as it was last shown."""
+        async with self._writing:
+            known = self._listed
+            # Refuse what was never seen stored before asking anything.
+            delete_names(known, known or (), exchange, name)
+            # An old list that a broken link repeats must not be taken for the fresh one: it comes
+            # before the answer to this, and then the conversation writes nothing more.
+            await self._wire.ask(ENGINE, read_version)
+            names = delete_names(known, await self.exchanges(), exchange, name)
+            self._turns.take(DELETE)
+            self._listed = await self._wire.ask(DELETE, read_exchanges, names)
+            return WriteAnswer(_find(self._listed, exchange))
+
+    async def stop(self, robot: int) -> tuple[Robot, ...]:
+        """Stop one robot that the newest read on this connection showed running."""
+        async with self._writing:
+            number = stop_id(self._robots, robot)
+            self._turns.take(STOP)
+            self._robots = await self._wire.ask(
+                STOP, read_robots, number, within=self._durations.robot
+            )
+            return self._robots
+
+    async def start(self, robot: int) -> tuple[Robot, ...]:
+        """Start one robot that the newest read showed stopped, on a connection made for it."""
+        async with self._writing:
+            number = start_id(self._robots, robot)
+            self._turns.take(START)
+            self._robots = await self._wire.ask(
+                START, read_robots, number, within=self._durations.robot
+            )
+            return self._robots
+
+    async def invalidate(self) -> None:
+        """Invalidate the cache; returns when the server answered that it did."""
+        async with self._writing:
+            self._turns.take(INVALIDATE)
+            await self._wire.ask(INVALIDATE, read_nothing, within=self._durations.invalidate)
+
+    async def reboot(self) -> None:
+        """Ask the server's process to end; afterwards this session only reads."""
+        async with self._writing:
+            self._turns.take(REBOOT)
+            await self._wire.tell(REBOOT)
+
+    async def ended(self, within: float) -> bool:
+        """Wait up to *within* seconds for the connection to end; True when it has."""
+        return await self._wire.ended(within)
+
+    async def close(self) -> None:
+        """Leave politely, in bounded time; never raises."""
+        await self._wire.close()
+
+
+class JtTraderDriver:
+    """
+    Opens sessions with JT-Trader servers for one command; see `reconciler.drivers.Driver`.
+
+    *command* decides which events may be sent (`MAY_SEND`).  *accept_versions* are versions whose
+    writes the operator takes on himself, exact (`0.25.1`) or a whole line (`0.25.*`).
+    """
+
+    def __init__(
+        self,
+        *,
+        command: str,
+        durations: Durations,
+        accept_versions: Collection[str] = (),
+        message_limit: int = MESSAGE_LIMIT,
+    ) -> None:
+        self._may_send: Final = MAY_SEND[command]
+        self._agent: Final = f"jt-reconciler/{__version__} ({command})"
+        self._durations: Final = durations
+        self._accepted: Final = TESTED.union(accept_versions)
+        self._message_limit: Final = message_limit
+
+    async def open(self, target: Target, login: Login, trust: Trust) -> JtTraderSession:
+        """Connect and wait until the server accepts us as the expected account."""
+        conversation = await Conversation.open(
+            target.url,
+            account=target.account,
+            login={
+                "accessToken": _revealed(login.access_token),
+                "accessSecret": _revealed(login.access_secret),
+            },
+            trust=trust,
+            agent=self._agent,
+            may_send=self._may_send,
+            durations=self._durations,
+            message_limit=self._message_limit,
+        )
+        return JtTraderSession(conversation, self._durations)
+
+    async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
+        """Read the server's clock from its web page, without logging in."""
+        return await read_clock(
+            target.url, trust=trust, agent=self._agent, durations=self._durations
+        )
+
+    def mask(self, value: Secret) -> Mask:
+        """Return what the server would show of *value*."""
+        return Mask(masks.mask_text(value.reveal()))
+
+    def refusal(self, value: Secret) -> str:
+        """Say why *value* must not be sent; empty when it may."""
+        return masks.refusal(value.reveal())
+
+    def mask_bits(self, value: Secret) -> float:
+        """Return how many bits of *value* its mask proves."""
+        return masks.mask_bits(value.reveal())
+
+    def tested(self, version: str) -> bool:
+        """Whether writes were tested against *version*, or the operator accepts it."""
+        return accepts(self._accepted, version)
+
+
+def _find(exchanges: tuple[ObservedExchange, ...], code: str) -> ObservedExchange | None:
+    return next((exchange for exchange in exchanges if exchange.code == code), None)
+
+
+def _revealed(secret: Secret | None) -> str:
+    # The web page sends empty text for what it does not have.
+    return "" if secret is None else secret.reveal()

@@ -1,0 +1,129 @@
+"""
+Hyperliquid: `POST /info`, types `userRole` and `extraAgents`; both are public.
+
+Documented at hyperliquid.gitbook.io (info endpoint).  There are no API keys: a private key is that
+of an account, or of an agent that the account approved.  An agent trades and never moves funds.
+What it may do cannot be narrowed, and it cannot be bound to addresses.  Which it is follows from
+the address of the key, which ccxt derives; the key itself is never sent, and never leaves `fetch`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from reconciler.exchanges import parse as take
+from reconciler.exchanges.adapter import Credentials, NotUnderstood
+from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
+
+# `/info` has no codes of its own.
+_CODES: Final[Mapping[str, Status]] = {
+    "HTTP 422": Status.INDETERMINATE,  # what was asked about is no address
+    "HTTP 429": Status.RATE_LIMITED,
+}
+
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
+_TRADE: Final = frozenset({Cap.SPOT, Cap.PERPETUAL})
+_AGENT: Final = Grant("agent", _TRADE, separable=False)
+_OWNER: Final = Grant(
+    "owner", _TRADE | {Cap.WITHDRAW, Cap.TRANSFER, Cap.SUBACCOUNT}, separable=False
+)
+_ACCOUNTS: Final = frozenset({"vault", "subAccount"})  # they have no private key of their own
+_UNKNOWN_AGENT: Final = "no account approves of it as an agent, or does so any longer"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperliquid:
+    """Asks Hyperliquid whose agent a private key is, on the live or the test network."""
+
+    ccxt_id: str = "hyperliquid"
+    version: int = 1
+    disturbs_trading: bool = False
+
+    @property
+    def codes(self) -> Mapping[str, Status]:
+        """What HTTP says."""
+        return _CODES
+
+    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+        """
+        Ask for the role of the key's address, and for its end where it is an agent.
+
+        A key of the wallet itself needs no answer: that it can move funds is certain without.
+        """
+        del environment
+        address = exchange.eth_get_address_from_private_key(exchange.privateKey)
+        wallet = exchange.walletAddress
+        try:
+            role = exchange.publicPostInfo({"type": "userRole", "user": address})
+        except Exception:
+            if not _same(address, wallet):
+                raise
+            role = {"role": "missing"}
+        agents: Any = []
+        if isinstance(role, dict) and role.get("role") == "agent":
+            agents = exchange.publicPostInfo({"type": "extraAgents", "user": wallet})
+        return ({"address": address, "role": role, "agents": agents},)
+
+    def parse(
+        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
+    ) -> KeyFacts:
+        """Return the facts; a key of the other network is unknown to this one."""
+        answer = take.only(answers)
+        address = _address(answer, "address")
+        wallet = credentials["walletAddress"]
+        role = take.mapping(take.member(answer, "role"), "role")
+        facts = KeyFacts(
+            ip=IpRule(bound=False, listed=True, offered=False),
+            read_only=False,
+            environment=environment,
+            owner=False,
+        )
+        match take.text(role, "role"):
+            case "agent":
+                data = take.mapping(take.member(role, "data"), "data")
+                return replace(
+                    facts,
+                    grants=(_AGENT,),
+                    expires_at=_ends(answer, address),
+                    same_key=_same(_address(data, "user"), wallet),
+                )
+            case "user":
+                return _owned(facts)
+            case "missing" if _same(address, wallet):
+                return _owned(facts)  # an account that nobody has used so far
+            case "missing":
+                return replace(facts, grants=(), frozen=_UNKNOWN_AGENT)
+            case role_of_an_account if role_of_an_account in _ACCOUNTS:
+                return replace(facts, same_key=False)
+            case _:
+                raise NotUnderstood("role is none that is documented")
+
+
+def _owned(facts: KeyFacts) -> KeyFacts:
+    return replace(facts, grants=(_OWNER,), owner=True, never_expires=True)
+
+
+def _ends(answer: Mapping[str, Any], address: str) -> datetime | None:
+    """Return the end of an agent's approval; that of an agent without a name is not told."""
+    for listed in take.listing(take.member(answer, "agents"), "agents"):
+        agent = take.mapping(listed, "an agent")
+        if _same(_address(agent, "address"), address):
+            return take.milliseconds(agent, "validUntil")
+    return None
+
+
+def _address(record: Mapping[str, Any], key: str) -> str:
+    address = take.text(record, key).lower()
+    if not _ADDRESS.fullmatch(address):
+        raise NotUnderstood(f"{key} is no address")
+    return address
+
+
+def _same(one: str, other: str) -> bool:
+    """Compare two addresses: upper case in them is a checksum, and often left out."""
+    return one.lower() == other.lower()
+
+
+ADAPTER: Final = Hyperliquid()

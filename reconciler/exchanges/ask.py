@@ -1,0 +1,92 @@
+"""
+Asks one exchange about one key, and never raises for what the exchange or the network does.
+
+Blocking.  Only reads; asked a second time only when the exchange could not be reached at all, for
+a wrong key that is tried again and again locks its owner out.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from reconciler.exchanges.adapter import Adapter
+from reconciler.exchanges.ccxt_client import NotOffered, opened
+from reconciler.exchanges.classify import classify
+from reconciler.exchanges.registry import Entry
+from reconciler.model.key_audits import Egress
+from reconciler.model.key_facts import Answered, Status
+from reconciler.secrets import Secret
+
+_SHORTEST: Final = 0.05  # seconds; with less left an exchange is not asked at all
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One question: which key, whom and from where; *base* stands in for the exchange."""
+
+    entry: Entry
+    credentials: Mapping[str, Secret]
+    egress: Egress
+    base: str = ""
+
+    def unasked(self, status: Status) -> Answered:
+        """Return an answer for a question that was not asked."""
+        adapter = self.entry.adapter
+        return Answered(
+            status,
+            datetime.now(UTC),
+            adapter=self.entry.ccxt_id,
+            adapter_version=0 if adapter is None else adapter.version,
+            egress=self.egress.name,
+        )
+
+
+def ask(asking: Asking, *, timeout: float, deadline: float, stop: threading.Event) -> Answered:
+    """
+    Ask, with one retry on network trouble.
+
+    *timeout* is in seconds for one request, *deadline* on the monotonic clock for all; after *stop*
+    no request begins.  Raises UsageError for a proxy or base that cannot be used.
+    """
+    adapter = asking.entry.adapter
+    if adapter is None:
+        return asking.unasked(Status.UNSUPPORTED)
+    for _ in range(2):
+        left = deadline - time.monotonic()
+        if left < _SHORTEST or stop.is_set():
+            return asking.unasked(Status.UNREACHABLE)
+        answered = _once(asking, adapter, min(timeout, left))
+        if answered.status is not Status.UNREACHABLE:
+            break
+    return answered
+
+
+def _once(asking: Asking, adapter: Adapter, timeout: float) -> Answered:
+    said = asking.unasked(Status.INDETERMINATE)
+    try:
+        with opened(
+            adapter.ccxt_id,
+            asking.credentials,
+            environment=asking.entry.environment,
+            timeout=timeout,
+            proxy=asking.egress.proxy,
+            base=asking.base,
+        ) as exchange:
+            said = replace(said, at=datetime.now(UTC))
+            return _answer(asking, adapter, exchange, said)
+    except NotOffered:
+        return replace(said, status=Status.UNSUPPORTED)
+
+
+def _answer(asking: Asking, adapter: Adapter, exchange: Any, said: Answered) -> Answered:
+    environment = asking.entry.environment
+    try:
+        answers = adapter.fetch(exchange, environment)
+        plain = {name: value.reveal() for name, value in asking.credentials.items()}
+        return replace(said, status=Status.VALID, facts=adapter.parse(answers, plain, environment))
+    except Exception as error:  # noqa: BLE001  - ccxt raises anything; its texts hold addresses
+        status, code = classify(error, exchange.last_http_response, adapter.codes, adapter.ccxt_id)
+        return replace(said, status=status, code=code)

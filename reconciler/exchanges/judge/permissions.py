@@ -1,0 +1,180 @@
+"""
+What is to be said of a key's permissions.  Pure.
+
+A grant that goes too far and could be taken away is excess; one that the exchange does not let be
+granted apart from what is allowed is merely coarse.  What is not known is never taken for allowed.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from reconciler.model.key_facts import Access, Cap, Evidence, Grant, KeyFacts
+from reconciler.model.key_policy import Finding, Security, Severity
+
+_UNKNOWN: Final = frozenset({Cap.OTHER})
+_TAKE_OFF: Final = "take it off the key at the exchange"
+_ADD: Final = "add it to the key at the exchange"
+
+
+def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[Finding]:
+    """Yield what is wrong with the permissions, coarse, or not knowable."""
+    if facts.grants is None:
+        yield not_told(security)
+        writes = security.require - {Cap.ACCOUNT_READ, Cap.TAX}
+        if facts.read_only and writes:
+            yield _read_only(writes)
+        return
+    for grant in facts.grants:
+        yield from _excess(grant, security.allow)
+    yield from _required(facts.grants, facts.unproven, security)
+    hidden = facts.unproven - security.allow
+    if hidden:
+        yield _not_knowable(f"whether it may {_names(hidden)}", security.unverified, hidden)
+    yield from _unproven(facts.grants, security)
+
+
+def not_told(security: Security) -> Finding:
+    """Return the finding for a key of which no permission is known."""
+    return Finding(
+        "PERM_NOT_KNOWABLE",
+        security.unverified,
+        "what the key may do is not knowable",
+        "look at the key on the exchange's own page",
+    )
+
+
+def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[Finding]:
+    """Say how far one grant goes beyond what is allowed."""
+    caps = grant.caps or _UNKNOWN
+    # A permission of that name that writes is more than reading the account.
+    usable = frozenset(
+        cap for cap in caps & allow if cap is not Cap.ACCOUNT_READ or grant.access is Access.READ
+    )
+    outside = caps - usable
+    reads = grant.access is Access.READ and grant.evidence is Evidence.REPORTED
+    data = {"permission": grant.raw, "caps": _names(caps)}
+    if Cap.WITHDRAW in outside and not reads:
+        yield Finding(
+            "PERM_WITHDRAW",
+            Severity.CRITICAL,
+            f"it may withdraw funds ({grant.raw})",
+            f"{_TAKE_OFF} at once",
+            data,
+        )
+    elif Cap.OTHER in outside:
+        yield Finding(
+            "PERM_UNKNOWN_NAME" if reads else "PERM_FORBIDDEN",
+            Severity.WARNING if reads else Severity.ERROR,
+            f"{grant.raw}: a permission that jtr does not know{_by_reading(reads)}",
+            f"{_TAKE_OFF}, or accept it with a reason",
+            data,
+        )
+    elif outside and usable:
+        yield Finding(
+            "PERM_COARSE",
+            Severity.INFO,
+            f"{grant.raw} includes {_names(outside)}: not granted apart at this exchange",
+            data=data,
+        )
+    elif outside:
+        yield Finding(
+            "PERM_FORBIDDEN",
+            Severity.WARNING if reads else Severity.ERROR,
+            f"{grant.raw} ({_names(outside)}) is not allowed{_by_reading(reads)}",
+            f"{_TAKE_OFF}, or allow it in security.permissions",
+            data,
+        )
+    elif Cap.OTHER in caps:
+        yield Finding(
+            "PERM_UNKNOWN_NAME",
+            Severity.INFO,
+            f"{grant.raw}: a permission that jtr does not know, allowed as other",
+            data=data,
+        )
+
+
+def _by_reading(reads: bool) -> str:  # noqa: FBT001  - one word for a sentence
+    return "; it only reads" if reads else ""
+
+
+def _required(
+    grants: Iterable[Grant], unproven: frozenset[Cap], security: Security
+) -> Iterator[Finding]:
+    """Say which demanded right is absent, only reads, or cannot be proven."""
+    missing, reading, unknown = set[Cap](), set[Cap](), set[Cap]()
+    for cap in security.require:
+        holders = [grant for grant in grants if cap in grant.caps]
+        if any(_meets(grant, cap) for grant in holders):
+            continue
+        if cap in unproven or any(grant.evidence is not Evidence.REPORTED for grant in holders):
+            unknown.add(cap)
+        elif any(grant.access is Access.READ for grant in holders):
+            reading.add(cap)
+        else:
+            missing.add(cap)
+    if missing:
+        names = _names(missing)
+        yield Finding("PERM_MISSING", Severity.ERROR, f"it may not {names}", _ADD, {"caps": names})
+    if reading:
+        yield _read_only(reading)
+    if unknown:
+        yield _not_knowable(
+            f"whether it has what is required: {_names(unknown)}", security.unverified, unknown
+        )
+
+
+def _meets(grant: Grant, cap: Cap) -> bool:
+    if grant.evidence is not Evidence.REPORTED:
+        return False
+    match cap:
+        case Cap.ACCOUNT_READ:
+            return grant.access is Access.READ
+        case Cap.TAX:
+            return True
+        case _:
+            return grant.access is Access.WRITE
+
+
+def _read_only(caps: Iterable[Cap]) -> Finding:
+    names = _names(caps)
+    return Finding(
+        "KEY_READ_ONLY",
+        Severity.ERROR,
+        f"it only reads, required is {names}",
+        "give it the right to write at the exchange",
+        {"caps": names},
+    )
+
+
+def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[Finding]:
+    """Say what is known by trying only, and what trying could not show."""
+    tried = [grant for grant in grants if grant.evidence is not Evidence.REPORTED]
+    if not tried:
+        return
+    raws = ", ".join(sorted(grant.raw for grant in tried))
+    yield Finding(
+        "PROBED",
+        Severity.INFO,
+        f"not told by the exchange but concluded: {raws}",
+        data={"names": raws},
+    )
+    if (
+        any(Cap.ACCOUNT_READ in grant.caps for grant in tried)
+        and Cap.ACCOUNT_READ in security.allow
+    ):
+        caps = frozenset({Cap.ACCOUNT_READ})
+        yield _not_knowable("whether account_read only reads", security.unverified, caps)
+
+
+def _not_knowable(what: str, severity: Severity, caps: Iterable[Cap]) -> Finding:
+    return Finding(
+        "PERM_NOT_KNOWABLE",
+        severity,
+        f"not knowable: {what}",
+        "look at the key on the exchange's own page",
+        {"caps": _names(caps)},
+    )
+
+
+def _names(caps: Iterable[Cap]) -> str:
+    return ", ".join(sorted(caps))

@@ -1,0 +1,175 @@
+"""
+The ledger's rows and the keys under which they lie.
+
+A row is a noun of the model with what only the ledger needs to know about it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from reconciler.model.desired import Target
+from reconciler.model.recorded import ExchangeRecord, Identity
+
+_SEGMENT_LIMIT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """When a ledger began, and the name that it has for ever."""
+
+    uid: str
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """
+    An identity with what only the ledger needs.
+
+    The highest `label_order` among servers of one name is the one that got the name last; times of
+    two machines could not say that.
+    """
+
+    identity: Identity
+    label_order: int
+    retired: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRow:
+    """
+    A record with what only the ledger needs.
+
+    `nonce` names the newest intent and `by` who had it; `before` is the record as it was without
+    that intent, for the case that nothing was sent.
+    """
+
+    record: ExchangeRecord
+    nonce: str = ""
+    by: str = ""
+    before: ExchangeRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """
+    Why nothing is written to servers of this JT-Trader version any more.
+
+    `released` holds the reason, the time and the person once somebody let go.
+    """
+
+    version: str
+    server: str
+    why: str
+    at: str
+    by: str
+    released: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """
+    A process that holds a lease.
+
+    `boot`, `namespace`, `pid` and `started` identify it on its own host, so that a neighbour can
+    prove that it is gone; empty or 0 where the system does not tell.
+    """
+
+    nonce: str
+    by: str
+    boot: str = ""
+    namespace: str = ""
+    pid: int = 0
+    started: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """A lease: who, since when and until when on the holder's clock, for how many seconds."""
+
+    holder: Holder
+    since: str
+    until: str
+    seconds: float
+    released: bool = False
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────
+
+BIRTH: Final = "ledger/birth"
+RESTORED: Final = "ledger/restored"
+SERVERS: Final = "server/"
+BRAKES: Final = "brake/"
+
+
+def segment(text: str) -> str:
+    """
+    Return *text* as one segment of a key; different texts give different segments.
+
+    A server's names come from outside.  What a key cannot hold is written as `_` and two hex
+    digits for each byte, and what would be too long as a digest.
+    """
+    spelled = re.sub(
+        "[^a-z0-9-]",
+        lambda match: "".join(f"_{byte:02x}" for byte in match[0].encode("utf-8", "surrogatepass")),
+        text,
+    )
+    if spelled and len(spelled) <= _SEGMENT_LIMIT:
+        return spelled
+    # No spelled text holds a dot, so a digest is nobody's name.
+    return "_." + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def identity_key(uid: str) -> str:
+    """Return the key of a server's identity."""
+    return f"{SERVERS}{uid}/identity"
+
+
+def exchanges_prefix(uid: str) -> str:
+    """Return what the keys of a server's exchanges begin with."""
+    return f"{SERVERS}{uid}/exchange/"
+
+
+def exchange_key(uid: str, code: str) -> str:
+    """Return the key of one exchange on one server."""
+    return exchanges_prefix(uid) + segment(code)
+
+
+def observation_key(uid: str) -> str:
+    """Return the key of what a server last showed."""
+    return f"{SERVERS}{uid}/observation"
+
+
+def lease_key(uid: str) -> str:
+    """Return the key of a server's lease."""
+    return f"{SERVERS}{uid}/lease"
+
+
+CONTROLLER: Final = "controller/lease"
+"""The lease of the one controller that acts on this ledger."""
+
+
+def requests_key(uid: str) -> str:
+    """Return the key of a server's requests."""
+    return f"{SERVERS}{uid}/requests"
+
+
+def history_key(uid: str) -> str:
+    """Return the key of what was done on a server."""
+    return f"{SERVERS}{uid}/history"
+
+
+def brake_key(version: str) -> str:
+    """Return the key of the brake of a JT-Trader version."""
+    return BRAKES + segment(version)
+
+
+def stamp(moment: datetime) -> str:
+    """Write an instant as RFC 3339 in UTC; a time without a zone is a mistake of the caller."""
+    if moment.tzinfo is None:
+        raise ValueError("the time has no zone")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,435 @@
+"""
+What the ledger means: identities, intents, debts, observations, brakes, leases.
+
+Works on any `Store`.  Every decision is one write of one document.  A write of an exchange's
+document names the revision that was loaded, so a process that slept while another one worked gets
+`Conflict` instead of covering what it never saw.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from reconciler.errors import LedgerError, LedgerMissing
+from reconciler.ledger import Conflict, Store
+from reconciler.ledger.codec.records import (
+    read_birth,
+    read_brake,
+    read_exchange,
+    read_identity,
+    read_lease,
+    read_observation,
+    read_restored,
+    write_birth,
+    write_brake,
+    write_exchange,
+    write_observation,
+    write_restored,
+)
+from reconciler.ledger.codec.rows import (
+    BIRTH,
+    BRAKES,
+    CONTROLLER,
+    RESTORED,
+    Birth,
+    Brake,
+    ExchangeRow,
+    brake_key,
+    exchange_key,
+    exchanges_prefix,
+    identity_key,
+    lease_key,
+    observation_key,
+    stamp,
+)
+from reconciler.ledger.compare_and_set import settle
+from reconciler.ledger.exchange_state import (
+    committed,
+    deleting,
+    emptied,
+    intended,
+    settled,
+)
+from reconciler.ledger.identities import Identities
+from reconciler.ledger.lease import Lease, elapsed, ended
+from reconciler.ledger.requests import RequestBook, add_deeds, read_deeds
+from reconciler.model.desired import Target
+from reconciler.model.recorded import (
+    Debt,
+    Deed,
+    ExchangeRecord,
+    Identity,
+    Observation,
+    Remembered,
+    Write,
+)
+from reconciler.system.timeouts import Durations
+
+
+class Ledger:
+    """
+    The ledger; blocking, and safe to call from several threads as long as each server has one.
+
+    `load` a server before changing what is remembered of its exchanges: what was loaded is what the
+    changes are based on.  Everything has become durable when a method returns.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime],
+        durations: Durations,
+        writer: str,
+        clock: Callable[[], float] = elapsed,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        Read the ledger's birth, or write it if *store* was created just now.
+
+        *writer* names this process to people.  Raises LedgerMissing when the store holds none.
+        """
+        self._store: Final = store
+        self._now: Final = now
+        self._durations: Final = durations
+        self._writer: Final = writer
+        self._clock: Final = clock
+        self._sleep: Final = sleep
+        self._birth, self.born_now = self._born()
+        self._identities: Final = Identities(store, self._birth.uid)
+        # What this process knows: revisions of exchanges, by server and key.
+        self._known: dict[str, dict[str, int]] = {}
+        self._own: dict[str, str] = {}  # nonces of our own intents, by key
+        self._watched: dict[str, tuple[int, float]] = {}
+
+    @property
+    def ledger_uid(self) -> str:
+        """The ledger's own name, for ever."""
+        return self._birth.uid
+
+    @property
+    def writer(self) -> str:
+        """How this process is named to people."""
+        return self._writer
+
+    def birth(self) -> datetime:
+        """Return when the ledger began; nothing older than that can be known."""
+        return self._birth.at
+
+    def baseline(self) -> datetime:
+        """Return the moment before which every request counts as handled: never run it."""
+        stored = self._store.get(RESTORED)
+        return max(self._birth.at, read_restored(stored.text)) if stored else self._birth.at
+
+    def accept_restore(self, because: str) -> None:
+        """
+        Count every request up to now as handled, because the ledger may have forgotten some.
+
+        What is open stays open: its evidence is on the server.
+        """
+        text = write_restored(self._now(), because, self._writer)
+        settle(self._store, RESTORED, lambda _: text)
+
+    def sequence(self) -> int:
+        """Return how many writes ever took place; see `Store.sequence`."""
+        return self._store.sequence()
+
+    def documents(self) -> dict[str, str]:
+        """Return every document as it lies there: paths, versions, fingerprints; no value."""
+        found = {key: self._store.get(key) for key in self._store.keys("")}
+        return {key: stored.text for key, stored in found.items() if stored is not None}
+
+    def close(self) -> None:
+        """Give the store back."""
+        self._store.close()
+
+    # ── servers ──────────────────────────────────────────────────────────────────────────────
+
+    def servers(self) -> list[Identity]:
+        """Return every server that was ever pinned, by name."""
+        return self._identities.all()
+
+    def find(self, target: Target, name: str) -> Identity | None:
+        """
+        Return the server at *target*, else the one that last had *name*, else None.
+
+        The caller compares the targets: a match by name may have another one.
+        """
+        found = self._identities.find(target, name)
+        return found[1].identity if found else None
+
+    def pin(self, target: Target, name: str, *, move: bool = False) -> Identity:
+        """
+        Bind a server to its address and account, and note its newest name.
+
+        A server that is known by name at another address is moved with its history if *move*, else
+        Blocked; the address that it left is remembered as retired.
+        """
+        identity = self._identities.pin(target, name, move=move)
+        # A server that was never loaded is one of which this process believes to know nothing.
+        self._known.setdefault(identity.uid, {})
+        return identity
+
+    def load(self, target: Target, name: str) -> Remembered:
+        """Return all that is known of a server, and base later changes on it."""
+        found = self._identities.find(target, name)
+        if found is None:
+            return Remembered()
+        row = found[1]
+        uid = row.identity.uid
+        exchanges: dict[str, ExchangeRecord] = {}
+        known: dict[str, int] = {}
+        for key in self._store.keys(exchanges_prefix(uid)):
+            revision, exchange = self._exchange(key)
+            exchanges[exchange.record.code] = exchange.record
+            known[key] = revision
+        table = self._known.setdefault(uid, {})  # one object: the server's requests use it, too
+        table.clear()
+        table.update(known)
+        key = observation_key(uid)
+        seen = self._store.get(key)
+        return Remembered(
+            identity=row.identity,
+            exchanges=exchanges,
+            observation=read_observation(key, seen.text) if seen else None,
+            retired=row.retired,
+            requests=self.requests(uid).load(),
+        )
+
+    def requests(self, uid: str) -> RequestBook:
+        """Return the requests of one server; changing them is based on what was loaded last."""
+        return RequestBook(
+            self._store,
+            uid,
+            known=self._known.setdefault(uid, {}),
+            now=self._now,
+            writer=self._writer,
+        )
+
+    def history(self, uid: str) -> tuple[Deed, ...]:
+        """Return what was done on a server, oldest first, as far as it is kept."""
+        return read_deeds(self._store, uid)
+
+    def record(self, uid: str, deeds: Sequence[Deed]) -> None:
+        """Add to what was done on a server."""
+        if deeds:
+            add_deeds(self._store, uid, deeds)
+
+    def observe(self, uid: str, observation: Observation) -> None:
+        """Remember what a server shows; the newest call wins."""
+        settle(self._store, observation_key(uid), lambda _: write_observation(observation))
+
+    # ── one exchange, one document ───────────────────────────────────────────────────────────
+
+    def intend(
+        self, uid: str, code: str, write: Write, debts: Sequence[Debt], *, boot: int | None = None
+    ) -> None:
+        """
+        Record that *write* is about to be sent and what it will leave to be done.
+
+        Durable, read again and compared before this returns; whatever it raises, send nothing.
+        *boot* is the newest boot line that was seen (server's clock, ms).  An intent that is still
+        there may have been sent, so its keys are counted as written.
+        """
+        self._promise(uid, code, lambda row: intended(row, write, debts, boot))
+
+    def intend_delete(self, uid: str, code: str) -> None:
+        """Record that an exchange's fields are about to be deleted; as strict as `intend`."""
+        self._promise(uid, code, deleting)
+
+    def commit(self, uid: str, code: str, *, boot: int | None = None) -> None:
+        """
+        Record that the intended write took place.
+
+        *boot* is the newest boot line seen afterwards.
+        """
+        self._conclude(uid, code, lambda row: committed(row, boot))
+
+    def deleted(self, uid: str, code: str) -> None:
+        """
+        Record that the exchange is empty on the server by our own doing.
+
+        What appears there later is foreign.  Debts and past keys stay: the process still has them.
+        """
+        self._conclude(uid, code, emptied)
+
+    def keep(self, uid: str, code: str) -> None:
+        """Record that a delete, begun once, is wanted no longer and has left nothing undone."""
+        self._change(
+            uid, code, lambda row: replace(row, record=replace(row.record, deleting=False))
+        )
+
+    def disown(self, uid: str, code: str) -> None:
+        """Record that people know what is there now to be another hand's; debts stay."""
+        self._conclude(uid, code, emptied)
+
+    def drop_intent(self, uid: str, code: str) -> None:
+        """
+        Take back our own newest intent, of a write or a delete, because nothing was sent.
+
+        The record becomes what it was before, less what was settled meanwhile; an older intent
+        that may have been sent is there again.  An intent of another process cannot be dropped:
+        nobody can prove that it sent nothing.
+        """
+
+        def change(row: ExchangeRow) -> ExchangeRow:
+            if row.before is None or self._own.get(exchange_key(uid, code)) != row.nonce:
+                raise LedgerError(f"this process intends nothing for {code}", "plan again")
+            return replace(row, record=row.before, before=None)
+
+        self._conclude(uid, code, change)
+
+    def found(self, uid: str, code: str, write: Write) -> None:
+        """Record that somebody else's value looks like the desired one."""
+        self._change(uid, code, lambda row: replace(row, record=replace(row.record, found=write)))
+
+    def settle_debts(
+        self, uid: str, code: str, debts: Sequence[Debt], *, past_boot: int | None = None
+    ) -> None:
+        """
+        Keep only *debts*, because an observation proved that the others are paid.
+
+        *past_boot* is the newest boot line seen: a newer one than before ends the past keys, too.
+        """
+        self._change(uid, code, lambda row: settled(row, debts, past_boot))
+
+    # ── brakes ───────────────────────────────────────────────────────────────────────────────
+
+    def brakes(self) -> Mapping[str, Brake]:
+        """Return the brakes that hold, by JT-Trader version."""
+        found: dict[str, Brake] = {}
+        for key in self._store.keys(BRAKES):
+            stored = self._store.get(key)
+            brake = read_brake(key, stored.text) if stored else None
+            if brake is not None and brake.released is None:
+                found[brake.version] = brake
+        return found
+
+    def engage_brake(self, version: str, server: str, why: str) -> None:
+        """Stop all writes to servers of *version*; if it holds already, its first reason stays."""
+        key = brake_key(version)
+
+        def change(text: str | None) -> str:
+            if text is not None and read_brake(key, text).released is None:
+                return text
+            return write_brake(Brake(version, server, why, stamp(self._now()), self._writer))
+
+        settle(self._store, key, change)
+
+    def release_brake(self, version: str, because: str) -> None:
+        """Allow writes to *version* again; LedgerError when no brake holds."""
+        key = brake_key(version)
+
+        def change(text: str | None) -> str:
+            brake = read_brake(key, text) if text is not None else None
+            if brake is None or brake.released is not None:
+                raise LedgerError(f"no brake holds for JT-Trader {version}", "see: jtr status")
+            released = (because, stamp(self._now()), self._writer)
+            return write_brake(replace(brake, released=released))
+
+        settle(self._store, key, change)
+
+    # ── lease ────────────────────────────────────────────────────────────────────────────────
+
+    def lease(self, uid: str, *, wait: float | None = None) -> Lease:
+        """
+        Return the right to apply to a server, to be entered with `with`.
+
+        *wait* is how many seconds to wait for another holder (default: `lease_wait`).
+        """
+        stored = self._store.get(identity_key(uid))
+        label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
+        wait = self._durations.lease_wait if wait is None else wait
+        return self._lease(lease_key(uid), label, "is applying to", wait)
+
+    def leadership(self) -> Lease:
+        """Return the right to be the controller that acts on this ledger; nobody is waited for."""
+        return self._lease(CONTROLLER, "this ledger", "is the controller of", 0.0)
+
+    def controller(self) -> str:
+        """
+        Return who the controller of this ledger is, for people; empty when there is none.
+
+        One that did not say goodbye counts for a day after its last sign of life, unless it ran on
+        this host and provably ended.  Nothing may
+        depend on it that must not happen twice: it is read off a wall clock.
+        """
+        stored = self._store.get(CONTROLLER)
+        row = read_lease(CONTROLLER, stored.text) if stored else None
+        if row is None or row.released or ended(row.holder):
+            return ""
+        return row.holder.by if row.until >= stamp(self._now() - timedelta(days=1)) else ""
+
+    def _lease(self, key: str, label: str, doing: str, wait: float) -> Lease:
+        return Lease(
+            self._store,
+            key,
+            label=label,
+            doing=doing,
+            by=self._writer,
+            seconds=self._durations.lease,
+            wait=wait,
+            now=self._now,
+            clock=self._clock,
+            sleep=self._sleep,
+            watched=self._watched,
+        )
+
+    # ── below ────────────────────────────────────────────────────────────────────────────────
+
+    def _born(self) -> tuple[Birth, bool]:
+        stored = self._store.get(BIRTH)
+        if stored is not None:
+            return read_birth(stored.text), False
+        if not self._store.created:
+            raise LedgerMissing("this ledger was never begun", "jtr ledger init")
+        birth = Birth(uuid.uuid4().hex, self._now(), self._writer)
+        try:
+            self._store.put(BIRTH, write_birth(birth), expect=0)
+        except Conflict:  # two at once: the other one's birth is ours
+            stored = self._store.get(BIRTH)
+            return read_birth(stored.text if stored else ""), True
+        return birth, True
+
+    def _exchange(self, key: str) -> tuple[int, ExchangeRow]:
+        stored = self._store.get(key)
+        if stored is None:
+            raise LedgerError(f"the ledger's row {key} vanished", "restore it from a backup")
+        return stored.revision, read_exchange(key, stored.text)
+
+    def _promise(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
+        """Write an intent under a nonce of its own and make sure that it is the one that stands."""
+        key, nonce = exchange_key(uid, code), uuid.uuid4().hex
+        self._change(uid, code, lambda row: replace(change(row), nonce=nonce, by=self._writer))
+        revision, row = self._exchange(key)
+        if (revision, row.nonce) != (self._known[uid][key], nonce):
+            raise _moved_on(code)
+        self._own[key] = nonce
+
+    def _conclude(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
+        """Change an exchange and forget our intent for it."""
+        self._change(uid, code, change)
+        self._own.pop(exchange_key(uid, code), None)
+
+    def _change(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
+        key = exchange_key(uid, code)
+        known = self._known.setdefault(uid, {})
+        expect = known.get(key, 0)
+        stored = self._store.get(key)
+        if (stored.revision if stored else 0) != expect:
+            raise _moved_on(code)
+        old = read_exchange(key, stored.text) if stored else ExchangeRow(ExchangeRecord(code))
+        new = change(old)
+        if new == old:
+            return
+        try:
+            known[key] = self._store.put(key, write_exchange(new), expect=expect)
+        except Conflict:
+            raise _moved_on(code) from None
+
+
+def _moved_on(code: str) -> Conflict:
+    return Conflict(f"another process worked on {code} of this server meanwhile", "plan again")

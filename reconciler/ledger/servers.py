@@ -1,0 +1,41 @@
+"""
+Servers as the ledger knows them, for commands that read no documents or more than these.
+"""
+
+from reconciler import bootstrap
+from reconciler.errors import UsageError
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.unrecorded import Emergencies
+from reconciler.model.recorded import Identity, Remembered
+
+Known = tuple[Identity, Remembered]
+
+
+def known_servers(ledger: Ledger) -> list[Known]:
+    """Return every server with what is known of it, also what the ledger could not take."""
+    emergencies = Emergencies(bootstrap.emergency_folder())
+    return [
+        (
+            identity,
+            emergencies.known(ledger.ledger_uid, ledger.load(identity.target, identity.name)),
+        )
+        for identity in ledger.servers()
+    ]
+
+
+def first_known(ledger: Ledger, name: str) -> Known:
+    """
+    Return the server of this name, of several the one that has something open.
+
+    Raises UsageError.
+    """
+    servers = known_servers(ledger)
+    found = [(identity, known) for identity, known in servers if identity.name == name]
+    if not found:
+        names = ", ".join(sorted({identity.name for identity, _ in servers})) or "none yet"
+        raise UsageError(f"the ledger knows no server called {name}", f"known: {names}")
+
+    def idle(pair: Known) -> bool:
+        return pair[1].requests.open is None and pair[1].requests.halt is None
+
+    return min(found, key=idle)

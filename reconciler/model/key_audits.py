@@ -1,0 +1,96 @@
+"""
+One audited key, as callers and people see it.  Pure.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.errors import JtrError
+from reconciler.model.key_facts import Answered
+from reconciler.model.key_policy import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """
+    From where an exchange is asked: `proxy` is empty for this host.
+
+    `server` is the operator's word that the trading server leaves from the same address.
+    """
+
+    proxy: str = ""
+    server: bool = False
+
+    @property
+    def name(self) -> str:
+        """The word for it in remembered answers and for people."""
+        return self.proxy or "here"
+
+
+HERE: Final = Egress()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class KeyId:
+    """Where a key is used: a server of the documents, and the server's code of an exchange."""
+
+    server: str
+    exchange: str
+
+    def __str__(self) -> str:
+        return f"{self.server}/{self.exchange}"
+
+
+class Light(enum.StrEnum):
+    """What people see first; `OK` only where everything that matters was verified."""
+
+    OK = "ok"
+    ATTENTION = "attention"
+    BLOCKED = "blocked"
+
+
+def light(answered: Answered, findings: Iterable[Finding]) -> Light:
+    """
+    Return the light of a key.
+
+    What was not verified is never green, whatever the documents make of it: neither a key whose
+    permissions nobody tells, nor one that could not be asked about, nor an accepted error.
+    """
+    found = tuple(findings)
+    if any(finding.stops for finding in found):
+        return Light.BLOCKED
+    verified = answered.facts is not None and answered.facts.grants is not None
+    open_ones = (f for f in found if f.severity >= (Severity.ERROR if f.accepted else _WORTH))
+    if not verified or any(open_ones):
+        return Light.ATTENTION
+    return Light.OK
+
+
+_WORTH: Final = Severity.WARNING
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """
+    What an audit has to say of one key; with a `failure` it was never asked about.
+
+    `sources` are references to its secrets, with versions.
+    """
+
+    key: KeyId
+    answered: Answered | None = None
+    findings: tuple[Finding, ...] = ()
+    failure: JtrError | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def light(self) -> Light:
+        """Its light; a key that could not even be read needs attention."""
+        if self.answered is None:
+            return Light.ATTENTION
+        return light(self.answered, self.findings)
+
+
+Results = Mapping[KeyId, tuple[Answered, tuple[Finding, ...]]]

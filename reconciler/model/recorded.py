@@ -1,0 +1,251 @@
+"""
+The nouns of the ledger: what we must remember because no server can tell us.
+
+Immutable values; paths, versions and keyed fingerprints, never a value and never a mask.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from reconciler.model.desired import Afterwards, FrozenRef, Kind, Target
+from reconciler.model.observed import BootLine, Robot
+
+
+class Purpose(enum.StrEnum):
+    """Why a write was decided; only a change leaves debts that act."""
+
+    CHANGE = "change"
+    CORRECTION = "correction"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """
+    One whole write of an exchange, as the ledger keeps it: paths, versions, keyed fingerprints.
+
+    `sources` goes from ccxt's credential name, or from the empty name where one secret holds them
+    all; `values` and `masks` go from the server's field name to an HMAC under the key named by
+    `key_id`.  `api_key` and `companions` are HMACs of the API key and of all other fields together.
+    """
+
+    sources: Mapping[str, FrozenRef]
+    values: Mapping[str, str]
+    masks: Mapping[str, str]
+    key_id: str
+    at: str
+    weak: bool = False
+    api_key: str = ""
+    companions: str = ""
+
+
+class Owed(enum.StrEnum):
+    """What a credential write leaves to be done."""
+
+    RESTART = "restart"
+    REBOOT = "reboot"
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """
+    A consequence that is still owed since a write.
+
+    A restart is owed per robot and ends when that robot was seen stopped or the server booted; a
+    reboot is owed per exchange and ends only with a newer boot.  `boot` is the newest boot line
+    (server's clock, ms) when the debt arose.
+    """
+
+    owed: Owed
+    exchange: str
+    since: str
+    boot: int | None
+    robot_id: int | None = None
+    robot_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRecord:
+    """
+    What the ledger knows of one exchange on one server.
+
+    `intent` is a write that was decided and may have been sent, `earlier` are those before it of
+    which the same is true; `found` is a value of another hand that looked like the desired one.
+    `past_keys` are (api_key, companions) pairs written since the last boot (`past_boot`): the
+    server caches its exchange client by API key.  `ever` stays true once anything was written, also
+    after a delete.
+    """
+
+    code: str
+    written: Write | None = None
+    intent: Write | None = None
+    earlier: tuple[Write, ...] = ()
+    found: Write | None = None
+    deleting: bool = False
+    debts: tuple[Debt, ...] = ()
+    past_keys: tuple[tuple[str, str], ...] = ()
+    past_boot: int | None = None
+    ever: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """An observed state that was remembered: masks as keyed fingerprints, and when it was seen."""
+
+    at: str
+    by: str
+    version: str
+    masks: Mapping[str, Mapping[str, str]]
+    credentials: Mapping[str, Mapping[str, str]]
+    robots: tuple[Robot, ...]
+    boot: int | None
+    key_id: str
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    alarm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The ledger's own name for a server, and the address and label that it last had."""
+
+    uid: str
+    target: Target
+    name: str
+
+
+class Stage(enum.StrEnum):
+    """How far a request is; only `OPEN` may still change by itself."""
+
+    OPEN = "open"  # an intent is written: it may have been sent, and nobody noted what became of it
+    DONE = "done"
+    NOT_DONE = "not done"
+    SATISFIED = "satisfied by somebody else's boot"
+    BASELINED = "older than this ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One try to send a one-shot, with the evidence from just before it.
+
+    `at` is our clock (RFC 3339), `nonce` names the attempt, `by` the process.  `boots` are the boot
+    lines of the system log and `newest` its newest entry (server's clock, ms) at that time; those
+    of a closed request are not kept.  `host_boot` and `elapsed` are our machine's boot id and its
+    seconds since that boot: on the same machine they tell how long ago it was, whatever the clock
+    on the wall did.
+    """
+
+    nonce: str
+    at: str
+    by: str
+    boots: tuple[BootLine, ...]
+    newest: int | None
+    host_boot: str = ""
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One wish for a one-shot action that this ledger handled, or is handling.
+
+    `ran` are the robots that ran when it was asked.  `evidence` says in words what closed it, and
+    `boot` is the boot line that proved it.
+    """
+
+    kind: Kind
+    instant: datetime
+    reason: str
+    stage: Stage
+    attempts: tuple[Attempt, ...] = ()
+    robots: Afterwards = Afterwards.LEAVE
+    resume_within: float = 600.0  # seconds
+    ran: tuple[Robot, ...] = ()
+    evidence: str = ""
+    boot: BootLine | None = None
+    closed_at: str = ""
+    closed_by: str = ""
+
+    @property
+    def asked_at(self) -> str:
+        """When it was first sent, or was about to be (our clock); empty when it never was."""
+        return self.attempts[0].at if self.attempts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """
+    Robots that we stopped, or our reboot did, and that are to run again.
+
+    Written before the stop is sent, so that no crash forgets one.  `origin` says why in words;
+    `exchange` is set for a restart owed by that exchange's credential.  `others` are the robots
+    that ran besides and must still do so when we start ours: else somebody else is at work.
+    `begun` are those whose start was about to be sent: they are never started again by themselves.
+    `boot` is the boot line of the process on which they have to be started; None while it is the
+    one that is still to come.  With a `finding` nothing more happens by itself: it is left to
+    people.
+    """
+
+    origin: str
+    robots: tuple[Robot, ...]
+    at: str
+    by: str
+    within: float  # seconds from `at` in which they may be started without being asked
+    exchange: str = ""
+    others: tuple[int, ...] = ()
+    begun: tuple[int, ...] = ()
+    boot: BootLine | None = None
+    finding: str = ""
+    host_boot: str = ""
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """
+    The one-shots of one server: what was handled, what is open, which robots are owed a start.
+
+    `handled` is, by kind, the newest instant that was handled, satisfied or baselined: that one and
+    every earlier one is never done again.  At most one request is open on a server.  `past` are the
+    closed ones, oldest first, as many as are kept.
+    """
+
+    handled: Mapping[Kind, datetime] = field(default_factory=dict)
+    open: Request | None = None
+    past: tuple[Request, ...] = ()
+    halt: Halt | None = None
+
+    def closed(self, kind: Kind, instant: datetime) -> Request | None:
+        """Return the closed request of this name, if it is still kept."""
+        found = (r for r in reversed(self.past) if (r.kind, r.instant) == (kind, instant))
+        return next(found, None)
+
+
+NO_REQUESTS: Final = Requests()
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One thing that was done on a server, for people: when (our clock), by whom, what came."""
+
+    at: str
+    by: str
+    what: str
+    result: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """All that the ledger knows of one server; a server never seen has no identity."""
+
+    identity: Identity | None = None
+    exchanges: Mapping[str, ExchangeRecord] = field(default_factory=dict)
+    observation: Observation | None = None
+    retired: tuple[Target, ...] = ()
+    requests: Requests = NO_REQUESTS
+
+
+NOTHING_REMEMBERED: Final = Remembered()

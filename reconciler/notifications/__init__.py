@@ -1,0 +1,5 @@
+"""
+States become messages, and messages reach people.
+
+Never delays a pass, repeats itself, or carries a secret.
+"""

@@ -1,0 +1,420 @@
+"""
+From references to values, and from values to facts that hold none.
+
+This is the only place where the values of credentials meet what a server shows.  What leaves it
+towards planner, ledger and people are versions, verdict material and keyed fingerprints.
+"""
+
+import asyncio
+import functools
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import ParamSpec, TypeVar
+
+from reconciler.drivers import Driver
+from reconciler.errors import (
+    LoginFailed,
+    NotSettled,
+    SecretsError,
+    SecretsSealed,
+    SecretsUnreachable,
+    SecretUnusable,
+    StillBeingWritten,
+    TokenExpired,
+)
+from reconciler.model.desired import DesiredExchange, FrozenRef, SecretPath, SecretRef
+from reconciler.model.observed import ObservedExchange, ObservedServer
+from reconciler.model.recorded import ExchangeRecord, Observation, Write
+from reconciler.plan.compare import Evidence
+from reconciler.secrets import Secret, SecretBackend, VersionInfo
+from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.system.timeouts import Durations
+
+P = ParamSpec("P")
+T = TypeVar("T")
+WEAK_BITS = 16.0  # below this a mask proves too little; docs/concepts.md
+_WORTH_TELLING = 0.1  # seconds of waiting
+_Read = dict[tuple[SecretPath, int], Mapping[str, Secret]]
+_ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of one exchange by the server's field names; lives as briefly as possible."""
+
+    fields: Mapping[str, Secret]
+    ignored: tuple[str, ...] = ()
+
+
+def spellings(credential: str) -> tuple[str, ...]:
+    """Return the field names under which a secret may hold this ccxt credential."""
+    if credential in _ALIASES:
+        return _ALIASES[credential]
+    snake = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", credential).lower()
+    return (credential,) if snake == credential else (credential, snake)
+
+
+@dataclass(slots=True)
+class Kept:
+    """
+    What a long-lived process remembers between passes.
+
+    `logins` are the access secrets that were good last, used while Vault has no other version and
+    while it is away: a controller must be able to register again with a server that fell, or one
+    failing start stops all its robots.  `seen` says since when (monotonic) we know the newest
+    version of a secret: Vault tells its time in whole seconds.  While `down` says that the backend
+    stayed away for too long nobody asks it; whoever sees it back takes that off.  `pool` are the
+    threads that ask it: a backend that hangs must not take those that the ledger needs.
+    """
+
+    logins: dict[SecretRef, tuple[VersionInfo, Secret]] = field(default_factory=dict)
+    seen: dict[SecretPath, tuple[int, str, float]] = field(default_factory=dict)
+    down: SecretsError | None = None
+    pool: Executor | None = None
+
+
+class Resolver:
+    """
+    Reads what a pass needs from one secret backend; `say` tells people about waiting.
+
+    With *kept* it is one of many for a process that lives for months: then it does not wait until
+    a secret has settled, but raises NotSettled.
+    """
+
+    def __init__(
+        self,
+        backend: SecretBackend,
+        driver: Driver,
+        durations: Durations,
+        say: Callable[[str], None],
+        *,
+        kept: Kept | None = None,
+    ) -> None:
+        self._backend = backend
+        self._driver = driver
+        self._durations = durations
+        self._say = say
+        self._kept = kept
+        self._down: SecretsError | None = None
+
+    def anew(self, kept: Kept) -> "Resolver":
+        """Return one for another pass, which does not know yet whether the backend is away."""
+        return Resolver(self._backend, self._driver, self._durations, self._say, kept=kept)
+
+    async def _ask(self, ask: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """
+        Ask the backend, on a thread.
+
+        Once it stayed away for longer than one request may take, nobody else in this pass waits
+        for it: five hundred servers would each wait as long.
+        """
+        down = self._down or (self._kept.down if self._kept is not None else None)
+        if down is not None:
+            raise type(down)(down.what, down.remedy)
+        began = time.monotonic()
+        pool = self._kept.pool if self._kept is not None else None
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(pool, functools.partial(ask, *args, **named))
+        except (SecretsUnreachable, SecretsSealed) as error:
+            if time.monotonic() - began >= self._durations.secrets_request:
+                self._down = error
+                if self._kept is not None:
+                    self._kept.down = error
+            raise
+
+    async def newest(self, ref: SecretRef) -> Secret:
+        """
+        Return the value of one field, of the pinned or newest version, settled or not.
+
+        For what the operator alone changes (access secrets).  Raises SecretsError.
+        """
+        kept = self._kept.logins.get(ref) if self._kept is not None else None
+        try:
+            info = await self._ask(self._backend.describe, ref.at, ref.version)
+        except (SecretsUnreachable, SecretsSealed, LoginFailed, TokenExpired):
+            if kept is None:
+                raise
+            return kept[1]
+        if kept is not None and (kept[0].version, kept[0].created) == (info.version, info.created):
+            return kept[1]
+        value = await self._newest(ref, info)
+        if self._kept is not None:
+            self._kept.logins[ref] = info, value
+        return value
+
+    async def _newest(self, ref: SecretRef, info: VersionInfo) -> Secret:
+        data = await self._ask(self._backend.read, ref.at, info.version, info.created)
+        value = data.get(ref.field or "")
+        if value is None:
+            raise SecretUnusable(
+                f"{ref.at}@{info.version} has no field {ref.field}", "write it, or name another"
+            )
+        if reason := self._driver.refusal(value):
+            raise SecretUnusable(
+                f"the value of {ref} cannot be used: {reason}",
+                "write the value itself again, with nothing around it",
+            )
+        return value
+
+    async def freeze(self, exchange: DesiredExchange) -> Mapping[str, FrozenRef]:
+        """
+        Fix the version of every reference of *exchange*, from metadata alone.
+
+        A newest version counts once it has settled.  Raises SecretsError.
+        """
+        wanted = {"": exchange.secret} if exchange.secret is not None else dict(exchange.fields)
+        known: dict[tuple[SecretPath, int | None], VersionInfo] = {}
+        for ref in wanted.values():
+            if (ref.at, ref.version) not in known:
+                known[ref.at, ref.version] = await self._settled(ref)
+        return {
+            name: FrozenRef(
+                ref.at,
+                known[ref.at, ref.version].version,
+                known[ref.at, ref.version].created,
+                ref.field,
+            )
+            for name, ref in sorted(wanted.items())
+        }
+
+    async def _settled(self, ref: SecretRef) -> VersionInfo:
+        began = time.monotonic()
+        seen: VersionInfo | None = None
+        if self._kept is not None and ref.version is None:
+            return await self._young(ref, self._kept)
+        first, told = began, 0
+        while True:
+            info = await self._ask(self._backend.describe, ref.at, ref.version)
+            if seen is None or (info.version, info.created) != (seen.version, seen.created):
+                seen, first = info, time.monotonic()
+            # Vault tells its time in whole seconds; what we watched ourselves is surer.
+            age = max(info.age, time.monotonic() - first)
+            rest = self._durations.settle - age
+            if ref.version is not None or rest <= 0:
+                return info
+            if first - began + rest > self._durations.settle_total:
+                raise StillBeingWritten(
+                    f"{ref.at} is still being written: version {info.version} is the newest of "
+                    f"several within {self._durations.settle_total:g} s",
+                    "wait until it rests, or pin a version",
+                )
+            if told != info.version and rest >= _WORTH_TELLING:
+                told = info.version
+                self._say(f"waiting {rest:.1f} s until {ref.at}@{info.version} has settled")
+            await asyncio.sleep(rest)
+
+    async def _young(self, ref: SecretRef, kept: Kept) -> VersionInfo:
+        """Return the newest version once it has settled, over several passes."""
+        info = await self._ask(self._backend.describe, ref.at, None)
+        known = kept.seen.get(ref.at)
+        if known is None or known[:2] != (info.version, info.created):
+            known = kept.seen[ref.at] = info.version, info.created, time.monotonic()
+        age = max(info.age, time.monotonic() - known[2])
+        rest = self._durations.settle - age
+        if rest > 0:
+            raise NotSettled(
+                f"{ref.at}@{info.version} was written {age:.0f} s ago; people write two fields "
+                f"with two commands, so it is used in {rest:.0f} s",
+                after=rest,
+            )
+        return info
+
+    async def values(
+        self,
+        exchange: DesiredExchange,
+        sources: Mapping[str, FrozenRef],
+        observed: ObservedExchange,
+    ) -> Values:
+        """
+        Read exactly the frozen versions, and check that each value may be sent.
+
+        Raises SecretUnusable where a field is missing, ambiguous or must not be sent, and the
+        other SecretsErrors.
+        """
+        read = await self._read(sources)
+        used: set[str] = set()
+        fields = {}
+        for asked in observed.fields:
+            fields[asked.name], name = self._picked(
+                exchange, sources, read, asked.credential, "the server asks for"
+            )
+            used.add(name)
+        surplus = {name for data in read.values() for name in data} - used
+        return Values(fields, tuple(sorted(surplus)) if exchange.secret is not None else ())
+
+    async def credentials(
+        self,
+        exchange: DesiredExchange,
+        sources: Mapping[str, FrozenRef],
+        required: Sequence[str],
+    ) -> Mapping[str, Secret]:
+        """
+        Read exactly the frozen versions, by ccxt's names, without having seen a server.
+
+        *required* are ccxt's names of what the exchange needs.  Raises as `values` does.
+        """
+        read = await self._read(sources)
+        names = required if exchange.secret is not None else sources
+        return {
+            name: self._picked(exchange, sources, read, name, "the exchange needs")[0]
+            for name in names
+        }
+
+    async def _read(self, sources: Mapping[str, FrozenRef]) -> _Read:
+        read: _Read = {}
+        for ref in sources.values():
+            if (ref.at, ref.version) not in read:
+                read[ref.at, ref.version] = await self._ask(
+                    self._backend.read, ref.at, ref.version, ref.created
+                )
+        return read
+
+    def _picked(
+        self,
+        exchange: DesiredExchange,
+        sources: Mapping[str, FrozenRef],
+        read: _Read,
+        credential: str,
+        asks: str,
+    ) -> tuple[Secret, str]:
+        """Return the value of a credential and the name of its field; *asks* is for people."""
+        if exchange.secret is not None:
+            ref = sources[""]
+            name = self._spelled(credential, ref, read[ref.at, ref.version], asks)
+        else:
+            ref = sources[credential]
+            name = ref.field or ""
+        value = read[ref.at, ref.version].get(name)
+        if value is None:
+            raise SecretUnusable(
+                f"{replace(ref, field=None)} has no field {name}",
+                f"{asks} {credential} of {exchange.code}; write the field",
+            )
+        if reason := self._driver.refusal(value):
+            place = replace(ref, field=name)
+            raise SecretUnusable(
+                f"the value of {place} cannot be used: {reason}",
+                "write the value itself again, with nothing around it",
+            )
+        return value, name
+
+    @staticmethod
+    def _spelled(credential: str, ref: FrozenRef, data: Mapping[str, Secret], asks: str) -> str:
+        there = [name for name in spellings(credential) if name in data]
+        if len(there) > 1:
+            raise SecretUnusable(
+                f"{ref} has both {' and '.join(there)}", "keep one of the two spellings"
+            )
+        if not there:
+            raise SecretUnusable(
+                f"{ref} has no field {' or '.join(spellings(credential))}",
+                f"{asks} {credential}; write the field into the secret",
+            )
+        return there[0]
+
+    def evidence(
+        self,
+        values: Values,
+        observed: ObservedExchange,
+        record: ExchangeRecord,
+        fingerprints: Fingerprints,
+        uid: str,
+    ) -> Evidence:
+        """Say what the values tell about what is shown and what was written, without them."""
+        matches = frozenset(
+            f.name for f in observed.fields if f.mask == self._driver.mask(values.fields[f.name])
+        )
+        # A write of unknown outcome may have left other values for a while, and robots took them.
+        known = [w for w in (record.written, record.intent, *record.earlier) if w is not None]
+        slots = _slots(values, observed, fingerprints, uid)
+        unchanged = record.written is not None and all(
+            w.key_id == fingerprints.key_id and dict(w.values) == slots for w in known
+        )
+        api_key, companions = _pair(values, observed, fingerprints, uid)
+        api_key_field = next((f.name for f in observed.fields if f.credential == "apiKey"), None)
+        return Evidence(
+            matches=matches,
+            weak=self.weak(values),
+            unchanged=unchanged,
+            api_key=api_key,
+            companions=companions,
+            same_api_key=api_key_field is None or api_key_field in matches,
+            ignored=values.ignored,
+        )
+
+    def weak(self, values: Values) -> bool:
+        """Whether the mask of at least one value proves too little."""
+        return any(self._driver.mask_bits(v) < WEAK_BITS for v in values.fields.values())
+
+    def write(
+        self,
+        values: Values,
+        observed: ObservedExchange,
+        sources: Mapping[str, FrozenRef],
+        fingerprints: Fingerprints,
+        *,
+        uid: str,
+        at: str,
+    ) -> Write:
+        """Return the row that the ledger keeps of a write (or of a find) of these values."""
+        code = observed.code
+        api_key, companions = _pair(values, observed, fingerprints, uid)
+        return Write(
+            sources=dict(sources),
+            values=_slots(values, observed, fingerprints, uid),
+            masks={
+                name: fingerprints.mask(uid, code, name, self._driver.mask(value))
+                for name, value in values.fields.items()
+            },
+            key_id=fingerprints.key_id,
+            at=at,
+            weak=self.weak(values),
+            api_key=api_key,
+            companions=companions,
+        )
+
+
+def _slots(
+    values: Values, observed: ObservedExchange, fingerprints: Fingerprints, uid: str
+) -> dict[str, str]:
+    return {
+        name: fingerprints.slot(uid, observed.code, name, value)
+        for name, value in values.fields.items()
+    }
+
+
+def _pair(
+    values: Values, observed: ObservedExchange, fingerprints: Fingerprints, uid: str
+) -> tuple[str, str]:
+    by_credential = {f.credential: values.fields[f.name] for f in observed.fields}
+    key = {name: value for name, value in by_credential.items() if name == "apiKey"}
+    rest = {name: value for name, value in by_credential.items() if name != "apiKey"}
+    return (
+        fingerprints.joined(uid, observed.code, key),
+        fingerprints.joined(uid, observed.code, rest),
+    )
+
+
+def remembered_view(
+    observed: ObservedServer, fingerprints: Fingerprints, uid: str, *, at: str, by: str
+) -> Observation:
+    """Turn what was seen into what may be remembered: masks become keyed fingerprints."""
+    return Observation(
+        at=at,
+        by=by,
+        version=observed.version,
+        masks={
+            e.code: {f.name: fingerprints.mask(uid, e.code, f.name, f.mask) for f in e.fields}
+            for e in observed.exchanges
+        },
+        credentials={e.code: {f.name: f.credential for f in e.fields} for e in observed.exchanges},
+        robots=observed.robots,
+        boot=observed.log.boot,
+        key_id=fingerprints.key_id,
+        troubles={e.code: e.trouble for e in observed.exchanges if e.trouble},
+        alarm=observed.log.alarm,
+    )

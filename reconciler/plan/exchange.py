@@ -1,0 +1,347 @@
+"""
+One exchange of one server: its comparison, what people agreed to -> one line of the plan.  Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.errors import Exit, JtrError, NotSettled
+from reconciler.model.desired import DesiredExchange, DesiredServer, FrozenRef, Presence
+from reconciler.model.observed import Robot
+from reconciler.model.plan import (
+    Category,
+    Consequence,
+    DeleteExchange,
+    Line,
+    Need,
+    Reason,
+    Status,
+    Verdict,
+    WriteExchange,
+)
+from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Remembered
+from reconciler.plan.compare import Comparison, Evidence, Look, Shown, compare, explained, is_ours
+from reconciler.plan.consequences import needed, running_on
+from reconciler.plan.requests import NO_TERMS, Terms
+
+Sources = Mapping[str, FrozenRef]
+
+ASK_DRIFT = "--correct-drift"
+ASK_TAKE_OVER = "--take-over"
+
+
+@dataclass(frozen=True, slots=True)
+class Consents:
+    """
+    What the people agreed to beyond the documents themselves.
+
+    Entries of `take_over` and `rewrite` are `SERVER` or `SERVER/EXCHANGE`.  `quiet` says why no
+    robots are restarted and no requests done; empty when they may.  `resting` says, by
+    `SERVER/EXCHANGE`, why drift is left alone although the document has `selfHeal`.
+    """
+
+    drift: bool = False
+    take_over: frozenset[str] = frozenset()
+    rewrite: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+    quiet: str = ""
+    resting: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
+        """Whether *entries* name the exchange or its whole server."""
+        return server in entries or f"{server}/{exchange}" in entries
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What is known besides desired, observed and remembered state.
+
+    `sources` gives each desired exchange its frozen references, or why there are none; `evidence`
+    what reading the values told, where they were read.  `refuses_writes` says why this server must
+    not be written to (untested version, brake); `suspended` that a suspension is in force; `terms`
+    govern what disrupts trading.
+    """
+
+    sources: Mapping[str, Sources | JtrError] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence | JtrError] = field(default_factory=dict)
+    refuses_writes: str = ""
+    refuses_remedy: str = ""
+    suspended: bool = False
+    live: bool = True
+    terms: Terms = NO_TERMS
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides the line of one exchange; every field is an input."""
+
+    desired: DesiredServer
+    exchange: DesiredExchange
+    observation: Observation
+    remembered: Remembered
+    facts: Facts
+    consents: Consents
+
+    @property
+    def code(self) -> str:
+        return self.exchange.code
+
+    @property
+    def record(self) -> ExchangeRecord:
+        return self.remembered.exchanges.get(self.code, ExchangeRecord(self.code))
+
+    @property
+    def shown(self) -> Shown:
+        return Shown.of(self.observation, self.code)
+
+    @property
+    def running(self) -> tuple[Robot, ...]:
+        return running_on(self.observation.robots, self.code)
+
+    def line(self) -> Line:
+        if self.exchange.presence is Presence.ABSENT:
+            return self._absent()
+        sources = self.facts.sources.get(self.code)
+        if isinstance(sources, JtrError):
+            return self._failed(sources)
+        if sources is None:
+            raise ValueError(self.code)
+        if found_obstacle := obstacle(self.exchange, self.observation):
+            return self._blocked(*found_obstacle)
+        evidence = self.facts.evidence.get(self.code)
+        if isinstance(evidence, JtrError):
+            return self._failed(evidence)
+        found = compare(self.shown, self.record, sources, evidence)
+        line = self._present(found, sources, evidence)
+        if line.action is not None and not line.asks and self.facts.refuses_writes:
+            return replace(
+                self._blocked(self.facts.refuses_writes, self.facts.refuses_remedy),
+                verdict=line.verdict,
+                sources=line.sources,
+            )
+        return line
+
+    def _present(self, found: Comparison, sources: Sources, evidence: Evidence | None) -> Line:
+        base = Line(
+            self.code,
+            Status.IN_SYNC,
+            found.verdict,
+            reason=found.reason,
+            why=found.why,
+            sources=tuple(sorted({str(replace(ref, field=None)) for ref in sources.values()})),
+            source=self.exchange.source,
+            note=_ignored(evidence),
+        )
+        if found.reason is Reason.NEW_VERSION and all(r.version for r in self.exchange.references):
+            base = replace(base, reason=Reason.PIN_MOVED)
+        match found.look:
+            case Look.SAME:
+                return self._rewritten(base, sources, evidence) or base
+            case Look.FOUND:
+                return self._rewritten(base, sources, evidence) or replace(
+                    base, status=Status.FOUND
+                )
+            case Look.UNREAD:
+                return replace(
+                    base, status=Status.NOT_COMPARED, why="only reading its value could tell"
+                )
+            case Look.WRITE:
+                purpose = Purpose.CORRECTION if found.unverified else Purpose.CHANGE
+                return self._write(base, sources, evidence, purpose, unverified=found.unverified)
+            case Look.DRIFT:
+                return self._drift(base, sources, evidence)
+            case Look.FOREIGN:
+                return self._foreign(base, sources, evidence, unverified=found.unverified)
+
+    def _rewritten(self, base: Line, sources: Sources, evidence: Evidence | None) -> Line | None:
+        if not self.consents.covers(self.consents.rewrite, self.desired.name, self.code):
+            return None
+        asked = replace(base, reason=Reason.ASKED, why="--rewrite")
+        return self._write(asked, sources, evidence, Purpose.CORRECTION, unverified=False)
+
+    def _drift(self, base: Line, sources: Sources, evidence: Evidence | None) -> Line:
+        drift = replace(base, category=Category.DRIFT)
+        line = self._write(drift, sources, evidence, Purpose.CORRECTION, unverified=False)
+        forced = self.consents.covers(self.consents.rewrite, self.desired.name, self.code)
+        if self._heals() or forced:
+            return line
+        return replace(
+            line,
+            status=Status.LEFT_ALONE,
+            asks=ASK_DRIFT,
+            remedy="`jtr apply --correct-drift` puts the desired one back",
+            note=self._rests(),
+        )
+
+    def _heals(self) -> bool:
+        """Whether drift is corrected."""
+        return self.consents.drift or (self.desired.self_heal and not self._rests())
+
+    def _rests(self) -> str:
+        """Say why a document's `selfHeal` does not count now."""
+        if not self.desired.self_heal:
+            return ""
+        return self.consents.resting.get(f"{self.desired.name}/{self.code}", "")
+
+    def _foreign(
+        self, base: Line, sources: Sources, evidence: Evidence | None, *, unverified: bool
+    ) -> Line:
+        purpose = Purpose.CORRECTION if unverified else Purpose.CHANGE
+        line = self._write(base, sources, evidence, purpose, unverified=unverified)
+        if self._takes_over():
+            return line
+        return self._take_over_first(line)
+
+    def _takes_over(self) -> bool:
+        declared = self.exchange.take_over and not self.record.ever
+        return declared or self.consents.covers(
+            self.consents.take_over, self.desired.name, self.code
+        )
+
+    def _take_over_first(self, line: Line) -> Line:
+        name = f"{self.desired.name}/{self.code}"
+        return replace(
+            line,
+            status=Status.BLOCKED,
+            asks=ASK_TAKE_OVER,
+            error=Exit.BLOCKED,
+            remedy=f"`jtr apply --take-over {name}` replaces what exists only there",
+        )
+
+    def _write(
+        self,
+        base: Line,
+        sources: Sources,
+        evidence: Evidence | None,
+        purpose: Purpose,
+        *,
+        unverified: bool,
+    ) -> Line:
+        names = self.observation.credentials.get(self.code, {})
+        action = WriteExchange(
+            self.code,
+            tuple(sorted(names.items())),
+            tuple(sorted(sources.items())),
+            purpose,
+            unverified,
+        )
+        need = needed(self.record, self.shown, evidence, self.observation.boot)
+        consequence = Consequence(self.running, need) if need is not Need.NOTHING else None
+        return replace(base, status=Status.WRITE, action=action, consequence=consequence)
+
+    def _absent(self) -> Line:
+        base = Line(
+            self.code,
+            Status.IN_SYNC,
+            source=self.exchange.source,
+            why="absent, as desired",
+        )
+        present = self.shown.present
+        if not present:
+            return base
+        wanted = replace(
+            base,
+            status=Status.DELETE,
+            verdict=Verdict.DIFFERENT,
+            reason=Reason.ASKED,
+            why="state: absent",
+            action=DeleteExchange(self.code, tuple(sorted(present))),
+        )
+        if self.running:
+            names = ", ".join(robot.name for robot in self.running)
+            return replace(
+                self._blocked(f"robots run on it: {names}", "stop them, then apply again"),
+                verdict=Verdict.DIFFERENT,
+            )
+        if self.facts.refuses_writes:
+            return self._blocked(self.facts.refuses_writes, self.facts.refuses_remedy)
+        if not is_ours(self.record):
+            foreign = replace(wanted, why="somebody else connected it")
+            if self._takes_over():
+                return foreign
+            name = f"{self.desired.name}/{self.code}"
+            return replace(
+                self._take_over_first(foreign),
+                remedy=f"`jtr apply --take-over {name}` deletes what exists only there",
+            )
+        if explained(self.shown, self.record) == present:
+            return wanted
+        drift = replace(
+            wanted, category=Category.DRIFT, why="state: absent, but somebody else changed it"
+        )
+        if self._heals():
+            return drift
+        return replace(
+            drift,
+            status=Status.LEFT_ALONE,
+            asks=ASK_DRIFT,
+            remedy="`jtr apply --correct-drift` deletes it",
+            note=self._rests(),
+        )
+
+    def _failed(self, error: JtrError) -> Line:
+        if isinstance(error, NotSettled):
+            return Line(
+                self.code,
+                Status.SETTLING,
+                Verdict.UNKNOWN,
+                why=error.what,
+                source=self.exchange.source,
+            )
+        return Line(
+            self.code,
+            Status.FAILED,
+            Verdict.UNKNOWN,
+            why=error.what,
+            remedy=error.remedy,
+            source=self.exchange.source,
+            error=error.exit_code,
+        )
+
+    def _blocked(self, why: str, remedy: str) -> Line:
+        return Line(
+            self.code,
+            Status.BLOCKED,
+            Verdict.UNKNOWN,
+            why=why,
+            remedy=remedy,
+            source=self.exchange.source,
+            error=Exit.BLOCKED,
+        )
+
+
+_ADD_IT = (
+    "add it to the server's exchanges.conf, which it reads when it boots (a boot stops its "
+    "robots), or remove it here"
+)
+
+
+def obstacle(exchange: DesiredExchange, observation: Observation) -> tuple[str, str] | None:
+    """Say why the exchange cannot be written to this server, and what to do; None when it can."""
+    code = exchange.code
+    if code not in observation.masks:
+        return (
+            f"this server does not know the exchange {code}",
+            _ADD_IT,
+        )
+    if trouble := observation.troubles.get(code):
+        return trouble, "it cannot be written safely; connect it by hand"
+    if exchange.secret is not None:
+        return None
+    asked = set(observation.credentials.get(code, {}).values())
+    if missing := sorted(asked - exchange.fields.keys()):
+        return (
+            f"the server also asks for {', '.join(missing)}",
+            "add it under credentials: an exchange is written whole or not at all",
+        )
+    if surplus := sorted(exchange.fields.keys() - asked):
+        return f"the server does not ask for {', '.join(surplus)}", "remove it"
+    return None
+
+
+def _ignored(evidence: Evidence | None) -> str:
+    if evidence is None or not evidence.ignored:
+        return ""
+    return f"not asked for by the server, ignored: {', '.join(evidence.ignored)}"

@@ -1,0 +1,352 @@
+"""
+Where each wish for a reboot or an invalidation stands.  Pure.
+
+A reboot stops trading and an invalidation destroys what robots stored, so each is done at most once
+for its instant; what is unknown goes to people.  Log lines of a server are compared with log lines
+only; a server's time is compared with an instant only through a measured offset.
+"""
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from reconciler.errors import Exit
+from reconciler.model.desired import Afterwards, DesiredServer, Kind, OneShot
+from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
+from reconciler.model.plan import Disruption, InvalidateCache, RebootServer, Standing, spelled
+from reconciler.model.recorded import Attempt, Request, Requests, Stage
+from reconciler.plan.windows import standing
+
+MARGIN = timedelta(seconds=60)  # two clocks that were measured still differ by a little
+MOST_ATTEMPTS = 2
+ASK_AGAIN = "ask with a new instant: jtr request"
+LOOK = "see: jtr request list"
+TIMELY = (Standing.DUE, Standing.SCHEDULED, Standing.EXPIRED)  # decided by our own clock
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    What governs disruptive actions in this pass.
+
+    `log` and `clock` are None where the server was not visited or did not tell.  Requests older
+    than `baseline` are never run.  `refused` and `remedy` say why the ledger allows none at all;
+    `unsteady` says what is wrong with our own clock: then nothing begins, and nothing expires.
+    `since_halt` are the seconds since the robots that are owed were stopped; None where they cannot
+    be told.
+    """
+
+    now: datetime
+    log: Logbook | None = None
+    clock: ClockReading | None = None
+    baseline: datetime | None = None
+    refused: str = ""
+    remedy: str = ""
+    unsteady: str = ""
+    since_halt: float | None = None
+
+
+NO_TERMS = Terms(
+    datetime.fromtimestamp(0, UTC), unsteady="nothing is known about the time of this pass"
+)
+
+
+class Proof(enum.Enum):
+    """What a server's log proves about a reboot that may have been sent."""
+
+    BOOTED = enum.auto()
+    ALIVE = enum.auto()  # the process from before is still the one that runs
+    NOTHING = enum.auto()
+
+
+def proof(attempt: Attempt, log: Logbook | None) -> Proof:
+    """
+    Compare the log with what it was before *attempt*.
+
+    A boot line that was not there is a boot since.  The same last line, with nothing of another
+    process behind it, is the same process: the log is only ever appended to, or cut at its start.
+    """
+    if log is None or not log.readable or not log.boots:
+        return Proof.NOTHING
+    last = log.boots[-1]
+    if last not in attempt.boots:
+        later = not attempt.boots or last.time > attempt.boots[-1].time
+        return Proof.BOOTED if later else Proof.NOTHING
+    alive = last == attempt.boots[-1] and not log.strangers
+    return Proof.ALIVE if alive else Proof.NOTHING
+
+
+def new_boots(attempt: Attempt, log: Logbook) -> tuple[BootLine, ...]:
+    """Return the boot lines that were not there before *attempt*, in the order of the log."""
+    return tuple(line for line in log.boots if line not in attempt.boots)
+
+
+def satisfies(log: Logbook | None, clock: ClockReading | None, instant: datetime) -> bool:
+    """
+    Whether somebody else's boot is later than *instant*, whatever the two clocks may hide.
+
+    The offset is believed only if the newest log entry does not lie in that clock's future: a
+    proxy in front of the server may have answered with a clock of its own.
+    """
+    if log is None or clock is None or not log.readable or not log.boots:
+        return False
+    booted = datetime.fromtimestamp(log.boots[-1].time / 1000 - clock.ahead, UTC)
+    return booted > instant + timedelta(seconds=clock.uncertainty) + MARGIN
+
+
+def plausible(clock: ClockReading, log: Logbook, now: datetime) -> bool:
+    """Whether the newest log entry is not later than the server's own time as it was measured."""
+    if log.newest is None:
+        return True
+    return log.newest / 1000 <= now.timestamp() + clock.ahead + clock.uncertainty
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────
+
+
+def request_lines(
+    desired: DesiredServer,
+    requests: Requests,
+    robots: Sequence[Robot],
+    terms: Terms,
+    *,
+    quiet: str,
+    refuses: tuple[str, str],
+) -> Iterator[Disruption]:
+    """
+    Say where every request stands: those of the documents, and one that is open in the ledger.
+
+    *quiet* says why none is done now; *refuses* why nothing may be written to this server, and
+    what to do about it.
+    """
+    wished = {(wish.kind, wish.instant) for wish in desired.one_shots}
+    unsettled = requests.open
+    if unsettled is not None and (unsettled.kind, unsettled.instant) not in wished:
+        yield _unsettled(unsettled, None, terms)
+    for wish in desired.one_shots:
+        line = _standing(wish, requests, terms)
+        if terms.unsteady and line.standing in TIMELY:
+            line = replace(_held(line, terms.unsteady), error=Exit.DONE)
+        if line.standing is Standing.DUE:
+            line = _with_limits(line, requests, terms, refuses)
+        if line.standing is Standing.DUE and quiet:
+            line = _held(line, quiet)
+        if line.standing in (Standing.DUE, Standing.SCHEDULED):
+            line = _in_window(line, wish, desired, terms)
+            line = _with_meaning(line, wish, desired, robots)
+        yield line
+
+
+def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
+    base = Disruption(
+        named(wish.kind, wish.instant),
+        Standing.DUE,
+        wish.reason,
+        kind=wish.kind,
+        instant=wish.instant,
+        source=wish.source,
+        action=_action(wish),
+    )
+    nothing = replace(base, action=None)
+    unsettled = requests.open
+    if unsettled is not None and (unsettled.kind, unsettled.instant) == (wish.kind, wish.instant):
+        return _unsettled(unsettled, wish, terms)
+    if (past := requests.closed(wish.kind, wish.instant)) is not None:
+        return _past(nothing, past)
+    handled = requests.handled.get(wish.kind)
+    if handled is not None and wish.instant <= handled:
+        return replace(
+            nothing,
+            standing=Standing.SUPERSEDED,
+            why=f"one of {spelled(handled)} was handled already; an earlier one is never done",
+        )
+    if terms.baseline is not None and wish.instant < terms.baseline:
+        return replace(
+            nothing,
+            standing=Standing.BASELINED,
+            why=f"older than what this ledger knows ({spelled(terms.baseline)}); never run",
+            remedy=f"{ASK_AGAIN} {wish.kind}",
+        )
+    if terms.now < wish.instant:
+        return replace(base, standing=Standing.SCHEDULED)
+    if wish.kind is Kind.REBOOT and satisfies(terms.log, terms.clock, wish.instant):
+        return replace(
+            nothing,
+            standing=Standing.SATISFIED,
+            why="the server booted after that instant without us",
+        )
+    if terms.now - wish.instant > wish.expires_after:
+        return replace(
+            nothing,
+            standing=Standing.EXPIRED,
+            why=f"it was to be done until {spelled(wish.instant + wish.expires_after)}",
+            remedy=f"{ASK_AGAIN} {wish.kind}; or remove it",
+            error=Exit.BLOCKED,
+        )
+    return base
+
+
+def _past(base: Disruption, past: Request) -> Disruption:
+    match past.stage:
+        case Stage.DONE:
+            return replace(base, standing=Standing.DONE, why=past.evidence)
+        case Stage.SATISFIED:
+            return replace(base, standing=Standing.SATISFIED, why=past.evidence)
+        case Stage.BASELINED:
+            return replace(base, standing=Standing.BASELINED, why="never run: " + past.evidence)
+        case _:
+            return replace(
+                base,
+                standing=Standing.NOT_DONE,
+                why=past.evidence,
+                remedy=f"{ASK_AGAIN} {past.kind}; or remove it",
+                error=Exit.BLOCKED,
+            )
+
+
+def _unsettled(request: Request, wish: OneShot | None, terms: Terms) -> Disruption:
+    """Say what is known of a request that was, or may have been, sent."""
+    base = Disruption(
+        named(request.kind, request.instant),
+        Standing.IN_DOUBT,
+        kind=request.kind,
+        instant=request.instant,
+        source=wish.source if wish else None,
+        robots=request.ran,
+        error=Exit.IN_DOUBT,
+        remedy=(
+            f"find out on the server, then jtr request resolve SERVER {request.kind} "
+            f"{spelled(request.instant)} --done|--not-done --because TEXT"
+        ),
+    )
+    asked = f"asked {request.asked_at} by {request.attempts[-1].by if request.attempts else '?'}"
+    if request.kind is Kind.CACHE:
+        return replace(
+            base,
+            why=f"{asked}, no answer was noted; an invalidation leaves no evidence, and is never "
+            "repeated",
+        )
+    if not request.attempts:
+        return replace(base, why="nothing is known of it")
+    match proof(request.attempts[-1], terms.log):
+        case Proof.BOOTED:
+            return replace(
+                base,
+                standing=Standing.FOUND_OUT,
+                why=f"{asked}; the server booted since: done",
+                remedy="",
+                error=Exit.DONE,
+            )
+        case Proof.ALIVE if _may_try_again(request, wish, terms):
+            action = _action(wish, again=True) if wish is not None else None
+            return replace(
+                base,
+                standing=Standing.DUE,
+                why=f"{asked}, and provably not done: the process from before still runs; "
+                "second and last try",
+                remedy="",
+                error=Exit.DONE,
+                action=action,
+            )
+        case Proof.ALIVE:
+            return replace(
+                base,
+                standing=Standing.FOUND_OUT,
+                why=f"{asked}; provably not done: the process from before still runs",
+                remedy="",
+                error=Exit.DONE,
+            )
+    if terms.log is None:
+        return replace(base, why=f"{asked}, outcome not noted; only a visit can tell")
+    return replace(base, why=f"{asked}; the system log cannot tell whether the server booted")
+
+
+def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool:
+    if wish is None or len(request.attempts) >= MOST_ATTEMPTS:
+        return False
+    return terms.now - wish.instant <= wish.expires_after
+
+
+def _with_limits(
+    line: Disruption, requests: Requests, terms: Terms, refuses: tuple[str, str]
+) -> Disruption:
+    """Say what stands against a request that is due."""
+    mine = (line.kind, line.instant)
+    if requests.open is not None and (requests.open.kind, requests.open.instant) != mine:
+        return _held(line, "another request of this server is in doubt", LOOK)
+    if requests.halt is not None:
+        return _held(line, "robots of an earlier restart or reboot are owed a start", LOOK)
+    if terms.refused:
+        return _blocked(line, terms.refused, terms.remedy)
+    if refuses[0]:
+        return _blocked(line, *refuses)
+    if terms.log is not None and line.kind is Kind.REBOOT:
+        if not terms.log.readable:
+            return _blocked(
+                line,
+                "its system log cannot be read, so nobody could tell whether it rebooted",
+                "see why on its Config page (System logs); or reboot it by hand",
+            )
+        if terms.log.strangers:
+            return _blocked(
+                line,
+                "its system log holds entries of several processes at once, so it proves nothing",
+                "see whether two processes of JT-Trader share one log",
+            )
+    return line
+
+
+def _in_window(line: Disruption, wish: OneShot, desired: DesiredServer, terms: Terms) -> Disruption:
+    """Say when its windows allow a request that is due, or will be."""
+    opening = standing(desired.windows, max(terms.now, wish.instant))
+    if opening.open:
+        return line
+    until = wish.instant + wish.expires_after
+    why, remedy = opening.why, ""
+    if opening.opens is None or opening.opens > until:
+        why = f"{why}; it expires before that, {spelled(until)}"
+        remedy = "raise its expiresAfter, or ask within a window"
+    if line.standing is Standing.SCHEDULED:
+        return replace(line, why=f"{line.why}; then {why}", remedy=remedy)
+    return replace(line, standing=Standing.WAITING, why=f"{why}; {line.why}", remedy=remedy)
+
+
+def _with_meaning(
+    line: Disruption, wish: OneShot, desired: DesiredServer, robots: Sequence[Robot]
+) -> Disruption:
+    """Say what it does to trading."""
+    running = tuple(robot for robot in robots if robot.running)
+    if wish.kind is Kind.CACHE:
+        asleep = [robot.name for robot in robots if not robot.running]
+        lost = f"; what stopped robots saved is lost: {', '.join(asleep)}" if asleep else ""
+        return replace(line, robots=(), why=f"{line.why}; robots store data in the cache{lost}")
+    after = "are started again" if wish.robots is Afterwards.RESUME else "stay stopped"
+    names = ", ".join(robot.name for robot in running) or "none of this account"
+    others = (
+        ""
+        if desired.sole_account
+        else "; robots of other accounts, which we cannot see, stop too and stay stopped"
+    )
+    why = f"{line.why}; robots that stop and {after}: {names}{others}"
+    return replace(line, robots=running, why=why)
+
+
+def _action(wish: OneShot, *, again: bool = False) -> InvalidateCache | RebootServer:
+    if wish.kind is Kind.CACHE:
+        return InvalidateCache(wish.instant, wish.reason)
+    within = wish.resume_within.total_seconds()
+    return RebootServer(wish.instant, wish.reason, wish.robots, within, again)
+
+
+def _held(line: Disruption, why: str, remedy: str = "") -> Disruption:
+    return replace(line, standing=Standing.HELD, why=why, remedy=remedy)
+
+
+def _blocked(line: Disruption, why: str, remedy: str) -> Disruption:
+    return replace(line, standing=Standing.BLOCKED, why=why, remedy=remedy, error=Exit.BLOCKED)
+
+
+def named(kind: Kind, instant: datetime) -> str:
+    """Return how people name a request."""
+    return f"{kind} {spelled(instant)}"

@@ -1,0 +1,154 @@
+"""
+Which robots are restarted after a changed credential, and which are owed a start.  Pure.
+
+Starting a robot is trading.  One is started again only if we stopped it, soon afterwards, on the
+process on which we stopped it, and while nobody else changed robots; else people are asked.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from reconciler.errors import Exit
+from reconciler.model.desired import DesiredServer, OnCredentialChange
+from reconciler.model.observed import Robot
+from reconciler.model.plan import (
+    Disruption,
+    Line,
+    Need,
+    RestartRobots,
+    ResumeRobots,
+    Standing,
+    WriteExchange,
+)
+from reconciler.model.recorded import Debt, Halt, Owed, Purpose
+from reconciler.plan.requests import Terms
+
+
+def halt_line(halt: Halt, server: str, robots: Sequence[Robot], terms: Terms) -> Disruption:
+    """Say what becomes of the robots that we stopped and that do not all run again."""
+    base = Disruption(f"robots owed a start ({halt.origin})", Standing.DUE, robots=halt.robots)
+    running = {robot.id for robot in robots if robot.running}
+    left = tuple(robot for robot in halt.robots if robot.id not in running)
+    if not left:
+        return replace(base, standing=Standing.FOUND_OUT, why=f"they run: {names(halt.robots)}")
+    if why := unresumable(halt, robots, terms):
+        return replace(
+            base,
+            standing=Standing.BLOCKED,
+            why=why if halt.finding else f"{names(left)}: {why}",  # a finding names them
+            remedy=f"`jtr request resume {server}` starts them, or start them on the server's page",
+            robots=left,
+            error=Exit.BLOCKED,
+        )
+    return replace(base, why=names(left), robots=left, action=ResumeRobots(left))
+
+
+def unresumable(
+    halt: Halt, robots: Sequence[Robot], terms: Terms, *, failed: frozenset[int] = frozenset()
+) -> str:
+    """
+    Say why the robots that are owed must not be started without being asked; empty when fine.
+
+    *failed* are robots that we began to start and saw fail: what became of those is known.
+    """
+    if halt.finding:
+        return halt.finding
+    return _too_late(halt, terms) or _meddled(halt, robots, failed)
+
+
+def _too_late(halt: Halt, terms: Terms) -> str:
+    if terms.log is None or not terms.log.readable:
+        return "its system log does not tell whether the server booted again"
+    if terms.since_halt is None or not 0 <= terms.since_halt <= halt.within:
+        return f"not within {halt.within:g} s, or it cannot be told how long ago it was"
+    if halt.boot is None:
+        return "it is not known on which process they were stopped"
+    if not terms.log.boots or terms.log.boots[-1] != halt.boot:
+        return "the server booted again since, or its log does not tell"
+    # A reboot's robots, by the server's own clock as well: ours may have been set back.
+    lately = terms.log.newest is None or terms.log.newest - halt.boot.time <= halt.within * 1000
+    if not halt.exchange and not lately:
+        return f"by the server's own clock it is more than {halt.within:g} s ago"
+    return ""
+
+
+def _meddled(halt: Halt, robots: Sequence[Robot], failed: frozenset[int]) -> str:
+    running = {robot.id for robot in robots if robot.running}
+    begun, others = set(halt.begun), set(halt.others)
+    if running - others - begun:
+        return "somebody else started robots meanwhile"
+    if others - running:
+        return "other robots stopped meanwhile"
+    if begun - running - failed:
+        return "a start was sent and it is not known what became of it"
+    if {robot.id for robot in halt.robots} - {robot.id for robot in robots}:
+        return "one of them is not on the server any more"
+    return ""
+
+
+def restart_lines(
+    desired: DesiredServer,
+    lines: Iterable[Line],
+    debts: Iterable[Debt],
+    robots: Sequence[Robot],
+    *,
+    held: str,
+    rebooting: bool,
+) -> Iterator[Disruption]:
+    """
+    Say which robots are restarted because they hold an old credential.
+
+    Where the server's client cache makes a reboot necessary nothing is restarted: it would not
+    help.  With *rebooting* the reboot of this pass does it.  *held* says why no robot is touched.
+    """
+    if desired.on_credential_change is not OnCredentialChange.RESTART:
+        return
+    running = {robot.id: robot for robot in robots if robot.running}
+    owed, cached = _owed(lines, debts)
+    for exchange in sorted(owed):
+        chosen = tuple(sorted(running[i] for i in owed[exchange] if i in running))
+        if not chosen:
+            continue
+        base = Disruption(
+            f"restart robots on {exchange}", Standing.DUE, names(chosen), robots=chosen
+        )
+        if rebooting:
+            why = f"{names(chosen)}: the reboot below does it"
+            yield replace(base, standing=Standing.HELD, why=why)
+        elif exchange in cached:
+            yield replace(
+                base,
+                standing=Standing.HELD,
+                why=f"a restart does not suffice for {names(chosen)}: the server caches its client "
+                "by API key",
+                remedy=f"jtr request reboot {desired.name} --robots resume --reason TEXT",
+            )
+        elif held:
+            yield replace(base, standing=Standing.HELD, why=f"{names(chosen)}: {held}")
+        else:
+            yield replace(base, action=RestartRobots(exchange, chosen))
+
+
+def _owed(lines: Iterable[Line], debts: Iterable[Debt]) -> tuple[dict[str, set[int]], set[str]]:
+    """Return which robots hold old keys, by exchange, and where only a reboot helps."""
+    owed: dict[str, set[int]] = {}
+    cached: set[str] = set()
+    for debt in debts:
+        if debt.owed is Owed.REBOOT:
+            cached.add(debt.exchange)
+        elif debt.robot_id is not None:
+            owed.setdefault(debt.exchange, set()).add(debt.robot_id)
+    for line in lines:
+        action, consequence = line.ready, line.consequence
+        changes = isinstance(action, WriteExchange) and action.purpose is Purpose.CHANGE
+        if not changes or consequence is None:
+            continue
+        if consequence.need is Need.REBOOT:
+            cached.add(line.exchange)
+        owed.setdefault(line.exchange, set()).update(robot.id for robot in consequence.robots)
+    return owed, cached
+
+
+def names(robots: Iterable[Robot]) -> str:
+    """Return the robots' names for people."""
+    return ", ".join(robot.name for robot in robots)

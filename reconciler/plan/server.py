@@ -1,0 +1,306 @@
+"""
+Decide what is to be done on one server.  Pure: values in, a value out.
+
+`diff` says how each exchange compares, `lines` what follows from it, `consequences` what it means
+for the robots; this module puts a server's plan together and decides what must not be touched.
+
+No credential change, drift or error ever plans an invalidation or a reboot: the modules that
+decide on credentials cannot even name them, and `oneshots` sees nothing of credentials.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.errors import Exit, JtrError
+from reconciler.model.desired import DesiredServer, Mode, Presence, Suspension
+from reconciler.model.observed import BootLine
+from reconciler.model.plan import (
+    Action,
+    Disruption,
+    InvalidateCache,
+    Line,
+    RebootServer,
+    ServerPlan,
+    Standing,
+    Status,
+    WriteExchange,
+    spelled,
+)
+from reconciler.model.recorded import ExchangeRecord, Observation, Remembered
+from reconciler.plan.compare import Shown, explained, is_ours, needs_values
+from reconciler.plan.consequences import open_debts
+from reconciler.plan.exchange import Consents, Facts, Judge, obstacle
+from reconciler.plan.requests import request_lines
+from reconciler.plan.robots import halt_line, restart_lines
+from reconciler.plan.windows import standing
+
+
+def wanted_values(
+    desired: DesiredServer,
+    observation: Observation,
+    remembered: Remembered,
+    facts: Facts,
+    consents: Consents,
+) -> tuple[str, ...]:
+    """Return the exchanges whose values must be read before `plan_server` can decide."""
+    wanted = []
+    for exchange in desired.exchanges:
+        sources = facts.sources.get(exchange.code)
+        if (
+            exchange.presence is Presence.ABSENT
+            or sources is None
+            or isinstance(sources, JtrError)
+            or obstacle(exchange, observation)
+        ):
+            continue
+        record = remembered.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
+        forced = consents.covers(consents.rewrite, desired.name, exchange.code)
+        if forced or needs_values(Shown.of(observation, exchange.code), record, sources):
+            wanted.append(exchange.code)
+    return tuple(wanted)
+
+
+def plan_server(
+    desired: DesiredServer,
+    observation: Observation,
+    remembered: Remembered,
+    facts: Facts,
+    consents: Consents,
+) -> ServerPlan:
+    """List what brings the server to *desired*, in the order in which it must happen."""
+    lines = [
+        Judge(desired, exchange, observation, remembered, facts, consents).line()
+        for exchange in sorted(desired.exchanges, key=lambda e: e.code)
+    ]
+    lines += _not_ours(desired, observation, remembered)
+    disruptions = _disruptions(
+        desired, observation, remembered, lines=lines, facts=facts, consents=consents
+    )
+    hold = _hold(desired, observation, remembered, facts, consents)
+    return ServerPlan(
+        server=desired.name,
+        target=desired.target,
+        owner=desired.owner,
+        version=observation.version,
+        lines=tuple(lines),
+        disruptions=tuple(disruptions),
+        debts=open_debts(remembered, observation),
+        robots=observation.robots,
+        notes=tuple(_notes(desired, facts)),
+        observed_at=observation.at,
+        held=hold.why,
+        held_remedy=hold.remedy,
+        held_code=hold.code,
+    )
+
+
+# ── the server as a whole ────────────────────────────────────────────────────────────────────
+
+
+def _not_ours(
+    desired: DesiredServer, observation: Observation, remembered: Remembered
+) -> Iterator[Line]:
+    declared = {exchange.code for exchange in desired.exchanges}
+    for code in sorted(observation.masks.keys() - declared):
+        if not Shown.of(observation, code).present:
+            continue
+        record = remembered.exchanges.get(code)
+        if record is not None and is_ours(record):
+            yield Line(
+                code,
+                Status.LEFT_ON_SERVER,
+                why="we wrote it once; it is no longer in the file",
+                remedy=f"declare `{code}: {{state: absent}}` to delete it",
+            )
+        else:
+            yield Line(code, Status.NOT_MANAGED, why="not in the file, untouched")
+
+
+def _disruptions(
+    desired: DesiredServer,
+    observation: Observation,
+    remembered: Remembered,
+    *,
+    lines: Sequence[Line],
+    facts: Facts,
+    consents: Consents,
+) -> Iterator[Disruption]:
+    robots, terms = observation.robots, facts.terms
+    refuses = (facts.refuses_writes, facts.refuses_remedy)
+    known = remembered.requests
+    if known.halt is not None:
+        line = halt_line(known.halt, desired.name, robots, terms)
+        if line.standing is Standing.FOUND_OUT:
+            known = replace(known, halt=None)
+        if line.ready is not None and refuses[0]:
+            line = replace(
+                line,
+                standing=Standing.BLOCKED,
+                why=f"{line.why}: {refuses[0]}",
+                remedy=refuses[1],
+                error=Exit.BLOCKED,
+                action=None,
+            )
+        elif line.ready is not None and consents.quiet:
+            line = replace(line, standing=Standing.HELD, why=consents.quiet, action=None)
+        yield line
+    requests = tuple(
+        request_lines(
+            desired,
+            known,
+            robots,
+            terms,
+            quiet=consents.quiet,
+            refuses=refuses,
+        )
+    )
+    held = refuses[0]
+    if known.halt is not None or known.open is not None:
+        held = "something of an earlier pass is still open"
+    elif consents.quiet:
+        held = consents.quiet
+    elif desired.windows:
+        held = terms.unsteady or standing(desired.windows, terms.now).why
+    debts = open_debts(remembered, observation)
+    rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
+    yield from restart_lines(desired, lines, debts, robots, held=held, rebooting=rebooting)
+    yield from requests
+
+
+def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:
+    if desired.has_security:
+        yield "`security` is declared: a changed key is audited at its exchange before it is sent"
+    if desired.insecure_transport:
+        yield f"keys travel in clear: insecureTransport: {desired.insecure_transport}"
+    if not facts.live:
+        yield "from the ledger's last observation; the server was not visited"
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    why: str
+    remedy: str = ""
+    code: Exit = Exit.DONE
+
+
+def _hold(
+    desired: DesiredServer,
+    observation: Observation,
+    remembered: Remembered,
+    facts: Facts,
+    consents: Consents,
+) -> _Hold:
+    swapped = another_server(observation, remembered)
+    if swapped and desired.name not in consents.targets:
+        return _Hold(
+            f"another server behind this address? {swapped}",
+            f"look at it; if it is the right one: --approve-target-change {desired.name}",
+            Exit.BLOCKED,
+        )
+    if desired.suspend is not None and facts.suspended:
+        return _Hold(_suspended(desired.suspend))
+    if desired.mode is Mode.OBSERVE:
+        return _Hold("mode: observe", "set mode: enforce to apply")
+    return _Hold("")
+
+
+def _suspended(suspension: Suspension) -> str:
+    until = f" until {spelled(suspension.until)}" if suspension.until else ""
+    return f"suspended by {suspension.by}{until}: {suspension.reason}"
+
+
+def another_server(observation: Observation, remembered: Remembered) -> str:
+    """
+    Say why the server may not be the one we know: tunnels get swapped.
+
+    True when every field that we wrote is changed or empty at once, or when no robot that we knew
+    is left.
+    """
+    ours = {
+        code: record
+        for code, record in remembered.exchanges.items()
+        if record.written is not None and not record.deleting
+    }
+    if ours and not any(
+        recognised(Shown.of(observation, code), record) for code, record in ours.items()
+    ):
+        return "nothing that we wrote is there as we wrote it"
+    known = {robot.id for robot in remembered.observation.robots} if remembered.observation else ()
+    if known and not any(robot.id in known for robot in observation.robots):
+        return "none of the robots that we knew is there"
+    return ""
+
+
+def recognised(shown: Shown, record: ExchangeRecord) -> bool:
+    """Whether what is shown may be what we wrote; True where that cannot be told."""
+    if record.written is None or record.written.key_id != shown.key_id:
+        return True  # cannot tell, so it is no ground for suspicion
+    return bool(explained(shown, record) | shown.like(record.found))
+
+
+def limit_unverified(
+    plans: Sequence[ServerPlan], most: int, *, before: int = 0
+) -> tuple[ServerPlan, ...]:
+    """
+    Hold back the writes of unknown verdicts on all servers after the first *most*.
+
+    *before* servers had such writes already.
+    """
+    limited, counted = [], before
+    for plan in plans:
+        if any(_unverified(action) for action in plan.actions):
+            counted += 1
+        if counted > most:
+            limited.append(replace(plan, lines=tuple(_held_back(plan.lines, most))))
+        else:
+            limited.append(plan)
+    return tuple(limited)
+
+
+def hold_twins(
+    plans: Sequence[ServerPlan], boots: Sequence[BootLine | None]
+) -> tuple[ServerPlan, ...]:
+    """
+    Hold back the one-shots of plans whose newest boot lines are equal: they are one server.
+
+    *boots* belong to *plans* in their order; None where a log does not tell.
+    """
+    return tuple(
+        replace(plan, disruptions=tuple(_without_one_shots(plan.disruptions)))
+        if boot is not None and boots.count(boot) > 1
+        else plan
+        for plan, boot in zip(plans, boots, strict=True)
+    )
+
+
+def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:
+    for line in lines:
+        if isinstance(line.ready, InvalidateCache | RebootServer):
+            yield replace(
+                line,
+                standing=Standing.BLOCKED,
+                why="another document names the same server: their newest boot lines are equal",
+                remedy="keep one document of it, or see what answers at the two addresses",
+                error=Exit.BLOCKED,
+            )
+        else:
+            yield line
+
+
+def _unverified(action: Action | None) -> bool:
+    return isinstance(action, WriteExchange) and action.unverified
+
+
+def _held_back(lines: Iterable[Line], most: int) -> Iterator[Line]:
+    for line in lines:
+        if _unverified(line.ready):
+            yield replace(
+                line,
+                status=Status.BLOCKED,
+                action=None,
+                error=Exit.BLOCKED,
+                why=f"{line.why}; more than {most} servers have such writes in this pass",
+                remedy="apply again for the next ones, or raise maxUnknownWrites in the settings",
+            )
+        else:
+            yield line

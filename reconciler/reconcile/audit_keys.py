@@ -1,0 +1,94 @@
+"""
+From documents to keys that an exchange can be asked about: the declared versions, read from Vault.
+
+Nothing here asks an exchange, and no trading server is needed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.errors import JtrError
+from reconciler.exchanges import registry
+from reconciler.exchanges.auditor import KeyToAsk
+from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
+from reconciler.model.key_audits import HERE, Audited, Egress, KeyId
+from reconciler.reconcile.survey import Means
+from reconciler.secrets import Secret
+
+EgressOf = Callable[[str, str], Egress]
+_AT_ONCE = 8  # servers whose secrets are read
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """
+    Keys with their values, and a row for each that could not be read.
+
+    `sources` are references with versions, for people.
+    """
+
+    keys: tuple[KeyToAsk, ...]
+    unread: tuple[Audited, ...]
+    sources: Mapping[KeyId, tuple[str, ...]]
+
+
+async def gather_keys(
+    servers: Iterable[DesiredServer],
+    means: Means,
+    *,
+    wanted: Callable[[DesiredExchange], bool] = lambda _exchange: True,
+    egress_of: EgressOf = lambda _name, _url: HERE,
+    outgoing: Mapping[str, Sequence[str]] | None = None,
+) -> Gathered:
+    """
+    Read every *wanted* key of the documents, the newest settled version or the pinned one.
+
+    *outgoing* are addresses by server that it says it leaves from, as far as they are known.
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(
+        server: DesiredServer, exchange: DesiredExchange
+    ) -> tuple[KeyToAsk | Audited, tuple[str, ...]]:
+        key = KeyId(server.name, exchange.code)
+        try:
+            async with gate:
+                means.allowed.check(server)
+                values, sources = await _read(exchange, means)
+        except JtrError as error:
+            return Audited(key, failure=error), ()
+        found = KeyToAsk(
+            key,
+            values,
+            exchange.security,
+            egress_of(server.name, server.target.url),
+            tuple((outgoing or {}).get(server.name, ())),
+        )
+        return found, sources
+
+    results = await asyncio.gather(
+        *(
+            one(server, exchange)
+            for server in servers
+            for exchange in server.exchanges
+            if exchange.presence is Presence.PRESENT
+            and registry.has_keys(exchange.code)
+            and wanted(exchange)
+        )
+    )
+    return Gathered(
+        keys=tuple(found for found, _ in results if isinstance(found, KeyToAsk)),
+        unread=tuple(found for found, _ in results if isinstance(found, Audited)),
+        sources={found.id: sources for found, sources in results if isinstance(found, KeyToAsk)},
+    )
+
+
+async def _read(
+    exchange: DesiredExchange, means: Means
+) -> tuple[Mapping[str, Secret], tuple[str, ...]]:
+    frozen = await means.resolver.freeze(exchange)
+    # Of an exchange that ccxt does not know nobody can say what its key consists of.
+    required = registry.entry(exchange.code).required or ()
+    values = await means.resolver.credentials(exchange, frozen, required)
+    return values, tuple(sorted({f"{ref.at}@{ref.version}" for ref in frozen.values()}))

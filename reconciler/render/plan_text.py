@@ -1,0 +1,347 @@
+"""
+Plans and reports as text for people: what, why, what it means for the robots, what to do.
+
+Every line begins with a sign, so that colour only repeats what the sign says:
+`+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync,
+`↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again, `…` later, `?` in doubt.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from reconciler.documents.formats import counted
+from reconciler.errors import Exit, JtrError
+from reconciler.model.desired import Kind
+from reconciler.model.observed import Robot
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import (
+    Category,
+    DeleteExchange,
+    Disruption,
+    InvalidateCache,
+    Line,
+    Need,
+    Plan,
+    Reason,
+    RebootServer,
+    RestartRobots,
+    ServerPlan,
+    Standing,
+    Status,
+    WriteExchange,
+    due,
+    told,
+)
+from reconciler.model.recorded import Debt, Owed
+from reconciler.render.escape import plain
+
+_INDENT = " " * 6
+
+
+def plan_text(plan: Plan, *, recorded: bool = False) -> str:
+    """Return the whole plan; the last line is its blast radius."""
+    parts: list[str] = []
+    parts.extend(f"! not visited: {plain(name, 400)}\n" for name in plan.not_visited)
+    parts.extend(_server(server) for server in plan)
+    parts.append(_summary(plan, recorded=recorded))
+    return "\n".join(parts)
+
+
+def _server(plan: ServerPlan) -> str:
+    head = f"{plan.server}  {plan.target.url}  account {plain(plan.target.account)}"
+    if plan.version:
+        head += f"  JT-Trader {plain(plan.version)}"
+    if plan.owner:
+        head += f"  owner {plain(plan.owner)}"
+    rows = [head]
+    if plan.age is not None:
+        rows.append(f"  seen {age_text(plan.age)} ago")
+    if plan.failure is not None:
+        rows.extend(_failure(plan.failure))
+        return "\n".join(rows) + "\n"
+    if plan.held:
+        rows.append(f"  ! nothing is applied: {plain(plan.held, 400)}")
+        if plan.held_remedy:
+            rows.append(f"{_INDENT}{plain(plan.held_remedy, 400)}")
+    held = " (held back)" if plan.held else ""
+    for title, lines in (
+        (f"Changes{held}", plan.select(Category.CHANGE)),
+        (f"Drift{held}", plan.select(Category.DRIFT)),
+        ("Failed", _having(plan, Status.FAILED)),
+        ("Blocked", _having(plan, Status.BLOCKED)),
+    ):
+        if lines:
+            rows.append(f"  {title}")
+            rows.extend(row for line in lines for row in _line(line, held=bool(plan.held)))
+    if plan.disruptions:
+        rows.append(f"  Robots and requests{held}")
+        rows.extend(row for line in plan.disruptions for row in _disruption(line, plan.server))
+    rows.extend(_quiet(plan))
+    rows.extend(_owed(plan))
+    rows.extend(f"  note: {plain(note, 400)}" for note in plan.notes)
+    return "\n".join(rows) + "\n"
+
+
+def _failure(error: JtrError) -> Iterator[str]:
+    yield f"  ! {plain(error.what, 400)}"
+    if error.remedy:
+        yield f"{_INDENT}{plain(error.remedy, 400)}"
+
+
+def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
+    return tuple(line for line in plan.lines if line.status in statuses)
+
+
+def sign(line: Line) -> str:
+    """Return the sign that stands before a line."""
+    if line.status in (Status.BLOCKED, Status.FAILED):
+        return "!"
+    if line.category is Category.DRIFT:
+        return "≠"
+    if isinstance(line.action, DeleteExchange):
+        return "-"
+    if isinstance(line.action, WriteExchange):
+        return "+" if line.reason is Reason.ABSENT else "~"
+    return "="
+
+
+def _line(line: Line, *, held: bool) -> Iterator[str]:
+    said = [plain(line.exchange)] if line.exchange else []
+    if line.status in (Status.BLOCKED, Status.FAILED):
+        said.append(f"{line.status}: {plain(line.why, 400)}")
+    elif isinstance(line.action, DeleteExchange):
+        said.append(f"delete {', '.join(map(plain, line.action.fields))}")
+        said.append(f"({plain(line.why, 400)})")
+    elif isinstance(line.action, WriteExchange):
+        said.append(f"write {', '.join(plain(name) for name, _ in line.action.fields)}")
+        said.append(f"from {', '.join(line.sources)}")
+        said.append(f"({plain(_why(line), 400)})")
+    yield f"    {sign(line)} {'  '.join(said)}"
+    if line.asks and line.status is Status.LEFT_ALONE:
+        # What holds the whole server back comes first: no other command would help now.
+        yield f"{_INDENT}left alone" + ("" if held else f": {line.remedy}")
+    elif line.remedy:
+        yield f"{_INDENT}{line.remedy}"
+    if line.ready is not None:
+        yield from _meaning(line)
+    if line.note:
+        yield f"{_INDENT}{plain(line.note, 400)}"
+
+
+def _disruption(line: Disruption, server: str) -> Iterator[str]:
+    yield f"    {mark(line)} {plain(line.what)}  {line.standing}"
+    if line.why:
+        yield f"{_INDENT}{plain(line.why, 600)}"
+    if line.remedy:
+        yield f"{_INDENT}{plain(line.remedy.replace('SERVER', server), 400)}"
+
+
+def mark(line: Disruption) -> str:
+    """Return the sign that stands before a line about robots or a request."""
+    match line.standing:
+        case Standing.DUE:
+            match line.action:
+                case RestartRobots():
+                    return "↻"
+                case InvalidateCache():
+                    return "∅"
+                case RebootServer():
+                    return "⏻"
+            return "▶"
+        case Standing.SCHEDULED | Standing.WAITING | Standing.HELD:
+            return "…"
+        case Standing.IN_DOUBT:
+            return "?"
+        case Standing.BLOCKED | Standing.EXPIRED | Standing.NOT_DONE:
+            return "!"
+    return "="
+
+
+def _why(line: Line) -> str:
+    both = line.reason and line.why and line.reason is not Reason.DIFFERS
+    return f"{line.reason}: {line.why}" if both else (line.why or line.reason)
+
+
+def _meaning(line: Line) -> Iterator[str]:
+    if line.consequence is None:
+        return
+    robots, need = line.consequence.robots, line.consequence.need
+    if robots:
+        one = len(robots) == 1
+        if line.reason is Reason.ABSENT:
+            does = "runs without a key" if one else "run without a key"
+        else:
+            does = "keeps the old key" if one else "keep the old key"
+        yield f"{_INDENT}{_robots(robots)} {does} until {_UNTIL[need]}"
+    elif need is Need.REBOOT:
+        yield f"{_INDENT}robots that are started there use the old key until {_UNTIL[need]}"
+
+
+_UNTIL = {
+    Need.RESTART: "restarted",
+    Need.REBOOT: "JT-Trader is rebooted: it caches what belongs to the same API key",
+    Need.EITHER: "restarted, or until JT-Trader is rebooted if the API key is the same",
+    Need.NOTHING: "",
+}
+
+
+def _robots(robots: Sequence[Robot]) -> str:
+    names = ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
+    return f"{'robot' if len(robots) == 1 else 'robots'} {names}"
+
+
+def _quiet(plan: ServerPlan) -> Iterator[str]:
+    in_sync = [line.exchange for line in _having(plan, Status.IN_SYNC)]
+    if in_sync:
+        yield f"  = in sync: {', '.join(in_sync)}"
+    for status in (Status.FOUND, Status.NOT_COMPARED):
+        for line in _having(plan, status):
+            yield f"  = {status}: {plain(line.exchange)} ({line.why})"
+    for line in _having(plan, Status.LEFT_ON_SERVER):
+        yield f"  = left on the server: {plain(line.exchange)}; {line.remedy}"
+    foreign = [plain(line.exchange) for line in _having(plan, Status.NOT_MANAGED)]
+    if foreign:
+        yield f"  = not managed, untouched: {', '.join(foreign)}"
+
+
+def _owed(plan: ServerPlan) -> Iterator[str]:
+    for debt in due(plan.debts, Owed.RESTART):
+        yield f"  owed: {debt_text(debt)}"
+    reboots = due(plan.debts, Owed.REBOOT)
+    for debt in reboots:
+        yield f"  owed: {debt_text(debt)}"
+    if reboots and not any(line.kind is Kind.REBOOT and line.action for line in plan.disruptions):
+        yield f"{_INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
+
+
+def debt_text(debt: Debt) -> str:
+    """Return one debt in words."""
+    if debt.owed is Owed.RESTART:
+        robot = f"{plain(debt.robot_name)} ({debt.robot_id})"
+        return (
+            f"restart of robot {robot}: it holds the {debt.exchange} key from before {debt.since}"
+        )
+    return f"reboot: the server caches the {debt.exchange} key from before {debt.since}"
+
+
+def _summary(plan: Plan, *, recorded: bool) -> str:
+    writes = sum(isinstance(action, WriteExchange) for _, action in plan.actions)
+    deletes = sum(isinstance(action, DeleteExchange) for _, action in plan.actions)
+    later = [line for server in plan for line in server.disruptions if not server.held]
+    standings = [line.standing for line in later]
+    lines = [line for server in plan for line in server.lines if not server.held]
+    drift = sum(line.status is Status.LEFT_ALONE for line in lines)
+    blocked = sum(line.status is Status.BLOCKED for line in lines)
+    blocked += standings.count(Standing.BLOCKED)
+    blocked += sum(bool(server.held_code) for server in plan)
+    held = sum(line.ready is not None for server in plan if server.held for line in server.lines)
+    failed = sum(line.status is Status.FAILED for line in lines)
+    failed += sum(server.failure is not None for server in plan)
+    counts = [f"{writes} to write", f"{deletes} to delete"]
+    for number, what in (
+        (len(plan.actions) - writes - deletes, "to do with robots and requests"),
+        (standings.count(Standing.SCHEDULED), "scheduled"),
+        (standings.count(Standing.WAITING), "waiting for a window"),
+        (standings.count(Standing.IN_DOUBT), "in doubt"),
+        (standings.count(Standing.EXPIRED) + standings.count(Standing.NOT_DONE), "NOT done"),
+        (held + standings.count(Standing.HELD), "held back"),
+        (drift, "drifted, left alone"),
+        (blocked, "blocked"),
+        (failed, "failed"),
+        (len(plan.not_visited), "not visited"),
+    ):
+        if number:
+            counts.append(f"{number} {what}")
+    rows = [f"Plan: {', '.join(counts)}."]
+    if plan.skipped:
+        rows.append(f"{counted(plan.skipped, 'document')} of another apiVersion skipped.")
+    if plan.actions:
+        rows.append(f"Plan id: {plan.id}")
+    # A server that was refused before its handshake (a changed address) was not looked at.
+    looked = sum(server.failure is None and bool(server.observed_at) for server in plan)
+    if looked and not recorded:
+        where = "this server" if looked == 1 else "these servers"
+        rows.append(
+            f"This look has a cost: when it ends, nobody is registered at {where}, and a robot "
+            "whose start fails there then stops all others (docs/concepts.md)."
+        )
+    servers = {server.server for server, _ in plan.actions}
+    radius = (
+        counted(len(servers), "server"),
+        counted(writes + deletes, "exchange"),
+        counted(len(plan.robots_concerned()), "robot"),
+    )
+    rows.append(f"Blast radius: {', '.join(radius)}.")
+    return "\n".join(rows) + "\n"
+
+
+def age_text(seconds: float) -> str:
+    """Return an age in one unit, of which there are at least two: 90 min is not called 2 h."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+# ── what was done ────────────────────────────────────────────────────────────────────────────
+
+
+def report_text(reports: Iterable[Report]) -> str:
+    """Return what was done, failed and not attempted, server by server."""
+    reports = tuple(reports)
+    rows = [row for report in reports for row in _report(report)]
+    results = [outcome.result for report in reports for outcome in report.outcomes]
+    done = sum(result in _GOOD for result in results)
+    counts = [
+        f"{done} done",
+        f"{results.count(Result.FAILED)} failed",
+        f"{results.count(Result.NOT_ATTEMPTED)} not attempted",
+    ]
+    counts += [f"{n} {what}" for what in _GRAVE if (n := results.count(what))]
+    if servers := sum(report.failure is not None for report in reports):
+        counts.append(f"{counted(servers, 'server')} failed")
+    if unplanned := sum(_unplanned(report.plan) for report in reports):
+        counts.append(f"{unplanned} blocked or failed in the plan")
+    rows.append(f"Applied: {', '.join(counts)}.")
+    return "\n".join(rows) + "\n"
+
+
+_GOOD = (Result.DONE, Result.NOT_VERIFIABLE)
+_GRAVE = (
+    Result.UNKNOWN,
+    Result.IN_DOUBT,
+    Result.NOT_DONE,
+    Result.LEFT_STOPPED,
+    Result.HARM,
+)
+
+
+def _unplanned(plan: ServerPlan) -> int:
+    """Return how many things of a plan could not even be tried."""
+    whole = plan.failure is not None or bool(plan.held_code)
+    return (
+        1
+        if whole
+        else sum(bool(line.error) for line in plan.lines)
+        + sum(bool(line.error) for line in plan.disruptions)
+    )
+
+
+def _report(report: Report) -> Iterator[str]:
+    if not report.outcomes and report.failure is None:
+        return
+    yield report.plan.server
+    for outcome in report.outcomes:
+        yield from _outcome(outcome)
+    if report.failure is not None:
+        yield from _failure(report.failure)
+
+
+def _outcome(outcome: Outcome) -> Iterator[str]:
+    good = outcome.result in _GOOD
+    detail = f": {plain(outcome.detail, 400)}" if outcome.detail else ""
+    mark = "✓" if good else ("·" if outcome.result is Result.NOT_ATTEMPTED else "!")
+    yield f"  {mark} {plain(told(outcome.action))}: {outcome.result}{detail}"
+    if outcome.remedy:
+        yield f"{_INDENT}{plain(outcome.remedy, 400)}"
+    if outcome.stopped and outcome.code is not Exit.HARM:
+        yield f"{_INDENT}warning: stopped meanwhile: {_robots(outcome.stopped)}"

@@ -1,0 +1,52 @@
+"""All of a stand-in JT-Trader that survives its restart."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.sandbox.jt_trader.faults import Behaviour, Write
+from reconciler.sandbox.jt_trader.record import Record
+from reconciler.sandbox.jt_trader.robots import Robot
+from reconciler.sandbox.jt_trader.rows import Rows
+from reconciler.sandbox.jt_trader.system_log import SystemLog
+
+
+@dataclass(slots=True)
+class ServerState:
+    """
+    What one server is; *tokens* maps site tokens to account ids.
+
+    *marks* and *saved* are the cache: the robots that are started again after a crash, and what
+    robots wrote when they stopped.  An invalidation empties both.
+    """
+
+    access_secret: str = field(repr=False)
+    account: str
+    robots: list[Robot]
+    additional: Sequence[str]
+    behaviour: Behaviour
+    tokens: Mapping[str, str] = field(repr=False)
+    random: random.Random
+    log: SystemLog
+    rows: Rows = field(default_factory=Rows)
+    record: Record = field(default_factory=Record)
+    marks: set[int] = field(default_factory=set)
+    saved: dict[int, str] = field(default_factory=dict)
+
+    def jobs(self, account: str) -> list[dict[str, Any]]:
+        """Return the robots of *account* as the job list shows them."""
+        return [robot.job() for robot in self.robots if robot.account == account]
+
+    async def pause(self) -> None:
+        """Wait as long as one query takes."""
+        await asyncio.sleep(self.random.uniform(*self.behaviour.row_delay))
+
+    def fault(self, kind: str) -> Write:
+        """Return how to treat the next write of this kind, *save* or *delete*."""
+        fault = self.behaviour.save if kind == "save" else self.behaviour.delete
+        if fault != "answer" and self.behaviour.spare > 0:
+            self.behaviour.spare -= 1
+            return "answer"
+        return fault

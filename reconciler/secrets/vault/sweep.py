@@ -1,0 +1,344 @@
+"""
+Which of many secrets have a new version, learnt with few requests and without reading any value.
+
+OpenBao's KV version 2 tells the metadata of everything below a folder in one answer (SCAN of
+`detailed-metadata`), or of one folder (LIST of it, in pages).  HashiCorp Vault has neither: there
+each secret's metadata is read by itself.  What a mount can do and what the token may do is tried
+from the top, remembered, and tried again once an hour.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from reconciler.errors import (
+    Forbidden,
+    LoginFailed,
+    SecretsError,
+    SecretsSealed,
+    SecretsUnreachable,
+    TokenExpired,
+)
+from reconciler.model.desired import SecretPath
+from reconciler.secrets import Secret, SecretBackend, VersionInfo
+from reconciler.secrets.vault.access import FORBIDDEN, NOT_FOUND, OK
+from reconciler.secrets.vault.backend import VaultBackend, usable
+from reconciler.secrets.vault.client import Answer, AnswerTooLong
+from reconciler.secrets.vault.versions import Versions
+
+_PROBE_AGAIN: Final = 3600.0  # seconds: policies change, and servers are upgraded
+_PAGE: Final = 500
+_ALL: Final = (LoginFailed, TokenExpired, SecretsSealed)  # what is wrong for every secret alike
+
+Looked = Mapping[SecretPath, Versions | SecretsError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder of a mount; an empty path is the mount itself."""
+
+    mount: str
+    path: str
+
+    def name_of(self, at: SecretPath) -> str:
+        """How *at*, which lies below, is called in a listing of this folder."""
+        return at.path.removeprefix(f"{self.path}/") if self.path else at.path
+
+    def url(self) -> str:
+        return f"/v1/{self.mount}/detailed-metadata" + (f"/{self.path}" if self.path else "")
+
+
+class _Refused(Exception):
+    """This way of asking does not work; with *everywhere* not in the whole mount."""
+
+    def __init__(self, *, everywhere: bool) -> None:
+        super().__init__()
+        self.everywhere = everywhere
+
+
+class Sweeper:
+    """
+    Asks one Vault for the newest versions of many secrets.  Blocking; safe to call from threads.
+
+    `requests` counts what was asked so far, refusals included.
+    """
+
+    def __init__(
+        self, backend: VaultBackend, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.requests = 0
+        self._backend = backend
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._refused: dict[tuple[str, _Folder | str], float] = {}
+
+    def sweep(
+        self, secrets: Collection[SecretPath]
+    ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
+        """
+        Return facts on the newest version of each, or why there are none, as `describe` says it.
+
+        Raises nothing: while Vault is away that stands at every secret.
+        """
+        return {at: newest(found) for at, found in self.look(secrets).items()}
+
+    def look(self, secrets: Collection[SecretPath]) -> Looked:
+        """As `sweep`, with what Vault says of all versions."""
+        with self._lock:
+            found: dict[SecretPath, Versions | SecretsError] = {}
+            try:
+                listed = {at for at in secrets if usable(at)}
+                for folder, wanted in _together(listed):
+                    self._scan(folder, wanted, found)
+                for folder, wanted in _by_folder(listed - found.keys()):
+                    self._list(folder, wanted, found)
+                for at in sorted(at for at in set(secrets) if at not in found):
+                    found[at] = self._one(at)
+            except SecretsError as error:
+                return {at: found.get(at, error) for at in secrets}
+            return found
+
+    # ── three ways of asking ─────────────────────────────────────────────────────────────────
+
+    def _scan(
+        self,
+        folder: _Folder,
+        wanted: Collection[SecretPath],
+        found: dict[SecretPath, Versions | SecretsError],
+    ) -> None:
+        def ask() -> None:
+            answer = self._asked(folder, {"scan": "true"})
+            _take(answer, folder, wanted, found)
+
+        self._try("scan", folder, wanted, ask)
+
+    def _list(
+        self,
+        folder: _Folder,
+        wanted: Collection[SecretPath],
+        found: dict[SecretPath, Versions | SecretsError],
+    ) -> None:
+        def ask() -> None:
+            seen: set[str] = set()
+            parameters = {"list": "true", "limit": str(_PAGE)}
+            while True:
+                answer = self._asked(folder, parameters)
+                _take(answer, folder, wanted, found)
+                names = answer.data.get("keys")
+                names = [name for name in names if isinstance(name, str)] if names else []
+                if len(names) != _PAGE or set(names) <= seen:
+                    return  # the last page, or a server that knows no pages
+                seen |= set(names)
+                parameters["after"] = names[-1]
+
+        self._try("list", folder, wanted, ask)
+
+    def _one(self, at: SecretPath) -> Versions | SecretsError:
+        """Ask for one secret; raise only what is wrong for all of them."""
+        self.requests += 1
+        try:
+            return self._backend.versions(at)
+        except _ALL:
+            raise
+        except SecretsUnreachable as error:
+            self._make_sure()
+            return error
+        except SecretsError as error:
+            return error
+
+    def _make_sure(self) -> None:
+        """
+        Raise if nobody answers at all: then the others need not wait for that.
+
+        Else it was this one request that Vault, or something before it, could not cope with.
+        """
+        self.requests += 1
+        with suppress(Forbidden):
+            self._backend.whoami()
+
+    # ── what works ───────────────────────────────────────────────────────────────────────────
+
+    def _try(
+        self, way: str, folder: _Folder, wanted: Collection[SecretPath], ask: Callable[[], None]
+    ) -> None:
+        if len(wanted) < 2 or self._is_refused(way, folder):  # noqa: PLR2004  - one is asked singly
+            return
+        try:
+            ask()
+        except _Refused as refused:
+            self._refused[way, folder.mount if refused.everywhere else folder] = self._clock()
+        except AnswerTooLong:
+            self._refused[way, folder] = self._clock()
+        except SecretsUnreachable:
+            self._make_sure()
+            self._refused[way, folder] = self._clock()
+
+    def _is_refused(self, way: str, folder: _Folder) -> bool:
+        moments = [self._refused.get((way, place)) for place in (folder, folder.mount)]
+        return any(
+            moment is not None and self._clock() - moment < _PROBE_AGAIN for moment in moments
+        )
+
+    def _asked(self, folder: _Folder, parameters: Mapping[str, str]) -> Answer:
+        self.requests += 1
+        url = folder.url()
+        answer = self._backend.ask(
+            f"the versions below vault:{folder.mount}/{folder.path}",
+            url,
+            lambda call: call.get(url, dict(parameters)),
+        )
+        nothing = answer.status == NOT_FOUND and answer.body.get("errors") == []
+        if answer.status != OK and not nothing:
+            # 404 with other words, 405, 400: no such thing in this mount, or no such mount.
+            raise _Refused(everywhere=answer.status != FORBIDDEN)
+        return answer
+
+
+def newest(found: Versions | SecretsError) -> VersionInfo | SecretsError:
+    """Return facts on the newest version, or why there are none."""
+    if isinstance(found, SecretsError):
+        return found
+    try:
+        return found.info()
+    except SecretsError as error:
+        return error
+
+
+class SweptBackend(SecretBackend):
+    """
+    A `SecretBackend` that answers from its last sweep while that is younger than *max_age* seconds.
+
+    Only what can do no harm is answered from memory: a newest version counts only if it was
+    *settle* seconds old when it was looked at, because its second half may have been written since
+    (the age of an older look would hide that); and what cannot be read is asked for again, because
+    it may have been mended since.  Values are always read from Vault.
+    """
+
+    def __init__(
+        self,
+        backend: VaultBackend,
+        *,
+        max_age: float,
+        settle: float,
+        sweeper: Sweeper | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        self._sweeper = sweeper or Sweeper(backend)
+        self._max_age = max_age
+        self._settle = settle
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._known: dict[SecretPath, tuple[float, Versions]] = {}
+
+    @property
+    def requests(self) -> int:
+        """How often Vault was asked so far, by sweeps and singly."""
+        return self._sweeper.requests + self._asked
+
+    def sweep(
+        self, secrets: Collection[SecretPath]
+    ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
+        """As `Sweeper.sweep`; forgets what was not asked for."""
+        # Before the first request: what is written during the sweep may be missing in it.
+        began = self._clock()
+        looked = self._sweeper.look(secrets)
+        self._known = {
+            at: (began, found) for at, found in looked.items() if isinstance(found, Versions)
+        }
+        return {at: newest(found) for at, found in looked.items()}
+
+    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+        """Return facts on one version, or the newest, from the last sweep or from Vault."""
+        known = self._known.get(at)
+        if known is not None and (later := self._clock() - known[0]) < self._max_age:
+            try:
+                then, now = known[1].info(version), known[1].info(version, later=later)
+            except SecretsError:
+                return self._ask(at, version)
+            if version is not None or then.age >= self._settle:
+                return now
+        return self._ask(at, version)
+
+    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+        """Return all fields of exactly this version, from Vault."""
+        self._count()
+        return self._backend.read(at, version, created)
+
+    def close(self) -> None:
+        """Leave the backend to whoever opened it, and forget."""
+        self._known = {}
+
+    def _ask(self, at: SecretPath, version: int | None) -> VersionInfo:
+        self._count()
+        return self._backend.describe(at, version)
+
+    def _count(self) -> None:
+        with self._lock:
+            self._asked += 1
+
+
+def _take(
+    answer: Answer,
+    folder: _Folder,
+    wanted: Collection[SecretPath],
+    found: dict[SecretPath, Versions | SecretsError],
+) -> None:
+    """Take from a listing what it tells of the secrets that are wanted; the rest is asked for."""
+    listed: Any = answer.data.get("key_info")
+    if not isinstance(listed, dict):
+        return
+    for at in wanted:
+        facts = listed.get(folder.name_of(at))
+        if not isinstance(facts, dict) or at in found:
+            continue
+        if (read := _read(at, facts, answer)) is not None:
+            found[at] = read
+
+
+def _read(
+    at: SecretPath, facts: Mapping[str, Any], answer: Answer
+) -> Versions | SecretsError | None:
+    """Read what a listing tells of one secret; None when that is nothing that we understand."""
+    try:
+        versions = Versions.of(at, facts, answer.clock)
+    except SecretsUnreachable:
+        return None
+    except SecretsError as error:
+        return error
+    if versions is None or isinstance(newest(versions), SecretsUnreachable):
+        return None
+    return versions
+
+
+def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[SecretPath]]]:
+    """
+    Group by mount and first folder, under the deepest folder that a whole group lies in.
+
+    A token seldom may look at a whole mount, and there may be much that is not ours.
+    """
+    groups: dict[tuple[str, str], list[SecretPath]] = {}
+    for at in sorted(set(secrets)):
+        top, slash, _ = at.path.partition("/")
+        groups.setdefault((at.mount, top if slash else ""), []).append(at)
+    for (mount, top), wanted in groups.items():
+        if not top:
+            continue  # directly in the mount: listing it is enough
+        folders = [at.path.split("/")[:-1] for at in wanted]
+        shared: list[str] = []
+        for parts in zip(*folders, strict=False):
+            if len(set(parts)) > 1:
+                break
+            shared.append(parts[0])
+        yield _Folder(mount, "/".join(shared)), wanted
+
+
+def _by_folder(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[SecretPath]]]:
+    groups: dict[_Folder, list[SecretPath]] = {}
+    for at in sorted(set(secrets)):
+        groups.setdefault(_Folder(at.mount, at.path.rpartition("/")[0]), []).append(at)
+    yield from groups.items()

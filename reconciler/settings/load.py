@@ -1,0 +1,458 @@
+"""
+The operator's settings: where Vault is, whom to trust, where the ledger lies.
+
+This is authority, not desired state: whoever may change these values may send the Vault token to a
+place of their choice.  So they are never read from the desired-state tree or its Git work tree.
+Nothing here opens a connection or reads a token file; users of `Settings` do, when they need it.
+"""
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+
+from reconciler.documents.files import parse, read_bytes, shown
+from reconciler.documents.formats import duration, url_problem
+from reconciler.documents.schema import SETTINGS, problems
+from reconciler.documents.tree import List, Map, Node, Scalar, at, text, true
+from reconciler.errors import InvalidConfig, UsageError
+from reconciler.model.desired import Problem, SecretPath, SecretRef, SourceLine
+from reconciler.model.key_audits import Egress
+from reconciler.secrets import Secret
+from reconciler.settings.audit import AuditSettings, read_audit
+from reconciler.settings.notifications import NotificationSettings, read_notifications
+from reconciler.settings.paths import home, refuse_in_tree, settings_file, xdg
+from reconciler.system.timeouts import Durations
+
+LONGEST_DURATION: Final = 3600.0
+MOST_UNKNOWN_WRITES: Final = 20
+DEFAULT_DURATIONS: Final = Durations()
+DEFAULT_AUDIT: Final = AuditSettings()
+DEFAULT_LISTEN: Final = "127.0.0.1:9797"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}")
+_GLOB: Final = re.compile(r"\*\*|\*|\?|[^*?]+")
+_SECRET_KEYS: Final = ("token", "secretId", "jwt", "password")
+
+
+class AuthMethod(enum.StrEnum):
+    """How to log in to Vault."""
+
+    TOKEN = "token"  # noqa: S105  - the name of a method
+    TOKEN_FILE = "token-file"  # noqa: S105  - the name of a method
+    APPROLE = "approle"
+    JWT = "jwt"
+    KUBERNETES = "kubernetes"
+
+
+class Role(enum.StrEnum):
+    """What a process is when several share a ledger."""
+
+    CI = "ci"
+    CONTROLLER = "controller"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultAuth:
+    """
+    A login.  `token` is there only when the environment gave one; it never comes from a file here.
+
+    `token_file` holds a token (token-file) or a JWT (jwt, kubernetes).
+    """
+
+    method: AuthMethod = AuthMethod.TOKEN
+    token: Secret | None = field(default=None, compare=False)
+    token_file: str | None = None
+    role_id: str | None = None
+    role_id_file: str | None = None
+    secret_id_file: str | None = None
+    role: str | None = None
+    mount: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSettings:
+    """Where Vault or OpenBao is; without an address no secret can be read."""
+
+    address: str | None = None
+    namespace: str | None = None
+    ca_file: str | None = None
+    auth: VaultAuth = VaultAuth()
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteLedger:
+    """A ledger in a file of this host."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLedger:
+    """A ledger in a KV version 2 mount, below a path."""
+
+    at: SecretPath
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRule:
+    """Which certificates to trust from, and to show to, the servers whose URLs match."""
+
+    urls: tuple[str, ...]
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+    def matches(self, url: str) -> bool:
+        """Return whether this rule is for the server at *url* (normalised)."""
+        return any(glob_matches(pattern, url) for pattern in self.urls)
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """
+    Where the controller listens and keeps its state, and where others find it.
+
+    `token_file` holds the bearer token of its `/v1` pages; without one it listens on this host only
+    and asks nobody.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    url: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    All settings after file and environment; `source` is the file, None when there is none.
+
+    `allow_urls` and `allow_paths` are patterns; an empty one is no limit.
+    """
+
+    ledger: SqliteLedger | VaultLedger
+    vault: VaultSettings = VaultSettings()
+    sole_writer: bool = False
+    role: Role | None = None
+    fingerprint_key: SecretRef | None = None
+    allow_urls: tuple[str, ...] = ()
+    allow_paths: tuple[str, ...] = ()
+    tls: tuple[TlsRule, ...] = ()
+    accept_versions: tuple[str, ...] = ()
+    max_unknown_writes: int = MOST_UNKNOWN_WRITES
+    durations: Durations = DEFAULT_DURATIONS
+    controller: ControllerSettings = ControllerSettings()
+    audit: AuditSettings = DEFAULT_AUDIT
+    notifications: tuple[NotificationSettings, ...] = ()
+    source: str | None = None
+
+    def allows_url(self, url: str) -> bool:
+        """Return whether desired state may name the server at *url* (normalised)."""
+        return not self.allow_urls or any(glob_matches(p, url) for p in self.allow_urls)
+
+    def allows_path(self, secret: SecretPath) -> bool:
+        """Return whether desired state may name this secret."""
+        name = str(secret).removeprefix("vault:")
+        return not self.allow_paths or any(
+            glob_matches(pattern.removeprefix("vault:"), name) for pattern in self.allow_paths
+        )
+
+    def egress_of(self, name: str, url: str) -> Egress:
+        """Return from where to ask about the keys of the server *name* at *url* (normalised)."""
+        return self.audit.egress_of(name, url, glob_matches)
+
+    def tls_for(self, url: str) -> TlsRule | None:
+        """Return the first rule for the server at *url* (normalised)."""
+        return next((rule for rule in self.tls if rule.matches(url)), None)
+
+
+def glob_matches(pattern: str, subject: str) -> bool:
+    """
+    Match as the settings promise: `*` any characters but `/`, `**` any, `?` one but `/`.
+
+    Not fnmatch: its `*` crosses `/`, so `https://*.internal` would match
+    `https://elsewhere.test/.internal`.
+    """
+    wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = [wild.get(part) or re.escape(part) for part in _GLOB.findall(pattern)]
+    return re.fullmatch("".join(parts), subject, re.DOTALL) is not None
+
+
+def load_settings(
+    flag: str | None,
+    environ: Mapping[str, str],
+    desired_paths: Sequence[str],
+    *,
+    in_repo_allowed: bool = False,
+) -> Settings:
+    """
+    Read the settings file, then let the environment win over it.
+
+    The file is *flag*, else `JTR_SETTINGS`, else the first of /etc/jtr/settings.yaml and
+    ~/.config/jtr/settings.yaml that exists.  Raises UsageError when a named one is missing, when it
+    lies in the desired-state tree or its Git work tree, or when a variable is wrong; InvalidConfig
+    for what stands in the file.
+    """
+    path = settings_file(flag, environ)
+    if path is None:
+        root: Map = Map({}, {}, SourceLine("", 1))
+    else:
+        if not in_repo_allowed:
+            refuse_in_tree(path, desired_paths)
+        root = _document(path)
+    base = Path(path).absolute().parent if path else Path.cwd()
+    return _Reader(root, base, environ).settings(path)
+
+
+# ── the file ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _document(path: str) -> Map:
+    file = shown(path)
+    roots = parse(read_bytes(path), file)
+    start = SourceLine(file, 1)
+    if len(roots) != 1 or not isinstance(roots[0], Map):
+        raise InvalidConfig(
+            [Problem(start, "settings are one mapping", "write for example vault:")]
+        )
+    root = roots[0]
+    found = {problem.source: problem for problem in problems(root, SETTINGS)}
+    login = at(root, "vault", "auth")
+    for key in _SECRET_KEYS if isinstance(login, Map) else ():
+        if isinstance(login, Map) and key in login.keys:
+            found[login.keys[key]] = Problem(
+                login.keys[key],
+                "a secret never stands in the settings",
+                "use the environment (VAULT_TOKEN), tokenFile or secretIdFile",
+            )
+    if found:
+        raise InvalidConfig(sorted(found.values()))
+    return root
+
+
+# ── values ───────────────────────────────────────────────────────────────────────────────────
+
+
+class _Reader:
+    """Turns a valid settings document and the environment into `Settings`."""
+
+    def __init__(self, root: Map, base: Path, environ: Mapping[str, str]) -> None:
+        self._root = root
+        self._base = base
+        self._environ = environ
+        self._problems: list[Problem] = []
+
+    def settings(self, source: str | None) -> Settings:
+        found = Settings(
+            ledger=self._ledger(),
+            vault=self._vault(),
+            sole_writer=true(self._root, "soleWriter"),
+            role=Role(role) if (role := text(self._root, "role")) else None,
+            fingerprint_key=self._reference("fingerprintKey"),
+            allow_urls=_texts(at(self._root, "allow", "urls")),
+            allow_paths=_texts(at(self._root, "allow", "paths")),
+            tls=self._tls(),
+            accept_versions=_texts(at(self._root, "acceptVersions")),
+            max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
+            durations=self._durations(),
+            controller=self._controller(),
+            audit=read_audit(
+                at(self._root, "audit"),
+                self._path,
+                self._complain,
+                cache=str(xdg(self._environ, "XDG_STATE_HOME", ".local/state") / "jtr/audit.json"),
+            ),
+            notifications=read_notifications(
+                at(self._root, "notifications"), self._path, self._complain
+            ),
+            source=source,
+        )
+        if self._problems:
+            raise InvalidConfig(sorted(self._problems))
+        return found
+
+    def _complain(self, node: Node, what: str, remedy: str) -> None:
+        self._problems.append(Problem(node.source, what, remedy))
+
+    def _path(self, node: Node | None, *keys: str) -> str | None:
+        return self._absolute(text(node, *keys)) or None
+
+    def _absolute(self, path: str) -> str:
+        """Return *path* from the settings file's directory, or from home after `~/`."""
+        if not path:
+            return ""
+        if path.startswith("~/"):
+            return str(home(self._environ) / path.removeprefix("~/"))
+        return str(self._base / path)
+
+    def _whole(self, key: str, default: int) -> int:
+        node = at(self._root, key)
+        number = node.value if isinstance(node, Scalar) else default
+        return int(number) if isinstance(number, int | float) else default
+
+    def _reference(self, key: str) -> SecretRef | None:
+        node = at(self._root, key)
+        reference = SecretRef.parse(text(node))
+        if node is not None and (reference is None or reference.field is None):
+            self._complain(
+                node, "this is not a reference to a field", "write vault:MOUNT/PATH#FIELD"
+            )
+        return reference
+
+    def _ledger(self) -> SqliteLedger | VaultLedger:
+        node = at(self._root, "ledger")
+        scheme, _, rest = text(node).partition(":")
+        if node is not None and scheme == "vault":
+            reference = SecretRef.parse(text(node))
+            if reference is not None and reference.field is None and reference.version is None:
+                return VaultLedger(reference.at)
+            self._complain(node, "this is no place for a ledger", "write vault:MOUNT/PATH")
+        if rest:
+            return SqliteLedger(self._absolute(rest))
+        state = xdg(self._environ, "XDG_STATE_HOME", ".local/state")
+        return SqliteLedger(str(state / "jtr" / "ledger.db"))
+
+    def _tls(self) -> tuple[TlsRule, ...]:
+        node = at(self._root, "tls")
+        rules = []
+        for item in node.items if isinstance(node, List) else ():
+            rule = TlsRule(
+                _texts(at(item, "urls")),
+                self._path(item, "caFile"),
+                self._path(item, "clientCert"),
+                self._path(item, "clientKey"),
+            )
+            if rule.client_key and not rule.client_cert:
+                self._complain(item, "a clientKey without a clientCert", "add clientCert")
+            rules.append(rule)
+        return tuple(rules)
+
+    def _durations(self) -> Durations:
+        node = at(self._root, "durations")
+        chosen: dict[str, float] = {}
+        if not isinstance(node, Map):
+            return DEFAULT_DURATIONS
+        names = {f.name for f in fields(Durations)}
+        for key, value in node.entries.items():
+            name = re.sub(r"[A-Z]", lambda m: f"_{m[0].lower()}", key).replace("-", "_")
+            seconds = duration(text(value))
+            if seconds is None or not 0 < seconds <= LONGEST_DURATION or name not in names:
+                self._complain(
+                    value, "this duration is out of range", "write more than 0, at most 1h"
+                )
+            elif name in chosen:
+                self._complain(value, "this duration stands here twice", "keep one spelling")
+            else:
+                chosen[name] = seconds
+        return Durations(**chosen)
+
+    def _controller(self) -> ControllerSettings:
+        node = at(self._root, "controller")
+        written = at(node, "url")
+        if written is not None and (wrong := _address_problem(text(written))):
+            self._complain(written, *wrong)
+        state = xdg(self._environ, "XDG_STATE_HOME", ".local/state") / "jtr" / "controller.json"
+        return ControllerSettings(
+            listen=text(node, "listen", default=DEFAULT_LISTEN),
+            url=text(written) or None,
+            token_file=self._path(node, "tokenFile"),
+            ca_file=self._path(node, "caFile"),
+            state=self._path(node, "state") or str(state),
+        )
+
+    # ── Vault, where the environment wins ────────────────────────────────────────────────────
+
+    def _variable(self, suffix: str) -> tuple[str, str]:
+        """Return a variable's name and value: `BAO_...`, else `VAULT_...`; they must agree."""
+        bao, vault = f"BAO_{suffix}", f"VAULT_{suffix}"
+        first, second = self._environ.get(bao, ""), self._environ.get(vault, "")
+        if first and second and first != second:
+            raise UsageError(f"{bao} and {vault} disagree", "unset one of them")
+        return (bao, first) if first else (vault, second)
+
+    def _vault(self) -> VaultSettings:
+        node = at(self._root, "vault")
+        name, address = self._variable("ADDR")
+        if address and (wrong := _address_problem(address)):
+            raise UsageError(f"{name}: {wrong[0]}", wrong[1])
+        written = at(node, "address")
+        if written is not None and (wrong := _address_problem(text(written))):
+            self._complain(written, *wrong)
+        name, namespace = self._variable("NAMESPACE")
+        if namespace and not _NAMESPACE.fullmatch(namespace):
+            raise UsageError(f"{name} is not a namespace", "write for example team/trading")
+        _, ca_file = self._variable("CACERT")
+        return VaultSettings(
+            address=address or text(written) or None,
+            namespace=namespace or text(node, "namespace") or None,
+            ca_file=str(Path(ca_file).absolute()) if ca_file else self._path(node, "caFile"),
+            auth=self._auth(at(node, "auth")),
+        )
+
+    def _auth(self, node: Node | None) -> VaultAuth:
+        name, token = self._variable("TOKEN")
+        file_name, token_file = self._variable("TOKEN_FILE")
+        if token and token_file:
+            raise UsageError(f"{name} and {file_name} are both set", "unset one of them")
+        if token:
+            # A token with a line break would stand in the HTTP library's exception.
+            if not _TOKEN.fullmatch(token):
+                raise UsageError(
+                    f"{name} holds something that no token holds",
+                    "a token is letters, digits, `.`, `_` and `-`; look for a line break or blanks",
+                )
+            return VaultAuth(AuthMethod.TOKEN, token=Secret(token))
+        if token_file:
+            return VaultAuth(AuthMethod.TOKEN_FILE, token_file=str(Path(token_file).absolute()))
+        if node is None:
+            return VaultAuth()
+        auth = VaultAuth(
+            AuthMethod(text(node, "method")),
+            token_file=self._path(node, "tokenFile"),
+            role_id=text(node, "roleId") or None,
+            role_id_file=self._path(node, "roleIdFile"),
+            secret_id_file=self._path(node, "secretIdFile"),
+            role=text(node, "role") or None,
+            mount=text(node, "mount") or None,
+        )
+        self._check_auth(auth, node)
+        return auth
+
+    def _check_auth(self, auth: VaultAuth, node: Node) -> None:
+        given = {key for key in _AUTH_KEYS if at(node, key) is not None}
+        needed, possible = _LOGINS[auth.method]
+        for key in sorted(needed - given):
+            self._complain(node, f"{auth.method} needs {key}", f"add {key}")
+        for key in sorted(given - needed - possible):
+            stray = at(node, key) or node
+            self._complain(stray, f"{auth.method} has no use for {key}", "remove it")
+        if auth.method is AuthMethod.APPROLE and (auth.role_id is None) == (
+            auth.role_id_file is None
+        ):
+            self._complain(node, "approle needs either roleId or roleIdFile", "write one of them")
+
+
+_AUTH_KEYS: Final = ("tokenFile", "roleId", "roleIdFile", "secretIdFile", "role", "mount")
+# What each method must have and what it may have.
+_LOGINS: Final[Mapping[AuthMethod, tuple[set[str], set[str]]]] = {
+    AuthMethod.TOKEN: (set(), set()),
+    AuthMethod.TOKEN_FILE: ({"tokenFile"}, set()),
+    AuthMethod.APPROLE: ({"secretIdFile"}, {"roleId", "roleIdFile", "mount"}),
+    AuthMethod.JWT: ({"role", "tokenFile"}, {"mount"}),
+    AuthMethod.KUBERNETES: ({"role"}, {"tokenFile", "mount"}),
+}
+
+
+def _address_problem(address: str) -> tuple[str, str] | None:
+    wrong = url_problem(address)
+    if wrong is not None and wrong[0].startswith("http:"):
+        return "http:// would carry the Vault token in clear", "use https://"
+    return wrong
+
+
+def _texts(node: Node | None) -> tuple[str, ...]:
+    return tuple(text(item) for item in node.items) if isinstance(node, List) else ()
