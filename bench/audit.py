@@ -30,11 +30,11 @@ import pytest
 
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
 from reconciler.exchanges.ccxt_client import make_ready
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_policy import Security
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
-from reconciler.secrets.fingerprint_key import Fingerprints
 from reconciler.system.timeouts import Durations
 from tests.exchanges import signing, test_binance, test_gate
 from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held

@@ -14,22 +14,23 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
-from reconciler.cli.output import say
 from reconciler.documents.load import Loaded as LoadedDocuments
 from reconciler.documents.load import load as load_documents
 from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
-from reconciler.ledger import open_store
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.rollback_guard import MarkedStore, Place, Watermark
+from reconciler.ledger.stores import open_store
 from reconciler.ledger.unrecorded import Emergencies
 from reconciler.model.desired import DesiredState
+from reconciler.model.fingerprints import Fingerprints
+from reconciler.model.secret import Secret
+from reconciler.observe.context import Allowed, Audit, Means
 from reconciler.observe.resolver import Resolver
-from reconciler.plan.exchange import Consents
-from reconciler.reconcile.survey import Allowed, Audit, Means
-from reconciler.secrets import Secret, SecretBackend
-from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file, key_from_vault
+from reconciler.plan.inputs import Consents
+from reconciler.secrets import SecretBackend
+from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
 from reconciler.secrets.vault.auth import (
     SERVICE_ACCOUNT,
     AppRoleAuth,
@@ -40,17 +41,19 @@ from reconciler.secrets.vault.auth import (
 )
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
-from reconciler.settings.load import (
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import (
     AuthMethod,
     Role,
     Settings,
     SqliteLedger,
     VaultAuth,
     VaultLedger,
-    load_settings,
 )
+from reconciler.settings.paths import emergency_folder, key_file
 from reconciler.system import log_setup
 from reconciler.system.clocks import SteadyClock
+from reconciler.system.console import say
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import Auditor, KeyToAsk
@@ -86,16 +89,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def key_file() -> str:
-    """Return where the fingerprint key lies when the settings name none in Vault."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
-    return str(Path(base) / "jtr" / "fingerprint.key")
-
-
-def emergency_folder() -> Path:
-    """Return where a run leaves what the ledger could not take."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
-    return Path(base) / "jtr" / "emergency"
+def unrecorded() -> Emergencies:
+    """Return what the ledger of this host could not take."""
+    return Emergencies(emergency_folder())
 
 
 def ledger_place(settings: Settings) -> str:
@@ -359,7 +355,7 @@ def prepared(
             parallelism=parallelism,
             now=now,
             unsteady=SteadyClock(now, forgiving=lasting).trouble,
-            emergencies=Emergencies(emergency_folder()),
+            emergencies=unrecorded(),
             ledger_suspect=suspect,
             sole_writer=settings.sole_writer and recalled is None,
             ledger_shared=recalled.only

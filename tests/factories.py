@@ -5,21 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from reconciler.model.desired import (
-    DesiredExchange,
-    DesiredServer,
-    FrozenRef,
-    Presence,
-    SecretPath,
-    SecretRef,
-    SourceLine,
-    Target,
-    Window,
-    WindowKind,
-)
+from reconciler.model.desired import DesiredExchange, DesiredServer, Presence, Window, WindowKind
+from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import ExchangeRecord, Identity, Observation, Remembered, Write
-from reconciler.plan.compare import Evidence
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
+from reconciler.model.source import SourceLine
+from reconciler.model.target import Target
 
 KEY = "key-1"
 URL = "https://tokyo-1.internal:8443"

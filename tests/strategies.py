@@ -18,17 +18,13 @@ from reconciler.model.desired import (
     Afterwards,
     DesiredExchange,
     DesiredServer,
-    FrozenRef,
     Kind,
     Mode,
     OnCredentialChange,
     Presence,
-    SecretPath,
-    SecretRef,
-    SourceLine,
     Suspension,
-    Target,
 )
+from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
 from reconciler.model.recorded import (
     Attempt,
@@ -44,9 +40,10 @@ from reconciler.model.recorded import (
     Stage,
     Write,
 )
-from reconciler.plan.compare import Evidence
-from reconciler.plan.exchange import Consents, Facts
-from reconciler.plan.requests import Terms
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
+from reconciler.model.source import SourceLine
+from reconciler.model.target import Target
+from reconciler.plan.inputs import Consents, Facts, Terms
 from tests.crash.desk import CODES, FIELDS, SHAPES
 
 QUICK: Final = settings(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.apply.execution import Scene
 from reconciler.errors import Blocked
+from reconciler.model.actions import WriteExchange
 from reconciler.model.key_policy import Finding
-from reconciler.model.plan import WriteExchange
 from reconciler.model.recorded import Purpose
-from reconciler.reconcile.survey import Audit
+from reconciler.observe.context import Audit
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk

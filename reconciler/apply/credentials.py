@@ -11,9 +11,9 @@ from functools import partial
 from reconciler.apply.circuit_breaker import Braked
 from reconciler.apply.execution import Scene, listed
 from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, ServerRefused
+from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
-from reconciler.model.plan import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.recorded import Write
 from reconciler.plan.consequences import new_debts
 

@@ -11,12 +11,14 @@ from reconciler.apply.circuit_breaker import Brake
 from reconciler.drivers import Session
 from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, WindowClosed
 from reconciler.ledger.ledger import Ledger
+from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
-from reconciler.model.plan import Action
+from reconciler.observe.context import Means
+from reconciler.observe.terms import refusal
+from reconciler.observe.visit import Visit, see
 from reconciler.plan.windows import standing
-from reconciler.reconcile.survey import Means, Visit, refusal, see
 
 RECONNECTS = 3  # after silence: a server that just lost us may need a moment
 

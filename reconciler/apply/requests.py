@@ -28,16 +28,16 @@ from reconciler.errors import (
     ServerRefused,
     WindowClosed,
 )
-from reconciler.ledger.lease import elapsed
-from reconciler.ledger.passing import here, passed
+from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Kind
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Outcome, Result
-from reconciler.model.plan import InvalidateCache, RebootServer, spelled
-from reconciler.model.recorded import Attempt, Request, Stage
-from reconciler.plan.requests import MOST_ATTEMPTS, Proof, new_boots, proof
+from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, Request, Stage
+from reconciler.model.timestamps import spelled
+from reconciler.observe.visit import see
+from reconciler.plan.boot_proof import Proof, new_boots, proof
 from reconciler.plan.robots import names
-from reconciler.reconcile.survey import see
+from reconciler.system.clocks import elapsed, here, passed
 
 OneShotAction = InvalidateCache | RebootServer
 

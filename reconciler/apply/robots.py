@@ -24,15 +24,16 @@ from reconciler.errors import (
     ServerRefused,
     WindowClosed,
 )
-from reconciler.ledger.passing import here, passed
+from reconciler.model.actions import Action, RestartRobots, ResumeRobots
 from reconciler.model.desired import DEFAULT_RESUME
 from reconciler.model.observed import ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
-from reconciler.model.plan import Action, RestartRobots, ResumeRobots
 from reconciler.model.recorded import Halt, Owed
-from reconciler.plan.requests import Terms
+from reconciler.observe.terms import refusal
+from reconciler.observe.visit import enter, see
+from reconciler.plan.inputs import Terms
 from reconciler.plan.robots import names, unresumable
-from reconciler.reconcile.survey import enter, refusal, see
+from reconciler.system.clocks import here, passed
 
 
 @dataclass(frozen=True, slots=True)

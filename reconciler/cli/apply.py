@@ -10,30 +10,25 @@ from pathlib import Path
 import click
 
 from reconciler import bootstrap
-from reconciler.apply.circuit_breaker import Brake, Turnstile
+from reconciler.apply.circuit_breaker import Brake
+from reconciler.apply.disruption_budget import Turnstile
 from reconciler.cli import options, output
 from reconciler.cli.prompt import confirm
-from reconciler.documents.formats import counted
 from reconciler.errors import Exit, UsageError, worst
+from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import DesiredState
 from reconciler.model.outcomes import Report
-from reconciler.model.plan import (
-    Category,
-    InvalidateCache,
-    Line,
-    Plan,
-    RebootServer,
-    RestartRobots,
-    ResumeRobots,
-    ServerPlan,
-    Standing,
-)
-from reconciler.plan.exchange import Consents
+from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
+from reconciler.model.wording import counted
+from reconciler.observe.context import Means
+from reconciler.observe.visit import Visit
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
-from reconciler.reconcile.survey import Means, Visit, plan_of, survey
+from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.escape import plain
 from reconciler.render.plan_json import plan_document, reports_document
 from reconciler.render.plan_text import plan_text, report_text
+from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
 
 
@@ -192,7 +187,7 @@ class _Job:
             else:
                 output.show("already applied\n")
             return code
-        output.say(f"the plan is not the expected one: it is {plan.id}")
+        say(f"the plan is not the expected one: it is {plan.id}")
         for row in _differences(known, plan):
             click.echo(f"     {row}", err=True)
         code = worst([Exit.BLOCKED, code])

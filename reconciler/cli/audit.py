@@ -10,16 +10,19 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.documents.formats import counted, duration
+from reconciler.documents.formats import duration
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.exchanges.cache import GOOD
 from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited, Light
-from reconciler.plan.exchange import Consents
+from reconciler.model.wording import counted
+from reconciler.observe.context import Means
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.audit_keys import gather_keys
-from reconciler.reconcile.survey import Means, survey
+from reconciler.reconcile.survey import survey
 from reconciler.render import audit as rendering
-from reconciler.settings.load import Settings
+from reconciler.settings.model import Settings
+from reconciler.system.console import say
 from reconciler.system.interrupts import run
 
 
@@ -77,7 +80,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         loaded.settings, "audit", parallelism=parallelism, writes=False
     ) as means:
         if not means.fingerprints.lasting:
-            output.say("there is no fingerprint key, so no answer of an exchange is remembered")
+            say("there is no fingerprint key, so no answer of an exchange is remembered")
         found = run(lambda _: audited(state, means, loaded.settings, fresh=fresh, visit=visit))
     now = bootstrap.now()
     rows, notes = _chosen(found.rows, now, within)
@@ -168,7 +171,7 @@ async def _addresses(state: DesiredState, means: Means, found: Found) -> dict[st
     for visit in visits:
         if visit.observed is None:
             why = visit.plan.failure or visit.plan.held
-            output.say(f"where {visit.desired.name} leaves from is not known: {why}")
+            say(f"where {visit.desired.name} leaves from is not known: {why}")
         if visit.plan.failure is not None:
             found.failures.append(visit.plan.failure)
     return {visit.desired.name: visit.observed.log.outgoing for visit in visits if visit.observed}

@@ -4,39 +4,25 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler import __version__, bootstrap
 from reconciler.cli import options
+from reconciler.controller.wiring import ControllerOptions, dependencies
 from reconciler.documents.load import load
-from reconciler.errors import SecretsError, UsageError
-from reconciler.model.desired import SecretPath
-from reconciler.reconcile.survey import Means
-from reconciler.secrets import SecretBackend, VersionInfo
-from reconciler.secrets.vault.backend import VaultBackend
-from reconciler.secrets.vault.sweep import SweptBackend
-from reconciler.settings.load import Role, Settings, VaultLedger, load_settings
+from reconciler.errors import UsageError
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Role, Settings
 from reconciler.system import log_setup
 from reconciler.system.allocator import share_arenas
 
 if TYPE_CHECKING:
-    from reconciler.controller.api.server import Web
-    from reconciler.controller.controller import Controller
-    from reconciler.controller.dependencies import Parts
-    from reconciler.controller.status_store import Board
-    from reconciler.notifications.notifier import Notifier
+    pass
 
 LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 0.5  # seconds for all threads to end; idle ones do so at once
@@ -107,7 +93,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     load(paths)  # what is invalid from the beginning stops the command
     debug = bool(click.get_current_context().find_root().params.get("debug"))
     log_setup.set_up(debug=debug, as_json=True)
-    wishes = _Wishes(
+    wishes = ControllerOptions(
         paths,
         where,
         parallelism,
@@ -118,17 +104,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     return _run(wishes, settings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    paths: tuple[str, ...]
-    listen: str
-    parallelism: int
-    max_disruptive: int
-    quiet: str
-    polling: bool
-
-
-def _run(wishes: _Wishes, settings: Settings) -> int:
+def _run(wishes: ControllerOptions, settings: Settings) -> int:
     share_arenas()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="jtr")
 
@@ -136,7 +112,7 @@ def _run(wishes: _Wishes, settings: Settings) -> int:
         from reconciler.controller.controller import Controller  # noqa: PLC0415  - heavy
 
         asyncio.get_running_loop().set_default_executor(pool)
-        controller = Controller(_parts(wishes, settings))
+        controller = Controller(dependencies(wishes, settings))
         try:
             return await controller.run()
         finally:
@@ -159,99 +135,3 @@ def _busy() -> bool:
     for thread in waited_for:
         thread.join(max(0.0, until - time.monotonic()))
     return any(thread.is_alive() for thread in waited_for)
-
-
-def _parts(wishes: _Wishes, settings: Settings) -> "Parts":
-    from reconciler.controller.dependencies import Parts  # noqa: PLC0415
-    from reconciler.controller.state_file import StateFile  # noqa: PLC0415
-    from reconciler.controller.status import ControllerStatus  # noqa: PLC0415
-    from reconciler.controller.status_store import Board  # noqa: PLC0415  - heavy
-
-    label = f"controller {os.getpid()}@{socket.gethostname()}"
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    board = Board(ControllerStatus(__version__, label, started, waiting="it just began"))
-    vault = _Vault(settings)
-    return Parts(
-        wishes.paths,
-        settings.durations,
-        board,
-        StateFile(Path(settings.controller.state)),
-        lambda: vault.means(wishes.parallelism),
-        vault.sweep,
-        site=lambda controller: _site(controller, board, wishes.listen, settings),
-        notifier=lambda told, changed: _notifier(settings, label, told, changed, board),
-        token_seconds=vault.token_seconds,
-        quiet=wishes.quiet,
-        max_disruptive=wishes.max_disruptive,
-        polling=wishes.polling,
-    )
-
-
-class _Vault:
-    """Vault as the controller uses it: swept for new versions, asked singly for the rest."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings: Final = settings
-        self._backend: VaultBackend | None = None
-        self._swept: SweptBackend | None = None
-
-    def means(self, parallelism: int) -> AbstractContextManager[Means]:
-        """Open Vault and the ledger."""
-        return bootstrap.prepared(
-            self._settings,
-            "controller",
-            parallelism=parallelism,
-            writes=True,
-            say=LOG.warning,
-            reading=self._before,
-            lasting=True,
-        )
-
-    def _before(self, backend: VaultBackend) -> SecretBackend:
-        self._backend = backend
-        durations = self._settings.durations
-        self._swept = SweptBackend(
-            backend, max_age=1.5 * durations.interval, settle=durations.settle
-        )
-        return self._swept
-
-    def sweep(
-        self, secrets: Collection[SecretPath]
-    ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
-        """Ask for the newest versions of many secrets."""
-        return self._swept.sweep(secrets) if self._swept is not None else {}
-
-    def token_seconds(self) -> float | None:
-        """Return what is left on the token."""
-        return self._backend.token_seconds() if self._backend is not None else None
-
-
-def _site(controller: "Controller", board: "Board", listen: str, settings: Settings) -> "Web":
-    from reconciler.controller.api.server import Web  # noqa: PLC0415  - heavy
-    from reconciler.controller.api.token import read_token  # noqa: PLC0415  - only here
-
-    file = settings.controller.token_file
-    return Web(
-        board,
-        listen=listen,
-        token=read_token(file) if file else None,
-        observations=controller.documents,
-        entries=controller.entries,
-        only=settings.sole_writer or isinstance(settings.ledger, VaultLedger),
-    )
-
-
-async def _notifier(
-    settings: Settings,
-    label: str,
-    told: Mapping[str, Any],
-    changed: Callable[[], None],
-    board: "Board",
-) -> "Notifier":
-    from reconciler.notifications.notifier import Calls, Notifier  # noqa: PLC0415  - heavy
-
-    def counted(target: str, result: str) -> None:
-        board.notifications[target, result] += 1
-
-    calls = Calls(counted=counted, changed=changed)
-    return await Notifier.open(settings.notifications, label, told, calls=calls)

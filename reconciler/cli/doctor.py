@@ -17,16 +17,18 @@ from reconciler.doctor.probe_server import Rounds, driver, look_at_servers
 from reconciler.doctor.probe_vault import VaultLook, look_at_vault
 from reconciler.doctor.report import checkup_document, checkup_text
 from reconciler.doctor.server import server_findings
-from reconciler.documents.formats import counted
 from reconciler.documents.load import load
 from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.wording import counted
 from reconciler.observe.resolver import Resolver
-from reconciler.settings.load import Settings, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Settings
 from reconciler.settings.paths import refuse_in_tree
 from reconciler.settings.paths import settings_file as settings_place
 from reconciler.system import log_setup
+from reconciler.system.console import say
 from reconciler.system.interrupts import run
 
 
@@ -185,4 +187,4 @@ async def _examine(
 def _secrets(settings: Settings, vault: VaultLook) -> Resolver | None:
     if vault.backend is None:
         return None
-    return Resolver(vault.backend, driver(settings), settings.durations, output.say)
+    return Resolver(vault.backend, driver(settings), settings.durations, say)

@@ -71,8 +71,8 @@ def command(
 
 def _chosen(ledger: Ledger, name: str | None, path: str | None) -> list[Known]:
     if name is not None:
-        return [first_known(ledger, name)]
-    known = known_servers(ledger)
+        return [first_known(ledger, bootstrap.unrecorded(), name)]
+    known = known_servers(ledger, bootstrap.unrecorded())
     if path is None:
         return known
     targets = {server.target for server in load((path,)).state.servers}

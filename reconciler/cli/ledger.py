@@ -7,12 +7,14 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import options
-from reconciler.cli.output import say
 from reconciler.errors import LedgerError, LedgerMissing, UsageError
 from reconciler.ledger.stores.vault_kv import insists_on_cas
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
-from reconciler.settings.load import Settings, VaultLedger, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Settings, VaultLedger
+from reconciler.settings.paths import key_file
+from reconciler.system.console import say
 
 
 @click.group("ledger")
@@ -38,9 +40,7 @@ def init(settings_file: str | None, settings_in_repo: bool) -> int:
             stack.callback(vault.close)
         _begin(settings, vault)
         if bootstrap.make_fingerprint_key(settings, vault):
-            click.echo(
-                f"made a fingerprint key: {settings.fingerprint_key or bootstrap.key_file()}"
-            )
+            click.echo(f"made a fingerprint key: {settings.fingerprint_key or key_file()}")
     return 0
 
 

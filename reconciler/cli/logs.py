@@ -19,9 +19,11 @@ from reconciler.errors import Blocked, DriverError, JtrError, UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import LogEntry
 from reconciler.model.plan import ServerPlan
-from reconciler.reconcile.survey import Means, Visit, enter
+from reconciler.observe.context import Means
+from reconciler.observe.visit import Visit, enter
 from reconciler.render import logs as rendering
 from reconciler.settings.load import load_settings
+from reconciler.system.console import say
 from reconciler.system.interrupts import run, stopping
 from reconciler.system.timeouts import Durations
 
@@ -94,7 +96,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         except client.ControllerAway as error:
             if told.answered:
                 raise
-            output.say(f"{error.what}; visiting the server instead")
+            say(f"{error.what}; visiting the server instead")
     loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
     state = loaded.documents.state
     desired = options.named(state, server)
@@ -136,7 +138,7 @@ class _Printer:
             else:
                 click.echo("\n".join(rendering.lines(entry, full=self.full)))
         if text := rendering.exposed(news):
-            output.say(text)
+            say(text)
 
 
 @dataclass(slots=True)
@@ -174,7 +176,7 @@ class _Told:
                 if not error.transient or time.monotonic() - seen > self.durations.ready:
                     raise
                 if not away:
-                    output.say(f"{error.what}; looking for it again")
+                    say(f"{error.what}; looking for it again")
                 away = True
                 continue
             seen, away = time.monotonic(), False
@@ -225,14 +227,14 @@ class _Reader:
                 if not error.transient or clock() - seen > durations.ready:
                     raise
                 if not away:
-                    output.say(f"{error.what}; looking for it again")
+                    say(f"{error.what}; looking for it again")
                 away = True
                 continue
             seen, away = clock(), False
             if entries is not None:
                 self.printer.show(entries)
             elif readable:
-                output.say("the log cannot be read until it is rotated: a line is not JSON")
+                say("the log cannot be read until it is rotated: a line is not JSON")
             readable = entries is not None
 
     async def _entries(self) -> tuple[LogEntry, ...] | None:

@@ -11,7 +11,7 @@ import click
 
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.plan.exchange import Consents
+from reconciler.plan.inputs import Consents
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

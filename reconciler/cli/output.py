@@ -45,11 +45,6 @@ def show_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=True))
 
 
-def say(text: str) -> None:
-    """Tell people something that is not the result."""
-    click.echo(f"jtr: {text}", err=True)
-
-
 @contextmanager
 def progress(text: str) -> Iterator[None]:
     """Show that something is going on, on a terminal only."""

@@ -8,15 +8,18 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.documents.formats import counted
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import Plan
-from reconciler.plan.exchange import Consents
-from reconciler.reconcile.survey import Means, plan_of, recall, survey
+from reconciler.model.wording import counted
+from reconciler.observe.context import Means
+from reconciler.plan.inputs import Consents
+from reconciler.reconcile.recall import recall
+from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.plan_json import plan_document
 from reconciler.render.plan_text import plan_text
-from reconciler.settings.load import Settings
+from reconciler.settings.model import Settings
+from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
 
 if TYPE_CHECKING:
@@ -131,7 +134,7 @@ def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | N
     try:
         return client.recalled(settings, "plan"), None
     except client.ControllerAway as error:
-        output.say(f"{error.what}; comparing with the ledger of the settings, if there is one")
+        say(f"{error.what}; comparing with the ledger of the settings, if there is one")
         return None, error
 
 

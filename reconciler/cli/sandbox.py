@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from reconciler.cli import output
 from reconciler.errors import Exit, Interrupted, JtrError, UsageError
 from reconciler.settings.paths import refuse_in_tree
+from reconciler.system.console import say
 from reconciler.system.interrupts import Stopped
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _place(directory: Path | None, *, keep: bool) -> Iterator[Path]:
         yield folder
     finally:
         if keep:
-            output.say(f"kept: {folder}")
+            say(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,7 +5,8 @@ import json
 import click
 
 from reconciler.cli import options
-from reconciler.documents.load import BUILT_IN, Row, load
+from reconciler.documents.effective import BUILT_IN, Row
+from reconciler.documents.load import load
 from reconciler.render.escape import plain
 
 

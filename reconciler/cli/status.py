@@ -9,17 +9,18 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
-from reconciler.documents.formats import counted
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.ledger.codec.rows import Brake
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
 from reconciler.model.recorded import Identity, Observation, Remembered
+from reconciler.model.wording import counted
+from reconciler.observe.context import Means
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import open_debts
-from reconciler.plan.exchange import Consents
-from reconciler.reconcile.survey import Means, plan_of, survey
+from reconciler.plan.inputs import Consents
+from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render import status as rendering
 from reconciler.render.escape import plain
 from reconciler.render.plan_json import debt_document, plan_document, robot_document
@@ -31,7 +32,9 @@ from reconciler.render.requests import (
     open_code,
     open_document,
 )
-from reconciler.settings.load import Settings, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Settings
+from reconciler.system.console import say
 from reconciler.system.interrupts import run
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         try:
             return _served(client.Controller(settings), settings, servers, form)
         except client.ControllerAway as error:
-            output.say(f"{error.what}; this is what the ledger of the settings knows")
+            say(f"{error.what}; this is what the ledger of the settings knows")
     ledger = bootstrap.open_ledger(settings, "status")
     try:
         rows = _chosen(ledger, servers)
@@ -103,7 +106,7 @@ Known = list[tuple[Identity, Remembered]]
 
 
 def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
-    known = known_servers(ledger)
+    known = known_servers(ledger, bootstrap.unrecorded())
     wanted = set(names) or {identity.name for identity, _ in known}
     if unknown := sorted(wanted - {identity.name for identity, _ in known}):
         names = ", ".join(sorted(identity.name for identity, _ in known)) or "none yet"
@@ -256,9 +259,9 @@ def _its_ledger(controller: "Controller", settings: Settings) -> tuple[Mapping[s
     try:
         ledger = client.ledger_of(controller.ledger_documents(), settings, "status")
     except client.ControllerAway as error:
-        output.say(f"without what its ledger knows: {error.what}")
+        say(f"without what its ledger knows: {error.what}")
         return {}, []
-    return ledger.brakes(), known_servers(ledger)
+    return ledger.brakes(), known_servers(ledger, bootstrap.unrecorded())
 
 
 # ── with a visit ─────────────────────────────────────────────────────────────────────────────

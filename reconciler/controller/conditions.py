@@ -8,31 +8,14 @@ from datetime import datetime
 from itertools import chain
 from typing import Final
 
-from reconciler.controller.status import (
-    ControllerStatus,
-    Health,
-    News,
-    ServerStatus,
-    Severity,
-    Sync,
-    Topic,
-)
-from reconciler.errors import DriverError, Exit, JtrError
+from reconciler.controller.status import Health, ServerStatus, Sync
+from reconciler.errors import DriverError, JtrError
 from reconciler.model.desired import DesiredServer, Mode
-from reconciler.model.key_policy import Severity as Weight
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import (
-    Category,
-    Disruption,
-    Line,
-    ServerPlan,
-    Standing,
-    Status,
-    spelled,
-    told,
-)
-from reconciler.model.recorded import Observation, Owed, Remembered
+from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
+from reconciler.model.recorded import Observation, Remembered
+from reconciler.model.timestamps import spelled
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.windows import standing
 
@@ -179,18 +162,18 @@ def _acute(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
     plan, report = one.plan, one.report
     worst = _worst(report.outcomes)
     if worst is not None and worst.result is Result.HARM:
-        yield Health.DEGRADED, _words(worst.detail, worst.remedy)
+        yield Health.DEGRADED, words(worst.detail, worst.remedy)
     if plan.failure is not None:
         yield _failure(plan.failure)
     if status.suspended:
         until = f" until {status.suspended_until}" if status.suspended_until else ""
         yield Health.SUSPENDED, f"by {status.suspended_by}{until}: {status.suspended}"
     if plan.held and plan.held_code:
-        yield Health.DEGRADED, _words(plan.held, plan.held_remedy)
+        yield Health.DEGRADED, words(plan.held, plan.held_remedy)
     if report.failure is not None:
         yield _failure(report.failure)
     if worst is not None:
-        yield Health.DEGRADED, _words(worst.detail, worst.remedy)
+        yield Health.DEGRADED, words(worst.detail, worst.remedy)
 
 
 def _lasting(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
@@ -198,15 +181,15 @@ def _lasting(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
     plan = one.plan
     for request in plan.disruptions:
         if request.error:
-            yield Health.DEGRADED, f"{request.what}: {_words(request.why, request.remedy)}"
+            yield Health.DEGRADED, f"{request.what}: {words(request.why, request.remedy)}"
     for line in plan.lines:
         if line.error:
-            yield Health.DEGRADED, f"{line.exchange}: {_words(line.why, line.remedy)}"
+            yield Health.DEGRADED, f"{line.exchange}: {words(line.why, line.remedy)}"
     if status.contested:
         yield Health.DEGRADED, _fight(status.contested)
     yield from _keys_amiss(status)
     if status.stopped_robots:
-        yield Health.DEGRADED, _stopped(status.stopped_robots)
+        yield Health.DEGRADED, robot_names(status.stopped_robots)
     for line in plan.lines:
         if line.status is Status.SETTLING:
             yield Health.PROGRESSING, f"{line.exchange}: {line.why}"
@@ -218,7 +201,7 @@ def _keys_amiss(status: ServerStatus) -> Iterator[Complaint]:
     for exchange, key in sorted(status.keys.items()):
         for finding in key.findings:
             if finding.stops:
-                yield Health.DEGRADED, f"{exchange}: {_words(finding.what, finding.remedy)}"
+                yield Health.DEGRADED, f"{exchange}: {words(finding.what, finding.remedy)}"
 
 
 def _fight(exchanges: Iterable[str]) -> str:
@@ -239,11 +222,11 @@ def _worst(outcomes: Iterable[Outcome]) -> Outcome | None:
     return max(bad, key=lambda outcome: outcome.result is Result.HARM, default=None)
 
 
-def _words(what: str, remedy: str) -> str:
+def words(what: str, remedy: str) -> str:
     return f"{what}; {remedy}" if remedy else what
 
 
-def _stopped(robots: Iterable[Robot]) -> str:
+def robot_names(robots: Iterable[Robot]) -> str:
     names = ", ".join(f"{robot.name} ({robot.exchange})" for robot in robots)
     return f"robots stopped without our asking: {names}; look at the server, nobody restarts them"
 
@@ -268,159 +251,3 @@ def unasked(
 
 
 # ── what people are told ─────────────────────────────────────────────────────────────────────
-
-
-def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
-    """Yield the states of one server; an empty one means that all is well with that topic."""
-    name, owner = status.server, status.owner
-
-    def news(
-        topic: Topic, severity: Severity, text: str, *, state: str = "", remind: float = 0.0
-    ) -> News:
-        said = f"{name}: {text}" if text else f"{name}: well again ({topic})"
-        return News(topic, name, state, severity, said, owner, remind)
-
-    well = status.health in (Health.HEALTHY, Health.PROGRESSING, Health.SUSPENDED)
-    severity = Severity.CRITICAL if status.health is Health.UNREACHABLE else Severity.WARNING
-    # One Vault that is away must not ring once for every server, nor end what was told before.
-    if well or not vault_away:
-        yield news(
-            Topic.HEALTH,
-            Severity.INFO if well else severity,
-            "" if well else f"{status.health}: {status.reason}",
-            state="" if well else str(status.health),
-        )
-    drifting = bool(status.drift)
-    yield news(
-        Topic.DRIFT,
-        Severity.WARNING,
-        f"{status.drift} exchange(s) changed on the server by another hand" if drifting else "",
-        state="drift" if drifting else "",
-    )
-    yield news(
-        Topic.CONTESTED,
-        Severity.CRITICAL,
-        f"contested: {', '.join(status.contested)}" if status.contested else "",
-        state=",".join(status.contested),
-    )
-    owed = sorted({debt.exchange for debt in status.debts if debt.owed is Owed.REBOOT})
-    yield news(
-        Topic.REBOOT_OWED,
-        Severity.WARNING,
-        f"{', '.join(owed)}: robots use the old credential until the server reboots: "
-        f"jtr request reboot {name} --robots resume --reason TEXT"
-        if owed
-        else "",
-        state=",".join(owed),
-        remind=DAILY,
-    )
-    yield news(
-        Topic.IN_DOUBT,
-        Severity.CRITICAL,
-        "a request was sent and nobody knows what became of it: jtr request list"
-        if status.in_doubt
-        else "",
-        state="in doubt" if status.in_doubt else "",
-        remind=DAILY,
-    )
-    stopped = status.stopped_robots
-    yield news(
-        Topic.ROBOTS,
-        Severity.CRITICAL,
-        _stopped(stopped) if stopped else "",
-        state=",".join(str(robot.id) for robot in stopped),
-    )
-    yield news(
-        Topic.SUSPENDED,
-        Severity.INFO,
-        f"suspended by {status.suspended_by}: {status.suspended}" if status.suspended else "",
-        state="suspended" if status.suspended else "",
-        remind=DAILY,
-    )
-    yield _audit_news(status)
-
-
-def _audit_news(status: ServerStatus) -> News:
-    """Return what exchanges say of a server's keys, as far as somebody should look at it."""
-    found = [
-        (exchange, finding)
-        for exchange, key in sorted(status.keys.items())
-        for finding in key.findings
-        if finding.severity >= Weight.WARNING and not finding.accepted
-    ]
-    blocked = any(finding.stops for _, finding in found)
-    text = "; ".join(f"{exchange}: {finding.what}" for exchange, finding in found)
-    return News(
-        Topic.AUDIT,
-        status.server,
-        ",".join(f"{exchange}:{finding.code}" for exchange, finding in found),
-        Severity.CRITICAL if blocked else Severity.WARNING,
-        f"{status.server}: {text or f'well again ({Topic.AUDIT})'}",
-        status.owner,
-    )
-
-
-def applied_news(desired: DesiredServer, report: Report, at: str) -> Iterator[News]:
-    """Yield what was done on a server in this pass, and harm above all."""
-    harm = [o for o in report.outcomes if o.code is Exit.HARM]
-    done = [o for o in report.outcomes if o.result is not Result.NOT_ATTEMPTED]
-    if harm:
-        text = "; ".join(_words(outcome.detail, outcome.remedy) for outcome in harm)
-        yield News(
-            Topic.HARM,
-            desired.name,
-            at,
-            Severity.CRITICAL,
-            f"{desired.name}: HARM: {text}",
-            desired.owner,
-        )
-    elif done:
-        bad = any(outcome.code for outcome in done)
-        text = "; ".join(_told(outcome) for outcome in done)
-        yield News(
-            Topic.APPLIED,
-            desired.name,
-            at,
-            Severity.WARNING if bad else Severity.INFO,
-            f"{desired.name}: {text}",
-            desired.owner,
-        )
-
-
-def controller_news(status: ControllerStatus) -> Iterator[News]:
-    """Yield the states of the controller itself."""
-
-    def news(topic: Topic, severity: Severity, state: str, text: str) -> News:
-        return News(topic, "", state, severity, text or f"controller: well again ({topic})")
-
-    yield news(
-        Topic.DOCUMENTS,
-        Severity.WARNING,
-        "not in force" if status.documents else "",
-        f"the newest documents are not in force: {status.documents}" if status.documents else "",
-    )
-    yield news(
-        Topic.SECRETS,
-        Severity.CRITICAL,
-        "away" if status.secrets else "",
-        f"Vault: {status.secrets}" if status.secrets else "",
-    )
-    for_versions = ", ".join(f"{version}: {why}" for version, why in status.brakes.items())
-    yield news(
-        Topic.BRAKE,
-        Severity.CRITICAL,
-        ",".join(status.brakes),
-        f"the brake is on, nothing is written to JT-Trader {for_versions}" if for_versions else "",
-    )
-    trouble = status.ledger or status.rival
-    yield news(
-        Topic.CONTROLLER,
-        Severity.WARNING,
-        trouble and ("ledger" if status.ledger else "waiting"),
-        f"controller: {trouble}" if trouble else "",
-    )
-
-
-def _told(outcome: Outcome) -> str:
-    text = f"{told(outcome.action)}: {outcome.result}"
-    return f"{text} ({outcome.detail})" if outcome.detail and outcome.code else text

@@ -14,22 +14,22 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
-from reconciler.apply.circuit_breaker import Turnstile
-from reconciler.controller import conditions
+from reconciler.apply.disruption_budget import Turnstile
 from reconciler.controller.dependencies import Notifier, Parts, Site
 from reconciler.controller.document_source import Reading, Source
+from reconciler.controller.events import controller_news, server_news
 from reconciler.controller.file_watcher import Watcher
 from reconciler.controller.leader_election import Leadership
 from reconciler.controller.scheduled_audits import Audits
 from reconciler.controller.shared import Yard
 from reconciler.controller.state_file import State
-from reconciler.controller.status import News
 from reconciler.controller.workers import Fleet, uses
 from reconciler.errors import Exit, JtrError, SecretsError
 from reconciler.ledger.ledger import Ledger
-from reconciler.model.desired import SecretPath
 from reconciler.model.observed import LogEntry
-from reconciler.reconcile.survey import Means
+from reconciler.model.references import SecretPath
+from reconciler.notifications.events import News
+from reconciler.observe.context import Means
 
 LOG: Final = logging.getLogger("reconciler.controller")
 LAST: Final = 1.8  # seconds after the grace time in which the process ends, whatever hangs
@@ -288,11 +288,11 @@ class Controller:
 
     def _states(self) -> Iterable[News]:
         board = self._board
-        yield from conditions.controller_news(board.controller)
+        yield from controller_news(board.controller)
         for status in list(board.servers.values()):
             if status.last_pass:
                 away = bool(board.controller.secrets)
-                yield from conditions.server_news(status, vault_away=away)
+                yield from server_news(status, vault_away=away)
 
     def _tell(self, news: Iterable[News]) -> None:
         if self._notifier is not None:

@@ -6,20 +6,18 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from reconciler.controller.state_file import StateFile
-from reconciler.controller.status import News
 from reconciler.controller.status_store import Board
 from reconciler.errors import SecretsError
-from reconciler.model.desired import SecretPath
-from reconciler.reconcile.survey import Means
-from reconciler.secrets import VersionInfo
+from reconciler.model.observed import LogEntry
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import VersionInfo
+from reconciler.notifications.events import News
+from reconciler.observe.context import Means
 from reconciler.system.systemd import Systemd
 from reconciler.system.timeouts import Durations
-
-if TYPE_CHECKING:
-    from reconciler.controller.controller import Controller
 
 
 class Notifier(Protocol):
@@ -39,6 +37,18 @@ class Notifier(Protocol):
 
     async def close(self, grace: float) -> None:
         """Send what is left within *grace* seconds."""
+        ...
+
+
+class Answers(Protocol):
+    """What pages may ask of a running controller."""
+
+    async def documents(self) -> Mapping[str, str]:
+        """Return the rows of the ledger.  Raises JtrError."""
+        ...
+
+    async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
+        """Read the system log of a server; None for one that is not known.  Raises JtrError."""
         ...
 
 
@@ -73,7 +83,7 @@ class Parts:
     state_file: StateFile
     open_means: Callable[[], AbstractContextManager[Means]]
     sweep: Sweep
-    site: Callable[["Controller"], Site]
+    site: Callable[[Answers], Site]
     notifier: Callable[[Mapping[str, Any], Callable[[], None]], Awaitable[Notifier]]
     token_seconds: Callable[[], float | None] = lambda: None
     quiet: str = ""

@@ -2,41 +2,40 @@
 What follows from a pass: whether to try again soon, what counts as ours, what to say.  Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from reconciler.controller import requeue
 from reconciler.controller.requeue import Timing
-from reconciler.controller.shared import UNSEEN
 from reconciler.errors import Exit
-from reconciler.model.desired import Kind
+from reconciler.model.actions import RebootServer, RestartRobots, WriteExchange, told
+from reconciler.model.desired import DesiredServer, Kind
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import (
-    Category,
-    Line,
-    RebootServer,
-    RestartRobots,
-    Status,
-    WriteExchange,
-    told,
-)
+from reconciler.model.plan import Category, Line, Status
 from reconciler.model.recorded import Remembered, Stage
-from reconciler.reconcile.survey import Visit
+from reconciler.model.references import FrozenRef
+from reconciler.plan.fleet import UNSEEN
 from reconciler.system.timeouts import Durations
 
 _FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
 _SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN)
 
 
-def sooner(visit: Visit, report: Report, now: float, durations: Durations) -> list[float]:
-    """Return the moments at which something is due that the interval would miss."""
+def sooner(
+    desired: DesiredServer, report: Report, now: float, durations: Durations, *, settled_in: float
+) -> list[float]:
+    """
+    Return the moments at which something is due that the interval would miss.
+
+    *settled_in*: seconds until a secret has settled; 0 where none has to.
+    """
     found = []
-    if visit.again_in:
-        found.append(now + visit.again_in)
+    if settled_in:
+        found.append(now + settled_in)
     if any(line.why.endswith(UNSEEN) for line in report.plan.disruptions):
         found.append(now + durations.connect / 10)
-    moments = (wish.instant.timestamp() for wish in visit.desired.one_shots)
+    moments = (wish.instant.timestamp() for wish in desired.one_shots)
     return found + [moment for moment in moments if moment > now]
 
 
@@ -126,13 +125,13 @@ def ours(remembered: Remembered, since: str) -> set[int]:
     return mine
 
 
-def ages(visit: Visit, now: datetime) -> dict[str, float] | None:
+def ages(sources: Mapping[str, Mapping[str, FrozenRef]], now: datetime) -> dict[str, float] | None:
     """Return how old the version in use is, by exchange; None when Vault did not tell."""
-    if not visit.sources:
+    if not sources:
         return None
     found = {}
-    for code, sources in visit.sources.items():
-        written = [moment for ref in sources.values() if (moment := _moment(ref.created))]
+    for code, fields_of in sources.items():
+        written = [moment for ref in fields_of.values() if (moment := _moment(ref.created))]
         if written:
             found[code] = max(0.0, (now - min(written)).total_seconds())
     return found

@@ -26,7 +26,7 @@ from reconciler.model.key_facts import TRANSIENT, Answered
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk
-    from reconciler.reconcile.survey import Audit
+    from reconciler.observe.context import Audit
 
 LOG: Final = logging.getLogger("reconciler.controller")
 RETRY: Final = 24  # what failed is tried so many times as often

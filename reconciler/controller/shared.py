@@ -8,20 +8,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from reconciler.apply.circuit_breaker import Brake, Turnstile
-from reconciler.controller.status import News
+from reconciler.apply.circuit_breaker import Brake
+from reconciler.apply.disruption_budget import Turnstile
 from reconciler.controller.status_store import Board
 from reconciler.model.desired import DesiredState
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import ServerPlan
+from reconciler.notifications.events import News
+from reconciler.observe.context import Means
 from reconciler.observe.resolver import Kept
-from reconciler.plan.server import hold_twins, limit_unverified
-from reconciler.reconcile.survey import Means, Visit
+from reconciler.observe.visit import Visit
+from reconciler.plan.fleet import UNSEEN, hold_twins, limit_unverified
 
 LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
 SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
 DAY: Final = 86_400.0
-UNSEEN: Final = "other servers were not looked at yet"
 STUCK: Final = 1_800.0  # seconds; the longest pass is a reboot with many robots to start again
 
 

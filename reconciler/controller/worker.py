@@ -13,22 +13,22 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.controller import conditions, pass_result, requeue
+from reconciler.controller.events import applied_news
 from reconciler.controller.requeue import Timing
 from reconciler.controller.shared import STUCK, Yard
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.drivers import Session
 from reconciler.errors import DriverError, JtrError, ServerUnreachable
+from reconciler.model.actions import told
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.outcomes import Report, Result
-from reconciler.model.plan import (
-    Category,
-    told,
-)
+from reconciler.model.plan import Category
 from reconciler.model.recorded import Observation, Remembered
-from reconciler.plan.exchange import Consents
+from reconciler.observe.visit import Visit, first_visit, view
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_one, rename
-from reconciler.reconcile.survey import Visit, first_visit, look, view
+from reconciler.reconcile.survey import look
 
 LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 1.0  # seconds for a polite goodbye when the controller stops
@@ -353,7 +353,7 @@ class Keeper:
             ),
             unasked=stopped,
             connected=self._connected,
-            secret_ages=pass_result.ages(visit, now),
+            secret_ages=pass_result.ages(visit.sources, now),
             outgoing=visit.observed.log.outgoing if visit.observed is not None else (),
         )
         before = self._status
@@ -371,7 +371,7 @@ class Keeper:
         )
         self._count(report, failing=failing, took=took)
         yard.disturbed(desired.name, well=pass_result.undisturbed(report, remembered))
-        yard.tell(conditions.applied_news(desired, report, now.isoformat()))
+        yard.tell(applied_news(desired, report, now.isoformat()))
         yard.dirty()
 
     def _timed(self, visit: Visit, report: Report, *, failing: bool, revision: str) -> Timing:
@@ -384,7 +384,9 @@ class Keeper:
         else:
             timing = requeue.succeeded(self.timing, now, durations, yard.luck)
             timing = replace(timing, revision=revision)
-        sooner = pass_result.sooner(visit, report, now, durations)
+        sooner = pass_result.sooner(
+            visit.desired, report, now, durations, settled_in=visit.again_in
+        )
         if again is not None:
             sooner.append(max(again, now))
         return replace(timing, due=min([timing.due, *sooner]))

@@ -13,8 +13,9 @@ from reconciler.controller.requeue import Timing
 from reconciler.controller.shared import Yard
 from reconciler.controller.worker import Keeper
 from reconciler.errors import UsageError
-from reconciler.model.desired import DesiredServer, DesiredState, SecretPath
+from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import LogEntry
+from reconciler.model.references import SecretPath
 
 LOG: Final = logging.getLogger("reconciler.controller")
 

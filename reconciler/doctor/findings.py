@@ -13,7 +13,7 @@ from typing import Final
 
 from reconciler.errors import Exit, InvalidConfig, JtrError, UsageError, worst
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.model.plan import spelled
+from reconciler.model.timestamps import spelled
 
 MOST_PROBLEMS: Final = 10  # of invalid documents; `jtr validate` shows all
 MOST_NAMES: Final = 3

@@ -8,7 +8,7 @@ from typing import Final
 from reconciler.doctor.findings import Finding, failed, listed, ok, warning
 from reconciler.errors import Exit
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import spelled
+from reconciler.model.timestamps import spelled
 
 ROOM: Final = 64 * 2**20  # bytes; below them the disk of a ledger is about to be full
 

@@ -11,8 +11,8 @@ import aiohttp
 
 from reconciler.doctor.findings import ControllerFacts
 from reconciler.drivers.connection.failures import explained
-from reconciler.model.desired import Target, normalised
-from reconciler.settings.load import ControllerSettings, Settings
+from reconciler.model.target import Target, normalised
+from reconciler.settings.model import ControllerSettings, Settings
 
 _MOST: Final = 32 * 2**20  # bytes of a status page
 _OK: Final = 200

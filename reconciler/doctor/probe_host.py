@@ -16,10 +16,12 @@ from reconciler.errors import Exit, JtrError, LedgerMissing
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.render.requests import open_code
-from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file, key_from_vault
+from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
 from reconciler.secrets.vault.backend import VaultBackend
-from reconciler.settings.load import AuthMethod, Settings, SqliteLedger, VaultLedger
+from reconciler.settings.model import AuthMethod, Settings, SqliteLedger, VaultLedger
+from reconciler.settings.paths import key_file
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────
 
@@ -131,7 +133,7 @@ def look_at_ledger(
 
 
 def _open(ledger: Ledger) -> Iterator[tuple[str, Exit]]:
-    for identity, remembered in known_servers(ledger):
+    for identity, remembered in known_servers(ledger, bootstrap.unrecorded()):
         code = open_code(remembered.requests)
         if code is not Exit.DONE:
             yield identity.name, code
@@ -160,7 +162,7 @@ def _writable(settings: Settings) -> Iterator[Finding]:
 def look_at_key(settings: Settings, vault: VaultBackend | None, *, ledger: bool) -> Finding:
     """Say which fingerprint key is in use; *ledger* says that something was written with one."""
     ref = settings.fingerprint_key
-    place = bootstrap.key_file() if ref is None else str(ref)
+    place = key_file() if ref is None else str(ref)
     try:
         if ref is None:
             key = key_from_file(place, create=False)

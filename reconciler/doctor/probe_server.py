@@ -12,11 +12,12 @@ from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.drivers.jt_trader.requests import accepts
 from reconciler.errors import Blocked, DriverError, JtrError
 from reconciler.ledger.ledger import Ledger
-from reconciler.model.desired import DesiredServer, DesiredState, Target
+from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import ObservedServer
+from reconciler.model.target import Target
+from reconciler.observe.context import Allowed
 from reconciler.observe.resolver import Resolver
-from reconciler.reconcile.survey import Allowed
-from reconciler.settings.load import Settings
+from reconciler.settings.model import Settings
 
 
 @dataclass(frozen=True, slots=True)

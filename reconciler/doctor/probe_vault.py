@@ -10,10 +10,11 @@ from reconciler.doctor import vault
 from reconciler.doctor.findings import Finding
 from reconciler.doctor.vault import TokenLook, VaultFacts
 from reconciler.errors import JtrError, SecretsError, UsageError
-from reconciler.model.desired import DesiredState, Presence, SecretPath, SecretRef
+from reconciler.model.desired import DesiredState, Presence
+from reconciler.model.references import SecretPath, SecretRef
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.health import health
-from reconciler.settings.load import AuthMethod, Settings, VaultLedger
+from reconciler.settings.model import AuthMethod, Settings, VaultLedger
 
 _RESTS = ("login", "token", "policies", "mount", "can-read", "cannot-write", "powers", "secrets")
 

@@ -29,8 +29,8 @@ from reconciler.errors import (
 )
 from reconciler.model.desired import DesiredServer, Presence
 from reconciler.model.observed import ClockReading, Logbook, ObservedServer
-from reconciler.model.plan import spelled
-from reconciler.plan.requests import MARGIN, plausible
+from reconciler.model.timestamps import spelled
+from reconciler.plan.boot_proof import MARGIN, plausible
 
 SOON: Final = timedelta(days=21)  # before a certificate ends somebody has to know
 _RESTARTS: Final = (

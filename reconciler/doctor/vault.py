@@ -10,8 +10,8 @@ from typing import Final
 
 from reconciler.doctor.findings import Finding, counted, failed, length, listed, ok, warning
 from reconciler.errors import Exit
-from reconciler.model.desired import SecretPath
-from reconciler.plan.requests import MARGIN
+from reconciler.model.references import SecretPath
+from reconciler.plan.boot_proof import MARGIN
 
 SHORT: Final = 600.0  # seconds; a token that ends within them may end in the middle of an apply
 

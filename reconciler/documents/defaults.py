@@ -14,7 +14,7 @@ from typing import Final
 
 from reconciler.documents.schema import reference_problems
 from reconciler.documents.tree import List, Map, Node, Scalar, at, plain, text
-from reconciler.model.desired import Problem, SourceLine
+from reconciler.model.source import Problem, SourceLine
 
 _PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}|[{}]")
 _REFERENCES: Final = ("accessSecret", "accessToken")

@@ -19,7 +19,7 @@ from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.load import Loaded, load
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredServer, Kind, OneShot
-from reconciler.model.plan import spelled
+from reconciler.model.timestamps import spelled
 
 
 @dataclass(frozen=True, slots=True)

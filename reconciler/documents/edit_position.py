@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from reconciler.documents.files import API_VERSION
 from reconciler.errors import JtrError
-from reconciler.model.desired import Afterwards, Kind, Problem, SourceLine
-from reconciler.model.plan import spelled
+from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.source import Problem, SourceLine
+from reconciler.model.timestamps import spelled
 
 KEYS: Final = {Kind.CACHE: ("cache", "invalidatedAfter"), Kind.REBOOT: ("reboot", "bootedAfter")}
 BY_HAND: Final = "write it by hand, or write the document in the usual block style"

@@ -16,7 +16,7 @@ from typing import Final
 from reconciler.documents.tree import List, Map, Node, Scalar, text
 from reconciler.documents.yaml_reader import BYTES_LIMIT, parse, scan
 from reconciler.errors import UsageError
-from reconciler.model.desired import Problem, SourceLine
+from reconciler.model.source import Problem, SourceLine
 
 __all__ = ["List", "Map", "Node", "Reading", "Scalar", "parse", "read_bytes", "read_documents"]
 

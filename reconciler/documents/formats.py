@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
+from reconciler.system.network import loopback
+
 DAY: Final = 86_400.0
 _UNITS: Final = {"d": DAY, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 # The same pattern stands in both schemas; a test compares them.
@@ -101,18 +103,6 @@ def _host_is_plain(host: str, *, bracketed: bool) -> bool:
         except ValueError:
             return False
     return len(host) <= 253 and _HOST.fullmatch(host) is not None  # noqa: PLR2004  - RFC 1035
-
-
-def loopback(host: str) -> bool:
-    """Return whether *host* can only be this machine."""
-    from ipaddress import ip_address  # noqa: PLC0415
-
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def network_problem(text: str) -> tuple[str, str] | None:
@@ -222,8 +212,3 @@ def looks_secret(text: str) -> bool:
         if kinds.count(1) > 1 and turns >= 0.3 * len(run) and not _COMMIT.fullmatch(run):
             return True
     return False
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, for people: `1 server`, `2 servers`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.documents.formats import duration, instant
 from reconciler.documents.tree import List, Node, at, text
-from reconciler.model.desired import Problem
 from reconciler.model.key_facts import Cap
 from reconciler.model.key_policy import (
     DEFAULT_ALLOW,
@@ -22,6 +21,7 @@ from reconciler.model.key_policy import (
     OnUnverifiable,
     Security,
 )
+from reconciler.model.source import Problem
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network

@@ -16,7 +16,8 @@ from typing import Any, Final, cast
 
 from reconciler.documents.formats import looks_secret
 from reconciler.documents.tree import List, Map, Node, Scalar, plain
-from reconciler.model.desired import Problem, SecretRef, SourceLine
+from reconciler.model.references import SecretRef
+from reconciler.model.source import Problem, SourceLine
 
 CONFIG: Final = "config"
 SETTINGS: Final = "settings"

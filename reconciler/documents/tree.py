@@ -7,7 +7,7 @@ A tree never holds an alias, a tag or a key that is not text; the loader refuses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.desired import SourceLine
+from reconciler.model.source import SourceLine
 
 
 @dataclass(frozen=True, slots=True)

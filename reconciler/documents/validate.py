@@ -23,7 +23,9 @@ from reconciler.documents.formats import (
 from reconciler.documents.key_policy import contradictions
 from reconciler.documents.schema import PASTED, reference_problems
 from reconciler.documents.tree import List, Map, Node, Scalar, at, plain, text, true
-from reconciler.model.desired import Problem, SecretRef, SourceLine, Target, normalised
+from reconciler.model.references import SecretRef
+from reconciler.model.source import Problem, SourceLine
+from reconciler.model.target import Target, normalised
 
 MOST_EXPIRY: Final = 30 * DAY
 MOST_RESUME: Final = DAY

@@ -18,7 +18,7 @@ import yaml
 
 from reconciler.documents.tree import List, Map, Node, Scalar
 from reconciler.errors import InvalidConfig, JtrError
-from reconciler.model.desired import Problem, SourceLine
+from reconciler.model.source import Problem, SourceLine
 
 BYTES_LIMIT: Final = 1024 * 1024
 DEPTH_LIMIT: Final = 40

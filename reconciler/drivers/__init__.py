@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.model.desired import Target
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -19,7 +18,8 @@ from reconciler.model.observed import (
     ObservedServer,
     Robot,
 )
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 
 
 @dataclass(frozen=True, slots=True)

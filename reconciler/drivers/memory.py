@@ -52,7 +52,6 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model.desired import Target
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -62,7 +61,8 @@ from reconciler.model.observed import (
     ObservedServer,
     Robot,
 )
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 
 __all__ = [
     "ADDITIONAL",

@@ -18,7 +18,7 @@ from reconciler.exchanges.classify import classify
 from reconciler.exchanges.registry import Entry
 from reconciler.model.key_audits import Egress
 from reconciler.model.key_facts import Answered, Status
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 
 _SHORTEST: Final = 0.05  # seconds; with less left an exchange is not asked at all
 

@@ -21,11 +21,11 @@ from reconciler.exchanges.ask import Asking, ask
 from reconciler.exchanges.cache import GOOD, AuditCache, Slot
 from reconciler.exchanges.ccxt_client import make_ready
 from reconciler.exchanges.judge import judge
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.key_audits import HERE, Egress, KeyId, Results
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import Security
-from reconciler.secrets import Secret
-from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Durations
 
 AT_ONCE: Final = 8  # exchanges

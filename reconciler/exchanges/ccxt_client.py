@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from reconciler.errors import UsageError
 from reconciler.model.key_facts import Environment
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 
 # Below WARNING they print headers (API keys, OKX's passphrase) and paths with their signatures.
 _LOGGERS: Final = ("ccxt", "urllib3", "requests")

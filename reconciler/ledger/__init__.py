@@ -11,16 +11,10 @@ second time, and with it a deed that must not happen twice.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from reconciler.errors import Exit, LedgerError, UsageError
-from reconciler.system.timeouts import Durations
-
-if TYPE_CHECKING:
-    from reconciler.ledger.stores.vault_kv import KeyValue
+from reconciler.errors import Exit, LedgerError
 
 _KEY: Final = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+)*")
 KEY_LIMIT: Final = 512
@@ -96,35 +90,3 @@ def checked(key: str) -> str:
     if len(key) > KEY_LIMIT or _KEY.fullmatch(key) is None or {".", ".."} & set(key.split("/")):
         raise ValueError("not a key of the ledger")
     return key
-
-
-def open_store(
-    place: str,
-    durations: Durations,
-    *,
-    create: bool = False,
-    documents: "KeyValue | None" = None,
-    closing: Callable[[], None] | None = None,
-) -> Store:
-    """
-    Open the store that the setting `ledger` names, such as `sqlite:/var/lib/jtr/ledger.db`.
-
-    For `vault:MOUNT/PATH` *documents* is what lies there, and *closing* is called when the store
-    closes.  With *create* a new one is made, and it is an error when there already is a ledger.
-    Raises LedgerMissing when there is none and *create* is False.
-    """
-    kind, _, rest = place.partition(":")
-    if kind == "vault" and documents is not None:
-        from reconciler.ledger.stores.vault_kv import VaultStore  # noqa: PLC0415  - only where it is used
-
-        if create:
-            return VaultStore.create(documents, closing=closing)
-        return VaultStore.open(documents, closing=closing)
-    if kind != "sqlite" or not rest:
-        raise UsageError(
-            "the setting ledger is not understood", "write sqlite:PATH or vault:MOUNT/PATH"
-        )
-    from reconciler.ledger.stores.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
-
-    opener = SqliteStore.create if create else SqliteStore.open
-    return opener(Path(rest).expanduser(), busy=durations.ledger_busy)

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec.rows import ExchangeRow, IdentityRow
-from reconciler.model.desired import Target
 from reconciler.model.recorded import Debt, ExchangeRecord, Owed, Write
+from reconciler.model.target import Target
 
 PastKeys = tuple[tuple[str, str], ...]
 

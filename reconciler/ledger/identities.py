@@ -13,8 +13,8 @@ from reconciler.ledger.codec.records import read_identity, write_identity
 from reconciler.ledger.codec.rows import SERVERS, IdentityRow, identity_key
 from reconciler.ledger.compare_and_set import TRIES, restless
 from reconciler.ledger.exchange_state import moved
-from reconciler.model.desired import Target
 from reconciler.model.recorded import Identity
+from reconciler.model.target import Target
 
 
 class Identities:

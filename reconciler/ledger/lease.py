@@ -12,7 +12,6 @@ and provably ended.
 
 import asyncio
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,13 +25,9 @@ from reconciler.errors import JtrError, LeaseHeld, LedgerError
 from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.codec.records import read_lease, write_lease
 from reconciler.ledger.codec.rows import Holder, LeaseRow, stamp
+from reconciler.system.clocks import this_boot
 
 _POLLS: Final = 100  # looks in the time of one lease
-
-
-def elapsed() -> float:
-    """Return seconds on a clock that never jumps and, where there is one, counts suspension."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
@@ -196,14 +191,6 @@ def ended(holder: Holder) -> bool:
         return False
     state, started = _state(holder.pid)
     return state == "Z" or (started != 0 and holder.started not in (0, started))
-
-
-def this_boot() -> str:
-    """Return what names this boot of this machine; empty where nothing does."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""
 
 
 def _namespace() -> str:

@@ -54,9 +54,8 @@ from reconciler.ledger.exchange_state import (
     settled,
 )
 from reconciler.ledger.identities import Identities
-from reconciler.ledger.lease import Lease, elapsed, ended
+from reconciler.ledger.lease import Lease, ended
 from reconciler.ledger.requests import RequestBook, add_deeds, read_deeds
-from reconciler.model.desired import Target
 from reconciler.model.recorded import (
     Debt,
     Deed,
@@ -66,6 +65,8 @@ from reconciler.model.recorded import (
     Remembered,
     Write,
 )
+from reconciler.model.target import Target
+from reconciler.system.clocks import elapsed
 from reconciler.system.timeouts import Durations
 
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from reconciler.errors import Blocked, LedgerError
 from reconciler.model.desired import Afterwards, Kind
-from reconciler.model.plan import spelled
 from reconciler.model.recorded import Attempt, Halt, Request, Requests, Stage
+from reconciler.model.timestamps import spelled
 
 KEPT: Final = 50  # closed requests that stay readable; what was handled is known for ever
 MOST_ATTEMPTS: Final = 2

@@ -21,8 +21,8 @@ from reconciler.ledger.codec.records import (
 from reconciler.ledger.codec.rows import history_key, requests_key, stamp
 from reconciler.ledger.compare_and_set import settle
 from reconciler.model.desired import Kind
-from reconciler.model.plan import spelled
 from reconciler.model.recorded import NO_REQUESTS, Attempt, Deed, Halt, Request, Requests, Stage
+from reconciler.model.timestamps import spelled
 
 DEEDS_KEPT: Final = 300
 

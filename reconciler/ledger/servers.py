@@ -2,7 +2,6 @@
 Servers as the ledger knows them, for commands that read no documents or more than these.
 """
 
-from reconciler import bootstrap
 from reconciler.errors import UsageError
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.unrecorded import Emergencies
@@ -11,25 +10,24 @@ from reconciler.model.recorded import Identity, Remembered
 Known = tuple[Identity, Remembered]
 
 
-def known_servers(ledger: Ledger) -> list[Known]:
+def known_servers(ledger: Ledger, unrecorded: Emergencies) -> list[Known]:
     """Return every server with what is known of it, also what the ledger could not take."""
-    emergencies = Emergencies(bootstrap.emergency_folder())
     return [
         (
             identity,
-            emergencies.known(ledger.ledger_uid, ledger.load(identity.target, identity.name)),
+            unrecorded.known(ledger.ledger_uid, ledger.load(identity.target, identity.name)),
         )
         for identity in ledger.servers()
     ]
 
 
-def first_known(ledger: Ledger, name: str) -> Known:
+def first_known(ledger: Ledger, unrecorded: Emergencies, name: str) -> Known:
     """
     Return the server of this name, of several the one that has something open.
 
     Raises UsageError.
     """
-    servers = known_servers(ledger)
+    servers = known_servers(ledger, unrecorded)
     found = [(identity, known) for identity, known in servers if identity.name == name]
     if not found:
         names = ", ".join(sorted({identity.name for identity, _ in servers})) or "none yet"

@@ -7,123 +7,20 @@ whoever only validates a document need not pay for these.
 """
 
 import enum
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Self
-from urllib.parse import urlsplit
+from typing import Final
 
 from reconciler.model.key_policy import NOTHING_DECLARED, Security
+from reconciler.model.references import SecretRef
+from reconciler.model.source import SourceLine
+from reconciler.model.target import Target, normalised
 
 # ── where something was written ──────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SourceLine:
-    """A place in a file that a person can jump to; lines and columns count from 1."""
-
-    file: str
-    line: int
-    column: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
-
-
-NOWHERE: Final = SourceLine("", 0, 0)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """One mistake in a document: where, what, and what to do about it."""
-
-    source: SourceLine
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.what}; {self.remedy}"
-
-
 # ── references to secrets ────────────────────────────────────────────────────────────────────
-
-_SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
-_REFERENCE: Final = re.compile(
-    rf"vault:(?P<mount>{_SEGMENT}(?:/{_SEGMENT})*?)(?P<sep>//|/)(?P<path>{_SEGMENT}(?:/{_SEGMENT})*)"
-    r"(?:\#(?P<field>[A-Za-z0-9_][A-Za-z0-9_.\-]*))?"
-    r"(?:@(?P<version>[1-9][0-9]{0,8}))?"
-)
-REFERENCE_LIMIT: Final = 512
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SecretPath:
-    """A secret in a KV version 2 mount."""
-
-    mount: str
-    path: str
-
-    def __str__(self) -> str:
-        separator = "//" if "/" in self.mount else "/"
-        return f"vault:{self.mount}{separator}{self.path}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SecretRef:
-    """
-    A whole secret (`field` is None) or one field of it, newest (`version` is None) or pinned.
-
-    Written `vault:MOUNT/PATH#FIELD@VERSION`; the mount is the first segment, or everything before
-    `//`.  The grammar is our own and strict, because the HTTP library underneath hvac collapses
-    `..` and would read foreign secrets.
-    """
-
-    at: SecretPath
-    field: str | None = None
-    version: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Read a reference; None when *text* is not one."""
-        if len(text) > REFERENCE_LIMIT or not text.isascii():
-            return None
-        match = _REFERENCE.fullmatch(text)
-        if match is None:
-            return None
-        mount, path = match["mount"], match["path"]
-        if match["sep"] == "/":
-            # One slash: the mount is the first segment, whatever the pattern took for it.
-            mount, _, path = f"{mount}/{path}".partition("/")
-        segments = (*mount.split("/"), *path.split("/"))
-        if any(segment.endswith(".") or ".." in segment for segment in segments):
-            return None
-        version = int(match["version"]) if match["version"] else None
-        return cls(SecretPath(mount, path), match["field"], version)
-
-    def __str__(self) -> str:
-        name = f"#{self.field}" if self.field else ""
-        pin = f"@{self.version}" if self.version else ""
-        return f"{self.at}{name}{pin}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class FrozenRef:
-    """
-    A reference whose version a plan has fixed.
-
-    `created` (RFC 3339, Vault's clock) belongs to the identity: removing a secret's metadata and
-    writing again starts over at version 1.
-    """
-
-    at: SecretPath
-    version: int
-    created: str
-    field: str | None = None
-
-    def __str__(self) -> str:
-        name = f"#{self.field}" if self.field else ""
-        return f"{self.at}{name}@{self.version}"
 
 
 # ── desired state ────────────────────────────────────────────────────────────────────────────
@@ -293,25 +190,3 @@ class DesiredState:
 
     servers: tuple[DesiredServer, ...]
     skipped: int = 0  # documents of another apiVersion in directories
-
-
-def normalised(url: str) -> str:
-    """Return *url* with lower-case scheme and host, no default port and no trailing slash."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    if ":" in host:
-        host = f"[{host}]"
-    default = {"http": 80, "https": 443}.get(parts.scheme.lower())
-    port = f":{parts.port}" if parts.port and parts.port != default else ""
-    return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
-    """Where a server is: its normalised URL and the account that we act for."""
-
-    url: str
-    account: str
-
-    def __str__(self) -> str:
-        return f"{self.url} (account {self.account})"

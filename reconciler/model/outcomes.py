@@ -6,8 +6,9 @@ import enum
 from dataclasses import dataclass
 
 from reconciler.errors import Exit, JtrError, worst
+from reconciler.model.actions import Action
 from reconciler.model.observed import Mask, ObservedServer, Robot
-from reconciler.model.plan import Action, ServerPlan
+from reconciler.model.plan import ServerPlan
 
 SEVERAL = 2  # one robot that stopped may have stopped by itself; all of at least two did not
 

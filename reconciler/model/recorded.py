@@ -5,13 +5,15 @@ Immutable values; paths, versions and keyed fingerprints, never a value and neve
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from reconciler.model.desired import Afterwards, FrozenRef, Kind, Target
+from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.observed import BootLine, Robot
+from reconciler.model.references import FrozenRef
+from reconciler.model.target import Target
 
 
 class Purpose(enum.StrEnum):
@@ -249,3 +251,11 @@ class Remembered:
 
 
 NOTHING_REMEMBERED: Final = Remembered()
+
+
+def due(debts: Iterable[Debt], owed: Owed) -> tuple[Debt, ...]:
+    """Return the debts of one kind."""
+    return tuple(debt for debt in debts if debt.owed is owed)
+
+
+MOST_ATTEMPTS = 2

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from reconciler.controller.status import News, Severity, Topic
+from reconciler.notifications.events import News, Severity, Topic
 
 STABLE: Final = 60.0  # seconds that a state which may pass by itself lasts before it is told
 REPEAT: Final = 3600.0  # seconds in which the same failed attempt is not told again

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from reconciler.controller.status import News, Severity
 from reconciler.notifications.deduplicate import (
     MOST,
     STABLE,
@@ -28,6 +27,7 @@ from reconciler.notifications.deduplicate import (
     read_told,
     told_rows,
 )
+from reconciler.notifications.events import News, Severity
 from reconciler.notifications.queue import Outbox, Pace, Parcel, read_messages
 from reconciler.notifications.senders import Answer, Post, Target, open_target
 from reconciler.render.escape import plain

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from reconciler.controller.status import Severity
 from reconciler.notifications.deduplicate import Message, rank
+from reconciler.notifications.events import Severity
 
 MOST: Final = 200  # messages that wait for one target; a fleet in trouble is one digest
 NAMED: Final = 10  # messages that a digest quotes; the others are listed

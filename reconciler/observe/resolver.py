@@ -25,12 +25,14 @@ from reconciler.errors import (
     StillBeingWritten,
     TokenExpired,
 )
-from reconciler.model.desired import DesiredExchange, FrozenRef, SecretPath, SecretRef
-from reconciler.model.observed import ObservedExchange, ObservedServer
-from reconciler.model.recorded import ExchangeRecord, Observation, Write
-from reconciler.plan.compare import Evidence
-from reconciler.secrets import Secret, SecretBackend, VersionInfo
-from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.model.desired import DesiredExchange
+from reconciler.model.evidence import Evidence
+from reconciler.model.fingerprints import Fingerprints
+from reconciler.model.observed import ObservedExchange
+from reconciler.model.recorded import ExchangeRecord, Write
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
+from reconciler.model.secret import Secret, VersionInfo
+from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Durations
 
 P = ParamSpec("P")
@@ -396,25 +398,4 @@ def _pair(
     return (
         fingerprints.joined(uid, observed.code, key),
         fingerprints.joined(uid, observed.code, rest),
-    )
-
-
-def remembered_view(
-    observed: ObservedServer, fingerprints: Fingerprints, uid: str, *, at: str, by: str
-) -> Observation:
-    """Turn what was seen into what may be remembered: masks become keyed fingerprints."""
-    return Observation(
-        at=at,
-        by=by,
-        version=observed.version,
-        masks={
-            e.code: {f.name: fingerprints.mask(uid, e.code, f.name, f.mask) for f in e.fields}
-            for e in observed.exchanges
-        },
-        credentials={e.code: {f.name: f.credential for f in e.fields} for e in observed.exchanges},
-        robots=observed.robots,
-        boot=observed.log.boot,
-        key_id=fingerprints.key_id,
-        troubles={e.code: e.trouble for e in observed.exchanges if e.trouble},
-        alarm=observed.log.alarm,
     )

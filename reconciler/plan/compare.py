@@ -8,9 +8,11 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.desired import FrozenRef, SecretPath
-from reconciler.model.plan import Reason, Verdict
+from reconciler.model.actions import Reason
+from reconciler.model.evidence import Evidence
+from reconciler.model.plan import Verdict
 from reconciler.model.recorded import ExchangeRecord, Observation, Write
+from reconciler.model.references import FrozenRef, SecretPath
 
 
 class Look(enum.StrEnum):
@@ -22,25 +24,6 @@ class Look(enum.StrEnum):
     DRIFT = "drift"  # ours, but another hand changed it
     FOREIGN = "foreign"  # another hand's, not ours to overwrite
     UNREAD = "unread"  # only the value itself could tell
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """
-    What reading the desired values told, without the values.
-
-    `matches` are the server's field names whose shown mask is that of the desired value; `weak`
-    says that at least one mask proves less than 16 bits; `unchanged` that every value is the one
-    which the ledger last wrote; `api_key` and `companions` are keyed fingerprints.
-    """
-
-    matches: frozenset[str]
-    weak: bool
-    unchanged: bool
-    api_key: str = ""
-    companions: str = ""
-    same_api_key: bool = False  # the API key's shown mask may be that of the desired one
-    ignored: tuple[str, ...] = ()  # fields of the secret that nothing asks for
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ key for the life of its process (docs/protocol.md, 8).
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from reconciler.model.actions import Consequence, Need, WriteExchange
+from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
-from reconciler.model.plan import Consequence, Need, WriteExchange
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
-from reconciler.plan.compare import Evidence, Shown
+from reconciler.plan.compare import Shown
 
 
 def running_on(robots: Iterable[Robot], exchange: str) -> tuple[Robot, ...]:

@@ -2,75 +2,21 @@
 One exchange of one server: its comparison, what people agreed to -> one line of the plan.  Pure.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from reconciler.errors import Exit, JtrError, NotSettled
-from reconciler.model.desired import DesiredExchange, DesiredServer, FrozenRef, Presence
+from reconciler.model.actions import Consequence, DeleteExchange, Need, Reason, WriteExchange
+from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
+from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
-from reconciler.model.plan import (
-    Category,
-    Consequence,
-    DeleteExchange,
-    Line,
-    Need,
-    Reason,
-    Status,
-    Verdict,
-    WriteExchange,
-)
+from reconciler.model.plan import Category, Line, Status, Verdict
 from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Remembered
-from reconciler.plan.compare import Comparison, Evidence, Look, Shown, compare, explained, is_ours
+from reconciler.plan.compare import Comparison, Look, Shown, compare, explained, is_ours
 from reconciler.plan.consequences import needed, running_on
-from reconciler.plan.requests import NO_TERMS, Terms
-
-Sources = Mapping[str, FrozenRef]
+from reconciler.plan.inputs import Consents, Facts, Sources
 
 ASK_DRIFT = "--correct-drift"
 ASK_TAKE_OVER = "--take-over"
-
-
-@dataclass(frozen=True, slots=True)
-class Consents:
-    """
-    What the people agreed to beyond the documents themselves.
-
-    Entries of `take_over` and `rewrite` are `SERVER` or `SERVER/EXCHANGE`.  `quiet` says why no
-    robots are restarted and no requests done; empty when they may.  `resting` says, by
-    `SERVER/EXCHANGE`, why drift is left alone although the document has `selfHeal`.
-    """
-
-    drift: bool = False
-    take_over: frozenset[str] = frozenset()
-    rewrite: frozenset[str] = frozenset()
-    targets: frozenset[str] = frozenset()
-    quiet: str = ""
-    resting: Mapping[str, str] = field(default_factory=dict)
-
-    @staticmethod
-    def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
-        """Whether *entries* name the exchange or its whole server."""
-        return server in entries or f"{server}/{exchange}" in entries
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """
-    What is known besides desired, observed and remembered state.
-
-    `sources` gives each desired exchange its frozen references, or why there are none; `evidence`
-    what reading the values told, where they were read.  `refuses_writes` says why this server must
-    not be written to (untested version, brake); `suspended` that a suspension is in force; `terms`
-    govern what disrupts trading.
-    """
-
-    sources: Mapping[str, Sources | JtrError] = field(default_factory=dict)
-    evidence: Mapping[str, Evidence | JtrError] = field(default_factory=dict)
-    refuses_writes: str = ""
-    refuses_remedy: str = ""
-    suspended: bool = False
-    live: bool = True
-    terms: Terms = NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,100 +6,24 @@ for its instant; what is unknown goes to people.  Log lines of a server are comp
 only; a server's time is compared with an instant only through a measured offset.
 """
 
-import enum
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 
 from reconciler.errors import Exit
+from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, DesiredServer, Kind, OneShot
-from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
-from reconciler.model.plan import Disruption, InvalidateCache, RebootServer, Standing, spelled
-from reconciler.model.recorded import Attempt, Request, Requests, Stage
+from reconciler.model.observed import Robot
+from reconciler.model.plan import Disruption, Standing
+from reconciler.model.recorded import MOST_ATTEMPTS, Request, Requests, Stage
+from reconciler.model.timestamps import spelled
+from reconciler.plan.boot_proof import Proof, proof, satisfies
+from reconciler.plan.inputs import Terms
 from reconciler.plan.windows import standing
 
-MARGIN = timedelta(seconds=60)  # two clocks that were measured still differ by a little
-MOST_ATTEMPTS = 2
 ASK_AGAIN = "ask with a new instant: jtr request"
 LOOK = "see: jtr request list"
 TIMELY = (Standing.DUE, Standing.SCHEDULED, Standing.EXPIRED)  # decided by our own clock
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """
-    What governs disruptive actions in this pass.
-
-    `log` and `clock` are None where the server was not visited or did not tell.  Requests older
-    than `baseline` are never run.  `refused` and `remedy` say why the ledger allows none at all;
-    `unsteady` says what is wrong with our own clock: then nothing begins, and nothing expires.
-    `since_halt` are the seconds since the robots that are owed were stopped; None where they cannot
-    be told.
-    """
-
-    now: datetime
-    log: Logbook | None = None
-    clock: ClockReading | None = None
-    baseline: datetime | None = None
-    refused: str = ""
-    remedy: str = ""
-    unsteady: str = ""
-    since_halt: float | None = None
-
-
-NO_TERMS = Terms(
-    datetime.fromtimestamp(0, UTC), unsteady="nothing is known about the time of this pass"
-)
-
-
-class Proof(enum.Enum):
-    """What a server's log proves about a reboot that may have been sent."""
-
-    BOOTED = enum.auto()
-    ALIVE = enum.auto()  # the process from before is still the one that runs
-    NOTHING = enum.auto()
-
-
-def proof(attempt: Attempt, log: Logbook | None) -> Proof:
-    """
-    Compare the log with what it was before *attempt*.
-
-    A boot line that was not there is a boot since.  The same last line, with nothing of another
-    process behind it, is the same process: the log is only ever appended to, or cut at its start.
-    """
-    if log is None or not log.readable or not log.boots:
-        return Proof.NOTHING
-    last = log.boots[-1]
-    if last not in attempt.boots:
-        later = not attempt.boots or last.time > attempt.boots[-1].time
-        return Proof.BOOTED if later else Proof.NOTHING
-    alive = last == attempt.boots[-1] and not log.strangers
-    return Proof.ALIVE if alive else Proof.NOTHING
-
-
-def new_boots(attempt: Attempt, log: Logbook) -> tuple[BootLine, ...]:
-    """Return the boot lines that were not there before *attempt*, in the order of the log."""
-    return tuple(line for line in log.boots if line not in attempt.boots)
-
-
-def satisfies(log: Logbook | None, clock: ClockReading | None, instant: datetime) -> bool:
-    """
-    Whether somebody else's boot is later than *instant*, whatever the two clocks may hide.
-
-    The offset is believed only if the newest log entry does not lie in that clock's future: a
-    proxy in front of the server may have answered with a clock of its own.
-    """
-    if log is None or clock is None or not log.readable or not log.boots:
-        return False
-    booted = datetime.fromtimestamp(log.boots[-1].time / 1000 - clock.ahead, UTC)
-    return booted > instant + timedelta(seconds=clock.uncertainty) + MARGIN
-
-
-def plausible(clock: ClockReading, log: Logbook, now: datetime) -> bool:
-    """Whether the newest log entry is not later than the server's own time as it was measured."""
-    if log.newest is None:
-        return True
-    return log.newest / 1000 <= now.timestamp() + clock.ahead + clock.uncertainty
 
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────────

@@ -9,19 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.errors import Exit
+from reconciler.model.actions import Need, RestartRobots, ResumeRobots, WriteExchange
 from reconciler.model.desired import DesiredServer, OnCredentialChange
 from reconciler.model.observed import Robot
-from reconciler.model.plan import (
-    Disruption,
-    Line,
-    Need,
-    RestartRobots,
-    ResumeRobots,
-    Standing,
-    WriteExchange,
-)
+from reconciler.model.plan import Disruption, Line, Standing
 from reconciler.model.recorded import Debt, Halt, Owed, Purpose
-from reconciler.plan.requests import Terms
+from reconciler.plan.inputs import Terms
 
 
 def halt_line(halt: Halt, server: str, robots: Sequence[Robot], terms: Terms) -> Disruption:

@@ -8,28 +8,19 @@ No credential change, drift or error ever plans an invalidation or a reboot: the
 decide on credentials cannot even name them, and `oneshots` sees nothing of credentials.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.errors import Exit, JtrError
+from reconciler.model.actions import RebootServer
 from reconciler.model.desired import DesiredServer, Mode, Presence, Suspension
-from reconciler.model.observed import BootLine
-from reconciler.model.plan import (
-    Action,
-    Disruption,
-    InvalidateCache,
-    Line,
-    RebootServer,
-    ServerPlan,
-    Standing,
-    Status,
-    WriteExchange,
-    spelled,
-)
+from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.recorded import ExchangeRecord, Observation, Remembered
+from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
-from reconciler.plan.exchange import Consents, Facts, Judge, obstacle
+from reconciler.plan.exchange import Judge, obstacle
+from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.requests import request_lines
 from reconciler.plan.robots import halt_line, restart_lines
 from reconciler.plan.windows import standing
@@ -236,71 +227,3 @@ def recognised(shown: Shown, record: ExchangeRecord) -> bool:
     if record.written is None or record.written.key_id != shown.key_id:
         return True  # cannot tell, so it is no ground for suspicion
     return bool(explained(shown, record) | shown.like(record.found))
-
-
-def limit_unverified(
-    plans: Sequence[ServerPlan], most: int, *, before: int = 0
-) -> tuple[ServerPlan, ...]:
-    """
-    Hold back the writes of unknown verdicts on all servers after the first *most*.
-
-    *before* servers had such writes already.
-    """
-    limited, counted = [], before
-    for plan in plans:
-        if any(_unverified(action) for action in plan.actions):
-            counted += 1
-        if counted > most:
-            limited.append(replace(plan, lines=tuple(_held_back(plan.lines, most))))
-        else:
-            limited.append(plan)
-    return tuple(limited)
-
-
-def hold_twins(
-    plans: Sequence[ServerPlan], boots: Sequence[BootLine | None]
-) -> tuple[ServerPlan, ...]:
-    """
-    Hold back the one-shots of plans whose newest boot lines are equal: they are one server.
-
-    *boots* belong to *plans* in their order; None where a log does not tell.
-    """
-    return tuple(
-        replace(plan, disruptions=tuple(_without_one_shots(plan.disruptions)))
-        if boot is not None and boots.count(boot) > 1
-        else plan
-        for plan, boot in zip(plans, boots, strict=True)
-    )
-
-
-def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:
-    for line in lines:
-        if isinstance(line.ready, InvalidateCache | RebootServer):
-            yield replace(
-                line,
-                standing=Standing.BLOCKED,
-                why="another document names the same server: their newest boot lines are equal",
-                remedy="keep one document of it, or see what answers at the two addresses",
-                error=Exit.BLOCKED,
-            )
-        else:
-            yield line
-
-
-def _unverified(action: Action | None) -> bool:
-    return isinstance(action, WriteExchange) and action.unverified
-
-
-def _held_back(lines: Iterable[Line], most: int) -> Iterator[Line]:
-    for line in lines:
-        if _unverified(line.ready):
-            yield replace(
-                line,
-                status=Status.BLOCKED,
-                action=None,
-                error=Exit.BLOCKED,
-                why=f"{line.why}; more than {most} servers have such writes in this pass",
-                remedy="apply again for the next ones, or raise maxUnknownWrites in the settings",
-            )
-        else:
-            yield line

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from reconciler.model.desired import Window, WindowKind
-from reconciler.model.plan import spelled
+from reconciler.model.timestamps import spelled
 
 HORIZON: Final = timedelta(days=366)
 SOON: Final = timedelta(days=8)  # how far the end of an open time is looked for

@@ -11,29 +11,28 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.apply.audit_gate import ask_first
-from reconciler.apply.circuit_breaker import Brake, Braked, Turnstile
+from reconciler.apply.circuit_breaker import Brake, Braked
 from reconciler.apply.credentials import Credentials
+from reconciler.apply.disruption_budget import Turnstile
 from reconciler.apply.execution import Scene, listed
 from reconciler.apply.requests import Disruptions
 from reconciler.apply.robots import Robots
 from reconciler.errors import DriverError, Exit, JtrError, WindowClosed
 from reconciler.ledger.lease import held
 from reconciler.ledger.request_state import newer
-from reconciler.model.desired import Kind, Presence
-from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import (
+from reconciler.model.actions import (
     Action,
     DeleteExchange,
-    Disruption,
     InvalidateCache,
     RebootServer,
     RestartRobots,
     ResumeRobots,
-    Standing,
-    Status,
     WriteExchange,
     told,
 )
+from reconciler.model.desired import Kind, Presence
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import Disruption, Standing, Status
 from reconciler.model.recorded import (
     Deed,
     ExchangeRecord,
@@ -42,11 +41,12 @@ from reconciler.model.recorded import (
     Request,
     Stage,
 )
+from reconciler.observe.context import Means
+from reconciler.observe.visit import Visit, see, view
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import remaining
-from reconciler.plan.exchange import Consents
+from reconciler.plan.inputs import Consents
 from reconciler.plan.server import recognised
-from reconciler.reconcile.survey import Means, Visit, see, view
 
 # What stops robots or loses their data: few servers at a time, after their own credentials.
 LATER = (RestartRobots, InvalidateCache, RebootServer)

@@ -13,8 +13,8 @@ from reconciler.exchanges import registry
 from reconciler.exchanges.auditor import KeyToAsk
 from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
 from reconciler.model.key_audits import HERE, Audited, Egress, KeyId
-from reconciler.reconcile.survey import Means
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.observe.context import Means
 
 EgressOf = Callable[[str, str], Egress]
 _AT_ONCE = 8  # servers whose secrets are read

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from reconciler.documents.formats import counted
 from reconciler.errors import Exit
 from reconciler.model.key_audits import Audited, Light
 from reconciler.model.key_facts import Access, Answered, IpRule, KeyFacts, Status
 from reconciler.model.key_policy import Finding
+from reconciler.model.wording import counted
 from reconciler.render.escape import plain
 from reconciler.render.plan_text import age_text
 

@@ -8,23 +8,20 @@ from collections.abc import Iterable
 from typing import Any
 
 from reconciler.errors import Exit, JtrError
-from reconciler.model.observed import Robot
-from reconciler.model.outcomes import Outcome, Report
-from reconciler.model.plan import (
+from reconciler.model.actions import (
     Action,
     DeleteExchange,
-    Disruption,
     InvalidateCache,
-    Line,
-    Plan,
     RebootServer,
     RestartRobots,
     ResumeRobots,
-    ServerPlan,
     WriteExchange,
-    spelled,
 )
+from reconciler.model.observed import Robot
+from reconciler.model.outcomes import Outcome, Report
+from reconciler.model.plan import Disruption, Line, Plan, ServerPlan
 from reconciler.model.recorded import Debt
+from reconciler.model.timestamps import spelled
 
 FORMAT_VERSION = 1
 

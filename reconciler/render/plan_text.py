@@ -8,30 +8,23 @@ Every line begins with a sign, so that colour only repeats what the sign says:
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reconciler.documents.formats import counted
 from reconciler.errors import Exit, JtrError
-from reconciler.model.desired import Kind
-from reconciler.model.observed import Robot
-from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import (
-    Category,
+from reconciler.model.actions import (
     DeleteExchange,
-    Disruption,
     InvalidateCache,
-    Line,
     Need,
-    Plan,
     Reason,
     RebootServer,
     RestartRobots,
-    ServerPlan,
-    Standing,
-    Status,
     WriteExchange,
-    due,
     told,
 )
-from reconciler.model.recorded import Debt, Owed
+from reconciler.model.desired import Kind
+from reconciler.model.observed import Robot
+from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
+from reconciler.model.recorded import Debt, Owed, due
+from reconciler.model.wording import counted
 from reconciler.render.escape import plain
 
 _INDENT = " " * 6

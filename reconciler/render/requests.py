@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from reconciler.errors import Exit, worst
-from reconciler.model.desired import Target
 from reconciler.model.observed import Robot
-from reconciler.model.plan import Disruption, Standing, spelled
+from reconciler.model.plan import Disruption, Standing
 from reconciler.model.recorded import Deed, Halt, Request, Requests, Stage
+from reconciler.model.target import Target
+from reconciler.model.timestamps import spelled
 from reconciler.plan.requests import named
 from reconciler.render.escape import plain
 from reconciler.render.plan_json import disruption_document, robot_document

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from reconciler.documents.formats import counted
 from reconciler.errors import Exit, worst
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Owed
+from reconciler.model.wording import counted
 from reconciler.render.escape import plain
 from reconciler.render.plan_text import age_text, debt_text
 from reconciler.render.requests import robot_names

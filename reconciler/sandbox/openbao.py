@@ -25,8 +25,8 @@ import hvac
 import requests
 
 from reconciler.errors import JtrError
+from reconciler.model.secret import Secret
 from reconciler.sandbox.parent_watch import Watchdog
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.client import Answer, VaultSession
 from reconciler.system.timeouts import Durations
 

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from reconciler.errors import JtrError
+from reconciler.model.secret import Secret
 from reconciler.sandbox.exchanges.server import GOOD, KINDS, ExchangeStandIn, Traits
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 
 SERVER: Final = "tokyo-1"
 DOCUMENTS: Final = "docs"

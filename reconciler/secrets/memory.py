@@ -19,8 +19,8 @@ from reconciler.errors import (
     SecretUnusable,
     VersionPruned,
 )
-from reconciler.model.desired import SecretPath
-from reconciler.secrets import Secret, VersionInfo
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret, VersionInfo
 
 
 @dataclass(slots=True)

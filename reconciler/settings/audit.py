@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
 
-from reconciler.documents.formats import loopback, url_problem
+from reconciler.documents.formats import url_problem
 from reconciler.documents.tree import List, Map, Node, at, text
 from reconciler.model.key_audits import HERE, Egress
+from reconciler.system.network import loopback
 
 DIRECT: Final = "direct"
 Complain = Callable[[Node, str, str], None]

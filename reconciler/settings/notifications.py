@@ -12,7 +12,7 @@ from typing import Final
 
 from reconciler.documents.formats import looks_secret, url_problem
 from reconciler.documents.tree import List, Node, at, text
-from reconciler.model.desired import SourceLine
+from reconciler.model.source import SourceLine
 
 TELEGRAM: Final = "https://api.telegram.org"
 DEFAULT_SEVERITY: Final = "warning"

@@ -6,12 +6,19 @@ on the way to it.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from reconciler.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+
+from collections.abc import Mapping
 
 from reconciler.documents.files import shown
-from reconciler.errors import UsageError
 
 SYSTEM_FILE: Final = "/etc/jtr/settings.yaml"
 
@@ -79,3 +86,13 @@ def _work_tree(path: Path) -> Path | None:
         if os.path.lexists(directory / ".git"):
             return directory
     return None
+
+
+def key_file() -> str:
+    """Return where the fingerprint key lies when the settings name none in Vault."""
+    return str(xdg(os.environ, "XDG_CONFIG_HOME", ".config") / "jtr" / "fingerprint.key")
+
+
+def emergency_folder() -> Path:
+    """Return where a run leaves what the ledger could not take."""
+    return xdg(os.environ, "XDG_STATE_HOME", ".local/state") / "jtr" / "emergency"

@@ -4,11 +4,25 @@ Whether our own clock on the wall can be believed.
 A clock that jumps could begin a scheduled reboot a day early, or let a request expire too soon.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
-from reconciler.ledger.lease import elapsed
+
+def elapsed() -> float:
+    """Return seconds on a clock that never jumps and, where there is one, counts suspension."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def this_boot() -> str:
+    """Return what names this boot of this machine; empty where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
 
 MOST: Final = 60.0  # seconds; a clock that is set right again jumps by less
 CALM: Final = 600.0  # seconds without another jump after which a clock is believed again
@@ -51,3 +65,31 @@ class SteadyClock:
             self._offset, self._jumped = present, None
             return ""
         return f"our own clock jumped by {jump:.0f} s"
+
+
+class Mark(Protocol):
+    """A remembered moment: our clock on the wall, our machine's boot and its seconds since."""
+
+    @property
+    def at(self) -> str: ...
+
+    @property
+    def host_boot(self) -> str: ...
+
+    @property
+    def elapsed(self) -> float: ...
+
+
+def here() -> tuple[str, float]:
+    """Return our machine's boot id (empty where there is none) and its seconds since that boot."""
+    return this_boot(), elapsed()
+
+
+def passed(mark: Mark, now: datetime) -> float | None:
+    """Return the seconds since *mark*; None when the clocks contradict one another."""
+    boot, seconds = here()
+    if mark.host_boot and mark.host_boot == boot:
+        since = seconds - mark.elapsed
+    else:
+        since = (now - datetime.fromisoformat(mark.at)).total_seconds()
+    return since if since >= 0 else None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TextIO
 
-from reconciler.secrets import alive
+from reconciler.model.secret import alive
 
 SHORTEST = 6  # shorter values occur in ordinary words; they are kept out of logs by other means
 NOISY = ("engineio", "socketio", "urllib3", "requests", "hvac", "ccxt", "asyncio")

@@ -35,11 +35,11 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.model.desired import Target
 from reconciler.model.observed import Logbook, Mask, ObservedExchange
 from reconciler.model.observed import Robot as SeenRobot
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
-from reconciler.secrets import Secret
 from reconciler.system.timeouts import Durations
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, login, told
 

@@ -21,8 +21,9 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.ledger.stores.vault_kv import VaultStore
-from reconciler.model.desired import SecretPath, Target
 from reconciler.model.recorded import Write
+from reconciler.model.references import SecretPath
+from reconciler.model.target import Target
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth

@@ -18,9 +18,9 @@ from reconciler.errors import (
     SecretUnusable,
     VersionPruned,
 )
-from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.fingerprint_key import KeyStore, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend

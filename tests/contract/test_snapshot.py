@@ -13,9 +13,9 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.stores.snapshot import SnapshotStore
 from reconciler.ledger.stores.sqlite import SqliteStore
-from reconciler.model.desired import Target
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Observation, Owed, Write
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

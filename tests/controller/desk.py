@@ -16,11 +16,13 @@ from reconciler import bootstrap
 from reconciler.controller.controller import Controller
 from reconciler.controller.dependencies import Parts
 from reconciler.controller.state_file import StateFile
-from reconciler.controller.status import ControllerStatus, News, ServerStatus, Topic
+from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import Board
 from reconciler.errors import SecretsError
-from reconciler.model.desired import SecretPath
-from reconciler.secrets import SecretBackend, VersionInfo
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import VersionInfo
+from reconciler.notifications.events import News, Topic
+from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.settings.load import load_settings
 from reconciler.system.systemd import Systemd

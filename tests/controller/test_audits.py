@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.status import Health, KeyStatus, Topic
+from reconciler.controller.status import Health, KeyStatus
 from reconciler.exchanges import registry
 from reconciler.model.key_audits import Light
+from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.controller.desk import Desk

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reconciler.controller.status import Severity, Topic
 from reconciler.errors import UsageError
 from reconciler.notifications.deduplicate import Message
+from reconciler.notifications.events import Severity, Topic
 from reconciler.notifications.queue import Parcel
 from reconciler.notifications.senders import (
     ANSWER_LIMIT,

@@ -8,9 +8,10 @@ import pytest
 from reconciler.controller import pass_result
 from reconciler.controller.requeue import Healing, Timing
 from reconciler.errors import Exit, ServerUnreachable
+from reconciler.model.actions import WriteExchange
 from reconciler.model.desired import Kind
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict, WriteExchange
+from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import Halt, Purpose, Remembered, Request, Requests, Stage
 from reconciler.system.timeouts import Durations
 from tests import factories as f

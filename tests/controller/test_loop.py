@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.status import Health, Sync, Topic
+from reconciler.controller.status import Health, Sync
+from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.controller.desk import Desk
 from tests.world import DURATIONS, World

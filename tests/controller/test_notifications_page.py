@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.status import Severity, Topic
 from reconciler.notifications import deduplicate
+from reconciler.notifications.events import Severity, Topic
 from reconciler.notifications.notifier import Manners
 from reconciler.notifications.queue import MOST, Pace, Parcel
 from reconciler.notifications.senders import Post, open_target, webhook_document

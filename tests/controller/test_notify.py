@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reconciler.controller.status import News, Severity, Topic
 from reconciler.errors import UsageError
+from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
+from reconciler.notifications.events import News, Severity, Topic
 from reconciler.notifications.notifier import Calls, Manners, Notifier, cleaned, wants
 from reconciler.notifications.queue import Pace
-from reconciler.secrets import Secret
 from reconciler.settings.notifications import NotificationSettings
 from tests.controller.receivers import Files, ManualClock, Receiver, Request, receiving
 from tests.leaks import Watch

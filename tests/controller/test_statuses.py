@@ -8,12 +8,15 @@ import pytest
 
 from reconciler.controller import conditions
 from reconciler.controller.conditions import Pass
-from reconciler.controller.status import Health, ServerStatus, Severity, Sync, Topic
+from reconciler.controller.events import server_news
+from reconciler.controller.status import Health, ServerStatus, Sync
 from reconciler.errors import Exit, JtrError, LedgerError, ServerUnreachable, Unauthorized
+from reconciler.model.actions import WriteExchange
 from reconciler.model.desired import Suspension
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict, WriteExchange
+from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import Debt, Owed, Purpose, Remembered
+from reconciler.notifications.events import Severity, Topic
 from tests import factories as f
 
 ROBOTS = (f.GRID, f.ARB)
@@ -101,7 +104,7 @@ def test_a_suspension_is_shown_until_it_ends() -> None:
 
 def told(status: ServerStatus, *, vault_away: bool = False) -> dict[Topic, tuple[str, Severity]]:
     """What of a server is not well, by topic."""
-    news = conditions.server_news(status, vault_away=vault_away)
+    news = server_news(status, vault_away=vault_away)
     return {one.topic: (one.state, one.severity) for one in news if one.state}
 
 
@@ -118,7 +121,7 @@ def test_one_vault_that_is_away_rings_once_and_not_for_every_server() -> None:
 
 def test_a_reboot_debt_is_told_at_once_and_daily() -> None:
     status = replace(shown(), debts=(Debt(Owed.REBOOT, "okx", "then", 1),))
-    news = [one for one in conditions.server_news(status, vault_away=False) if one.state]
+    news = [one for one in server_news(status, vault_away=False) if one.state]
 
     assert [(one.topic, one.state, one.remind) for one in news] == [
         (Topic.REBOOT_OWED, "okx", 86_400.0)

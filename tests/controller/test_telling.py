@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.controller.status import News, Severity, Topic
 from reconciler.notifications.deduplicate import Desk, Message, read_told, told_rows
+from reconciler.notifications.events import News, Severity, Topic
 from reconciler.notifications.queue import MOST, Outbox, Pace, Parcel, read_messages
 
 STABLE = 60.0

@@ -23,7 +23,7 @@ from reconciler.controller.status_store import Board
 from reconciler.drivers.jt_trader.responses import ALARM, read_entries
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable, UsageError
 from reconciler.model.observed import LogEntry
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from tests.controller.boards import board, busy, calm
 from tests.leaks import Watch
 

@@ -9,23 +9,17 @@ from typing import Any, cast
 import pytest
 
 from reconciler.apply.circuit_breaker import Braked
-from reconciler.controller.shared import UNSEEN, Yard
+from reconciler.controller.shared import Yard
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import Board
+from reconciler.model.actions import RebootServer, WriteExchange
 from reconciler.model.desired import Afterwards, DesiredState
 from reconciler.model.observed import BootLine, Logbook, ObservedServer
-from reconciler.model.plan import (
-    Disruption,
-    Line,
-    RebootServer,
-    ServerPlan,
-    Standing,
-    Status,
-    Verdict,
-    WriteExchange,
-)
+from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status, Verdict
 from reconciler.model.recorded import Purpose
-from reconciler.reconcile.survey import Means, Visit
+from reconciler.observe.context import Means
+from reconciler.observe.visit import Visit
+from reconciler.plan.fleet import UNSEEN
 from reconciler.system.timeouts import Durations
 from tests import factories as f
 

@@ -22,23 +22,20 @@ from reconciler.ledger.codec.records import read_lease, write_lease
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.unrecorded import Emergencies
-from reconciler.model.desired import (
-    DesiredExchange,
-    DesiredServer,
-    DesiredState,
-    Presence,
-    SecretPath,
-    SecretRef,
-    SourceLine,
-)
+from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.secret import Secret
+from reconciler.model.source import SourceLine
+from reconciler.observe.context import Means
 from reconciler.observe.resolver import Resolver
-from reconciler.plan.exchange import Consents
+from reconciler.observe.visit import Visit
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
-from reconciler.reconcile.survey import Means, Visit, plan_of, survey
-from reconciler.secrets import Secret, SecretBackend
-from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.reconcile.survey import plan_of, survey
+from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Durations
 from tests.crash.handles import Handle
 from tests.crash.mortal import Killed, Life, MortalDriver, MortalStore

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
-from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.model.references import SecretPath, SecretRef
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend

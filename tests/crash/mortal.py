@@ -8,7 +8,6 @@ from typing import TypeVar
 from reconciler.drivers import Driver, Login, Session, Trust, WriteAnswer
 from reconciler.errors import DriverError
 from reconciler.ledger import Store, Stored
-from reconciler.model.desired import Target
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -18,7 +17,8 @@ from reconciler.model.observed import (
     ObservedServer,
     Robot,
 )
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 
 T = TypeVar("T")
 

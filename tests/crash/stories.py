@@ -9,7 +9,7 @@ from reconciler.drivers.memory import MemoryDriver, MemoryServer
 from reconciler.model.desired import DesiredState
 from reconciler.model.outcomes import Result
 from reconciler.model.plan import Category, Plan, Status
-from reconciler.plan.exchange import Consents
+from reconciler.plan.inputs import Consents
 from reconciler.secrets.memory import MemoryBackend
 from tests.crash.desk import EVERYTHING_ELSE, Desk
 from tests.crash.handles import InMemory, in_memory_robots

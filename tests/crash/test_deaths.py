@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterator
 import pytest
 
 from reconciler.model.recorded import Owed
-from reconciler.plan.exchange import Consents
+from reconciler.plan.inputs import Consents
 from tests.crash.desk import Desk, Inline
 from tests.crash.stories import converges, desk_in_memory
 from tests.strategies import TUNINGS

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import pytest
 
-from reconciler.ledger import open_store
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.requests import RequestBook
+from reconciler.ledger.stores import open_store
 from reconciler.model.desired import Kind
 from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread

@@ -15,9 +15,9 @@ import pytest
 from reconciler.apply.circuit_breaker import Brake
 from reconciler.errors import Exit
 from reconciler.ledger import Store, Stored
+from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.outcomes import Outcome
-from reconciler.model.plan import InvalidateCache, RebootServer
 from reconciler.model.recorded import Stage
 from tests.crash.one_shots import Trading, cache, judged, reboot, settled
 from tests.crash.virtual import VirtualClock, VirtualLoop, virtual_time

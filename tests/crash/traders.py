@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 from reconciler.drivers import Login, Session, Trust, WriteAnswer
 from reconciler.drivers.memory import Fault, MemoryDriver, Reboot, Trouble
 from reconciler.errors import ConnectionLost, ServerRefused
-from reconciler.model.desired import Target
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -25,7 +24,8 @@ from reconciler.model.observed import (
     ObservedServer,
     Robot,
 )
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from tests.crash.handles import InMemory
 from tests.crash.virtual import BEGIN
 

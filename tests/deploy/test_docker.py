@@ -14,7 +14,8 @@ import yaml
 
 from reconciler import __version__
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.settings.load import AuthMethod, Role, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import AuthMethod, Role
 from tests.deploy.clean import Mount, needs_namespaces
 from tests.deploy.dockerfile import Stage
 from tests.deploy.image import USER, Image, context, stages, wheelhouse

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from reconciler.documents.load import load
-from reconciler.settings.load import AuthMethod, Role, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import AuthMethod, Role
 from tests.deploy.dockerfile import parse
 from tests.deploy.tools import DEPLOY, ran
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.settings.load import Role, VaultLedger, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Role, VaultLedger
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, ROOT, ran, tool
 from tests.house.pages import blocks, commands, page, shell

@@ -24,8 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from reconciler.drivers import Login, Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
-from reconciler.model.desired import Target
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 
 PATIENCE = 25.0

@@ -19,7 +19,7 @@ from reconciler.drivers.jt_trader.requests import (
 from reconciler.drivers.jt_trader.responses import read_exchanges
 from reconciler.errors import ServerRefused
 from reconciler.model.observed import ObservedExchange, Robot
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 
 ODD_IDS: tuple[object, ...] = (True, False, "1", "2", 1.0, 2.0, None, [2], {"id": 2})
 

@@ -23,8 +23,8 @@ from reconciler.errors import (
     WrongAccount,
 )
 from reconciler.model.observed import Mask
+from reconciler.model.secret import Secret
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
-from reconciler.secrets import Secret
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, opened, told
 
 DRIVER = JtTraderDriver(command="apply", durations=QUICK, accept_versions={"0.25.*"})

@@ -44,7 +44,7 @@ from reconciler.errors import (
     WrongAccount,
 )
 from reconciler.model.observed import Robot
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from tests.drivers.scripted import (
     HASTY,
     QUICK,

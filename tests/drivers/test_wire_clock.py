@@ -11,8 +11,8 @@ from aiohttp import web
 
 from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
-from reconciler.model.desired import Target
 from reconciler.model.observed import ClockReading
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, Authority, served, told
 

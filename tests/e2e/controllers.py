@@ -15,7 +15,7 @@ from reconciler.errors import JtrError
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import LogEntry
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Durations
 from tests.leaks import PRIVATE
 from tests.loops import LoopThread

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from tests.e2e.answers import statuses
 from tests.world import Ran, World
 

@@ -16,7 +16,7 @@ from reconciler.cli.app import run
 from reconciler.documents.load import load
 from reconciler.errors import Exit
 from reconciler.model.desired import Afterwards, Kind
-from reconciler.model.plan import spelled
+from reconciler.model.timestamps import spelled
 from tests.leaks import Watch
 
 ROOT = Path(__file__).parent.parent.parent

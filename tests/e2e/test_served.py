@@ -21,7 +21,7 @@ from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.recorded import Debt, Owed
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.settings.load import ControllerSettings, Settings, SqliteLedger
+from reconciler.settings.model import ControllerSettings, Settings, SqliteLedger
 from reconciler.system.timeouts import Durations
 from tests.controller.boards import busy
 from tests.e2e.answers import document, server

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from tests.e2e.answers import statuses
 from tests.leaks import PRIVATE
 from tests.secrets.signed import jwt, new_key, public

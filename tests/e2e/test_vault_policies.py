@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.secrets.vault.sweep import SweptBackend
 from tests.e2e.answers import statuses

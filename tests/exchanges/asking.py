@@ -15,7 +15,7 @@ from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.exchanges.classify import classify
 from reconciler.model.key_facts import Environment, KeyFacts, Status
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from tests.exchanges.signing import HangUp, Reply, Silence
 from tests.leaks import Watch
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.model.key_facts import Environment
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from tests.exchanges import signing, test_bybit, test_kucoin, test_okx
 from tests.exchanges.signing import Call, Check, HangUp, Reply, SigningServer, Silence
 

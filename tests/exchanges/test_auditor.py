@@ -15,11 +15,11 @@ import pytest
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
 from reconciler.exchanges.cache import GOOD
 from reconciler.exchanges.ccxt_client import make_ready
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.key_audits import HERE, Egress, KeyId, Light, Results, light
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
-from reconciler.secrets import Secret
-from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Durations
 from tests.exchanges import signing
 from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held

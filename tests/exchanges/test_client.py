@@ -19,7 +19,7 @@ from reconciler.exchanges import ccxt_client
 from reconciler.exchanges.adapters import bybit
 from reconciler.exchanges.ccxt_client import NotOffered, knows, opened
 from reconciler.model.key_facts import Environment
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from tests.exchanges import signing
 from tests.leaks import Watch
 

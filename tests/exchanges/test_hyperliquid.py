@@ -12,7 +12,7 @@ import pytest
 from reconciler.exchanges.adapters.hyperliquid import ADAPTER
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from tests.exchanges import asking, signing, signing_more
 from tests.exchanges.contract import Contract, Good, spoilt
 from tests.exchanges.documented import (

@@ -23,11 +23,11 @@ from reconciler.exchanges.adapters.signed_read import SignedRead, reader
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.exchanges.registry import entry
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_facts import TRANSIENT, Environment, KeyFacts, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
-from reconciler.secrets import Secret
-from reconciler.secrets.fingerprint_key import Fingerprints
+from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Durations
 from tests.exchanges import asking, signing_second
 from tests.exchanges.documented import changed, check, findings, mangled, refuse, survives

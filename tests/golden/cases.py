@@ -18,6 +18,7 @@ from reconciler.errors import (
     ServerUnreachable,
     TlsRefused,
 )
+from reconciler.model.actions import DeleteExchange, WriteExchange
 from reconciler.model.desired import (
     Afterwards,
     DesiredServer,
@@ -25,17 +26,16 @@ from reconciler.model.desired import (
     Mode,
     OnCredentialChange,
     OneShot,
-    SecretRef,
-    SourceLine,
     Suspension,
-    Target,
 )
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import DeleteExchange, Plan, ServerPlan, WriteExchange
+from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
-from reconciler.plan.exchange import Consents, Facts
-from reconciler.plan.requests import Terms
+from reconciler.model.references import SecretRef
+from reconciler.model.source import SourceLine
+from reconciler.model.target import Target
+from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.server import plan_server
 from tests import factories as f
 

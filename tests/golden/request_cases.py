@@ -9,16 +9,11 @@ from typing import Any
 
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
+from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import Afterwards, Kind, OnCredentialChange
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import (
-    InvalidateCache,
-    RebootServer,
-    RestartRobots,
-    ResumeRobots,
-    ServerPlan,
-)
+from reconciler.model.plan import ServerPlan
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -29,7 +24,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.plan.exchange import Consents
+from reconciler.plan.inputs import Consents
 from reconciler.plan.requests import request_lines
 from reconciler.render.requests import Listed
 from tests import factories as f

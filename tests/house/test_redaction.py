@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from reconciler.model.observed import Mask
-from reconciler.secrets import Secret, alive
+from reconciler.model.secret import Secret, alive
 from reconciler.system import log_setup
 from tests.canaries import canaries, find_leaks
 from tests.world import World

@@ -14,7 +14,6 @@ from reconciler.ledger import Conflict, Stored
 from reconciler.ledger.codec.rows import exchange_key, identity_key
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.model.desired import Target
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import (
     NOTHING_REMEMBERED,
@@ -24,6 +23,7 @@ from reconciler.model.recorded import (
     Owed,
     Write,
 )
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

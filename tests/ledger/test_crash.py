@@ -11,8 +11,8 @@ from pathlib import Path
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
-from reconciler.model.desired import Target
 from reconciler.model.recorded import Debt, Owed, Write
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 
 KILLS = 60

@@ -18,7 +18,7 @@ from reconciler.ledger.codec.rows import Holder, lease_key
 from reconciler.ledger.lease import ended, this_process
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.model.desired import Target
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

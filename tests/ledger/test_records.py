@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from reconciler.errors import LedgerError
 from reconciler.ledger import checked
 from reconciler.ledger.codec import records, rows
-from reconciler.model.desired import FrozenRef, SecretPath, Target
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, ExchangeRecord, Identity, Observation, Owed, Write
+from reconciler.model.references import FrozenRef, SecretPath
+from reconciler.model.target import Target
 
 text = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates as well
 number = st.integers(-(2**70), 2**70)

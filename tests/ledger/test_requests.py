@@ -13,7 +13,7 @@ from reconciler.ledger.codec.records import read_requests, write_requests
 from reconciler.ledger.codec.rows import requests_key
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.model.desired import Afterwards, Kind, Target
+from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.observed import BootLine, Robot
 from reconciler.model.recorded import (
     NO_REQUESTS,
@@ -24,6 +24,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
+from reconciler.model.target import Target
 from reconciler.render.requests import history
 from reconciler.system.timeouts import Durations
 

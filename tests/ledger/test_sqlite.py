@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Exit, LedgerError, LedgerMissing, UsageError
-from reconciler.ledger import Stored, open_store
+from reconciler.ledger import Stored
 from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores import open_store
 from reconciler.ledger.stores.file_checks import file_system
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.system.timeouts import Durations

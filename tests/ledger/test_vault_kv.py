@@ -30,9 +30,9 @@ from reconciler.ledger.stores.vault_kv import (
     insists_on_cas,
     named,
 )
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth
 from reconciler.secrets.vault.client import _PATH
@@ -515,7 +515,7 @@ import os, sys
 from reconciler.system.timeouts import Durations
 from reconciler.ledger import Conflict
 from reconciler.ledger.stores.vault_kv import VaultStore
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
 from reconciler.secrets import Secret
 from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth

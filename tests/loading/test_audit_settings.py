@@ -7,7 +7,8 @@ import pytest
 from reconciler.errors import InvalidConfig
 from reconciler.model.key_audits import HERE, Egress
 from reconciler.settings import paths
-from reconciler.settings.load import Settings, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Settings
 
 URL = "https://tokyo-1.internal:8443"
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.documents.load import BUILT_IN, Effective, load
+from reconciler.documents.effective import BUILT_IN, Effective
+from reconciler.documents.load import load
 from reconciler.errors import InvalidConfig
-from reconciler.model.desired import NOWHERE, Mode, Presence, SecretRef
+from reconciler.model.desired import Mode, Presence
+from reconciler.model.references import SecretRef
+from reconciler.model.source import NOWHERE
 
 Give = Callable[[str], Effective]
 

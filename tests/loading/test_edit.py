@@ -23,7 +23,8 @@ from reconciler.documents.edit import Proposal, difference, propose, write
 from reconciler.documents.edit_position import Splice, Wish, located
 from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, JtrError
-from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, Kind, OneShot, SourceLine
+from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, Kind, OneShot
+from reconciler.model.source import SourceLine
 from tests.strategies_config import fleets
 
 NOW = datetime(2099, 12, 31, tzinfo=UTC)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.status import Severity, Topic
 from reconciler.documents import schema
 from reconciler.errors import InvalidConfig
+from reconciler.notifications.events import Severity, Topic
 from reconciler.settings import paths
 from reconciler.settings.load import load_settings
 from reconciler.settings.notifications import TELEGRAM, Kind, NotificationSettings

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Exit, InvalidConfig, UsageError
-from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.model.references import SecretPath, SecretRef
 from reconciler.settings import paths
-from reconciler.settings.load import (
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import (
     AuthMethod,
     Role,
     Settings,
     SqliteLedger,
     VaultLedger,
     glob_matches,
-    load_settings,
 )
 from tests.canaries import canaries, find_leaks
 

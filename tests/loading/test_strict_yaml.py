@@ -7,7 +7,7 @@ import pytest
 from reconciler.documents.tree import List, Map, Scalar, plain
 from reconciler.documents.yaml_reader import BYTES_LIMIT, parse
 from reconciler.errors import InvalidConfig
-from reconciler.model.desired import SourceLine
+from reconciler.model.source import SourceLine
 
 
 def value(text: str) -> object:

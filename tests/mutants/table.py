@@ -95,7 +95,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a reboot is tried for ever",
-        "reconciler/plan/requests.py",
+        "reconciler/model/recorded.py",
         "MOST_ATTEMPTS = 2",
         "MOST_ATTEMPTS = 99",
         (f"{STORY}::test_when_both_tries_fail_it_is_not_done_and_robots_are_named", RULES),
@@ -109,7 +109,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "invalidate after reboot",
-        "reconciler/model/plan.py",
+        "reconciler/model/actions.py",
         "    InvalidateCache,  # never after the reboot: robots save their state while they stop\n"
         "    RebootServer,\n",
         "    RebootServer,\n    InvalidateCache,\n",
@@ -146,7 +146,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a boot line from before proves a reboot",
-        "reconciler/plan/requests.py",
+        "reconciler/plan/boot_proof.py",
         "    if last not in attempt.boots:",
         "    if last == attempt.boots[-1]:\n        return Proof.BOOTED\n"
         "    if last not in attempt.boots:",
@@ -154,21 +154,21 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a log of several processes proves that one is alive",
-        "reconciler/plan/requests.py",
+        "reconciler/plan/boot_proof.py",
         "    alive = last == attempt.boots[-1] and not log.strangers",
         "    alive = last == attempt.boots[-1]",
         (RULES,),
     ),
     Mutant(
         "clocks are compared naively",
-        "reconciler/plan/requests.py",
+        "reconciler/plan/boot_proof.py",
         "log.boots[-1].time / 1000 - clock.ahead, UTC)",
         "log.boots[-1].time / 1000, UTC)",
         (RULES,),
     ),
     Mutant(
         "a proxy's clock is believed",
-        "reconciler/plan/requests.py",
+        "reconciler/plan/boot_proof.py",
         "    return log.newest / 1000 <= now.timestamp() + clock.ahead + clock.uncertainty",
         "    return True",
         (RULES,),
@@ -218,7 +218,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "two names of one server are two servers",
-        "reconciler/plan/server.py",
+        "reconciler/plan/fleet.py",
         "        if boot is not None and boots.count(boot) > 1",
         "        if False",
         (RULES,),

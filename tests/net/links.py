@@ -23,9 +23,9 @@ from reconciler.errors import (
     NoAnswer,
     ServerUnreachable,
 )
-from reconciler.model.desired import Target
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
-from reconciler.secrets import Secret
 from reconciler.system.timeouts import Durations
 from tests.drivers.scripted import canary
 from tests.faults import HEALTHY, End, FaultProxy, Faults, Way, broken

@@ -21,7 +21,7 @@ from reconciler.errors import (
     ServerRefused,
     ServerUnreachable,
 )
-from reconciler.model.desired import Target
+from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.drivers.scripted import Authority, told
 from tests.faults import (

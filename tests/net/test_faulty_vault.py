@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import pytest
 
 from reconciler.errors import SecretsError, SecretsUnreachable
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, VaultBackend
 from reconciler.system.timeouts import Durations
 from tests.faults import (

@@ -11,8 +11,10 @@ from reconciler.doctor.report import checkup_document, checkup_text
 from reconciler.doctor.server import RouteFacts, ServerFacts
 from reconciler.doctor.vault import TokenLook, VaultFacts
 from reconciler.errors import Exit, InvalidConfig, WrongAccount
-from reconciler.model.desired import NOWHERE, DesiredServer, DesiredState, SecretPath, Suspension
+from reconciler.model.desired import DesiredServer, DesiredState, Suspension
 from reconciler.model.observed import BootLine, ClockReading, Logbook, ObservedServer, Robot
+from reconciler.model.references import SecretPath
+from reconciler.model.source import NOWHERE
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MS = int(NOW.timestamp() * 1000)

@@ -10,16 +10,10 @@ import pytest
 from reconciler.documents.formats import instant
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
+from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, Kind, Mode, OneShot, Suspension
 from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
-from reconciler.model.plan import (
-    Disruption,
-    InvalidateCache,
-    Plan,
-    RebootServer,
-    ServerPlan,
-    Standing,
-)
+from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -29,9 +23,10 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.plan.exchange import Consents, Facts
-from reconciler.plan.requests import MARGIN, Proof, Terms, plausible, proof, satisfies
-from reconciler.plan.server import hold_twins, plan_server
+from reconciler.plan.boot_proof import MARGIN, Proof, plausible, proof, satisfies
+from reconciler.plan.fleet import hold_twins
+from reconciler.plan.inputs import Consents, Facts, Terms
+from reconciler.plan.server import plan_server
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)

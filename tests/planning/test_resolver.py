@@ -9,9 +9,9 @@ import pytest
 
 from reconciler.drivers.memory import MemoryDriver
 from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
-from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.secret import Secret, VersionInfo
 from reconciler.observe.resolver import Kept, Resolver, spellings
-from reconciler.secrets import Secret, VersionInfo
 from reconciler.system.timeouts import Durations
 from tests import factories as f
 

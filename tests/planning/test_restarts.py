@@ -7,18 +7,10 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Exit
+from reconciler.model.actions import RebootServer, RestartRobots, ResumeRobots, WriteExchange
 from reconciler.model.desired import Kind, OnCredentialChange, OneShot
 from reconciler.model.observed import BootLine, Logbook, Robot
-from reconciler.model.plan import (
-    Disruption,
-    Plan,
-    RebootServer,
-    RestartRobots,
-    ResumeRobots,
-    ServerPlan,
-    Standing,
-    WriteExchange,
-)
+from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -31,8 +23,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.plan.exchange import Consents, Facts
-from reconciler.plan.requests import Terms
+from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.robots import halt_line, unresumable
 from reconciler.plan.server import plan_server
 from tests import factories as f

@@ -4,12 +4,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from reconciler.errors import Exit
-from reconciler.model.desired import Mode, Suspension, Target
-from reconciler.model.plan import Need, Plan, ServerPlan, Status, WriteExchange, told
+from reconciler.model.actions import Need, WriteExchange, told
+from reconciler.model.desired import Mode, Suspension
+from reconciler.model.plan import Plan, ServerPlan, Status
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.model.target import Target
 from reconciler.plan.consequences import new_debts, remaining
-from reconciler.plan.exchange import Consents, Facts
-from reconciler.plan.server import limit_unverified, plan_server
+from reconciler.plan.fleet import limit_unverified
+from reconciler.plan.inputs import Consents, Facts
+from reconciler.plan.server import plan_server
 from tests import factories as f
 
 NEW = f.masks(1)

@@ -5,21 +5,13 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Exit, SecretsUnreachable
-from reconciler.model.desired import DesiredServer, FrozenRef, SecretRef
-from reconciler.model.plan import (
-    Category,
-    DeleteExchange,
-    Line,
-    Need,
-    Reason,
-    ServerPlan,
-    Status,
-    Verdict,
-    WriteExchange,
-)
+from reconciler.model.actions import DeleteExchange, Need, Reason, WriteExchange
+from reconciler.model.desired import DesiredServer
+from reconciler.model.evidence import Evidence
+from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import ExchangeRecord, Purpose, Remembered
-from reconciler.plan.compare import Evidence
-from reconciler.plan.exchange import Consents, Facts
+from reconciler.model.references import FrozenRef, SecretRef
+from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.server import plan_server, wanted_values
 from tests import factories as f
 

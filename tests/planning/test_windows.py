@@ -26,8 +26,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.plan.exchange import Consents, Facts
-from reconciler.plan.requests import Terms
+from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.server import plan_server
 from reconciler.plan.windows import Opening, standing
 from tests import factories as f

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 
-from reconciler.plan.exchange import Consents
+from reconciler.plan.inputs import Consents
 from reconciler.sandbox.openbao import OpenBao
 from tests.crash.desk import Desk, Inline
 from tests.crash.loopback import desk_on_loopback

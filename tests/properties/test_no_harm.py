@@ -17,19 +17,20 @@ from hypothesis import strategies as st
 
 from reconciler.drivers.memory import Door
 from reconciler.errors import JtrError
-from reconciler.model.desired import Kind, Mode, OnCredentialChange, OneShot, Presence
-from reconciler.model.plan import (
+from reconciler.model.actions import (
     DeleteExchange,
     InvalidateCache,
     RebootServer,
     RestartRobots,
     ResumeRobots,
-    Status,
     WriteExchange,
 )
+from reconciler.model.desired import Kind, Mode, OnCredentialChange, OneShot, Presence
+from reconciler.model.evidence import Evidence
+from reconciler.model.plan import Status
 from reconciler.model.recorded import ExchangeRecord
-from reconciler.plan.compare import Evidence, is_ours
-from reconciler.plan.exchange import Consents
+from reconciler.plan.compare import is_ours
+from reconciler.plan.inputs import Consents
 from reconciler.plan.server import plan_server, wanted_values
 from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.openbao import OpenBao

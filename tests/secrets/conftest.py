@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
 from reconciler.system.timeouts import Durations
 from tests.canaries import Canary, canaries

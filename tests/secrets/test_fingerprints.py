@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import Forbidden, SecretDeleted, SecretMissing, SecretUnusable
-from reconciler.model.desired import SecretPath, SecretRef
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.observed import Mask
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret, fingerprint_key
-from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file, key_from_vault
+from reconciler.secrets import fingerprint_key
+from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.secrets.vault.backend import TokenAuth
 from tests.canaries import Canary, Search
@@ -225,7 +227,8 @@ def test_processes_that_start_at_once_use_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "key"
     program = (
         "import sys\n"
-        "from reconciler.secrets.fingerprint_key import Fingerprints, key_from_file\n"
+        "from reconciler.model.fingerprints import Fingerprints\n"
+        "from reconciler.secrets.fingerprint_key import key_from_file\n"
         "sys.stdin.read()\n"
         "print(Fingerprints(key_from_file(sys.argv[1], create=True)).key_id)\n"
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import JtrError
+from reconciler.model.secret import Secret
 from reconciler.sandbox import openbao
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 
 
 def gone(pid: int) -> bool:

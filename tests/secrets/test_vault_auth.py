@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Forbidden, LoginFailed, MountUnknown, SecretsError, TokenExpired
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth
 from tests.secrets.conftest import MakeBackend, Place
 from tests.secrets.http_stub import always, answer, stub

@@ -23,9 +23,9 @@ from reconciler.errors import (
     TokenExpired,
     VersionPruned,
 )
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from tests.canaries import Canary, find_leaks
 from tests.secrets.conftest import QUICK, MakeBackend, Place

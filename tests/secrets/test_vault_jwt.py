@@ -11,7 +11,7 @@ from reconciler.errors import LoginFailed
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.auth import SERVICE_ACCOUNT
 from reconciler.secrets.vault.backend import JwtAuth, KubernetesAuth
-from reconciler.settings.load import AuthMethod, VaultAuth
+from reconciler.settings.model import AuthMethod, VaultAuth
 from tests.canaries import Canary
 from tests.secrets.conftest import MakeBackend, Place
 from tests.secrets.http_stub import always, answer, stub

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from reconciler.errors import Forbidden, SecretDeleted, SecretsError, SecretUnusable
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from tests.canaries import Canary, Search
 from tests.secrets.conftest import MakeBackend, Place

@@ -22,9 +22,10 @@ from reconciler.errors import (
     TokenExpired,
     VersionPruned,
 )
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret, VersionInfo
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret, SecretBackend, VersionInfo
+from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.secrets.vault.sweep import Sweeper, SweptBackend
 from tests.secrets.conftest import QUICK, MakeBackend

@@ -17,8 +17,8 @@ from reconciler.errors import (
     SecretsUnreachable,
     TokenExpired,
 )
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
 from reconciler.system.timeouts import Durations
 from tests.processes import until

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SecretsError, SecretsSealed, SecretsUnreachable
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import JwtAuth, VaultBackend
 from reconciler.secrets.vault.sweep import SweptBackend

@@ -20,9 +20,9 @@ from reconciler.errors import (
     SecretsUnreachable,
     SecretUnusable,
 )
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import Secret
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.secrets.vault.client import VaultSession
 from tests.canaries import Canary, Search

@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli import options
 from reconciler.cli.free_text import explained
-from reconciler.cli.output import coloured, say, show_json
+from reconciler.cli.output import coloured, show_json
 from reconciler.documents import edit
 from reconciler.documents.edit_position import Wish
 from reconciler.documents.files import shown
@@ -16,8 +16,9 @@ from reconciler.documents.formats import duration, instant
 from reconciler.documents.validate import MOST_EXPIRY, MOST_RESUME
 from reconciler.errors import UsageError
 from reconciler.model.desired import Afterwards, Kind, Mode
-from reconciler.model.plan import spelled
+from reconciler.model.timestamps import spelled
 from reconciler.render.escape import plain
+from reconciler.system.console import say
 
 _asking = options.together(
     click.argument("server"),

@@ -13,14 +13,15 @@ from reconciler.documents.formats import instant as parsed_instant
 from reconciler.errors import LedgerMissing, UsageError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import first_known, known_servers
-from reconciler.ledger.unrecorded import Emergencies
-from reconciler.model.desired import NOWHERE, Afterwards, DesiredServer, DesiredState, Kind, Mode
-from reconciler.model.plan import spelled
+from reconciler.model.desired import Afterwards, DesiredServer, DesiredState, Kind, Mode
 from reconciler.model.recorded import Remembered, Request
+from reconciler.model.source import NOWHERE
+from reconciler.model.timestamps import spelled
+from reconciler.observe.terms import remembered_terms
 from reconciler.plan.requests import named, request_lines
-from reconciler.reconcile.survey import remembered_terms
 from reconciler.render.requests import Listed, requests_document, requests_text, robot_names
-from reconciler.settings.load import Settings, VaultLedger, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Settings, VaultLedger
 
 
 @click.command("list")
@@ -78,7 +79,9 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
         name = known.identity.name if known.identity else server.name
         held = _held(server, now)
         yield Listed(name, server.target, known.requests, tuple(lines), held)
-    for identity, known in known_servers(ledger) if ledger is not None else ():
+    for identity, known in (
+        known_servers(ledger, bootstrap.unrecorded()) if ledger is not None else ()
+    ):
         requests = known.requests
         if identity.uid in seen or (requests.open is None and requests.halt is None):
             continue
@@ -96,7 +99,7 @@ def _remembered(server: DesiredServer, state: DesiredState, ledger: Ledger | Non
     others = {other.target for other in state.servers} - {server.target}
     if found.identity is None or found.identity.target in others:
         return Remembered()
-    return Emergencies(bootstrap.emergency_folder()).known(ledger.ledger_uid, found)
+    return bootstrap.unrecorded().known(ledger.ledger_uid, found)
 
 
 def _held(server: DesiredServer, now: datetime) -> str:
@@ -143,10 +146,10 @@ def resolve(
     settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
     ledger = bootstrap.open_ledger(settings, "request resolve")
     try:
-        uid = first_known(ledger, server)[0].uid
+        uid = first_known(ledger, bootstrap.unrecorded(), server)[0].uid
         with ledger.lease(uid):
             # What an earlier run found out and could not note comes before anybody's word.
-            Emergencies(bootstrap.emergency_folder()).pick_up(ledger, uid)
+            bootstrap.unrecorded().pick_up(ledger, uid)
             request = ledger.requests(uid).resolve(Kind(kind), at, done=done, because=words)
     finally:
         ledger.close()

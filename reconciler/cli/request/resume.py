@@ -19,16 +19,21 @@ from reconciler.cli.free_text import explained
 from reconciler.cli.prompt import confirm
 from reconciler.errors import Blocked, Exit, UsageError, worst
 from reconciler.ledger.servers import first_known
+from reconciler.model.actions import ResumeRobots, told
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.model.plan import Disruption, ResumeRobots, ServerPlan, Standing, told
+from reconciler.model.plan import Disruption, ServerPlan, Standing
 from reconciler.model.recorded import Deed, Halt, Requests
-from reconciler.plan.exchange import Consents
+from reconciler.observe.context import Means
+from reconciler.observe.visit import Visit
+from reconciler.plan.inputs import Consents
 from reconciler.plan.requests import named
 from reconciler.reconcile.apply import apply_all
-from reconciler.reconcile.survey import Means, Visit, survey
+from reconciler.reconcile.survey import survey
 from reconciler.render.plan_text import report_text
 from reconciler.render.requests import robot_names
-from reconciler.settings.load import Settings, load_settings
+from reconciler.settings.load import load_settings
+from reconciler.settings.model import Settings
+from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
 
 
@@ -74,7 +79,7 @@ def resume(
 def _leave(settings: Settings, name: str, because: str) -> int:
     ledger = bootstrap.open_ledger(settings, "request resume")
     try:
-        uid = first_known(ledger, name)[0].uid
+        uid = first_known(ledger, bootstrap.unrecorded(), name)[0].uid
         with ledger.lease(uid):
             book = ledger.requests(uid)
             halt = book.load().halt
@@ -132,7 +137,7 @@ class _Resumption:
         if requests.open is None:
             return Exit.DONE
         called = named(requests.open.kind, requests.open.instant)
-        output.say(f"{called} is in doubt; see: jtr request list")
+        say(f"{called} is in doubt; see: jtr request list")
         return Exit.IN_DOUBT
 
     async def _go_on(self, visit: Visit, interruption: Interruption) -> Exit:
@@ -153,7 +158,7 @@ class _Resumption:
             if self.asks and not await confirm(f"{plan.server}: {_question(visit.plan)}"):
                 output.show("Nothing was started.\n")
                 return Exit.DONE
-            output.say(f"{plan.server}: {told(action)}")
+            say(f"{plan.server}: {told(action)}")
         brake = Brake()
         interruption.on_first = lambda: brake.engage("interrupted")
         with output.progress("starting robots"):

@@ -16,17 +16,17 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from reconciler import bootstrap
-from reconciler.cli.output import say
 from reconciler.controller.api.token import read_token
-from reconciler.documents.formats import loopback
 from reconciler.errors import DriverError, Exit, JtrError, ServerUnreachable, UsageError
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.snapshot import SnapshotStore
 from reconciler.model.observed import LogEntry
+from reconciler.model.secret import Secret
 from reconciler.render.escape import plain
-from reconciler.secrets import Secret
-from reconciler.settings.load import Settings
+from reconciler.settings.model import Settings
+from reconciler.system.console import say
 from reconciler.system.http_client import Lost, Reply, fetch, hardened
+from reconciler.system.network import loopback
 
 FORMAT: Final = 1
 MOST: Final = 64 * 1024 * 1024  # bytes of an answer

@@ -26,10 +26,11 @@ from aiohttp import web
 from reconciler.controller.api import responses
 from reconciler.controller.metrics import CONTENT_TYPE, exposition
 from reconciler.controller.status_store import Board
-from reconciler.documents.formats import NAME, loopback
+from reconciler.documents.formats import NAME
 from reconciler.errors import DriverError, JtrError, UsageError
 from reconciler.model.observed import LogEntry
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.system.network import loopback
 
 LOG: Final = logging.getLogger("reconciler.controller.web")
 PERIOD: Final = 5.0  # seconds within which the controller's loop gives a sign of life

@@ -8,7 +8,7 @@ import stat
 from typing import Final
 
 from reconciler.errors import UsageError
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 
 _FILE_LIMIT: Final = 65536
 _SHORTEST: Final = 16

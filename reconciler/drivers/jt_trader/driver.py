@@ -43,7 +43,6 @@ from reconciler.drivers.jt_trader.responses import (
     read_version,
 )
 from reconciler.drivers.jt_trader.session_limits import Turns
-from reconciler.model.desired import Target
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -53,7 +52,8 @@ from reconciler.model.observed import (
     ObservedServer,
     Robot,
 )
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.system.timeouts import Durations
 
 __all__ = ["MAY_SEND", "TESTED", "JtTraderDriver", "JtTraderSession"]

@@ -13,7 +13,7 @@ from reconciler.drivers.jt_trader.masks import refusal
 from reconciler.drivers.jt_trader.responses import WRITABLE_TYPE
 from reconciler.errors import ServerRefused
 from reconciler.model.observed import ObservedExchange, Robot
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)

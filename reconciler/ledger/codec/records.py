@@ -35,7 +35,6 @@ from reconciler.ledger.codec.rows import (
     stamp,
 )
 from reconciler.ledger.codec.strict import Fields, Malformed, parsed, text_of, texts
-from reconciler.model.desired import FrozenRef, SecretPath, Target
 from reconciler.model.recorded import (
     Debt,
     Deed,
@@ -46,6 +45,8 @@ from reconciler.model.recorded import (
     Requests,
     Write,
 )
+from reconciler.model.references import FrozenRef, SecretPath
+from reconciler.model.target import Target
 
 T = TypeVar("T")
 

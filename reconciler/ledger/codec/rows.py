@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from reconciler.model.desired import Target
 from reconciler.model.recorded import ExchangeRecord, Identity
+from reconciler.model.target import Target
 
 _SEGMENT_LIMIT: Final = 100
 

@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from reconciler.documents.formats import loopback
 from reconciler.errors import UsageError
+from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.queue import Parcel
-from reconciler.secrets import Secret
 from reconciler.settings.notifications import Kind, NotificationSettings
+from reconciler.system.network import loopback
 
 FORMAT: Final = 1
 ANSWER_LIMIT: Final = 16 * 1024  # bytes of an answer that are read at all

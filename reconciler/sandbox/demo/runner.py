@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from reconciler.documents.formats import counted
+from reconciler.model.wording import counted
 from reconciler.sandbox.demo.audit import audit_steps
 from reconciler.sandbox.demo.controller import Beside, controller_steps
 from reconciler.sandbox.demo.credentials import credential_steps, mistake_steps

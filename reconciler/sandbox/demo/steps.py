@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import reconciler
-from reconciler.documents.formats import counted
+from reconciler.model.wording import counted
 from reconciler.sandbox.jt_trader.record import Record
 from reconciler.sandbox.playground import DOCUMENTS, Playground
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reconciler.errors import Forbidden, KvVersionOne, MountUnknown, SecretsError
-from reconciler.model.desired import SecretPath
-from reconciler.secrets import Secret
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret
 from reconciler.secrets.vault.auth import VaultAuth
 from reconciler.secrets.vault.client import Answer, Call, VaultSession
 from reconciler.secrets.vault.token import life_in, login_for

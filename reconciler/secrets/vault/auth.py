@@ -15,7 +15,7 @@ from typing import Any, Final
 from hvac.api.auth_methods import JWT, AppRole, Kubernetes
 
 from reconciler.errors import LoginFailed
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from reconciler.secrets.vault.client import Answer, VaultSession
 
 SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"

@@ -18,8 +18,8 @@ from reconciler.errors import (
     SecretsUnreachable,
     SecretUnusable,
 )
-from reconciler.model.desired import SecretPath, SecretRef
-from reconciler.secrets import Secret, VersionInfo
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.secret import Secret, VersionInfo
 from reconciler.secrets.vault.access import (
     FORBIDDEN,
     NOT_FOUND,

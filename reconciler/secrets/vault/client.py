@@ -28,7 +28,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
 from reconciler.system.timeouts import Durations
 

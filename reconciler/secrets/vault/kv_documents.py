@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.errors import Forbidden, SecretsError, SecretsUnreachable
-from reconciler.model.desired import SecretPath
+from reconciler.model.references import SecretPath
 from reconciler.secrets.vault.access import FORBIDDEN, NOT_FOUND, OK, VaultAccess, lost_race
 from reconciler.secrets.vault.client import Answer
 

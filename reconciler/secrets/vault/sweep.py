@@ -22,8 +22,9 @@ from reconciler.errors import (
     SecretsUnreachable,
     TokenExpired,
 )
-from reconciler.model.desired import SecretPath
-from reconciler.secrets import Secret, SecretBackend, VersionInfo
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import Secret, VersionInfo
+from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.access import FORBIDDEN, NOT_FOUND, OK
 from reconciler.secrets.vault.backend import VaultBackend, usable
 from reconciler.secrets.vault.client import Answer, AnswerTooLong

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from hvac.api.auth_methods import Token
 
 from reconciler.errors import SecretsError, TokenExpired
-from reconciler.secrets import Secret
+from reconciler.model.secret import Secret
 from reconciler.secrets.vault.auth import (
     Granted,
     LoginAuth,

@@ -17,8 +17,8 @@ from reconciler.errors import (
     SecretsUnreachable,
     VersionPruned,
 )
-from reconciler.model.desired import SecretPath
-from reconciler.secrets import VersionInfo
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import VersionInfo
 
 _MOMENT: Final = re.compile(
     r"(?P<whole>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(?P<part>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)"

@@ -1,0 +1,42 @@
+"""
+How many servers at once may be disturbed, and that one which failed shuts the way for others.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from reconciler.apply.circuit_breaker import Braked
+
+
+class Turnstile:
+    """
+    Lets a few servers at a time have their robots stopped, and nobody any more after a failure.
+
+    A fleet that is rebooted loses one server to a bad reboot, not all.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        self._why = ""
+        self._places = asyncio.Semaphore(most)
+
+    @property
+    def why(self) -> str:
+        """Why nobody is let through; empty while somebody is."""
+        return self._why
+
+    def shut(self, why: str) -> None:
+        """Let nobody through any more; the first reason stays."""
+        self._why = self._why or why
+
+    def reopen(self) -> None:
+        """Let servers through again, because what went wrong was seen to be in order."""
+        self._why = ""
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a place.  Raises Braked instead of yielding once it is shut."""
+        async with self._places:
+            if self._why:
+                raise Braked(self._why)
+            yield

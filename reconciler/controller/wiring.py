@@ -1,0 +1,138 @@
+"""
+Puts a controller together from the settings and the options of the command.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from reconciler import __version__, bootstrap
+from reconciler.errors import SecretsError
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import VersionInfo
+from reconciler.observe.context import Means
+from reconciler.secrets import SecretBackend
+from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.secrets.vault.sweep import SweptBackend
+from reconciler.settings.model import Settings, VaultLedger
+
+if TYPE_CHECKING:
+    from reconciler.controller.api.server import Web
+    from reconciler.controller.dependencies import Answers, Parts
+    from reconciler.controller.status_store import Board
+    from reconciler.notifications.notifier import Notifier
+LOG: Final = logging.getLogger("reconciler.controller")
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerOptions:
+    """What the command line decides of a controller."""
+
+    paths: tuple[str, ...]
+    listen: str
+    parallelism: int
+    max_disruptive: int
+    quiet: str
+    polling: bool
+
+
+def dependencies(wishes: ControllerOptions, settings: Settings) -> "Parts":
+    from reconciler.controller.dependencies import Parts  # noqa: PLC0415
+    from reconciler.controller.state_file import StateFile  # noqa: PLC0415
+    from reconciler.controller.status import ControllerStatus  # noqa: PLC0415
+    from reconciler.controller.status_store import Board  # noqa: PLC0415  - heavy
+
+    label = f"controller {os.getpid()}@{socket.gethostname()}"
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    board = Board(ControllerStatus(__version__, label, started, waiting="it just began"))
+    vault = _Vault(settings)
+    return Parts(
+        wishes.paths,
+        settings.durations,
+        board,
+        StateFile(Path(settings.controller.state)),
+        lambda: vault.means(wishes.parallelism),
+        vault.sweep,
+        site=lambda controller: _site(controller, board, wishes.listen, settings),
+        notifier=lambda told, changed: _notifier(settings, label, told, changed, board),
+        token_seconds=vault.token_seconds,
+        quiet=wishes.quiet,
+        max_disruptive=wishes.max_disruptive,
+        polling=wishes.polling,
+    )
+
+
+class _Vault:
+    """Vault as the controller uses it: swept for new versions, asked singly for the rest."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings: Final = settings
+        self._backend: VaultBackend | None = None
+        self._swept: SweptBackend | None = None
+
+    def means(self, parallelism: int) -> AbstractContextManager[Means]:
+        """Open Vault and the ledger."""
+        return bootstrap.prepared(
+            self._settings,
+            "controller",
+            parallelism=parallelism,
+            writes=True,
+            say=LOG.warning,
+            reading=self._before,
+            lasting=True,
+        )
+
+    def _before(self, backend: VaultBackend) -> SecretBackend:
+        self._backend = backend
+        durations = self._settings.durations
+        self._swept = SweptBackend(
+            backend, max_age=1.5 * durations.interval, settle=durations.settle
+        )
+        return self._swept
+
+    def sweep(
+        self, secrets: Collection[SecretPath]
+    ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
+        """Ask for the newest versions of many secrets."""
+        return self._swept.sweep(secrets) if self._swept is not None else {}
+
+    def token_seconds(self) -> float | None:
+        """Return what is left on the token."""
+        return self._backend.token_seconds() if self._backend is not None else None
+
+
+def _site(controller: "Answers", board: "Board", listen: str, settings: Settings) -> "Web":
+    from reconciler.controller.api.server import Web  # noqa: PLC0415  - heavy
+    from reconciler.controller.api.token import read_token  # noqa: PLC0415  - only here
+
+    file = settings.controller.token_file
+    return Web(
+        board,
+        listen=listen,
+        token=read_token(file) if file else None,
+        observations=controller.documents,
+        entries=controller.entries,
+        only=settings.sole_writer or isinstance(settings.ledger, VaultLedger),
+    )
+
+
+async def _notifier(
+    settings: Settings,
+    label: str,
+    told: Mapping[str, Any],
+    changed: Callable[[], None],
+    board: "Board",
+) -> "Notifier":
+    from reconciler.notifications.notifier import Calls, Notifier  # noqa: PLC0415  - heavy
+
+    def counted(target: str, result: str) -> None:
+        board.notifications[target, result] += 1
+
+    calls = Calls(counted=counted, changed=changed)
+    return await Notifier.open(settings.notifications, label, told, calls=calls)

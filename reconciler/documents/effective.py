@@ -1,0 +1,88 @@
+"""
+A server's document after merging, with the origin of each value; for `jtr show`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from reconciler.documents.defaults import (
+    Merged,
+    leaves,
+)
+from reconciler.documents.schema import CONFIG, document
+from reconciler.documents.tree import List, Map, Node, Scalar, at, plain, text
+from reconciler.model.source import NOWHERE, SourceLine
+
+BUILT_IN: Final = "built in"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    One value of an effective document.
+
+    `path` is as people write it (`spec.exchanges.bybit.credentials`), `value` its text.
+    `from_default` names the `Defaults` document that gave it, or is `BUILT_IN` (then `origin` is
+    `NOWHERE`); None means that the server's own document says so.
+    """
+
+    path: str
+    value: str
+    origin: SourceLine
+    from_default: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A server's document after merging, with each value's origin; for `jtr show`."""
+
+    server: str
+    rows: tuple[Row, ...]
+    root: Map
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the merged document as plain JSON values, without built-in defaults."""
+        return {key: plain(node) for key, node in self.root.entries.items()}
+
+
+def effective_document(result: Merged) -> Effective:
+    rows = [
+        Row(".".join(path), _shown(leaf), leaf.source, result.origin(path))
+        for path, leaf in leaves(result.root)
+    ]
+    rows += _built_in(result.root)
+    name = text(result.root, "metadata", "name")
+    return Effective(name, tuple(sorted(rows, key=lambda row: row.path)), result.root)
+
+
+def _shown(leaf: Scalar | List) -> str:
+    value = plain(leaf)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _built_in(root: Map) -> Iterator[Row]:
+    """Yield what holds because nobody wrote anything else, from the schema's own words."""
+    schema = document(CONFIG)
+    definitions = schema["$defs"]
+
+    def below(about: Mapping[str, Any], node: Node | None, path: str) -> Iterator[Row]:
+        about = definitions[about["$ref"].rpartition("/")[2]] if "$ref" in about else about
+        if node is None and "default" in about:
+            value = about["default"]
+            yield Row(
+                path, value if isinstance(value, str) else json.dumps(value), NOWHERE, BUILT_IN
+            )
+        elif isinstance(node, Map) or path == "spec.robots":
+            written = node.entries if isinstance(node, Map) else {}
+            children = about.get("properties", {})
+            more = about.get("additionalProperties")
+            for key in (*children, *(key for key in written if key not in children)):
+                if key == "security" and path != "spec":
+                    continue  # what an exchange does not say here, the server says
+                inner = children.get(key, more)
+                if isinstance(inner, Mapping):
+                    yield from below(inner, at(node, key), f"{path}.{key}")
+
+    yield from below(definitions["server"]["properties"]["spec"], at(root, "spec"), "spec")

@@ -1,0 +1,169 @@
+"""
+What can be done to a server: a closed set, so that a new action is noticed everywhere.
+"""
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Purpose
+from reconciler.model.references import FrozenRef
+from reconciler.model.timestamps import spelled
+
+
+class Reason(enum.StrEnum):
+    """Why an action is planned."""
+
+    ABSENT = "absent on the server"
+    NEW_VERSION = "new version in Vault"
+    PIN_MOVED = "the pin moved"
+    PATH_MOVED = "another path"
+    DIFFERS = "differs on the server"
+    NOT_VERIFIABLE = "not verifiable"
+    UNFINISHED = "an earlier write did not finish"
+    ASKED = "asked"
+    NONE = ""
+
+
+class Need(enum.StrEnum):
+    """What it takes until robots use a new credential."""
+
+    NOTHING = "nothing"
+    RESTART = "restart"
+    REBOOT = "reboot"
+    EITHER = "restart or reboot"  # the values were not read
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What a write means for trading: robots that keep the old key, and what they need."""
+
+    robots: tuple[Robot, ...]
+    need: Need
+
+
+@dataclass(frozen=True, slots=True)
+class WriteExchange:
+    """
+    Write all fields of one exchange in one message.
+
+    `fields` pairs the server's field name with ccxt's credential name; `sources` holds the frozen
+    reference of each credential, or one under the empty name when a single secret holds them all.
+    """
+
+    exchange: str
+    fields: tuple[tuple[str, str], ...]
+    sources: tuple[tuple[str, FrozenRef], ...]
+    purpose: Purpose
+    unverified: bool = False  # its verdict was unknown: counted against maxUnknownWrites
+
+    def identity(self) -> list[object]:
+        """Return what this action contributes to the plan's id."""
+        names = sorted(name for name, _ in self.fields)
+        return ["write", self.exchange, names, [str(ref) for _, ref in self.sources]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteExchange:
+    """Delete the fields of one exchange that are not empty, one request each."""
+
+    exchange: str
+    fields: tuple[str, ...]
+
+    def identity(self) -> list[object]:
+        """Return what this action contributes to the plan's id."""
+        return ["delete", self.exchange, sorted(self.fields), []]
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRobots:
+    """
+    Start the robots again that a restart or a reboot of ours left stopped.
+
+    `asked` says that a person asked for it: then neither the time that passed nor what somebody
+    else did meanwhile stands against it, and no finding either.
+    """
+
+    robots: tuple[Robot, ...]
+    asked: bool = False
+
+    def identity(self) -> None:
+        """Say that this contributes nothing to the plan's id: robots differ between minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRobots:
+    """Stop and start, one by one, the robots of an exchange that still hold an old credential."""
+
+    exchange: str
+    robots: tuple[Robot, ...]
+
+    def identity(self) -> None:
+        """Say that this contributes nothing to the plan's id: it follows from the writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidateCache:
+    """Invalidate the server's cache, once for this instant."""
+
+    instant: datetime
+    reason: str
+
+    def identity(self) -> list[object]:
+        """Return what this action contributes to the plan's id."""
+        return [str(Kind.CACHE), "", [], [spelled(self.instant)]]
+
+
+@dataclass(frozen=True, slots=True)
+class RebootServer:
+    """
+    Restart the JT-Trader process, once for this instant.
+
+    `again` says that this is the second and last try of a request that provably did not happen.
+    """
+
+    instant: datetime
+    reason: str
+    robots: Afterwards
+    resume_within: float  # seconds
+    again: bool = False
+
+    def identity(self) -> list[object]:
+        """Return what this action contributes to the plan's id."""
+        return [str(Kind.REBOOT), "", [], [spelled(self.instant)]]
+
+
+Disruptive = ResumeRobots | RestartRobots | InvalidateCache | RebootServer
+
+
+Action = WriteExchange | DeleteExchange | Disruptive
+
+
+ORDER: Final = (
+    ResumeRobots,  # what an earlier pass owes comes first
+    WriteExchange,
+    DeleteExchange,
+    RestartRobots,
+    InvalidateCache,  # never after the reboot: robots save their state while they stop
+    RebootServer,
+)
+
+
+def told(action: Action) -> str:
+    """Return what an action is, in a few words for people."""
+    match action:
+        case WriteExchange(exchange):
+            return f"write {exchange}"
+        case DeleteExchange(exchange):
+            return f"delete {exchange}"
+        case ResumeRobots():
+            return "start robots again"
+        case RestartRobots(exchange):
+            return f"restart robots on {exchange}"
+        case InvalidateCache(instant):
+            return f"{Kind.CACHE} {spelled(instant)}"
+        case RebootServer(instant):
+            return f"{Kind.REBOOT} {spelled(instant)}"

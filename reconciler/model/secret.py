@@ -1,0 +1,76 @@
+"""
+The shy value of a secret, and what a backend says of one version without its values.
+"""
+
+import weakref
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+_ALIVE: "Final[dict[int, weakref.ref[Secret]]]" = {}
+
+
+def alive() -> list["Secret"]:
+    """Return every secret that something still holds: what redaction looks for."""
+    return [secret for ref in list(_ALIVE.values()) if (secret := ref()) is not None]
+
+
+class Secret:
+    """
+    A revealed value that will not show itself.
+
+    Not a dataclass: `asdict` and a generated `repr` would hand it out.  It does not compare, hash,
+    serialise or pickle; `reveal` is called by the wire, by masks and by fingerprints only.
+    """
+
+    __slots__ = ("__weakref__", "_text")
+    __hash__ = None  # type: ignore[assignment]  # equal secrets must not be findable in a set
+
+    def __init__(self, text: str) -> None:
+        self._text: Final = text
+        key = id(self)
+        _ALIVE[key] = weakref.ref(self, lambda _: _ALIVE.pop(key, None))
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("secrets are compared by their keyed fingerprints")
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a secret is neither true nor false")
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __dir__(self) -> list[str]:
+        return ["reveal"]  # what lists attributes and prints them finds no value
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never written down")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a secret is never written down")
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError("a secret is not copied")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """
+    What a backend says of one version of a secret without its values.
+
+    `created` is Vault's `created_time` as it came; `age` is how many seconds ago that was by
+    Vault's own clock at the moment of the answer; `alive` is False when deleted or destroyed.
+    """
+
+    version: int
+    created: str
+    age: float
+    alive: bool

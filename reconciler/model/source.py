@@ -1,0 +1,33 @@
+"""
+Where in a file something stands, and what is wrong there.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SourceLine:
+    """A place in a file that a person can jump to; lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+NOWHERE: Final = SourceLine("", 0, 0)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a document: where, what, and what to do about it."""
+
+    source: SourceLine
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.what}; {self.remedy}"

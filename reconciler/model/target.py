@@ -1,0 +1,28 @@
+"""
+Which server is meant: its address and the account on it.  Never its name.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+def normalised(url: str) -> str:
+    """Return *url* with lower-case scheme and host, no default port and no trailing slash."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if ":" in host:
+        host = f"[{host}]"
+    default = {"http": 80, "https": 443}.get(parts.scheme.lower())
+    port = f":{parts.port}" if parts.port and parts.port != default else ""
+    return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """Where a server is: its normalised URL and the account that we act for."""
+
+    url: str
+    account: str
+
+    def __str__(self) -> str:
+        return f"{self.url} (account {self.account})"

@@ -1,0 +1,52 @@
+"""
+A state that people may be told about.
+"""
+
+import enum
+from dataclasses import dataclass
+
+
+class Severity(enum.StrEnum):
+    """How much a notification matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Topic(enum.StrEnum):
+    """What a notification is about; one state per topic and subject, told when it changes."""
+
+    HEALTH = "health"  # a server became degraded, unreachable, healthy again
+    APPLIED = "applied"  # credentials, robots, a one-shot: something was done
+    DRIFT = "drift"
+    CONTESTED = "contested"
+    REBOOT_OWED = "reboot owed"
+    IN_DOUBT = "in doubt"
+    ROBOTS = "robots"  # robots that ran stopped without our asking
+    HARM = "harm"
+    BRAKE = "brake"
+    SUSPENDED = "suspended"
+    AUDIT = "audit"  # what exchanges say of keys: too much granted, unbound, about to end
+    DOCUMENTS = "documents"  # the tree vanished, or is invalid
+    SECRETS = "secrets"  # Vault is away, or lets us in no more
+    CONTROLLER = "controller"  # started, stopping, waiting for another one
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """
+    A state of one subject that people may want to hear of.
+
+    Told when `state` differs from what was told before for the same topic and subject; an empty
+    `state` means that all is well, and is told only if something was wrong.  With `remind` it is
+    told again every so many seconds while it lasts.  `text` says what to do, too; never a secret.
+    """
+
+    topic: Topic
+    subject: str  # a server's name; empty for the controller itself
+    state: str
+    severity: Severity
+    text: str
+    owner: str = ""
+    remind: float = 0.0

@@ -1,0 +1,116 @@
+"""
+What governs writes and disruptive actions on a server: version, brake, ledger, clocks.
+"""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+
+from reconciler.ledger.ledger import Ledger
+from reconciler.model.desired import Kind
+from reconciler.model.recorded import Remembered
+from reconciler.observe.context import Means
+from reconciler.observe.visit import Visit
+from reconciler.plan.boot_proof import MARGIN, plausible
+from reconciler.plan.inputs import Terms
+from reconciler.system.clocks import passed
+
+
+async def refusal(version: str, means: Means) -> tuple[str, str]:
+    """Say why a server of this version must not be written to."""
+    if not means.driver.tested(version):
+        return (
+            f"JT-Trader {version} is outside the tested range",
+            "an operator who tried it adds it to acceptVersions in the settings",
+        )
+    if means.ledger is not None:
+        brakes = await asyncio.to_thread(means.ledger.brakes)
+        if brake := brakes.get(version):
+            return (
+                f"the brake is on for JT-Trader {version}: {brake.why}",
+                f"look at {brake.server}, then `jtr ledger release-brake {version} --because TEXT`",
+            )
+    return "", ""
+
+
+async def live_terms(visit: Visit, means: Means) -> Terms:
+    """
+    Return what governs disruptive actions on a server that was just seen.
+
+    Its clock is read only where a reboot by somebody else may have met a request.
+    """
+    terms = await asyncio.to_thread(known_terms, visit.remembered, means)
+    if visit.observed is None:
+        raise AssertionError
+    log = visit.observed.log
+    clock = None
+    wish, handled = visit.desired.reboot, visit.remembered.requests.handled.get(Kind.REBOOT)
+    if wish is not None and wish.instant <= terms.now and (not handled or handled < wish.instant):
+        target = visit.desired.target
+        clock = await means.driver.clock(target, means.trust(target.url))
+        if clock is not None and not plausible(clock, log, means.now()):
+            clock = None
+    return replace(terms, log=log, clock=clock)
+
+
+def known_terms(remembered: Remembered, means: Means) -> Terms:
+    return remembered_terms(
+        remembered,
+        means.ledger,
+        means.now(),
+        suspect=means.ledger_suspect,
+        only=means.ledger_shared or means.sole_writer,
+        unsteady=means.unsteady(),
+    )
+
+
+def remembered_terms(
+    remembered: Remembered,
+    ledger: Ledger | None,
+    now: datetime,
+    *,
+    suspect: str,
+    only: bool,
+    unsteady: str = "",
+) -> Terms:
+    """
+    Return what governs disruptive actions as far as it is known without a visit.
+
+    *suspect* says why the ledger may have forgotten something; *only* that no other one knows the
+    server.
+    """
+    baseline = ledger.baseline() if ledger is not None else None
+    why, remedy = _no_one_shots(ledger, suspect, only=only)
+    halt, seen = remembered.requests.halt, remembered.observation
+    if not unsteady and seen is not None:
+        ahead = datetime.fromisoformat(seen.at) - now
+        if ahead > MARGIN:
+            unsteady = f"our clock is {ahead.total_seconds():.0f} s behind what the ledger noted"
+    return Terms(
+        now=now,
+        baseline=baseline,
+        refused=why,
+        remedy=remedy,
+        unsteady=unsteady,
+        since_halt=None if halt is None else passed(halt, now),
+    )
+
+
+def _no_one_shots(ledger: Ledger | None, suspect: str, *, only: bool) -> tuple[str, str]:
+    """Say why the ledger allows no one-shots: it might not know what was done already."""
+    if ledger is None:
+        return "there is no ledger that would remember it", "`jtr ledger init`, then ask anew"
+    if ledger.born_now:
+        return "this ledger began just now and knows nothing of earlier ones", "ask anew"
+    if suspect:
+        return (
+            suspect,
+            "look at what was done, then `jtr ledger accept-restore`; ask anew afterwards",
+        )
+    if not only:
+        remedy = (
+            "if no other one knows these servers, the operator writes soleWriter: true into the "
+            "settings; else use one ledger in Vault"
+        )
+        return "another ledger might know of it", remedy
+    return "", ""

@@ -1,0 +1,81 @@
+"""
+One server in one pass: opened, looked at, and left.  Nothing here changes it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.drivers import Login, Session
+from reconciler.model.desired import DesiredServer
+from reconciler.model.observed import ObservedServer
+from reconciler.model.plan import ServerPlan
+from reconciler.model.recorded import NOTHING_REMEMBERED, Observation, Remembered
+from reconciler.model.references import FrozenRef
+from reconciler.observe.context import Means
+from reconciler.observe.evidence import remembered_view
+from reconciler.observe.resolver import Values
+
+
+@dataclass(slots=True)
+class Visit:
+    """One server in one pass: what was seen of it and what is planned."""
+
+    desired: DesiredServer
+    plan: ServerPlan
+    session: Session | None = None
+    observed: ObservedServer | None = None
+    seen_at: str = ""  # when that was
+    remembered: Remembered = NOTHING_REMEMBERED
+    values: dict[str, Values] = field(default_factory=dict)
+    sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
+    again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
+
+    @property
+    def uid(self) -> str:
+        """The ledger's name for the server; empty before first contact."""
+        return self.remembered.identity.uid if self.remembered.identity else ""
+
+    async def close(self) -> None:
+        """Leave the server."""
+        if self.session is not None:
+            session, self.session = self.session, None
+            await session.close()
+
+
+def first_visit(server: DesiredServer) -> Visit:
+    """Return a visit that has not begun."""
+    return Visit(server, blank_plan(server))
+
+
+async def enter(visit: Visit, means: Means) -> None:
+    """Open a session on the visit's server.  Raises SecretsError or DriverError."""
+    server = visit.desired
+    login = Login(
+        await means.resolver.newest(server.access_secret) if server.access_secret else None,
+        await means.resolver.newest(server.access_token) if server.access_token else None,
+    )
+    visit.session = await means.driver.open(server.target, login, means.trust(server.target.url))
+
+
+async def see(visit: Visit, means: Means) -> Observation:
+    """Read the server anew.  Raises DriverError."""
+    if visit.session is None:
+        await enter(visit, means)
+    if visit.session is None:
+        raise AssertionError
+    visit.observed = await visit.session.observe()
+    visit.seen_at = means.stamp()
+    return view(visit, means)
+
+
+def view(visit: Visit, means: Means) -> Observation:
+    """Return what was seen last as it may be remembered."""
+    if visit.observed is None:
+        raise AssertionError
+    return remembered_view(
+        visit.observed, means.fingerprints, visit.uid, at=visit.seen_at, by=means.label
+    )
+
+
+def blank_plan(server: DesiredServer) -> ServerPlan:
+    return ServerPlan(server.name, server.target, server.owner)

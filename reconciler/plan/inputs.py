@@ -1,0 +1,84 @@
+"""
+What the planner is given besides desired state, observation and record.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from reconciler.errors import JtrError
+from reconciler.model.evidence import Evidence
+from reconciler.model.observed import ClockReading, Logbook
+from reconciler.model.references import FrozenRef
+
+Sources = Mapping[str, FrozenRef]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    What governs disruptive actions in this pass.
+
+    `log` and `clock` are None where the server was not visited or did not tell.  Requests older
+    than `baseline` are never run.  `refused` and `remedy` say why the ledger allows none at all;
+    `unsteady` says what is wrong with our own clock: then nothing begins, and nothing expires.
+    `since_halt` are the seconds since the robots that are owed were stopped; None where they cannot
+    be told.
+    """
+
+    now: datetime
+    log: Logbook | None = None
+    clock: ClockReading | None = None
+    baseline: datetime | None = None
+    refused: str = ""
+    remedy: str = ""
+    unsteady: str = ""
+    since_halt: float | None = None
+
+
+NO_TERMS = Terms(
+    datetime.fromtimestamp(0, UTC), unsteady="nothing is known about the time of this pass"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Consents:
+    """
+    What the people agreed to beyond the documents themselves.
+
+    Entries of `take_over` and `rewrite` are `SERVER` or `SERVER/EXCHANGE`.  `quiet` says why no
+    robots are restarted and no requests done; empty when they may.  `resting` says, by
+    `SERVER/EXCHANGE`, why drift is left alone although the document has `selfHeal`.
+    """
+
+    drift: bool = False
+    take_over: frozenset[str] = frozenset()
+    rewrite: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+    quiet: str = ""
+    resting: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
+        """Whether *entries* name the exchange or its whole server."""
+        return server in entries or f"{server}/{exchange}" in entries
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What is known besides desired, observed and remembered state.
+
+    `sources` gives each desired exchange its frozen references, or why there are none; `evidence`
+    what reading the values told, where they were read.  `refuses_writes` says why this server must
+    not be written to (untested version, brake); `suspended` that a suspension is in force; `terms`
+    govern what disrupts trading.
+    """
+
+    sources: Mapping[str, Sources | JtrError] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence | JtrError] = field(default_factory=dict)
+    refuses_writes: str = ""
+    refuses_remedy: str = ""
+    suspended: bool = False
+    live: bool = True
+    terms: Terms = NO_TERMS

@@ -1,0 +1,53 @@
+"""
+A pass that contacts no trading server: `jtr plan --recorded`.
+"""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+
+from reconciler.errors import JtrError
+from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.observe.context import Means
+from reconciler.observe.terms import known_terms, refusal
+from reconciler.observe.visit import Visit, blank_plan
+from reconciler.plan.inputs import Consents
+from reconciler.plan.server import plan_server
+from reconciler.reconcile.survey import failed, freeze, moved, remember
+
+
+async def recall(state: DesiredState, consents: Consents, means: Means) -> list[Visit]:
+    """
+    Plan from the ledger's last observations and Vault's metadata alone.
+
+    Contacts no trading server and reads no value.  A server without an observation is not compared.
+    """
+    return [await _recalled(server, state, consents, means) for server in state.servers]
+
+
+async def _recalled(
+    server: DesiredServer, state: DesiredState, consents: Consents, means: Means
+) -> Visit:
+    visit = Visit(server, blank_plan(server))
+    try:
+        await remember(visit, state, means)
+        observation = visit.remembered.observation
+        if elsewhere := moved(visit):
+            visit.plan = elsewhere
+        elif observation is None:
+            visit.plan = replace(
+                visit.plan,
+                held="not compared: the ledger holds no observation of it",
+                held_remedy="`jtr apply` or a controller on the same ledger makes one",
+            )
+        else:
+            facts = replace(await freeze(visit, means), live=False)
+            why, remedy = await refusal(observation.version, means)
+            terms = await asyncio.to_thread(known_terms, visit.remembered, means)
+            facts = replace(facts, refuses_writes=why, refuses_remedy=remedy, terms=terms)
+            plan = plan_server(server, observation, visit.remembered, facts, consents)
+            age = (means.now() - datetime.fromisoformat(observation.at)).total_seconds()
+            visit.plan = replace(plan, age=age)
+    except JtrError as error:
+        visit.plan = failed(server, error)
+    return visit

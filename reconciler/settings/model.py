@@ -1,0 +1,174 @@
+"""
+The operator's settings as values; `settings.load` reads them.
+"""
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from reconciler.model.key_audits import Egress
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.secret import Secret
+from reconciler.settings.audit import AuditSettings
+from reconciler.settings.notifications import NotificationSettings
+from reconciler.system.timeouts import Durations
+
+MOST_UNKNOWN_WRITES: Final = 20
+
+
+DEFAULT_DURATIONS: Final = Durations()
+
+
+DEFAULT_AUDIT: Final = AuditSettings()
+
+
+DEFAULT_LISTEN: Final = "127.0.0.1:9797"
+
+
+_GLOB: Final = re.compile(r"\*\*|\*|\?|[^*?]+")
+
+
+class AuthMethod(enum.StrEnum):
+    """How to log in to Vault."""
+
+    TOKEN = "token"  # noqa: S105  - the name of a method
+    TOKEN_FILE = "token-file"  # noqa: S105  - the name of a method
+    APPROLE = "approle"
+    JWT = "jwt"
+    KUBERNETES = "kubernetes"
+
+
+class Role(enum.StrEnum):
+    """What a process is when several share a ledger."""
+
+    CI = "ci"
+    CONTROLLER = "controller"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultAuth:
+    """
+    A login.  `token` is there only when the environment gave one; it never comes from a file here.
+
+    `token_file` holds a token (token-file) or a JWT (jwt, kubernetes).
+    """
+
+    method: AuthMethod = AuthMethod.TOKEN
+    token: Secret | None = field(default=None, compare=False)
+    token_file: str | None = None
+    role_id: str | None = None
+    role_id_file: str | None = None
+    secret_id_file: str | None = None
+    role: str | None = None
+    mount: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSettings:
+    """Where Vault or OpenBao is; without an address no secret can be read."""
+
+    address: str | None = None
+    namespace: str | None = None
+    ca_file: str | None = None
+    auth: VaultAuth = VaultAuth()
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteLedger:
+    """A ledger in a file of this host."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLedger:
+    """A ledger in a KV version 2 mount, below a path."""
+
+    at: SecretPath
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRule:
+    """Which certificates to trust from, and to show to, the servers whose URLs match."""
+
+    urls: tuple[str, ...]
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+    def matches(self, url: str) -> bool:
+        """Return whether this rule is for the server at *url* (normalised)."""
+        return any(glob_matches(pattern, url) for pattern in self.urls)
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """
+    Where the controller listens and keeps its state, and where others find it.
+
+    `token_file` holds the bearer token of its `/v1` pages; without one it listens on this host only
+    and asks nobody.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    url: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    All settings after file and environment; `source` is the file, None when there is none.
+
+    `allow_urls` and `allow_paths` are patterns; an empty one is no limit.
+    """
+
+    ledger: SqliteLedger | VaultLedger
+    vault: VaultSettings = VaultSettings()
+    sole_writer: bool = False
+    role: Role | None = None
+    fingerprint_key: SecretRef | None = None
+    allow_urls: tuple[str, ...] = ()
+    allow_paths: tuple[str, ...] = ()
+    tls: tuple[TlsRule, ...] = ()
+    accept_versions: tuple[str, ...] = ()
+    max_unknown_writes: int = MOST_UNKNOWN_WRITES
+    durations: Durations = DEFAULT_DURATIONS
+    controller: ControllerSettings = ControllerSettings()
+    audit: AuditSettings = DEFAULT_AUDIT
+    notifications: tuple[NotificationSettings, ...] = ()
+    source: str | None = None
+
+    def allows_url(self, url: str) -> bool:
+        """Return whether desired state may name the server at *url* (normalised)."""
+        return not self.allow_urls or any(glob_matches(p, url) for p in self.allow_urls)
+
+    def allows_path(self, secret: SecretPath) -> bool:
+        """Return whether desired state may name this secret."""
+        name = str(secret).removeprefix("vault:")
+        return not self.allow_paths or any(
+            glob_matches(pattern.removeprefix("vault:"), name) for pattern in self.allow_paths
+        )
+
+    def egress_of(self, name: str, url: str) -> Egress:
+        """Return from where to ask about the keys of the server *name* at *url* (normalised)."""
+        return self.audit.egress_of(name, url, glob_matches)
+
+    def tls_for(self, url: str) -> TlsRule | None:
+        """Return the first rule for the server at *url* (normalised)."""
+        return next((rule for rule in self.tls if rule.matches(url)), None)
+
+
+def glob_matches(pattern: str, subject: str) -> bool:
+    """
+    Match as the settings promise: `*` any characters but `/`, `**` any, `?` one but `/`.
+
+    Not fnmatch: its `*` crosses `/`, so `https://*.internal` would match
+    `https://elsewhere.test/.internal`.
+    """
+    wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = [wild.get(part) or re.escape(part) for part in _GLOB.findall(pattern)]
+    return re.fullmatch("".join(parts), subject, re.DOTALL) is not None
