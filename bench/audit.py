@@ -35,7 +35,7 @@ from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_policy import Security
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.exchanges import signing, test_binance, test_gate
 from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held
 from tests.leaks import Watch
@@ -81,7 +81,7 @@ def exchanges() -> Iterator[dict[str, Crowd]]:
 def audit_once(crowds: Mapping[str, Crowd]) -> tuple[float, float]:
     """Audit all keys; return the seconds, and those of the slowest exchange's answers."""
     bases = {crowd.kind.ccxt_id: crowd.url for crowd in crowds.values()}
-    auditor = Auditor(Fingerprints(Secret(token_hex(32))), Durations(), bases=bases)
+    auditor = Auditor(Fingerprints(Secret(token_hex(32))), Timeouts(), bases=bases)
     keys = [
         KeyToAsk(KeyId(f"desk-{number}", code), held(credentials), SECURITY)
         for code, crowd in crowds.items()

@@ -96,7 +96,7 @@ def measure(bao: OpenBao, cases: Sequence[Case], *, hangs: bool) -> None:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         world = stack.enter_context(World(home, bao, Watch("bench"), patch))
         fleet = stack.enter_context(Fleet(world, SERVERS))
-        begin(world, durations=REAL)
+        begin(world, timeouts=REAL)
         asyncio.run(story(Desk(world), fleet, cases, hangs=hangs))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reconciler.controller.document_source import Source
 from reconciler.controller.file_watcher import Watcher
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 LIMIT = 1.5  # of the quiet time, from the last event to the report, for 95 of 100 changes
 SERVER = """\
@@ -87,7 +87,7 @@ async def measure(cases: Sequence[Case], rounds: int, top: Path) -> None:
         watched = []
         for number, case in enumerate(cases):
             folder = prepared(case, top / str(number))
-            watcher = await stack.enter_async_context(Watcher([str(folder)], Durations()))
+            watcher = await stack.enter_async_context(Watcher([str(folder)], Timeouts()))
             await watcher.changed()
             watched.append((case, folder, watcher, Source([str(folder)])))
         for version in range(2, rounds + 2):
@@ -120,7 +120,7 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(cases, options.rounds, Path(folder)))
-    quiet, slow = Durations().quiet, False
+    quiet, slow = Timeouts().quiet, False
     print(f"{'':<30}{'median':>10}{'p95':>11}{'p95/quiet':>11}{'limit':>7}{'then read':>12}")
     for case in cases:
         p95 = statistics.quantiles(case.late, n=20)[-1]

@@ -20,13 +20,13 @@ from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.rollback_guard import MarkedStore, Place, Watermark
+from reconciler.ledger.rollback_guard import GuardedStore, Place, RollbackGuard
 from reconciler.ledger.stores import open_store
-from reconciler.ledger.unrecorded import Emergencies
+from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredState
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.secret import Secret
-from reconciler.observe.context import Allowed, Audit, Means
+from reconciler.observe.context import Allowed, Audit, PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.plan.inputs import Consents
 from reconciler.secrets import SecretBackend
@@ -50,7 +50,7 @@ from reconciler.settings.model import (
     VaultAuth,
     VaultLedger,
 )
-from reconciler.settings.paths import emergency_folder, key_file
+from reconciler.settings.paths import key_file, unrecorded_folder
 from reconciler.system import log_setup
 from reconciler.system.clocks import SteadyClock
 from reconciler.system.console import say
@@ -89,9 +89,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def unrecorded() -> Emergencies:
+def unrecorded() -> UnrecordedOutcomes:
     """Return what the ledger of this host could not take."""
-    return Emergencies(emergency_folder())
+    return UnrecordedOutcomes(unrecorded_folder())
 
 
 def ledger_place(settings: Settings) -> str:
@@ -120,7 +120,7 @@ def open_ledger(
 
 def _opened(
     settings: Settings, command: str, *, create: bool, vault: VaultBackend | None
-) -> tuple[Ledger, MarkedStore]:
+) -> tuple[Ledger, GuardedStore]:
     """Open or begin the ledger, and return it with its store."""
     with ExitStack() as undo:
         load = None
@@ -132,10 +132,10 @@ def _opened(
                 closing = vault.close
                 undo.callback(closing)
             load = VaultDocuments(vault, settings.ledger.at)
-        store = MarkedStore(
+        store = GuardedStore(
             open_store(
                 ledger_place(settings),
-                settings.durations,
+                settings.timeouts,
                 create=create,
                 documents=load,
                 closing=closing,
@@ -145,7 +145,7 @@ def _opened(
         ledger = Ledger(
             store,
             now=now,
-            durations=settings.durations,
+            timeouts=settings.timeouts,
             writer=f"{command} {os.getpid()}@{socket.gethostname()}",
         )
         undo.pop_all()
@@ -168,9 +168,9 @@ def _check_key(settings: Settings, ledger: VaultLedger) -> None:
         )
 
 
-def watermark() -> Watermark:
+def rollback_guard() -> RollbackGuard:
     """Return what this host remembers of its ledgers, beside the fingerprint key."""
-    return Watermark(Path(key_file()).parent / "seen")
+    return RollbackGuard(Path(key_file()).parent / "seen")
 
 
 def _sqlite_place(settings: Settings) -> Place | None:
@@ -180,7 +180,7 @@ def _sqlite_place(settings: Settings) -> Place | None:
 
 def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
     """Return why the ledger may have forgotten what was done; with *keep* that is remembered."""
-    return watermark().check(
+    return rollback_guard().check(
         ledger.ledger_uid,
         ledger.sequence(),
         _sqlite_place(settings),
@@ -189,9 +189,9 @@ def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
     )
 
 
-def _watch(settings: Settings, ledger: Ledger, store: MarkedStore) -> str:
+def _watch(settings: Settings, ledger: Ledger, store: GuardedStore) -> str:
     """As `suspicion`, for a command that writes: from now on its requests raise the mark."""
-    mark, place, sequence = watermark(), _sqlite_place(settings), ledger.sequence()
+    mark, place, sequence = rollback_guard(), _sqlite_place(settings), ledger.sequence()
     uid = ledger.ledger_uid
 
     def reached(sequence: int) -> None:
@@ -209,7 +209,7 @@ def _watch(settings: Settings, ledger: Ledger, store: MarkedStore) -> str:
 
 def accept_ledger(settings: Settings, ledger: Ledger) -> None:
     """Take the ledger as it is from now on.  Raises LedgerError."""
-    watermark().accept(ledger.ledger_uid, ledger.sequence(), _sqlite_place(settings))
+    rollback_guard().accept(ledger.ledger_uid, ledger.sequence(), _sqlite_place(settings))
 
 
 def backend(settings: Settings) -> VaultBackend:
@@ -222,7 +222,7 @@ def backend(settings: Settings) -> VaultBackend:
         auth=_login(vault.auth),
         namespace=vault.namespace or "",
         ca_file=vault.ca_file,
-        durations=settings.durations,
+        timeouts=settings.timeouts,
     )
 
 
@@ -291,9 +291,9 @@ def prepared(
     reading: Callable[[VaultBackend], SecretBackend] = lambda vault: vault,
     lasting: bool = False,
     recalled: Recalled | None = None,
-) -> Iterator[Means]:
+) -> Iterator[PassContext]:
     """
-    Yield the means of a pass and give everything back afterwards.
+    Yield the context of a pass and give everything back afterwards.
 
     A command that *writes* needs a ledger and its key; with *begin* they are made when they are
     missing, and that is said.  One that only recalls (*looks* is False) compares nothing anew: it
@@ -337,16 +337,16 @@ def prepared(
                 "what was written is not recognised"
             )
         driver = JtTraderDriver(
-            command=command, durations=settings.durations, accept_versions=settings.accept_versions
+            command=command, timeouts=settings.timeouts, accept_versions=settings.accept_versions
         )
-        means = Means(
+        context = PassContext(
             driver=driver,
-            resolver=Resolver(reading(vault), driver, settings.durations, say),
+            resolver=Resolver(reading(vault), driver, settings.timeouts, say),
             # Without a key nothing was ever remembered: any key will do to look once.
             fingerprints=Fingerprints(key)
             if key is not None
             else Fingerprints(Secret(token_hex(32)), lasting=False),
-            durations=settings.durations,
+            timeouts=settings.timeouts,
             ledger=ledger,
             label=f"{command} {os.getpid()}@{socket.gethostname()}",
             allowed=Allowed(settings.allows_url, settings.allows_path),
@@ -355,7 +355,7 @@ def prepared(
             parallelism=parallelism,
             now=now,
             unsteady=SteadyClock(now, forgiving=lasting).trouble,
-            emergencies=unrecorded(),
+            unrecorded=unrecorded(),
             ledger_suspect=suspect,
             sole_writer=settings.sole_writer and recalled is None,
             ledger_shared=recalled.only
@@ -364,12 +364,12 @@ def prepared(
             remember_every=REMEMBER_EVERY if lasting else 0.0,
         )
         if writes:
-            gate = _gate(settings, means)
-            means = replace(means, audit=gate, egress_of=settings.egress_of)
-        yield means
+            gate = _gate(settings, context)
+            context = replace(context, audit=gate, egress_of=settings.egress_of)
+        yield context
 
 
-def _gate(settings: Settings, means: Means) -> Audit:
+def _gate(settings: Settings, context: PassContext) -> Audit:
     """Return what asks exchanges about keys before a push; it asks nobody before it is called."""
     turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by exchange
 
@@ -381,38 +381,38 @@ def _gate(settings: Settings, means: Means) -> Audit:
             # Exchanges ban who asks too fast; in one order, or two could wait for one another.
             for family in sorted({entry(key.id.exchange).family for key in keys}):
                 await stack.enter_async_context(turns[family])
-            return await auditor(settings, means).audit(
+            return await auditor(settings, context).audit(
                 keys, within=GOOD if within is None else within
             )
 
     return audit
 
 
-def auditor(settings: Settings, means: Means) -> "Auditor":
+def auditor(settings: Settings, context: PassContext) -> "Auditor":
     """Return who asks exchanges about keys, as the settings have it; asks nobody yet."""
     from reconciler.exchanges.auditor import Auditor  # noqa: PLC0415  - only where keys are audited
 
     return Auditor(
-        means.fingerprints,
-        settings.durations,
+        context.fingerprints,
+        settings.timeouts,
         cache=settings.audit.cache,
         bases=settings.audit.bases,
         say=say,
-        now=means.now,
+        now=context.now,
     )
 
 
 def beside_controller(
-    settings: Settings, means: Means, state: DesiredState, consents: Consents
+    settings: Settings, context: PassContext, state: DesiredState, consents: Consents
 ) -> Consents:
     """
     Leave drift and requests to the controller of this ledger, if there is one, and say so.
 
     What a person asked for by an option of this very command is theirs.
     """
-    if settings.role is Role.CONTROLLER or means.ledger is None:
+    if settings.role is Role.CONTROLLER or context.ledger is None:
         return consents
-    who = means.ledger.controller()
+    who = context.ledger.controller()
     if not who:
         return consents
     why = f"left to the controller of this ledger ({who})"
@@ -424,10 +424,10 @@ def beside_controller(
     return replace(consents, quiet=consents.quiet or why, resting=resting)
 
 
-def _note(settings: Settings, ledger: Ledger, store: MarkedStore) -> None:
+def _note(settings: Settings, ledger: Ledger, store: GuardedStore) -> None:
     """Remember at the end of a command, however it ended, how far the ledger has come."""
     try:
-        watermark().note(ledger.ledger_uid, store.least, _sqlite_place(settings))
+        rollback_guard().note(ledger.ledger_uid, store.least, _sqlite_place(settings))
     except LedgerError as error:
         # A ledger in Vault is used from read-only containers, too, which remember nothing.
         if isinstance(settings.ledger, SqliteLedger):
@@ -436,7 +436,7 @@ def _note(settings: Settings, ledger: Ledger, store: MarkedStore) -> None:
 
 def _ledger(
     settings: Settings, command: str, vault: VaultBackend, *, needed: bool, begin: bool
-) -> tuple[Ledger, MarkedStore] | None:
+) -> tuple[Ledger, GuardedStore] | None:
     try:
         return _opened(settings, command, create=False, vault=vault)
     except LedgerMissing:

@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.model.desired import DesiredExchange, DesiredServer, Presence, Window, WindowKind
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
-from reconciler.model.recorded import ExchangeRecord, Identity, Observation, Remembered, Write
+from reconciler.model.recorded import ExchangeRecord, Identity, Observation, Recorded, Write
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
@@ -93,9 +93,9 @@ def observed(
     return replace(base, **changes)
 
 
-def remembered(*records: ExchangeRecord, observation: Observation | None = None) -> Remembered:
+def recorded(*records: ExchangeRecord, observation: Observation | None = None) -> Recorded:
     """A server that the ledger knows."""
-    return Remembered(
+    return Recorded(
         Identity("uid-1", TARGET, "tokyo-1"),
         {record.code: record for record in records},
         observation,

@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.errors import JtrError
 from reconciler.sandbox.openbao import OpenBao, _free_port
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 _START = 60.0  # seconds; it takes 3 on an idle machine with a quick disk
 _BEGIN = 30.0  # its storage is made anew, and each step of that is written through to the disk
@@ -124,7 +124,7 @@ class LastingOpenBao(OpenBao):
         self, method: str, path: str, body: Any = None, token: str = "", *, patience: float = _BEGIN
     ) -> dict[str, Any]:
         """Ask with the token given, or with none, for *patience* seconds.  Raises JtrError."""
-        probe = self._session_with(replace(Durations(), connect=1.0, secrets_request=patience))
+        probe = self._session_with(replace(Timeouts(), connect=1.0, secrets_request=patience))
         secret = type(self.root_token)(token) if token else None
         try:
             answer = probe.exchange(method, f"/v1/{path}", token=secret, body=body, attempts=1)

@@ -30,11 +30,11 @@ from reconciler.model.recorded import (
     Attempt,
     Debt,
     ExchangeRecord,
-    Halt,
     Identity,
     Observation,
     Owed,
-    Remembered,
+    PendingStarts,
+    Recorded,
     Request,
     Requests,
     Stage,
@@ -310,7 +310,7 @@ def requests(draw: st.DrawFn) -> Requests:
     """What a ledger may hold of one-shots: handled, open, closed, robots owed a start."""
     closed = tuple(stage for stage in Stage if stage is not Stage.OPEN)
     halt = st.builds(
-        Halt,
+        PendingStarts,
         st.just("reboot"),
         st.lists(st.sampled_from(_THREE), min_size=1, unique=True).map(tuple),
         at=st.just(_MOMENT),
@@ -360,7 +360,7 @@ class PlannerInput:
 
     desired: DesiredServer
     observation: Observation
-    remembered: Remembered
+    recorded: Recorded
     facts: Facts
     consents: Consents
 
@@ -397,7 +397,7 @@ def planner_inputs(draw: st.DrawFn) -> PlannerInput:
     return PlannerInput(
         desired,
         draw(observations()),
-        Remembered(
+        Recorded(
             Identity("uid-1", _TARGET, "tokyo-1"),
             {code: draw(records(code)) for code in sorted(known)},
             draw(st.none() | observations()),

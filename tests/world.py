@@ -212,7 +212,8 @@ class World:
 
     def begin(self) -> None:
         """Begin the ledger."""
-        assert self.jtr("ledger", "init").code == 0
+        done = self.jtr("ledger", "init")
+        assert done.code == 0, done
 
     def _searched(self, ran: Ran, args: tuple[str, ...]) -> Ran:
         command = f"jtr {args[0] if args else ''}"

@@ -8,7 +8,7 @@ converged pass calls no exchange.
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from reconciler.apply.execution import Scene
+from reconciler.apply.execution import Execution
 from reconciler.errors import Blocked
 from reconciler.model.actions import WriteExchange
 from reconciler.model.key_policy import Finding
@@ -23,27 +23,27 @@ AGAIN: Final = timedelta(minutes=1)
 """A remembered answer that stops a key is asked for again once it is that old."""
 
 
-async def ask_first(scene: Scene, action: WriteExchange) -> None:
+async def ask_first(execution: Execution, action: WriteExchange) -> None:
     """
     Ask the exchange about the key that *action* writes; raise Blocked when it must not be used.
 
     A correction of drift brings back the key that was there, and is not asked about.
     """
-    audit, visit = scene.means.audit, scene.visit
-    declared = next(one for one in scene.desired.exchanges if one.code == action.exchange)
+    audit, visit = execution.context.audit, execution.visit
+    declared = next(one for one in execution.desired.exchanges if one.code == action.exchange)
     if audit is None or action.purpose is not Purpose.CHANGE or not declared.security.declared:
         return
     from reconciler.exchanges.auditor import KeyToAsk  # noqa: PLC0415
     from reconciler.model.key_audits import HERE, KeyId  # noqa: PLC0415  - only who audits pays
 
     values = visit.values[action.exchange].fields
-    egress_of = scene.means.egress_of
+    egress_of = execution.context.egress_of
     key = KeyToAsk(
-        KeyId(scene.desired.name, action.exchange),
+        KeyId(execution.desired.name, action.exchange),
         {credential: values[name] for name, credential in action.fields},
         declared.security,
-        HERE if egress_of is None else egress_of(scene.desired.name, scene.desired.url),
-        scene.seen.log.outgoing,
+        HERE if egress_of is None else egress_of(execution.desired.name, execution.desired.url),
+        execution.seen.log.outgoing,
     )
     stops = await _stops(audit, key)
     if stops:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Braked(Exception):
+class CircuitOpen(Exception):
     """No write may start; not an error of its own, only a reason not to go on."""
 
     def __init__(self, why: str) -> None:
@@ -18,7 +18,7 @@ class Braked(Exception):
         self.why = why
 
 
-class Brake:
+class CircuitBreaker:
     """
     Stops every further write of this process, and sends scouts ahead.
 
@@ -77,22 +77,22 @@ class Brake:
 
     async def steady(self, *, finishing: bool = False) -> None:
         """
-        Wait until nothing is in doubt; raise Braked when the brake is on, or the process ends.
+        Wait until nothing is in doubt; raise CircuitOpen when the brake is on, or the process ends.
 
         What is *finishing* something that was begun goes on while the process ends.
         """
         async with self._moved:
             await self._moved.wait_for(lambda: bool(self._why) or not self._doubts)
         if why := self._why or ("" if finishing else self._ending):
-            raise Braked(why)
+            raise CircuitOpen(why)
 
     @asynccontextmanager
     async def turn(self, version: str) -> AsyncIterator[None]:
-        """Wait for this write's turn.  Raises Braked instead of yielding when the brake is on."""
+        """Wait for this write's turn.  Raises CircuitOpen when the brake is on."""
         async with self._moved:
             await self._moved.wait_for(lambda: self._may_start(version))
             if why := self._why or self._ending:
-                raise Braked(why)
+                raise CircuitOpen(why)
             alone = version not in self._proven
             self._alone = self._alone or alone
             self._running += 1

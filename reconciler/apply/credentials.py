@@ -8,8 +8,8 @@ outcome.  Whatever is not known is found out by reading again, never by sending 
 import asyncio
 from functools import partial
 
-from reconciler.apply.circuit_breaker import Braked
-from reconciler.apply.execution import Scene, listed
+from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.apply.execution import Execution, listed
 from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, ServerRefused
 from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
@@ -23,19 +23,19 @@ DUPLICATES = 5  # rows of one name that a delete is repeated for; docs/protocol.
 class Credentials:
     """The credentials of one server in one pass."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
 
     async def write(self, action: WriteExchange, before: ObservedServer) -> Outcome:
-        visit, means, code = self._scene.visit, self._scene.means, action.exchange
+        visit, context, code = self._execution.visit, self._execution.context, action.exchange
         values = visit.values[code]
-        write = means.resolver.write(
+        write = context.resolver.write(
             values,
             listed(before, code),
             visit.sources[code],
-            means.fingerprints,
+            context.fingerprints,
             uid=visit.uid,
-            at=means.stamp(),
+            at=context.stamp(),
         )
         debts = new_debts(
             action,
@@ -46,40 +46,45 @@ class Credentials:
         )
         # Durable before anything is sent: a process that dies now has left a note of it.
         await asyncio.to_thread(
-            self._scene.ledger.intend, visit.uid, code, write, debts, boot=before.log.boot
+            self._execution.ledger.intend, visit.uid, code, write, debts, boot=before.log.boot
         )
         answered = True
         try:
-            await self._scene.clear()
-            await self._scene.session.save(code, values.fields)
-        except (Braked, LedgerError, ServerRefused):  # nothing was sent
-            await asyncio.to_thread(self._scene.ledger.drop_intent, visit.uid, code)
+            await self._execution.clear()
+            await self._execution.session.save(code, values.fields)
+        except (CircuitOpen, LedgerError, ServerRefused):  # nothing was sent
+            await asyncio.to_thread(self._execution.ledger.drop_intent, visit.uid, code)
             raise
         except DriverError:
             answered = False
         return await self._judge(
-            action, write, await self._scene.aftermath(before, answered=answered)
+            action, write, await self._execution.aftermath(before, answered=answered)
         )
 
     async def _judge(self, action: WriteExchange, write: Write, end: Aftermath) -> Outcome:
         code = action.exchange
-        values = self._scene.visit.values[code].fields
+        values = self._execution.visit.values[code].fields
         wrong: list[str] = []
         mute = proven = False
         if end.after is not None:
             was, now = face(end.before, code), face(end.after, code)
-            wanted = {name: self._scene.means.driver.mask(value) for name, value in values.items()}
+            wanted = {
+                name: self._execution.context.driver.mask(value) for name, value in values.items()
+            }
             wrong = sorted(n for n, mask in wanted.items() if n not in now or now[n][1] != mask)
             # A changed value that shows the same mask as before proves nothing about this write.
             kept = self._unchanged_values(code, write)
             mute = any(was[n][1] == mask for n, mask in wanted.items() if n not in kept)
             # Without an answer, something must show that was not there before.
             proven = not wrong and (end.answered or (not mute and kept != wanted.keys()))
-        bad = self._scene.verdict(action, end)
+        bad = self._execution.verdict(action, end)
         if proven and end.after is not None:
-            await self._scene.note(
+            await self._execution.note(
                 partial(
-                    self._scene.ledger.commit, self._scene.visit.uid, code, boot=end.after.log.boot
+                    self._execution.ledger.commit,
+                    self._execution.visit.uid,
+                    code,
+                    boot=end.after.log.boot,
                 ),
                 beside=bad is not None,
             )
@@ -96,7 +101,7 @@ class Credentials:
                 Exit.SERVER,
                 end.stopped,
             )
-        weak = self._scene.means.resolver.weak(self._scene.visit.values[code])
+        weak = self._execution.context.resolver.weak(self._execution.visit.values[code])
         return Outcome(
             action,
             Result.NOT_VERIFIABLE if weak or mute else Result.DONE,
@@ -106,7 +111,7 @@ class Credentials:
 
     def _unchanged_values(self, code: str, write: Write) -> frozenset[str]:
         """Return the fields whose value is the one that we wrote last."""
-        record = self._scene.visit.remembered.exchanges.get(code)
+        record = self._execution.visit.recorded.exchanges.get(code)
         last = None if record is None else record.written
         if last is None or last.key_id != write.key_id:
             return frozenset()
@@ -114,7 +119,7 @@ class Credentials:
 
     def _consequence(self, code: str) -> Consequence | None:
         return next(
-            line.consequence for line in self._scene.visit.plan.lines if line.exchange == code
+            line.consequence for line in self._execution.visit.plan.lines if line.exchange == code
         )
 
     async def delete(self, action: DeleteExchange, before: ObservedServer) -> Outcome:
@@ -122,7 +127,9 @@ class Credentials:
         if robots := before.running(code):
             names = ", ".join(robot.name for robot in robots)
             raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
-        await asyncio.to_thread(self._scene.ledger.intend_delete, self._scene.visit.uid, code)
+        await asyncio.to_thread(
+            self._execution.ledger.intend_delete, self._execution.visit.uid, code
+        )
         end = Aftermath(before, before, answered=True)
         sent = False
         for name in action.fields:
@@ -130,18 +137,18 @@ class Credentials:
             for _ in range(DUPLICATES):
                 try:
                     end = await self._delete_field(before, code, name)
-                except (Braked, JtrError) as error:  # nothing was sent for this row
+                except (CircuitOpen, JtrError) as error:  # nothing was sent for this row
                     if not sent:
                         await asyncio.to_thread(
-                            self._scene.ledger.drop_intent, self._scene.visit.uid, code
+                            self._execution.ledger.drop_intent, self._execution.visit.uid, code
                         )
-                    elif isinstance(error, Braked):
+                    elif isinstance(error, CircuitOpen):
                         raise Blocked(
                             f"stopped half-way: {error.why}", "`jtr apply` deletes the rest"
                         ) from None
                     raise
                 sent = True
-                if bad := self._scene.verdict(action, end):
+                if bad := self._execution.verdict(action, end):
                     return bad
                 there = _shows(end.after, code, name)
                 # Never again after silence: that delete may still be on its way, and a second one
@@ -157,7 +164,7 @@ class Credentials:
                     Exit.SERVER,
                     end.stopped,
                 )
-        await asyncio.to_thread(self._scene.ledger.deleted, self._scene.visit.uid, code)
+        await asyncio.to_thread(self._execution.ledger.deleted, self._execution.visit.uid, code)
         return Outcome(action, Result.DONE, stopped=end.stopped)
 
     async def _delete_field(self, before: ObservedServer, code: str, name: str) -> Aftermath:
@@ -165,18 +172,18 @@ class Credentials:
         # What a later field shows must still be what was planned on; what shows under the name
         # itself may be a second row that the first delete brought to light.
         planned = face(before, code)
-        now = {n: shown for n, shown in face(self._scene.seen, code).items() if shown[1]}
+        now = {n: shown for n, shown in face(self._execution.seen, code).items() if shown[1]}
         if any(planned.get(n) != shown for n, shown in now.items() if n != name):
             raise Blocked(f"{code} changed on the server meanwhile", "look at a new plan")
-        await self._scene.clear()
+        await self._execution.clear()
         answered = True
         try:
-            await self._scene.session.delete(code, name)
+            await self._execution.session.delete(code, name)
         except ServerRefused:  # nothing was sent
             raise
         except DriverError:
             answered = False
-        return await self._scene.aftermath(before, answered=answered)
+        return await self._execution.aftermath(before, answered=answered)
 
 
 def _shows(observed: ObservedServer | None, code: str, name: str) -> bool:

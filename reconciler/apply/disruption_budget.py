@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from reconciler.apply.circuit_breaker import Braked
+from reconciler.apply.circuit_breaker import CircuitOpen
 
 
-class Turnstile:
+class DisruptionBudget:
     """
     Lets a few servers at a time have their robots stopped, and nobody any more after a failure.
 
@@ -35,8 +35,8 @@ class Turnstile:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place.  Raises Braked instead of yielding once it is shut."""
+        """Wait for a place.  Raises CircuitOpen instead of yielding once it is shut."""
         async with self._places:
             if self._why:
-                raise Braked(self._why)
+                raise CircuitOpen(self._why)
             yield

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from reconciler.apply.circuit_breaker import Brake
+from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.drivers import Session
 from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, WindowClosed
 from reconciler.ledger.ledger import Ledger
@@ -15,7 +15,7 @@ from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see
 from reconciler.plan.windows import standing
@@ -23,7 +23,7 @@ from reconciler.plan.windows import standing
 RECONNECTS = 3  # after silence: a server that just lost us may need a moment
 
 
-class Scene:
+class Execution:
     """
     What the deeds of one server share.
 
@@ -32,9 +32,11 @@ class Scene:
     robots that are owed a start may get it in this pass.
     """
 
-    def __init__(self, visit: Visit, means: Means, brake: Brake, ledger: Ledger) -> None:
+    def __init__(
+        self, visit: Visit, context: PassContext, brake: CircuitBreaker, ledger: Ledger
+    ) -> None:
         self.visit = visit
-        self.means = means
+        self.context = context
         self.brake = brake
         self.ledger = ledger
         self.planned = self.seen
@@ -70,12 +72,12 @@ class Scene:
         A connection that went away meanwhile is opened once more; nothing was asked on it.
         """
         try:
-            await see(self.visit, self.means)
+            await see(self.visit, self.context)
         except DriverError as error:
             if not error.transient:
                 raise
             await self.visit.close()
-            await see(self.visit, self.means)
+            await see(self.visit, self.context)
         planned, fresh = self.planned, self.seen
         known = {robot.id for robot in planned.robots}
         if known and not any(robot.id in known for robot in fresh.robots):
@@ -86,7 +88,7 @@ class Scene:
         if fresh.version != planned.version:
             raise Blocked("its version changed since it was planned", "look at a new plan")
         # Once more: another process may have engaged the brake since it was planned.
-        why, remedy = await refusal(fresh.version, self.means)
+        why, remedy = await refusal(fresh.version, self.context)
         if why:
             raise Blocked(why, remedy)
         return fresh
@@ -104,9 +106,9 @@ class Scene:
     async def aftermath(self, before: ObservedServer, *, answered: bool) -> Aftermath:
         """Read everything after a write; engage the brake when the robots did not like it."""
         if answered:
-            await asyncio.sleep(self.means.durations.quiesce)
+            await asyncio.sleep(self.context.timeouts.quiesce)
             with suppress(DriverError):
-                await see(self.visit, self.means)
+                await see(self.visit, self.context)
                 end = Aftermath(before, self.seen, answered=True)
                 if end.harmed:
                     await self.engage("robots stopped around a write", before.version)
@@ -123,9 +125,9 @@ class Scene:
         for attempt in range(RECONNECTS):
             await self.visit.close()
             if attempt:
-                await asyncio.sleep(self.means.durations.reconnect)
+                await asyncio.sleep(self.context.timeouts.reconnect)
             with suppress(JtrError):  # Vault, too, may be away: its access secret cannot be read
-                await see(self.visit, self.means)
+                await see(self.visit, self.context)
                 return self.seen
         return None
 
@@ -135,7 +137,8 @@ class Scene:
         """
         Wait until nothing is in doubt; the last thing before a request that changes the server.
 
-        *finishing*: see `Brake.steady`.  Raises Braked, or LeaseHeld when the lease was lost.
+        *finishing*: see `CircuitBreaker.steady`.  Raises CircuitOpen, or LeaseHeld when the lease
+        was lost.
         """
         await self.brake.steady(finishing=finishing)
         self.check_lease()
@@ -148,9 +151,9 @@ class Scene:
         """
         if not self.desired.windows:
             return
-        if why := self.means.unsteady():
+        if why := self.context.unsteady():
             raise WindowClosed(f"it cannot be told whether its window is open: {why}", "plan again")
-        opening = standing(self.desired.windows, self.means.now())
+        opening = standing(self.desired.windows, self.context.now())
         if not opening.open:
             raise WindowClosed(
                 f"its window closed: {opening.why}", "what is left waits for the next one"

@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from reconciler.apply.circuit_breaker import Braked
-from reconciler.apply.execution import Scene
-from reconciler.apply.robots import Robots
+from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.apply.execution import Execution
+from reconciler.apply.robots import RobotStarter
 from reconciler.errors import (
     Blocked,
     ConnectionLost,
@@ -42,26 +42,26 @@ from reconciler.system.clocks import elapsed, here, passed
 OneShotAction = InvalidateCache | RebootServer
 
 
-class Disruptions:
+class RequestRunner:
     """The one-shots of one server in one pass."""
 
-    def __init__(self, scene: Scene, robots: Robots) -> None:
-        self._scene = scene
+    def __init__(self, execution: Execution, robots: RobotStarter) -> None:
+        self._execution = execution
         self._robots = robots
-        self._book = scene.ledger.requests(scene.visit.uid)
+        self._book = execution.ledger.requests(execution.visit.uid)
 
     # ── the cache ────────────────────────────────────────────────────────────────────────
 
     async def invalidate(self, action: InvalidateCache) -> Outcome:
         """Invalidate the cache once; done only when the server answered on our own connection."""
-        scene = self._scene
-        async with scene.brake.turn(scene.seen.version):
-            before = await scene.fresh()
+        execution = self._execution
+        async with execution.brake.turn(execution.seen.version):
+            before = await execution.fresh()
             request = Request(Kind.CACHE, action.instant, action.reason, Stage.OPEN)
             request = await self._intend(request, before)
-            answered = await self._send(request, scene.session.invalidate)
-            end = await scene.aftermath(before, answered=answered)
-            bad = scene.verdict(action, end)
+            answered = await self._send(request, execution.session.invalidate)
+            end = await execution.aftermath(before, answered=answered)
+            bad = execution.verdict(action, end)
             if answered:
                 done = replace(request, stage=Stage.DONE, evidence="the server answered")
                 await self._close(done, beside=bad is not None)
@@ -77,10 +77,10 @@ class Disruptions:
         """Reboot once, prove it by the log, and start again the robots that are to be resumed."""
         if action.again:
             return await self._again(action)
-        scene = self._scene
-        before = await scene.fresh()
+        execution = self._execution
+        before = await execution.fresh()
         self._provable(before)
-        if before.log.boots[-1:] != scene.planned.log.boots[-1:]:
+        if before.log.boots[-1:] != execution.planned.log.boots[-1:]:
             raise Blocked("it booted since this was planned", "look at a new plan")
         request = Request(
             Kind.REBOOT,
@@ -99,7 +99,7 @@ class Disruptions:
         if request is None or (request.kind, request.instant) != (Kind.REBOOT, action.instant):
             raise Blocked("another process worked on this request", "plan again")
         await self._quiesce(request)
-        await self._scene.fresh()
+        await self._execution.fresh()
         return await self._judge(action, request)
 
     async def settle(self, request: Request) -> Outcome | None:
@@ -109,10 +109,10 @@ class Disruptions:
         action = RebootServer(
             request.instant, request.reason, request.robots, request.resume_within
         )
-        if proof(request.attempts[-1], self._scene.seen.log) is Proof.ALIVE:
+        if proof(request.attempts[-1], self._execution.seen.log) is Proof.ALIVE:
             await self._quiesce(request)
-            await self._scene.fresh()
-        match proof(request.attempts[-1], self._scene.seen.log):
+            await self._execution.fresh()
+        match proof(request.attempts[-1], self._execution.seen.log):
             case Proof.BOOTED:
                 return await self._booted(action, request)
             case Proof.ALIVE:
@@ -120,7 +120,7 @@ class Disruptions:
         return None
 
     async def _reboot(self, action: RebootServer, request: Request) -> Outcome:
-        await self._send(request, self._scene.session.reboot)
+        await self._send(request, self._execution.session.reboot)
         try:
             if not await self._back(request):
                 return self._in_doubt(action, request, "it did not come back", None)
@@ -136,7 +136,7 @@ class Disruptions:
     async def _judge(self, action: RebootServer, request: Request) -> Outcome:
         """Decide by the log as it was seen last."""
         attempt = request.attempts[-1]
-        match proof(attempt, self._scene.seen.log):
+        match proof(attempt, self._execution.seen.log):
             case Proof.BOOTED:
                 return await self._booted(action, request)
             case Proof.ALIVE if len(request.attempts) < MOST_ATTEMPTS:
@@ -144,12 +144,12 @@ class Disruptions:
             case Proof.ALIVE:
                 return await self._not_done(action, request)
         why = "its log does not tell whether it booted"
-        return self._in_doubt(action, request, why, self._scene.seen)
+        return self._in_doubt(action, request, why, self._execution.seen)
 
     async def _second(self, action: RebootServer, request: Request) -> Outcome:
         """Try once more, on a connection on which the log shows the process from before."""
-        await self._scene.visit.close()
-        seen = await self._scene.fresh()
+        await self._execution.visit.close()
+        seen = await self._execution.fresh()
         if proof(request.attempts[-1], seen.log) is not Proof.ALIVE:
             return await self._judge(action, request)
         second = self._attempt(seen)
@@ -158,8 +158,8 @@ class Disruptions:
         return await self._reboot(action, request)
 
     async def _booted(self, action: RebootServer, request: Request) -> Outcome:
-        scene = self._scene
-        lines = new_boots(request.attempts[-1], scene.seen.log)
+        execution = self._execution
+        lines = new_boots(request.attempts[-1], execution.seen.log)
         done = replace(
             request,
             stage=Stage.DONE,
@@ -168,7 +168,7 @@ class Disruptions:
         )
         await self._close(done)
         requests = await asyncio.to_thread(self._book.load)
-        if requests.halt is None or not scene.may_start:
+        if requests.halt is None or not execution.may_start:
             state = "stopped and left so" if requests.halt is None else "owed a start"
             left = f"; {state}: {names(request.ran)}" if request.ran else ""
             return Outcome(action, Result.DONE, f"{done.evidence}{left}")
@@ -184,7 +184,7 @@ class Disruptions:
         return Outcome(action, Result.DONE, f"{done.evidence}; started again: {again}")
 
     async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
-        running = {robot.id for robot in self._scene.seen.running()}
+        running = {robot.id for robot in self._execution.seen.running()}
         stopped = tuple(robot for robot in request.ran if robot.id not in running)
         left = f"; it stopped robots that do not run any more: {names(stopped)}" if stopped else ""
         tries = len(request.attempts)
@@ -226,11 +226,11 @@ class Disruptions:
 
     def _attempt(self, before: ObservedServer) -> Attempt:
         boot, seconds = here()
-        means = self._scene.means
+        context = self._execution.context
         return Attempt(
             uuid.uuid4().hex,
-            means.stamp(),
-            means.label,
+            context.stamp(),
+            context.label,
             boots=before.log.boots,
             newest=before.log.newest,
             host_boot=boot,
@@ -243,14 +243,14 @@ class Disruptions:
 
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
-        scene, attempt = self._scene, request.attempts[-1]
+        execution, attempt = self._execution, request.attempts[-1]
         try:
-            await scene.clear()
+            await execution.clear()
             await asyncio.to_thread(self._book.confirm, attempt.nonce)
             self._in_time(attempt)
-            scene.in_window()
+            execution.in_window()
             await send()
-        except (Braked, Blocked, LedgerError, ServerRefused, ConnectionLost):
+        except (CircuitOpen, Blocked, LedgerError, ServerRefused, ConnectionLost):
             await asyncio.to_thread(self._book.unsend, attempt.nonce)
             raise
         except DriverError:
@@ -259,24 +259,24 @@ class Disruptions:
 
     def _in_time(self, attempt: Attempt) -> None:
         """Raise Blocked once the send window is over: this process may have been stopped."""
-        if elapsed() - attempt.elapsed > self._scene.means.durations.send_window:
+        if elapsed() - attempt.elapsed > self._execution.context.timeouts.send_window:
             raise Blocked("it took too long to send it: nothing was sent", "apply again")
 
     async def _back(self, request: Request) -> bool:
         """Wait until the server can be asked again after a reboot was sent; whether it can."""
-        scene, durations = self._scene, self._scene.means.durations
-        patience = scene.session.patience
-        dropped = await scene.session.ended(durations.drop)
+        execution, timeouts = self._execution, self._execution.context.timeouts
+        patience = execution.session.patience
+        dropped = await execution.session.ended(timeouts.drop)
         if not dropped:
-            dropped = await scene.session.ended(self._rest(request, patience))
+            dropped = await execution.session.ended(self._rest(request, patience))
         if not dropped:
             try:
-                await see(scene.visit, scene.means)
+                await see(execution.visit, execution.context)
             except DriverError:
                 dropped = True
         if dropped and not await self._return():
             return False
-        if proof(request.attempts[-1], scene.seen.log) is Proof.ALIVE and dropped:
+        if proof(request.attempts[-1], execution.seen.log) is Proof.ALIVE and dropped:
             # Only the connection ended: what was sent on it may still be under way.
             await asyncio.sleep(self._rest(request, patience))
             return await self._look()
@@ -284,30 +284,30 @@ class Disruptions:
 
     async def _return(self) -> bool:
         """Knock until the server lets us in, for as long as a boot may take."""
-        durations = self._scene.means.durations
-        until = elapsed() + durations.ready
+        timeouts = self._execution.context.timeouts
+        until = elapsed() + timeouts.ready
         while True:
             if await self._look():
                 return True
             if elapsed() >= until:
                 return False
-            await asyncio.sleep(min(durations.reconnect, max(0.0, until - elapsed())))
+            await asyncio.sleep(min(timeouts.reconnect, max(0.0, until - elapsed())))
 
     async def _look(self) -> bool:
-        scene = self._scene
-        await scene.visit.close()
+        execution = self._execution
+        await execution.visit.close()
         try:
-            await see(scene.visit, scene.means)
+            await see(execution.visit, execution.context)
         except JtrError:
             return False
         return True
 
     async def _quiesce(self, request: Request) -> None:
         """Wait until nothing that an earlier process sent can still be under way."""
-        await asyncio.sleep(self._rest(request, self._scene.session.patience))
+        await asyncio.sleep(self._rest(request, self._execution.session.patience))
 
     def _rest(self, request: Request, patience: float) -> float:
-        since = passed(request.attempts[-1], self._scene.means.now())
+        since = passed(request.attempts[-1], self._execution.context.now())
         # On another machine's word alone we would trust its clock: wait the whole time.
         ours = request.attempts[-1].host_boot == here()[0]
         return max(0.0, patience - since) if since is not None and ours else patience
@@ -316,26 +316,28 @@ class Disruptions:
 
     async def _close(self, request: Request, *, beside: bool = False) -> None:
         """Note what became of a request; where the ledger cannot take it, leave a file."""
-        scene = self._scene
+        execution = self._execution
         try:
             await asyncio.to_thread(self._book.close, request)
         except LedgerError as error:
             told = await asyncio.to_thread(self._left_behind, request)
             better = LedgerError(
-                f"{request.kind} of {scene.desired.name} is {request.stage}, but the ledger could "
-                f"not take it: {error.what}",
+                f"{request.kind} of {execution.desired.name} is {request.stage}, but the ledger "
+                f"could not take it: {error.what}",
                 told,
             )
             if not beside:
                 raise better from error
-            scene.unrecorded = better
+            execution.unrecorded = better
 
     def _left_behind(self, request: Request) -> str:
-        scene = self._scene
-        if scene.means.emergencies is None:
+        execution = self._execution
+        if execution.context.unrecorded is None:
             return "find out on the server, then `jtr request resolve`"
         try:
-            path = scene.means.emergencies.leave(scene.ledger.ledger_uid, scene.visit.uid, request)
+            path = execution.context.unrecorded.leave(
+                execution.ledger.ledger_uid, execution.visit.uid, request
+            )
         except OSError:
             return "a file could not be written either: note it, then `jtr request resolve`"
         return f"it stands in {path}; the next `jtr apply` on this machine picks it up"
@@ -347,7 +349,7 @@ class Disruptions:
         why: str,
         seen: ObservedServer | None,
     ) -> Outcome:
-        name, instant = self._scene.desired.name, spelled(request.instant)
+        name, instant = self._execution.desired.name, spelled(request.instant)
         running = {robot.id for robot in seen.running()} if seen else set()
         return Outcome(
             action,

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.apply.circuit_breaker import Braked
-from reconciler.apply.execution import Scene
+from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.apply.execution import Execution
 from reconciler.errors import (
     Blocked,
     ConnectionLost,
@@ -28,7 +28,7 @@ from reconciler.model.actions import Action, RestartRobots, ResumeRobots
 from reconciler.model.desired import DEFAULT_RESUME
 from reconciler.model.observed import ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
-from reconciler.model.recorded import Halt, Owed
+from reconciler.model.recorded import Owed, PendingStarts
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import enter, see
 from reconciler.plan.inputs import Terms
@@ -46,22 +46,22 @@ class Woken:
     harmed: bool = False
 
 
-class Robots:
+class RobotStarter:
     """The robots of one server in one pass."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._book = scene.ledger.requests(scene.visit.uid)
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._book = execution.ledger.requests(execution.visit.uid)
         self._harm = False
 
     # ── restarting ───────────────────────────────────────────────────────────────────────
 
     async def restart(self, action: RestartRobots) -> Outcome:
         """Restart, one by one, the robots that owe it to a credential of this exchange."""
-        scene = self._scene
+        execution = self._execution
         done: list[str] = []
         for robot in await self._in_debt(action.exchange):
-            fresh = await scene.fresh()
+            fresh = await execution.fresh()
             if robot.id not in {r.id for r in fresh.running(action.exchange)}:
                 continue  # seen stopped: whoever starts it gives it the new key
             halt = self._halt(robot, action.exchange)
@@ -95,7 +95,7 @@ class Robots:
         await self.settle(halt)
         return Outcome(action, Result.DONE, f"started {names(woken.started)}")
 
-    async def settle(self, halt: Halt) -> None:
+    async def settle(self, halt: PendingStarts) -> None:
         """Note that the robots of a restart run again: its debt is paid if we started them."""
         if halt.exchange:
             requests = await asyncio.to_thread(self._book.load)
@@ -112,27 +112,27 @@ class Robots:
             await asyncio.to_thread(self._book.release)
 
     async def _in_debt(self, exchange: str) -> list[Robot]:
-        desired = self._scene.desired
-        found = await asyncio.to_thread(self._scene.ledger.load, desired.target, desired.name)
+        desired = self._execution.desired
+        found = await asyncio.to_thread(self._execution.ledger.load, desired.target, desired.name)
         record = found.exchanges.get(exchange)
         debts = record.debts if record else ()
         if any(debt.owed is Owed.REBOOT for debt in debts):
             return []  # a restart would not help, and would only stop them
         owing = {debt.robot_id for debt in debts if debt.owed is Owed.RESTART}
-        return sorted(robot for robot in self._scene.seen.robots if robot.id in owing)
+        return sorted(robot for robot in self._execution.seen.robots if robot.id in owing)
 
-    def _halt(self, robot: Robot, exchange: str) -> Halt:
-        scene = self._scene
-        boots = scene.seen.log.boots
+    def _halt(self, robot: Robot, exchange: str) -> PendingStarts:
+        execution = self._execution
+        boots = execution.seen.log.boots
         boot, seconds = here()
-        return Halt(
+        return PendingStarts(
             f"restart on {exchange}",
             (robot,),
-            at=scene.means.stamp(),
-            by=scene.means.label,
+            at=execution.context.stamp(),
+            by=execution.context.label,
             within=DEFAULT_RESUME.total_seconds(),
             exchange=exchange,
-            others=tuple(sorted(r.id for r in scene.seen.running() if r.id != robot.id)),
+            others=tuple(sorted(r.id for r in execution.seen.running() if r.id != robot.id)),
             boot=boots[-1] if boots else None,
             host_boot=boot,
             elapsed=seconds,
@@ -145,22 +145,28 @@ class Robots:
         Raises DriverError when that cannot be seen; then the robot stays owed, and the next pass
         finds it running or starts it.
         """
-        scene, before = self._scene, self._scene.seen
+        execution, before = self._execution, self._execution.seen
         try:
-            await scene.clear()
-            scene.in_window()
-            await scene.session.stop(robot.id)
-        except (Braked, WindowClosed, LedgerError, ServerRefused, ConnectionLost):  # nothing sent
+            await execution.clear()
+            execution.in_window()
+            await execution.session.stop(robot.id)
+        except (
+            CircuitOpen,
+            WindowClosed,
+            LedgerError,
+            ServerRefused,
+            ConnectionLost,
+        ):  # nothing sent
             await asyncio.to_thread(self._book.release)
             raise
         except DriverError as error:
-            if await scene.come_back() is None:
+            if await execution.come_back() is None:
                 raise
             told = error.what
         else:
             told = "it was asked to stop"
-            await see(scene.visit, scene.means)
-        if robot.id in {r.id for r in scene.seen.running()}:
+            await see(execution.visit, execution.context)
+        if robot.id in {r.id for r in execution.seen.running()}:
             raise NoAnswer(
                 f"{robot.name} still runs: {told}", "it may stop later; the next pass looks again"
             )
@@ -168,20 +174,20 @@ class Robots:
             await asyncio.to_thread(self._book.leave, "other robots stopped when it did")
 
     async def _paid(self, exchange: str, robot: Robot) -> None:
-        scene = self._scene
-        desired = scene.desired
-        found = await asyncio.to_thread(scene.ledger.load, desired.target, desired.name)
+        execution = self._execution
+        desired = execution.desired
+        found = await asyncio.to_thread(execution.ledger.load, desired.target, desired.name)
         record = found.exchanges.get(exchange)
         if record is None:
             return
         rest = tuple(
             debt for debt in record.debts if (debt.owed, debt.robot_id) != (Owed.RESTART, robot.id)
         )
-        await asyncio.to_thread(scene.ledger.settle_debts, scene.visit.uid, exchange, rest)
+        await asyncio.to_thread(execution.ledger.settle_debts, execution.visit.uid, exchange, rest)
 
     # ── starting ─────────────────────────────────────────────────────────────────────────
 
-    async def wake(self, halt: Halt, *, asked: bool = False) -> Woken:
+    async def wake(self, halt: PendingStarts, *, asked: bool = False) -> Woken:
         """
         Start the robots of *halt* that do not run, one by one; *halt* is what the ledger holds.
 
@@ -200,12 +206,12 @@ class Robots:
                     for begun in set(halt.begun) - self._running() - failed.keys():
                         failed[begun] = "it was started and stopped again"
                 why = "" if asked else await self._objection(halt, failed)
-                if asked and robot.id not in {r.id for r in self._scene.seen.robots}:
+                if asked and robot.id not in {r.id for r in self._execution.seen.robots}:
                     failed[robot.id] = "it is not on the server any more"
                 elif not why and robot.id not in self._running() and robot.id not in halt.begun:
                     why = await self._start(robot, failed)
-            except Braked as braked:
-                why = braked.why
+            except CircuitOpen as opened:
+                why = opened.why
             except JtrError as error:
                 why = error.what
             if why:
@@ -218,45 +224,45 @@ class Robots:
 
         In the other order nobody would be registered afterwards.
         """
-        visit = self._scene.visit
+        visit = self._execution.visit
         await visit.close()
-        await enter(visit, self._scene.means)
-        session = self._scene.session
+        await enter(visit, self._execution.context)
+        session = self._execution.session
         log, robots = await session.log(), await session.robots()
-        visit.observed = replace(self._scene.seen, robots=robots, log=log)
+        visit.observed = replace(self._execution.seen, robots=robots, log=log)
 
-    async def _reread(self, halt: Halt) -> Halt:
+    async def _reread(self, halt: PendingStarts) -> PendingStarts:
         requests = await asyncio.to_thread(self._book.load)
         if requests.halt is None or requests.halt.at != halt.at:
             raise Blocked("another process changed which robots are owed", "plan again")
         return requests.halt
 
-    async def _objection(self, halt: Halt, failed: Mapping[int, str]) -> str:
+    async def _objection(self, halt: PendingStarts, failed: Mapping[int, str]) -> str:
         # A boot may have brought another version of JT-Trader, or another process a brake.
-        why, _ = await refusal(self._scene.seen.version, self._scene.means)
+        why, _ = await refusal(self._execution.seen.version, self._execution.context)
         if why:
             return why
-        now = self._scene.means.now()
-        terms = Terms(now, log=self._scene.seen.log, since_halt=passed(halt, now))
+        now = self._execution.context.now()
+        terms = Terms(now, log=self._execution.seen.log, since_halt=passed(halt, now))
         halt = await self._reread(halt)
-        return unresumable(halt, self._scene.seen.robots, terms, failed=frozenset(failed))
+        return unresumable(halt, self._execution.seen.robots, terms, failed=frozenset(failed))
 
     async def _start(self, robot: Robot, failed: dict[int, str]) -> str:
         """Start one robot; returns why no further one may be started."""
-        scene, before = self._scene, self._scene.seen
-        await scene.clear(finishing=True)
+        execution, before = self._execution, self._execution.seen
+        await execution.clear(finishing=True)
         await asyncio.to_thread(self._book.begin, robot.id)
         try:
-            await scene.session.start(robot.id)
+            await execution.session.start(robot.id)
         except (ServerRefused, ConnectionLost):
             await asyncio.to_thread(self._book.not_begun, robot.id)
             raise
         except DriverError as error:
             failed[robot.id] = f"its start was not answered ({error.what})"
-            await scene.come_back()
+            await execution.come_back()
             await self._harmed(before, besides={robot.id, *failed})
             return "no further start is sent: the server would drop it in silence"
-        await see(scene.visit, scene.means)
+        await see(execution.visit, execution.context)
         if robot.id not in self._running():
             failed[robot.id] = "it did not start"
         if await self._harmed(before, besides={robot.id, *failed}):
@@ -264,19 +270,19 @@ class Robots:
         return ""
 
     def _running(self) -> set[int]:
-        return {robot.id for robot in self._scene.seen.running()}
+        return {robot.id for robot in self._execution.seen.running()}
 
     async def _harmed(self, before: ObservedServer, besides: set[int]) -> bool:
         """Whether robots stopped that we did not touch: all of several, or a newer alarm."""
-        scene = self._scene
+        execution = self._execution
         untouched = tuple(r for r in before.robots if r.id not in besides)
-        end = Aftermath(replace(before, robots=untouched), scene.seen, answered=True)
+        end = Aftermath(replace(before, robots=untouched), execution.seen, answered=True)
         if end.harmed:
             self._harm = True
-            await scene.engage("robots stopped around a robot's start or stop", before.version)
+            await execution.engage("robots stopped around a robot's start or stop", before.version)
         return end.harmed
 
-    async def _woken(self, halt: Halt, failed: Mapping[int, str], why: str) -> Woken:
+    async def _woken(self, halt: PendingStarts, failed: Mapping[int, str], why: str) -> Woken:
         running = self._running()
         left = tuple(robot for robot in halt.robots if robot.id not in running)
         started = tuple(robot for robot in halt.robots if robot.id in running)
@@ -293,7 +299,7 @@ class Robots:
 
     def told(self, action: Action, woken: Woken) -> Outcome:
         """Return the outcome of an action that left robots stopped."""
-        name, harm = self._scene.desired.name, woken.harmed
+        name, harm = self._execution.desired.name, woken.harmed
         return Outcome(
             action,
             Result.HARM if harm else Result.LEFT_STOPPED,

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from reconciler import bootstrap
-from reconciler.apply.circuit_breaker import Brake
-from reconciler.apply.disruption_budget import Turnstile
+from reconciler.apply.circuit_breaker import CircuitBreaker
+from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.cli import options, output
 from reconciler.cli.prompt import confirm
 from reconciler.errors import Exit, UsageError, worst
@@ -20,7 +20,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
 from reconciler.model.wording import counted
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
@@ -101,10 +101,10 @@ def command(  # noqa: PLR0917  - one parameter per option
     state, consents = asked.of(loaded.documents.state)
     with bootstrap.prepared(
         loaded.settings, "apply", parallelism=parallelism, writes=True, begin=terminal
-    ) as means:
-        consents = bootstrap.beside_controller(loaded.settings, means, state, consents)
+    ) as context:
+        consents = bootstrap.beside_controller(loaded.settings, context, state, consents)
         skip = on_unreachable == "skip"
-        job = _Job(state, consents, means, approval, form, skip=skip, detailed=detailed_exitcode)
+        job = _Job(state, consents, context, approval, form, skip=skip, detailed=detailed_exitcode)
         return run(job.run)
 
 
@@ -115,7 +115,7 @@ class _Job:
         self,
         state: DesiredState,
         consents: Consents,
-        means: Means,
+        context: PassContext,
         approval: _Approval,
         form: str,
         *,
@@ -124,7 +124,7 @@ class _Job:
     ) -> None:
         self._state = state
         self._consents = consents
-        self._means = means
+        self._context = context
         self._approval = approval
         self._form = form
         self._skip = skip
@@ -133,7 +133,7 @@ class _Job:
     async def run(self, interruption: Interruption) -> Exit:
         """Do it all and return the exit code."""
         with output.progress(f"looking at {counted(len(self._state.servers), 'server')}"):
-            visits = await survey(self._state, self._consents, self._means)
+            visits = await survey(self._state, self._consents, self._context)
         try:
             return await self._go_on(visits, interruption)
         finally:
@@ -148,11 +148,13 @@ class _Job:
         if self._approval.terminal and not self._approval.everything:
             await self._ask(visits)
             plan = plan_of(visits, self._state, skip_unreachable=self._skip)
-        brake = Brake()
+        brake = CircuitBreaker()
         interruption.on_first = lambda: brake.stop("interrupted")
         with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
-            turnstile = Turnstile(self._approval.most)
-            reports = await apply_all(visits, self._consents, self._means, brake, turnstile)
+            disruption_budget = DisruptionBudget(self._approval.most)
+            reports = await apply_all(
+                visits, self._consents, self._context, brake, disruption_budget
+            )
         reports = [report for report in reports if report.plan in plan.servers]
         code = self._final(plan, worst(report.exit_code for report in reports))
         stopped = interruption.error()

@@ -16,7 +16,7 @@ from reconciler.exchanges.cache import GOOD
 from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited, Light
 from reconciler.model.wording import counted
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.audit_keys import gather_keys
 from reconciler.reconcile.survey import survey
@@ -78,10 +78,10 @@ def command(  # noqa: PLR0917  - one parameter per option
     state = options.Selection(servers, selector).of(loaded.documents.state)
     with bootstrap.prepared(
         loaded.settings, "audit", parallelism=parallelism, writes=False
-    ) as means:
-        if not means.fingerprints.lasting:
+    ) as context:
+        if not context.fingerprints.lasting:
             say("there is no fingerprint key, so no answer of an exchange is remembered")
-        found = run(lambda _: audited(state, means, loaded.settings, fresh=fresh, visit=visit))
+        found = run(lambda _: audited(state, context, loaded.settings, fresh=fresh, visit=visit))
     now = bootstrap.now()
     rows, notes = _chosen(found.rows, now, within)
     code = worst([*(error.exit_code for error in found.failures), code_of(rows)])
@@ -115,7 +115,7 @@ def code_of(rows: Sequence[Audited]) -> Exit:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class _Told:
     """What an audit says, beside something else."""
 
     rows: Sequence[Audited]
@@ -143,16 +143,16 @@ class Found:
 
 
 async def audited(
-    state: DesiredState, means: Means, settings: Settings, *, fresh: bool, visit: bool
+    state: DesiredState, context: PassContext, settings: Settings, *, fresh: bool, visit: bool
 ) -> Found:
     """Read the keys of *state* and ask the exchanges about them; with *visit* look at servers."""
     found = Found()
-    outgoing = await _addresses(state, means, found) if visit else {}
+    outgoing = await _addresses(state, context, found) if visit else {}
     with output.progress(f"reading the keys of {counted(len(state.servers), 'server')}"):
         gathered = await gather_keys(
-            state.servers, means, egress_of=settings.egress_of, outgoing=outgoing
+            state.servers, context, egress_of=settings.egress_of, outgoing=outgoing
         )
-    auditor = bootstrap.auditor(settings, means)
+    auditor = bootstrap.auditor(settings, context)
     with output.progress(f"asking about {counted(len(gathered.keys), 'key')}"):
         results = await auditor.audit(gathered.keys, within=timedelta(0) if fresh else GOOD)
     rows = [
@@ -163,10 +163,12 @@ async def audited(
     return found
 
 
-async def _addresses(state: DesiredState, means: Means, found: Found) -> dict[str, tuple[str, ...]]:
+async def _addresses(
+    state: DesiredState, context: PassContext, found: Found
+) -> dict[str, tuple[str, ...]]:
     """Return from which addresses the servers say that they leave; what fails is said and kept."""
     with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-        visits = await survey(state, Consents(), means)
+        visits = await survey(state, Consents(), context)
     await asyncio.gather(*(visit.close() for visit in visits))
     for visit in visits:
         if visit.observed is None:

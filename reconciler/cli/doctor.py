@@ -187,4 +187,4 @@ async def _examine(
 def _secrets(settings: Settings, vault: VaultLook) -> Resolver | None:
     if vault.backend is None:
         return None
-    return Resolver(vault.backend, driver(settings), settings.durations, say)
+    return Resolver(vault.backend, driver(settings), settings.timeouts, say)

@@ -10,7 +10,7 @@ from reconciler.cli import options, output
 from reconciler.documents.load import load
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import Known, first_known, known_servers
-from reconciler.model.recorded import Deed
+from reconciler.model.recorded import HistoryEntry
 from reconciler.render.escape import plain
 from reconciler.render.requests import deed_document, deed_row, history
 from reconciler.settings.load import load_settings
@@ -79,7 +79,7 @@ def _chosen(ledger: Ledger, name: str | None, path: str | None) -> list[Known]:
     return [one for one in known if one[0].target in targets]
 
 
-def _text(found: list[tuple[str, tuple[Deed, ...]]]) -> Iterator[str]:
+def _text(found: list[tuple[str, tuple[HistoryEntry, ...]]]) -> Iterator[str]:
     rows = [(name, deed) for name, deeds in found for deed in deeds]
     if not rows:
         yield "Nothing was done yet."

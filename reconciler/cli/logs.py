@@ -19,13 +19,13 @@ from reconciler.errors import Blocked, DriverError, JtrError, UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import LogEntry
 from reconciler.model.plan import ServerPlan
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit, enter
 from reconciler.render import logs as rendering
 from reconciler.settings.load import load_settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import run, stopping
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from reconciler.controller.api.client import Controller
@@ -90,7 +90,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     if settings.controller.url is not None and not (visit or full):
         from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
-        told = _Told(client.Controller(settings), server, settings.durations, printer)
+        told = _Told(client.Controller(settings), server, settings.timeouts, printer)
         try:
             return told.read(start, follow=follow)
         except client.ControllerAway as error:
@@ -100,8 +100,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
     state = loaded.documents.state
     desired = options.named(state, server)
-    with bootstrap.prepared(loaded.settings, "logs", parallelism=1, writes=False) as means:
-        reader = _Reader(desired, means, printer)
+    with bootstrap.prepared(loaded.settings, "logs", parallelism=1, writes=False) as context:
+        reader = _Reader(desired, context, printer)
         run(lambda _: reader.read(state, start, follow=follow))
     return 0
 
@@ -147,7 +147,7 @@ class _Told:
 
     controller: "Controller"
     server: str
-    durations: Durations
+    timeouts: Timeouts
     printer: _Printer
     answered: bool = field(default=False, init=False)
 
@@ -169,11 +169,11 @@ class _Told:
         """Print what is new, for ever; a controller or server away for too long ends it."""
         seen, away = time.monotonic(), False
         while True:
-            time.sleep(self.durations.follow)
+            time.sleep(self.timeouts.follow)
             try:
                 entries = self.controller.logs(self.server)
             except JtrError as error:
-                if not error.transient or time.monotonic() - seen > self.durations.ready:
+                if not error.transient or time.monotonic() - seen > self.timeouts.ready:
                     raise
                 if not away:
                     say(f"{error.what}; looking for it again")
@@ -188,14 +188,14 @@ class _Reader:
     """Reads one server's log, on one connection for as long as that lives."""
 
     desired: DesiredServer
-    means: Means
+    context: PassContext
     printer: _Printer
     _session: Session | None = field(default=None, init=False)
 
     async def read(
         self, state: DesiredState, start: timedelta | datetime | None, *, follow: bool
     ) -> None:
-        self.means.allowed.check(self.desired)
+        self.context.allowed.check(self.desired)
         await self._refuse_moved(state)
         self.printer.wanted.since = await self._since(start)
         try:
@@ -216,15 +216,15 @@ class _Reader:
     async def _follow(self) -> None:
         """Print what is new, for ever; a server that is away for too long ends it."""
         clock = asyncio.get_running_loop().time
-        durations = self.means.durations
+        timeouts = self.context.timeouts
         seen, away, readable = clock(), False, True
         while True:
-            await asyncio.sleep(durations.follow)
+            await asyncio.sleep(timeouts.follow)
             try:
                 entries = await self._entries()
             except DriverError as error:
                 await self._leave()
-                if not error.transient or clock() - seen > durations.ready:
+                if not error.transient or clock() - seen > timeouts.ready:
                     raise
                 if not away:
                     say(f"{error.what}; looking for it again")
@@ -241,7 +241,7 @@ class _Reader:
         if self._session is None:
             plan = ServerPlan(self.desired.name, self.desired.target, self.desired.owner)
             visit = Visit(self.desired, plan)
-            await enter(visit, self.means)
+            await enter(visit, self.context)
             self._session = visit.session
         if self._session is None:
             raise AssertionError
@@ -256,14 +256,14 @@ class _Reader:
         """Return the beginning on the server's clock, which may be another than ours."""
         if isinstance(start, timedelta):
             target = self.desired.target
-            clock = await self.means.driver.clock(target, self.means.trust(target.url))
+            clock = await self.context.driver.clock(target, self.context.trust(target.url))
             ahead = timedelta(seconds=clock.ahead if clock else 0.0)
-            start = self.means.now() + ahead - start
+            start = self.context.now() + ahead - start
         return None if start is None else int(start.timestamp() * 1000)
 
     async def _refuse_moved(self, state: DesiredState) -> None:
         """Show no login at an address that the ledger does not know for this server."""
-        target, ledger = self.desired.target, self.means.ledger
+        target, ledger = self.desired.target, self.context.ledger
         if ledger is None:
             return
         found = await asyncio.to_thread(ledger.load, target, self.desired.name)

@@ -12,7 +12,7 @@ from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import Plan
 from reconciler.model.wording import counted
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.recall import recall
 from reconciler.reconcile.survey import plan_of, survey
@@ -23,7 +23,7 @@ from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
 
 if TYPE_CHECKING:
-    from reconciler.cli.audit import Told
+    from reconciler.cli.audit import _Told
 
 
 @click.command("plan")
@@ -84,22 +84,22 @@ def command(  # noqa: PLR0917  - one parameter per option
         writes=False,
         looks=not recorded,
         recalled=recalled,
-    ) as means:
-        if away is not None and means.ledger is None:
+    ) as context:
+        if away is not None and context.ledger is None:
             raise away
         if recalled is None:  # what the controller told is what the controller would do
-            consents = bootstrap.beside_controller(loaded.settings, means, state, consents)
+            consents = bootstrap.beside_controller(loaded.settings, context, state, consents)
         plan = run(
             lambda interruption: look(
                 state,
                 consents,
-                means,
+                context,
                 interruption,
                 recorded=recorded,
                 skip_unreachable=on_unreachable == "skip",
             )
         )
-        audit = _audit(state, means, loaded.settings) if asks else None
+        audit = _audit(state, context, loaded.settings) if asks else None
     code = exit_code(plan, detailed=detailed_exitcode)
     if audit is not None:
         code = worst([code, audit.code])
@@ -113,16 +113,16 @@ def command(  # noqa: PLR0917  - one parameter per option
     return code
 
 
-def _audit(state: DesiredState, means: Means, settings: Settings) -> "Told":
+def _audit(state: DesiredState, context: PassContext, settings: Settings) -> "_Told":
     """Ask the exchanges about the keys for which the documents declare `security`."""
-    from reconciler.cli.audit import Told, audited  # noqa: PLC0415  - only who audits pays for it
+    from reconciler.cli.audit import _Told, audited  # noqa: PLC0415  - only who audits pays for it
 
     servers = tuple(
         replace(server, exchanges=tuple(e for e in server.exchanges if e.security.declared))
         for server in state.servers
     )
     chosen = replace(state, servers=tuple(server for server in servers if server.exchanges))
-    return Told(run(lambda _: audited(chosen, means, settings, fresh=False, visit=False)).rows)
+    return _Told(run(lambda _: audited(chosen, context, settings, fresh=False, visit=False)).rows)
 
 
 def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | None]:
@@ -141,7 +141,7 @@ def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | N
 async def look(
     state: DesiredState,
     consents: Consents,
-    means: Means,
+    context: PassContext,
     interruption: Interruption,
     *,
     recorded: bool,
@@ -150,9 +150,9 @@ async def look(
     """Visit the servers (or recall them), plan, and leave."""
     del interruption
     if recorded:
-        return plan_of(await recall(state, consents, means), state, skip_unreachable=False)
+        return plan_of(await recall(state, consents, context), state, skip_unreachable=False)
     with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-        visits = await survey(state, consents, means)
+        visits = await survey(state, consents, context)
     await asyncio.gather(*(visit.close() for visit in visits))
     return plan_of(visits, state, skip_unreachable=skip_unreachable)
 

@@ -14,9 +14,9 @@ from reconciler.ledger.codec.rows import Brake
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
-from reconciler.model.recorded import Identity, Observation, Remembered
+from reconciler.model.recorded import Identity, Observation, Recorded
 from reconciler.model.wording import counted
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.inputs import Consents
@@ -86,7 +86,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     ledger = bootstrap.open_ledger(settings, "status")
     try:
         rows = _chosen(ledger, servers)
-        code = worst(open_code(remembered.requests) for _, remembered in rows)
+        code = worst(open_code(recorded.requests) for _, recorded in rows)
         if form == "json":
             output.show_json(_document(ledger.brakes(), rows))
         else:
@@ -102,7 +102,7 @@ def _environ() -> dict[str, str]:
     return dict(os.environ)
 
 
-Known = list[tuple[Identity, Remembered]]
+Known = list[tuple[Identity, Recorded]]
 
 
 def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
@@ -114,7 +114,7 @@ def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
             f"the ledger knows no server called {', '.join(unknown)}",
             f"known: {names}; `jtr apply` makes others known",
         )
-    return [(identity, remembered) for identity, remembered in known if identity.name in wanted]
+    return [(identity, recorded) for identity, recorded in known if identity.name in wanted]
 
 
 def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
@@ -123,35 +123,35 @@ def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
         yield f"      `jtr ledger release-brake {version} --because TEXT` after you looked"
     if not rows:
         yield "The ledger knows no server yet; `jtr apply` makes them known."
-    for identity, remembered in rows:
-        yield from _server_text(identity, remembered)
+    for identity, recorded in rows:
+        yield from _server_text(identity, recorded)
 
 
-def _server_text(identity: Identity, remembered: Remembered) -> Iterator[str]:
+def _server_text(identity: Identity, recorded: Recorded) -> Iterator[str]:
     yield f"{identity.name}  {identity.target.url}  account {plain(identity.target.account)}"
-    if remembered.requests.open is not None:
-        yield doubt_row(remembered.requests.open)
-    if remembered.requests.halt is not None:
-        yield from halt_rows(identity.name, remembered.requests.halt)
-    seen = remembered.observation
+    if recorded.requests.open is not None:
+        yield doubt_row(recorded.requests.open)
+    if recorded.requests.halt is not None:
+        yield from halt_rows(identity.name, recorded.requests.halt)
+    seen = recorded.observation
     if seen is None:
         yield "  never seen"
         return
     age = (bootstrap.now() - datetime.fromisoformat(seen.at)).total_seconds()
     yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
-    yield from _exchanges(seen, remembered)
+    yield from _exchanges(seen, recorded)
     running = [robot for robot in seen.robots if robot.running]
     names = ", ".join(f"{plain(r.name)} ({plain(r.exchange)})" for r in running) or "none"
     yield f"  robots running: {names}"
-    for debt in open_debts(remembered, seen):
+    for debt in open_debts(recorded, seen):
         yield f"  owed: {debt_text(debt)}"
 
 
-def _exchanges(seen: Observation, remembered: Remembered) -> Iterator[str]:
-    for code in sorted(seen.masks.keys() | remembered.exchanges.keys()):
-        shown, record = Shown.of(seen, code), remembered.exchanges.get(code)
+def _exchanges(seen: Observation, recorded: Recorded) -> Iterator[str]:
+    for code in sorted(seen.masks.keys() | recorded.exchanges.keys()):
+        shown, record = Shown.of(seen, code), recorded.exchanges.get(code)
         if record is not None and is_ours(record):
-            state = _state(shown, remembered, code)
+            state = _state(shown, recorded, code)
         elif shown.present:
             found = record is not None and record.found is not None
             state = "found, looks as desired" if found else "connected by somebody else"
@@ -160,8 +160,8 @@ def _exchanges(seen: Observation, remembered: Remembered) -> Iterator[str]:
         yield f"  {plain(code)}: {state}"
 
 
-def _state(shown: Shown, remembered: Remembered, code: str) -> str:
-    record = remembered.exchanges[code]
+def _state(shown: Shown, recorded: Recorded, code: str) -> str:
+    record = recorded.exchanges[code]
     if record.intent is not None:
         return "a write did not finish; `jtr apply` writes it again"
     if record.written is None:
@@ -181,19 +181,19 @@ def _document(brakes: Mapping[str, Brake], rows: Known) -> dict[str, Any]:
             {"version": brake.version, "server": brake.server, "why": brake.why}
             for brake in brakes.values()
         ],
-        "servers": [_server(identity, remembered) for identity, remembered in rows],
+        "servers": [_server(identity, recorded) for identity, recorded in rows],
     }
 
 
-def _server(identity: Identity, remembered: Remembered) -> dict[str, Any]:
-    seen = remembered.observation
+def _server(identity: Identity, recorded: Recorded) -> dict[str, Any]:
+    seen = recorded.observation
     document: dict[str, Any] = {
         "server": identity.name,
         "url": identity.target.url,
         "account": identity.target.account,
         "observedAt": None if seen is None else seen.at,
-        "inDoubt": open_document(remembered.requests.open),
-        "robotsOwed": halt_document(remembered.requests.halt),
+        "inDoubt": open_document(recorded.requests.open),
+        "robotsOwed": halt_document(recorded.requests.halt),
     }
     if seen is None:
         return document
@@ -201,11 +201,11 @@ def _server(identity: Identity, remembered: Remembered) -> dict[str, Any]:
         "version": seen.version,
         "exchanges": {
             code: sorted({f"{r.at}@{r.version}" for r in record.written.sources.values()})
-            for code, record in sorted(remembered.exchanges.items())
+            for code, record in sorted(recorded.exchanges.items())
             if record.written is not None
         },
         "robots": [robot_document(robot) for robot in seen.robots],
-        "debts": [debt_document(debt) for debt in open_debts(remembered, seen)],
+        "debts": [debt_document(debt) for debt in open_debts(recorded, seen)],
     }
 
 
@@ -230,7 +230,7 @@ def _served(
     code = worst(
         [
             rendering.served_code(told.values()),
-            *(open_code(remembered.requests) for _, remembered in known),
+            *(open_code(recorded.requests) for _, recorded in known),
         ]
     )
     if form == "json":
@@ -241,12 +241,12 @@ def _served(
     at = {(identity.target.url, identity.target.account): found for identity, found in known}
     for row in told.values():
         rows += ["", *rendering.server_rows(row, document)]
-        remembered = at.pop((str(row.get("url")), str(row.get("account"))), None)
-        if remembered is not None and remembered.observation is not None:
-            rows += _exchanges(remembered.observation, remembered)
-    for identity, remembered in known:
+        recorded = at.pop((str(row.get("url")), str(row.get("account"))), None)
+        if recorded is not None and recorded.observation is not None:
+            rows += _exchanges(recorded.observation, recorded)
+    for identity, recorded in known:
         if (identity.target.url, identity.target.account) in at:
-            rows += ["", *_server_text(identity, remembered)]
+            rows += ["", *_server_text(identity, recorded)]
             rows.append("  in no document of the controller; its ledger remembers it")
     output.show("\n".join(rows) + "\n")
     return code
@@ -279,9 +279,9 @@ def _visit(
     loaded = bootstrap.load((path,), settings_file, in_repo=in_repo)
     state = options.Selection(servers).of(loaded.documents.state)
 
-    async def look(means: Means, state: DesiredState) -> Exit:
+    async def look(context: PassContext, state: DesiredState) -> Exit:
         with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-            visits = await survey(state, Consents(), means)
+            visits = await survey(state, Consents(), context)
         await asyncio.gather(*(visit.close() for visit in visits))
         plan = plan_of(visits, state, skip_unreachable=False)
         failures: list[JtrError] = [server.failure for server in plan if server.failure]
@@ -296,5 +296,5 @@ def _visit(
 
     with bootstrap.prepared(
         loaded.settings, "status", parallelism=parallelism, writes=False
-    ) as means:
-        return run(lambda _: look(means, state))
+    ) as context:
+        return run(lambda _: look(context, state))

@@ -14,7 +14,7 @@ from reconciler.model.desired import DesiredServer, Mode
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
-from reconciler.model.recorded import Observation, Remembered
+from reconciler.model.recorded import Observation, Recorded
 from reconciler.model.timestamps import spelled
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.windows import standing
@@ -36,7 +36,7 @@ class Pass:
 
     desired: DesiredServer
     report: Report
-    remembered: Remembered
+    recorded: Recorded
     seen: Observation | None
     now: datetime
     contested: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ def before_first(desired: DesiredServer, known: ServerStatus | None) -> ServerSt
 
 def after(one: Pass, known: ServerStatus) -> ServerStatus:
     """Return the status of a server after a pass; what was not seen anew stays as it was."""
-    desired, plan, requests = one.desired, one.plan, one.remembered.requests
+    desired, plan, requests = one.desired, one.plan, one.recorded.requests
     open_lines = _left(one)
     suspension = desired.suspend
     suspended = suspension is not None and (suspension.until is None or one.now < suspension.until)
@@ -108,7 +108,7 @@ def after(one: Pass, known: ServerStatus) -> ServerStatus:
             drift=drift,
             blocked=sum(bool(line.error) for line in plan.lines)
             + sum(bool(line.error) for line in plan.disruptions),
-            debts=open_debts(one.remembered, one.seen),
+            debts=open_debts(one.recorded, one.seen),
             deferred=tuple(_deferred(plan.disruptions)),
         )
     sync = _sync(one, changes + drift)

@@ -1,7 +1,7 @@
 """
 The controller as a whole: starts everything, passes on what happens, and stops well.
 
-Level-triggered: files, Vault, signals and servers that hang up only wake keepers.  Health depends
+Level-triggered: files, Vault, signals and servers that hang up only wake workers.  Health depends
 on nothing but this process; what is missing is said and waited for.
 """
 
@@ -14,22 +14,22 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
-from reconciler.apply.disruption_budget import Turnstile
-from reconciler.controller.dependencies import Notifier, Parts, Site
+from reconciler.apply.disruption_budget import DisruptionBudget
+from reconciler.controller.dependencies import Dependencies, Notifier, Site
 from reconciler.controller.document_source import Reading, Source
 from reconciler.controller.events import controller_news, server_news
 from reconciler.controller.file_watcher import Watcher
 from reconciler.controller.leader_election import Leadership
 from reconciler.controller.scheduled_audits import Audits
-from reconciler.controller.shared import Yard
+from reconciler.controller.shared import SharedState
 from reconciler.controller.state_file import State
-from reconciler.controller.workers import Fleet, uses
+from reconciler.controller.workers import Workers, uses
 from reconciler.errors import Exit, JtrError, SecretsError
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.observed import LogEntry
 from reconciler.model.references import SecretPath
 from reconciler.notifications.events import News
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 
 LOG: Final = logging.getLogger("reconciler.controller")
 LAST: Final = 1.8  # seconds after the grace time in which the process ends, whatever hangs
@@ -40,20 +40,22 @@ NEWS: Final = 5.0  # seconds at most between two looks for news
 class Controller:
     """One run.  `run` returns the exit code."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts: Final = parts
-        self._board: Final = parts.board
-        self._source: Final = Source(parts.paths)
-        self._watcher: Final = Watcher(parts.paths, parts.durations, polling=parts.polling)
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies: Final = dependencies
+        self._status_store: Final = dependencies.status_store
+        self._source: Final = Source(dependencies.paths)
+        self._watcher: Final = Watcher(
+            dependencies.paths, dependencies.timeouts, polling=dependencies.polling
+        )
         self._stop: Final = asyncio.Event()
         self._signal = 0
         self._sweep_now: Final = asyncio.Event()
         self._news: Final = asyncio.Event()
         self._dirty = False
-        self._remembered = State()
+        self._recorded = State()
         self._notifier: Notifier | None = None
-        self._fleet: Fleet | None = None
-        self._yard: Yard | None = None
+        self._workers: Workers | None = None
+        self._shared: SharedState | None = None
         self._leadership: Leadership | None = None
         self._reading: Reading | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -65,90 +67,96 @@ class Controller:
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read the system log of a server.  Raises JtrError."""
-        if self._fleet is None:
-            raise JtrError(f"the controller waits: {self._board.controller.waiting}", "try later")
-        return await self._fleet.entries(name)
+        if self._workers is None:
+            raise JtrError(
+                f"the controller waits: {self._status_store.controller.waiting}", "try later"
+            )
+        return await self._workers.entries(name)
 
     async def documents(self) -> Mapping[str, str]:
         """Return the rows of the ledger.  Raises JtrError."""
-        if self._yard is None or self._yard.means.ledger is None:
-            raise JtrError(f"the controller waits: {self._board.controller.waiting}", "try later")
-        return await asyncio.to_thread(self._yard.means.ledger.documents)
+        if self._shared is None or self._shared.context.ledger is None:
+            raise JtrError(
+                f"the controller waits: {self._status_store.controller.waiting}", "try later"
+            )
+        return await asyncio.to_thread(self._shared.context.ledger.documents)
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> int:
         """Serve and keep until a signal comes.  Raises JtrError for what no waiting will mend."""
-        parts, board = self._parts, self._board
-        self._remembered, trouble = await asyncio.to_thread(parts.state_file.open)
+        dependencies, status_store = self._dependencies, self._status_store
+        self._recorded, trouble = await asyncio.to_thread(dependencies.state_file.open)
         if trouble:
             LOG.warning(trouble)
         self._install_signals()
-        site = parts.site(self)
+        site = dependencies.site(self)
         with ExitStack() as stack:
             try:
-                board.tick = asyncio.get_running_loop().time()
+                status_store.tick = asyncio.get_running_loop().time()
                 await site.start()
-                self._notifier = await parts.notifier(self._remembered.told, self._changed)
+                self._notifier = await dependencies.notifier(self._recorded.told, self._changed)
                 self._begin(self._beat())
                 self._begin(self._remember())
-                parts.systemd.tell("READY=1", "STATUS=waiting for Vault and the ledger")
+                dependencies.systemd.tell("READY=1", "STATUS=waiting for Vault and the ledger")
                 async with self._watcher:
                     self._begin(self._follow_documents())
-                    means = await self._open(stack)
-                    if means is not None:
-                        await self._keep(means, stack)
+                    context = await self._open(stack)
+                    if context is not None:
+                        await self._keep(context, stack)
             finally:
                 await self._end(site, stack)
         if self._failed is not None:
             raise self._failed
         return self._code
 
-    async def _open(self, stack: ExitStack) -> Means | None:
+    async def _open(self, stack: ExitStack) -> PassContext | None:
         """Open Vault and ledger, as often as it takes; None when a stop came first."""
-        parts, attempt = self._parts, 0
+        dependencies, attempt = self._dependencies, 0
         while not self._stop.is_set():
             try:
                 opening = asyncio.create_task(
-                    asyncio.to_thread(stack.enter_context, parts.open_means())
+                    asyncio.to_thread(stack.enter_context, dependencies.open_context())
                 )
                 return await self._unless_stopped(opening)
             except JtrError as error:
                 if not isinstance(error, SecretsError) and not error.transient:
                     raise
                 attempt += 1
-                self._board.note(waiting=str(error), secrets=str(error))
+                self._status_store.note(waiting=str(error), secrets=str(error))
                 if attempt == 1:
                     LOG.warning("waiting: %s", error)
-                wait = min(parts.durations.interval / 2, parts.durations.backoff * attempt)
+                wait = min(
+                    dependencies.timeouts.interval / 2, dependencies.timeouts.backoff * attempt
+                )
                 await self._pause(wait)
         return None
 
-    async def _keep(self, means: Means, stack: ExitStack) -> None:
-        parts, board = self._parts, self._board
-        ledger = means.ledger
+    async def _keep(self, context: PassContext, stack: ExitStack) -> None:
+        dependencies, status_store = self._dependencies, self._status_store
+        ledger = context.ledger
         if ledger is None:
             raise AssertionError
-        board.note(waiting="", secrets="")
-        self._leadership = Leadership(ledger, parts.durations, self._led)
-        self._yard = Yard(
-            means,
-            board,
+        status_store.note(waiting="", secrets="")
+        self._leadership = Leadership(ledger, dependencies.timeouts, self._led)
+        self._shared = SharedState(
+            context,
+            status_store,
             acting=self._acts,
-            quiet=parts.quiet,
+            quiet=dependencies.quiet,
             tell=self._tell,
             dirty=self._changed,
         )
-        self._yard.kept.pool = stack.enter_context(_pool())
-        self._yard.turnstile = Turnstile(parts.max_disruptive)
-        self._fleet = Fleet(self._yard, self._remembered.servers)
+        self._shared.cache.pool = stack.enter_context(_pool())
+        self._shared.disruption_budget = DisruptionBudget(dependencies.max_disruptive)
+        self._workers = Workers(self._shared, self._recorded.servers)
         if self._reading is not None:
             self._enforce(self._reading)
         self._begin(self._leadership.run())
         self._begin(self._follow_secrets())
         self._begin(self._follow_brakes(ledger))
-        self._begin(Audits(self._yard).run())
-        parts.systemd.tell("STATUS=keeping")
+        self._begin(Audits(self._shared).run())
+        dependencies.systemd.tell("STATUS=keeping")
         await self._stop.wait()
 
     def _acts(self) -> bool:
@@ -157,19 +165,19 @@ class Controller:
 
     def _led(self, rival: str, trouble: str) -> None:
         acting = not rival and not trouble
-        self._board.note(acting=acting, rival=rival, ledger=trouble)
+        self._status_store.note(acting=acting, rival=rival, ledger=trouble)
         self._settle_readiness()
-        if self._fleet is not None and self._yard is not None:
-            self._fleet.nudge()
-            self._yard.keys_moved.set()
+        if self._workers is not None and self._shared is not None:
+            self._workers.nudge()
+            self._shared.keys_moved.set()
 
     def _settle_readiness(self) -> None:
         """Ready: documents in force, the ledger open, and the place taken, by us or another."""
-        status = self._board.controller
+        status = self._status_store.controller
         if status.revision and not status.waiting and (status.acting or status.rival):
-            self._board.ready = True
+            self._status_store.ready = True
 
-    # ── what wakes keepers ───────────────────────────────────────────────────────────────────
+    # ── what wakes workers ───────────────────────────────────────────────────────────────────
 
     async def _follow_documents(self) -> None:
         """Put the documents into force, and every later version of them."""
@@ -178,7 +186,7 @@ class Controller:
             reading = await asyncio.to_thread(self._source.read, found)
             before = self._reading
             self._reading = reading
-            self._board.note(revision=reading.revision, documents=reading.trouble)
+            self._status_store.note(revision=reading.revision, documents=reading.trouble)
             self._settle_readiness()
             if reading.trouble:
                 LOG.warning("the newest documents are not in force: %s", reading.trouble)
@@ -187,54 +195,56 @@ class Controller:
 
     def _enforce(self, reading: Reading) -> None:
         """Put documents into force, once there is a fleet."""
-        if self._fleet is None or reading.state is None:
+        if self._workers is None or reading.state is None:
             return
         names = {server.name for server in reading.state.servers}
         fields = {"revision": reading.revision, "servers": len(names)}
         LOG.info("documents in force", extra={"fields": fields})
-        self._fleet.declare(reading.state, reading.revision)
-        if self._yard is not None:
-            self._yard.keys_moved.set()
+        self._workers.declare(reading.state, reading.revision)
+        if self._shared is not None:
+            self._shared.keys_moved.set()
         self._sweep_now.set()
         if self._notifier is not None:
             self._notifier.keep(names)
 
     async def _follow_secrets(self) -> None:
         """Ask Vault for new versions; wake who uses one, and who missed Vault while it was away."""
-        parts, board = self._parts, self._board
+        dependencies, status_store = self._dependencies, self._status_store
         known: dict[SecretPath, tuple[int, str]] = {}
         away = False
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(parts.durations.interval if not away else self._retry):
+                async with asyncio.timeout(
+                    dependencies.timeouts.interval if not away else self._retry
+                ):
                     await self._sweep_now.wait()
             self._sweep_now.clear()
-            if self._fleet is None or self._yard is None or not self._acts():
+            if self._workers is None or self._shared is None or not self._acts():
                 continue
-            paths = {path for server in self._yard.state.servers for path in uses(server)}
+            paths = {path for server in self._shared.state.servers for path in uses(server)}
             found, trouble = await self._swept(paths)
-            self._yard.kept.down = None if not trouble else self._yard.kept.down
+            self._shared.cache.down = None if not trouble else self._shared.cache.down
             if bool(trouble) != away:
                 away = bool(trouble)
                 LOG.warning("Vault: %s", trouble) if away else LOG.info("Vault is back")
                 if not away:
-                    self._fleet.wake_failed()
-            board.note(secrets=trouble, token_seconds=parts.token_seconds())
+                    self._workers.wake_failed()
+            status_store.note(secrets=trouble, token_seconds=dependencies.token_seconds())
             moved = [path for path, one in found.items() if known.get(path, one) != one]
             known |= found
             if moved:
-                self._fleet.wake_for(moved)
+                self._workers.wake_for(moved)
 
     @property
     def _retry(self) -> float:
-        return min(self._parts.durations.interval, 2 * self._parts.durations.backoff)
+        return min(self._dependencies.timeouts.interval, 2 * self._dependencies.timeouts.backoff)
 
     async def _swept(
         self, paths: Collection[SecretPath]
     ) -> tuple[dict[SecretPath, tuple[int, str]], str]:
         """Return the newest versions, and why Vault could not tell."""
         try:
-            answers = await asyncio.to_thread(self._parts.sweep, paths)
+            answers = await asyncio.to_thread(self._dependencies.sweep, paths)
         except SecretsError as error:
             return {}, str(error)
         found: dict[SecretPath, tuple[int, str]] = {}
@@ -253,27 +263,31 @@ class Controller:
             try:
                 brakes = await asyncio.to_thread(ledger.brakes)
             except JtrError as error:
-                self._board.note(ledger=str(error))
+                self._status_store.note(ledger=str(error))
             else:
-                if self._yard is not None:
+                if self._shared is not None:
                     found = {version: brake.why for version, brake in brakes.items()}
-                    await self._yard.look_at_brakes(found)
-            await asyncio.sleep(self._parts.durations.interval / 4)
+                    await self._shared.look_at_brakes(found)
+            await asyncio.sleep(self._dependencies.timeouts.interval / 4)
 
     # ── signs of life, memory, news ──────────────────────────────────────────────────────────
 
     async def _beat(self) -> None:
         """Say that the loop lives, tell people what is new."""
-        parts, board, loop = self._parts, self._board, asyncio.get_running_loop()
-        period = min(1.0, (parts.systemd.watchdog or 3.0) / 3)
-        pause = min(NEWS, parts.durations.interval / 10)
+        dependencies, status_store, loop = (
+            self._dependencies,
+            self._status_store,
+            asyncio.get_running_loop(),
+        )
+        period = min(1.0, (dependencies.systemd.watchdog or 3.0) / 3)
+        pause = min(NEWS, dependencies.timeouts.interval / 10)
         told = float("-inf")
         while True:
-            board.tick = loop.time()
-            board.tasks = len(asyncio.all_tasks())
-            board.stuck = self._fleet.stuck() if self._fleet is not None else ""
-            if not board.stuck:
-                parts.systemd.tell("WATCHDOG=1")
+            status_store.tick = loop.time()
+            status_store.tasks = len(asyncio.all_tasks())
+            status_store.stuck = self._workers.stuck() if self._workers is not None else ""
+            if not status_store.stuck:
+                dependencies.systemd.tell("WATCHDOG=1")
             if loop.time() - told >= pause:
                 told = loop.time()
                 self._tell(self._states())
@@ -284,14 +298,14 @@ class Controller:
         while True:
             if self._dirty:
                 await self._save()
-            await asyncio.sleep(min(1.0, self._parts.durations.interval / 10))
+            await asyncio.sleep(min(1.0, self._dependencies.timeouts.interval / 10))
 
     def _states(self) -> Iterable[News]:
-        board = self._board
-        yield from controller_news(board.controller)
-        for status in list(board.servers.values()):
+        status_store = self._status_store
+        yield from controller_news(status_store.controller)
+        for status in list(status_store.servers.values()):
             if status.last_pass:
-                away = bool(board.controller.secrets)
+                away = bool(status_store.controller.secrets)
                 yield from server_news(status, vault_away=away)
 
     def _tell(self, news: Iterable[News]) -> None:
@@ -304,17 +318,17 @@ class Controller:
     async def _save(self) -> None:
         """Write the state file; a full disk is said, and everything goes on."""
         self._dirty = False
-        if self._fleet is None or self._notifier is None:
+        if self._workers is None or self._notifier is None:
             return
-        state = State(self._fleet.timings(), self._notifier.memory())
+        state = State(self._workers.timings(), self._notifier.memory())
         try:
-            await asyncio.to_thread(self._parts.state_file.save, state)
+            await asyncio.to_thread(self._dependencies.state_file.save, state)
         except JtrError as error:
-            if not self._board.controller.state:
+            if not self._status_store.controller.state:
                 LOG.warning(str(error))
-            self._board.note(state=str(error))
+            self._status_store.note(state=str(error))
         else:
-            self._board.note(state="")
+            self._status_store.note(state="")
 
     # ── signals and the end ──────────────────────────────────────────────────────────────────
 
@@ -329,38 +343,38 @@ class Controller:
         LOG.info("asked to look at everything now")
         self._watcher.poke()
         self._sweep_now.set()
-        if self._fleet is not None:
-            self._fleet.wake()
+        if self._workers is not None:
+            self._workers.wake()
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin to stop; the second time end at once: intents are recorded before anything is."""
         if self._stop.is_set():
             LOG.warning("ended at once; what was in flight is recorded as not finished")
-            self._parts.leave(128 + number)
+            self._dependencies.leave(128 + number)
             return
         self._signal = number
         LOG.info("stopping: nothing new begins, what is in flight gets its end")
-        self._board.note(stopping=True)
-        self._parts.systemd.tell("STOPPING=1")
-        if self._yard is not None:
-            self._yard.stopping = True
+        self._status_store.note(stopping=True)
+        self._dependencies.systemd.tell("STOPPING=1")
+        if self._shared is not None:
+            self._shared.stopping = True
         self._stop.set()
         # Threads that wait for Vault or a disk cannot be cancelled; the process ends anyway.
         self._deadline = threading.Timer(
-            self._parts.durations.stop + LAST, lambda: self._parts.leave(self._code)
+            self._dependencies.timeouts.stop + LAST, lambda: self._dependencies.leave(self._code)
         )
         self._deadline.daemon = True
         self._deadline.start()
 
     async def _end(self, site: Site, stack: ExitStack) -> None:
-        grace = self._parts.durations.stop
-        if self._yard is not None:
-            self._yard.stopping = True
-            await self._yard.brake.stop("the controller is stopping")
+        grace = self._dependencies.timeouts.stop
+        if self._shared is not None:
+            self._shared.stopping = True
+            await self._shared.brake.stop("the controller is stopping")
         self._stop.set()
         if self._signal:
             self._code = 128 + self._signal  # unless everything ends in time
-        ended = await self._fleet.stop(grace) if self._fleet is not None else True
+        ended = await self._workers.stop(grace) if self._workers is not None else True
         self._dirty = True
         await self._save()
         for task in self._tasks:
@@ -402,7 +416,7 @@ class Controller:
             self._failed = self._failed or error
             self._stop.set()
 
-    async def _unless_stopped(self, task: "asyncio.Task[Means]") -> Means | None:
+    async def _unless_stopped(self, task: "asyncio.Task[PassContext]") -> PassContext | None:
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reconciler.controller.state_file import StateFile
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.errors import SecretsError
 from reconciler.model.observed import LogEntry
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
 from reconciler.notifications.events import News
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.system.systemd import Systemd
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 
 class Notifier(Protocol):
@@ -68,7 +68,7 @@ Sweep = Callable[[Collection[SecretPath]], Mapping[SecretPath, VersionInfo | Sec
 
 
 @dataclass(slots=True)
-class Parts:
+class Dependencies:
     """
     What a controller is put together from.
 
@@ -78,10 +78,10 @@ class Parts:
     """
 
     paths: tuple[str, ...]
-    durations: Durations
-    board: Board
+    timeouts: Timeouts
+    status_store: StatusStore
     state_file: StateFile
-    open_means: Callable[[], AbstractContextManager[Means]]
+    open_context: Callable[[], AbstractContextManager[PassContext]]
     sweep: Sweep
     site: Callable[[Answers], Site]
     notifier: Callable[[Mapping[str, Any], Callable[[], None]], Awaitable[Notifier]]

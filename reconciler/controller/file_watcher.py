@@ -27,7 +27,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from reconciler.controller.document_source import content_hash, stat_signature
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 LINKS_LIMIT: Final = 40  # as the kernel's own
 MOST_QUIETS: Final = 10  # a stream of events postpones a look by this many quiet times at most
@@ -280,13 +280,11 @@ class Watcher:
     between; a write that changes neither is found by the next `rescan`, at the latest.
     """
 
-    def __init__(
-        self, paths: Sequence[str], durations: Durations, *, polling: bool = False
-    ) -> None:
+    def __init__(self, paths: Sequence[str], timeouts: Timeouts, *, polling: bool = False) -> None:
         self._paths = tuple(paths)
-        self._quiet = durations.quiet
-        self._rescan = durations.rescan
-        self._often = min(durations.quiet * MOST_QUIETS, durations.rescan)
+        self._quiet = timeouts.quiet
+        self._rescan = timeouts.rescan
+        self._often = min(timeouts.quiet * MOST_QUIETS, timeouts.rescan)
         self._polling = polling
         self._woken = asyncio.Event()
         self._poked = asyncio.Event()

@@ -13,7 +13,7 @@ from typing import Final
 from reconciler.errors import JtrError, LeaseHeld
 from reconciler.ledger.lease import held
 from reconciler.ledger.ledger import Ledger
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 LOG: Final = logging.getLogger("reconciler.controller")
 
@@ -22,11 +22,11 @@ class Leadership:
     """Holds the place while it can; `changed` is called whenever that begins or ends."""
 
     def __init__(
-        self, ledger: Ledger, durations: Durations, changed: Callable[[str, str], None]
+        self, ledger: Ledger, timeouts: Timeouts, changed: Callable[[str, str], None]
     ) -> None:
         """*changed* gets who else is there, and what is wrong with the ledger; empty for none."""
         self._ledger: Final = ledger
-        self._durations: Final = durations
+        self._timeouts: Final = timeouts
         self._changed: Final = changed
         self._check: Callable[[], None] | None = None
 
@@ -48,7 +48,7 @@ class Leadership:
             rival, trouble = "", ""
             try:
                 lease = self._ledger.leadership()
-                async with held(lease, self._durations.lease) as self._check:
+                async with held(lease, self._timeouts.lease) as self._check:
                     told = ""
                     self._changed("", "")
                     await self._watch()
@@ -62,10 +62,10 @@ class Leadership:
             if (rival or trouble) and (rival or trouble) != told:
                 told = rival or trouble
                 LOG.warning("waiting: %s", told)
-            await asyncio.sleep(self._durations.lease / 3)
+            await asyncio.sleep(self._timeouts.lease / 3)
 
     async def _watch(self) -> None:
         """Return, or raise, once the place is lost."""
         while self._check is not None:
             self._check()
-            await asyncio.sleep(self._durations.lease / 10)
+            await asyncio.sleep(self._timeouts.lease / 10)

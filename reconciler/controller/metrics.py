@@ -1,5 +1,5 @@
 """
-The board as Prometheus reads it: gauges and counters in the text format, made at each scrape.
+The status store as Prometheus reads it: gauges and counters as text, made at each scrape.
 
 Names of servers and of exchanges are labels, and nothing else that grows; times are computed when
 they are asked for, so that a controller that hangs does not look fresh.
@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from reconciler.controller.api.responses import missing
 from reconciler.controller.status import Health, ServerStatus, Sync
-from reconciler.controller.status_store import BUCKETS, Board
+from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.model.key_policy import Severity
 from reconciler.model.outcomes import Result
 from reconciler.model.recorded import Owed
@@ -35,21 +35,21 @@ Rows = Iterable[tuple[tuple[str, ...], float]]
 Read = Callable[[ServerStatus], float | None]
 
 
-def exposition(board: Board, now: float, clock: float) -> bytes:
+def exposition(status_store: StatusStore, now: float, clock: float) -> bytes:
     """Return all metrics; *now* is seconds since the epoch, *clock* the event loop's time."""
     registry = CollectorRegistry()
-    registry.register(_Reader(board, now, clock))
+    registry.register(_Reader(status_store, now, clock))
     return generate_latest(registry)
 
 
 class _Reader(Collector):
-    """Reads one board once."""
+    """Reads one status store once."""
 
-    def __init__(self, board: Board, now: float, clock: float) -> None:
-        self._board: Final = board
+    def __init__(self, status_store: StatusStore, now: float, clock: float) -> None:
+        self._status_store: Final = status_store
         self._now: Final = now
         self._clock: Final = clock
-        self._servers: Final = [board.servers[name] for name in sorted(board.servers)]
+        self._servers: Final = [status_store.servers[name] for name in sorted(status_store.servers)]
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, also those that have no series now."""
@@ -64,7 +64,7 @@ class _Reader(Collector):
     # ── the controller itself ────────────────────────────────────────────────────────────────
 
     def _controller(self) -> Iterator[Metric]:
-        board, status = self._board, self._board.controller
+        status_store, status = self._status_store, self._status_store.controller
         yield _gauge(
             "jtr_build_info",
             "Always 1; the version of jt-reconciler is its label.",
@@ -81,9 +81,9 @@ class _Reader(Collector):
             (
                 "jtr_ready",
                 "Whether documents, ledger and Vault were all there, and it is not stopping.",
-                not missing(board),
+                not missing(status_store),
             ),
-            ("jtr_stuck", "Whether a pass does not end.", bool(board.stuck)),
+            ("jtr_stuck", "Whether a pass does not end.", bool(status_store.stuck)),
             (
                 "jtr_documents_valid",
                 "Whether the newest documents are in force.",
@@ -94,7 +94,7 @@ class _Reader(Collector):
             ("jtr_state_file_up", "Whether its own state file can be written.", not status.state),
         ):
             yield _gauge(name, text, [((), holds)])
-        yield _gauge("jtr_tasks", "Tasks on the event loop.", [((), board.tasks)])
+        yield _gauge("jtr_tasks", "Tasks on the event loop.", [((), status_store.tasks)])
         yield _gauge(
             "jtr_documents_info",
             "Always 1; the revision of the documents in force is its label.",
@@ -115,8 +115,8 @@ class _Reader(Collector):
         )
 
     def _passes(self) -> Iterator[Metric]:
-        board = self._board
-        ended, began = board.last_pass, _seconds(board.controller.started_at)
+        status_store = self._status_store
+        ended, began = status_store.last_pass, _seconds(status_store.controller.started_at)
         age: Rows = []
         if ended is not None:
             age = [((), max(0.0, self._clock - ended))]
@@ -129,45 +129,53 @@ class _Reader(Collector):
         )
         took = HistogramMetricFamily("jtr_pass_duration_seconds", "How long passes took.")
         buckets, total = [], 0
-        for bound, count in zip([*map(str, BUCKETS), "+Inf"], board.durations.counts, strict=True):
+        for bound, count in zip(
+            [*map(str, BUCKETS), "+Inf"], status_store.pass_seconds.counts, strict=True
+        ):
             total += count
             buckets.append((bound, total))
-        took.add_metric([], buckets, board.durations.total)
+        took.add_metric([], buckets, status_store.pass_seconds.total)
         yield took
 
     def _counters(self) -> Iterator[Metric]:
-        board = self._board
+        status_store = self._status_store
         names = {server.server for server in self._servers}
         yield _counter(
             "jtr_passes",
             "Passes over servers.",
-            _counted((((key,), n) for key, n in board.passes.items()), [(key,) for key in _PASSES]),
+            _counted(
+                (((key,), n) for key, n in status_store.passes.items()), [(key,) for key in _PASSES]
+            ),
             "result",
         )
         results = [(str(result),) for result in Result if result is not Result.NOT_ATTEMPTED]
         yield _counter(
             "jtr_applies",
             "Actions on servers, by what became of them.",
-            _counted((((key,), n) for key, n in board.applies.items()), results),
+            _counted((((key,), n) for key, n in status_store.applies.items()), results),
             "result",
         )
         yield _counter(
             "jtr_restarts",
             "What stopped robots because it was asked or owed.",
-            _counted(board.restarts.items(), [(name, kind) for name in names for kind in _STOPS]),
+            _counted(
+                status_store.restarts.items(), [(name, kind) for name in names for kind in _STOPS]
+            ),
             "server",
             "kind",
         )
         yield _counter(
             "jtr_robot_stops",
             "Robots that ran and stopped without our asking.",
-            _counted((((key,), n) for key, n in board.stops.items()), [(name,) for name in names]),
+            _counted(
+                (((key,), n) for key, n in status_store.stops.items()), [(name,) for name in names]
+            ),
             "server",
         )
         yield _counter(
             "jtr_notifications",
             "Notifications, by what became of them.",
-            _counted(board.notifications.items(), []),
+            _counted(status_store.notifications.items(), []),
             "target",
             "result",
         )

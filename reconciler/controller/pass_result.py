@@ -7,23 +7,23 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.controller import requeue
-from reconciler.controller.requeue import Timing
+from reconciler.controller.requeue import QueueState
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, WriteExchange, told
 from reconciler.model.desired import DesiredServer, Kind
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, Status
-from reconciler.model.recorded import Remembered, Stage
+from reconciler.model.recorded import Recorded, Stage
 from reconciler.model.references import FrozenRef
 from reconciler.plan.fleet import UNSEEN
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 _FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
 _SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN)
 
 
 def sooner(
-    desired: DesiredServer, report: Report, now: float, durations: Durations, *, settled_in: float
+    desired: DesiredServer, report: Report, now: float, timeouts: Timeouts, *, settled_in: float
 ) -> list[float]:
     """
     Return the moments at which something is due that the interval would miss.
@@ -34,7 +34,7 @@ def sooner(
     if settled_in:
         found.append(now + settled_in)
     if any(line.why.endswith(UNSEEN) for line in report.plan.disruptions):
-        found.append(now + durations.connect / 10)
+        found.append(now + timeouts.connect / 10)
     moments = (wish.instant.timestamp() for wish in desired.one_shots)
     return found + [moment for moment in moments if moment > now]
 
@@ -47,7 +47,7 @@ def pushed(report: Report) -> bool:
     )
 
 
-def healed(timing: Timing, report: Report, now: float, durations: Durations) -> Timing:
+def healed(timing: QueueState, report: Report, now: float, timeouts: Timeouts) -> QueueState:
     """Count the corrections of drift, and forget those that were long ago."""
     drifting = {line.exchange: line for line in report.plan.select(Category.DRIFT)}
     sent = {outcome.action for outcome in report.outcomes if outcome.result in _SENT}
@@ -58,7 +58,7 @@ def healed(timing: Timing, report: Report, now: float, durations: Durations) -> 
         if _changed(code, report.plan.select(Category.CHANGE), sent):
             timing = timing.with_healing(code, None)  # another value: another story
         else:
-            known = requeue.looked(healing, now, durations, drifts=code in drifting)
+            known = requeue.looked(healing, now, timeouts, drifts=code in drifting)
             timing = timing.with_healing(code, known)
     return timing
 
@@ -98,22 +98,22 @@ def stops(outcome: Outcome) -> str:
             return ""
 
 
-def undisturbed(report: Report, remembered: Remembered) -> bool:
+def undisturbed(report: Report, recorded: Recorded) -> bool:
     """Whether a server on which something disruptive failed is in order again."""
-    requests = remembered.requests
+    requests = recorded.requests
     return not (
         report.plan.failure
         or report.failure
         or requests.open is not None
         or requests.halt is not None
-        # What was not attempted says nothing; it may be the shut turnstile that did not let it.
+        # What was not attempted says nothing; the disruption budget may be shut.
         or any(o.code and o.result is not Result.NOT_ATTEMPTED for o in report.outcomes)
     )
 
 
-def ours(remembered: Remembered, since: str) -> set[int]:
+def ours(recorded: Recorded, since: str) -> set[int]:
     """Return the robots that we stopped since they were seen last."""
-    requests = remembered.requests
+    requests = recorded.requests
     mine: set[int] = set()
     if requests.halt is not None:
         mine |= {robot.id for robot in requests.halt.robots}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 JITTER: Final = 0.1  # of the interval, at most, each way: five hundred servers must not march
 CAP: Final = 3  # corrections of one exchange, then people are asked
@@ -18,7 +18,7 @@ SOONEST: Final = 0.1  # of the first backoff: full jitter must not mean at once
 
 
 @dataclass(frozen=True, slots=True)
-class Healing:
+class Corrections:
     """Corrections of one exchange's drift: how many, and when the last one was (or drift seen)."""
 
     count: int = 0
@@ -27,7 +27,7 @@ class Healing:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class QueueState:
     """
     What is remembered of one server between passes and over restarts.
 
@@ -39,38 +39,42 @@ class Timing:
     due: float = 0.0
     failures: int = 0
     revision: str = ""
-    healing: tuple[tuple[str, Healing], ...] = ()
+    healing: tuple[tuple[str, Corrections], ...] = ()
     stopped: tuple[int, ...] = ()
 
-    def healed(self, exchange: str) -> Healing:
+    def healed(self, exchange: str) -> Corrections:
         """Return what is known of one exchange's corrections."""
-        return dict(self.healing).get(exchange, Healing())
+        return dict(self.healing).get(exchange, Corrections())
 
-    def with_healing(self, exchange: str, healing: Healing | None) -> "Timing":
+    def with_healing(self, exchange: str, healing: Corrections | None) -> "QueueState":
         """Return the same with other corrections of one exchange; None forgets them."""
-        kept = {code: one for code, one in self.healing if code != exchange}
+        cache = {code: one for code, one in self.healing if code != exchange}
         if healing is not None:
-            kept[exchange] = healing
-        return replace(self, healing=tuple(sorted(kept.items())))
+            cache[exchange] = healing
+        return replace(self, healing=tuple(sorted(cache.items())))
 
 
 def succeeded(
-    timing: Timing, now: float, durations: Durations, luck: Callable[[], float]
-) -> Timing:
+    timing: QueueState, now: float, timeouts: Timeouts, luck: Callable[[], float]
+) -> QueueState:
     """Return when to look again after a pass without failure; *luck* is uniform in [0, 1)."""
-    wait = durations.interval * (1 + JITTER * (2 * luck() - 1))
+    wait = timeouts.interval * (1 + JITTER * (2 * luck() - 1))
     return replace(timing, due=now + wait, failures=0)
 
 
-def failed(timing: Timing, now: float, durations: Durations, luck: Callable[[], float]) -> Timing:
+def failed(
+    timing: QueueState, now: float, timeouts: Timeouts, luck: Callable[[], float]
+) -> QueueState:
     """Return when to try again after a failed pass: exponential backoff with full jitter."""
     failures = timing.failures + 1
-    ceiling = min(durations.backoff_most, durations.backoff * 2 ** min(failures - 1, 32))
-    wait = max(durations.backoff * SOONEST, ceiling * luck())
+    ceiling = min(timeouts.backoff_most, timeouts.backoff * 2 ** min(failures - 1, 32))
+    wait = max(timeouts.backoff * SOONEST, ceiling * luck())
     return replace(timing, due=now + wait, failures=failures)
 
 
-def resumed(timing: Timing, now: float, durations: Durations, luck: Callable[[], float]) -> Timing:
+def resumed(
+    timing: QueueState, now: float, timeouts: Timeouts, luck: Callable[[], float]
+) -> QueueState:
     """
     Return what to do after a restart of the controller.
 
@@ -78,18 +82,18 @@ def resumed(timing: Timing, now: float, durations: Durations, luck: Callable[[],
     its backoff, so that a controller that restarts in a loop does not storm it.
     """
     if timing.failures:
-        return replace(timing, due=min(timing.due, now + durations.backoff_most))
-    return replace(timing, due=min(timing.due, now + durations.interval * luck()))
+        return replace(timing, due=min(timing.due, now + timeouts.backoff_most))
+    return replace(timing, due=min(timing.due, now + timeouts.interval * luck()))
 
 
-def rests(healing: Healing, now: float, durations: Durations) -> str:
+def rests(healing: Corrections, now: float, timeouts: Timeouts) -> str:
     """Say why an exchange's drift is not corrected now; empty when it may be."""
     if healing.count >= CAP:
         return (
             f"contested: it was corrected {healing.count} times and changed again each time; "
             "find out who changes it"
         )
-    wait = healing.corrected + durations.heal_cooldown - now
+    wait = healing.corrected + timeouts.heal_cooldown - now
     if healing.count and wait > 0:
         return f"corrected a moment ago; the next correction is at least {_length(wait)} away"
     return ""
@@ -100,19 +104,21 @@ def _length(seconds: float) -> str:
     return f"{-(-whole // 60)} min" if whole >= 60 else f"{whole} s"  # noqa: PLR2004  - a minute
 
 
-def contested(healing: Healing) -> bool:
+def contested(healing: Corrections) -> bool:
     """Whether an exchange was corrected as often as it may be without a person."""
     return healing.count >= CAP
 
 
-def corrected(healing: Healing, now: float) -> Healing:
+def corrected(healing: Corrections, now: float) -> Corrections:
     """Count one correction."""
-    return Healing(healing.count + 1, now, now)
+    return Corrections(healing.count + 1, now, now)
 
 
-def looked(healing: Healing, now: float, durations: Durations, *, drifts: bool) -> Healing | None:
+def looked(
+    healing: Corrections, now: float, timeouts: Timeouts, *, drifts: bool
+) -> Corrections | None:
     """Return what stays known after a look; None once there was no drift for long enough."""
     if drifts:
         return replace(healing, drifted=now)
     quiet = now - max(healing.corrected, healing.drifted)
-    return None if quiet >= FORGET * durations.heal_cooldown else healing
+    return None if quiet >= FORGET * timeouts.heal_cooldown else healing

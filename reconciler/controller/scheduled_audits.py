@@ -1,5 +1,5 @@
 """
-Audits the keys of all servers now and then, and puts on the board what exchanges say of them.
+Audits the keys of all servers now and then, and keeps what exchanges say of them.
 
 A permission that somebody adds at an exchange changes nothing on a server or in Vault: only who
 asks finds it.  An exchange is asked about a key once in `durations.auditEvery`.  Whatever else
@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from reconciler.controller.shared import Yard
+from reconciler.controller.shared import SharedState
 from reconciler.controller.status import KeyStatus
 from reconciler.errors import JtrError, NotSettled
 from reconciler.model.desired import DesiredExchange
@@ -36,40 +36,40 @@ EARLY: Final = 0.1  # of the time between two questions; answers that old are as
 class Audits:
     """One for each run of the controller.  Event loop only."""
 
-    def __init__(self, yard: Yard) -> None:
-        self._yard: Final = yard
-        self._every: Final = timedelta(seconds=yard.means.durations.audit_every)
+    def __init__(self, shared: SharedState) -> None:
+        self._shared: Final = shared
+        self._every: Final = timedelta(seconds=shared.context.timeouts.audit_every)
 
     async def run(self) -> None:
         """Audit when it is time, until cancelled; trouble is said, and it goes on."""
-        yard, rest = self._yard, self._yard.means.durations.interval
+        shared, rest = self._shared, self._shared.context.timeouts.interval
         wait = 0.0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await yard.keys_moved.wait()
-            yard.keys_moved.clear()
+                    await shared.keys_moved.wait()
+            shared.keys_moved.clear()
             wait = rest
-            if yard.acting():
+            if shared.acting():
                 wait = await self._audit()
             # What moves at once, a rotation of fifty keys say, is one audit.
             await asyncio.sleep(rest)
 
     async def _audit(self) -> float:
         """Audit all keys; return after how many seconds the next one is due."""
-        yard = self._yard
+        shared = self._shared
         retry = self._every.total_seconds() / RETRY
-        servers = [one for one in yard.state.servers if any(map(_declared, one.exchanges))]
-        audit, egress_of = yard.means.audit, yard.means.egress_of
+        servers = [one for one in shared.state.servers if any(map(_declared, one.exchanges))]
+        audit, egress_of = shared.context.audit, shared.context.egress_of
         if not servers or audit is None or egress_of is None:
             return self._every.total_seconds()
         from reconciler.reconcile.audit_keys import gather_keys  # noqa: PLC0415  - only who audits pays for it
 
-        outgoing = {name: status.outgoing for name, status in yard.board.servers.items()}
+        outgoing = {name: status.outgoing for name, status in shared.status_store.servers.items()}
         try:
             gathered = await gather_keys(
                 servers,
-                yard.pass_means(),
+                shared.pass_context(),
                 wanted=_on_schedule,
                 egress_of=egress_of,
                 outgoing=outgoing,
@@ -82,7 +82,7 @@ class Audits:
         self._show(rows)
         answers = [row.answered for row in rows if row.answered is not None]
         if any(isinstance(row.failure, NotSettled) for row in rows):
-            return min(retry, yard.means.durations.settle)
+            return min(retry, shared.context.timeouts.settle)
         if len(answers) < len(rows) or any(one.status in TRANSIENT for one in answers):
             return retry
         return max(retry, self._left(answers))
@@ -104,25 +104,25 @@ class Audits:
 
     def _left(self, answers: Iterable[Answered]) -> float:
         """Return the seconds until the oldest answer is old enough to be asked for again."""
-        now = self._yard.means.now()
+        now = self._shared.context.now()
         oldest = min((one.at for one in answers), default=now)
-        spread = 1 - EARLY * self._yard.luck()
+        spread = 1 - EARLY * self._shared.luck()
         return (oldest + self._every * spread - now).total_seconds()
 
     def _show(self, rows: Sequence[Audited]) -> None:
-        """Put what was found on the board; what could not be read keeps what was known of it."""
-        board = self._yard.board
+        """Store what was found; what could not be read keeps what was known of it."""
+        status_store = self._shared.status_store
         found: dict[str, dict[str, KeyStatus]] = defaultdict(dict)
         lights = Counter(str(row.light) for row in rows)
         for row in rows:
             if row.answered is not None:
                 found[row.key.server][row.key.exchange] = _key_status(row, row.answered)
         for name, keys in found.items():
-            status = board.servers.get(name)
+            status = status_store.servers.get(name)
             if status is None:
                 continue  # its document went while the exchanges were asked
             _say_blocked(name, keys, status.keys)
-            board.servers[name] = replace(status, keys={**status.keys, **keys})
+            status_store.servers[name] = replace(status, keys={**status.keys, **keys})
         LOG.info("keys audited", extra={"fields": {"keys": sum(lights.values()), **lights}})
 
 

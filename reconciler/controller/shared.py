@@ -1,5 +1,5 @@
 """
-What the keepers of all servers share.  Event loop only.
+What the workers of all servers share.  Event loop only.
 """
 
 import asyncio
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from reconciler.apply.circuit_breaker import Brake
-from reconciler.apply.disruption_budget import Turnstile
-from reconciler.controller.status_store import Board
+from reconciler.apply.circuit_breaker import CircuitBreaker
+from reconciler.apply.disruption_budget import DisruptionBudget
+from reconciler.controller.status_store import StatusStore
 from reconciler.model.desired import DesiredState
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import ServerPlan
 from reconciler.notifications.events import News
-from reconciler.observe.context import Means
-from reconciler.observe.resolver import Kept
+from reconciler.observe.context import PassContext
+from reconciler.observe.resolver import ResolverCache
 from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import UNSEEN, hold_twins, limit_unverified
 
@@ -31,7 +31,7 @@ def _nothing(_news: Iterable[News]) -> None:
 
 
 @dataclass(slots=True)
-class Yard:
+class SharedState:
     """
     One for each run of the controller.
 
@@ -41,8 +41,8 @@ class Yard:
     `keys_moved` wakes the audit: what it says of keys may be otherwise now.
     """
 
-    means: Means
-    board: Board
+    context: PassContext
+    status_store: StatusStore
     acting: Callable[[], bool]
     quiet: str = ""
     tell: Callable[[Iterable[News]], None] = _nothing
@@ -50,12 +50,12 @@ class Yard:
     luck: Callable[[], float] = random.random
     state: DesiredState = field(default_factory=lambda: DesiredState(()))
     revision: str = ""
-    brake: Brake = field(default_factory=Brake)
-    turnstile: Turnstile = field(default_factory=Turnstile)
+    brake: CircuitBreaker = field(default_factory=CircuitBreaker)
+    disruption_budget: DisruptionBudget = field(default_factory=DisruptionBudget)
     stopping: bool = False
     boots: dict[str, BootLine | None] = field(default_factory=dict)
     looked: set[str] = field(default_factory=set)
-    kept: Kept = field(default_factory=Kept)
+    cache: ResolverCache = field(default_factory=ResolverCache)
     keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
     healthy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
     sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
@@ -66,15 +66,15 @@ class Yard:
     _recorded: bool = False  # our own brake was seen in the ledger
 
     def __post_init__(self) -> None:
-        self.gate = asyncio.Semaphore(self.means.parallelism)
+        self.gate = asyncio.Semaphore(self.context.parallelism)
 
     def seconds(self) -> float:
         """Return the present moment as seconds since the epoch, by the wall clock."""
-        return self.means.now().timestamp()
+        return self.context.now().timestamp()
 
-    def pass_means(self) -> Means:
-        """Return the means of one pass: it does not know yet whether Vault is away."""
-        return replace(self.means, resolver=self.means.resolver.anew(self.kept))
+    def pass_context(self) -> PassContext:
+        """Return the context of one pass: it does not know yet whether Vault is away."""
+        return replace(self.context, resolver=self.context.resolver.anew(self.cache))
 
     # ── what holds for several servers together ──────────────────────────────────────────────
 
@@ -98,7 +98,7 @@ class Yard:
         """
         others = {server.name for server in self.state.servers} - {name}
         unseen = others - self.looked
-        patience = self.means.durations.connect
+        patience = self.context.timeouts.connect
         waited = asyncio.get_running_loop().time() - (self._began or 0.0)
         if self.quiet or (unseen and waited < patience):
             return self.quiet or UNSEEN
@@ -118,12 +118,12 @@ class Yard:
         for old in [key for key, at in self._unverified.items() if now - at > DAY]:
             del self._unverified[old]
         before = len(self._unverified.keys() - {name})
-        most = self.means.max_unknown_writes
+        most = self.context.max_unknown_writes
         visit.plan = limit_unverified([visit.plan], most, before=before)[0]
         if any(getattr(action, "unverified", False) for action in visit.plan.actions):
             self._unverified[name] = now
 
-    # ── brake and turnstile: months of one process, not one run ─────────────────────────────
+    # ── brake and disruption budget: months of one process, not one run ──────────────────────
 
     async def look_at_brakes(self, brakes: Mapping[str, str]) -> None:
         """
@@ -131,7 +131,7 @@ class Yard:
 
         One that never reached the ledger stays until this process ends: nobody can release it.
         """
-        self.board.note(brakes=dict(brakes))
+        self.status_store.note(brakes=dict(brakes))
         if not self.brake.why:
             self._recorded = False
         elif brakes:
@@ -144,13 +144,13 @@ class Yard:
         """
         Note how a server that may be disturbed is now.
 
-        One that failed keeps the turnstile shut for all others until it is well again.
+        One that failed keeps the disruption budget shut for all others until it is well again.
         """
-        if self.turnstile.why and not self._shut_by:
-            self._shut_by = self.turnstile.why.partition(":")[0]
+        if self.disruption_budget.why and not self._shut_by:
+            self._shut_by = self.disruption_budget.why.partition(":")[0]
         if self._shut_by == name and well:
             self._reopen()
 
     def _reopen(self) -> None:
-        self.turnstile.reopen()
+        self.disruption_budget.reopen()
         self._shut_by = ""

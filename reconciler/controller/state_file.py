@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.controller.requeue import Healing, Timing
+from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.errors import JtrError
 
 FORMAT: Final = 1
@@ -25,7 +25,7 @@ LIMIT: Final = 32 * 2**20  # bytes
 class State:
     """What the file holds: timings by server, and what the notifier told."""
 
-    servers: Mapping[str, Timing] = field(default_factory=dict)
+    servers: Mapping[str, QueueState] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,16 +109,16 @@ def _read(path: Path) -> State:
     return State(servers, document["told"])
 
 
-def _document(timing: Timing) -> dict[str, Any]:
+def _document(timing: QueueState) -> dict[str, Any]:
     return asdict(timing) | {"healing": {code: asdict(one) for code, one in timing.healing}}
 
 
-def _timing(row: Mapping[str, Any]) -> Timing:
+def _timing(row: Mapping[str, Any]) -> QueueState:
     healing = {
-        str(code): Healing(int(one["count"]), float(one["corrected"]), float(one["drifted"]))
+        str(code): Corrections(int(one["count"]), float(one["corrected"]), float(one["drifted"]))
         for code, one in row["healing"].items()
     }
-    return Timing(
+    return QueueState(
         float(row["due"]),
         int(row["failures"]),
         str(row["revision"]),

@@ -15,7 +15,7 @@ BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 
 
 
 @dataclass(slots=True)
-class Durations:
+class PassHistogram:
     """How long passes took: a histogram with upper bounds `BUCKETS`, in seconds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
@@ -28,7 +28,7 @@ class Durations:
 
 
 @dataclass(slots=True)
-class Board:
+class StatusStore:
     """
     The newest status of everything, and what was counted since the start.
 
@@ -47,7 +47,7 @@ class Board:
     restarts: Counter[tuple[str, str]] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     notifications: Counter[tuple[str, str]] = field(default_factory=Counter)
-    durations: Durations = field(default_factory=Durations)
+    pass_seconds: PassHistogram = field(default_factory=PassHistogram)
     tick: float = 0.0
     last_pass: float | None = None
     stuck: str = ""
@@ -58,7 +58,7 @@ class Board:
         """Change the controller's own status."""
         self.controller = replace(self.controller, **changes)
 
-    def still(self) -> "Board":
+    def still(self) -> "StatusStore":
         """Return a copy that nothing changes any more, for whoever reads it in a thread."""
         return replace(
             self,
@@ -68,5 +68,5 @@ class Board:
             restarts=Counter(self.restarts),
             stops=Counter(self.stops),
             notifications=Counter(self.notifications),
-            durations=Durations(list(self.durations.counts), self.durations.total),
+            pass_seconds=PassHistogram(list(self.pass_seconds.counts), self.pass_seconds.total),
         )

@@ -16,7 +16,7 @@ from reconciler import __version__, bootstrap
 from reconciler.errors import SecretsError
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.sweep import SweptBackend
@@ -24,8 +24,8 @@ from reconciler.settings.model import Settings, VaultLedger
 
 if TYPE_CHECKING:
     from reconciler.controller.api.server import Web
-    from reconciler.controller.dependencies import Answers, Parts
-    from reconciler.controller.status_store import Board
+    from reconciler.controller.dependencies import Answers, Dependencies
+    from reconciler.controller.status_store import StatusStore
     from reconciler.notifications.notifier import Notifier
 LOG: Final = logging.getLogger("reconciler.controller")
 
@@ -42,25 +42,27 @@ class ControllerOptions:
     polling: bool
 
 
-def dependencies(wishes: ControllerOptions, settings: Settings) -> "Parts":
-    from reconciler.controller.dependencies import Parts  # noqa: PLC0415
+def dependencies(wishes: ControllerOptions, settings: Settings) -> "Dependencies":
+    from reconciler.controller.dependencies import Dependencies  # noqa: PLC0415
     from reconciler.controller.state_file import StateFile  # noqa: PLC0415
     from reconciler.controller.status import ControllerStatus  # noqa: PLC0415
-    from reconciler.controller.status_store import Board  # noqa: PLC0415  - heavy
+    from reconciler.controller.status_store import StatusStore  # noqa: PLC0415  - heavy
 
     label = f"controller {os.getpid()}@{socket.gethostname()}"
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    board = Board(ControllerStatus(__version__, label, started, waiting="it just began"))
+    status_store = StatusStore(
+        ControllerStatus(__version__, label, started, waiting="it just began")
+    )
     vault = _Vault(settings)
-    return Parts(
+    return Dependencies(
         wishes.paths,
-        settings.durations,
-        board,
+        settings.timeouts,
+        status_store,
         StateFile(Path(settings.controller.state)),
-        lambda: vault.means(wishes.parallelism),
+        lambda: vault.context(wishes.parallelism),
         vault.sweep,
-        site=lambda controller: _site(controller, board, wishes.listen, settings),
-        notifier=lambda told, changed: _notifier(settings, label, told, changed, board),
+        site=lambda controller: _site(controller, status_store, wishes.listen, settings),
+        notifier=lambda told, changed: _notifier(settings, label, told, changed, status_store),
         token_seconds=vault.token_seconds,
         quiet=wishes.quiet,
         max_disruptive=wishes.max_disruptive,
@@ -76,7 +78,7 @@ class _Vault:
         self._backend: VaultBackend | None = None
         self._swept: SweptBackend | None = None
 
-    def means(self, parallelism: int) -> AbstractContextManager[Means]:
+    def context(self, parallelism: int) -> AbstractContextManager[PassContext]:
         """Open Vault and the ledger."""
         return bootstrap.prepared(
             self._settings,
@@ -90,10 +92,8 @@ class _Vault:
 
     def _before(self, backend: VaultBackend) -> SecretBackend:
         self._backend = backend
-        durations = self._settings.durations
-        self._swept = SweptBackend(
-            backend, max_age=1.5 * durations.interval, settle=durations.settle
-        )
+        timeouts = self._settings.timeouts
+        self._swept = SweptBackend(backend, max_age=1.5 * timeouts.interval, settle=timeouts.settle)
         return self._swept
 
     def sweep(
@@ -107,13 +107,15 @@ class _Vault:
         return self._backend.token_seconds() if self._backend is not None else None
 
 
-def _site(controller: "Answers", board: "Board", listen: str, settings: Settings) -> "Web":
+def _site(
+    controller: "Answers", status_store: "StatusStore", listen: str, settings: Settings
+) -> "Web":
     from reconciler.controller.api.server import Web  # noqa: PLC0415  - heavy
     from reconciler.controller.api.token import read_token  # noqa: PLC0415  - only here
 
     file = settings.controller.token_file
     return Web(
-        board,
+        status_store,
         listen=listen,
         token=read_token(file) if file else None,
         observations=controller.documents,
@@ -127,12 +129,12 @@ async def _notifier(
     label: str,
     told: Mapping[str, Any],
     changed: Callable[[], None],
-    board: "Board",
+    status_store: "StatusStore",
 ) -> "Notifier":
-    from reconciler.notifications.notifier import Calls, Notifier  # noqa: PLC0415  - heavy
+    from reconciler.notifications.notifier import Callbacks, Notifier  # noqa: PLC0415  - heavy
 
     def counted(target: str, result: str) -> None:
-        board.notifications[target, result] += 1
+        status_store.notifications[target, result] += 1
 
-    calls = Calls(counted=counted, changed=changed)
+    calls = Callbacks(counted=counted, changed=changed)
     return await Notifier.open(settings.notifications, label, told, calls=calls)

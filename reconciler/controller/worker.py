@@ -1,7 +1,7 @@
 """
 Keeps one server: one held connection, one pass after another, never two at once.
 
-A pass is what `jtr apply` does for one server: look, plan, do.  Events only wake a keeper; what it
+A pass is what `jtr apply` does for one server: look, plan, do.  Events only wake a worker; what it
 does follows from what it sees.
 """
 
@@ -14,8 +14,8 @@ from typing import Final
 
 from reconciler.controller import conditions, pass_result, requeue
 from reconciler.controller.events import applied_news
-from reconciler.controller.requeue import Timing
-from reconciler.controller.shared import STUCK, Yard
+from reconciler.controller.requeue import QueueState
+from reconciler.controller.shared import STUCK, SharedState
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.drivers import Session
 from reconciler.errors import DriverError, JtrError, ServerUnreachable
@@ -24,7 +24,7 @@ from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.outcomes import Report, Result
 from reconciler.model.plan import Category
-from reconciler.model.recorded import Observation, Remembered
+from reconciler.model.recorded import Observation, Recorded
 from reconciler.observe.visit import Visit, first_visit, view
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_one, rename
@@ -34,13 +34,13 @@ LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 1.0  # seconds for a polite goodbye when the controller stops
 
 
-class Keeper:
+class ServerWorker:
     """One server of the documents, from its first pass until the controller stops or drops it."""
 
-    def __init__(self, yard: Yard, desired: DesiredServer, timing: Timing) -> None:
+    def __init__(self, shared: SharedState, desired: DesiredServer, timing: QueueState) -> None:
         self.desired = desired
         self.timing = timing
-        self._yard: Final = yard
+        self._shared: Final = shared
         self._session: Session | None = None
         self._held_for: tuple[object, ...] = ()  # whom the session was opened to, and with what
         self._listener: asyncio.Task[None] | None = None
@@ -51,14 +51,14 @@ class Keeper:
         self._began: float | None = None  # the present pass, on the loop's clock
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
         self._seen_at = ""
-        known = yard.board.servers.get(desired.name)
-        yard.board.servers[desired.name] = conditions.before_first(desired, known)
+        known = shared.status_store.servers.get(desired.name)
+        shared.status_store.servers[desired.name] = conditions.before_first(desired, known)
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────
 
     def wake(self, after: float = 0.0) -> None:
         """Look *after* so many seconds, unless that is planned sooner anyway."""
-        self.timing = replace(self.timing, due=min(self.timing.due, self._yard.seconds() + after))
+        self.timing = replace(self.timing, due=min(self.timing.due, self._shared.seconds() + after))
         self._woken.set()
 
     def declare(self, desired: DesiredServer) -> None:
@@ -91,7 +91,7 @@ class Keeper:
         """
         name = self.desired.name
         try:
-            async with asyncio.timeout(2 * self._yard.means.durations.request), self._busy:
+            async with asyncio.timeout(2 * self._shared.context.timeouts.request), self._busy:
                 session = await self._alive()
                 if session is None:
                     raise ServerUnreachable(f"{name} is not connected now", "see: jtr status")
@@ -120,36 +120,40 @@ class Keeper:
 
     def _stumbled(self, error: Exception) -> None:
         """Note a mistake of this program, and try again later."""
-        yard, name = self._yard, self.desired.name
+        shared, name = self._shared, self.desired.name
         LOG.error(
             "a pass failed by a mistake in jt-reconciler: %s",
             type(error).__name__,
             exc_info=error,
             extra={"fields": {"server": name}},
         )
-        self.timing = requeue.failed(self.timing, yard.seconds(), yard.means.durations, yard.luck)
-        yard.board.servers[name] = replace(
+        self.timing = requeue.failed(
+            self.timing, shared.seconds(), shared.context.timeouts, shared.luck
+        )
+        shared.status_store.servers[name] = replace(
             self._status,
             health=Health.DEGRADED,
             reason=f"internal error ({type(error).__name__}); the controller's log says where",
             failures=self.timing.failures,
         )
-        yard.board.passes["failed"] += 1
+        shared.status_store.passes["failed"] += 1
 
     async def _turn(self) -> bool:
         """Wait for the next pass; False when there is none."""
-        yard = self._yard
+        shared = self._shared
         while True:
-            if yard.stopping or self._retired:
+            if shared.stopping or self._retired:
                 return False
             self._woken.clear()
-            if not yard.acting():
+            if not shared.acting():
                 await self._let_go()
                 await self._woken.wait()
                 continue
-            wait = self.timing.due - yard.seconds()
+            wait = self.timing.due - shared.seconds()
             # A clock that was set back must not keep us from looking.
-            wait = min(wait, max(yard.means.durations.backoff_most, yard.means.durations.interval))
+            wait = min(
+                wait, max(shared.context.timeouts.backoff_most, shared.context.timeouts.interval)
+            )
             if wait <= 0:
                 return True
             self._show_next(wait)
@@ -161,14 +165,16 @@ class Keeper:
 
     def _show_next(self, wait: float) -> None:
         status = self._status
-        moment = datetime.fromtimestamp(self._yard.seconds() + wait, self._yard.means.now().tzinfo)
-        self._yard.board.servers[self.desired.name] = replace(
+        moment = datetime.fromtimestamp(
+            self._shared.seconds() + wait, self._shared.context.now().tzinfo
+        )
+        self._shared.status_store.servers[self.desired.name] = replace(
             status, next_pass=moment.isoformat(timespec="seconds"), connected=self._connected
         )
 
     @property
     def _status(self) -> ServerStatus:
-        known = self._yard.board.servers.get(self.desired.name)
+        known = self._shared.status_store.servers.get(self.desired.name)
         return conditions.before_first(self.desired, known)
 
     @property
@@ -176,51 +182,51 @@ class Keeper:
         return self._listener is not None and not self._listener.done()
 
     async def _pass(self) -> None:
-        yard = self._yard
+        shared = self._shared
         async with self._busy:
             clock = asyncio.get_running_loop().time
             self._began = began = clock()
-            desired, revision = self.desired, yard.revision
+            desired, revision = self.desired, shared.revision
             try:
                 consents = self._consents(desired)
                 visit = await self._look(desired, consents)
                 report = await self._act(visit, consents)
-                remembered = await self._recall(visit, report)
-                observation = view(visit, yard.means) if visit.observed is not None else None
+                recorded = await self._recall(visit, report)
+                observation = view(visit, shared.context) if visit.observed is not None else None
                 await self._take_back(visit)
             finally:
                 self._began = None
                 await self._abandon()
             self._conclude(
-                visit, report, remembered, observation, revision=revision, took=clock() - began
+                visit, report, recorded, observation, revision=revision, took=clock() - began
             )
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
     async def _look(self, desired: DesiredServer, consents: Consents) -> Visit:
-        yard = self._yard
-        means = yard.pass_means()
-        async with yard.sick if self.timing.failures else yard.healthy:
+        shared = self._shared
+        context = shared.pass_context()
+        async with shared.sick if self.timing.failures else shared.healthy:
             self._visit = visit = first_visit(desired)
             visit.session = await self._alive()
             held = visit.session is not None
-            await look(visit, yard.state, consents, means)
+            await look(visit, shared.state, consents, context)
             failure = visit.plan.failure
             if held and isinstance(failure, DriverError) and failure.transient:
                 # The connection was held for long; that it is dead says nothing of the server.
                 await visit.close()
                 self._visit = visit = first_visit(desired)
-                await look(visit, yard.state, consents, means)
-        yard.judge(visit)
+                await look(visit, shared.state, consents, context)
+        shared.judge(visit)
         return visit
 
     def _consents(self, desired: DesiredServer) -> Consents:
-        yard, now = self._yard, self._yard.seconds()
+        shared, now = self._shared, self._shared.seconds()
         resting = {}
         for code, healing in self.timing.healing:
-            if why := requeue.rests(healing, now, yard.means.durations):
+            if why := requeue.rests(healing, now, shared.context.timeouts):
                 resting[f"{desired.name}/{code}"] = why
-        return Consents(quiet=yard.hush(desired.name), resting=resting)
+        return Consents(quiet=shared.hush(desired.name), resting=resting)
 
     async def _alive(self) -> Session | None:
         """Return the held session while it lives and still leads to the right server."""
@@ -243,23 +249,23 @@ class Keeper:
     # ── doing ────────────────────────────────────────────────────────────────────────────────
 
     async def _act(self, visit: Visit, consents: Consents) -> Report:
-        yard = self._yard
+        shared = self._shared
         # A pass's own: one for all passes would never forget that Vault was away, and knows no
         # login with which robots that we stopped can be started while it is.
-        means = yard.pass_means()
-        if not yard.acting() or means.ledger is None:
+        context = shared.pass_context()
+        if not shared.acting() or context.ledger is None:
             return Report(visit.plan)
         try:
-            await rename([visit], means)
+            await rename([visit], context)
         except JtrError as error:
             return Report(visit.plan, failure=error)
         return await apply_one(
             visit,
             consents,
-            means,
-            yard.brake,
-            gate=yard.gate,
-            turnstile=yard.turnstile,
+            context,
+            shared.brake,
+            gate=shared.gate,
+            disruption_budget=shared.disruption_budget,
         )
 
     async def _abandon(self) -> None:
@@ -271,15 +277,15 @@ class Keeper:
                 async with asyncio.timeout(FAREWELL):
                     await session.close()
 
-    async def _recall(self, visit: Visit, report: Report) -> Remembered:
+    async def _recall(self, visit: Visit, report: Report) -> Recorded:
         """Return what the ledger knows now: what was done may have left debts."""
-        ledger = self._yard.means.ledger
+        ledger = self._shared.context.ledger
         if not report.outcomes or ledger is None:
-            return visit.remembered
+            return visit.recorded
         try:
             return await asyncio.to_thread(ledger.load, visit.desired.target, visit.desired.name)
         except JtrError:
-            return visit.remembered  # what keeps it from being read is in the next pass's plan
+            return visit.recorded  # what keeps it from being read is in the next pass's plan
 
     async def _take_back(self, visit: Visit) -> None:
         """Hold the session for the next pass; values of secrets are not kept."""
@@ -297,9 +303,9 @@ class Keeper:
 
     async def _listen(self, session: Session) -> None:
         """Wake when the server hangs up: it may have fallen, and nobody is registered there."""
-        while not await session.ended(self._yard.means.durations.interval):
+        while not await session.ended(self._shared.context.timeouts.interval):
             pass
-        self.wake(self._yard.means.durations.backoff * self._yard.luck())
+        self.wake(self._shared.context.timeouts.backoff * self._shared.luck())
 
     async def _let_go(self) -> None:
         """Leave the server while another controller acts."""
@@ -324,26 +330,26 @@ class Keeper:
         self,
         visit: Visit,
         report: Report,
-        remembered: Remembered,
+        recorded: Recorded,
         seen: Observation | None,
         *,
         revision: str,
         took: float,
     ) -> None:
-        yard, desired = self._yard, visit.desired
-        now = yard.means.now()
+        shared, desired = self._shared, visit.desired
+        now = shared.context.now()
         failing = pass_result.fails(report)
         timing = self._timed(visit, report, failing=failing, revision=revision)
-        stopped = self._unasked(remembered, seen)
+        stopped = self._unasked(recorded, seen)
         timing = replace(timing, stopped=tuple(robot.id for robot in stopped))
-        timing = pass_result.healed(timing, report, yard.seconds(), yard.means.durations)
+        timing = pass_result.healed(timing, report, shared.seconds(), shared.context.timeouts)
         fresh = [robot for robot in stopped if robot.id not in self.timing.stopped]
         self._note_stops(fresh)
         drifting = {line.exchange for line in report.plan.select(Category.DRIFT) if line.asks}
         one = conditions.Pass(
             desired,
             report,
-            remembered,
+            recorded,
             seen,
             now,
             contested=tuple(
@@ -359,10 +365,10 @@ class Keeper:
         before = self._status
         status = conditions.after(one, before)
         if status.outgoing != before.outgoing or pass_result.pushed(report):
-            yard.keys_moved.set()
+            shared.keys_moved.set()
         moment = now.isoformat(timespec="seconds")
         self.timing = timing
-        yard.board.servers[desired.name] = replace(
+        shared.status_store.servers[desired.name] = replace(
             status,
             last_pass=moment,
             last_success=status.last_success if failing else moment,
@@ -370,31 +376,29 @@ class Keeper:
             failures=timing.failures,
         )
         self._count(report, failing=failing, took=took)
-        yard.disturbed(desired.name, well=pass_result.undisturbed(report, remembered))
-        yard.tell(applied_news(desired, report, now.isoformat()))
-        yard.dirty()
+        shared.disturbed(desired.name, well=pass_result.undisturbed(report, recorded))
+        shared.tell(applied_news(desired, report, now.isoformat()))
+        shared.dirty()
 
-    def _timed(self, visit: Visit, report: Report, *, failing: bool, revision: str) -> Timing:
-        yard, now = self._yard, self._yard.seconds()
-        durations = yard.means.durations
+    def _timed(self, visit: Visit, report: Report, *, failing: bool, revision: str) -> QueueState:
+        shared, now = self._shared, self._shared.seconds()
+        timeouts = shared.context.timeouts
         # Woken meanwhile: there is a newer document, or a newer secret.
         again = self.timing.due if self._woken.is_set() else None
         if failing:
-            timing = requeue.failed(self.timing, now, durations, yard.luck)
+            timing = requeue.failed(self.timing, now, timeouts, shared.luck)
         else:
-            timing = requeue.succeeded(self.timing, now, durations, yard.luck)
+            timing = requeue.succeeded(self.timing, now, timeouts, shared.luck)
             timing = replace(timing, revision=revision)
-        sooner = pass_result.sooner(
-            visit.desired, report, now, durations, settled_in=visit.again_in
-        )
+        sooner = pass_result.sooner(visit.desired, report, now, timeouts, settled_in=visit.again_in)
         if again is not None:
             sooner.append(max(again, now))
         return replace(timing, due=min([timing.due, *sooner]))
 
-    def _unasked(self, remembered: Remembered, seen: Observation | None) -> tuple[Robot, ...]:
+    def _unasked(self, recorded: Recorded, seen: Observation | None) -> tuple[Robot, ...]:
         if seen is None:
             return tuple(r for r in self._status.stopped_robots if r.id in self.timing.stopped)
-        known = remembered.observation
+        known = recorded.observation
         if self._robots is not None:
             before, since = self._robots, self._seen_at
         elif known is not None:
@@ -402,12 +406,12 @@ class Keeper:
         else:
             before, since = (), ""
         self._robots, self._seen_at = seen.robots, seen.at
-        ours = pass_result.ours(remembered, since)
+        ours = pass_result.ours(recorded, since)
         return conditions.unasked(self.timing.stopped, before, seen.robots, ours)
 
     def _note_stops(self, robots: list[Robot]) -> None:
         name = self.desired.name
-        self._yard.board.stops[name] += len(robots)
+        self._shared.status_store.stops[name] += len(robots)
         for robot in robots:
             LOG.warning(
                 "a robot stopped without our asking",
@@ -415,22 +419,22 @@ class Keeper:
             )
 
     def _count(self, report: Report, *, failing: bool, took: float) -> None:
-        board, name = self._yard.board, self.desired.name
+        status_store, name = self._shared.status_store, self.desired.name
         for outcome in report.outcomes:
             if outcome.result is Result.NOT_ATTEMPTED:
                 continue
-            board.applies[str(outcome.result)] += 1
+            status_store.applies[str(outcome.result)] += 1
             if kind := pass_result.stops(outcome):
-                board.restarts[name, kind] += 1
+                status_store.restarts[name, kind] += 1
             level = logging.WARNING if outcome.code else logging.INFO
             LOG.log(
                 level, told(outcome.action), extra={"fields": pass_result.fields(name, outcome)}
             )
-        status = board.servers[name]
+        status = status_store.servers[name]
         result = "failed" if failing else str(status.health)
-        board.passes["failed" if failing else "done"] += 1
-        board.durations.add(took)
-        board.last_pass = asyncio.get_running_loop().time()
+        status_store.passes["failed" if failing else "done"] += 1
+        status_store.pass_seconds.add(took)
+        status_store.last_pass = asyncio.get_running_loop().time()
         fields = {
             "server": name,
             "sync": str(status.sync),

@@ -1,5 +1,5 @@
 """
-The keepers of all servers of the documents in force.
+The workers of all servers of the documents in force.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Final
 
 from reconciler.controller import requeue
-from reconciler.controller.requeue import Timing
-from reconciler.controller.shared import Yard
-from reconciler.controller.worker import Keeper
+from reconciler.controller.requeue import QueueState
+from reconciler.controller.shared import SharedState
+from reconciler.controller.worker import ServerWorker
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import LogEntry
@@ -20,103 +20,103 @@ from reconciler.model.references import SecretPath
 LOG: Final = logging.getLogger("reconciler.controller")
 
 
-class Fleet:
-    """Begins, wakes and ends keepers.  Event loop only."""
+class Workers:
+    """Begins, wakes and ends workers.  Event loop only."""
 
-    def __init__(self, yard: Yard, remembered: Mapping[str, Timing]) -> None:
+    def __init__(self, shared: SharedState, recorded: Mapping[str, QueueState]) -> None:
         """Use *remembered* timings of an earlier run for servers that are still declared."""
-        self._yard: Final = yard
-        self._remembered: Final = dict(remembered)
-        self._keepers: dict[str, Keeper] = {}
+        self._shared: Final = shared
+        self._recorded: Final = dict(recorded)
+        self._workers: dict[str, ServerWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._broken = ""
 
     def declare(self, state: DesiredState, revision: str) -> None:
-        """Put documents into force: new servers get a keeper, those that are gone lose theirs."""
-        self._yard.declare(state, revision)
+        """Put documents into force: new servers get a worker, those that are gone lose theirs."""
+        self._shared.declare(state, revision)
         wanted = {server.name: server for server in state.servers}
-        for name in self._keepers.keys() - wanted:
+        for name in self._workers.keys() - wanted:
             self._drop(name)
         for name, server in wanted.items():
-            keeper = self._keepers.get(name)
-            if keeper is None:
+            worker = self._workers.get(name)
+            if worker is None:
                 self._begin(server, revision)
             else:
-                keeper.declare(server)
-        self._yard.dirty()
+                worker.declare(server)
+        self._shared.dirty()
 
     def _begin(self, server: DesiredServer, revision: str) -> None:
-        yard = self._yard
-        now = yard.seconds()
-        timing = self._remembered.pop(server.name, None)
+        shared = self._shared
+        now = shared.seconds()
+        timing = self._recorded.pop(server.name, None)
         if timing is None:
-            timing = Timing(due=now)
+            timing = QueueState(due=now)
         else:
-            timing = requeue.resumed(timing, now, yard.means.durations, yard.luck)
-        keeper = Keeper(yard, server, timing)
+            timing = requeue.resumed(timing, now, shared.context.timeouts, shared.luck)
+        worker = ServerWorker(shared, server, timing)
         if timing.revision != revision:
-            keeper.wake()
-        self._keepers[server.name] = keeper
-        task = asyncio.create_task(keeper.run(), name=f"keeper {server.name}")
+            worker.wake()
+        self._workers[server.name] = worker
+        task = asyncio.create_task(worker.run(), name=f"worker {server.name}")
         task.add_done_callback(self._ended)
         self._tasks[server.name] = task
 
     def _drop(self, name: str) -> None:
-        self._keepers.pop(name).retire()
+        self._workers.pop(name).retire()
         self._leaving.add(self._tasks.pop(name))
-        self._yard.board.servers.pop(name, None)
+        self._shared.status_store.servers.pop(name, None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A mistake of ours must not leave a server without a keeper, nor in silence.
-            LOG.error("a keeper failed: %s", type(error).__name__, exc_info=error)
+            # A mistake of ours must not leave a server without a worker, nor in silence.
+            LOG.error("a worker failed: %s", type(error).__name__, exc_info=error)
             self._broken = f"{task.get_name()} failed ({type(error).__name__})"
 
     # ── waking ───────────────────────────────────────────────────────────────────────────────
 
     def wake(self) -> None:
         """Look at every server now."""
-        for keeper in self._keepers.values():
-            keeper.wake()
+        for worker in self._workers.values():
+            worker.wake()
 
     def wake_for(self, secrets: Collection[SecretPath]) -> None:
         """Look at the servers that use any of these secrets."""
         chosen = set(secrets)
-        for keeper in self._keepers.values():
-            if chosen & uses(keeper.desired):
-                keeper.wake()
+        for worker in self._workers.values():
+            if chosen & uses(worker.desired):
+                worker.wake()
 
     def wake_failed(self) -> None:
         """Try again where the last pass failed: what they all lacked is back."""
-        for keeper in self._keepers.values():
-            if keeper.timing.failures:
-                keeper.wake()
+        for worker in self._workers.values():
+            if worker.timing.failures:
+                worker.wake()
 
     def nudge(self) -> None:
-        """Let every keeper see that we may act now, or must stop."""
-        for keeper in self._keepers.values():
-            keeper.nudge()
+        """Let every worker see that we may act now, or must stop."""
+        for worker in self._workers.values():
+            worker.nudge()
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────
 
-    def timings(self) -> dict[str, Timing]:
+    def timings(self) -> dict[str, QueueState]:
         """Return what is to be remembered of every server, those not begun yet among them."""
-        return self._remembered | {name: keeper.timing for name, keeper in self._keepers.items()}
+        return self._recorded | {name: worker.timing for name, worker in self._workers.items()}
 
     def stuck(self) -> str:
-        """Name a server whose pass does not end, or that lost its keeper; empty for none."""
+        """Name a server whose pass does not end, or that lost its worker; empty for none."""
         return self._broken or next(
-            (name for name, keeper in self._keepers.items() if keeper.stuck), ""
+            (name for name, worker in self._workers.items() if worker.stuck), ""
         )
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""
-        keeper = self._keepers.get(name)
-        if keeper is None:
+        worker = self._workers.get(name)
+        if worker is None:
             raise UsageError(f"no server is called {name}", "see: jtr status")
-        return await keeper.entries()
+        return await worker.entries()
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────
 

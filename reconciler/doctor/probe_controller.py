@@ -39,7 +39,7 @@ async def look_at_controller(settings: Settings) -> ControllerLook:
         return ControllerLook(ControllerFacts(url, f"the CA file {named.ca_file} cannot be used"))
     try:
         async with (
-            asyncio.timeout(settings.durations.request),
+            asyncio.timeout(settings.timeouts.request),
             aiohttp.ClientSession(
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

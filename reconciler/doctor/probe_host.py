@@ -133,8 +133,8 @@ def look_at_ledger(
 
 
 def _open(ledger: Ledger) -> Iterator[tuple[str, Exit]]:
-    for identity, remembered in known_servers(ledger, bootstrap.unrecorded()):
-        code = open_code(remembered.requests)
+    for identity, recorded in known_servers(ledger, bootstrap.unrecorded()):
+        code = open_code(recorded.requests)
         if code is not Exit.DONE:
             yield identity.name, code
 

@@ -41,7 +41,7 @@ class Rounds:
 
 def driver(settings: Settings) -> JtTraderDriver:
     """Return the driver of this command: it may only read."""
-    return JtTraderDriver(command="doctor", durations=settings.durations)
+    return JtTraderDriver(command="doctor", timeouts=settings.timeouts)
 
 
 async def look_at_servers(
@@ -98,7 +98,7 @@ async def _route(server: DesiredServer, rounds: Rounds) -> RouteFacts:
     settings, url = rounds.settings, server.target.url
     trust = bootstrap.trust(settings, url)
     try:
-        route = await find_route(url, trust=trust, durations=settings.durations)
+        route = await find_route(url, trust=trust, timeouts=settings.timeouts)
     except DriverError as error:
         return RouteFacts(trouble=error)
     clock = await driver(settings).clock(server.target, trust)

@@ -85,7 +85,7 @@ async def _reach(settings: Settings, look: VaultLook) -> bool:
             health,
             address,
             ca_file=settings.vault.ca_file,
-            durations=settings.durations,
+            timeouts=settings.timeouts,
             now=bootstrap.now,
         )
     except JtrError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from reconciler.documents.edit_position import BY_HAND, KEYS, Wish, located, reader
+from reconciler.documents.edit_position import BY_HAND, KEYS, RequestBlock, located, reader
 from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.load import Loaded, load
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
@@ -38,7 +38,7 @@ class Proposal:
     replaced: OneShot | None
 
 
-def propose(top: str, name: str, wish: Wish, now: datetime) -> Proposal:
+def propose(top: str, name: str, wish: RequestBlock, now: datetime) -> Proposal:
     """
     Return the file of the server *name* below *top* as it would be with *wish*; writes nothing.
 
@@ -91,7 +91,9 @@ def _asked(server: DesiredServer, kind: Kind) -> OneShot | None:
     return next((one for one in server.one_shots if one.kind is kind), None)
 
 
-def _allowed(server: DesiredServer, wish: Wish, present: OneShot | None, now: datetime) -> None:
+def _allowed(
+    server: DesiredServer, wish: RequestBlock, present: OneShot | None, now: datetime
+) -> None:
     suspension = server.suspend
     if suspension is not None and (suspension.until is None or now < suspension.until):
         raise Blocked(

@@ -31,7 +31,7 @@ _ENTRY_ENDS: Final = re.compile(r"[ \t]*,?[ \t]*\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestBlock:
     """
     What shall be written.  `expires_after` and `resume_within` are durations as people write them;
     empty: not said.  `robots` is None for an invalidation.
@@ -57,7 +57,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Splice:
+class TextEdit:
     """
     Replace the characters from `begin` to `end` by `text`; a byte order mark is not counted.
 
@@ -182,8 +182,8 @@ def _end_of_block_scalar(content: str, piece: _Piece) -> int:
 
 
 def located(
-    data: bytes, name: str, wish: Wish, events: Callable[[str], Iterator[Any]] | None = None
-) -> Splice:
+    data: bytes, name: str, wish: RequestBlock, events: Callable[[str], Iterator[Any]] | None = None
+) -> TextEdit:
     """
     Return the replacement that puts *wish* into the document of the server *name* in *data*.
 
@@ -211,7 +211,7 @@ def _spec(
     return None
 
 
-def _replaced(content: str, spec: _Piece, wish: Wish) -> Splice | None:
+def _replaced(content: str, spec: _Piece, wish: RequestBlock) -> TextEdit | None:
     """Put the request where an earlier one stands, in its style; None where none does."""
     found = spec.entry(KEYS[wish.kind][0])
     if found is None:
@@ -220,14 +220,14 @@ def _replaced(content: str, spec: _Piece, wish: Wish) -> Splice | None:
     place = (key.line + 1, key.column + 1)
     if value.flow:
         quoted = content[value.begin + 1 :].lstrip()[:1] == '"'
-        return Splice(value.begin, value.end, _flow(wish, quoted=quoted), *place)
+        return TextEdit(value.begin, value.end, _flow(wish, quoted=quoted), *place)
     # The comment on its last line goes, too: it would stand beside another key now.
     end = _line_end(content, value.begin + len(content[value.begin : value.end].rstrip()))
     gap = _line_break(content, value.begin) + " " * value.column
-    return Splice(value.begin, end, gap.join(_lines(wish)), *place)
+    return TextEdit(value.begin, end, gap.join(_lines(wish)), *place)
 
 
-def _added(content: str, key: _Piece, spec: _Piece, wish: Wish) -> Splice:
+def _added(content: str, key: _Piece, spec: _Piece, wish: RequestBlock) -> TextEdit:
     """Put the request behind the last entry of `spec`, in the style of `spec`."""
     place = (key.line + 1, key.column + 1)
     name = KEYS[wish.kind][0]
@@ -238,14 +238,14 @@ def _added(content: str, key: _Piece, spec: _Piece, wish: Wish) -> Splice:
         alone = not before.strip() and _ENTRY_ENDS.match(content, end)
         gap = _line_break(content, last.begin) + before if alone else " "
         label = f'"{name}"' if quoted else name
-        return Splice(end, end, f",{gap}{label}: {_flow(wish, quoted=quoted)}", *place)
+        return TextEdit(end, end, f",{gap}{label}: {_flow(wish, quoted=quoted)}", *place)
     step = " " * (spec.column - key.column or 2)  # none where the key is written `? spec`
     lines = [f"{name}:", *(step + line for line in _lines(wish))]
     indented = [" " * spec.column + line for line in lines]
     if content[spec.end - 1] == "\n":  # behind `|+`, whose empty lines belong to it
-        return Splice(spec.end, spec.end, _joined([*indented, ""], content, spec.end - 1), *place)
+        return TextEdit(spec.end, spec.end, _joined([*indented, ""], content, spec.end - 1), *place)
     end = _line_end(content, spec.end)
-    return Splice(end, end, _joined(["", *indented], content, end), *place)
+    return TextEdit(end, end, _joined(["", *indented], content, end), *place)
 
 
 def _joined(lines: list[str], content: str, position: int) -> str:
@@ -274,11 +274,11 @@ def _written(key: str, value: str, *, quoted: bool = False) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def _lines(wish: Wish) -> list[str]:
+def _lines(wish: RequestBlock) -> list[str]:
     return [f"{key}: {_written(key, value)}" for key, value in wish.values().items()]
 
 
-def _flow(wish: Wish, *, quoted: bool) -> str:
+def _flow(wish: RequestBlock, *, quoted: bool) -> str:
     pairs = (
         f"{json.dumps(key) if quoted else key}: {_written(key, value, quoted=quoted)}"
         for key, value in wish.values().items()

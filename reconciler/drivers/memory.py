@@ -31,7 +31,7 @@ from reconciler.drivers.jt_trader.requests import (
     stop_id,
 )
 from reconciler.drivers.jt_trader.responses import SYSTEM_LOG, read_entries, read_log
-from reconciler.drivers.jt_trader.session_limits import Turns
+from reconciler.drivers.jt_trader.session_limits import SessionLimits
 from reconciler.drivers.memory_server import (
     ADDITIONAL,
     MAIN,
@@ -86,7 +86,7 @@ class MemorySession:
         self._server: Final = server
         self._may_send: Final = may_send
         self._process: Final = server.process
-        self._turns: Final = Turns()
+        self._session_limits: Final = SessionLimits()
         self._listed: tuple[ObservedExchange, ...] | None = None
         self._robots: tuple[Robot, ...] | None = None
         self._dead = False
@@ -128,7 +128,7 @@ class MemorySession:
         """Write all fields of *exchange*."""
         self._refuse_dead()
         rows = save_rows(self._listed, exchange, values)
-        self._turns.take(SAVE)
+        self._session_limits.take(SAVE)
         self._refuse_forbidden(SAVE)
         fault = self._next_fault(self._server.faults)
         if fault not in _UNTAKEN:
@@ -142,7 +142,7 @@ class MemorySession:
         known = self._listed
         delete_names(known, known or (), exchange, name)
         names = delete_names(known, await self.exchanges(), exchange, name)
-        self._turns.take(DELETE)
+        self._session_limits.take(DELETE)
         self._refuse_forbidden(DELETE)
         fault = self._next_fault(self._server.faults)
         if fault not in _UNTAKEN and not self._server.delete(names):
@@ -210,7 +210,7 @@ class MemorySession:
         return {"artifacts": SYSTEM_LOG, **data}
 
     def _begin(self, request: Request) -> None:
-        self._turns.take(request)
+        self._session_limits.take(request)
         self._refuse_forbidden(request)
         self._refuse_dead()
         self._server.done[request.event] += 1

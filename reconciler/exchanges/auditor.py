@@ -26,7 +26,7 @@ from reconciler.model.key_audits import HERE, Egress, KeyId, Results
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import Security
 from reconciler.model.secret import Secret
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 AT_ONCE: Final = 8  # exchanges
 # After one of these an exchange is left alone: the next question would end the same, or in a ban.
@@ -59,7 +59,7 @@ class Auditor:
     def __init__(
         self,
         fingerprints: Fingerprints,
-        durations: Durations,
+        timeouts: Timeouts,
         *,
         cache: str = "",
         bases: Mapping[str, str] | None = None,
@@ -67,7 +67,7 @@ class Auditor:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._fingerprints = fingerprints
-        self._durations = durations
+        self._timeouts = timeouts
         # What goes by a fingerprint that was made for one look is never found again.
         self._cache = cache if fingerprints.lasting else ""
         self._bases = bases or {}
@@ -127,7 +127,7 @@ class Auditor:
             queues[asking.entry.family][slot] = asking
         if any(asking.entry.adapter is not None for asking in open_ones.values()):
             await asyncio.to_thread(make_ready)  # once, before threads race and time counts
-        deadline = time.monotonic() + self._durations.audit_total
+        deadline = time.monotonic() + self._timeouts.audit_total
         stop = threading.Event()
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="audit")
         loop = asyncio.get_running_loop()
@@ -135,7 +135,7 @@ class Auditor:
             parts = await asyncio.gather(
                 *(
                     loop.run_in_executor(
-                        pool, _work, queue, self._durations.audit_request, deadline, stop
+                        pool, _work, queue, self._timeouts.audit_request, deadline, stop
                     )
                     for queue in queues.values()
                 )

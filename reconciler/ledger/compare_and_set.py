@@ -9,7 +9,7 @@ from reconciler.ledger import Conflict, Store
 TRIES: Final = 20
 
 
-def settle(store: Store, key: str, change: Callable[[str | None], str]) -> None:
+def update(store: Store, key: str, change: Callable[[str | None], str]) -> None:
     """
     Replace the text under *key* by what *change* makes of it, however often others are quicker.
 

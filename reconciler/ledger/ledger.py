@@ -45,7 +45,7 @@ from reconciler.ledger.codec.rows import (
     observation_key,
     stamp,
 )
-from reconciler.ledger.compare_and_set import settle
+from reconciler.ledger.compare_and_set import update
 from reconciler.ledger.exchange_state import (
     committed,
     deleting,
@@ -55,19 +55,19 @@ from reconciler.ledger.exchange_state import (
 )
 from reconciler.ledger.identities import Identities
 from reconciler.ledger.lease import Lease, ended
-from reconciler.ledger.requests import RequestBook, add_deeds, read_deeds
+from reconciler.ledger.requests import RequestLog, add_deeds, read_deeds
 from reconciler.model.recorded import (
     Debt,
-    Deed,
     ExchangeRecord,
+    HistoryEntry,
     Identity,
     Observation,
-    Remembered,
+    Recorded,
     Write,
 )
 from reconciler.model.target import Target
 from reconciler.system.clocks import elapsed
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 
 class Ledger:
@@ -83,7 +83,7 @@ class Ledger:
         store: Store,
         *,
         now: Callable[[], datetime],
-        durations: Durations,
+        timeouts: Timeouts,
         writer: str,
         clock: Callable[[], float] = elapsed,
         sleep: Callable[[float], None] = time.sleep,
@@ -95,7 +95,7 @@ class Ledger:
         """
         self._store: Final = store
         self._now: Final = now
-        self._durations: Final = durations
+        self._timeouts: Final = timeouts
         self._writer: Final = writer
         self._clock: Final = clock
         self._sleep: Final = sleep
@@ -132,7 +132,7 @@ class Ledger:
         What is open stays open: its evidence is on the server.
         """
         text = write_restored(self._now(), because, self._writer)
-        settle(self._store, RESTORED, lambda _: text)
+        update(self._store, RESTORED, lambda _: text)
 
     def sequence(self) -> int:
         """Return how many writes ever took place; see `Store.sequence`."""
@@ -174,11 +174,11 @@ class Ledger:
         self._known.setdefault(identity.uid, {})
         return identity
 
-    def load(self, target: Target, name: str) -> Remembered:
+    def load(self, target: Target, name: str) -> Recorded:
         """Return all that is known of a server, and base later changes on it."""
         found = self._identities.find(target, name)
         if found is None:
-            return Remembered()
+            return Recorded()
         row = found[1]
         uid = row.identity.uid
         exchanges: dict[str, ExchangeRecord] = {}
@@ -192,7 +192,7 @@ class Ledger:
         table.update(known)
         key = observation_key(uid)
         seen = self._store.get(key)
-        return Remembered(
+        return Recorded(
             identity=row.identity,
             exchanges=exchanges,
             observation=read_observation(key, seen.text) if seen else None,
@@ -200,9 +200,9 @@ class Ledger:
             requests=self.requests(uid).load(),
         )
 
-    def requests(self, uid: str) -> RequestBook:
+    def requests(self, uid: str) -> RequestLog:
         """Return the requests of one server; changing them is based on what was loaded last."""
-        return RequestBook(
+        return RequestLog(
             self._store,
             uid,
             known=self._known.setdefault(uid, {}),
@@ -210,18 +210,18 @@ class Ledger:
             writer=self._writer,
         )
 
-    def history(self, uid: str) -> tuple[Deed, ...]:
+    def history(self, uid: str) -> tuple[HistoryEntry, ...]:
         """Return what was done on a server, oldest first, as far as it is kept."""
         return read_deeds(self._store, uid)
 
-    def record(self, uid: str, deeds: Sequence[Deed]) -> None:
+    def record(self, uid: str, deeds: Sequence[HistoryEntry]) -> None:
         """Add to what was done on a server."""
         if deeds:
             add_deeds(self._store, uid, deeds)
 
     def observe(self, uid: str, observation: Observation) -> None:
         """Remember what a server shows; the newest call wins."""
-        settle(self._store, observation_key(uid), lambda _: write_observation(observation))
+        update(self._store, observation_key(uid), lambda _: write_observation(observation))
 
     # ── one exchange, one document ───────────────────────────────────────────────────────────
 
@@ -318,7 +318,7 @@ class Ledger:
                 return text
             return write_brake(Brake(version, server, why, stamp(self._now()), self._writer))
 
-        settle(self._store, key, change)
+        update(self._store, key, change)
 
     def release_brake(self, version: str, because: str) -> None:
         """Allow writes to *version* again; LedgerError when no brake holds."""
@@ -331,7 +331,7 @@ class Ledger:
             released = (because, stamp(self._now()), self._writer)
             return write_brake(replace(brake, released=released))
 
-        settle(self._store, key, change)
+        update(self._store, key, change)
 
     # ── lease ────────────────────────────────────────────────────────────────────────────────
 
@@ -343,7 +343,7 @@ class Ledger:
         """
         stored = self._store.get(identity_key(uid))
         label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
-        wait = self._durations.lease_wait if wait is None else wait
+        wait = self._timeouts.lease_wait if wait is None else wait
         return self._lease(lease_key(uid), label, "is applying to", wait)
 
     def leadership(self) -> Lease:
@@ -371,7 +371,7 @@ class Ledger:
             label=label,
             doing=doing,
             by=self._writer,
-            seconds=self._durations.lease,
+            seconds=self._timeouts.lease,
             wait=wait,
             now=self._now,
             clock=self._clock,

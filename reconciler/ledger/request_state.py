@@ -12,7 +12,7 @@ from typing import Final
 
 from reconciler.errors import Blocked, LedgerError
 from reconciler.model.desired import Afterwards, Kind
-from reconciler.model.recorded import Attempt, Halt, Request, Requests, Stage
+from reconciler.model.recorded import Attempt, PendingStarts, Request, Requests, Stage
 from reconciler.model.timestamps import spelled
 
 KEPT: Final = 50  # closed requests that stay readable; what was handled is known for ever
@@ -68,7 +68,7 @@ def closed(requests: Requests, request: Request) -> Requests:
     halt = after.halt
     if request.stage is Stage.DONE and request.robots is Afterwards.RESUME and request.ran:
         last = request.attempts[-1]
-        halt = Halt(
+        halt = PendingStarts(
             f"reboot {spelled(request.instant)}",
             request.ran,
             at=last.at,
@@ -96,7 +96,7 @@ def noted(requests: Requests, request: Request) -> Requests:
     return _handled(requests, request)
 
 
-def halted(requests: Requests, halt: Halt) -> Requests:
+def halted(requests: Requests, halt: PendingStarts) -> Requests:
     """Note the robots that are about to be stopped; raises Blocked while others are owed."""
     if requests.open is not None or requests.halt is not None:
         raise Blocked(
@@ -161,7 +161,7 @@ def _open(requests: Requests) -> Request:
     return requests.open
 
 
-def _owed(requests: Requests) -> Halt:
+def _owed(requests: Requests) -> PendingStarts:
     if requests.halt is None:
         raise LedgerError("no robots are owed on this server", "plan again")
     return requests.halt

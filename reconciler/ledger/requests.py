@@ -19,15 +19,23 @@ from reconciler.ledger.codec.records import (
     write_requests,
 )
 from reconciler.ledger.codec.rows import history_key, requests_key, stamp
-from reconciler.ledger.compare_and_set import settle
+from reconciler.ledger.compare_and_set import update
 from reconciler.model.desired import Kind
-from reconciler.model.recorded import NO_REQUESTS, Attempt, Deed, Halt, Request, Requests, Stage
+from reconciler.model.recorded import (
+    NO_REQUESTS,
+    Attempt,
+    HistoryEntry,
+    PendingStarts,
+    Request,
+    Requests,
+    Stage,
+)
 from reconciler.model.timestamps import spelled
 
 DEEDS_KEPT: Final = 300
 
 
-class RequestBook:
+class RequestLog:
     """The requests of one server; use `Ledger.requests`.  Blocking."""
 
     def __init__(
@@ -113,7 +121,7 @@ class RequestBook:
 
     # ── robots ───────────────────────────────────────────────────────────────────────────────
 
-    def halt(self, halt: Halt) -> None:
+    def halt(self, halt: PendingStarts) -> None:
         """Record which robots are about to be stopped; as strict as `ask`."""
         self._promise(lambda requests: request_state.halted(requests, halt))
 
@@ -164,14 +172,14 @@ class RequestBook:
             raise _moved_on() from None
 
 
-def read_deeds(store: Store, uid: str) -> tuple[Deed, ...]:
+def read_deeds(store: Store, uid: str) -> tuple[HistoryEntry, ...]:
     """Return what was done on a server, oldest first."""
     key = history_key(uid)
     stored = store.get(key)
     return read_history(key, stored.text) if stored else ()
 
 
-def add_deeds(store: Store, uid: str, deeds: Sequence[Deed]) -> None:
+def add_deeds(store: Store, uid: str, deeds: Sequence[HistoryEntry]) -> None:
     """Add to what was done on a server; the oldest are dropped after some hundred."""
     key = history_key(uid)
 
@@ -179,7 +187,7 @@ def add_deeds(store: Store, uid: str, deeds: Sequence[Deed]) -> None:
         old = read_history(key, text) if text is not None else ()
         return write_history((*old, *deeds)[-DEEDS_KEPT:])
 
-    settle(store, key, change)
+    update(store, key, change)
 
 
 def _moved_on() -> Conflict:

@@ -61,7 +61,7 @@ class _Mark:
     suspect: str = ""
 
 
-class Watermark:
+class RollbackGuard:
     """
     The marks of this host in *folder*, which is made when it is needed.
 
@@ -229,7 +229,7 @@ class Watermark:
             raise _unusable(file, error) from None
 
 
-class MarkedStore:
+class GuardedStore:
     """
     A store that tells how far it has come whenever requests changed, before anything is sent.
 

@@ -4,13 +4,13 @@ Servers as the ledger knows them, for commands that read no documents or more th
 
 from reconciler.errors import UsageError
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.unrecorded import Emergencies
-from reconciler.model.recorded import Identity, Remembered
+from reconciler.ledger.unrecorded import UnrecordedOutcomes
+from reconciler.model.recorded import Identity, Recorded
 
-Known = tuple[Identity, Remembered]
+Known = tuple[Identity, Recorded]
 
 
-def known_servers(ledger: Ledger, unrecorded: Emergencies) -> list[Known]:
+def known_servers(ledger: Ledger, unrecorded: UnrecordedOutcomes) -> list[Known]:
     """Return every server with what is known of it, also what the ledger could not take."""
     return [
         (
@@ -21,7 +21,7 @@ def known_servers(ledger: Ledger, unrecorded: Emergencies) -> list[Known]:
     ]
 
 
-def first_known(ledger: Ledger, unrecorded: Emergencies, name: str) -> Known:
+def first_known(ledger: Ledger, unrecorded: UnrecordedOutcomes, name: str) -> Known:
     """
     Return the server of this name, of several the one that has something open.
 

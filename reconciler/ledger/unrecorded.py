@@ -16,7 +16,7 @@ from reconciler.ledger import request_state
 from reconciler.ledger.codec.requests import read_request, request_body
 from reconciler.ledger.codec.strict import Fields, Malformed, parsed
 from reconciler.ledger.ledger import Ledger
-from reconciler.model.recorded import Remembered, Request
+from reconciler.model.recorded import Recorded, Request
 
 FORMAT: Final = 1
 _LONGEST: Final = 1_000_000
@@ -33,7 +33,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Emergencies:
+class UnrecordedOutcomes:
     """The folder where such files lie; made when one is needed."""
 
     folder: Path
@@ -61,15 +61,15 @@ class Emergencies:
         """Whether something was left for this server."""
         return any(True for _ in self._about(ledger_uid, uid))
 
-    def known(self, ledger_uid: str, remembered: Remembered) -> Remembered:
+    def known(self, ledger_uid: str, recorded: Recorded) -> Recorded:
         """Return *remembered* as it would be, had the ledger taken what was left for it."""
-        if remembered.identity is None:
-            return remembered
-        requests = remembered.requests
-        for left in self._about(ledger_uid, remembered.identity.uid):
+        if recorded.identity is None:
+            return recorded
+        requests = recorded.requests
+        for left in self._about(ledger_uid, recorded.identity.uid):
             if _fits(left, requests.open):
                 requests = request_state.closed(requests, left.request)
-        return replace(remembered, requests=requests)
+        return replace(recorded, requests=requests)
 
     def pick_up(self, ledger: Ledger, uid: str) -> None:
         """

@@ -177,7 +177,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Halt:
+class PendingStarts:
     """
     Robots that we stopped, or our reboot did, and that are to run again.
 
@@ -217,7 +217,7 @@ class Requests:
     handled: Mapping[Kind, datetime] = field(default_factory=dict)
     open: Request | None = None
     past: tuple[Request, ...] = ()
-    halt: Halt | None = None
+    halt: PendingStarts | None = None
 
     def closed(self, kind: Kind, instant: datetime) -> Request | None:
         """Return the closed request of this name, if it is still kept."""
@@ -229,7 +229,7 @@ NO_REQUESTS: Final = Requests()
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class HistoryEntry:
     """One thing that was done on a server, for people: when (our clock), by whom, what came."""
 
     at: str
@@ -240,7 +240,7 @@ class Deed:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class Recorded:
     """All that the ledger knows of one server; a server never seen has no identity."""
 
     identity: Identity | None = None
@@ -250,7 +250,7 @@ class Remembered:
     requests: Requests = NO_REQUESTS
 
 
-NOTHING_REMEMBERED: Final = Remembered()
+NOTHING_RECORDED: Final = Recorded()
 
 
 def due(debts: Iterable[Debt], owed: Owed) -> tuple[Debt, ...]:

@@ -31,7 +31,7 @@ def rank(severity: Severity) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LastSent:
     """What people heard last of one topic and subject; `said` recognises the text."""
 
     state: str
@@ -100,7 +100,7 @@ class _Present:
     left: float
 
 
-class Desk:
+class Deduplicator:
     """
     Decides what is worth telling.
 
@@ -109,16 +109,16 @@ class Desk:
     """
 
     def __init__(
-        self, label: str, told: Mapping[Key, Told] | None = None, *, stable: float = STABLE
+        self, label: str, told: Mapping[Key, LastSent] | None = None, *, stable: float = STABLE
     ) -> None:
         self._label = label
         self._stable = stable
-        self._told: dict[Key, Told] = dict(told or {})
+        self._told: dict[Key, LastSent] = dict(told or {})
         self._present: dict[Key, _Present] = {}
         self._ready: list[Message] = []
 
     @property
-    def told(self) -> Mapping[Key, Told]:
+    def told(self) -> Mapping[Key, LastSent]:
         """What people know."""
         return self._told
 
@@ -212,14 +212,14 @@ class Desk:
             )
         )
         if news.state:
-            self._told[key] = Told(news.state, news.severity, now, _said(news.text))
+            self._told[key] = LastSent(news.state, news.severity, now, _said(news.text))
             while len(self._told) > MOST:  # the oldest stands first
                 del self._told[next(iter(self._told))]
         else:
             self._present.pop(key, None)
 
 
-def _again(told: Told | None, news: News, now: float) -> bool:
+def _again(told: LastSent | None, news: News, now: float) -> bool:
     """Whether this is the same failed attempt once more; harm is told every time."""
     return (
         told is not None
@@ -249,7 +249,7 @@ def seconds(value: Any) -> float:
 # ── what survives a restart ──────────────────────────────────────────────────────────────────
 
 
-def told_rows(told: Mapping[Key, Told]) -> list[list[Any]]:
+def told_rows(told: Mapping[Key, LastSent]) -> list[list[Any]]:
     """Return what was told as JSON values."""
     return [
         [topic, subject, one.state, one.severity, one.at, one.said]
@@ -257,19 +257,19 @@ def told_rows(told: Mapping[Key, Told]) -> list[list[Any]]:
     ]
 
 
-def read_told(rows: Any, now: float) -> dict[Key, Told]:
+def read_told(rows: Any, now: float) -> dict[Key, LastSent]:
     """Return what `told_rows` wrote, without what cannot be read; nothing was told after *now*."""
     return dict(_told(rows, now)) if isinstance(rows, list) else {}
 
 
-def _told(rows: list[Any], now: float) -> Iterator[tuple[Key, Told]]:
+def _told(rows: list[Any], now: float) -> Iterator[tuple[Key, LastSent]]:
     for row in rows[-MOST:]:
         try:
             topic, subject, state, severity, at, said = row
             moment = min(seconds(at), now)
             yield (
                 (Topic(topic), str(subject)),
-                Told(str(state), Severity(severity), moment, str(said)),
+                LastSent(str(state), Severity(severity), moment, str(said)),
             )
         except (ValueError, TypeError):
             continue

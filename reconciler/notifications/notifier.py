@@ -20,7 +20,7 @@ from typing import Any, Final
 from reconciler.notifications.deduplicate import (
     MOST,
     STABLE,
-    Desk,
+    Deduplicator,
     Key,
     Message,
     rank,
@@ -28,8 +28,8 @@ from reconciler.notifications.deduplicate import (
     told_rows,
 )
 from reconciler.notifications.events import News, Severity
-from reconciler.notifications.queue import Outbox, Pace, Parcel, read_messages
-from reconciler.notifications.senders import Answer, Post, Target, open_target
+from reconciler.notifications.queue import Delivery, RateLimit, SendQueue, read_messages
+from reconciler.notifications.senders import Answer, Sender, Target, open_target
 from reconciler.render.escape import plain
 from reconciler.settings.notifications import NotificationSettings
 from reconciler.system.log_setup import redacted
@@ -64,7 +64,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class RetryPolicy:
     """
     How patiently people are told; durations in seconds.
 
@@ -76,11 +76,11 @@ class Manners:
     deadline: float = 10.0
     backoff: float = 2.0
     tries: int = 5
-    pace: Pace = field(default_factory=Pace)
+    rate_limit: RateLimit = field(default_factory=RateLimit)
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class Callbacks:
     """Whom the notifier itself tells: `counted` a target's results, `changed` that `memory` did."""
 
     counted: Callable[[str, Result], None] = lambda _target, _result: None
@@ -88,10 +88,10 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class _Means:
-    calls: Calls
+class _Environment:
+    calls: Callbacks
     clock: Clock
-    manners: Manners
+    retry_policy: RetryPolicy
     luck: Callable[[], float]
 
 
@@ -104,24 +104,30 @@ class Notifier:
         label: str,
         memory: Mapping[str, Any],
         *,
-        calls: Calls | None = None,
+        calls: Callbacks | None = None,
         clock: Clock | None = None,
-        manners: Manners | None = None,
+        retry_policy: RetryPolicy | None = None,
         luck: Callable[[], float] = random.random,
     ) -> None:
-        means = _Means(calls or Calls(), clock or Clock(), manners or Manners(), luck)
-        self._calls, self._clock, manners = means.calls, means.clock, means.manners
+        context = _Environment(
+            calls or Callbacks(), clock or Clock(), retry_policy or RetryPolicy(), luck
+        )
+        self._calls, self._clock, retry_policy = context.calls, context.clock, context.retry_policy
         now = self._clock.now()
         label = _clean(label, STATE)
-        self._desk = Desk(label, read_told(memory.get("told"), now), stable=manners.stable)
+        self._desk = Deduplicator(
+            label, read_told(memory.get("told"), now), stable=retry_policy.stable
+        )
         waiting = memory.get("waiting")
         rows: Mapping[str, Any] = waiting if isinstance(waiting, dict) else {}
         self._senders = [
             _Sender(
                 target,
-                Post(target, label, manners.deadline),
-                Outbox(manners.pace, now, read_messages(rows.get(target.settings.name))),
-                means,
+                Sender(target, label, retry_policy.deadline),
+                SendQueue(
+                    retry_policy.rate_limit, now, read_messages(rows.get(target.settings.name))
+                ),
+                context,
             )
             for target in targets
         ]
@@ -140,13 +146,13 @@ class Notifier:
         label: str,
         memory: Mapping[str, Any],
         *,
-        calls: Calls | None = None,
+        calls: Callbacks | None = None,
         clock: Clock | None = None,
-        manners: Manners | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> "Notifier":
         """Read the targets' secrets and begin.  Raises UsageError when one cannot be read."""
         targets = [await asyncio.to_thread(open_target, one) for one in settings]
-        return cls(targets, label, memory, calls=calls, clock=clock, manners=manners)
+        return cls(targets, label, memory, calls=calls, clock=clock, retry_policy=retry_policy)
 
     def tell(self, news: Iterable[News]) -> None:
         """
@@ -234,24 +240,26 @@ def wants(settings: NotificationSettings, message: Message) -> bool:
 class _Sender:
     """The queue and the task of one target."""
 
-    def __init__(self, target: Target, post: Post, outbox: Outbox, means: _Means) -> None:
+    def __init__(
+        self, target: Target, post: Sender, queue: SendQueue, context: _Environment
+    ) -> None:
         self.settings = target.settings
         self.name = target.settings.name
         self._target = target  # keeps the parts of its URL known to redaction
         self._post = post
-        self._outbox = outbox
-        self._calls, self._clock = means.calls, means.clock
-        self._manners, self._luck = means.manners, means.luck
+        self._queue = queue
+        self._calls, self._clock = context.calls, context.clock
+        self._manners, self._luck = context.retry_policy, context.luck
         self._woken = asyncio.Event()
         self._stop = asyncio.Event()
 
     def add(self, message: Message) -> None:
-        if (squeezed := self._outbox.add(message)) is not None:
+        if (squeezed := self._queue.add(message)) is not None:
             self._dropped([squeezed], "too many messages wait")
         self._woken.set()
 
     def rows(self) -> list[dict[str, Any]]:
-        return self._outbox.rows()
+        return self._queue.rows()
 
     def finish(self) -> None:
         """Send everything now, and try nothing twice."""
@@ -260,56 +268,56 @@ class _Sender:
 
     async def close(self) -> None:
         await self._post.close()
-        if left := len(self._outbox.rows()):
+        if left := len(self._queue.rows()):
             _log.warning("notify target=%s: %d messages wait for the next start", self.name, left)
 
     async def run(self) -> None:
         while True:
             self._woken.clear()
             now, stopping = self._clock.now(), self._stop.is_set()
-            parcel = self._outbox.take(now, last=stopping)
-            if parcel is not None:
-                await self._deliver(parcel)
-            if self._stop.is_set() and (parcel is None or self._outbox.flying is not None):
+            delivery = self._queue.take(now, last=stopping)
+            if delivery is not None:
+                await self._deliver(delivery)
+            if self._stop.is_set() and (delivery is None or self._queue.flying is not None):
                 return
-            if parcel is None:
-                moment = self._outbox.next()
+            if delivery is None:
+                moment = self._queue.next()
                 wait = None if moment is None else max(0.0, moment - now)
                 await self._clock.wait(self._woken, wait)
 
-    async def _deliver(self, parcel: Parcel) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
         """Send until it arrives, is refused, or was tried often enough."""
-        manners = self._manners
-        for attempt in range(1, manners.tries + 1):
-            answer = await self._once(parcel)
+        retry_policy = self._manners
+        for attempt in range(1, retry_policy.tries + 1):
+            answer = await self._once(delivery)
             if not answer.why:
-                self._arrived(parcel)
+                self._arrived(delivery)
                 return
-            if not answer.again or attempt == manners.tries:
-                self._outbox.fail()
-                self._dropped(parcel.messages, answer.why)
+            if not answer.again or attempt == retry_policy.tries:
+                self._queue.fail()
+                self._dropped(delivery.messages, answer.why)
                 self._calls.changed()
                 return
             if self._stop.is_set():
                 return
             self._calls.counted(self.name, Result.RETRIED)
             _log.info("notify target=%s: %s; trying again", self.name, answer.why)
-            backoff = manners.backoff * 2 ** (attempt - 1) * (0.5 + self._luck() / 2)
+            backoff = retry_policy.backoff * 2 ** (attempt - 1) * (0.5 + self._luck() / 2)
             await self._clock.wait(self._stop, max(backoff, answer.pause))
 
-    async def _once(self, parcel: Parcel) -> Answer:
+    async def _once(self, delivery: Delivery) -> Answer:
         try:
-            return await self._post.send(parcel, self._clock.now())
+            return await self._post.send(delivery, self._clock.now())
         except Exception as error:  # noqa: BLE001  - one target's trouble must not end its task
             return Answer(f"unexpected {type(error).__name__}")
 
-    def _arrived(self, parcel: Parcel) -> None:
-        self._outbox.done()
-        for _ in parcel.messages:
+    def _arrived(self, delivery: Delivery) -> None:
+        self._queue.done()
+        for _ in delivery.messages:
             self._calls.counted(self.name, Result.SENT)
-            if len(parcel.messages) > 1:
+            if len(delivery.messages) > 1:
                 self._calls.counted(self.name, Result.GATHERED)
-        _log.debug("notify target=%s: sent messages=%d", self.name, len(parcel.messages))
+        _log.debug("notify target=%s: sent messages=%d", self.name, len(delivery.messages))
         self._calls.changed()
 
     def _dropped(self, messages: Iterable[Message], why: str) -> None:

@@ -19,7 +19,7 @@ LISTED: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RateLimit:
     """Most messages to one target in `period` seconds, and critical ones besides."""
 
     usual: int = 20
@@ -52,7 +52,7 @@ class _Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Delivery:
     """
     What goes in one request: one message, or several as a digest.
 
@@ -100,16 +100,16 @@ class Parcel:
         return "\n".join(lines)
 
 
-class Outbox:
+class SendQueue:
     """The messages for one target, oldest first; `flying` is what is being sent now."""
 
-    def __init__(self, pace: Pace, now: float, waiting: Iterable[Message] = ()) -> None:
-        self._usual = _Tokens(pace.usual, pace.period, pace.usual, now)
-        self._urgent = _Tokens(pace.urgent, pace.period, pace.urgent, now)
+    def __init__(self, rate_limit: RateLimit, now: float, waiting: Iterable[Message] = ()) -> None:
+        self._usual = _Tokens(rate_limit.usual, rate_limit.period, rate_limit.usual, now)
+        self._urgent = _Tokens(rate_limit.urgent, rate_limit.period, rate_limit.urgent, now)
         self._waiting: dict[tuple[str, ...], Message] = {}
         self._gathering = False
         self._lost = 0
-        self.flying: Parcel | None = None
+        self.flying: Delivery | None = None
         for message in waiting:
             self.add(message)
 
@@ -135,7 +135,7 @@ class Outbox:
         self._lost += 1
         return self._waiting.pop(next(usual, next(iter(self._waiting))))
 
-    def take(self, now: float, *, last: bool = False) -> Parcel | None:
+    def take(self, now: float, *, last: bool = False) -> Delivery | None:
         """
         Return what to send now, which is `flying` until `done` or `fail`; None when nothing may be.
 
@@ -146,7 +146,7 @@ class Outbox:
             return None
         for message in picked:
             del self._waiting[message.key]
-        self.flying = Parcel(tuple(picked), self._lost)
+        self.flying = Delivery(tuple(picked), self._lost)
         return self.flying
 
     def _picked(self, now: float, *, last: bool) -> list[Message]:
@@ -192,7 +192,7 @@ class Outbox:
 
 
 def read_messages(rows: Any) -> list[Message]:
-    """Return the messages of `Outbox.rows`, without what cannot be read."""
+    """Return the messages of `SendQueue.rows`, without what cannot be read."""
     found = []
     for row in rows[-MOST:] if isinstance(rows, list) else ():
         try:

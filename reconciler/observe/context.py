@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 from reconciler.drivers import Driver, Trust
 from reconciler.errors import Blocked
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.unrecorded import Emergencies
+from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredServer
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.observe.resolver import Resolver
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk  # only who audits pays for it
@@ -64,13 +64,13 @@ def _references(server: DesiredServer) -> list[SecretRef]:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class PassContext:
     """Everything that a pass works with; made once per command."""
 
     driver: Driver
     resolver: Resolver
     fingerprints: Fingerprints
-    durations: Durations
+    timeouts: Timeouts
     ledger: Ledger | None
     label: str
     allowed: Allowed = Allowed()
@@ -79,7 +79,7 @@ class Means:
     parallelism: int = 4
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     unsteady: Callable[[], str] = lambda: ""
-    emergencies: Emergencies | None = None
+    unrecorded: UnrecordedOutcomes | None = None
     ledger_suspect: str = ""  # why the ledger may have forgotten what was done
     sole_writer: bool = False  # the operator's word that no other ledger knows these servers
     ledger_shared: bool = False  # everybody uses this one

@@ -7,7 +7,7 @@ from reconciler.model.observed import ObservedServer
 from reconciler.model.recorded import Observation
 
 
-def remembered_view(
+def recorded_view(
     observed: ObservedServer, fingerprints: Fingerprints, uid: str, *, at: str, by: str
 ) -> Observation:
     """Turn what was seen into what may be remembered: masks become keyed fingerprints."""

@@ -33,7 +33,7 @@ from reconciler.model.recorded import ExchangeRecord, Write
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
 from reconciler.secrets import SecretBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def spellings(credential: str) -> tuple[str, ...]:
 
 
 @dataclass(slots=True)
-class Kept:
+class ResolverCache:
     """
     What a long-lived process remembers between passes.
 
@@ -90,21 +90,21 @@ class Resolver:
         self,
         backend: SecretBackend,
         driver: Driver,
-        durations: Durations,
+        timeouts: Timeouts,
         say: Callable[[str], None],
         *,
-        kept: Kept | None = None,
+        cache: ResolverCache | None = None,
     ) -> None:
         self._backend = backend
         self._driver = driver
-        self._durations = durations
+        self._timeouts = timeouts
         self._say = say
-        self._kept = kept
+        self._cache = cache
         self._down: SecretsError | None = None
 
-    def anew(self, kept: Kept) -> "Resolver":
+    def anew(self, cache: ResolverCache) -> "Resolver":
         """Return one for another pass, which does not know yet whether the backend is away."""
-        return Resolver(self._backend, self._driver, self._durations, self._say, kept=kept)
+        return Resolver(self._backend, self._driver, self._timeouts, self._say, cache=cache)
 
     async def _ask(self, ask: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """
@@ -113,19 +113,19 @@ class Resolver:
         Once it stayed away for longer than one request may take, nobody else in this pass waits
         for it: five hundred servers would each wait as long.
         """
-        down = self._down or (self._kept.down if self._kept is not None else None)
+        down = self._down or (self._cache.down if self._cache is not None else None)
         if down is not None:
             raise type(down)(down.what, down.remedy)
         began = time.monotonic()
-        pool = self._kept.pool if self._kept is not None else None
+        pool = self._cache.pool if self._cache is not None else None
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(pool, functools.partial(ask, *args, **named))
         except (SecretsUnreachable, SecretsSealed) as error:
-            if time.monotonic() - began >= self._durations.secrets_request:
+            if time.monotonic() - began >= self._timeouts.secrets_request:
                 self._down = error
-                if self._kept is not None:
-                    self._kept.down = error
+                if self._cache is not None:
+                    self._cache.down = error
             raise
 
     async def newest(self, ref: SecretRef) -> Secret:
@@ -134,18 +134,21 @@ class Resolver:
 
         For what the operator alone changes (access secrets).  Raises SecretsError.
         """
-        kept = self._kept.logins.get(ref) if self._kept is not None else None
+        held = self._cache.logins.get(ref) if self._cache is not None else None
         try:
             info = await self._ask(self._backend.describe, ref.at, ref.version)
         except (SecretsUnreachable, SecretsSealed, LoginFailed, TokenExpired):
-            if kept is None:
+            if held is None:
                 raise
-            return kept[1]
-        if kept is not None and (kept[0].version, kept[0].created) == (info.version, info.created):
-            return kept[1]
+            return held[1]
+        if held is not None and (held[0].version, held[0].created) == (
+            info.version,
+            info.created,
+        ):
+            return held[1]
         value = await self._newest(ref, info)
-        if self._kept is not None:
-            self._kept.logins[ref] = info, value
+        if self._cache is not None:
+            self._cache.logins[ref] = info, value
         return value
 
     async def _newest(self, ref: SecretRef, info: VersionInfo) -> Secret:
@@ -186,8 +189,8 @@ class Resolver:
     async def _settled(self, ref: SecretRef) -> VersionInfo:
         began = time.monotonic()
         seen: VersionInfo | None = None
-        if self._kept is not None and ref.version is None:
-            return await self._young(ref, self._kept)
+        if self._cache is not None and ref.version is None:
+            return await self._young(ref, self._cache)
         first, told = began, 0
         while True:
             info = await self._ask(self._backend.describe, ref.at, ref.version)
@@ -195,13 +198,13 @@ class Resolver:
                 seen, first = info, time.monotonic()
             # Vault tells its time in whole seconds; what we watched ourselves is surer.
             age = max(info.age, time.monotonic() - first)
-            rest = self._durations.settle - age
+            rest = self._timeouts.settle - age
             if ref.version is not None or rest <= 0:
                 return info
-            if first - began + rest > self._durations.settle_total:
+            if first - began + rest > self._timeouts.settle_total:
                 raise StillBeingWritten(
                     f"{ref.at} is still being written: version {info.version} is the newest of "
-                    f"several within {self._durations.settle_total:g} s",
+                    f"several within {self._timeouts.settle_total:g} s",
                     "wait until it rests, or pin a version",
                 )
             if told != info.version and rest >= _WORTH_TELLING:
@@ -209,14 +212,14 @@ class Resolver:
                 self._say(f"waiting {rest:.1f} s until {ref.at}@{info.version} has settled")
             await asyncio.sleep(rest)
 
-    async def _young(self, ref: SecretRef, kept: Kept) -> VersionInfo:
+    async def _young(self, ref: SecretRef, cache: ResolverCache) -> VersionInfo:
         """Return the newest version once it has settled, over several passes."""
         info = await self._ask(self._backend.describe, ref.at, None)
-        known = kept.seen.get(ref.at)
+        known = cache.seen.get(ref.at)
         if known is None or known[:2] != (info.version, info.created):
-            known = kept.seen[ref.at] = info.version, info.created, time.monotonic()
+            known = cache.seen[ref.at] = info.version, info.created, time.monotonic()
         age = max(info.age, time.monotonic() - known[2])
-        rest = self._durations.settle - age
+        rest = self._timeouts.settle - age
         if rest > 0:
             raise NotSettled(
                 f"{ref.at}@{info.version} was written {age:.0f} s ago; people write two fields "

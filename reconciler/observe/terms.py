@@ -8,23 +8,23 @@ from datetime import datetime
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.desired import Kind
-from reconciler.model.recorded import Remembered
-from reconciler.observe.context import Means
+from reconciler.model.recorded import Recorded
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.boot_proof import MARGIN, plausible
 from reconciler.plan.inputs import Terms
 from reconciler.system.clocks import passed
 
 
-async def refusal(version: str, means: Means) -> tuple[str, str]:
+async def refusal(version: str, context: PassContext) -> tuple[str, str]:
     """Say why a server of this version must not be written to."""
-    if not means.driver.tested(version):
+    if not context.driver.tested(version):
         return (
             f"JT-Trader {version} is outside the tested range",
             "an operator who tried it adds it to acceptVersions in the settings",
         )
-    if means.ledger is not None:
-        brakes = await asyncio.to_thread(means.ledger.brakes)
+    if context.ledger is not None:
+        brakes = await asyncio.to_thread(context.ledger.brakes)
         if brake := brakes.get(version):
             return (
                 f"the brake is on for JT-Trader {version}: {brake.why}",
@@ -33,39 +33,39 @@ async def refusal(version: str, means: Means) -> tuple[str, str]:
     return "", ""
 
 
-async def live_terms(visit: Visit, means: Means) -> Terms:
+async def live_terms(visit: Visit, context: PassContext) -> Terms:
     """
     Return what governs disruptive actions on a server that was just seen.
 
     Its clock is read only where a reboot by somebody else may have met a request.
     """
-    terms = await asyncio.to_thread(known_terms, visit.remembered, means)
+    terms = await asyncio.to_thread(known_terms, visit.recorded, context)
     if visit.observed is None:
         raise AssertionError
     log = visit.observed.log
     clock = None
-    wish, handled = visit.desired.reboot, visit.remembered.requests.handled.get(Kind.REBOOT)
+    wish, handled = visit.desired.reboot, visit.recorded.requests.handled.get(Kind.REBOOT)
     if wish is not None and wish.instant <= terms.now and (not handled or handled < wish.instant):
         target = visit.desired.target
-        clock = await means.driver.clock(target, means.trust(target.url))
-        if clock is not None and not plausible(clock, log, means.now()):
+        clock = await context.driver.clock(target, context.trust(target.url))
+        if clock is not None and not plausible(clock, log, context.now()):
             clock = None
     return replace(terms, log=log, clock=clock)
 
 
-def known_terms(remembered: Remembered, means: Means) -> Terms:
-    return remembered_terms(
-        remembered,
-        means.ledger,
-        means.now(),
-        suspect=means.ledger_suspect,
-        only=means.ledger_shared or means.sole_writer,
-        unsteady=means.unsteady(),
+def known_terms(recorded: Recorded, context: PassContext) -> Terms:
+    return recorded_terms(
+        recorded,
+        context.ledger,
+        context.now(),
+        suspect=context.ledger_suspect,
+        only=context.ledger_shared or context.sole_writer,
+        unsteady=context.unsteady(),
     )
 
 
-def remembered_terms(
-    remembered: Remembered,
+def recorded_terms(
+    recorded: Recorded,
     ledger: Ledger | None,
     now: datetime,
     *,
@@ -81,7 +81,7 @@ def remembered_terms(
     """
     baseline = ledger.baseline() if ledger is not None else None
     why, remedy = _no_one_shots(ledger, suspect, only=only)
-    halt, seen = remembered.requests.halt, remembered.observation
+    halt, seen = recorded.requests.halt, recorded.observation
     if not unsteady and seen is not None:
         ahead = datetime.fromisoformat(seen.at) - now
         if ahead > MARGIN:

@@ -9,10 +9,10 @@ from reconciler.drivers import Login, Session
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedServer
 from reconciler.model.plan import ServerPlan
-from reconciler.model.recorded import NOTHING_REMEMBERED, Observation, Remembered
+from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.model.references import FrozenRef
-from reconciler.observe.context import Means
-from reconciler.observe.evidence import remembered_view
+from reconciler.observe.context import PassContext
+from reconciler.observe.evidence import recorded_view
 from reconciler.observe.resolver import Values
 
 
@@ -25,7 +25,7 @@ class Visit:
     session: Session | None = None
     observed: ObservedServer | None = None
     seen_at: str = ""  # when that was
-    remembered: Remembered = NOTHING_REMEMBERED
+    recorded: Recorded = NOTHING_RECORDED
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
     again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
@@ -33,7 +33,7 @@ class Visit:
     @property
     def uid(self) -> str:
         """The ledger's name for the server; empty before first contact."""
-        return self.remembered.identity.uid if self.remembered.identity else ""
+        return self.recorded.identity.uid if self.recorded.identity else ""
 
     async def close(self) -> None:
         """Leave the server."""
@@ -47,33 +47,35 @@ def first_visit(server: DesiredServer) -> Visit:
     return Visit(server, blank_plan(server))
 
 
-async def enter(visit: Visit, means: Means) -> None:
+async def enter(visit: Visit, context: PassContext) -> None:
     """Open a session on the visit's server.  Raises SecretsError or DriverError."""
     server = visit.desired
     login = Login(
-        await means.resolver.newest(server.access_secret) if server.access_secret else None,
-        await means.resolver.newest(server.access_token) if server.access_token else None,
+        await context.resolver.newest(server.access_secret) if server.access_secret else None,
+        await context.resolver.newest(server.access_token) if server.access_token else None,
     )
-    visit.session = await means.driver.open(server.target, login, means.trust(server.target.url))
+    visit.session = await context.driver.open(
+        server.target, login, context.trust(server.target.url)
+    )
 
 
-async def see(visit: Visit, means: Means) -> Observation:
+async def see(visit: Visit, context: PassContext) -> Observation:
     """Read the server anew.  Raises DriverError."""
     if visit.session is None:
-        await enter(visit, means)
+        await enter(visit, context)
     if visit.session is None:
         raise AssertionError
     visit.observed = await visit.session.observe()
-    visit.seen_at = means.stamp()
-    return view(visit, means)
+    visit.seen_at = context.stamp()
+    return view(visit, context)
 
 
-def view(visit: Visit, means: Means) -> Observation:
+def view(visit: Visit, context: PassContext) -> Observation:
     """Return what was seen last as it may be remembered."""
     if visit.observed is None:
         raise AssertionError
-    return remembered_view(
-        visit.observed, means.fingerprints, visit.uid, at=visit.seen_at, by=means.label
+    return recorded_view(
+        visit.observed, context.fingerprints, visit.uid, at=visit.seen_at, by=context.label
     )
 
 

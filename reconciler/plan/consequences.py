@@ -11,7 +11,7 @@ from dataclasses import replace
 from reconciler.model.actions import Consequence, Need, WriteExchange
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
-from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
 from reconciler.plan.compare import Shown
 
 
@@ -69,12 +69,12 @@ def new_debts(
     return tuple(debts)
 
 
-def open_debts(remembered: Remembered, observation: Observation) -> tuple[Debt, ...]:
+def open_debts(recorded: Recorded, observation: Observation) -> tuple[Debt, ...]:
     """Return the debts that *observation* does not prove to be settled."""
     return tuple(
         debt
-        for code in sorted(remembered.exchanges)
-        for debt in remaining(remembered.exchanges[code].debts, observation)
+        for code in sorted(recorded.exchanges)
+        for debt in remaining(recorded.exchanges[code].debts, observation)
     )
 
 

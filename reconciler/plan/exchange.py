@@ -10,7 +10,7 @@ from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Category, Line, Status, Verdict
-from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Remembered
+from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Recorded
 from reconciler.plan.compare import Comparison, Look, Shown, compare, explained, is_ours
 from reconciler.plan.consequences import needed, running_on
 from reconciler.plan.inputs import Consents, Facts, Sources
@@ -26,7 +26,7 @@ class Judge:
     desired: DesiredServer
     exchange: DesiredExchange
     observation: Observation
-    remembered: Remembered
+    recorded: Recorded
     facts: Facts
     consents: Consents
 
@@ -36,7 +36,7 @@ class Judge:
 
     @property
     def record(self) -> ExchangeRecord:
-        return self.remembered.exchanges.get(self.code, ExchangeRecord(self.code))
+        return self.recorded.exchanges.get(self.code, ExchangeRecord(self.code))
 
     @property
     def shown(self) -> Shown:

@@ -13,11 +13,13 @@ from reconciler.model.actions import Need, RestartRobots, ResumeRobots, WriteExc
 from reconciler.model.desired import DesiredServer, OnCredentialChange
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, Standing
-from reconciler.model.recorded import Debt, Halt, Owed, Purpose
+from reconciler.model.recorded import Debt, Owed, PendingStarts, Purpose
 from reconciler.plan.inputs import Terms
 
 
-def halt_line(halt: Halt, server: str, robots: Sequence[Robot], terms: Terms) -> Disruption:
+def halt_line(
+    halt: PendingStarts, server: str, robots: Sequence[Robot], terms: Terms
+) -> Disruption:
     """Say what becomes of the robots that we stopped and that do not all run again."""
     base = Disruption(f"robots owed a start ({halt.origin})", Standing.DUE, robots=halt.robots)
     running = {robot.id for robot in robots if robot.running}
@@ -37,7 +39,11 @@ def halt_line(halt: Halt, server: str, robots: Sequence[Robot], terms: Terms) ->
 
 
 def unresumable(
-    halt: Halt, robots: Sequence[Robot], terms: Terms, *, failed: frozenset[int] = frozenset()
+    halt: PendingStarts,
+    robots: Sequence[Robot],
+    terms: Terms,
+    *,
+    failed: frozenset[int] = frozenset(),
 ) -> str:
     """
     Say why the robots that are owed must not be started without being asked; empty when fine.
@@ -49,7 +55,7 @@ def unresumable(
     return _too_late(halt, terms) or _meddled(halt, robots, failed)
 
 
-def _too_late(halt: Halt, terms: Terms) -> str:
+def _too_late(halt: PendingStarts, terms: Terms) -> str:
     if terms.log is None or not terms.log.readable:
         return "its system log does not tell whether the server booted again"
     if terms.since_halt is None or not 0 <= terms.since_halt <= halt.within:
@@ -65,7 +71,7 @@ def _too_late(halt: Halt, terms: Terms) -> str:
     return ""
 
 
-def _meddled(halt: Halt, robots: Sequence[Robot], failed: frozenset[int]) -> str:
+def _meddled(halt: PendingStarts, robots: Sequence[Robot], failed: frozenset[int]) -> str:
     running = {robot.id for robot in robots if robot.running}
     begun, others = set(halt.begun), set(halt.others)
     if running - others - begun:

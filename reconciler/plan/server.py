@@ -15,7 +15,7 @@ from reconciler.errors import Exit, JtrError
 from reconciler.model.actions import RebootServer
 from reconciler.model.desired import DesiredServer, Mode, Presence, Suspension
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
-from reconciler.model.recorded import ExchangeRecord, Observation, Remembered
+from reconciler.model.recorded import ExchangeRecord, Observation, Recorded
 from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
@@ -29,7 +29,7 @@ from reconciler.plan.windows import standing
 def wanted_values(
     desired: DesiredServer,
     observation: Observation,
-    remembered: Remembered,
+    recorded: Recorded,
     facts: Facts,
     consents: Consents,
 ) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def wanted_values(
             or obstacle(exchange, observation)
         ):
             continue
-        record = remembered.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
+        record = recorded.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
         forced = consents.covers(consents.rewrite, desired.name, exchange.code)
         if forced or needs_values(Shown.of(observation, exchange.code), record, sources):
             wanted.append(exchange.code)
@@ -54,20 +54,20 @@ def wanted_values(
 def plan_server(
     desired: DesiredServer,
     observation: Observation,
-    remembered: Remembered,
+    recorded: Recorded,
     facts: Facts,
     consents: Consents,
 ) -> ServerPlan:
     """List what brings the server to *desired*, in the order in which it must happen."""
     lines = [
-        Judge(desired, exchange, observation, remembered, facts, consents).line()
+        Judge(desired, exchange, observation, recorded, facts, consents).line()
         for exchange in sorted(desired.exchanges, key=lambda e: e.code)
     ]
-    lines += _not_ours(desired, observation, remembered)
+    lines += _not_ours(desired, observation, recorded)
     disruptions = _disruptions(
-        desired, observation, remembered, lines=lines, facts=facts, consents=consents
+        desired, observation, recorded, lines=lines, facts=facts, consents=consents
     )
-    hold = _hold(desired, observation, remembered, facts, consents)
+    hold = _hold(desired, observation, recorded, facts, consents)
     return ServerPlan(
         server=desired.name,
         target=desired.target,
@@ -75,7 +75,7 @@ def plan_server(
         version=observation.version,
         lines=tuple(lines),
         disruptions=tuple(disruptions),
-        debts=open_debts(remembered, observation),
+        debts=open_debts(recorded, observation),
         robots=observation.robots,
         notes=tuple(_notes(desired, facts)),
         observed_at=observation.at,
@@ -89,13 +89,13 @@ def plan_server(
 
 
 def _not_ours(
-    desired: DesiredServer, observation: Observation, remembered: Remembered
+    desired: DesiredServer, observation: Observation, recorded: Recorded
 ) -> Iterator[Line]:
     declared = {exchange.code for exchange in desired.exchanges}
     for code in sorted(observation.masks.keys() - declared):
         if not Shown.of(observation, code).present:
             continue
-        record = remembered.exchanges.get(code)
+        record = recorded.exchanges.get(code)
         if record is not None and is_ours(record):
             yield Line(
                 code,
@@ -110,7 +110,7 @@ def _not_ours(
 def _disruptions(
     desired: DesiredServer,
     observation: Observation,
-    remembered: Remembered,
+    recorded: Recorded,
     *,
     lines: Sequence[Line],
     facts: Facts,
@@ -118,7 +118,7 @@ def _disruptions(
 ) -> Iterator[Disruption]:
     robots, terms = observation.robots, facts.terms
     refuses = (facts.refuses_writes, facts.refuses_remedy)
-    known = remembered.requests
+    known = recorded.requests
     if known.halt is not None:
         line = halt_line(known.halt, desired.name, robots, terms)
         if line.standing is Standing.FOUND_OUT:
@@ -152,7 +152,7 @@ def _disruptions(
         held = consents.quiet
     elif desired.windows:
         held = terms.unsteady or standing(desired.windows, terms.now).why
-    debts = open_debts(remembered, observation)
+    debts = open_debts(recorded, observation)
     rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
     yield from restart_lines(desired, lines, debts, robots, held=held, rebooting=rebooting)
     yield from requests
@@ -177,11 +177,11 @@ class _Hold:
 def _hold(
     desired: DesiredServer,
     observation: Observation,
-    remembered: Remembered,
+    recorded: Recorded,
     facts: Facts,
     consents: Consents,
 ) -> _Hold:
-    swapped = another_server(observation, remembered)
+    swapped = another_server(observation, recorded)
     if swapped and desired.name not in consents.targets:
         return _Hold(
             f"another server behind this address? {swapped}",
@@ -200,7 +200,7 @@ def _suspended(suspension: Suspension) -> str:
     return f"suspended by {suspension.by}{until}: {suspension.reason}"
 
 
-def another_server(observation: Observation, remembered: Remembered) -> str:
+def another_server(observation: Observation, recorded: Recorded) -> str:
     """
     Say why the server may not be the one we know: tunnels get swapped.
 
@@ -209,14 +209,14 @@ def another_server(observation: Observation, remembered: Remembered) -> str:
     """
     ours = {
         code: record
-        for code, record in remembered.exchanges.items()
+        for code, record in recorded.exchanges.items()
         if record.written is not None and not record.deleting
     }
     if ours and not any(
         recognised(Shown.of(observation, code), record) for code, record in ours.items()
     ):
         return "nothing that we wrote is there as we wrote it"
-    known = {robot.id for robot in remembered.observation.robots} if remembered.observation else ()
+    known = {robot.id for robot in recorded.observation.robots} if recorded.observation else ()
     if known and not any(robot.id in known for robot in observation.robots):
         return "none of the robots that we knew is there"
     return ""

@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.apply.audit_gate import ask_first
-from reconciler.apply.circuit_breaker import Brake, Braked
+from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
 from reconciler.apply.credentials import Credentials
-from reconciler.apply.disruption_budget import Turnstile
-from reconciler.apply.execution import Scene, listed
-from reconciler.apply.requests import Disruptions
-from reconciler.apply.robots import Robots
+from reconciler.apply.disruption_budget import DisruptionBudget
+from reconciler.apply.execution import Execution, listed
+from reconciler.apply.requests import RequestRunner
+from reconciler.apply.robots import RobotStarter
 from reconciler.errors import DriverError, Exit, JtrError, WindowClosed
 from reconciler.ledger.lease import held
 from reconciler.ledger.request_state import newer
@@ -34,14 +34,14 @@ from reconciler.model.desired import Kind, Presence
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Disruption, Standing, Status
 from reconciler.model.recorded import (
-    Deed,
     ExchangeRecord,
+    HistoryEntry,
     Observation,
-    Remembered,
+    Recorded,
     Request,
     Stage,
 )
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit, see, view
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import remaining
@@ -55,45 +55,47 @@ LATER = (RestartRobots, InvalidateCache, RebootServer)
 async def apply_all(
     visits: Sequence[Visit],
     consents: Consents,
-    means: Means,
-    brake: Brake,
-    turnstile: Turnstile | None = None,
+    context: PassContext,
+    brake: CircuitBreaker,
+    disruption_budget: DisruptionBudget | None = None,
 ) -> list[Report]:
     """
     Apply every visit's plan, each server in its own order, at most `parallelism` at once.
 
-    *turnstile* decides how many servers at a time have their robots stopped (default: one).
+    *disruption budget* decides how many servers at a time have their robots stopped (default: one).
     """
-    gate = asyncio.Semaphore(means.parallelism)
-    turnstile = turnstile or Turnstile()
-    await rename(visits, means)
+    gate = asyncio.Semaphore(context.parallelism)
+    disruption_budget = disruption_budget or DisruptionBudget()
+    await rename(visits, context)
     return list(
         await asyncio.gather(
             *(
-                apply_one(visit, consents, means, brake, gate=gate, turnstile=turnstile)
+                apply_one(
+                    visit, consents, context, brake, gate=gate, disruption_budget=disruption_budget
+                )
                 for visit in visits
             )
         )
     )
 
 
-async def rename(visits: Sequence[Visit], means: Means) -> None:
+async def rename(visits: Sequence[Visit], context: PassContext) -> None:
     """Note new names of servers that stayed where they are, so that old names become free."""
     for visit in visits:
-        known, server = visit.remembered.identity, visit.desired
+        known, server = visit.recorded.identity, visit.desired
         renamed = known is not None and known.target == server.target and known.name != server.name
-        if renamed and means.ledger is not None and not visit.plan.held_code:
-            await asyncio.to_thread(means.ledger.pin, server.target, server.name)
+        if renamed and context.ledger is not None and not visit.plan.held_code:
+            await asyncio.to_thread(context.ledger.pin, server.target, server.name)
 
 
 async def apply_one(
     visit: Visit,
     consents: Consents,
-    means: Means,
-    brake: Brake,
+    context: PassContext,
+    brake: CircuitBreaker,
     *,
     gate: asyncio.Semaphore,
-    turnstile: Turnstile,
+    disruption_budget: DisruptionBudget,
 ) -> Report:
     """
     Apply one server's plan and remember what was seen.
@@ -101,21 +103,21 @@ async def apply_one(
     A failure stops the later actions of this server only; the rest of them are reported as not
     attempted.
     """
-    ledger = means.ledger
+    ledger = context.ledger
     if visit.plan.failure or visit.observed is None or visit.plan.held_code or ledger is None:
         return Report(visit.plan)
     # A consent moves only what was planned as the same server: not one that another new one's
     # name happens to have belonged to.
-    moves = visit.desired.name in consents.targets and visit.remembered.identity is not None
-    scene = Scene(visit, means, brake, ledger)
-    scene.may_start = not consents.quiet and not visit.plan.held
-    deeds = _Deeds(scene, moves=moves)
+    moves = visit.desired.name in consents.targets and visit.recorded.identity is not None
+    execution = Execution(visit, context, brake, ledger)
+    execution.may_start = not consents.quiet and not visit.plan.held
+    deeds = ServerApply(execution, moves=moves)
     # Who only looked needs no place: all places may wait for one server whose write is in doubt.
     place = gate if deeds.asks else nullcontext()
     try:
         async with place:
             await deeds.first()
-        await deeds.then(turnstile)
+        await deeds.then(disruption_budget)
         async with place:
             await deeds.remember()
     except JtrError as error:
@@ -123,14 +125,14 @@ async def apply_one(
     return Report(visit.plan, deeds.finished())
 
 
-class _Deeds:
+class ServerApply:
     """The actions of one server in one pass."""
 
-    def __init__(self, scene: Scene, *, moves: bool) -> None:
-        self._scene = scene
+    def __init__(self, execution: Execution, *, moves: bool) -> None:
+        self._execution = execution
         self._moves = moves
         self._outcomes: list[Outcome] = []
-        self._left = list(scene.visit.plan.actions)
+        self._left = list(execution.visit.plan.actions)
 
     @property
     def asks(self) -> bool:
@@ -138,18 +140,18 @@ class _Deeds:
         return bool(self._left) or bool(self._unfinished())
 
     def _unfinished(self) -> list[Disruption]:
-        visit = self._scene.visit
-        handled = visit.remembered.requests.handled
+        visit = self._execution.visit
+        handled = visit.recorded.requests.handled
         return [line for line in visit.plan.disruptions if _to_note(line, handled)]
 
     async def first(self) -> None:
         """Bind the server, settle what earlier passes left open, and do its credentials."""
-        scene = self._scene
-        desired, visit = scene.desired, scene.visit
+        execution = self._execution
+        desired, visit = execution.desired, execution.visit
         identity = await asyncio.to_thread(
-            scene.ledger.pin, desired.target, desired.name, move=self._moves
+            execution.ledger.pin, desired.target, desired.name, move=self._moves
         )
-        visit.remembered = replace(visit.remembered, identity=identity)
+        visit.recorded = replace(visit.recorded, identity=identity)
         unfinished = self._unfinished()
         mine = [action for action in self._left if not isinstance(action, LATER)]
         if not mine and not unfinished and not await asyncio.to_thread(self._waiting):
@@ -160,29 +162,29 @@ class _Deeds:
 
     def _waiting(self) -> bool:
         """Whether an earlier run left what the ledger could not take."""
-        scene = self._scene
-        left = scene.means.emergencies
-        return left is not None and left.waiting(scene.ledger.ledger_uid, scene.visit.uid)
+        execution = self._execution
+        left = execution.context.unrecorded
+        return left is not None and left.waiting(execution.ledger.ledger_uid, execution.visit.uid)
 
-    async def then(self, turnstile: Turnstile) -> None:
+    async def then(self, disruption_budget: DisruptionBudget) -> None:
         """Do what stops robots, when this server's turn has come."""
         if not self._left or self._failed():
             return
         try:
-            async with turnstile.turn(), self._lease():
-                scene = self._scene
-                await asyncio.to_thread(scene.ledger.requests(scene.visit.uid).load)
+            async with disruption_budget.turn(), self._lease():
+                execution = self._execution
+                await asyncio.to_thread(execution.ledger.requests(execution.visit.uid).load)
                 await self._do(list(self._left))
                 failure = self._failed()
                 # A closed window, or the brake, says nothing against the next server.
                 if failure and failure.result not in (Result.NOT_ATTEMPTED, Result.DONE):
-                    turnstile.shut(f"{scene.desired.name}: {failure.result}")
-        except Braked as braked:
+                    disruption_budget.shut(f"{execution.desired.name}: {failure.result}")
+        except CircuitOpen as opened:
             self._outcomes.append(
                 Outcome(
                     self._left.pop(0),
                     Result.NOT_ATTEMPTED,
-                    f"stopped: {braked.why}",
+                    f"stopped: {opened.why}",
                     code=Exit.BLOCKED,
                 )
             )
@@ -196,10 +198,10 @@ class _Deeds:
 
     @asynccontextmanager
     async def _lease(self) -> AsyncIterator[None]:
-        scene = self._scene
-        lease = await asyncio.to_thread(scene.ledger.lease, scene.visit.uid)
-        async with held(lease, scene.means.durations.lease) as check:
-            scene.check_lease = check
+        execution = self._execution
+        lease = await asyncio.to_thread(execution.ledger.lease, execution.visit.uid)
+        async with held(lease, execution.context.timeouts.lease) as check:
+            execution.check_lease = check
             yield
 
     async def _do(self, actions: Sequence[Action]) -> None:
@@ -208,15 +210,15 @@ class _Deeds:
                 break
             self._left.remove(action)
             self._outcomes.append(await self._attempt(action))
-        if self._scene.unrecorded is not None:
-            raise self._scene.unrecorded
+        if self._execution.unrecorded is not None:
+            raise self._execution.unrecorded
 
     async def _attempt(self, action: Action) -> Outcome:
         try:
             return await self._deed(action)
-        except Braked as braked:
+        except CircuitOpen as opened:
             return Outcome(
-                action, Result.NOT_ATTEMPTED, f"stopped: {braked.why}", code=Exit.BLOCKED
+                action, Result.NOT_ATTEMPTED, f"stopped: {opened.why}", code=Exit.BLOCKED
             )
         except WindowClosed as closed:
             return Outcome(
@@ -226,69 +228,73 @@ class _Deeds:
             return Outcome(action, Result.FAILED, error.what, error.remedy, error.exit_code)
 
     async def _deed(self, action: Action) -> Outcome:
-        scene = self._scene
-        robots = Robots(scene)
+        execution = self._execution
+        robots = RobotStarter(execution)
         match action:
             case WriteExchange() | DeleteExchange():
                 if isinstance(action, WriteExchange):
-                    await ask_first(scene, action)
-                async with scene.brake.turn(scene.seen.version):
-                    before = await scene.unchanged(action.exchange)
+                    await ask_first(execution, action)
+                async with execution.brake.turn(execution.seen.version):
+                    before = await execution.unchanged(action.exchange)
                     if isinstance(action, DeleteExchange):
-                        return await Credentials(scene).delete(action, before)
-                    return await Credentials(scene).write(action, before)
+                        return await Credentials(execution).delete(action, before)
+                    return await Credentials(execution).write(action, before)
             case ResumeRobots():
                 return await robots.resume(action)
             case RestartRobots():
                 return await robots.restart(action)
             case InvalidateCache():
-                return await Disruptions(scene, robots).invalidate(action)
+                return await RequestRunner(execution, robots).invalidate(action)
             case RebootServer():
-                return await Disruptions(scene, robots).reboot(action)
+                return await RequestRunner(execution, robots).reboot(action)
 
     # ── what earlier passes left ─────────────────────────────────────────────────────────
 
     async def _settle(self, lines: Sequence[Disruption]) -> None:
         """Note what the plan found out about requests and robots; nothing is asked for it."""
-        scene = self._scene
-        if scene.means.emergencies is not None:
-            await asyncio.to_thread(scene.means.emergencies.pick_up, scene.ledger, scene.visit.uid)
-        book = scene.ledger.requests(scene.visit.uid)
+        execution = self._execution
+        if execution.context.unrecorded is not None:
+            await asyncio.to_thread(
+                execution.context.unrecorded.pick_up, execution.ledger, execution.visit.uid
+            )
+        book = execution.ledger.requests(execution.visit.uid)
         for line in lines:
             requests = await asyncio.to_thread(book.load)
             if line.standing is not Standing.FOUND_OUT:
                 await asyncio.to_thread(book.note, _noted(line))
             elif line.kind is None and requests.halt is not None:
-                await Robots(scene).settle(requests.halt)
+                await RobotStarter(execution).settle(requests.halt)
             elif requests.open is not None:
-                outcome = await Disruptions(scene, Robots(scene)).settle(requests.open)
+                outcome = await RequestRunner(execution, RobotStarter(execution)).settle(
+                    requests.open
+                )
                 if outcome is not None:
                     self._outcomes.append(outcome)
-        scene.visit.remembered = replace(
-            scene.visit.remembered, requests=await asyncio.to_thread(book.load)
+        execution.visit.recorded = replace(
+            execution.visit.recorded, requests=await asyncio.to_thread(book.load)
         )
 
     # ── remembering ──────────────────────────────────────────────────────────────────────
 
     async def remember(self) -> None:
         """Write down what was seen last, what it settles, what was found, and what was done."""
-        if self._scene.unrecorded is not None:
-            raise self._scene.unrecorded
-        visit, means = self._scene.visit, self._scene.means
+        if self._execution.unrecorded is not None:
+            raise self._execution.unrecorded
+        visit, context = self._execution.visit, self._execution.context
         if self._outcomes and visit.session is not None:
             with suppress(DriverError):
-                await see(visit, means)
-        observation = view(visit, means)
-        remembered = visit.remembered
+                await see(visit, context)
+        observation = view(visit, context)
+        recorded = visit.recorded
         if self._outcomes:
-            remembered = await asyncio.to_thread(
-                self._scene.ledger.load, visit.desired.target, visit.desired.name
+            recorded = await asyncio.to_thread(
+                self._execution.ledger.load, visit.desired.target, visit.desired.name
             )
-        for code, record in remembered.exchanges.items():
+        for code, record in recorded.exchanges.items():
             rest = remaining(record.debts, observation)
             if rest != record.debts:
                 await asyncio.to_thread(
-                    self._scene.ledger.settle_debts,
+                    self._execution.ledger.settle_debts,
                     visit.uid,
                     code,
                     rest,
@@ -297,17 +303,17 @@ class _Deeds:
         for line in visit.plan.lines:
             if line.status is Status.FOUND and line.exchange in visit.values:
                 await self._note_find(line.exchange)
-        await self._let_go(remembered, observation)
-        if _news(visit.remembered.observation, observation, means.remember_every):
-            await asyncio.to_thread(self._scene.ledger.observe, visit.uid, observation)
-        await asyncio.to_thread(self._scene.ledger.record, visit.uid, self._history())
+        await self._let_go(recorded, observation)
+        if _news(visit.recorded.observation, observation, context.remember_every):
+            await asyncio.to_thread(self._execution.ledger.observe, visit.uid, observation)
+        await asyncio.to_thread(self._execution.ledger.record, visit.uid, self._history())
 
-    def _history(self) -> list[Deed]:
-        means = self._scene.means
+    def _history(self) -> list[HistoryEntry]:
+        context = self._execution.context
         return [
-            Deed(
-                means.stamp(),
-                means.label,
+            HistoryEntry(
+                context.stamp(),
+                context.label,
                 told(outcome.action),
                 str(outcome.result),
                 outcome.detail,
@@ -316,39 +322,39 @@ class _Deeds:
             if outcome.result is not Result.NOT_ATTEMPTED
         ]
 
-    async def _let_go(self, remembered: Remembered, observation: Observation) -> None:
+    async def _let_go(self, recorded: Recorded, observation: Observation) -> None:
         """Forget what is ours no longer."""
-        visit = self._scene.visit
+        visit = self._execution.visit
         for exchange in visit.desired.exchanges:
-            record = remembered.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
+            record = recorded.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
             # Rows of an exchange that the server does not list are there, but invisible.
             masks = observation.masks.get(exchange.code)
             gone = masks is not None and not any(masks.values())
             whole = Shown.of(observation, exchange.code).is_all(record.written)
             if exchange.presence is Presence.ABSENT and gone and is_ours(record):
-                await asyncio.to_thread(self._scene.ledger.deleted, visit.uid, exchange.code)
+                await asyncio.to_thread(self._execution.ledger.deleted, visit.uid, exchange.code)
             elif exchange.presence is Presence.PRESENT and record.deleting and whole:
                 # Or what somebody removes later would look like our own unfinished delete.
-                await asyncio.to_thread(self._scene.ledger.keep, visit.uid, exchange.code)
+                await asyncio.to_thread(self._execution.ledger.keep, visit.uid, exchange.code)
         if self._moves:
             declared = {exchange.code for exchange in visit.desired.exchanges}
-            for code in remembered.exchanges.keys() & observation.masks.keys() - declared:
+            for code in recorded.exchanges.keys() & observation.masks.keys() - declared:
                 # Approved as it is, and nothing will be written there: ours no longer, or every
                 # later plan would ask again whether this is another server.
-                if not recognised(Shown.of(observation, code), remembered.exchanges[code]):
-                    await asyncio.to_thread(self._scene.ledger.disown, visit.uid, code)
+                if not recognised(Shown.of(observation, code), recorded.exchanges[code]):
+                    await asyncio.to_thread(self._execution.ledger.disown, visit.uid, code)
 
     async def _note_find(self, code: str) -> None:
-        visit, means = self._scene.visit, self._scene.means
-        find = means.resolver.write(
+        visit, context = self._execution.visit, self._execution.context
+        find = context.resolver.write(
             visit.values[code],
-            listed(self._scene.seen, code),
+            listed(self._execution.seen, code),
             visit.sources[code],
-            means.fingerprints,
+            context.fingerprints,
             uid=visit.uid,
-            at=means.stamp(),
+            at=context.stamp(),
         )
-        await asyncio.to_thread(self._scene.ledger.found, visit.uid, code, find)
+        await asyncio.to_thread(self._execution.ledger.found, visit.uid, code, find)
 
 
 def _news(known: Observation | None, seen: Observation, every: float) -> bool:

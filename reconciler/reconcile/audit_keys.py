@@ -14,7 +14,7 @@ from reconciler.exchanges.auditor import KeyToAsk
 from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
 from reconciler.model.key_audits import HERE, Audited, Egress, KeyId
 from reconciler.model.secret import Secret
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 
 EgressOf = Callable[[str, str], Egress]
 _AT_ONCE = 8  # servers whose secrets are read
@@ -35,7 +35,7 @@ class Gathered:
 
 async def gather_keys(
     servers: Iterable[DesiredServer],
-    means: Means,
+    context: PassContext,
     *,
     wanted: Callable[[DesiredExchange], bool] = lambda _exchange: True,
     egress_of: EgressOf = lambda _name, _url: HERE,
@@ -54,8 +54,8 @@ async def gather_keys(
         key = KeyId(server.name, exchange.code)
         try:
             async with gate:
-                means.allowed.check(server)
-                values, sources = await _read(exchange, means)
+                context.allowed.check(server)
+                values, sources = await _read(exchange, context)
         except JtrError as error:
             return Audited(key, failure=error), ()
         found = KeyToAsk(
@@ -85,10 +85,10 @@ async def gather_keys(
 
 
 async def _read(
-    exchange: DesiredExchange, means: Means
+    exchange: DesiredExchange, context: PassContext
 ) -> tuple[Mapping[str, Secret], tuple[str, ...]]:
-    frozen = await means.resolver.freeze(exchange)
+    frozen = await context.resolver.freeze(exchange)
     # Of an exchange that ccxt does not know nobody can say what its key consists of.
     required = registry.entry(exchange.code).required or ()
-    values = await means.resolver.credentials(exchange, frozen, required)
+    values = await context.resolver.credentials(exchange, frozen, required)
     return values, tuple(sorted({f"{ref.at}@{ref.version}" for ref in frozen.values()}))

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from reconciler.errors import JtrError
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.terms import known_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan
 from reconciler.plan.inputs import Consents
@@ -16,22 +16,22 @@ from reconciler.plan.server import plan_server
 from reconciler.reconcile.survey import failed, freeze, moved, remember
 
 
-async def recall(state: DesiredState, consents: Consents, means: Means) -> list[Visit]:
+async def recall(state: DesiredState, consents: Consents, context: PassContext) -> list[Visit]:
     """
     Plan from the ledger's last observations and Vault's metadata alone.
 
     Contacts no trading server and reads no value.  A server without an observation is not compared.
     """
-    return [await _recalled(server, state, consents, means) for server in state.servers]
+    return [await _recalled(server, state, consents, context) for server in state.servers]
 
 
 async def _recalled(
-    server: DesiredServer, state: DesiredState, consents: Consents, means: Means
+    server: DesiredServer, state: DesiredState, consents: Consents, context: PassContext
 ) -> Visit:
     visit = Visit(server, blank_plan(server))
     try:
-        await remember(visit, state, means)
-        observation = visit.remembered.observation
+        await remember(visit, state, context)
+        observation = visit.recorded.observation
         if elsewhere := moved(visit):
             visit.plan = elsewhere
         elif observation is None:
@@ -41,12 +41,12 @@ async def _recalled(
                 held_remedy="`jtr apply` or a controller on the same ledger makes one",
             )
         else:
-            facts = replace(await freeze(visit, means), live=False)
-            why, remedy = await refusal(observation.version, means)
-            terms = await asyncio.to_thread(known_terms, visit.remembered, means)
+            facts = replace(await freeze(visit, context), live=False)
+            why, remedy = await refusal(observation.version, context)
+            terms = await asyncio.to_thread(known_terms, visit.recorded, context)
             facts = replace(facts, refuses_writes=why, refuses_remedy=remedy, terms=terms)
-            plan = plan_server(server, observation, visit.remembered, facts, consents)
-            age = (means.now() - datetime.fromisoformat(observation.at)).total_seconds()
+            plan = plan_server(server, observation, visit.recorded, facts, consents)
+            age = (context.now() - datetime.fromisoformat(observation.at)).total_seconds()
             visit.plan = replace(plan, age=age)
     except JtrError as error:
         visit.plan = failed(server, error)

@@ -18,7 +18,7 @@ from reconciler.model.observed import BootLine, Logbook
 from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recorded import ExchangeRecord
 from reconciler.model.references import FrozenRef
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.terms import live_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
 from reconciler.plan.fleet import hold_twins, limit_unverified
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     pass
 
 
-async def survey(state: DesiredState, consents: Consents, means: Means) -> list[Visit]:
+async def survey(state: DesiredState, consents: Consents, context: PassContext) -> list[Visit]:
     """
     Visit every server of *state* and plan it; failures become part of the plans.
 
     Sessions stay open: whoever calls closes the visits.
     """
-    gate = asyncio.Semaphore(means.parallelism)
+    gate = asyncio.Semaphore(context.parallelism)
     visits: list[Visit] = []
 
     async def one(server: DesiredServer) -> Visit:
         visit = first_visit(server)
         visits.append(visit)
         async with gate:
-            await look(visit, state, consents, means)
+            await look(visit, state, consents, context)
         return visit
 
     try:
@@ -50,13 +50,13 @@ async def survey(state: DesiredState, consents: Consents, means: Means) -> list[
     except BaseException:
         await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
         raise
-    limited = limit_unverified([visit.plan for visit in ordered], means.max_unknown_writes)
+    limited = limit_unverified([visit.plan for visit in ordered], context.max_unknown_writes)
     for visit, plan in zip(ordered, hold_twins(limited, _boots(ordered)), strict=True):
         visit.plan = plan
     return list(ordered)
 
 
-async def look(visit: Visit, state: DesiredState, consents: Consents, means: Means) -> None:
+async def look(visit: Visit, state: DesiredState, consents: Consents, context: PassContext) -> None:
     """
     Visit one server of *state* and plan it; a failure becomes part of its plan.
 
@@ -64,8 +64,8 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, means: Mea
     together (`limit_unverified`, `hold_twins`) is up to whoever calls.
     """
     try:
-        await remember(visit, state, means)
-        await _look(visit, consents, means)
+        await remember(visit, state, context)
+        await _look(visit, consents, context)
     except JtrError as error:
         visit.plan = failed(visit.desired, error)
 
@@ -90,37 +90,37 @@ def plan_of(visits: Sequence[Visit], state: DesiredState, *, skip_unreachable: b
     )
 
 
-async def remember(visit: Visit, state: DesiredState, means: Means) -> None:
+async def remember(visit: Visit, state: DesiredState, context: PassContext) -> None:
     """Look the server up in the ledger, if the settings allow it at all."""
     server = visit.desired
-    means.allowed.check(server)
-    if means.ledger is None:
+    context.allowed.check(server)
+    if context.ledger is None:
         return
-    found = await asyncio.to_thread(means.ledger.load, server.target, server.name)
-    if means.emergencies is not None:
-        found = await asyncio.to_thread(means.emergencies.known, means.ledger.ledger_uid, found)
+    found = await asyncio.to_thread(context.ledger.load, server.target, server.name)
+    if context.unrecorded is not None:
+        found = await asyncio.to_thread(context.unrecorded.known, context.ledger.ledger_uid, found)
     known = found.identity
     others = {other.target for other in state.servers} - {server.target}
     # A name that was given to another server: the one that had it is still there, renamed.
     if known is None or known.target not in others:
-        visit.remembered = found
+        visit.recorded = found
 
 
-async def _look(visit: Visit, consents: Consents, means: Means) -> None:
+async def _look(visit: Visit, consents: Consents, context: PassContext) -> None:
     server = visit.desired
     if (elsewhere := moved(visit)) and server.name not in consents.targets:
         visit.plan = elsewhere
         return
     if visit.session is None:
-        await enter(visit, means)
-    facts = await freeze(visit, means)
-    await see(visit, means)
-    await _judge(visit, facts, consents, means)
+        await enter(visit, context)
+    facts = await freeze(visit, context)
+    await see(visit, context)
+    await _judge(visit, facts, consents, context)
 
 
 def moved(visit: Visit) -> ServerPlan | None:
     """Say that the address changed: checked before any handshake, tunnels and typos lead astray."""
-    identity, server = visit.remembered.identity, visit.desired
+    identity, server = visit.recorded.identity, visit.desired
     if identity is None or identity.target == server.target:
         return None
     return replace(
@@ -132,12 +132,12 @@ def moved(visit: Visit) -> ServerPlan | None:
     )
 
 
-async def freeze(visit: Visit, means: Means) -> Facts:
+async def freeze(visit: Visit, context: PassContext) -> Facts:
     frozen: dict[str, Mapping[str, FrozenRef] | JtrError] = {}
     for exchange in visit.desired.exchanges:
         if exchange.presence is Presence.PRESENT:
             try:
-                frozen[exchange.code] = await means.resolver.freeze(exchange)
+                frozen[exchange.code] = await context.resolver.freeze(exchange)
             except JtrError as error:
                 frozen[exchange.code] = error
                 if isinstance(error, NotSettled):
@@ -145,39 +145,39 @@ async def freeze(visit: Visit, means: Means) -> Facts:
     visit.sources = {
         code: sources for code, sources in frozen.items() if not isinstance(sources, JtrError)
     }
-    return Facts(sources=frozen, suspended=_suspended(visit.desired, means.now()))
+    return Facts(sources=frozen, suspended=_suspended(visit.desired, context.now()))
 
 
-async def _judge(visit: Visit, facts: Facts, consents: Consents, means: Means) -> None:
-    observation = view(visit, means)
-    wanted = wanted_values(visit.desired, observation, visit.remembered, facts, consents)
+async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassContext) -> None:
+    observation = view(visit, context)
+    wanted = wanted_values(visit.desired, observation, visit.recorded, facts, consents)
     evidence: dict[str, Evidence | JtrError] = {}
     for exchange in visit.desired.exchanges:
         if exchange.code in wanted:
             try:
-                evidence[exchange.code] = await _evidence(visit, exchange, means)
+                evidence[exchange.code] = await _evidence(visit, exchange, context)
             except JtrError as error:
                 evidence[exchange.code] = error
-    why, remedy = await refusal(observation.version, means)
+    why, remedy = await refusal(observation.version, context)
     facts = replace(
         facts,
         evidence=evidence,
         refuses_writes=why,
         refuses_remedy=remedy,
-        terms=await live_terms(visit, means),
+        terms=await live_terms(visit, context),
     )
-    visit.plan = plan_server(visit.desired, observation, visit.remembered, facts, consents)
+    visit.plan = plan_server(visit.desired, observation, visit.recorded, facts, consents)
 
 
-async def _evidence(visit: Visit, exchange: DesiredExchange, means: Means) -> Evidence:
+async def _evidence(visit: Visit, exchange: DesiredExchange, context: PassContext) -> Evidence:
     code = exchange.code
     observed = visit.observed.exchange(code) if visit.observed else None
     if observed is None:
         raise AssertionError
-    values = await means.resolver.values(exchange, visit.sources[code], observed)
+    values = await context.resolver.values(exchange, visit.sources[code], observed)
     visit.values[code] = values
-    record = visit.remembered.exchanges.get(code, ExchangeRecord(code))
-    return means.resolver.evidence(values, observed, record, means.fingerprints, visit.uid)
+    record = visit.recorded.exchanges.get(code, ExchangeRecord(code))
+    return context.resolver.evidence(values, observed, record, context.fingerprints, visit.uid)
 
 
 def _suspended(server: DesiredServer, now: datetime) -> bool:

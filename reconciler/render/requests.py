@@ -12,7 +12,7 @@ from typing import Any, Final
 from reconciler.errors import Exit, worst
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Standing
-from reconciler.model.recorded import Deed, Halt, Request, Requests, Stage
+from reconciler.model.recorded import HistoryEntry, PendingStarts, Request, Requests, Stage
 from reconciler.model.target import Target
 from reconciler.model.timestamps import spelled
 from reconciler.plan.requests import named
@@ -118,7 +118,7 @@ def doubt_row(request: Request) -> str:
     return f"  ? in doubt{since}: {_called(request)}; see: jtr request list"
 
 
-def halt_rows(server: str, halt: Halt) -> Iterator[str]:
+def halt_rows(server: str, halt: PendingStarts) -> Iterator[str]:
     """Say which robots are owed a start, why they have not got it, and what to type."""
     yield f"  ! robots owed a start ({plain(halt.origin)}): {robot_names(halt.robots)}"
     yield f"{_INDENT}stopped {plain(halt.at)} by {plain(halt.by)}"
@@ -174,7 +174,7 @@ def _settled_by(server: str, line: Disruption) -> list[str]:
     return list(resolving(server, line)) if line.standing is Standing.IN_DOUBT else []
 
 
-def halt_document(halt: Halt | None) -> dict[str, Any] | None:
+def halt_document(halt: PendingStarts | None) -> dict[str, Any] | None:
     """Return which robots are owed a start."""
     if halt is None:
         return None
@@ -217,7 +217,7 @@ def _closed(request: Request) -> dict[str, Any]:
 # ── the history ──────────────────────────────────────────────────────────────────────────────
 
 
-def history(deeds: Sequence[Deed], requests: Requests) -> tuple[Deed, ...]:
+def history(deeds: Sequence[HistoryEntry], requests: Requests) -> tuple[HistoryEntry, ...]:
     """
     Merge what was done with what was asked, oldest first.
 
@@ -229,20 +229,24 @@ def history(deeds: Sequence[Deed], requests: Requests) -> tuple[Deed, ...]:
     for request in (*requests.past, *([requests.open] if requests.open else [])):
         name = _called(request)
         found += [
-            Deed(attempt.at, attempt.by, name, "asked", "and did not note what became of it")
+            HistoryEntry(
+                attempt.at, attempt.by, name, "asked", "and did not note what became of it"
+            )
             for attempt in request.attempts
             if (name, attempt.by) not in told
         ]
         if request.stage is not Stage.OPEN and (name, request.closed_by) not in told:
             result = _STAGES.get(request.stage, str(request.stage))
-            found.append(Deed(request.closed_at, request.closed_by, name, result, request.evidence))
+            found.append(
+                HistoryEntry(request.closed_at, request.closed_by, name, result, request.evidence)
+            )
     return tuple(sorted(found, key=lambda deed: datetime.fromisoformat(deed.at)))
 
 
 _STAGES: Final = {Stage.DONE: str(Standing.DONE), Stage.NOT_DONE: str(Standing.NOT_DONE)}
 
 
-def deed_row(deed: Deed) -> str:
+def deed_row(deed: HistoryEntry) -> str:
     """Return one thing that was done, on one line."""
     detail = f": {plain(deed.detail, 400)}" if deed.detail else ""
     head = f"{_time(deed.at)}  {plain(deed.by)}  {plain(deed.what)}"
@@ -255,7 +259,7 @@ def _time(stamp: str) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def deed_document(deed: Deed) -> dict[str, str]:
+def deed_document(deed: HistoryEntry) -> dict[str, str]:
     """Return one thing that was done."""
     return {
         "at": deed.at,

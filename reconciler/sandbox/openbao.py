@@ -28,7 +28,7 @@ from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
 from reconciler.sandbox.parent_watch import Watchdog
 from reconciler.secrets.vault.client import Answer, VaultSession
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 _START: Final = 60.0  # seconds; it takes 0.3 on an idle machine
 _STOP: Final = 5.0
@@ -332,7 +332,7 @@ class OpenBao:
         """Say whether it is up, and really ours: nobody else takes our root token."""
         if self._tls and not Path(self.ca_file or "").is_file():
             return False
-        probe = self._session_with(replace(Durations(), connect=1.0, secrets_request=1.0))
+        probe = self._session_with(replace(Timeouts(), connect=1.0, secrets_request=1.0))
         try:
             path = "/v1/auth/token/lookup-self"
             answer = probe.exchange("GET", path, token=self.root_token, attempts=1)
@@ -346,12 +346,12 @@ class OpenBao:
             probe.close()
         if "secret/" not in mounts.data:
             return False
-        self._session = self._session_with(Durations())
+        self._session = self._session_with(Timeouts())
         return True
 
-    def _session_with(self, durations: Durations) -> VaultSession:
+    def _session_with(self, timeouts: Timeouts) -> VaultSession:
         return VaultSession(
-            address=self.address, namespace="", ca_file=self.ca_file, durations=durations
+            address=self.address, namespace="", ca_file=self.ca_file, timeouts=timeouts
         )
 
     def _start_watchdog(self, pid: int) -> None:

@@ -22,8 +22,8 @@ from reconciler.model.secret import Secret
 from reconciler.model.source import Problem, SourceLine
 from reconciler.settings.audit import read_audit
 from reconciler.settings.model import (
-    DEFAULT_DURATIONS,
     DEFAULT_LISTEN,
+    DEFAULT_TIMEOUTS,
     MOST_UNKNOWN_WRITES,
     AuthMethod,
     ControllerSettings,
@@ -37,7 +37,7 @@ from reconciler.settings.model import (
 )
 from reconciler.settings.notifications import read_notifications
 from reconciler.settings.paths import home, refuse_in_tree, settings_file, xdg
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 LONGEST_DURATION: Final = 3600.0
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -121,7 +121,7 @@ class _Reader:
             tls=self._tls(),
             accept_versions=_texts(at(self._root, "acceptVersions")),
             max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
-            durations=self._durations(),
+            timeouts=self._timeouts(),
             controller=self._controller(),
             audit=read_audit(
                 at(self._root, "audit"),
@@ -194,12 +194,12 @@ class _Reader:
             rules.append(rule)
         return tuple(rules)
 
-    def _durations(self) -> Durations:
+    def _timeouts(self) -> Timeouts:
         node = at(self._root, "durations")
         chosen: dict[str, float] = {}
         if not isinstance(node, Map):
-            return DEFAULT_DURATIONS
-        names = {f.name for f in fields(Durations)}
+            return DEFAULT_TIMEOUTS
+        names = {f.name for f in fields(Timeouts)}
         for key, value in node.entries.items():
             name = re.sub(r"[A-Z]", lambda m: f"_{m[0].lower()}", key).replace("-", "_")
             seconds = duration(text(value))
@@ -211,7 +211,7 @@ class _Reader:
                 self._complain(value, "this duration stands here twice", "keep one spelling")
             else:
                 chosen[name] = seconds
-        return Durations(**chosen)
+        return Timeouts(**chosen)
 
     def _controller(self) -> ControllerSettings:
         node = at(self._root, "controller")

@@ -12,12 +12,12 @@ from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
 from reconciler.settings.audit import AuditSettings
 from reconciler.settings.notifications import NotificationSettings
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 MOST_UNKNOWN_WRITES: Final = 20
 
 
-DEFAULT_DURATIONS: Final = Durations()
+DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
 DEFAULT_AUDIT: Final = AuditSettings()
@@ -136,7 +136,7 @@ class Settings:
     tls: tuple[TlsRule, ...] = ()
     accept_versions: tuple[str, ...] = ()
     max_unknown_writes: int = MOST_UNKNOWN_WRITES
-    durations: Durations = DEFAULT_DURATIONS
+    timeouts: Timeouts = DEFAULT_TIMEOUTS
     controller: ControllerSettings = ControllerSettings()
     audit: AuditSettings = DEFAULT_AUDIT
     notifications: tuple[NotificationSettings, ...] = ()

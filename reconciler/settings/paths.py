@@ -93,6 +93,6 @@ def key_file() -> str:
     return str(xdg(os.environ, "XDG_CONFIG_HOME", ".config") / "jtr" / "fingerprint.key")
 
 
-def emergency_folder() -> Path:
+def unrecorded_folder() -> Path:
     """Return where a run leaves what the ledger could not take."""
     return xdg(os.environ, "XDG_STATE_HOME", ".local/state") / "jtr" / "emergency"

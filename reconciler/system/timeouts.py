@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
-class Durations:
+class Timeouts:
     """Seconds; the reasons stand beside each value."""
 
     connect: float = 10.0  # TCP and TLS and the Socket.IO namespace
@@ -42,6 +42,6 @@ class Durations:
     audit_every: float = 86_400.0  # between two times that the controller asks about a key
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 
-    def scaled(self, divisor: float) -> "Durations":
+    def scaled(self, divisor: float) -> "Timeouts":
         """Return the same durations, each divided by *divisor*."""
-        return Durations(**{f.name: getattr(self, f.name) / divisor for f in fields(self)})
+        return Timeouts(**{f.name: getattr(self, f.name) / divisor for f in fields(self)})

@@ -40,7 +40,7 @@ from reconciler.model.observed import Robot as SeenRobot
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, login, told
 
 SECRET = "made-up-access-secret"
@@ -73,7 +73,7 @@ Opened = Callable[..., contextlib.AbstractAsyncContextManager[World]]
 
 @contextlib.asynccontextmanager
 async def through_the_wire(
-    *, durations: Durations = QUICK, command: str = "apply"
+    *, timeouts: Timeouts = QUICK, command: str = "apply"
 ) -> AsyncIterator[World]:
     robots = [Robot(*robot) for robot in ROBOTS]
     server = StandIn(access_secret=SECRET, robots=robots, behaviour=Behaviour())
@@ -106,7 +106,7 @@ async def through_the_wire(
     }
     try:
         yield World(
-            driver=JtTraderDriver(command=command, durations=durations),
+            driver=JtTraderDriver(command=command, timeouts=timeouts),
             target=Target(url, "0"),
             set_value=server.set_value,
             values=server.values,
@@ -127,7 +127,7 @@ async def through_the_wire(
 @contextlib.asynccontextmanager
 async def in_memory(
     *,
-    durations: Durations = QUICK,  # noqa: ARG001  - nothing waits here
+    timeouts: Timeouts = QUICK,  # noqa: ARG001  - nothing waits here
     command: str = "apply",
 ) -> AsyncIterator[World]:
     server = MemoryServer(access_secret=SECRET, robots=[SeenRobot(*robot) for robot in ROBOTS])
@@ -280,7 +280,7 @@ def test_an_additional_exchange_moves_when_it_is_complete(opened: Opened) -> Non
     told(story)
 
 
-Deed = Callable[[Session], Awaitable[object]]
+HistoryEntry = Callable[[Session], Awaitable[object]]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,9 @@ Deed = Callable[[Session], Awaitable[object]]
         lambda s: s.delete("bybit", ""),
     ],
 )
-def test_what_could_fail_is_refused_and_the_session_lives_on(opened: Opened, deed: Deed) -> None:
+def test_what_could_fail_is_refused_and_the_session_lives_on(
+    opened: Opened, deed: HistoryEntry
+) -> None:
     async def story() -> None:
         async with opened() as world:
             world.set_value("okx_password", canary())
@@ -355,7 +357,7 @@ def test_after_a_write_of_unknown_outcome_the_session_is_dead(
         request.applymarker(pytest.mark.fatal_paths(1))
 
     async def story() -> None:
-        async with opened(durations=HASTY) as world:
+        async with opened(timeouts=HASTY) as world:
             session = await world.session()
             before = (await session.observe()).log
             world.misbehave(fault)
@@ -407,7 +409,7 @@ def test_a_connection_lost_in_a_read_ends_the_session(opened: Opened) -> None:
 
 def test_whoever_is_not_let_in_did_nothing(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(durations=NO_PATIENCE) as world:
+        async with opened(timeouts=NO_PATIENCE) as world:
             with pytest.raises(Unauthorized):
                 await world.session(secret="wrong")
             with pytest.raises(WrongAccount):
@@ -526,7 +528,7 @@ def test_only_a_robot_that_was_seen_running_is_stopped(opened: Opened, number: A
     ],
 )
 def test_a_start_is_the_first_change_on_its_connection_and_the_only_one(
-    opened: Opened, before: Deed, number: int
+    opened: Opened, before: HistoryEntry, number: int
 ) -> None:
     async def story() -> None:
         async with opened() as world:
@@ -598,10 +600,10 @@ def test_a_start_that_fails_with_nobody_registered_stops_all(
     ],
 )
 def test_a_deed_without_an_answer_is_not_known_and_ends_the_session(
-    opened: Opened, fault: str, deed: Deed, acted: tuple[int, int, int, int]
+    opened: Opened, fault: str, deed: HistoryEntry, acted: tuple[int, int, int, int]
 ) -> None:
     async def story() -> None:
-        async with opened(durations=HASTY) as world:
+        async with opened(timeouts=HASTY) as world:
             world.misbehave(fault)
             session = await fresh(world)
             with pytest.raises(NoAnswer):
@@ -621,7 +623,7 @@ def test_a_deed_without_an_answer_is_not_known_and_ends_the_session(
 
 def test_after_a_start_that_hangs_every_other_one_is_dropped(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(durations=HASTY) as world:
+        async with opened(timeouts=HASTY) as world:
             world.misbehave("3 hangs in its start")
             session = await fresh(world)
             await session.stop(1)
@@ -778,7 +780,7 @@ def test_nothing_is_asked_on_a_connection_that_is_over(opened: Opened) -> None:
 def test_who_may_act(opened: Opened, command: str, allowed: set[str]) -> None:
     async def story() -> None:
         async with opened(command=command) as world:
-            deeds: dict[str, Deed] = {
+            deeds: dict[str, HistoryEntry] = {
                 "start": lambda s: s.start(3),
                 "stop": lambda s: s.stop(1),
                 "invalidate": lambda s: s.invalidate(),

@@ -28,7 +28,7 @@ from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth
 from reconciler.secrets.vault.kv_documents import VaultDocuments
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")
@@ -90,7 +90,7 @@ class InVault:
 
     def _access(self) -> VaultAccess:
         auth = TokenAuth(self.bao.root_token)
-        return VaultAccess(address=self.bao.address, auth=auth, durations=Durations())
+        return VaultAccess(address=self.bao.address, auth=auth, timeouts=Timeouts())
 
     def _documents(self, access: VaultAccess) -> VaultDocuments:
         return VaultDocuments(access, SecretPath("secret", self.path))
@@ -113,7 +113,7 @@ def store(place: Place) -> Iterator[Store]:
 
 
 def ledger_on(store: Store) -> Ledger:
-    return Ledger(store, now=lambda: NOON, durations=Durations(), writer="apply 1@test")
+    return Ledger(store, now=lambda: NOON, timeouts=Timeouts(), writer="apply 1@test")
 
 
 def test_what_was_never_written_is_not_there(store: Store) -> None:

@@ -24,7 +24,7 @@ from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.fingerprint_key import KeyStore, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.canaries import canaries, find_leaks
 
 _numbers = itertools.count(1)
@@ -79,7 +79,7 @@ def sides(request: pytest.FixtureRequest) -> Iterator[Sides]:
         backend.close()
         return
     bao = request.getfixturevalue("openbao")
-    vault = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), durations=Durations())
+    vault = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), timeouts=Timeouts())
     yield vault, VaultPeople(bao)
     vault.close()
 

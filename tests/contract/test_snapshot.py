@@ -16,7 +16,7 @@ from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Observation, Owed, Write
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")
@@ -34,7 +34,7 @@ SEEN = Observation(
 
 
 def ledger_on(store: Store) -> Ledger:
-    return Ledger(store, now=lambda: NOON, durations=Durations(), writer="apply 1@test")
+    return Ledger(store, now=lambda: NOON, timeouts=Timeouts(), writer="apply 1@test")
 
 
 @pytest.fixture(params=["memory", "sqlite"])

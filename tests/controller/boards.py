@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from reconciler.controller.status import ControllerStatus, Health, KeyStatus, ServerStatus, Sync
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.model.key_audits import Light
 from reconciler.model.key_policy import Finding, Severity
 from reconciler.model.observed import Robot
@@ -83,9 +83,9 @@ def busy(name: str = "osaka-2") -> ServerStatus:
     )
 
 
-def board(*servers: ServerStatus, **controller: object) -> Board:
+def status_store(*servers: ServerStatus, **controller: object) -> StatusStore:
     """A board of a controller that acts and is ready, with these servers."""
-    made = Board(
+    made = StatusStore(
         ControllerStatus(
             "1.2.3",
             "controller 1@host",

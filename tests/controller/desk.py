@@ -14,10 +14,10 @@ from typing import Any
 
 from reconciler import bootstrap
 from reconciler.controller.controller import Controller
-from reconciler.controller.dependencies import Parts
+from reconciler.controller.dependencies import Dependencies
 from reconciler.controller.state_file import StateFile
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.errors import SecretsError
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
@@ -26,7 +26,7 @@ from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.settings.load import load_settings
 from reconciler.system.systemd import Systemd
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.world import World
 
 PATIENCE = 60.0  # seconds that a test waits for something that takes milliseconds, fifty times
@@ -71,18 +71,20 @@ class Desk:
             os.environ[key] = value
         self.world = world
         self.settings = load_settings(None, world.environment, [])
-        self.board = Board(ControllerStatus("test", "controller test", "now", waiting="began"))
+        self.status_store = StatusStore(
+            ControllerStatus("test", "controller test", "now", waiting="began")
+        )
         self.ear = Ear()
         self.ended: Counter[str] = Counter()
         self.left: list[int] = []
         self._backend: VaultBackend | None = None
-        durations = self.settings.durations
-        self.parts = Parts(
+        timeouts = self.settings.timeouts
+        self.dependencies = Dependencies(
             (str(world.docs),),
-            durations,
-            self.board,
+            timeouts,
+            self.status_store,
             StateFile(Path(world.home) / "state" / "controller.json"),
-            self._means,
+            self._context,
             self._sweep,
             site=lambda _controller: Quiet(),
             notifier=self._notifier,
@@ -93,7 +95,7 @@ class Desk:
         )
         self.controller: Controller | None = None
 
-    def _means(self) -> Any:
+    def _context(self) -> Any:
         return bootstrap.prepared(
             self.settings,
             "controller",
@@ -126,7 +128,7 @@ class Desk:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Desk"]:
         """Run the controller until the block ends; whatever it raises is raised."""
-        self.controller = Controller(self.parts)
+        self.controller = Controller(self.dependencies)
         log = logging.getLogger("reconciler.controller")
         log.addFilter(self._count)
         task = asyncio.create_task(self.controller.run())
@@ -148,7 +150,7 @@ class Desk:
 
     def status(self, name: str = "tokyo-1") -> ServerStatus:
         """Return a server's newest status."""
-        return self.board.servers[name]
+        return self.status_store.servers[name]
 
     async def until(self, holds: Callable[[], bool], what: str = "") -> None:
         """Wait until something holds."""
@@ -161,7 +163,7 @@ class Desk:
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise AssertionError(
-                f"never: {what}; {self.board.controller}; {self.board.servers}"
+                f"never: {what}; {self.status_store.controller}; {self.status_store.servers}"
             ) from None
 
     async def passed(self, name: str = "tokyo-1", *, times: int = 1) -> None:
@@ -175,6 +177,6 @@ class Desk:
         await self.until(lambda: any(one.topic is topic for one in self.ear.heard), str(topic))
 
 
-def durations(**changes: float) -> Durations:
+def timeouts(**changes: float) -> Timeouts:
     """Short ones."""
-    return replace(Durations().scaled(50), **changes)
+    return replace(Timeouts().scaled(50), **changes)

@@ -53,7 +53,7 @@ class Meter:
         return [sample[index] for sample in self.samples]
 
     def thirds(self, name: str) -> tuple[float, float, float]:
-        """Return the means of one value over the first, the second and the last third."""
+        """Return the context of one value over the first, the second and the last third."""
         values = self.column(name)
         third = len(values) // 3
         parts = values[:third], values[third : 2 * third], values[2 * third :]
@@ -80,10 +80,10 @@ class Meter:
         """Return all of it as lines for people."""
         rows = []
         for name in NAMES:
-            means = ", ".join(f"{mean:.1f}" for mean in self.thirds(name))
+            context = ", ".join(f"{mean:.1f}" for mean in self.thirds(name))
             low, late = self.floors(name)
             rows.append(
-                f"{name}: {self.slope(name):+.1f} an hour; means of thirds {means}; "
+                f"{name}: {self.slope(name):+.1f} an hour; means of thirds {context}; "
                 f"least {low:.1f}, at last {late:.1f}; at most {max(self.column(name)):.1f}"
             )
         return "\n".join(rows)

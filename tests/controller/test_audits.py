@@ -52,10 +52,10 @@ def opened(
 
 
 def settings(market: Market, every: str, settle: str = "1ms") -> None:
-    durations = BRISK | {"settle": settle, "interval": "100ms", "auditEvery": every}
-    durations |= {"auditRequest": "60s"}
+    timeouts = BRISK | {"settle": settle, "interval": "100ms", "auditEvery": every}
+    timeouts |= {"auditRequest": "60s"}
     bases = {crowd.kind.ccxt_id: crowd.url for crowd in market.exchanges.values()}
-    market.world.settings(soleWriter=True, durations=durations, audit={"bases": bases})
+    market.world.settings(soleWriter=True, durations=timeouts, audit={"bases": bases})
 
 
 def key_of(desk: Desk) -> KeyStatus:
@@ -226,11 +226,11 @@ def test_what_moves_at_once_is_one_audit(market: Market, audits: list[Any]) -> N
     async def story(desk: Desk) -> None:
         await audited(desk, audits, 1)
         assert desk.controller is not None
-        yard = desk.controller._yard
-        assert yard is not None
+        shared = desk.controller._shared
+        assert shared is not None
         before = len(audits)
         for _ in range(50):
-            yard.keys_moved.set()
+            shared.keys_moved.set()
             await asyncio.sleep(0)
         await audited(desk, audits, before + 1)
         await asyncio.sleep(0.3)  # three intervals: nothing else may come

@@ -17,13 +17,13 @@ from aiohttp import web
 from reconciler.errors import UsageError
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.events import Severity, Topic
-from reconciler.notifications.queue import Parcel
+from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import (
     ANSWER_LIMIT,
     LONGEST_PAUSE,
     TELEGRAM_LIMIT,
     Answer,
-    Post,
+    Sender,
     chat_text,
     open_target,
     slack_document,
@@ -35,7 +35,7 @@ from tests.controller.receivers import BEGIN, Files, Receiver, Reply, receiving
 from tests.drivers.scripted import Authority
 from tests.leaks import PRIVATE, Watch
 
-PARCEL = Parcel(
+PARCEL = Delivery(
     (
         Message(
             "ab12",
@@ -51,7 +51,7 @@ PARCEL = Parcel(
         ),
     )
 )
-DIGEST = Parcel((*PARCEL.messages, replace(PARCEL.messages[0], id="cd34", owner="")), lost=2)
+DIGEST = Delivery((*PARCEL.messages, replace(PARCEL.messages[0], id="cd34", owner="")), lost=2)
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def files(tmp_path: Path, watch: Watch) -> Files:
 
 
 async def sent(
-    settings: NotificationSettings, parcel: Parcel = PARCEL, deadline: float = 5.0
+    settings: NotificationSettings, delivery: Delivery = PARCEL, deadline: float = 5.0
 ) -> Answer:
-    post = Post(open_target(settings), "fleet", deadline)
+    post = Sender(open_target(settings), "fleet", deadline)
     try:
-        return await post.send(parcel, BEGIN)
+        return await post.send(delivery, BEGIN)
     finally:
         await post.close()
 
@@ -166,7 +166,7 @@ def test_telegram_gets_plain_text_in_the_right_chat(files: Files) -> None:
 
 @pytest.mark.parametrize("letter", ["x", "🤖", "<", "é"])
 def test_long_texts_fit(letter: str) -> None:
-    long = Parcel(tuple(replace(PARCEL.messages[0], text=letter * 1000) for _ in range(200)))
+    long = Delivery(tuple(replace(PARCEL.messages[0], text=letter * 1000) for _ in range(200)))
 
     text = telegram_document(long, "fleet", "1")["text"]
 

@@ -6,18 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.controller import pass_result
-from reconciler.controller.requeue import Healing, Timing
+from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.errors import Exit, ServerUnreachable
 from reconciler.model.actions import WriteExchange
 from reconciler.model.desired import Kind
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
-from reconciler.model.recorded import Halt, Purpose, Remembered, Request, Requests, Stage
-from reconciler.system.timeouts import Durations
+from reconciler.model.recorded import PendingStarts, Purpose, Recorded, Request, Requests, Stage
+from reconciler.system.timeouts import Timeouts
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-D = Durations()
+D = Timeouts()
 PUT = WriteExchange("bybit", (), (), Purpose.CHANGE)
 BACK = WriteExchange("bybit", (), (), Purpose.CORRECTION)
 CHANGE = Line("bybit", Status.WRITE, Verdict.DIFFERENT, action=PUT)
@@ -44,12 +44,12 @@ def reboot(stage: Stage, closed: timedelta | None) -> Request:
         (Requests(past=(reboot(Stage.NOT_DONE, timedelta(seconds=1)),)), set()),
         (Requests(past=(reboot(Stage.SATISFIED, timedelta(seconds=1)),)), set()),
         (Requests(open=reboot(Stage.OPEN, None)), {1}),
-        (Requests(halt=Halt("a restart", (f.ARB,), "", "", 600.0)), {2}),
+        (Requests(halt=PendingStarts("a restart", (f.ARB,), "", "", 600.0)), {2}),
     ],
     ids=["none", "done since", "done before", "not done", "by another hand", "open", "owed"],
 )
 def test_which_robots_we_stopped_ourselves(requests: Requests, mine: set[int]) -> None:
-    known = Remembered(requests=requests)
+    known = Recorded(requests=requests)
 
     assert pass_result.ours(known, NOW.isoformat()) == mine
 
@@ -74,7 +74,7 @@ def sent(line: Line, result: Result, code: Exit = Exit.DONE) -> Outcome:
     ids=["done", "unknown", "not tried", "left", "in sync", "another value", "not written"],
 )
 def test_which_corrections_count(one: Report, count: int) -> None:
-    before = Timing().with_healing("bybit", Healing(1, NOW.timestamp(), NOW.timestamp()))
+    before = QueueState().with_healing("bybit", Corrections(1, NOW.timestamp(), NOW.timestamp()))
 
     timing = pass_result.healed(before, one, NOW.timestamp() + 1, D)
 
@@ -107,13 +107,13 @@ def test_after_what_it_is_tried_again_soon(one: Report, *, fails: bool) -> None:
         # Its own next action was refused because it failed before: it would never be let through.
         ((sent(CHANGE, Result.NOT_ATTEMPTED, Exit.BLOCKED),), Requests(), True),
         ((), Requests(open=reboot(Stage.OPEN, None)), False),
-        ((), Requests(halt=Halt("a restart", (f.ARB,), "", "", 600.0)), False),
+        ((), Requests(halt=PendingStarts("a restart", (f.ARB,), "", "", 600.0)), False),
     ],
     ids=["nothing to do", "done", "failed", "refused", "in doubt", "owed"],
 )
 def test_when_others_may_be_disturbed_again(
     outcomes: tuple[Outcome, ...], requests: Requests, *, well: bool
 ) -> None:
-    known = Remembered(requests=requests)
+    known = Recorded(requests=requests)
 
     assert pass_result.undisturbed(report(CHANGE, outcomes=outcomes), known) is well

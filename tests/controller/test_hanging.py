@@ -143,7 +143,7 @@ def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_kno
             fleet.behaviours[HUNG].login = "silent"
             shakes = len(fleet.records[HUNG].handshakes)
             fleet.rotate(HUNG)
-            # The answer does not come, and the keeper goes to see: it is let in, and not greeted.
+            # The answer does not come, and the worker goes to see: it is let in, and not greeted.
             await desk.until(lambda: len(fleet.records[HUNG].handshakes) > shakes, "doubt")
             eager, idle = others[::2], others[1::2]
             for name in eager:
@@ -157,7 +157,7 @@ def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_kno
             cure(fleet, HUNG)
             await converged(desk, fleet, HUNG, *idle, writes=2)
             await desk.until(lambda: not fleet.stale(), "the hung one, too")
-            assert not desk.board.controller.brakes
+            assert not desk.status_store.controller.brakes
 
         play(Desk(world), story)
     assert fleet.fatal_paths() == 0
@@ -166,9 +166,9 @@ def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_kno
 def held_up(desk: Desk, name: str) -> bool:
     """Whether a server was looked at, and the pass does not end."""
     assert desk.controller is not None
-    assert desk.controller._fleet is not None
-    keeper = desk.controller._fleet._keepers[name]
-    return keeper._visit is not None and bool(keeper._visit.plan.actions)
+    assert desk.controller._workers is not None
+    worker = desk.controller._workers._workers[name]
+    return worker._visit is not None and bool(worker._visit.plan.actions)
 
 
 def test_the_hung_one_is_said_to_be_unknown(world: World) -> None:

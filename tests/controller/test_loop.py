@@ -67,7 +67,7 @@ async def synced(desk: Desk, *names: str) -> None:
     for name in names or ("tokyo-1",):
         await desk.until(
             lambda name=name: (  # type: ignore[misc]  # bound now, not later
-                name in desk.board.servers and desk.status(name).sync is Sync.SYNCED
+                name in desk.status_store.servers and desk.status(name).sync is Sync.SYNCED
             ),
             f"{name} synced",
         )
@@ -157,16 +157,16 @@ def test_documents_that_become_invalid_change_nothing(world: World) -> None:
     async def story(desk: Desk) -> None:
         await desk.passed()
         world.write("tokyo-1.yaml", good + "\n  nonsense: [")
-        await desk.until(lambda: bool(desk.board.controller.documents), "told")
+        await desk.until(lambda: bool(desk.status_store.controller.documents), "told")
         world.rotate("tokyo-1", "bybit")
         await desk.until(lambda: server.record.saves == 2, "the last good documents hold")
         (world.docs / "tokyo-1.yaml").unlink()
-        await desk.until(lambda: "tokyo" not in desk.board.controller.documents, "told anew")
+        await desk.until(lambda: "tokyo" not in desk.status_store.controller.documents, "told anew")
         await desk.passed(times=2)
-        assert desk.board.controller.documents
-        assert list(desk.board.servers) == ["tokyo-1"]
+        assert desk.status_store.controller.documents
+        assert list(desk.status_store.servers) == ["tokyo-1"]
         world.write("tokyo-1.yaml", good)
-        await desk.until(lambda: not desk.board.controller.documents, "well again")
+        await desk.until(lambda: not desk.status_store.controller.documents, "well again")
         await desk.heard(Topic.DOCUMENTS)
 
     play(Desk(world), story)
@@ -233,7 +233,7 @@ def test_robots_that_stop_by_themselves_are_told_of_once(world: World) -> None:
         await desk.until(lambda: bool(desk.status().stopped_robots), "seen")
         await desk.passed(times=2)
         assert [robot.name for robot in desk.status().stopped_robots] == ["grid-btc"]
-        assert desk.board.stops["tokyo-1"] == 1
+        assert desk.status_store.stops["tokyo-1"] == 1
         await desk.heard(Topic.ROBOTS)
         server.set_running(1, running=True)
         await desk.until(lambda: not desk.status().stopped_robots, "they run again")
@@ -254,7 +254,7 @@ def test_an_incident_survives_a_restart_of_the_controller(world: World) -> None:
     async def second(desk: Desk) -> None:
         await desk.passed()
         assert [robot.name for robot in desk.status().stopped_robots] == ["grid-btc"]
-        assert desk.board.stops["tokyo-1"] == 0
+        assert desk.status_store.stops["tokyo-1"] == 0
 
     play(Desk(world), first)
     play(Desk(world), second)
@@ -288,8 +288,8 @@ def test_a_scheduled_reboot_is_done_once_and_its_robots_run_again(world: World) 
         await desk.until(lambda: server.record.reboots == 1, "rebooted")
         await desk.until(lambda: server.robots_running() == {1, 2}, "robots run")
         await desk.passed(times=2)
-        assert desk.board.restarts["tokyo-1", "reboot"] == 1
-        assert desk.board.stops["tokyo-1"] == 0
+        assert desk.status_store.restarts["tokyo-1", "reboot"] == 1
+        assert desk.status_store.stops["tokyo-1"] == 0
         assert desk.status().health is Health.HEALTHY
 
     play(Desk(world), story)
@@ -365,7 +365,7 @@ def test_harm_stops_all_writes_until_people_release_the_brake(world: World) -> N
         await synced(desk, "osaka-1")
         server.behaviour.save = "fatal"
         world.rotate()
-        await desk.until(lambda: bool(desk.board.controller.brakes), "the brake is on")
+        await desk.until(lambda: bool(desk.status_store.controller.brakes), "the brake is on")
         server.behaviour.save = "answer"
         world.rotate("osaka-1")
         await desk.passed("osaka-1", times=2)
@@ -413,14 +413,14 @@ def test_vault_that_is_away_changes_nothing_and_is_caught_up_with(world: World) 
         await desk.passed()
         world.bao.pause()
         try:
-            await desk.until(lambda: bool(desk.board.controller.secrets), "told")
+            await desk.until(lambda: bool(desk.status_store.controller.secrets), "told")
             await desk.heard(Topic.SECRETS)
         finally:
             world.bao.resume()
         world.rotate()
         await desk.until(lambda: server.record.saves == 2, "caught up")
         await synced(desk)
-        await desk.until(lambda: not desk.board.controller.secrets, "Vault is back")
+        await desk.until(lambda: not desk.status_store.controller.secrets, "Vault is back")
 
     play(Desk(world), story)
 
@@ -448,7 +448,7 @@ def test_without_vault_it_waits_and_says_so(world: World) -> None:
     begin(world)
 
     async def story(desk: Desk) -> None:
-        await desk.until(lambda: bool(desk.board.controller.secrets), "told")
+        await desk.until(lambda: bool(desk.status_store.controller.secrets), "told")
         await desk.until(lambda: desk.status().sync is Sync.UNKNOWN, "looked at in vain")
         world.bao.resume()
         await synced(desk)
@@ -469,17 +469,17 @@ def test_of_two_controllers_one_waits_and_takes_over(world: World) -> None:
         async with one.running():
             await one.passed()
             async with two.running():
-                await two.until(lambda: bool(two.board.controller.rival), "it waits")
-                assert "is the controller of this ledger" in two.board.controller.rival
+                await two.until(lambda: bool(two.status_store.controller.rival), "it waits")
+                assert "is the controller of this ledger" in two.status_store.controller.rival
                 await one.passed(times=2)
                 assert len(server.connections()) == 1
-                assert two.board.passes.total() == 0
-                await two.until(lambda: two.board.ready, "ready all the same")
+                assert two.status_store.passes.total() == 0
+                await two.until(lambda: two.status_store.ready, "ready all the same")
                 assert one.controller is not None
                 one.controller.stop()
-                await two.until(lambda: two.board.controller.acting, "it takes over")
+                await two.until(lambda: two.status_store.controller.acting, "it takes over")
                 await two.passed()
-                assert not two.board.controller.rival
+                assert not two.status_store.controller.rival
 
     asyncio.run(story())
 
@@ -508,7 +508,7 @@ def test_a_server_that_left_the_documents_is_left_alone(world: World) -> None:
     async def story(desk: Desk) -> None:
         await synced(desk, "osaka-1")
         (world.docs / "tokyo-1.yaml").unlink()
-        await desk.until(lambda: "tokyo-1" not in desk.board.servers, "dropped")
+        await desk.until(lambda: "tokyo-1" not in desk.status_store.servers, "dropped")
         await desk.until(lambda: server.connections() == [], "left")
         await desk.passed("osaka-1")
 

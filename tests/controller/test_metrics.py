@@ -1,4 +1,4 @@
-"""What Prometheus reads off the board: names, labels, values, and that promtool accepts them."""
+"""What Prometheus reads: names, labels, values, and that promtool accepts them."""
 
 import re
 import subprocess
@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import Health, Sync
-from reconciler.controller.status_store import BUCKETS, Board
+from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.model.key_policy import Severity
 from reconciler.model.outcomes import Result
-from tests.controller.boards import CLOCK, NOON, board, busy, calm
+from tests.controller.boards import CLOCK, NOON, busy, calm, status_store
 from tests.deploy.tools import tool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,15 +35,15 @@ NAMES = {
 Series = dict[tuple[str, ...], float]
 
 
-def text_of(made: Board, clock: float = CLOCK) -> str:
+def text_of(made: StatusStore, clock: float = CLOCK) -> str:
     return exposition(made, NOON.timestamp(), clock).decode()
 
 
-def families(made: Board, clock: float = CLOCK) -> dict[str, Metric]:
+def families(made: StatusStore, clock: float = CLOCK) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(text_of(made, clock))}
 
 
-def series(made: Board, name: str, clock: float = CLOCK) -> Series:
+def series(made: StatusStore, name: str, clock: float = CLOCK) -> Series:
     """The values of one metric by the values of its labels; whose it is comes first."""
     found: Series = {}
     for family in text_string_to_metric_families(text_of(made, clock)):
@@ -54,15 +54,17 @@ def series(made: Board, name: str, clock: float = CLOCK) -> Series:
     return found
 
 
-def full() -> Board:
-    made = board(calm(), busy(), token_seconds=1800.0, brakes={"0.6.1": "harm", "0.5.0": "silence"})
+def full() -> StatusStore:
+    made = status_store(
+        calm(), busy(), token_seconds=1800.0, brakes={"0.6.1": "harm", "0.5.0": "silence"}
+    )
     made.passes.update(done=5, failed=2)
     made.applies.update({"done": 3, "harm": 1})
     made.restarts["tokyo-1", "reboot"] = 1
     made.stops["osaka-2"] = 2
     made.notifications["chat", "arrived"] = 4
     for seconds in (0.01, 0.05, 0.2, 400.0):
-        made.durations.add(seconds)
+        made.pass_seconds.add(seconds)
     return made
 
 
@@ -85,7 +87,7 @@ def test_every_metric_has_its_name_its_help_and_no_other_is_there() -> None:
 
 
 def test_an_empty_board_has_every_family_too() -> None:
-    assert set(families(Board(board().controller))) == NAMES
+    assert set(families(StatusStore(status_store().controller))) == NAMES
 
 
 def test_the_controller_itself() -> None:
@@ -117,35 +119,35 @@ def test_the_controller_itself() -> None:
     ],
 )
 def test_what_is_wrong_is_a_zero(change: dict[str, object], name: str) -> None:
-    assert series(board(calm(), **change), name) == {(): 0}
+    assert series(status_store(calm(), **change), name) == {(): 0}
 
 
 def test_unknown_things_have_no_series() -> None:
-    made = board(calm(), revision="")
+    made = status_store(calm(), revision="")
 
     assert series(made, "jtr_documents_info") == {}
     assert series(made, "jtr_vault_token_ttl_seconds") == {}
     assert series(made, "jtr_brake_engaged") == {}
     assert series(made, "jtr_server_window_open") == {}
-    assert series(board(busy()), "jtr_server_last_success_timestamp_seconds") == {}
+    assert series(status_store(busy()), "jtr_server_last_success_timestamp_seconds") == {}
 
 
 def test_the_age_of_the_last_pass_grows_between_scrapes() -> None:
-    made = board()
+    made = status_store()
 
     assert series(made, "jtr_pass_age_seconds") == {(): 30}
     assert series(made, "jtr_pass_age_seconds", CLOCK + 170) == {(): 200}
 
 
 def test_before_the_first_pass_its_age_counts_from_the_start() -> None:
-    made = board()
+    made = status_store()
     made.last_pass = None
 
     assert series(made, "jtr_pass_age_seconds") == {(): 2 * 3600}
 
 
 def test_a_pass_that_ended_at_the_zero_of_the_clock_counts() -> None:
-    made = board()
+    made = status_store()
     made.last_pass = 0.0
 
     assert series(made, "jtr_pass_age_seconds", 7.0) == {(): 7}
@@ -182,7 +184,7 @@ def test_counters_begin_with_zero_so_that_the_first_one_is_seen() -> None:
 
 
 def test_a_server_that_is_gone_keeps_its_counts() -> None:
-    made = board()
+    made = status_store()
     made.restarts["gone", "robots"] = 2
 
     assert series(made, "jtr_restarts_total") == {("gone", "robots"): 2}
@@ -249,7 +251,7 @@ def test_the_numbers_of_servers() -> None:
 
 def test_no_text_of_a_server_breaks_the_format() -> None:
     version = '0.6"}\n\\ jtr_forged 1\n\ud83d\u202e'
-    made = board(calm(), brakes={version: "harm"})
+    made = status_store(calm(), brakes={version: "harm"})
 
     (found,) = series(made, "jtr_brake_engaged")
     assert series(made, "jtr_forged") == {}
@@ -267,7 +269,7 @@ def test_a_copy_to_read_in_a_thread_stays_as_it_was() -> None:
     made.restarts["tokyo-1", "robots"] += 1
     made.stops["tokyo-1"] += 1
     made.notifications["chat", "arrived"] += 1
-    made.durations.add(1.0)
+    made.pass_seconds.add(1.0)
     made.servers.pop("osaka-2")
     made.note(acting=False)
     made.last_pass = CLOCK
@@ -287,8 +289,8 @@ def test_alerts_and_dashboard_name_only_metrics_that_there_are() -> None:
             assert named - known == set(), path
 
 
-@pytest.mark.parametrize("made", [full(), board(), Board(board().controller)])
-def test_promtool_accepts_them(made: Board) -> None:
+@pytest.mark.parametrize("made", [full(), status_store(), StatusStore(status_store().controller)])
+def test_promtool_accepts_them(made: StatusStore) -> None:
     promtool = tool("promtool")
     done = subprocess.run(
         [promtool, "check", "metrics"],

@@ -9,9 +9,9 @@ import pytest
 
 from reconciler.notifications import deduplicate
 from reconciler.notifications.events import Severity, Topic
-from reconciler.notifications.notifier import Manners
-from reconciler.notifications.queue import MOST, Pace, Parcel
-from reconciler.notifications.senders import Post, open_target, webhook_document
+from reconciler.notifications.notifier import RetryPolicy
+from reconciler.notifications.queue import MOST, Delivery, RateLimit
+from reconciler.notifications.senders import Sender, open_target, webhook_document
 from reconciler.settings import paths
 from reconciler.settings.load import load_settings
 from tests.controller.receivers import Files, receiving
@@ -38,7 +38,7 @@ def test_the_settings_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_body_has_the_keys_of_a_real_one() -> None:
     (block,) = blocks(PAGE, "body")
 
-    assert list(json.loads(block)) == list(webhook_document(Parcel((MESSAGE,)), "fleet"))
+    assert list(json.loads(block)) == list(webhook_document(Delivery((MESSAGE,)), "fleet"))
 
 
 def test_the_receiver_s_code_believes_what_is_genuine(tmp_path: Path, watch: Watch) -> None:
@@ -51,9 +51,9 @@ def test_the_receiver_s_code_believes_what_is_genuine(tmp_path: Path, watch: Wat
 
     async def story() -> None:
         async with receiving() as receiver:
-            post = Post(open_target(files.webhook(receiver.url)), "fleet", 5)
+            post = Sender(open_target(files.webhook(receiver.url)), "fleet", 5)
             for now in (time.time(), time.time() - 1000):
-                assert not (await post.send(Parcel((MESSAGE,)), now)).why
+                assert not (await post.send(Delivery((MESSAGE,)), now)).why
             await post.close()
             new, old = receiver.requests
             key = files.key.encode()
@@ -70,10 +70,10 @@ def test_the_receiver_s_code_believes_what_is_genuine(tmp_path: Path, watch: Wat
 
 def test_every_topic_and_every_figure_is_named() -> None:
     section = PAGE.partition("## What is told, and when")[2].partition("\n## ")[0]
-    manners, pace = Manners(), Pace()
+    retry_policy, rate_limit = RetryPolicy(), RateLimit()
 
     assert {str(topic) for topic in Topic} <= set(section.replace("`", ",").split(","))
-    assert (pace.usual, pace.period, pace.urgent, MOST) == (20, 600, 60, 200)
+    assert (rate_limit.usual, rate_limit.period, rate_limit.urgent, MOST) == (20, 600, 60, 200)
     assert "at most 20 messages in ten minutes, and 60 critical ones besides" in section
-    assert (manners.stable, manners.deadline, manners.tries) == (60, 10, 5)
+    assert (retry_policy.stable, retry_policy.deadline, retry_policy.tries) == (60, 10, 5)
     assert deduplicate.REPEAT == 3600

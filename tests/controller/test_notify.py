@@ -18,14 +18,14 @@ from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.events import News, Severity, Topic
-from reconciler.notifications.notifier import Calls, Manners, Notifier, cleaned, wants
-from reconciler.notifications.queue import Pace
+from reconciler.notifications.notifier import Callbacks, Notifier, RetryPolicy, cleaned, wants
+from reconciler.notifications.queue import RateLimit
 from reconciler.settings.notifications import NotificationSettings
 from tests.controller.receivers import Files, ManualClock, Receiver, Request, receiving
 from tests.leaks import Watch
 
 DAY = 86_400.0
-MANNERS = Manners(deadline=5.0)
+MANNERS = RetryPolicy(deadline=5.0)
 
 
 def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
@@ -46,7 +46,7 @@ def drifting(number: int) -> News:
 
 
 @dataclass
-class Scene:
+class Execution:
     """A notifier whose clock the test holds."""
 
     notifier: Notifier
@@ -66,13 +66,13 @@ class Scene:
 async def telling(
     *settings: NotificationSettings,
     memory: Mapping[str, Any] | None = None,
-    manners: Manners = MANNERS,
+    retry_policy: RetryPolicy = MANNERS,
     clock: ManualClock | None = None,
     grace: float = 5.0,
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[Execution]:
     clock = clock or ManualClock()
     results: Counter[tuple[str, str]] = Counter()
-    scenes: list[Scene] = []
+    scenes: list[Execution] = []
 
     def changed() -> None:
         # What is written down is what there is at this moment, through JSON as in the state file.
@@ -83,11 +83,11 @@ async def telling(
         settings,
         "fleet",
         memory or {},
-        calls=Calls(lambda target, result: results.update([(target, str(result))]), changed),
+        calls=Callbacks(lambda target, result: results.update([(target, str(result))]), changed),
         clock=clock,
-        manners=manners,
+        retry_policy=retry_policy,
     )
-    scenes.append(Scene(notifier, clock, 1 + len(settings), results))
+    scenes.append(Execution(notifier, clock, 1 + len(settings), results))
     try:
         yield scenes[0]
     finally:
@@ -399,8 +399,8 @@ def test_a_dead_receiver_costs_bounded_memory(files: Files) -> None:
 
 def test_at_a_stop_everything_goes_at_once_whatever_the_rate(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        manners = Manners(pace=Pace(usual=1))
-        async with telling(files.webhook(receiver.url), manners=manners) as scene:
+        retry_policy = RetryPolicy(rate_limit=RateLimit(usual=1))
+        async with telling(files.webhook(receiver.url), retry_policy=retry_policy) as scene:
             scene.notifier.tell([drifting(number) for number in range(5)])
             await scene.pass_time(60)
             assert len(receiver.requests) == 1

@@ -28,10 +28,12 @@ def test_stopped_robots_are_started_with_the_login_that_was_kept(world: World) -
                     lambda times=times: len(server.record.robot_starts) == times,  # type: ignore[misc]
                     "started again",
                 )
-                await desk.until(lambda: bool(desk.board.controller.secrets), "Vault is missed")
+                await desk.until(
+                    lambda: bool(desk.status_store.controller.secrets), "Vault is missed"
+                )
             finally:
                 world.bao.resume()
-            await desk.until(lambda: not desk.board.controller.secrets, "Vault is back")
+            await desk.until(lambda: not desk.status_store.controller.secrets, "Vault is back")
             await synced(desk)
 
     play(Desk(world), story)

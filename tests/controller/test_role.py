@@ -78,13 +78,16 @@ def test_without_vault_a_ledger_in_vault_is_waited_for(world: World) -> None:
     world.begin()
 
     async def story(desk: Desk) -> None:
-        await desk.until(lambda: "Vault" in desk.board.controller.waiting, "it waits")
-        assert (desk.board.ready, bool(desk.board.controller.revision)) == (False, True)
+        await desk.until(lambda: "Vault" in desk.status_store.controller.waiting, "it waits")
+        assert (desk.status_store.ready, bool(desk.status_store.controller.revision)) == (
+            False,
+            True,
+        )
         world.bao.resume()
         await desk.until(lambda: server.record.saves == 1, "it goes on")
         await desk.passed()
-        assert desk.board.ready
-        assert not desk.board.controller.waiting
+        assert desk.status_store.ready
+        assert not desk.status_store.controller.waiting
 
     world.bao.pause()
     try:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.requeue import Healing, Timing
+from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.controller.state_file import State, StateFile
 from reconciler.errors import JtrError
 
-TIMING = Timing(12.5, 3, "abc", (("okx", Healing(2, 5.0, 6.0)),), (1, 7))
-STATE = State({"tokyo-1": TIMING, "osaka-1": Timing()}, {"health/tokyo-1": {"state": "x"}})
+TIMING = QueueState(12.5, 3, "abc", (("okx", Corrections(2, 5.0, 6.0)),), (1, 7))
+STATE = State({"tokyo-1": TIMING, "osaka-1": QueueState()}, {"health/tokyo-1": {"state": "x"}})
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from reconciler.model.actions import WriteExchange
 from reconciler.model.desired import Suspension
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
-from reconciler.model.recorded import Debt, Owed, Purpose, Remembered
+from reconciler.model.recorded import Debt, Owed, Purpose, Recorded
 from reconciler.notifications.events import Severity, Topic
 from tests import factories as f
 
@@ -37,7 +37,7 @@ def shown(*lines: Line, outcomes: tuple[Outcome, ...] = (), **given: Any) -> Ser
     plan = ServerPlan(desired.name, desired.target, lines=lines, **given.pop("plan", {}))
     report = Report(plan, outcomes, given.pop("failure", None))
     seen = given.pop("seen", f.observed())
-    one = Pass(desired, report, given.pop("remembered", Remembered()), seen, NOW, **given)
+    one = Pass(desired, report, given.pop("remembered", Recorded()), seen, NOW, **given)
     return conditions.after(one, conditions.before_first(desired, None))
 
 
@@ -83,7 +83,7 @@ def test_harm_comes_first() -> None:
 def test_a_server_that_was_not_seen_keeps_what_was_known(failure: JtrError, health: Health) -> None:
     known = replace(shown(), version="0.24.19", robots=ROBOTS, seen_at="then")
     plan = ServerPlan("tokyo-1", f.TARGET, failure=failure)
-    one = Pass(f.server(), Report(plan), Remembered(), None, NOW)
+    one = Pass(f.server(), Report(plan), Recorded(), None, NOW)
 
     status = conditions.after(one, known)
 

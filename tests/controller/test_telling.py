@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.notifications.deduplicate import Desk, Message, read_told, told_rows
+from reconciler.notifications.deduplicate import Deduplicator, Message, read_told, told_rows
 from reconciler.notifications.events import News, Severity, Topic
-from reconciler.notifications.queue import MOST, Outbox, Pace, Parcel, read_messages
+from reconciler.notifications.queue import MOST, Delivery, RateLimit, SendQueue, read_messages
 
 STABLE = 60.0
 DAY = 86_400.0
@@ -22,14 +22,14 @@ def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
     return News(topic, subject, state, severity, other.pop("text", f"it is {state}"), **other)
 
 
-def told(desk: Desk, now: float, *heard: News) -> list[tuple[str, str]]:
+def told(desk: Deduplicator, now: float, *heard: News) -> list[tuple[str, str]]:
     for one in heard:
         desk.hear(one, now)
     return [(message.before, message.state) for message in desk.due(now)]
 
 
 def test_only_transitions_are_told_and_well_only_after_trouble() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
 
     assert told(desk, 0, news("")) == []
     assert told(desk, 60, news("degraded")) == []
@@ -45,7 +45,7 @@ def test_only_transitions_are_told_and_well_only_after_trouble() -> None:
 
 
 def test_a_server_that_flaps_says_nothing() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
 
     for minute in range(100):
         heard = news("unreachable" if minute % 2 else "", severity=Severity.CRITICAL)
@@ -53,7 +53,7 @@ def test_a_server_that_flaps_says_nothing() -> None:
 
 
 def test_trouble_that_changes_its_name_is_told_all_the_same() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
 
     assert told(desk, 0, news("degraded")) == []
     assert told(desk, 30, news("unreachable", severity=Severity.CRITICAL)) == []
@@ -77,7 +77,7 @@ def test_trouble_that_changes_its_name_is_told_all_the_same() -> None:
     ],
 )
 def test_what_is_told_at_once(topic: Topic, severity: Severity, *, at_once: bool) -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
 
     assert bool(told(desk, 0, news("x", topic, severity=severity))) is at_once
     assert bool(told(desk, STABLE)) is not at_once
@@ -86,7 +86,7 @@ def test_what_is_told_at_once(topic: Topic, severity: Severity, *, at_once: bool
 
 
 def test_a_debt_is_repeated_daily_while_it_lasts() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
     debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
     moments = []
     for minute in range(0, 3 * 24 * 60 + 1, 5):
@@ -101,7 +101,7 @@ def test_a_debt_is_repeated_daily_while_it_lasts() -> None:
 
 
 def test_what_happened_is_told_once_each_and_the_same_failure_once_an_hour() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
 
     def did(at: str, text: str, severity: Severity = Severity.INFO) -> News:
         return news(at, Topic.APPLIED, text=text, severity=severity)
@@ -118,12 +118,12 @@ def test_what_happened_is_told_once_each_and_the_same_failure_once_an_hour() -> 
 
 
 def test_a_restart_repeats_nothing_and_still_tells_the_end() -> None:
-    before = Desk("fleet")
+    before = Deduplicator("fleet")
     debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
     assert told(before, 0, debt, news("1", Topic.HARM, severity=Severity.CRITICAL))
     rows = json.loads(json.dumps(told_rows(before.told)))
 
-    after = Desk("fleet", read_told(rows, 100))
+    after = Deduplicator("fleet", read_told(rows, 100))
 
     assert after.told == before.told
     assert told(after, 2 * DAY) == [], "nobody said yet that it lasts"
@@ -134,7 +134,7 @@ def test_a_restart_repeats_nothing_and_still_tells_the_end() -> None:
 
 
 def test_a_clock_that_was_set_back_delays_by_one_turn_at_most() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
     debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
     assert told(desk, 50 * DAY, debt, news("degraded"))
 
@@ -144,7 +144,7 @@ def test_a_clock_that_was_set_back_delays_by_one_turn_at_most() -> None:
 
 
 def test_a_server_that_nobody_declares_any_more_is_forgotten_in_words() -> None:
-    desk = Desk("fleet")
+    desk = Deduplicator("fleet")
     assert told(desk, 0, news("x", Topic.ROBOTS, severity=Severity.CRITICAL), news("degraded"))
 
     desk.keep({"osaka-1"}, 10)
@@ -167,7 +167,7 @@ def test_a_server_that_nobody_declares_any_more_is_forgotten_in_words() -> None:
 def test_messages_are_a_chain_without_a_step_on_the_spot(
     steps: list[tuple[Topic, str, float]],
 ) -> None:
-    desk, now = Desk("fleet"), 0.0
+    desk, now = Deduplicator("fleet"), 0.0
     known: dict[Topic, str] = {}
     present: dict[Topic, str] = {}
     for topic, state, passed in [*steps, (Topic.DRIFT, "", 1e6)]:
@@ -200,7 +200,7 @@ def test_a_broken_memory_begins_anew(rows: Any) -> None:
     assert read_messages(rows) == []
 
 
-# ── the outbox of one target ─────────────────────────────────────────────────────────────────
+# ── the queue of one target ─────────────────────────────────────────────────────────────────
 
 
 def message(number: int, **other: Any) -> Message:
@@ -219,56 +219,56 @@ def message(number: int, **other: Any) -> Message:
     return replace(plain, **other)
 
 
-def drained(outbox: Outbox, now: float) -> list[Parcel]:
+def drained(queue: SendQueue, now: float) -> list[Delivery]:
     found = []
-    while (parcel := outbox.take(now)) is not None:
-        found.append(parcel)
-        outbox.done()
+    while (delivery := queue.take(now)) is not None:
+        found.append(delivery)
+        queue.done()
     return found
 
 
 def test_what_does_not_fit_is_one_digest_later() -> None:
-    outbox = Outbox(Pace(usual=20, period=600), 0)
+    queue = SendQueue(RateLimit(usual=20, period=600), 0)
     for number in range(60):
-        outbox.add(message(number))
+        queue.add(message(number))
 
-    assert [len(parcel.messages) for parcel in drained(outbox, 0)] == [1] * 20
-    outbox.add(message(60))
-    assert drained(outbox, 29) == []
-    assert outbox.next() == pytest.approx(30, abs=0.01)
-    (digest,) = drained(outbox, outbox.next() or 0)
+    assert [len(delivery.messages) for delivery in drained(queue, 0)] == [1] * 20
+    queue.add(message(60))
+    assert drained(queue, 29) == []
+    assert queue.next() == pytest.approx(30, abs=0.01)
+    (digest,) = drained(queue, queue.next() or 0)
     assert [one.subject for one in digest.messages] == [f"server-{n}" for n in range(20, 61)]
     assert "server-29 drifts\nand 31 more: server-30 (drift), server-31" in digest.text
-    assert len(outbox) == 0
-    assert outbox.next() is None
+    assert len(queue) == 0
+    assert queue.next() is None
 
 
 def test_what_is_critical_has_tokens_of_its_own_and_goes_first() -> None:
-    outbox = Outbox(Pace(usual=2, urgent=3, period=600), 0)
+    queue = SendQueue(RateLimit(usual=2, urgent=3, period=600), 0)
     for number in range(4):
-        outbox.add(message(number))
+        queue.add(message(number))
     for number in range(10, 16):
-        outbox.add(message(number, severity=Severity.CRITICAL))
+        queue.add(message(number, severity=Severity.CRITICAL))
 
-    sent = [[int(one.at) for one in parcel.messages] for parcel in drained(outbox, 0)]
+    sent = [[int(one.at) for one in delivery.messages] for delivery in drained(queue, 0)]
 
     assert sent == [[10], [11], [12], [13], [14]]
-    assert outbox.next() == pytest.approx(200, abs=0.01)
-    (late, digest) = [p for now in (200.1, 300.1) for p in drained(outbox, now)]
+    assert queue.next() == pytest.approx(200, abs=0.01)
+    (late, digest) = [p for now in (200.1, 300.1) for p in drained(queue, now)]
     assert [one.at for one in late.messages] == [15]
     assert [one.at for one in digest.messages] == [0, 1, 2, 3]
 
 
 def test_the_newest_state_counts_and_what_ended_meanwhile_is_not_told() -> None:
-    outbox = Outbox(Pace(), 0)
-    outbox.add(message(1))
-    outbox.add(message(1, id="b", before="drift", state="", text="well"))
-    outbox.add(message(2))
-    outbox.add(message(2, id="c", before="drift", state="more", text="more"))
-    outbox.add(message(3, topic=Topic.APPLIED, id="d", state="1"))
-    outbox.add(message(3, topic=Topic.APPLIED, id="e", state="2"))
+    queue = SendQueue(RateLimit(), 0)
+    queue.add(message(1))
+    queue.add(message(1, id="b", before="drift", state="", text="well"))
+    queue.add(message(2))
+    queue.add(message(2, id="c", before="drift", state="more", text="more"))
+    queue.add(message(3, topic=Topic.APPLIED, id="d", state="1"))
+    queue.add(message(3, topic=Topic.APPLIED, id="e", state="2"))
 
-    assert [parcel.text for parcel in drained(outbox, 0)] == [
+    assert [delivery.text for delivery in drained(queue, 0)] == [
         "more",
         "server-3 drifts",
         "server-3 drifts",
@@ -276,47 +276,49 @@ def test_the_newest_state_counts_and_what_ended_meanwhile_is_not_told() -> None:
 
 
 def test_the_queue_is_bounded_and_what_was_lost_is_counted() -> None:
-    outbox = Outbox(Pace(usual=1), 0)
-    outbox.add(message(0, severity=Severity.CRITICAL))
-    squeezed = [outbox.add(message(number)) for number in range(1, MOST + 6)]
+    queue = SendQueue(RateLimit(usual=1), 0)
+    queue.add(message(0, severity=Severity.CRITICAL))
+    squeezed = [queue.add(message(number)) for number in range(1, MOST + 6)]
 
     assert [one.subject for one in squeezed if one] == [f"server-{n}" for n in range(1, 7)]
-    assert len(outbox) == MOST
-    parcel = outbox.take(0)
-    assert parcel is not None
-    assert parcel.lost == 6
-    assert parcel.text.endswith("6 earlier notifications could not be delivered: see `jtr status`")
-    outbox.fail()
-    again = outbox.take(0)
+    assert len(queue) == MOST
+    delivery = queue.take(0)
+    assert delivery is not None
+    assert delivery.lost == 6
+    assert delivery.text.endswith(
+        "6 earlier notifications could not be delivered: see `jtr status`"
+    )
+    queue.fail()
+    again = queue.take(0)
     assert again is not None
     assert again.lost == 7
-    outbox.done()
-    last = outbox.take(0, last=True)
+    queue.done()
+    last = queue.take(0, last=True)
     assert last is not None
     assert (last.lost, len(last.messages)) == (0, MOST - 2)
 
 
 def test_what_is_on_its_way_survives() -> None:
-    outbox = Outbox(Pace(), 0)
-    outbox.add(message(1))
-    outbox.add(message(2))
-    outbox.take(0)
+    queue = SendQueue(RateLimit(), 0)
+    queue.add(message(1))
+    queue.add(message(2))
+    queue.take(0)
 
-    rows = json.loads(json.dumps(outbox.rows()))
-    again = Outbox(Pace(), 0, read_messages(rows))
+    rows = json.loads(json.dumps(queue.rows()))
+    again = SendQueue(RateLimit(), 0, read_messages(rows))
 
-    assert drained(again, 0) == [Parcel((message(1),)), Parcel((message(2),))]
+    assert drained(again, 0) == [Delivery((message(1),)), Delivery((message(2),))]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1000), st.booleans()), max_size=200))
 def test_the_rate_holds_for_every_window(steps: list[tuple[float, bool]]) -> None:
-    outbox, now = Outbox(Pace(usual=5, urgent=7, period=100), 0), 0.0
+    queue, now = SendQueue(RateLimit(usual=5, urgent=7, period=100), 0), 0.0
     sent: list[float] = []
     for number, (passed, critical) in enumerate(steps):
         now += passed
         severity = Severity.CRITICAL if critical else Severity.WARNING
-        outbox.add(message(number, severity=severity))
-        sent += [now for _ in drained(outbox, now)]
+        queue.add(message(number, severity=severity))
+        sent += [now for _ in drained(queue, now)]
 
     for begin in sent:
         assert len([at for at in sent if begin <= at < begin + 100]) <= 2 * (5 + 7)

@@ -19,13 +19,13 @@ from watchdog.observers.inotify import InotifyEmitter
 from reconciler.controller import file_watcher
 from reconciler.controller.document_source import content_hash
 from reconciler.controller.file_watcher import Watcher
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.sandbox.visits import looped
 
 PATIENCE = 30.0
 # A rescan that never comes: what is found, an event announced.
-EVENTS = Durations(quiet=0.05, rescan=600.0)
-RESCAN = Durations(quiet=0.01, rescan=0.3)
+EVENTS = Timeouts(quiet=0.05, rescan=600.0)
+RESCAN = Timeouts(quiet=0.01, rescan=0.3)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -100,9 +100,9 @@ class Watched:
 def watched(looks: Looks) -> Callable[..., contextlib.AbstractAsyncContextManager[Watched]]:
     @contextlib.asynccontextmanager
     async def watching(
-        path: Path | str, durations: Durations = EVENTS, *, polling: bool = False
+        path: Path | str, timeouts: Timeouts = EVENTS, *, polling: bool = False
     ) -> AsyncIterator[Watched]:
-        async with Watcher([str(path)], durations, polling=polling) as watcher:
+        async with Watcher([str(path)], timeouts, polling=polling) as watcher:
             found = Watched(watcher, path, looks)
             assert await found.changed() == content_hash([str(path)])
             yield found
@@ -186,7 +186,7 @@ async def test_a_git_checkout_of_many_files(tree: Path, watched: Watching) -> No
         git("add", ".")
         git("commit", "--quiet", "--message", version)
         git("tag", version)
-    async with watched(tree, Durations(quiet=0.4, rescan=600.0)) as it:
+    async with watched(tree, Timeouts(quiet=0.4, rescan=600.0)) as it:
         await asyncio.to_thread(git, "checkout", "--quiet", "old")
 
         await it.reports_once()
@@ -295,7 +295,7 @@ async def test_40_000_events_at_once(
     tree: Path, watched: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "watchdog")  # it has a line for every event
-    async with watched(tree, Durations(quiet=0.1, rescan=1.0)) as it:
+    async with watched(tree, Timeouts(quiet=0.1, rescan=1.0)) as it:
         make = (
             "seq -f f%g 20000 | xargs touch; echo 'a: 2' > one.yaml; seq -f g%g 20000 | xargs touch"
         )
@@ -356,7 +356,7 @@ async def test_an_unreadable_file(
 async def test_a_half_written_file_is_not_looked_at(
     tree: Path, watched: Watching, looks: Looks
 ) -> None:
-    async with watched(tree, Durations(quiet=0.5, rescan=600.0)) as it:
+    async with watched(tree, Timeouts(quiet=0.5, rescan=600.0)) as it:
         waiting = asyncio.create_task(it.changed())
         before, seen = looks.count, [0.0]
         with (tree / "one.yaml").open("w", encoding="utf-8") as file:
@@ -410,7 +410,7 @@ async def test_looking_wakes_nobody(
 async def test_a_stream_of_events_does_not_postpone_the_look_for_ever(
     tree: Path, watched: Watching
 ) -> None:
-    async with watched(tree, Durations(quiet=0.05, rescan=600.0)) as it:
+    async with watched(tree, Timeouts(quiet=0.05, rescan=600.0)) as it:
         waiting = asyncio.create_task(it.changed())
         (tree / "one.yaml").write_text("a: 2\n", "utf-8")
         began = asyncio.get_running_loop().time()
@@ -460,15 +460,15 @@ async def test_events_at_once_call_the_loop_once(
 @pytest.mark.parametrize("durations", [EVENTS, RESCAN], ids=["a look", "a rescan"])
 @looped
 async def test_an_observer_that_died_is_replaced(
-    tree: Path, watched: Watching, durations: Durations
+    tree: Path, watched: Watching, timeouts: Timeouts
 ) -> None:
-    async with watched(tree, durations) as it:
+    async with watched(tree, timeouts) as it:
         dead = it.watcher._observer
         assert dead is not None
         dead.event_queue.put("no event")  # its thread ends with an exception
         await asyncio.to_thread(dead.join, PATIENCE)
         assert not dead.is_alive()
-        if durations is EVENTS:
+        if timeouts is EVENTS:
             await it.is_silent()
         (tree / "one.yaml").write_text("a: 2\n", "utf-8")
 
@@ -516,7 +516,7 @@ async def test_without_inotify_it_polls_and_says_so_once(
 
     with monkeypatch.context() as limited:
         limited.setattr(file_watcher, "Observer", exhausted)
-        async with watched(tree, Durations(quiet=0.01, rescan=0.5)) as it:
+        async with watched(tree, Timeouts(quiet=0.01, rescan=0.5)) as it:
             for number in range(3):
                 (tree / "one.yaml").write_text(f"a: 2{number}\n", "utf-8")
                 await it.reports_once()
@@ -542,7 +542,7 @@ async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
         compared.append("written twice within a tick of the clock")
         return compared[-1]
 
-    async with watched(tree, Durations(quiet=0.005, rescan=1.0), polling=True) as it:
+    async with watched(tree, Timeouts(quiet=0.005, rescan=1.0), polling=True) as it:
         (tree / "one.yaml").write_text("a: 2\n", "utf-8")
         await it.reports_once()
         monkeypatch.setattr(file_watcher, "stat_signature", unmoved)
@@ -564,7 +564,7 @@ async def test_a_look_that_hangs_is_said_and_waited_for(
     tree: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_watcher, "STOP", 0.05)
-    async with Watcher([str(tree)], Durations(quiet=0.01, rescan=0.1)) as watcher:
+    async with Watcher([str(tree)], Timeouts(quiet=0.01, rescan=0.1)) as watcher:
         looks.gate.clear()
         waiting = asyncio.create_task(watcher.changed())
         await until(lambda: bool(watcher.trouble))

@@ -19,12 +19,12 @@ from reconciler.controller.api import server as pages
 from reconciler.controller.api.server import Web, checked_listen
 from reconciler.controller.api.token import read_token
 from reconciler.controller.metrics import CONTENT_TYPE
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.drivers.jt_trader.responses import ALARM, read_entries
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable, UsageError
 from reconciler.model.observed import LogEntry
 from reconciler.model.secret import Secret
-from tests.controller.boards import board, busy, calm
+from tests.controller.boards import busy, calm, status_store
 from tests.leaks import Watch
 
 ROWS = {"birth": "{}", "server/a/identity": '{"x": 1}'}
@@ -68,7 +68,7 @@ class Site:
     """A server that runs, and a client for it."""
 
     web: Web
-    board: Board
+    status_store: StatusStore
     http: aiohttp.ClientSession
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> Page:
@@ -81,13 +81,13 @@ class Site:
 
 @asynccontextmanager
 async def serving(
-    made: Board | None = None,
+    made: StatusStore | None = None,
     behind: Behind | None = None,
     *,
     token: str | None = None,
     **options: Any,
 ) -> AsyncIterator[Site]:
-    made, behind = made or board(calm(), busy()), behind or Behind()
+    made, behind = made or status_store(calm(), busy()), behind or Behind()
     made.tick = asyncio.get_running_loop().time()
     made.last_pass = made.tick
     web = Web(
@@ -148,14 +148,14 @@ def test_a_living_controller_is_alive_and_ready() -> None:
 def test_alive_ends_with_three_silent_periods_or_a_stuck_pass() -> None:
     async def story() -> None:
         async with serving(period=1.0) as site:
-            site.board.tick -= 2.5
+            site.status_store.tick -= 2.5
             assert (await site.get("/healthz")).status == 200
-            site.board.tick -= 0.6
+            site.status_store.tick -= 0.6
             dead = await site.get("/healthz")
             assert (dead.status, dead.document["alive"]) == (503, False)
             assert "no sign of life for 3 s" in dead.document["reason"]
-            site.board.tick = asyncio.get_running_loop().time()
-            site.board.stuck = "tokyo-1"
+            site.status_store.tick = asyncio.get_running_loop().time()
+            site.status_store.stuck = "tokyo-1"
             stuck = await site.get("/healthz")
             assert stuck.status == 503
             assert "does not end: tokyo-1" in stuck.document["reason"]
@@ -166,11 +166,11 @@ def test_alive_ends_with_three_silent_periods_or_a_stuck_pass() -> None:
 def test_neither_depends_on_servers_and_alive_depends_on_nothing_outside() -> None:
     async def story() -> None:
         trouble = {"documents": "x", "secrets": "sealed", "ledger": "locked", "rival": "another"}
-        async with serving(board(busy(), acting=False, **trouble)) as site:
+        async with serving(status_store(busy(), acting=False, **trouble)) as site:
             assert (await site.get("/healthz")).status == 200
             assert (await site.get("/readyz")).status == 200
-            site.board.note(waiting="Vault: sealed")
-            site.board.ready = False
+            site.status_store.note(waiting="Vault: sealed")
+            site.status_store.ready = False
             assert (await site.get("/healthz")).status == 200
 
     asyncio.run(story())
@@ -191,7 +191,7 @@ def test_not_ready_says_what_it_waits_for(
     ready: object, change: dict[str, Any], reason: str
 ) -> None:
     async def story() -> None:
-        made = board(**change)
+        made = status_store(**change)
         made.ready = ready is True
         async with serving(made) as site:
             page = await site.get("/readyz")
@@ -218,7 +218,7 @@ def test_metrics_are_prometheus_text() -> None:
 
 def test_status_holds_everything_on_the_board() -> None:
     async def story() -> None:
-        made = board(calm(), busy(), brakes={"0.6.1": "harm"}, token_seconds=60.0)
+        made = status_store(calm(), busy(), brakes={"0.6.1": "harm"}, token_seconds=60.0)
         made.passes["done"] = 3
         made.restarts["tokyo-1", "robots"] = 1
         made.notifications["chat", "arrived"] = 2
@@ -252,10 +252,10 @@ def test_status_holds_everything_on_the_board() -> None:
 
 
 def test_every_fact_of_a_status_is_served() -> None:
-    """A new field of the board must not be forgotten here."""
+    """A new field of the status store must not be forgotten here."""
 
     async def story() -> None:
-        async with serving(board(busy())) as site:
+        async with serving(status_store(busy())) as site:
             document = (await site.get("/v1/status")).document
         assert len(document["servers"][0]) == 32  # of 35 fields, `suspended` and `window` are one
         assert len(document["controller"]) == 17

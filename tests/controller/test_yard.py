@@ -1,4 +1,4 @@
-"""What holds for several servers together, and over months: twins, limits, brake, turnstile."""
+"""What holds for several servers together, over months: twins, limits, brake, budget."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,19 +8,19 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.apply.circuit_breaker import Braked
-from reconciler.controller.shared import Yard
+from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.controller.shared import SharedState
 from reconciler.controller.status import ControllerStatus
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.model.actions import RebootServer, WriteExchange
 from reconciler.model.desired import Afterwards, DesiredState
 from reconciler.model.observed import BootLine, Logbook, ObservedServer
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status, Verdict
 from reconciler.model.recorded import Purpose
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import UNSEEN
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests import factories as f
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -28,20 +28,20 @@ REBOOT = RebootServer(NOW, "asked", Afterwards.LEAVE, 600.0)
 UNSURE = WriteExchange("bybit", (), (), Purpose.CORRECTION, unverified=True)
 
 
-class FewMeans:
-    """What a yard asks of the means."""
+class FewOfThem:
+    """What shared state asks of the context."""
 
     def __init__(self, **given: Any) -> None:
-        self.durations = replace(Durations(), connect=0.05)
+        self.timeouts = replace(Timeouts(), connect=0.05)
         self.parallelism = 4
         self.max_unknown_writes = 2
         self.__dict__ |= given
 
 
-def yard(*names: str, **given: Any) -> Yard:
-    """A yard with these servers in force."""
-    board = Board(ControllerStatus("test", "a test", "now"))
-    made = Yard(cast("Means", FewMeans(**given)), board, acting=lambda: True)
+def shared_state(*names: str, **given: Any) -> SharedState:
+    """Shared state with these servers in force."""
+    status_store = StatusStore(ControllerStatus("test", "a test", "now"))
+    made = SharedState(cast("PassContext", FewOfThem(**given)), status_store, acting=lambda: True)
     servers = tuple(replace(f.server(), name=name) for name in names)
     made.declare(DesiredState(servers), "one")
     return made
@@ -70,7 +70,7 @@ def inside(story: Callable[[], Awaitable[None]]) -> None:
 
 def test_two_documents_of_one_server_disturb_it_not() -> None:
     async def story() -> None:
-        shared = yard("a", "b")
+        shared = shared_state("a", "b")
         line = BootLine(1, 1000)
         first, second = visit("a", line), visit("b", line, disruptions=(wish(),))
         shared.judge(first)
@@ -88,7 +88,7 @@ def test_two_documents_of_one_server_disturb_it_not() -> None:
 
 def test_a_look_in_vain_forgets_no_boot_line() -> None:
     async def story() -> None:
-        shared = yard("a", "b")
+        shared = shared_state("a", "b")
         line = BootLine(1, 1000)
         shared.judge(visit("a", line))
         lost = visit("a", None)
@@ -103,7 +103,7 @@ def test_a_look_in_vain_forgets_no_boot_line() -> None:
 
 def test_nobody_is_disturbed_before_all_were_looked_at() -> None:
     async def story() -> None:
-        shared = yard("a", "b", "c")
+        shared = shared_state("a", "b", "c")
         assert shared.hush("a") == UNSEEN
         shared.judge(visit("b", None))
         assert shared.hush("a") == UNSEEN
@@ -115,7 +115,7 @@ def test_nobody_is_disturbed_before_all_were_looked_at() -> None:
 
 def test_a_server_that_hangs_holds_the_others_for_a_moment_only() -> None:
     async def story() -> None:
-        shared = yard("a", "b")
+        shared = shared_state("a", "b")
         async with asyncio.timeout(5):
             while shared.hush("a"):  # noqa: ASYNC110  - time itself is what is waited for
                 await asyncio.sleep(0.01)
@@ -125,7 +125,7 @@ def test_a_server_that_hangs_holds_the_others_for_a_moment_only() -> None:
 
 def test_writes_whose_need_cannot_be_told_are_few_for_a_day() -> None:
     async def story() -> None:
-        shared = yard("a", "b", "c")
+        shared = shared_state("a", "b", "c")
 
         def unsure(name: str) -> Visit:
             line = Line("bybit", Status.WRITE, Verdict.UNKNOWN, action=UNSURE)
@@ -146,7 +146,7 @@ def test_writes_whose_need_cannot_be_told_are_few_for_a_day() -> None:
 @pytest.mark.parametrize("recorded", [True, False], ids=["in the ledger", "never recorded"])
 def test_the_brake_lifts_only_when_people_released_what_was_recorded(*, recorded: bool) -> None:
     async def story() -> None:
-        shared = yard("a")
+        shared = shared_state("a")
         await shared.look_at_brakes({})
         await shared.brake.engage("robots stopped around a write")
         await shared.look_at_brakes({})  # the ledger's row may still be on its way
@@ -162,14 +162,14 @@ def test_the_brake_lifts_only_when_people_released_what_was_recorded(*, recorded
 
 def test_a_stop_is_no_brake_that_lifts() -> None:
     async def story() -> None:
-        shared = yard("a")
+        shared = shared_state("a")
         await shared.brake.stop("the controller is stopping")
         await shared.look_at_brakes({"0.24.19": "x"})
         await shared.look_at_brakes({})
-        with pytest.raises(Braked, match="is stopping"):
+        with pytest.raises(CircuitOpen, match="is stopping"):
             async with shared.brake.turn("0.24.19"):
                 pass
-        with pytest.raises(Braked):
+        with pytest.raises(CircuitOpen):
             await shared.brake.steady()
         await shared.brake.steady(finishing=True)  # robots that we stopped are started still
 
@@ -178,23 +178,23 @@ def test_a_stop_is_no_brake_that_lifts() -> None:
 
 def test_the_turnstile_opens_when_the_server_that_failed_is_well() -> None:
     async def story() -> None:
-        shared = yard("a", "b")
-        shared.turnstile.shut("a: in doubt")
+        shared = shared_state("a", "b")
+        shared.disruption_budget.shut("a: in doubt")
         shared.disturbed("a", well=False)
         shared.disturbed("b", well=True)
-        assert shared.turnstile.why
+        assert shared.disruption_budget.why
         shared.disturbed("a", well=True)
-        assert not shared.turnstile.why
+        assert not shared.disruption_budget.why
 
     inside(story)
 
 
 def test_the_turnstile_opens_when_the_server_that_failed_left_the_documents() -> None:
     async def story() -> None:
-        shared = yard("a", "b")
-        shared.turnstile.shut("a: in doubt")
+        shared = shared_state("a", "b")
+        shared.disruption_budget.shut("a: in doubt")
         shared.disturbed("a", well=False)
         shared.declare(DesiredState((replace(f.server(), name="b"),)), "two")
-        assert not shared.turnstile.why
+        assert not shared.disruption_budget.why
 
     inside(story)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from reconciler.apply.circuit_breaker import Brake
+from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.drivers import Driver
 from reconciler.ledger import Store
 from reconciler.ledger.codec.records import read_lease, write_lease
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.ledger.unrecorded import Emergencies
+from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.outcomes import Report
@@ -29,14 +29,14 @@ from reconciler.model.plan import Plan
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
 from reconciler.model.source import SourceLine
-from reconciler.observe.context import Means
+from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.secrets import SecretBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.crash.handles import Handle
 from tests.crash.mortal import Killed, Life, MortalDriver, MortalStore
 
@@ -67,7 +67,7 @@ SPELLED: Final = {
 }
 """Under which names the people of this desk keep each credential in a secret."""
 
-PATIENT = Durations(settle=0.0, quiesce=0.0, reconnect=0.0, lease=30.0, lease_wait=60.0)
+PATIENT = Timeouts(settle=0.0, quiesce=0.0, reconnect=0.0, lease=30.0, lease_wait=60.0)
 SOURCE = SourceLine("desk.yaml", 1)
 NO_CONSENT = Consents()
 EVERYTHING_ELSE = Consents(drift=True)
@@ -137,7 +137,7 @@ class Passed:
 
 
 @dataclass(slots=True)
-class Wish:
+class RequestBlock:
     """What the documents say of one exchange; *back* counts versions back from the newest."""
 
     form: str = "secret"  # secret, fields, pinned, absent
@@ -156,25 +156,25 @@ class Desk:
         put: Callable[[SecretPath, Mapping[str, str]], int],
         *,
         folder: str = "jt",
-        durations: Durations = PATIENT,
+        timeouts: Timeouts = PATIENT,
         store: Store | None = None,
         login: SecretRef | None = None,
         clock: Clock | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.handles = dict(handles)
-        self.wishes: dict[str, dict[str, Wish]] = {name: {} for name in handles}
+        self.wishes: dict[str, dict[str, RequestBlock]] = {name: {} for name in handles}
         self.changes: dict[str, dict[str, Any]] = {name: {} for name in handles}
         self.versions: dict[SecretPath, list[dict[str, str]]] = {}
         self.forge = Forge()
         self.clock = clock or Clock()
         self.now: Callable[[], datetime] = now
-        self.emergencies: Emergencies | None = None
+        self.unrecorded: UnrecordedOutcomes | None = None
         self.suspect = ""
         self.unsteady: Callable[[], str] = lambda: ""
         self.said: list[str] = []
         self.store: Store = store or MemoryStore()
-        self.durations = durations
+        self.timeouts = timeouts
         self._driver = driver
         self.backend = backend
         self.put = put
@@ -217,7 +217,7 @@ class Desk:
         version = None
         if form == "pinned":
             version = max(1, len(self.versions[self.path(server, code)]) - back)
-        self.wishes[server][code] = Wish(form, version)
+        self.wishes[server][code] = RequestBlock(form, version)
 
     def undeclare(self, server: str, code: str) -> None:
         """Take an exchange out of the documents."""
@@ -248,7 +248,7 @@ class Desk:
 
     def desired(self, server: str, code: str) -> dict[str, str]:
         """What the server shall store for an exchange: one whole version."""
-        wish = self.wishes[server].get(code, Wish())
+        wish = self.wishes[server].get(code, RequestBlock())
         if wish.form == "absent":
             return {}
         versions = self.versions[self.path(server, code)]
@@ -276,19 +276,19 @@ class Desk:
         """The ledger as another process would open it."""
         return self._ledger(Life())
 
-    def means(self, life: Life, command: str = "apply") -> Means:
+    def context(self, life: Life, command: str = "apply") -> PassContext:
         """What a process works with."""
         driver = MortalDriver(self._driver(command), life)
-        return Means(
+        return PassContext(
             driver=driver,
-            resolver=Resolver(self.backend, driver, self.durations, self.said.append),
+            resolver=Resolver(self.backend, driver, self.timeouts, self.said.append),
             fingerprints=Fingerprints(Secret(f"{self._keys + 1:064x}")),
-            durations=self.durations,
+            timeouts=self.timeouts,
             ledger=self._ledger(life),
             label=f"{command} 1@desk",
             now=self.now,
             unsteady=self.unsteady,
-            emergencies=self.emergencies,
+            unrecorded=self.unrecorded,
             ledger_suspect=self.suspect,
             ledger_shared=True,
         )
@@ -298,7 +298,7 @@ class Desk:
     ) -> Plan:
         """Look and plan, as `jtr plan` does."""
         state = state or self.state()
-        visits = await survey(state, consents, self.means(Life(), "plan"))
+        visits = await survey(state, consents, self.context(Life(), "plan"))
         try:
             return plan_of(visits, state, skip_unreachable=False)
         finally:
@@ -309,18 +309,18 @@ class Desk:
         consents: Consents = NO_CONSENT,
         *,
         dies_at: int | None = None,
-        brake: Brake | None = None,
+        brake: CircuitBreaker | None = None,
     ) -> Passed:
         """Look, plan and do, as `jtr apply` does, or die at one moment of it."""
         life = Life(dies_at)
         plan: Plan | None = None
         visits: list[Visit] = []
         try:
-            means = self.means(life)
+            context = self.context(life)
             state = self.state()
-            visits = await survey(state, consents, means)
+            visits = await survey(state, consents, context)
             plan = plan_of(visits, state, skip_unreachable=False)
-            reports = await apply_all(visits, consents, means, brake or Brake())
+            reports = await apply_all(visits, consents, context, brake or CircuitBreaker())
         except Killed:
             await _ended()
             self._bury()
@@ -343,7 +343,7 @@ class Desk:
         return Ledger(
             store,
             now=self.now,
-            durations=self.durations,
+            timeouts=self.timeouts,
             writer="apply 1@desk",
             clock=self.clock,
             sleep=self.clock.sleep,
@@ -361,7 +361,7 @@ class Desk:
         )
         return replace(base, **self.changes[name])
 
-    def _exchange(self, server: str, code: str, wish: Wish) -> DesiredExchange:
+    def _exchange(self, server: str, code: str, wish: RequestBlock) -> DesiredExchange:
         at = self.path(server, code)
         base = DesiredExchange(code, SOURCE, take_over=wish.take_over)
         match wish.form:

@@ -9,13 +9,13 @@ from reconciler.model.references import SecretPath, SecretRef
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.crash.desk import ACCESS_SECRET, Desk
 from tests.crash.handles import OnLoopback
 from tests.strategies import SERVERS
 
 # Nothing here is silent: a deadline that passes would say something of the machine, not of us.
-SWIFT = Durations(
+SWIFT = Timeouts(
     connect=10.0,
     authenticate=10.0,
     request=10.0,
@@ -31,7 +31,7 @@ SWIFT = Durations(
 
 @asynccontextmanager
 async def desk_on_loopback(
-    bao: OpenBao, servers: int, *, durations: Durations = SWIFT, seed: int = 0
+    bao: OpenBao, servers: int, *, timeouts: Timeouts = SWIFT, seed: int = 0
 ) -> AsyncIterator[Desk]:
     """Start *servers* stand-ins, each with two robots that run and one that rests."""
     async with AsyncExitStack() as stack:
@@ -51,7 +51,7 @@ async def desk_on_loopback(
             stack.push_async_callback(stand_in.stop)
             handles[name] = OnLoopback(url, stand_in)
         auth = TokenAuth(bao.root_token)
-        vault = VaultBackend(address=bao.address, auth=auth, durations=durations)
+        vault = VaultBackend(address=bao.address, auth=auth, timeouts=timeouts)
         stack.callback(vault.close)
         folder = f"jt/{secrets.token_hex(6)}"  # all examples share one OpenBao
         bao.put(f"{folder}/access", {"secret": ACCESS_SECRET})
@@ -61,10 +61,10 @@ async def desk_on_loopback(
 
         yield Desk(
             handles,
-            lambda command: JtTraderDriver(command=command, durations=durations),
+            lambda command: JtTraderDriver(command=command, timeouts=timeouts),
             vault,
             put,
             folder=folder,
-            durations=durations,
+            timeouts=timeouts,
             login=SecretRef(SecretPath("secret", f"{folder}/access"), "secret"),
         )

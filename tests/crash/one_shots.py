@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from reconciler.drivers.memory import MemoryServer
 from reconciler.drivers.memory_server import boot_line
-from reconciler.ledger.requests import RequestBook
+from reconciler.ledger.requests import RequestLog
 from reconciler.model.desired import Afterwards, Kind, OnCredentialChange, OneShot
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Plan, Standing
 from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.secrets.memory import MemoryBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.crash.desk import SOURCE, Desk, Passed
 from tests.crash.traders import Act, Trader, WatchedDriver
 from tests.crash.virtual import VirtualClock
@@ -34,7 +34,7 @@ ROBOTS: Final = (
     Robot(4, "maker", "bybit", running=True),
 )
 RUNNING: Final = frozenset({1, 2, 4})
-OURS: Final = Durations(settle=0.0, quiesce=0.001)  # all others as they are: time costs nothing
+OURS: Final = Timeouts(settle=0.0, quiesce=0.001)  # all others as they are: time costs nothing
 SAID: Final = frozenset({Standing.IN_DOUBT, Standing.BLOCKED, Standing.NOT_DONE})
 ENDED: Final = frozenset(
     {Standing.DONE, Standing.NOT_DONE, Standing.EXPIRED, Standing.SUPERSEDED, Standing.SATISFIED}
@@ -46,7 +46,7 @@ class Trading(Desk):
 
     def __init__(self, clock: VirtualClock, **options: Any) -> None:
         self.time = clock
-        self.unrecorded: list[str] = []
+        self.sent_unrecorded: list[str] = []
         self.trader = Trader(URL, _server(clock), truth=clock.truth)
         traders = {URL: self.trader}
         backend = MemoryBackend(keep=100)
@@ -55,7 +55,7 @@ class Trading(Desk):
             lambda command: WatchedDriver(traders, command),
             backend,
             backend.put,
-            durations=OURS,
+            timeouts=OURS,
             clock=clock,
             now=clock.wall,
             **options,
@@ -68,7 +68,7 @@ class Trading(Desk):
         identity = self.ledger().servers()[0]
         return identity.uid
 
-    def book(self) -> RequestBook:
+    def book(self) -> RequestLog:
         """The server's requests, as another process opens them."""
         return self.ledger().requests(self.uid)
 
@@ -88,7 +88,7 @@ class Trading(Desk):
             "start": known.halt is not None and act.robot in known.halt.begun,
         }
         if not recorded[act.what]:
-            self.unrecorded.append(f"{act.what} {act.robot or ''} was sent and not recorded")
+            self.sent_unrecorded.append(f"{act.what} {act.robot or ''} was sent and not recorded")
 
     def wish(self, **changes: Any) -> None:
         """Write into the document what is wished."""
@@ -205,7 +205,7 @@ def _judge_server(desk: Trading, verdict: Judgement) -> None:
         verdict.holds(
             whats.index("invalidate") < whats.index("rebooted"), f"invalidated later: {told}"
         )
-    verdict.wrong += desk.unrecorded
+    verdict.wrong += desk.sent_unrecorded
     verdict.holds(desk.trader.fatal_paths() == 0, f"a fatal path: {told}")
     verdict.wrong += [f"{wrong}: {told}" for wrong in whereabouts(trader.acts).wrong]
 

@@ -15,7 +15,7 @@ import pytest
 from reconciler.errors import LedgerError
 from reconciler.ledger import Store, Stored
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.ledger.unrecorded import Emergencies
+from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import Kind
 from reconciler.model.plan import Standing
 from reconciler.model.recorded import Stage
@@ -96,7 +96,7 @@ def test_every_write_fails_once(
     async def story(clock: VirtualClock, number: int) -> tuple[list[str], int, bool]:
         desk = await settled(clock)
         folder = tmp_path / f"{number}"
-        desk.emergencies = Emergencies(folder)
+        desk.unrecorded = UnrecordedOutcomes(folder)
         passed, failed = await troubled(desk, wishes, number, written=written, for_good=for_good)
         passes = [passed]
         if failed and not desk.trader.acts:
@@ -141,7 +141,7 @@ def test_what_the_ledger_could_not_take_is_picked_up_with_nothing_else_to_do(
 ) -> None:
     async def story(clock: VirtualClock) -> None:
         desk = await settled(clock)
-        desk.emergencies = Emergencies(tmp_path / "emergency")
+        desk.unrecorded = UnrecordedOutcomes(tmp_path / "emergency")
 
         def wishes(desk: Trading) -> None:
             desk.wish(cache=cache(desk))

@@ -21,12 +21,12 @@ from typing import Any, Final
 import pytest
 
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.requests import RequestBook
+from reconciler.ledger.requests import RequestLog
 from reconciler.ledger.stores import open_store
 from reconciler.model.desired import Kind
 from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.crash.forkserver import Forks
 from tests.world import DURATIONS, World
 
@@ -60,12 +60,12 @@ def forks() -> Iterator[Forks]:
 
 def opened(world: World) -> Ledger:
     """The ledger as another process opens it."""
-    store = open_store(f"sqlite:{world.home}/state/jtr/ledger.db", Durations())
-    return Ledger(store, now=lambda: datetime.now(UTC), durations=Durations(), writer="a person")
+    store = open_store(f"sqlite:{world.home}/state/jtr/ledger.db", Timeouts())
+    return Ledger(store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="a person")
 
 
 @contextlib.contextmanager
-def book(world: World) -> Iterator[RequestBook]:
+def book(world: World) -> Iterator[RequestLog]:
     """The requests of the server."""
     ledger = opened(world)
     try:
@@ -167,13 +167,13 @@ class Rounds:
             assert self.did(kind) == (request.stage is Stage.DONE), request
             self.counts[f"{kind} {request.stage}"] += 1
 
-    def resolve(self, requests: RequestBook, doubt: Request) -> None:
+    def resolve(self, requests: RequestLog, doubt: Request) -> None:
         """Look at the server, and say what became of a request."""
         self.counts[f"{doubt.kind} went to a person"] += 1
         done = self.did(doubt.kind) > 0
         requests.resolve(doubt.kind, doubt.instant, done=done, because="I looked at the server")
 
-    def start_by_hand(self, requests: RequestBook, known: Requests) -> None:
+    def start_by_hand(self, requests: RequestLog, known: Requests) -> None:
         """Start the robots that a finding names; those of no finding must run."""
         assert known.halt is not None
         named = {robot.id for robot in known.halt.robots}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from reconciler.apply.circuit_breaker import Brake
+from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.errors import Exit
 from reconciler.ledger import Store, Stored
 from reconciler.model.actions import InvalidateCache, RebootServer
@@ -25,7 +25,7 @@ from tests.crash.virtual import VirtualClock, VirtualLoop, virtual_time
 LONG = 3600.0
 
 
-class Sleeper(Brake):
+class Sleeper(CircuitBreaker):
     """The brake of a process that is stopped just before one of its requests is sent."""
 
     def __init__(self, meanwhile: Callable[[], None], number: int = 0) -> None:
@@ -232,7 +232,7 @@ def test_stopped_just_after_the_intent_while_another_one_finds_it(
             await asyncio.sleep(40)
             await desk.apply()
         assert desk.trader.count(what) <= 1
-        assert not desk.unrecorded
+        assert not desk.sent_unrecorded
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:

@@ -40,7 +40,7 @@ class Rotations:
 
 
 @dataclass
-class Scene:
+class Rotating:
     """A desk on a stand-in and a real OpenBao, and every state that a save ever left."""
 
     desk: Desk
@@ -50,12 +50,12 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(bao: OpenBao, settle: float, seed: int) -> AsyncIterator[Scene]:
-    durations = replace(SWIFT, settle=settle)
-    async with desk_on_loopback(bao, 1, durations=durations, seed=seed) as desk:
+async def rotator(bao: OpenBao, settle: float, seed: int) -> AsyncIterator[Rotating]:
+    timeouts = replace(SWIFT, settle=settle)
+    async with desk_on_loopback(bao, 1, timeouts=timeouts, seed=seed) as desk:
         handle = desk.handles[SERVER]
         assert isinstance(handle, OnLoopback)
-        yield Scene(desk, handle.server, {code: Rotations() for code in CODES}, noting(handle))
+        yield Rotating(desk, handle.server, {code: Rotations() for code in CODES}, noting(handle))
 
 
 def noting(handle: OnLoopback) -> list[tuple[str, Pair]]:
@@ -79,9 +79,11 @@ def pair(code: str, values: Mapping[str, str]) -> Pair:
     return frozenset((FIELDS[code][n], v) for n, v in values.items() if n in FIELDS[code])
 
 
-async def rotate(scene: Scene, code: str, chance: random.Random, *, two_commands: bool) -> None:
+async def rotate(
+    rotating: Rotating, code: str, chance: random.Random, *, two_commands: bool
+) -> None:
     """Write new credentials, with one command or with two."""
-    desk, noted = scene.desk, scene.rotations[code]
+    desk, noted = rotating.desk, rotating.rotations[code]
     at = desk.path(SERVER, code)
     old = desk.versions[at][-1] if at in desk.versions else None
     new = {name: desk.forge.value() for name in FIELDS[code].values()}
@@ -106,12 +108,12 @@ def spelled(code: str, values: Mapping[str, str]) -> dict[str, str]:
 
 
 async def applied_meanwhile(
-    scene: Scene, codes: Sequence[str], passes: int, chance: random.Random
+    rotating: Rotating, codes: Sequence[str], passes: int, chance: random.Random
 ) -> int:
     """Apply again and again while *codes* are rotated; return how many rotations."""
     for code in codes:
-        await rotate(scene, code, chance, two_commands=False)
-        scene.desk.declare(SERVER, code)
+        await rotate(rotating, code, chance, two_commands=False)
+        rotating.desk.declare(SERVER, code)
     rotations = 0
     enough = False
 
@@ -119,14 +121,14 @@ async def applied_meanwhile(
         nonlocal rotations
         while not enough:
             for code in codes:
-                await rotate(scene, code, chance, two_commands=bool(rotations & 1))
+                await rotate(rotating, code, chance, two_commands=bool(rotations & 1))
                 rotations += 1
             await asyncio.sleep(chance.uniform(*PAUSE))
 
     rotator = asyncio.create_task(keep_rotating())
     try:
         for _ in range(passes):
-            await scene.desk.apply()
+            await rotating.desk.apply()
             if rotator.done():
                 rotator.result()
     finally:
@@ -151,7 +153,7 @@ def never_mixed(bao: OpenBao, codes: Sequence[str], passes: int) -> None:
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
 
     async def story() -> None:
-        async with scene(bao, SETTLE, seed) as there:
+        async with rotator(bao, SETTLE, seed) as there:
             rotations = await applied_meanwhile(there, codes, passes, random.Random(seed))
             mixed = [
                 code
@@ -178,7 +180,7 @@ def never_mixed(bao: OpenBao, codes: Sequence[str], passes: int) -> None:
 def test_without_settling_a_mixed_pair_is_stored(bao: OpenBao) -> None:
     # The control: what the test above looks for does happen when nothing prevents it.
     async def story() -> int:
-        async with scene(bao, 0.0, 1) as there:
+        async with rotator(bao, 0.0, 1) as there:
             for _ in range(10):
                 await applied_meanwhile(there, CODES, 20, random.Random(1))
                 mixed = sum(stored in there.rotations[code].unmeant for code, stored in there.saved)

@@ -12,7 +12,7 @@ import yaml
 
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from tests.deploy.tools import DEPLOY, ROOT, ran
 
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
@@ -47,9 +47,11 @@ def exposed() -> str:
     """What a controller with one server has to tell Prometheus."""
     status = ControllerStatus("1", "one", "2026-11-22T09:00:00Z", brakes={"0.24.1": "harm"})
     server = ServerStatus("tokyo-1", "https://tokyo-1.internal", "0", window_open=True)
-    board = Board(replace(status, revision="r", token_seconds=60.0), {"tokyo-1": server})
-    board.durations.add(1.0)
-    return exposition(board, 0.0, 0.0).decode()
+    status_store = StatusStore(
+        replace(status, revision="r", token_seconds=60.0), {"tokyo-1": server}
+    )
+    status_store.pass_seconds.add(1.0)
+    return exposition(status_store, 0.0, 0.0).decode()
 
 
 def test_promtool_takes_the_rules() -> None:

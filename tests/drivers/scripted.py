@@ -26,18 +26,18 @@ from reconciler.drivers import Login, Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 PATIENCE = 25.0
 """Seconds that any story may take."""
 
-QUICK = Durations(connect=2, authenticate=2, request=2, close=1, robot=2, invalidate=2)
+QUICK = Timeouts(connect=2, authenticate=2, request=2, close=1, robot=2, invalidate=2)
 """For stories in which nothing has to time out."""
 
-HASTY = Durations(connect=3, authenticate=3, request=0.4, close=0.3, robot=0.4, invalidate=0.4)
+HASTY = Timeouts(connect=3, authenticate=3, request=0.4, close=0.3, robot=0.4, invalidate=0.4)
 """For stories in which a request has to time out."""
 
-NO_PATIENCE = Durations(connect=0.4, authenticate=0.4, request=0.4, close=0.3)
+NO_PATIENCE = Timeouts(connect=0.4, authenticate=0.4, request=0.4, close=0.3)
 """For stories in which opening has to time out."""
 
 
@@ -175,12 +175,12 @@ async def opened(
     secret: str = "",
     command: str = "apply",
     account: str = "0",
-    durations: Durations = QUICK,
+    timeouts: Timeouts = QUICK,
     trust: Trust | None = None,
     message_limit: int = 64 * 2**20,
 ) -> JtTraderSession:
     """Open a session with the driver under test."""
-    driver = JtTraderDriver(command=command, durations=durations, message_limit=message_limit)
+    driver = JtTraderDriver(command=command, timeouts=timeouts, message_limit=message_limit)
     return await driver.open(Target(url, account), login(secret), trust or Trust())
 
 

@@ -27,7 +27,7 @@ from reconciler.model.secret import Secret
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, opened, told
 
-DRIVER = JtTraderDriver(command="apply", durations=QUICK, accept_versions={"0.25.*"})
+DRIVER = JtTraderDriver(command="apply", timeouts=QUICK, accept_versions={"0.25.*"})
 
 
 def stand_in(behaviour: Behaviour | None = None, secret: str = "made-up", **more: Any) -> StandIn:
@@ -147,7 +147,7 @@ def test_a_door_that_does_not_open_gets_no_request(
         server = stand_in(behaviour)
         url = await server.start()
         with pytest.raises(expected):
-            await opened(url, secret=secret, account=account, durations=NO_PATIENCE)
+            await opened(url, secret=secret, account=account, timeouts=NO_PATIENCE)
         await server.stop()
         assert server.record.received == []
         assert server.robots_running() == {1, 2}
@@ -172,7 +172,7 @@ def test_a_save_that_goes_wrong_has_an_unknown_outcome_and_is_not_repeated(
 ) -> None:
     async def story() -> None:
         server = stand_in()
-        session = await opened(await server.start(), secret="made-up", durations=HASTY)
+        session = await opened(await server.start(), secret="made-up", timeouts=HASTY)
         values = await values_for(session, "bybit")
         server.behaviour.save = save
         with pytest.raises(expected):
@@ -209,7 +209,7 @@ def test_a_row_that_the_server_forgot_shows_in_the_answer() -> None:
 def test_a_read_that_goes_wrong(read: Any, expected: type[DriverError]) -> None:
     async def story() -> None:
         server = stand_in(Behaviour(read=read))
-        session = await opened(await server.start(), secret="made-up", durations=HASTY)
+        session = await opened(await server.start(), secret="made-up", timeouts=HASTY)
         with pytest.raises(expected):
             await session.observe()
         await session.close()
@@ -222,12 +222,12 @@ def test_late_answers_are_never_taken_for_others() -> None:
     async def story() -> None:
         server = stand_in(Behaviour(answer_delay=1.5 * HASTY.request))
         url = await server.start()
-        session = await opened(url, secret="made-up", durations=HASTY)
+        session = await opened(url, secret="made-up", timeouts=HASTY)
         with pytest.raises(ConnectionLost):
             await session.robots()
         await session.close()
         server.behaviour.answer_delay = 0
-        second = await opened(url, secret="made-up", durations=HASTY)
+        second = await opened(url, secret="made-up", timeouts=HASTY)
         assert len(await second.robots()) == 2
         await second.close()
         await server.stop()
@@ -292,7 +292,7 @@ def test_no_log_and_no_error_ever_holds_a_value(caplog: pytest.LogCaptureFixture
         server = stand_in(secret=secret)
         url = await server.start()
         for fault in ("answer", "fatal", "drop-midway", "unknown-answer"):
-            session = await opened(url, secret=secret, durations=HASTY)
+            session = await opened(url, secret=secret, timeouts=HASTY)
             values.update(await values_for(session, "kucoin"))
             server.behaviour.save = fault
             try:

@@ -120,7 +120,7 @@ def asked(
     async def story() -> None:
         after = SAVE.event if write else ROBOTS.event
         async with scripted(save_script(react, after)) as (url, peers):
-            session = await opened(url, durations=HASTY if hasty else QUICK)
+            session = await opened(url, timeouts=HASTY if hasty else QUICK)
             await session.exchanges()
             with pytest.raises(expected, match=words) as error:
                 await (session.save("bybit", VALUES) if write else session.robots())
@@ -342,7 +342,7 @@ def test_closing_is_bounded_when_the_peer_stalls() -> None:
 
     async def story() -> None:
         async with scripted(script) as (url, _):
-            session = await opened(url, durations=HASTY)
+            session = await opened(url, timeouts=HASTY)
             started = asyncio.get_running_loop().time()
             await session.close()
             assert asyncio.get_running_loop().time() - started < 4 * HASTY.close
@@ -411,7 +411,7 @@ def test_the_table_of_commands_and_events() -> None:
         else:
             assert events == READS | (CHANGES if command in writers else set())
     with pytest.raises(KeyError):
-        JtTraderDriver(command="sandbox", durations=QUICK)
+        JtTraderDriver(command="sandbox", timeouts=QUICK)
 
 
 @pytest.mark.parametrize("command", sorted(MAY_SEND))
@@ -587,7 +587,7 @@ def test_pings_that_nobody_believes_in(interval: int) -> None:
     async def story() -> None:
         async with scripted(script) as (url, _):
             with pytest.raises(ServerUnreachable):
-                await opened(url, durations=HASTY)
+                await opened(url, timeouts=HASTY)
 
     told(story)
 
@@ -608,7 +608,7 @@ def test_a_robot_may_take_its_own_time() -> None:
 
     async def story() -> None:
         async with scripted(script) as (url, _):
-            session = await opened(url, durations=replace(HASTY, robot=5))
+            session = await opened(url, timeouts=replace(HASTY, robot=5))
             await session.robots()
             (robot,) = await session.stop(7)
             assert not robot.running
@@ -638,7 +638,7 @@ def test_only_the_system_log_is_asked_for() -> None:
 def test_a_frame_over_the_limit_of_the_server_is_never_sent(surplus: int) -> None:
     async def story() -> None:
         async with scripted(save_script(say_nothing)) as (url, peers):
-            session = await opened(url, durations=HASTY)
+            session = await opened(url, timeouts=HASTY)
             frame = json.dumps(
                 ["message", {"event": SAVE.event, "payload": [""]}], separators=(",", ":")
             )

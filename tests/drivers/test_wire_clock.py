@@ -13,7 +13,7 @@ from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.model.observed import ClockReading
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, Authority, served, told
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,7 +22,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def read(
     handler: Handler,
     *,
-    durations: Durations = QUICK,
+    timeouts: Timeouts = QUICK,
     path: str = "",
     authority: Authority | None = None,
     trust: Trust | None = None,
@@ -36,7 +36,7 @@ def read(
         context = authority.server_context() if authority else None
         async with served(app, context) as port:
             url = f"{'https' if authority else 'http'}://127.0.0.1:{port}{path}"
-            driver = JtTraderDriver(command="plan", durations=durations)
+            driver = JtTraderDriver(command="plan", timeouts=timeouts)
             found.append(await driver.clock(Target(url, "0"), trust or Trust()))
 
     told(story)
@@ -91,7 +91,7 @@ def test_a_page_that_never_comes_costs_no_more_than_a_connection() -> None:
         await asyncio.sleep(2 * NO_PATIENCE.connect)
         return web.Response(headers={"Date": formatdate(usegmt=True)})
 
-    assert read(handler, durations=NO_PATIENCE) is None  # who waited would have the time
+    assert read(handler, timeouts=NO_PATIENCE) is None  # who waited would have the time
 
 
 def test_through_tls_only_with_a_certificate_that_is_trusted(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_through_tls_only_with_a_certificate_that_is_trusted(tmp_path: Path) -> 
 
 def test_a_server_that_is_not_there() -> None:
     async def story() -> None:
-        driver = JtTraderDriver(command="plan", durations=HASTY)
+        driver = JtTraderDriver(command="plan", timeouts=HASTY)
         for url in ("http://127.0.0.1:9", "http://no-such-host.invalid"):
             assert await driver.clock(Target(url, "0"), Trust()) is None
 

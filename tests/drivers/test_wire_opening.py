@@ -155,7 +155,7 @@ def test_a_peer_that_accepts_and_says_nothing() -> None:
     async def story() -> None:
         async with stub() as url:
             with pytest.raises(ServerUnreachable, match="did not answer in time"):
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
 
     told(story)
 
@@ -164,7 +164,7 @@ def test_a_peer_that_speaks_no_http() -> None:
     async def story() -> None:
         async with stub(b"SSH-2.0-OpenSSH_9\r\n", then_close=True) as url:
             with pytest.raises(ServerUnreachable):
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
 
     told(story)
 
@@ -173,7 +173,7 @@ def test_a_peer_that_closes_at_once() -> None:
     async def story() -> None:
         async with stub(then_close=True) as url:
             with pytest.raises(ServerUnreachable, match="closed the connection"):
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
 
     told(story)
 
@@ -182,7 +182,7 @@ def test_a_peer_that_stops_after_the_upgrade() -> None:
     async def story() -> None:
         async with scripted(Peer.until_gone) as (url, _):
             with pytest.raises(ServerUnreachable, match="did not answer in time"):
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
 
     told(story)
 
@@ -195,7 +195,7 @@ def test_a_peer_that_stops_before_the_namespace() -> None:
     async def story() -> None:
         async with scripted(script) as (url, _):
             with pytest.raises(ServerUnreachable, match="did not answer in time"):
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
 
     told(story)
 
@@ -208,7 +208,7 @@ def test_a_peer_that_never_says_whether_it_accepts_us() -> None:
     async def story() -> None:
         async with scripted(script) as (url, peers):
             with pytest.raises(LoginSilent, match="may hang"):
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
             assert peers[0].requests == []
 
     told(story)
@@ -479,7 +479,7 @@ def test_a_connection_that_came_to_nothing_is_given_back(script: Script) -> None
     async def story() -> None:
         async with scripted(script) as (url, _):
             with pytest.raises((ServerUnreachable, LoginSilent)) as caught:
-                await opened(url, durations=NO_PATIENCE)
+                await opened(url, timeouts=NO_PATIENCE)
             assert caught.value.__traceback__ is not None  # it holds all that was made
             assert held() == []
 

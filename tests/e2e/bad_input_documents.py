@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reconciler.errors import Exit
 from tests.e2e.bad_input_row import APPLY, VALIDATE, Row, Scope, offline
-from tests.e2e.bad_input_scene import Scene
+from tests.e2e.bad_input_setup import Setup
 
 _URL = "spec:\n  url: "
 _BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
@@ -44,73 +44,73 @@ def _ends(name: str, line: str, code: Exit, what: str, remedy: str, spoil: objec
     return Row(name, prepare, {line: code}, what, remedy, Scope.ALL)
 
 
-def _nothing(_scene: Scene) -> None:
+def _nothing(_execution: Setup) -> None:
     """Everything is in order; the command line is not."""
 
 
-def _pasted(scene: Scene) -> None:
-    secret = scene.world.watch.secret("base62")
-    scene.edit("{credentials: vault:", f"{{credentials: {secret} }} # vault:")
+def _pasted(setup: Setup) -> None:
+    secret = setup.world.watch.secret("base62")
+    setup.edit("{credentials: vault:", f"{{credentials: {secret} }} # vault:")
 
 
-def _pasted_in_words(scene: Scene) -> None:
-    secret = scene.world.watch.secret("base62-long")
-    scene.edit("  exchanges:", f"  owner: {secret}\n  exchanges:")
+def _pasted_in_words(setup: Setup) -> None:
+    secret = setup.world.watch.secret("base62-long")
+    setup.edit("  exchanges:", f"  owner: {secret}\n  exchanges:")
 
 
-def _harmful_tag(scene: Scene) -> None:
-    trap = scene.home / "owned"
-    scene.edit("name: tokyo-1", f"name: !!python/object/apply:os.mkdir [{trap}]")
-    scene.later(_untouched, trap)
+def _harmful_tag(setup: Setup) -> None:
+    trap = setup.home / "owned"
+    setup.edit("name: tokyo-1", f"name: !!python/object/apply:os.mkdir [{trap}]")
+    setup.later(_untouched, trap)
 
 
 def _untouched(trap: Path) -> None:
     assert not trap.exists()
 
 
-def _twin(scene: Scene) -> None:
-    text = (scene.docs / "tokyo-1.yaml").read_text("utf-8")
+def _twin(setup: Setup) -> None:
+    text = (setup.docs / "tokyo-1.yaml").read_text("utf-8")
     # Another spelling of the same address.
     text = text.replace("name: tokyo-1", "name: tokyo-2").replace("http://", "HTTP://")
-    scene.world.write("tokyo-2.yaml", text.replace("HTTP://", "http://"))
+    setup.world.write("tokyo-2.yaml", text.replace("HTTP://", "http://"))
 
 
-def _same_name(scene: Scene) -> None:
-    text = (scene.docs / "osaka-1.yaml").read_text("utf-8")
-    scene.world.write("more.yaml", text.replace(":", ":", 1).replace(scene.good.url, "https://x.y"))
+def _same_name(setup: Setup) -> None:
+    text = (setup.docs / "osaka-1.yaml").read_text("utf-8")
+    setup.world.write("more.yaml", text.replace(":", ":", 1).replace(setup.good.url, "https://x.y"))
 
 
-def _loop(scene: Scene) -> None:
-    (scene.docs / "one.yaml").symlink_to("two.yaml")
-    (scene.docs / "two.yaml").symlink_to("one.yaml")
+def _loop(setup: Setup) -> None:
+    (setup.docs / "one.yaml").symlink_to("two.yaml")
+    (setup.docs / "two.yaml").symlink_to("one.yaml")
 
 
-def _dangling(scene: Scene) -> None:
-    (scene.docs / "gone.yaml").symlink_to("nowhere.yaml")
+def _dangling(setup: Setup) -> None:
+    (setup.docs / "gone.yaml").symlink_to("nowhere.yaml")
 
 
-def _leads_out(scene: Scene) -> None:
-    outside = scene.home / "outside.yaml"
+def _leads_out(setup: Setup) -> None:
+    outside = setup.home / "outside.yaml"
     outside.write_text("apiVersion: jtr/v1\n", "ascii")
-    (scene.docs / "link.yaml").symlink_to(outside)
+    (setup.docs / "link.yaml").symlink_to(outside)
 
 
-def _fifo(scene: Scene) -> None:
-    os.mkfifo(scene.docs / "pipe.yaml")
+def _fifo(setup: Setup) -> None:
+    os.mkfifo(setup.docs / "pipe.yaml")
 
 
-def _foreign_only(scene: Scene) -> None:
-    folder = scene.home / "manifests"
+def _foreign_only(setup: Setup) -> None:
+    folder = setup.home / "manifests"
     folder.mkdir()
     (folder / "pod.yaml").write_text("apiVersion: v1\nkind: Pod\n", "ascii")
 
 
-def _void(scene: Scene) -> None:
-    (scene.home / "void").mkdir()
+def _void(setup: Setup) -> None:
+    (setup.home / "void").mkdir()
 
 
-def _plan_file(scene: Scene) -> None:
-    (scene.home / "plan.json").write_text("{}", "ascii")
+def _plan_file(setup: Setup) -> None:
+    (setup.home / "plan.json").write_text("{}", "ascii")
 
 
 _UNREADABLE = Path("/proc/self/mem")  # a regular file; reading its beginning fails, also for root
@@ -454,9 +454,9 @@ def _harmless(name: str, spoil: object, what: str) -> Row:
     return Row(name, spoil, {VALIDATE: Exit.DONE}, what, "", Scope.ALL)
 
 
-def _rewritten(change: Callable[[bytes], bytes]) -> Callable[[Scene], None]:
-    def spoil(scene: Scene) -> None:
-        file = scene.docs / "tokyo-1.yaml"
+def _rewritten(change: Callable[[bytes], bytes]) -> Callable[[Setup], None]:
+    def spoil(setup: Setup) -> None:
+        file = setup.docs / "tokyo-1.yaml"
         file.write_bytes(change(file.read_bytes()))
 
     return spoil

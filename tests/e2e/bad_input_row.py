@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.errors import Exit
-from tests.e2e.bad_input_scene import Scene
+from tests.e2e.bad_input_setup import Setup
 
 VALIDATE = "validate {docs}"
 PLAN = "plan {docs}"
@@ -36,7 +36,7 @@ class Row:
     """
 
     name: str
-    spoil: Callable[[Scene], object]
+    spoil: Callable[[Setup], object]
     ends: Mapping[str, Exit]
     what: str
     remedy: str

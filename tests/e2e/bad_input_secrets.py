@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from reconciler.errors import Exit
 from tests.e2e.bad_input_row import Row, Scope, visiting
-from tests.e2e.bad_input_scene import Scene
+from tests.e2e.bad_input_setup import Setup
 from tests.secrets.http_stub import Script, answer, stub
 
 CODE = visiting(Exit.SECRETS)
@@ -18,7 +18,7 @@ def _vault(name: str, spoil: object, what: str, remedy: str) -> Row:
     return Row(name, spoil, CODE, what, remedy, Scope.ALL)
 
 
-def _secret(name: str, spoil: Callable[[Scene], object], what: str, remedy: str) -> Row:
+def _secret(name: str, spoil: Callable[[Setup], object], what: str, remedy: str) -> Row:
     """Return a row for one bad secret: that of bybit at tokyo-1."""
     return Row(name, spoil, CODE, what, remedy, Scope.EXCHANGE)
 
@@ -26,10 +26,10 @@ def _secret(name: str, spoil: Callable[[Scene], object], what: str, remedy: str)
 def _value(name: str, change: Callable[[str], object], why: str, remedy: str) -> Row:
     """Return a row for a value that must not be sent."""
 
-    def spoil(scene: Scene) -> None:
-        good = scene.world.watch.secret("base62")
-        scene.world.put(
-            "tokyo-1/bybit", apiKey=scene.world.watch.secret("base62"), secret=change(good)
+    def spoil(setup: Setup) -> None:
+        good = setup.world.watch.secret("base62")
+        setup.world.put(
+            "tokyo-1/bybit", apiKey=setup.world.watch.secret("base62"), secret=change(good)
         )
 
     return _secret(name, spoil, why, remedy)
@@ -38,19 +38,19 @@ def _value(name: str, change: Callable[[str], object], why: str, remedy: str) ->
 def _fields(name: str, what: str, remedy: str, *names: str) -> Row:
     """Return a row for a secret with these fields."""
 
-    def spoil(scene: Scene) -> None:
-        values = {name: scene.world.watch.secret("base62") for name in names}
-        scene.world.put("tokyo-1/bybit", **values)
+    def spoil(setup: Setup) -> None:
+        values = {name: setup.world.watch.secret("base62") for name in names}
+        setup.world.put("tokyo-1/bybit", **values)
 
     return _secret(name, spoil, what, remedy)
 
 
-def _version(name: str, spoil: Callable[[Scene, str, int], object], what: str, remedy: str) -> Row:
+def _version(name: str, spoil: Callable[[Setup, str, int], object], what: str, remedy: str) -> Row:
     """Return a row for something that was done to the newest version of the secret."""
 
-    def spoil_newest(scene: Scene) -> None:
-        path = scene.secret_of("bybit")
-        spoil(scene, path, scene.world.put("tokyo-1/bybit", apiKey="x" * 20, secret="y" * 20))
+    def spoil_newest(setup: Setup) -> None:
+        path = setup.secret_of("bybit")
+        spoil(setup, path, setup.world.put("tokyo-1/bybit", apiKey="x" * 20, secret="y" * 20))
 
     return _secret(name, spoil_newest, what, remedy)
 
@@ -58,26 +58,26 @@ def _version(name: str, spoil: Callable[[Scene, str, int], object], what: str, r
 # ── no Vault ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _down(scene: Scene) -> None:
+def _down(setup: Setup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    scene.environment["VAULT_ADDR"] = f"http://127.0.0.1:{port}"
+    setup.environment["VAULT_ADDR"] = f"http://127.0.0.1:{port}"
 
 
-def _mute(scene: Scene) -> None:
+def _mute(setup: Setup) -> None:
     # The kernel accepts connections for a listener that never does.
     listener = socket.create_server(("127.0.0.1", 0))
-    scene.later(listener.close)
-    scene.environment["VAULT_ADDR"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    scene.use(durations={"secretsRequest": "60ms", "secretsTotal": "200ms"})
+    setup.later(listener.close)
+    setup.environment["VAULT_ADDR"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    setup.use(durations={"secretsRequest": "60ms", "secretsTotal": "200ms"})
 
 
-def _instead(script: Script) -> Callable[[Scene], None]:
-    def spoil(scene: Scene) -> None:
+def _instead(script: Script) -> Callable[[Setup], None]:
+    def spoil(setup: Setup) -> None:
         other = stub(script)
-        scene.environment["VAULT_ADDR"] = other.__enter__().address
-        scene.later(other.__exit__, None, None, None)
-        scene.use(durations={"secretsTotal": "300ms"})
+        setup.environment["VAULT_ADDR"] = other.__enter__().address
+        setup.later(other.__exit__, None, None, None)
+        setup.use(durations={"secretsTotal": "300ms"})
 
     return spoil
 
@@ -94,92 +94,92 @@ def _overloaded(connection: socket.socket, _request: bytes) -> None:
     connection.sendall(answer(b'{"errors": []}', "429 Too Many Requests"))
 
 
-def _another_service(scene: Scene) -> None:
-    scene.environment["VAULT_ADDR"] = scene.good.url
+def _another_service(setup: Setup) -> None:
+    setup.environment["VAULT_ADDR"] = setup.good.url
 
 
-def _ca_missing(scene: Scene) -> None:
-    scene.environment |= {
-        "VAULT_ADDR": scene.world.bao.address.replace("http://", "https://"),
+def _ca_missing(setup: Setup) -> None:
+    setup.environment |= {
+        "VAULT_ADDR": setup.world.bao.address.replace("http://", "https://"),
         "VAULT_CACERT": "/nowhere/ca.pem",
     }
 
 
-def _tls_at_a_plain_port(scene: Scene) -> None:
-    scene.environment["VAULT_ADDR"] = scene.world.bao.address.replace("http://", "https://")
-    scene.use(durations={"secretsTotal": "600ms"})
+def _tls_at_a_plain_port(setup: Setup) -> None:
+    setup.environment["VAULT_ADDR"] = setup.world.bao.address.replace("http://", "https://")
+    setup.use(durations={"secretsTotal": "600ms"})
 
 
-def _sealed(scene: Scene) -> None:
-    scene.environment |= {"VAULT_ADDR": scene.sealed.address, "VAULT_TOKEN": "x" * 26}
+def _sealed(setup: Setup) -> None:
+    setup.environment |= {"VAULT_ADDR": setup.sealed.address, "VAULT_TOKEN": "x" * 26}
 
 
 # ── a token that is not enough ───────────────────────────────────────────────────────────────
 
 
-def _forbidden(scene: Scene) -> None:
-    world = scene.world
+def _forbidden(setup: Setup) -> None:
+    world = setup.world
     paths = [world.path(name) for name in ("tokyo-1", "tokyo-1/okx", "osaka-1", "osaka-1/bybit")]
     rules = {f"secret/{kind}/{path}": ["read"] for path in paths for kind in ("data", "metadata")}
     world.bao.write_policy(f"most-{world.team}", rules)
     token = world.bao.create_token([f"most-{world.team}"])
-    scene.environment["VAULT_TOKEN"] = world.watch.guard(token.reveal(), "token")
+    setup.environment["VAULT_TOKEN"] = world.watch.guard(token.reveal(), "token")
 
 
-def _expired(scene: Scene) -> None:
-    token = scene.world.bao.create_token(["default"])
-    scene.world.bao.revoke(token)
-    scene.environment["VAULT_TOKEN"] = scene.world.watch.guard(token.reveal(), "token")
+def _expired(setup: Setup) -> None:
+    token = setup.world.bao.create_token(["default"])
+    setup.world.bao.revoke(token)
+    setup.environment["VAULT_TOKEN"] = setup.world.watch.guard(token.reveal(), "token")
 
 
 # ── a secret that is not there ───────────────────────────────────────────────────────────────
 
 
-def _pruned(scene: Scene) -> None:
-    path = scene.secret_of("bybit")
-    scene.world.bao.request("POST", f"secret/metadata/{path}", {"max_versions": 1})
-    scene.news()
-    scene.edit("tokyo-1/bybit}", "tokyo-1/bybit@1}")
+def _pruned(setup: Setup) -> None:
+    path = setup.secret_of("bybit")
+    setup.world.bao.request("POST", f"secret/metadata/{path}", {"max_versions": 1})
+    setup.news()
+    setup.edit("tokyo-1/bybit}", "tokyo-1/bybit@1}")
 
 
-def _never_written(scene: Scene) -> None:
-    scene.edit("tokyo-1/bybit}", "tokyo-1/bybit@99}")
+def _never_written(setup: Setup) -> None:
+    setup.edit("tokyo-1/bybit}", "tokyo-1/bybit@99}")
 
 
-def _wrong_mount(scene: Scene) -> None:
-    path = scene.world.path("tokyo-1/bybit")
-    scene.edit(f"vault:secret/{path}}}", f"vault:sceret/{path}}}")
+def _wrong_mount(setup: Setup) -> None:
+    path = setup.world.path("tokyo-1/bybit")
+    setup.edit(f"vault:secret/{path}}}", f"vault:sceret/{path}}}")
 
 
-def _mount_of_two_segments(scene: Scene) -> None:
-    scene.world.bao.mount_kv2(f"team/{scene.world.team}")
-    path = scene.world.path("tokyo-1/bybit")
-    scene.edit(f"vault:secret/{path}}}", f"vault:team/{scene.world.team}/bybit}}")
+def _mount_of_two_segments(setup: Setup) -> None:
+    setup.world.bao.mount_kv2(f"team/{setup.world.team}")
+    path = setup.world.path("tokyo-1/bybit")
+    setup.edit(f"vault:secret/{path}}}", f"vault:team/{setup.world.team}/bybit}}")
 
 
-def _no_kv(scene: Scene) -> None:
-    path = scene.world.path("tokyo-1/bybit")
-    scene.edit(f"vault:secret/{path}}}", "vault:cubbyhole/bybit}")
+def _no_kv(setup: Setup) -> None:
+    path = setup.world.path("tokyo-1/bybit")
+    setup.edit(f"vault:secret/{path}}}", "vault:cubbyhole/bybit}")
 
 
-def _kv1(scene: Scene) -> None:
-    mount = f"old-{scene.world.team}"
-    scene.world.bao.mount_kv1(mount)
-    path = scene.world.path("tokyo-1/bybit")
-    scene.edit(f"vault:secret/{path}}}", f"vault:{mount}/bybit}}")
+def _kv1(setup: Setup) -> None:
+    mount = f"old-{setup.world.team}"
+    setup.world.bao.mount_kv1(mount)
+    path = setup.world.path("tokyo-1/bybit")
+    setup.edit(f"vault:secret/{path}}}", f"vault:{mount}/bybit}}")
 
 
-def _half_written(scene: Scene) -> None:
-    scene.use(durations={"settle": "9s", "settleTotal": "10ms"})
-    scene.news()
+def _half_written(setup: Setup) -> None:
+    setup.use(durations={"settle": "9s", "settleTotal": "10ms"})
+    setup.news()
 
 
-def _access_secret_missing(scene: Scene) -> None:
-    scene.edit("tokyo-1#access_secret", "tokyo-1#acces_secret")
+def _access_secret_missing(setup: Setup) -> None:
+    setup.edit("tokyo-1#access_secret", "tokyo-1#acces_secret")
 
 
-def _access_secret_of_another_kind(scene: Scene) -> None:
-    scene.log_in_with(scene.world.watch.secret("base62") + "\n")
+def _access_secret_of_another_kind(setup: Setup) -> None:
+    setup.log_in_with(setup.world.watch.secret("base62") + "\n")
 
 
 VAULTS = (

@@ -9,17 +9,17 @@ from reconciler.drivers.jt_trader.driver import MESSAGE_LIMIT
 from reconciler.errors import Exit
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.e2e.bad_input_row import APPLY, Row, Scope, unreachable, visiting
-from tests.e2e.bad_input_scene import OWN_FIELDS, Scene
+from tests.e2e.bad_input_setup import OWN_FIELDS, Setup
 from tests.e2e.bad_input_tls import Authority
 
 _BLOCKED = visiting(Exit.BLOCKED)
 _FAILED = visiting(Exit.SERVER)
 
 
-def _behaving(**changes: Any) -> Callable[[Scene], None]:
-    def spoil(scene: Scene) -> None:
+def _behaving(**changes: Any) -> Callable[[Setup], None]:
+    def spoil(setup: Setup) -> None:
         for name, value in changes.items():
-            setattr(scene.bad.behaviour, name, value)
+            setattr(setup.bad.behaviour, name, value)
 
     return spoil
 
@@ -27,53 +27,53 @@ def _behaving(**changes: Any) -> Callable[[Scene], None]:
 # ── the documents do not fit the server ──────────────────────────────────────────────────────
 
 
-def _moved(scene: Scene) -> None:
-    other = scene.world.server("tokyo-2")
-    scene.edit(scene.bad.url, other.url)
-    scene.later(lambda: _untouched(other))
+def _moved(setup: Setup) -> None:
+    other = setup.world.server("tokyo-2")
+    setup.edit(setup.bad.url, other.url)
+    setup.later(lambda: _untouched(other))
 
 
 def _untouched(other: StandInThread) -> None:
     assert not other.record.handshakes
 
 
-def _swapped(scene: Scene) -> None:
-    for name, value in scene.bad.values().items():
-        scene.later(scene.bad.set_value, name, value)
-        scene.bad.set_value(name, scene.world.watch.secret("base62"))
+def _swapped(setup: Setup) -> None:
+    for name, value in setup.bad.values().items():
+        setup.later(setup.bad.set_value, name, value)
+        setup.bad.set_value(name, setup.world.watch.secret("base62"))
 
 
-def _unknown_exchange(scene: Scene) -> None:
-    scene.edit("bybit: {", "binance: {")
+def _unknown_exchange(setup: Setup) -> None:
+    setup.edit("bybit: {", "binance: {")
 
 
-def _no_password(scene: Scene) -> None:
+def _no_password(setup: Setup) -> None:
     line = OWN_FIELDS.splitlines(keepends=True)[-1]
-    scene.edit(line.format(path=scene.world.reference("x")[:-2], name="tokyo-1"), "")
+    setup.edit(line.format(path=setup.world.reference("x")[:-2], name="tokyo-1"), "")
 
 
-def _uid_as_well(scene: Scene) -> None:
-    name = f"{scene.world.reference('tokyo-1/okx')}#password"
-    scene.edit(f"        password: {name}\n", f"        password: {name}\n        uid: {name}2\n")
+def _uid_as_well(setup: Setup) -> None:
+    name = f"{setup.world.reference('tokyo-1/okx')}#password"
+    setup.edit(f"        password: {name}\n", f"        password: {name}\n        uid: {name}2\n")
 
 
-def _foreign(scene: Scene) -> None:
-    scene.bad.set_value("kucoin_api_key", scene.world.watch.secret("base62"))
-    scene.world.rotate("tokyo-1", "kucoin")
-    path = scene.world.reference("tokyo-1/kucoin")
-    scene.edit("    bybit: {", f"    kucoin: {{credentials: {path}}}\n    bybit: {{")
-    scene.later(scene.bad.remove_value, "kucoin_api_key")
+def _foreign(setup: Setup) -> None:
+    setup.bad.set_value("kucoin_api_key", setup.world.watch.secret("base62"))
+    setup.world.rotate("tokyo-1", "kucoin")
+    path = setup.world.reference("tokyo-1/kucoin")
+    setup.edit("    bybit: {", f"    kucoin: {{credentials: {path}}}\n    bybit: {{")
+    setup.later(setup.bad.remove_value, "kucoin_api_key")
 
 
 # ── no way to the server ─────────────────────────────────────────────────────────────────────
 
 
-def _stopped(scene: Scene) -> None:
-    scene.bad.stop()
-    scene.later(scene.bad.start)
+def _stopped(setup: Setup) -> None:
+    setup.bad.stop()
+    setup.later(setup.bad.start)
 
 
-def _other_service(status: int, **headers: str) -> Callable[[Scene], None]:
+def _other_service(status: int, **headers: str) -> Callable[[Setup], None]:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -85,46 +85,46 @@ def _other_service(status: int, **headers: str) -> Callable[[Scene], None]:
         def log_message(self, *_: object) -> None:
             """Stay silent."""
 
-    def spoil(scene: Scene) -> None:
-        _stopped(scene)
-        port = int(scene.bad.url.rpartition(":")[2])
+    def spoil(setup: Setup) -> None:
+        _stopped(setup)
+        port = int(setup.bad.url.rpartition(":")[2])
         server = ThreadingHTTPServer(("127.0.0.1", port), Page)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        scene.later(server.server_close)
-        scene.later(thread.join)
-        scene.later(server.shutdown)
+        setup.later(server.server_close)
+        setup.later(thread.join)
+        setup.later(server.shutdown)
 
     return spoil
 
 
-def _tls(change: Callable[[Scene, Authority], Any]) -> Callable[[Scene], None]:
+def _tls(change: Callable[[Setup, Authority], Any]) -> Callable[[Setup], None]:
     """Let the server come back with the context that *change* returns."""
 
-    def spoil(scene: Scene) -> None:
-        assert scene.authority is not None
-        server = scene.bad.server
-        before, server._tls = server._tls, change(scene, scene.authority)
-        scene.bad.restart()
+    def spoil(setup: Setup) -> None:
+        assert setup.authority is not None
+        server = setup.bad.server
+        before, server._tls = server._tls, change(setup, setup.authority)
+        setup.bad.restart()
 
         def back() -> None:
             server._tls = before
-            scene.bad.restart()
+            setup.bad.restart()
 
-        scene.later(back)
+        setup.later(back)
 
     return spoil
 
 
-def _other_authority(scene: Scene, _ours: Authority) -> Any:
-    return Authority(scene.home / "private", "theirs").context()
+def _other_authority(setup: Setup, _ours: Authority) -> Any:
+    return Authority(setup.home / "private", "theirs").context()
 
 
-def _ca_file(name: str) -> Callable[[Scene], None]:
+def _ca_file(name: str) -> Callable[[Setup], None]:
     return lambda s: s.use(tls=[{"urls": [s.bad.url], "caFile": name}])
 
 
-def _encrypted(name: str, spoil: Callable[[Scene], None], why: str, remedy: str) -> Row:
+def _encrypted(name: str, spoil: Callable[[Setup], None], why: str, remedy: str) -> Row:
     return Row(
         name,
         spoil,
@@ -139,24 +139,24 @@ def _encrypted(name: str, spoil: Callable[[Scene], None], why: str, remedy: str)
 # ── a server that does not behave ────────────────────────────────────────────────────────────
 
 
-def _other_secret(scene: Scene) -> None:
-    scene.log_in_with(scene.world.watch.secret("base62"))
+def _other_secret(setup: Setup) -> None:
+    setup.log_in_with(setup.world.watch.secret("base62"))
 
 
-def _other_account(scene: Scene) -> None:
-    state = scene.bad.server._state
-    scene.later(setattr, state, "account", state.account)
+def _other_account(setup: Setup) -> None:
+    state = setup.bad.server._state
+    setup.later(setattr, state, "account", state.account)
     state.account = "7"
 
 
-def _site_account(scene: Scene) -> None:
+def _site_account(setup: Setup) -> None:
     """The server stops believing the vendor's site: an access token is wanted."""
-    scene.bad.behaviour.standalone = False
+    setup.bad.behaviour.standalone = False
 
 
-def _too_much(scene: Scene) -> None:
-    scene.use(durations={"request": "20s"})
-    scene.bad.behaviour.answer_padding = MESSAGE_LIMIT + 2**20
+def _too_much(setup: Setup) -> None:
+    setup.use(durations={"request": "20s"})
+    setup.bad.behaviour.answer_padding = MESSAGE_LIMIT + 2**20
 
 
 def _write(

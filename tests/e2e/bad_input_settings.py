@@ -8,7 +8,7 @@ from reconciler.bootstrap import open_ledger
 from reconciler.errors import Exit
 from reconciler.settings.load import load_settings
 from tests.e2e.bad_input_row import APPLY, Row, Scope, visiting
-from tests.e2e.bad_input_scene import Scene, ledger_file
+from tests.e2e.bad_input_setup import Setup, ledger_file
 
 _SETTINGS = "{home}/settings/settings.yaml"
 
@@ -35,128 +35,128 @@ def _applying(name: str, spoil: object, code: Exit, what: str, remedy: str) -> R
     return Row(name, spoil, {APPLY: code}, what, remedy, Scope.ALL)
 
 
-def _in_the_repository(scene: Scene) -> None:
-    (scene.home / ".git").mkdir()
-    scene.later((scene.home / ".git").rmdir)
+def _in_the_repository(setup: Setup) -> None:
+    (setup.home / ".git").mkdir()
+    setup.later((setup.home / ".git").rmdir)
 
 
 def _broken_settings(text: str) -> object:
     return lambda s: s.world.settings_file.write_text(text, "ascii")
 
 
-def _pasted_token(scene: Scene) -> None:
-    token = scene.world.watch.secret("base62")
-    scene.use(vault={"auth": {"method": "token", "token": token}})
+def _pasted_token(setup: Setup) -> None:
+    token = setup.world.watch.secret("base62")
+    setup.use(vault={"auth": {"method": "token", "token": token}})
 
 
-def _token_with_a_break(scene: Scene) -> None:
-    scene.environment["VAULT_TOKEN"] = scene.world.watch.secret("base62") + "\n"
+def _token_with_a_break(setup: Setup) -> None:
+    setup.environment["VAULT_TOKEN"] = setup.world.watch.secret("base62") + "\n"
 
 
-def _two_tokens(scene: Scene) -> None:
-    scene.environment["BAO_TOKEN"] = scene.world.watch.secret("base62")
+def _two_tokens(setup: Setup) -> None:
+    setup.environment["BAO_TOKEN"] = setup.world.watch.secret("base62")
 
 
-def _empty_token_file(scene: Scene) -> None:
-    (scene.home / "token").write_bytes(b"\n")
-    scene.environment |= {"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": str(scene.home / "token")}
+def _empty_token_file(setup: Setup) -> None:
+    (setup.home / "token").write_bytes(b"\n")
+    setup.environment |= {"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": str(setup.home / "token")}
 
 
 # ── the ledger and its key ───────────────────────────────────────────────────────────────────
 
 
-def _aside(scene: Scene, file: Path) -> None:
+def _aside(setup: Setup, file: Path) -> None:
     """Move a file away until everything is in order again."""
-    kept = scene.home / f"{file.name}.kept"
+    kept = setup.home / f"{file.name}.kept"
     file.rename(kept)
-    scene.later(kept.replace, file)
+    setup.later(kept.replace, file)
 
 
-def _no_ledger(scene: Scene) -> None:
-    _aside(scene, ledger_file(scene))
+def _no_ledger(setup: Setup) -> None:
+    _aside(setup, ledger_file(setup))
 
 
-def _no_database(scene: Scene) -> None:
-    _aside(scene, ledger_file(scene))
-    ledger_file(scene).write_bytes(b"these are my notes\n" * 100)
-    ledger_file(scene).chmod(0o600)
+def _no_database(setup: Setup) -> None:
+    _aside(setup, ledger_file(setup))
+    ledger_file(setup).write_bytes(b"these are my notes\n" * 100)
+    ledger_file(setup).chmod(0o600)
 
 
-def _empty_ledger(scene: Scene) -> None:
-    _aside(scene, ledger_file(scene))
-    ledger_file(scene).touch(0o600)
+def _empty_ledger(setup: Setup) -> None:
+    _aside(setup, ledger_file(setup))
+    ledger_file(setup).touch(0o600)
 
 
-def _other_database(scene: Scene) -> None:
-    _aside(scene, ledger_file(scene))
-    with closing(sqlite3.connect(ledger_file(scene))) as connection:
+def _other_database(setup: Setup) -> None:
+    _aside(setup, ledger_file(setup))
+    with closing(sqlite3.connect(ledger_file(setup))) as connection:
         connection.execute("CREATE TABLE songs (title TEXT)")
-    ledger_file(scene).chmod(0o600)
+    ledger_file(setup).chmod(0o600)
 
 
-def _newer_ledger(scene: Scene) -> None:
-    with closing(sqlite3.connect(ledger_file(scene), isolation_level=None)) as connection:
+def _newer_ledger(setup: Setup) -> None:
+    with closing(sqlite3.connect(ledger_file(setup), isolation_level=None)) as connection:
         connection.execute("PRAGMA user_version = 9")
 
     def back() -> None:
-        with closing(sqlite3.connect(ledger_file(scene), isolation_level=None)) as connection:
+        with closing(sqlite3.connect(ledger_file(setup), isolation_level=None)) as connection:
             connection.execute("PRAGMA user_version = 1")
 
-    scene.later(back)
+    setup.later(back)
 
 
-def _open_ledger_file(scene: Scene) -> None:
-    ledger_file(scene).chmod(0o644)
-    scene.later(ledger_file(scene).chmod, 0o600)
+def _open_ledger_file(setup: Setup) -> None:
+    ledger_file(setup).chmod(0o644)
+    setup.later(ledger_file(setup).chmod, 0o600)
 
 
-def _linked_ledger(scene: Scene) -> None:
-    file = ledger_file(scene)
-    _aside(scene, file)
-    file.symlink_to(scene.home / f"{file.name}.kept")
+def _linked_ledger(setup: Setup) -> None:
+    file = ledger_file(setup)
+    _aside(setup, file)
+    file.symlink_to(setup.home / f"{file.name}.kept")
 
 
-def _ledger_is_a_directory(scene: Scene) -> None:
-    file = ledger_file(scene)
-    _aside(scene, file)
+def _ledger_is_a_directory(setup: Setup) -> None:
+    file = ledger_file(setup)
+    _aside(setup, file)
     file.mkdir()
-    scene.later(file.rmdir)
+    setup.later(file.rmdir)
 
 
-def _locked_ledger(scene: Scene) -> None:
-    scene.use(durations={"ledgerBusy": "50ms"})
-    connection = sqlite3.connect(ledger_file(scene), isolation_level=None)
+def _locked_ledger(setup: Setup) -> None:
+    setup.use(durations={"ledgerBusy": "50ms"})
+    connection = sqlite3.connect(ledger_file(setup), isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    scene.later(connection.close)
+    setup.later(connection.close)
 
 
-def _lease(scene: Scene) -> None:
-    settings = load_settings(None, scene.world.environment, ())
+def _lease(setup: Setup) -> None:
+    settings = load_settings(None, setup.world.environment, ())
     ledger = open_ledger(settings, "another apply")
-    scene.later(ledger.close)
+    setup.later(ledger.close)
     uid = next(one.uid for one in ledger.servers() if one.name == "tokyo-1")
     lease = ledger.lease(uid)
     lease.__enter__()
-    scene.later(lease.__exit__, None, None, None)
+    setup.later(lease.__exit__, None, None, None)
 
 
-def _key_file(scene: Scene) -> Path:
-    return scene.home / "config" / "jtr" / "fingerprint.key"
+def _key_file(setup: Setup) -> Path:
+    return setup.home / "config" / "jtr" / "fingerprint.key"
 
 
-def _no_key(scene: Scene) -> None:
-    _aside(scene, _key_file(scene))
+def _no_key(setup: Setup) -> None:
+    _aside(setup, _key_file(setup))
 
 
-def _wrong_key(scene: Scene) -> None:
-    _aside(scene, _key_file(scene))
-    _key_file(scene).write_text("correct horse battery staple\n", "ascii")
-    _key_file(scene).chmod(0o600)
+def _wrong_key(setup: Setup) -> None:
+    _aside(setup, _key_file(setup))
+    _key_file(setup).write_text("correct horse battery staple\n", "ascii")
+    _key_file(setup).chmod(0o600)
 
 
-def _open_key(scene: Scene) -> None:
-    _key_file(scene).chmod(0o644)
-    scene.later(_key_file(scene).chmod, 0o600)
+def _open_key(setup: Setup) -> None:
+    _key_file(setup).chmod(0o644)
+    setup.later(_key_file(setup).chmod, 0o600)
 
 
 SETTINGS = (

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from reconciler.controller.api.server import Web
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.errors import JtrError
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import LogEntry
 from reconciler.model.secret import Secret
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.leaks import PRIVATE
 from tests.loops import LoopThread
 from tests.world import World
@@ -43,12 +43,12 @@ class Served:
 
     def __post_init__(self) -> None:
         now = datetime.now(UTC).isoformat()
-        self.board = Board(
+        self.status_store = StatusStore(
             ControllerStatus("1.2.3", "controller 1@host", now, acting=True, revision="0123abcd"),
             {server.server: server for server in self.servers},
             ready=True,
         )
-        self.board.note(**self.controller)
+        self.status_store.note(**self.controller)
         self.token = self.world.watch.secret("hex")
         self.asked: list[str] = []
         self._loop = LoopThread("controller")
@@ -85,7 +85,7 @@ class Served:
 
     async def _made(self) -> Web:
         web = Web(
-            self.board,
+            self.status_store,
             listen="127.0.0.1:0",
             token=Secret(self.token),
             observations=self._observations,
@@ -117,7 +117,7 @@ def documents(world: World) -> dict[str, str]:
     store = SqliteStore.open(world.home / "state" / "jtr" / "ledger.db")
     try:
         ledger = Ledger(
-            store, now=lambda: datetime.now(UTC), durations=Durations(), writer="controller"
+            store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="controller"
         )
         return ledger.documents()
     finally:

@@ -24,10 +24,10 @@ from tests.e2e.bad_input_messages import (
     without_remedy_in,
 )
 from tests.e2e.bad_input_row import PLAN, Row, Scope
-from tests.e2e.bad_input_scene import Scene
 from tests.e2e.bad_input_secrets import SECRETS, VAULTS
 from tests.e2e.bad_input_servers import BEHAVING, FITTING, REACHING
 from tests.e2e.bad_input_settings import LEDGERS, LIMITS, SETTINGS
+from tests.e2e.bad_input_setup import Setup
 from tests.leaks import Watch
 from tests.world import Ran, World
 
@@ -112,47 +112,47 @@ def sealed() -> Iterator[OpenBao]:
 @pytest.fixture(scope="module")
 def standing(
     tmp_path_factory: pytest.TempPathFactory, bao: OpenBao, sealed: OpenBao
-) -> Iterator[Scene]:
+) -> Iterator[Setup]:
     """One scene for all rows that never come to a server: the servers are the witnesses."""
     watch, home = Watch("bad input"), tmp_path_factory.mktemp("standing")
     with pytest.MonkeyPatch.context() as patch, World(home, bao, watch, patch) as world:
-        yield Scene(world, sealed)
+        yield Setup(world, sealed)
     watch.search_folder(home)
     assert watch.found == []
 
 
 @pytest.fixture
-def scene(row: Row, request: pytest.FixtureRequest, watch: Watch, sealed: OpenBao) -> Scene:
+def setup(row: Row, request: pytest.FixtureRequest, watch: Watch, sealed: OpenBao) -> Setup:
     if row not in ALONE:
-        return Scene(request.getfixturevalue("world"), sealed, tls=row.tls)
-    scene: Scene = request.getfixturevalue("standing")
-    watch._given = scene.world.watch._given  # what this test prints and logs is searched for them
-    return scene
+        return Setup(request.getfixturevalue("world"), sealed, tls=row.tls)
+    setup: Setup = request.getfixturevalue("standing")
+    watch._given = setup.world.watch._given  # what this test prints and logs is searched for them
+    return setup
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_bad_input(row: Row, scene: Scene) -> None:
-    planned = planned_by(scene)
-    row.spoil(scene)
+def test_bad_input(row: Row, setup: Setup) -> None:
+    planned = planned_by(setup)
+    row.spoil(setup)
     try:
         for line, code in row.ends.items():
-            bad, good = Seen.of(scene.bad), Seen.of(scene.good)
-            ran = scene.run(line.split())
-            check_message(ran, code, row, scene)
-            check_servers(line, row, scene, bad, good)
+            bad, good = Seen.of(setup.bad), Seen.of(setup.good)
+            ran = setup.run(line.split())
+            check_message(ran, code, row, setup)
+            check_servers(line, row, setup, bad, good)
         if PLAN in row.ends:
-            check_json(scene.run(f"{PLAN} -o json".split()), row)
-        robots = scene.bad.robots_running(), scene.good.robots_running()
+            check_json(setup.run(f"{PLAN} -o json".split()), row)
+        robots = setup.bad.robots_running(), setup.good.robots_running()
     finally:
-        scene.mend()
+        setup.mend()
 
     assert robots == ({1, 2}, {1, 2})
-    check_memory(scene, row)
+    check_memory(setup, row)
     if row.scope is Scope.ALL:
-        assert planned_by(scene) == planned
+        assert planned_by(setup) == planned
     if row not in ALONE:
-        check_recovery(scene)
-    assert scene.world.watch.found == []
+        check_recovery(setup)
+    assert setup.world.watch.found == []
 
 
 def test_no_row_is_missing() -> None:
@@ -163,7 +163,7 @@ def test_no_row_is_missing() -> None:
 
 
 @pytest.mark.parametrize("row", HARMLESS, ids=lambda row: row.name)
-def test_what_looks_odd_but_is_right(row: Row, standing: Scene) -> None:
+def test_what_looks_odd_but_is_right(row: Row, standing: Setup) -> None:
     planned = planned_by(standing)
     row.spoil(standing)
     try:
@@ -177,9 +177,9 @@ def test_what_looks_odd_but_is_right(row: Row, standing: Scene) -> None:
     assert same
 
 
-def check_message(ran: Ran, code: Exit, row: Row, scene: Scene) -> None:
+def check_message(ran: Ran, code: Exit, row: Row, setup: Setup) -> None:
     print(ran.text)  # noqa: T201  - shown when the row fails, or with -rP
-    what, remedy = scene.filled(row.what), scene.filled(row.remedy)
+    what, remedy = setup.filled(row.what), setup.filled(row.remedy)
 
     assert ran.code == code
     assert foreign_words(ran.text) == []
@@ -190,35 +190,35 @@ def check_message(ran: Ran, code: Exit, row: Row, scene: Scene) -> None:
         assert what in ran.text
 
 
-def check_servers(line: str, row: Row, scene: Scene, bad: Seen, good: Seen) -> None:
+def check_servers(line: str, row: Row, setup: Setup, bad: Seen, good: Seen) -> None:
     """Compare what the servers saw of one command with what they were to see."""
     applies = line.startswith("apply")
-    new_connections = len(scene.bad.record.handshakes) - bad.connections
-    asked = len(scene.bad.record.received) - bad.messages
+    new_connections = len(setup.bad.record.handshakes) - bad.connections
+    asked = len(setup.bad.record.received) - bad.messages
     if row.scope is Scope.ALL:
         assert new_connections == asked == 0
-        assert len(scene.good.record.handshakes) == good.connections
-        assert bad.unwritten(scene.bad)
-        assert good.unwritten(scene.good)
+        assert len(setup.good.record.handshakes) == good.connections
+        assert bad.unwritten(setup.bad)
+        assert good.unwritten(setup.good)
         return
     if row.scope is Scope.NOTHING:
-        assert bad.unwritten(scene.bad)
-        assert good.unwritten(scene.good)
+        assert bad.unwritten(setup.bad)
+        assert good.unwritten(setup.good)
         return
     assert new_connections == row.connections
     assert bool(asked) is (row.asks and row.connections > 0)
-    assert scene.holds_newest("osaka-1", "bybit") is (applies or good.saves > 1)
+    assert setup.holds_newest("osaka-1", "bybit") is (applies or good.saves > 1)
     match row.scope:
         case Scope.SERVER:
-            assert bad.unwritten(scene.bad)
+            assert bad.unwritten(setup.bad)
         case Scope.EXCHANGE:
-            written = {name for name in ("bybit", "okx") if scene.holds_newest("tokyo-1", name)}
+            written = {name for name in ("bybit", "okx") if setup.holds_newest("tokyo-1", name)}
             spared = "okx" if row.what.startswith("okx") else "bybit"
             assert (spared in written) is (applies and row.what.startswith("kucoin"))
             assert ({"bybit", "okx"} - {spared} <= written) is applies
         case Scope.WRITE:
-            assert scene.bad.record.saves - bad.saves == row.saves
-            assert scene.bad.record.rows_written - bad.rows == row.rows
+            assert setup.bad.record.saves - bad.saves == row.saves
+            assert setup.bad.record.rows_written - bad.rows == row.rows
 
 
 def check_json(ran: Ran, row: Row) -> None:
@@ -234,33 +234,33 @@ def check_json(ran: Ran, row: Row) -> None:
     assert without_remedy_in(document) == []
 
 
-def check_memory(scene: Scene, row: Row) -> None:
+def check_memory(setup: Setup, row: Row) -> None:
     """The ledger opens and remembers what was really done."""
-    status = scene.run(["status"])
+    status = setup.run(["status"])
 
     assert status.code == 0, status.text
-    assert scene.filled(row.remembers) in status.out, status.text
+    assert setup.filled(row.remembers) in status.out, status.text
 
 
-def planned_by(scene: Scene) -> object:
+def planned_by(setup: Setup) -> object:
     """Return the name of what is to be done: it stays the same when nothing has changed."""
-    ran = scene.run(f"{PLAN} -o json".split())
+    ran = setup.run(f"{PLAN} -o json".split())
     assert ran.code == 0, ran.text
     return parsed(ran.out)["planId"]
 
 
-def check_recovery(scene: Scene) -> None:
+def check_recovery(setup: Setup) -> None:
     """One apply brings everybody to the desired state, and the next one has nothing to do."""
-    scene.news()
-    apply = scene.world.apply()
-    saves = scene.bad.record.saves, scene.good.record.saves
+    setup.news()
+    apply = setup.world.apply()
+    saves = setup.bad.record.saves, setup.good.record.saves
 
     assert apply.code == 0, apply.text
-    again = scene.world.apply()
+    again = setup.world.apply()
     assert again.code == 0, again.text
-    assert (scene.bad.record.saves, scene.good.record.saves) == saves
+    assert (setup.bad.record.saves, setup.good.record.saves) == saves
     assert all(
-        scene.holds_newest(*place)
+        setup.holds_newest(*place)
         for place in (("tokyo-1", "bybit"), ("tokyo-1", "okx"), ("osaka-1", "bybit"))
     )
-    assert (scene.bad.robots_running(), scene.good.robots_running()) == ({1, 2}, {1, 2})
+    assert (setup.bad.robots_running(), setup.good.robots_running()) == ({1, 2}, {1, 2})

@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.controller.api.responses import status_document
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS
@@ -613,9 +613,9 @@ def test_one_silent_server_hides_no_other(world: World) -> None:
 
 
 @contextmanager
-def controller(board: Board, bearer: str = "") -> Iterator[str]:
+def controller(status_store: StatusStore, bearer: str = "") -> Iterator[str]:
     """Answer as a controller with the status page of *board*; yields its address."""
-    status = status_document(board, datetime.now(UTC), 0.0)
+    status = status_document(status_store, datetime.now(UTC), 0.0)
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -645,10 +645,10 @@ def test_what_a_controller_holds_is_left_to_it(world: World) -> None:
     others = {
         f"osaka-{n}": replace(row, server=f"osaka-{n}", account=str(n)) for n in range(1, 999)
     }
-    board = Board(
+    status_store = StatusStore(
         ControllerStatus("1", "controller", "now", acting=True), others | {"tokyo-1": row}
     )
-    with controller(board) as url:
+    with controller(status_store) as url:
         world.settings(controller={"url": url}, role="ci")
         left = doctor(world, "-o", "json")
         between = len(server.record.handshakes)
@@ -668,7 +668,7 @@ def test_a_controller_that_asks_for_another_token_or_waits(world: World) -> None
     file = world.home / PRIVATE / "bearer"
     file.write_text(world.watch.secret("base62") + "\n", "ascii")
     file.chmod(0o600)
-    waiting = Board(ControllerStatus("1", "controller", "now", waiting="there is no ledger"))
+    waiting = StatusStore(ControllerStatus("1", "controller", "now", waiting="there is no ledger"))
     with controller(waiting, bearer) as url:
         world.settings(controller={"url": url, "tokenFile": str(file)})
         refused = doctor(world, "-o", "json")

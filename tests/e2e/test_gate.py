@@ -82,8 +82,8 @@ def test_drift_is_put_back_without_asking(market: Market) -> None:
     market.world.begin()
     assert market.world.apply().code == 0
     server.set_value("bybit_api_key", market.world.watch.secret("hex"))
-    for remembered in market.world.home.rglob("audit.json"):
-        remembered.unlink()  # what it remembers needs no call, either
+    for recorded in market.world.home.rglob("audit.json"):
+        recorded.unlink()  # what it remembers needs no call, either
     calls = market.calls()
 
     ran = market.world.apply("--correct-drift")

@@ -22,7 +22,7 @@ from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.recorded import Debt, Owed
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.settings.model import ControllerSettings, Settings, SqliteLedger
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.controller.boards import busy
 from tests.e2e.answers import document, server
 from tests.e2e.controllers import Served
@@ -382,7 +382,7 @@ def test_what_the_controller_would_do_is_not_called_left_to_it(world: World) -> 
     world.document("tokyo-1", rotate=False, cache={"invalidatedAfter": now, "reason": "stale"})
     store = SqliteStore.open(world.home / "state" / "jtr" / "ledger.db")
     ledger = Ledger(
-        store, now=lambda: datetime.now(UTC), durations=Durations(), writer="controller 1@host"
+        store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="controller 1@host"
     )
 
     with closing(store), ledger.leadership():
@@ -669,7 +669,7 @@ def test_alive_asks_this_host_however_it_is_written(
         port, settings = served.web.port, named("https://elsewhere.internal")
         assert [alive(f"{host}:{port}", settings) for host in ("127.0.0.1", "0.0.0.0")] == [0, 0]
         assert capsys.readouterr().err == ""
-        served.board.stuck = "tokyo-1"
+        served.status_store.stuck = "tokyo-1"
         assert alive(f"127.0.0.1:{port}", settings) == 1
         assert "is not alive: a pass does not end: tokyo-1" in capsys.readouterr().err
         served.stop()

@@ -56,7 +56,7 @@ def swept_by(world: World, token: Secret) -> tuple[list[int], list[str]]:
         SecretPath("secret", world.path(name))
         for name in ("tokyo-1", "tokyo-1/bybit", "tokyo-1/okx")
     ]
-    vault = VaultBackend(address=world.bao.address, auth=TokenAuth(token), durations=QUICK)
+    vault = VaultBackend(address=world.bao.address, auth=TokenAuth(token), timeouts=QUICK)
     backend = SweptBackend(vault, max_age=60.0, settle=0.0)
     backend.sweep(paths)
     since = len(world.bao.audit_entries())
@@ -117,7 +117,7 @@ def test_the_controller_sweeps_without_that_as_well(filled: World) -> None:
 
 def test_the_controller_looks_after_its_token_without_any_other_policy(filled: World) -> None:
     token = token_with(filled, "controller")
-    vault = VaultBackend(address=filled.bao.address, auth=TokenAuth(token), durations=QUICK)
+    vault = VaultBackend(address=filled.bao.address, auth=TokenAuth(token), timeouts=QUICK)
     secret = filled.path("tokyo-1/okx")
 
     assert vault.whoami().policies == (f"controller-{filled.team}",)

@@ -20,13 +20,13 @@ from reconciler.model.key_audits import HERE, Egress, KeyId, Light, Results, lig
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.exchanges import signing
 from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held
 from tests.exchanges.signing import HangUp, Reply, Silence
 from tests.leaks import Watch
 
-DURATIONS = replace(Durations(), audit_request=2.0, audit_total=20.0)
+DURATIONS = replace(Timeouts(), audit_request=2.0, audit_total=20.0)
 
 
 class Floor:
@@ -38,7 +38,7 @@ class Floor:
         self.exchanges: dict[str, Crowd] = {}
         self.said: list[str] = []
         self.clock = datetime.now(UTC)
-        self.durations = DURATIONS
+        self.timeouts = DURATIONS
         self.fingerprints = Fingerprints(Secret("a1" * 32))
         self._stack = stack
 
@@ -55,7 +55,7 @@ class Floor:
     def auditor(self, **changes: Any) -> Auditor:
         return Auditor(
             self.fingerprints,
-            self.durations,
+            self.timeouts,
             **{
                 "cache": str(self.cache),
                 "bases": {name: crowd.url for name, crowd in self.exchanges.items()},
@@ -220,7 +220,7 @@ def test_an_exchange_that_is_away_or_has_enough_is_left_alone(
 def test_all_questions_together_have_one_budget(floor: Floor) -> None:
     exchange = floor.exchange(BYBIT)
     exchange.script.extend([Silence()] * 9)
-    floor.durations = replace(DURATIONS, audit_request=20.0, audit_total=0.6)
+    floor.timeouts = replace(DURATIONS, audit_request=20.0, audit_total=0.6)
     keys = [place(floor.key(BYBIT), server=f"server-{n}") for n in range(3)]
     make_ready()
     began = time.monotonic()

@@ -28,7 +28,7 @@ from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_facts import TRANSIENT, Environment, KeyFacts, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.exchanges import asking, signing_second
 from tests.exchanges.documented import changed, check, findings, mangled, refuse, survives
 from tests.exchanges.signing import Call, HangUp, Reply, SigningServer, serving
@@ -617,7 +617,7 @@ def test_trouble_with_one_of_them_does_not_stop_the_others_and_answers_are_remem
         silent.script += [HangUp()] * 4
         auditor = Auditor(
             Fingerprints(Secret("a1" * 32)),
-            replace(Durations(), audit_request=2.0, audit_total=20.0),
+            replace(Timeouts(), audit_request=2.0, audit_total=20.0),
             cache=str(tmp_path / "audit.json"),
             bases={"phemex": silent.url, "mexc": server.url},
         )

@@ -31,7 +31,7 @@ from reconciler.model.desired import (
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Plan, ServerPlan
-from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
 from reconciler.model.references import SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
@@ -44,7 +44,7 @@ OTHER = {name: f"somebody-{name}" for name in f.FIELDS}
 ONES = ExchangeRecord("bybit", written=f.write(1), ever=True, past_keys=(("api-1", "rest-1"),))
 OKX = ExchangeRecord("okx", written=f.write(1, code="okx"), ever=True)
 BOTH = frozenset(f.FIELDS)
-NOTHING_KNOWN = Remembered()
+NOTHING_KNOWN = Recorded()
 NO_CONSENTS = Consents()
 SINCE = "2026-11-22T09:01:00.000+00:00"
 
@@ -60,7 +60,7 @@ class Shown:
 def one(
     desired: DesiredServer,
     observation: Observation,
-    known: Remembered = NOTHING_KNOWN,
+    known: Recorded = NOTHING_KNOWN,
     consents: Consents = NO_CONSENTS,
     **facts: Any,
 ) -> ServerPlan:
@@ -100,7 +100,7 @@ def first_write() -> Shown:
 
 def new_api_key() -> Shown:
     seen = f.observed({"bybit": NEW}, (f.GRID,))
-    return alone(one(f.server(f.exchange()), seen, f.remembered(ONES)))
+    return alone(one(f.server(f.exchange()), seen, f.recorded(ONES)))
 
 
 def same_api_key() -> Shown:
@@ -108,13 +108,13 @@ def same_api_key() -> Shown:
     facts: dict[str, Any] = {"evidence": {"bybit": kept, "okx": kept}}
     seen = f.observed({"bybit": NEW, "okx": NEW}, (f.GRID, Robot(3, "arb-sol", "bybit", True)))
     desired = f.server(f.exchange(), f.exchange("okx"))
-    return alone(one(desired, seen, f.remembered(ONES, OKX), **facts))
+    return alone(one(desired, seen, f.recorded(ONES, OKX), **facts))
 
 
 def recorded() -> Shown:
     seen = f.observed({"bybit": NEW, "okx": NEW}, (f.GRID,))
     desired = f.server(f.exchange(), f.exchange("okx"))
-    known = f.remembered(ONES, observation=seen)
+    known = f.recorded(ONES, observation=seen)
     plan = one(desired, seen, known, live=False, evidence={})
     return alone(replace(plan, age=5400.0), recorded=True)
 
@@ -123,13 +123,13 @@ def drift_left_alone() -> Shown:
     desired = f.server(f.exchange(), f.exchange("okx"))
     same: dict[str, Any] = {"sources": {"bybit": f.sources(1), "okx": f.sources(2, "okx")}}
     seen = f.observed({"bybit": OTHER, "okx": NEW}, (f.GRID,))
-    return alone(one(desired, seen, f.remembered(ONES, OKX), **same))
+    return alone(one(desired, seen, f.recorded(ONES, OKX), **same))
 
 
 def drift_and_vault_moved() -> Shown:
     desired = f.server(f.exchange(), f.exchange("okx"))
     seen = f.observed({"bybit": OTHER, "okx": {}}, (f.GRID,))
-    known = f.remembered(ONES, OKX)
+    known = f.recorded(ONES, OKX)
     consents = Consents(drift=True, targets=frozenset({"tokyo-1"}))
     return alone(one(desired, seen, known, consents))
 
@@ -154,7 +154,7 @@ def unknown_exchange() -> Shown:
 def absent() -> Shown:
     desired = f.server(f.absent("bybit"), f.absent("okx"), f.absent("kucoin"), f.absent("mexc"))
     seen = f.observed({"bybit": NEW, "okx": NEW, "kucoin": OTHER, "mexc": {}}, (f.ARB,))
-    return alone(one(desired, seen, f.remembered(ONES, OKX)))
+    return alone(one(desired, seen, f.recorded(ONES, OKX)))
 
 
 def secret_failed() -> Shown:
@@ -174,7 +174,7 @@ def suspended() -> Shown:
 
 def observe() -> Shown:
     desired = f.server(f.exchange(), mode=Mode.OBSERVE, insecure_transport="isolated lab network")
-    return alone(one(desired, f.observed({"bybit": NEW}), f.remembered(ONES)))
+    return alone(one(desired, f.observed({"bybit": NEW}), f.recorded(ONES)))
 
 
 def changed_address() -> Shown:
@@ -191,7 +191,7 @@ def changed_address() -> Shown:
 
 def another_server() -> Shown:
     seen = f.observed({"bybit": OTHER, "okx": OTHER}, (Robot(9, "foreign", "okx", True),))
-    known = f.remembered(ONES, OKX, observation=f.observed(robots=(f.GRID,)))
+    known = f.recorded(ONES, OKX, observation=f.observed(robots=(f.GRID,)))
     return alone(one(f.server(f.exchange(), f.exchange("okx")), seen, known))
 
 
@@ -235,7 +235,7 @@ def debts() -> Shown:
         Debt(Owed.RESTART, "bybit", SINCE, 1_000, 1, "grid-btc"),
         Debt(Owed.REBOOT, "bybit", SINCE, 1_000),
     )
-    known = f.remembered(replace(ONES, debts=owed), OKX)
+    known = f.recorded(replace(ONES, debts=owed), OKX)
     seen = f.observed({"bybit": NEW, "okx": NEW}, (f.GRID,))
     desired = f.server(f.exchange(), f.exchange("okx"))
     same: dict[str, Any] = {"sources": {"bybit": f.sources(1), "okx": f.sources(1, "okx")}}
@@ -252,7 +252,7 @@ def quiet() -> Shown:
         "sources": {"bybit": f.sources(1), "gateio": f.sources(1, "gateio")},
         "evidence": {"bybit": replace(f.evidence(), matches=BOTH)},
     }
-    return alone(one(desired, seen, f.remembered(OKX, gateio), **facts))
+    return alone(one(desired, seen, f.recorded(OKX, gateio), **facts))
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07grid\n    + okx  write\u202etxet\u200b\x85"
@@ -261,7 +261,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07grid\n    + okx  write\u202etxet\u200b\x85"
 def hostile() -> Shown:
     robot = Robot(1, HOSTILE, "bybit", running=True)
     owed = Debt(Owed.RESTART, "bybit", SINCE, 1_000, 1, HOSTILE)
-    known = f.remembered(replace(ONES, debts=(owed,)))
+    known = f.recorded(replace(ONES, debts=(owed,)))
     seen = f.observed({"bybit": NEW, "evil\r\n\x1b[31m": OTHER}, (robot,), version="0.24\x1b[7m")
     desired = f.server(f.exchange(), owner="desk\u2066asia\u2069", account="0\n= in sync")
     held = f.server(f.absent(), name="osaka-1", owner="x" * 300)
@@ -272,7 +272,7 @@ def nothing_to_do() -> Shown:
     desired = f.server(f.exchange(), f.exchange("okx"))
     same: dict[str, Any] = {"sources": {"bybit": f.sources(1), "okx": f.sources(1, "okx")}}
     seen = f.observed({"bybit": NEW, "okx": NEW}, (f.GRID, f.ARB))
-    return alone(one(desired, seen, f.remembered(ONES, OKX), **same))
+    return alone(one(desired, seen, f.recorded(ONES, OKX), **same))
 
 
 def fleet() -> Shown:
@@ -283,7 +283,7 @@ def fleet() -> Shown:
     rotated = one(
         named("tokyo-1", f.exchange(), labels={"env": "prod"}),
         f.observed({"bybit": NEW}, (f.GRID,)),
-        f.remembered(ONES),
+        f.recorded(ONES),
     )
     return Shown(Plan((*new, rotated), skipped=3))
 

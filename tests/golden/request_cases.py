@@ -18,8 +18,8 @@ from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
     Debt,
-    Halt,
     Owed,
+    PendingStarts,
     Request,
     Requests,
     Stage,
@@ -57,9 +57,11 @@ def sent(kind: Kind, hour: int = 9, tries: int = 1, **changes: Any) -> Request:
     return replace(base, **changes)
 
 
-def owed(**changes: Any) -> Halt:
+def owed(**changes: Any) -> PendingStarts:
     """Robots that a reboot of ours left stopped."""
-    base = Halt("reboot 2026-11-22T09:00:00+00:00", (f.GRID, f.ARB), SINCE, BY, 600, boot=BOOT)
+    base = PendingStarts(
+        "reboot 2026-11-22T09:00:00+00:00", (f.GRID, f.ARB), SINCE, BY, 600, boot=BOOT
+    )
     return replace(base, **changes)
 
 
@@ -72,7 +74,7 @@ def asked(
     **changes: Any,
 ) -> ServerPlan:
     """Plan a server that has requests and no exchange."""
-    known = replace(f.remembered(), requests=requests)
+    known = replace(f.recorded(), requests=requests)
     desired = f.server(supervised=True, **changes)
     given = consents or Consents()
     return one(desired, f.observed(robots=robots), known, given, terms=terms)
@@ -135,7 +137,7 @@ def restarts_held() -> Shown:
         Debt(Owed.REBOOT, "bybit", SINCE, 1_000),
     )
     desired = f.server(f.exchange(), on_credential_change=OnCredentialChange.RESTART)
-    known = f.remembered(replace(ONES, debts=owes))
+    known = f.recorded(replace(ONES, debts=owes))
     sources: dict[str, Any] = {"sources": {"bybit": f.sources(1)}}
     seen = f.observed({"bybit": NEW}, (f.GRID,))
     return alone(one(desired, seen, known, terms=TERMS, **sources))
@@ -173,7 +175,7 @@ def waiting() -> Shown:
         cache=wish(Kind.CACHE, 9, expires_after=timedelta(hours=2)),
         reboot=wish(Kind.REBOOT, 9, robots=Afterwards.RESUME),
     )
-    known = f.remembered(replace(ONES, debts=owes))
+    known = f.recorded(replace(ONES, debts=owes))
     sources: dict[str, Any] = {"sources": {"bybit": f.sources(1)}}
     seen = f.observed({"bybit": NEW}, (f.GRID,))
     return alone(one(desired, seen, known, terms=TERMS, **sources))

@@ -16,7 +16,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import (
-    NOTHING_REMEMBERED,
+    NOTHING_RECORDED,
     Debt,
     ExchangeRecord,
     Observation,
@@ -24,7 +24,7 @@ from reconciler.model.recorded import (
     Write,
 )
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOME = Target("https://tokyo-1.internal:8443", "0")
@@ -43,7 +43,7 @@ REBOOT = Debt(Owed.REBOOT, "bybit", "t", 100)
 
 
 def ledger_on(store: MemoryStore) -> Ledger:
-    return Ledger(store, now=lambda: NOON, durations=Durations(), writer="apply 1@test")
+    return Ledger(store, now=lambda: NOON, timeouts=Timeouts(), writer="apply 1@test")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_server_never_seen_is_unknown_and_looking_writes_nothing(
 ) -> None:
     before = store.sequence()
     assert ledger.find(HOME, "tokyo-1") is None
-    assert ledger.load(HOME, "tokyo-1") == NOTHING_REMEMBERED
+    assert ledger.load(HOME, "tokyo-1") == NOTHING_RECORDED
     assert ledger.servers() == []
     assert ledger.brakes() == {}
     assert store.sequence() == before
@@ -145,9 +145,9 @@ def test_a_moved_server_keeps_history_and_the_address_it_left(ledger: Ledger, ui
     moved = ledger.pin(AWAY, "tokyo-1", move=True)
 
     assert (moved.uid, moved.target) == (uid, AWAY)
-    remembered = ledger.load(AWAY, "tokyo-1")
-    assert remembered.retired == (HOME,)
-    assert remembered.exchanges["bybit"].intent == write(1)
+    recorded = ledger.load(AWAY, "tokyo-1")
+    assert recorded.retired == (HOME,)
+    assert recorded.exchanges["bybit"].intent == write(1)
 
     assert ledger.pin(HOME, "tokyo-1", move=True).uid == uid
     assert ledger.load(HOME, "tokyo-1").retired == (AWAY,)

@@ -13,7 +13,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.recorded import Debt, Owed, Write
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 KILLS = 60
 HOME = Target("https://tokyo-1.internal:8443", "0")
@@ -29,7 +29,7 @@ def debt(number: int) -> Debt:
 
 
 def ledger_on(store: SqliteStore) -> Ledger:
-    return Ledger(store, now=lambda: NOON, durations=Durations(), writer="child")
+    return Ledger(store, now=lambda: NOON, timeouts=Timeouts(), writer="child")
 
 
 def work(path: Path, first: int, acknowledged: int) -> None:

@@ -19,7 +19,7 @@ from reconciler.ledger.lease import ended, this_process
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOME = Target("https://tokyo-1.internal:8443", "0")
@@ -36,7 +36,7 @@ class Machine:
         self.ledger = Ledger(
             store,
             now=lambda: self.wall,
-            durations=Durations(),
+            timeouts=Timeouts(),
             writer=f"apply 1@{name}",
             clock=lambda: self.steady,
             sleep=self.sleep,
@@ -74,7 +74,7 @@ def test_a_second_holder_waits_and_is_told_who_has_it(ours: Machine, theirs: Mac
         "apply 1@ours is applying to tokyo-1 since 2026-11-22T12:00:00.000000Z;"
         " wait until it has finished"
     )
-    assert theirs.slept == pytest.approx(Durations().lease_wait, abs=0.5)
+    assert theirs.slept == pytest.approx(Timeouts().lease_wait, abs=0.5)
 
 
 def test_no_wait_means_no_wait(ours: Machine, theirs: Machine) -> None:
@@ -217,7 +217,7 @@ def test_of_two_that_take_over_one_wins(ours: Machine, theirs: Machine, store: M
 
 def test_many_threads_have_one_holder_at_a_time(store: MemoryStore) -> None:
     ledger = Ledger(
-        store, now=lambda: NOON, durations=Durations().scaled(50), writer="t", clock=lambda: 0.0
+        store, now=lambda: NOON, timeouts=Timeouts().scaled(50), writer="t", clock=lambda: 0.0
     )
     uid = ledger.pin(HOME, "tokyo-1").uid
     inside, worst, done = 0, 0, 0

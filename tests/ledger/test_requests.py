@@ -18,15 +18,15 @@ from reconciler.model.observed import BootLine, Robot
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
-    Deed,
-    Halt,
+    HistoryEntry,
+    PendingStarts,
     Request,
     Requests,
     Stage,
 )
 from reconciler.model.target import Target
 from reconciler.render.requests import history
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 BOOT = BootLine(1_700_000_000_000, 4121)
@@ -49,9 +49,11 @@ def request(kind: Kind = Kind.REBOOT, at: datetime = NOW, nonce: str = "nonce-1"
     return replace(base, robots=Afterwards.RESUME, ran=(GRID, ARB))
 
 
-def halt(**changes: object) -> Halt:
+def halt(**changes: object) -> PendingStarts:
     """Robots that are owed."""
-    base = Halt("restart on bybit", (GRID,), "2026-11-22T09:59:00.000+00:00", "apply 1@ci", 600)
+    base = PendingStarts(
+        "restart on bybit", (GRID,), "2026-11-22T09:59:00.000+00:00", "apply 1@ci", 600
+    )
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -65,7 +67,7 @@ class Desk:
 
     def ledger(self, writer: str) -> Ledger:
         """Open the ledger as another process does, and load the server."""
-        ledger = Ledger(self.store, now=lambda: NOW, durations=Durations(), writer=writer)
+        ledger = Ledger(self.store, now=lambda: NOW, timeouts=Timeouts(), writer=writer)
         ledger.load(TARGET, "tokyo-1")
         return ledger
 
@@ -402,7 +404,7 @@ def test_a_damaged_document_is_refused_not_guessed(wrong: object) -> None:
 
 def test_a_history_tells_each_thing_once_in_its_order() -> None:
     name = "reboot 2026-11-22T10:00:00Z"
-    deed = Deed("2026-11-22T10:01:00.000+00:00", "apply 1@ci", name, "in doubt")
+    deed = HistoryEntry("2026-11-22T10:01:00.000+00:00", "apply 1@ci", name, "in doubt")
     died = replace(request(Kind.CACHE), attempts=(attempt(by="apply 2@ci"),), stage=Stage.OPEN)
     resolved = replace(
         request(),
@@ -423,7 +425,9 @@ def test_a_history_tells_each_thing_once_in_its_order() -> None:
 
 def test_deeds_are_kept_in_their_number(desk: Desk) -> None:
     for number in range(310):
-        desk.one.record(desk.uid, [Deed(f"2026-11-22T10:00:00.{number:03d}+00:00", "x", "y", "z")])
+        desk.one.record(
+            desk.uid, [HistoryEntry(f"2026-11-22T10:00:00.{number:03d}+00:00", "x", "y", "z")]
+        )
 
     kept = desk.one.history(desk.uid)
     assert (len(kept), kept[-1].at[-10:]) == (300, ".309+00:00")

@@ -24,7 +24,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores import open_store
 from reconciler.ledger.stores.file_checks import file_system
 from reconciler.ledger.stores.sqlite import SqliteStore
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
 
@@ -140,7 +140,7 @@ def test_a_birth_that_was_cut_short_is_completed(tmp_path: Path) -> None:
 
 def begin(store: SqliteStore) -> Ledger:
     try:
-        return Ledger(store, now=lambda: datetime.now(UTC), durations=Durations(), writer="t")
+        return Ledger(store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="t")
     finally:
         store.close()
 
@@ -171,12 +171,12 @@ def test_eight_makers_at_once_make_one_file(tmp_path: Path) -> None:
 def test_a_setting_names_the_place(tmp_path: Path) -> None:
     place = f"sqlite:{tmp_path}/x/ledger.db"
     with pytest.raises(LedgerMissing):
-        open_store(place, Durations())
-    open_store(place, Durations(), create=True).close()
-    open_store(place, Durations()).close()
+        open_store(place, Timeouts())
+    open_store(place, Timeouts(), create=True).close()
+    open_store(place, Timeouts()).close()
     for wrong in ("", "sqlite:", "redis:x", str(tmp_path)):
         with pytest.raises(UsageError, match="sqlite:PATH"):
-            open_store(wrong, Durations())
+            open_store(wrong, Timeouts())
 
 
 # ── files that are not a ledger, or not ours ─────────────────────────────────────────────────

@@ -37,10 +37,10 @@ from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth
 from reconciler.secrets.vault.client import _PATH
 from reconciler.secrets.vault.kv_documents import VaultDocuments
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.secrets.http_stub import Script, answer, stub
 
-QUICK = replace(Durations(), connect=1.0, secrets_request=1.0, secrets_total=1.5)
+QUICK = replace(Timeouts(), connect=1.0, secrets_request=1.0, secrets_total=1.5)
 ROW = "server/a/requests"
 
 
@@ -59,7 +59,7 @@ class Ledgers:
         access = VaultAccess(
             address=address or self.bao.address,
             auth=TokenAuth(self.bao.root_token if token is None else token),
-            durations=QUICK,
+            timeouts=QUICK,
         )
         self.opened.append(access)
         return VaultDocuments(access, at or self.at)

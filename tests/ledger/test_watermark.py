@@ -12,7 +12,7 @@ import pytest
 from reconciler.errors import LedgerError
 from reconciler.ledger import Conflict
 from reconciler.ledger.codec.rows import requests_key
-from reconciler.ledger.rollback_guard import MarkedStore, Place, Watermark
+from reconciler.ledger.rollback_guard import GuardedStore, Place, RollbackGuard
 from reconciler.ledger.stores.memory import MemoryStore
 
 UID = "0123456789abcdef" * 2
@@ -29,20 +29,20 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def mark(folder: Path) -> Watermark:
+def mark(folder: Path) -> RollbackGuard:
     """A host that began a ledger on SQLite and saw it at sequence 10."""
-    made = Watermark(folder)
+    made = RollbackGuard(folder)
     assert made.check(UID, 1, HERE, born_now=True) == ""
     made.note(UID, 10, HERE)
     return made
 
 
-def test_a_ledger_that_grows_is_the_same_one(mark: Watermark) -> None:
+def test_a_ledger_that_grows_is_the_same_one(mark: RollbackGuard) -> None:
     assert mark.check(UID, 10, HERE, born_now=False) == ""
     assert mark.check(UID, 500, HERE, born_now=False) == ""
 
 
-def test_a_ledger_that_went_back_was_restored(mark: Watermark) -> None:
+def test_a_ledger_that_went_back_was_restored(mark: RollbackGuard) -> None:
     mark.note(UID, 41, HERE)
 
     assert mark.check(UID, 12, HERE, born_now=False) == (
@@ -51,7 +51,7 @@ def test_a_ledger_that_went_back_was_restored(mark: Watermark) -> None:
     )
 
 
-def test_a_suspicion_stays_until_it_is_accepted(mark: Watermark) -> None:
+def test_a_suspicion_stays_until_it_is_accepted(mark: RollbackGuard) -> None:
     first = mark.check(UID, 9, HERE, born_now=False)
     mark.note(UID, 9, HERE)
     later = mark.check(UID, 900, HERE, born_now=False)
@@ -64,7 +64,7 @@ def test_a_suspicion_stays_until_it_is_accepted(mark: Watermark) -> None:
     assert "was restored" in mark.check(UID, 900, HERE, born_now=False)
 
 
-def test_what_is_looked_at_by_the_way_is_not_remembered(mark: Watermark, folder: Path) -> None:
+def test_what_is_looked_at_by_the_way_is_not_remembered(mark: RollbackGuard, folder: Path) -> None:
     before = (folder / f"{UID}.json").read_bytes()
 
     assert mark.check(UID, 9, HERE, born_now=False, keep=False)
@@ -76,25 +76,25 @@ def test_what_is_looked_at_by_the_way_is_not_remembered(mark: Watermark, folder:
 
 
 def test_looking_by_the_way_makes_no_folder(folder: Path) -> None:
-    assert Watermark(folder).check(UID, 9, None, born_now=False, keep=False) == ""
+    assert RollbackGuard(folder).check(UID, 9, None, born_now=False, keep=False) == ""
     assert not folder.parent.exists()
 
 
-def test_a_ledger_is_remembered_as_soon_as_it_is_opened(mark: Watermark) -> None:
+def test_a_ledger_is_remembered_as_soon_as_it_is_opened(mark: RollbackGuard) -> None:
     """A process that dies has noted nothing at its end."""
     mark.check(UID, 30, HERE, born_now=False)
 
     assert "was restored" in mark.check(UID, 29, HERE, born_now=False)
 
 
-def test_the_mark_never_goes_back(mark: Watermark) -> None:
+def test_the_mark_never_goes_back(mark: RollbackGuard) -> None:
     mark.note(UID, 5, HERE)
 
     assert "sequence 10, now 9" in mark.check(UID, 9, HERE, born_now=False)
 
 
 def test_a_file_that_this_host_never_saw_may_be_a_copy(folder: Path) -> None:
-    mark = Watermark(folder)
+    mark = RollbackGuard(folder)
     suspect = mark.check(UID, 10, HERE, born_now=False)
 
     assert suspect == "this host never saw this ledger: it may be a copy"
@@ -102,7 +102,7 @@ def test_a_file_that_this_host_never_saw_may_be_a_copy(folder: Path) -> None:
 
 
 def test_a_ledger_in_vault_is_welcome_on_a_new_host(folder: Path) -> None:
-    mark = Watermark(folder)
+    mark = RollbackGuard(folder)
 
     assert mark.check(UID, 10, None, born_now=False) == ""
     assert "was restored" in mark.check(UID, 9, None, born_now=False)
@@ -111,7 +111,9 @@ def test_a_ledger_in_vault_is_welcome_on_a_new_host(folder: Path) -> None:
 @pytest.mark.parametrize(
     "place", [Place(HERE.path, 42), Place("/srv/ledger.db", 41), None], ids=["inode", "path", "kv"]
 )
-def test_another_file_with_the_same_ledger_is_suspect(mark: Watermark, place: Place | None) -> None:
+def test_another_file_with_the_same_ledger_is_suspect(
+    mark: RollbackGuard, place: Place | None
+) -> None:
     assert "replaced or moved" in mark.check(UID, 10, place, born_now=False)
     assert "replaced or moved" in mark.check(UID, 10, HERE, born_now=False)
 
@@ -135,7 +137,7 @@ def test_a_ledger_file_that_vanished_is_said(tmp_path: Path) -> None:
         Place.of(tmp_path / "ledger.db")
 
 
-def test_ledgers_do_not_know_one_another(mark: Watermark) -> None:
+def test_ledgers_do_not_know_one_another(mark: RollbackGuard) -> None:
     assert mark.check("f" * 32, 1, HERE, born_now=True) == ""
     assert mark.check(UID, 10, HERE, born_now=False) == ""
 
@@ -144,7 +146,7 @@ def test_ledgers_do_not_know_one_another(mark: Watermark) -> None:
 def test_files_are_private_under_any_umask(folder: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        Watermark(folder).check(UID, 1, HERE, born_now=True)
+        RollbackGuard(folder).check(UID, 1, HERE, born_now=True)
     finally:
         os.umask(before)
 
@@ -180,7 +182,7 @@ def document(**changes: object) -> bytes:
         document()[:-1] + b', "sequence": 11}',
     ],
 )
-def test_a_damaged_mark_is_a_suspicion(mark: Watermark, folder: Path, content: bytes) -> None:
+def test_a_damaged_mark_is_a_suspicion(mark: RollbackGuard, folder: Path, content: bytes) -> None:
     file = folder / f"{UID}.json"
     file.write_bytes(content)
 
@@ -193,7 +195,7 @@ def test_a_damaged_mark_is_a_suspicion(mark: Watermark, folder: Path, content: b
     assert mark.check(UID, 10, HERE, born_now=False) == ""
 
 
-def test_the_whole_document_of_these_tests_is_one(mark: Watermark, folder: Path) -> None:
+def test_the_whole_document_of_these_tests_is_one(mark: RollbackGuard, folder: Path) -> None:
     (folder / f"{UID}.json").write_bytes(document())
 
     assert mark.check(UID, 10, HERE, born_now=False) == ""
@@ -247,7 +249,7 @@ def in_no_folder(file: Path) -> None:
 )
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_mark_that_others_could_have_written_is_a_suspicion(
-    mark: Watermark, folder: Path, spoil: Callable[[Path], None], *, keep: bool
+    mark: RollbackGuard, folder: Path, spoil: Callable[[Path], None], *, keep: bool
 ) -> None:
     spoil(folder / f"{UID}.json")
 
@@ -259,14 +261,14 @@ def test_a_mark_that_others_could_have_written_is_a_suspicion(
 @pytest.mark.parametrize(
     "uid", ["", "../../etc/passwd", "A" * 32, "0" * 31, "0" * 33, "0" * 31 + "\n"]
 )
-def test_a_forged_name_reaches_no_file(mark: Watermark, folder: Path, uid: str) -> None:
+def test_a_forged_name_reaches_no_file(mark: RollbackGuard, folder: Path, uid: str) -> None:
     assert "not one that jtr gives" in mark.check(uid, 10, HERE, born_now=True)
     assert names(folder) == [f"{UID}.json"]
 
 
 def test_where_nothing_can_be_remembered_a_ledger_in_vault_is_no_suspect(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    mark = Watermark(tmp_path / "file" / "seen")
+    mark = RollbackGuard(tmp_path / "file" / "seen")
 
     assert mark.check(UID, 10, None, born_now=False) == ""
     assert mark.check(UID, 10, HERE, born_now=False)
@@ -276,9 +278,9 @@ def test_where_nothing_can_be_remembered_a_ledger_in_vault_is_no_suspect(tmp_pat
         mark.accept(UID, 10, None)
 
 
-def test_eight_at_once_leave_the_highest(mark: Watermark, folder: Path) -> None:
+def test_eight_at_once_leave_the_highest(mark: RollbackGuard, folder: Path) -> None:
     threads = [
-        threading.Thread(target=Watermark(folder).note, args=(UID, 100 + number, HERE))
+        threading.Thread(target=RollbackGuard(folder).note, args=(UID, 100 + number, HERE))
         for number in range(8)
     ]
     for thread in threads:
@@ -296,10 +298,10 @@ def test_eight_at_once_leave_the_highest(mark: Watermark, folder: Path) -> None:
 
 def test_the_mark_is_raised_before_anything_that_was_asked_for_is_sent(tmp_path: Path) -> None:
     """A backup from just before a deed is not taken for the ledger, even if we die in the deed."""
-    before, store = MemoryStore(), MarkedStore(MemoryStore())
+    before, store = MemoryStore(), GuardedStore(MemoryStore())
     for each in (before, store):
         each.put("ledger/birth", "{}", expect=0)
-    mark = Watermark(tmp_path / "seen")
+    mark = RollbackGuard(tmp_path / "seen")
     mark.check(UID, store.sequence(), HERE, born_now=True)
     store.tell(store.sequence(), lambda sequence: mark.note(UID, sequence, HERE))
 
@@ -311,7 +313,7 @@ def test_the_mark_is_raised_before_anything_that_was_asked_for_is_sent(tmp_path:
 
 def test_only_requests_raise_the_mark_at_once() -> None:
     told: list[int] = []
-    store = MarkedStore(MemoryStore())
+    store = GuardedStore(MemoryStore())
     store.put(requests_key("a"), "{}", expect=0)
     store.tell(41, told.append)
 
@@ -331,7 +333,7 @@ def test_what_cannot_be_marked_is_not_sent() -> None:
     def fails(_: int) -> None:
         raise LedgerError("this host cannot remember", "see its disk")
 
-    store = MarkedStore(MemoryStore())
+    store = GuardedStore(MemoryStore())
     store.tell(0, fails)
 
     with pytest.raises(LedgerError, match="cannot remember"):
@@ -340,7 +342,7 @@ def test_what_cannot_be_marked_is_not_sent() -> None:
 
 def test_otherwise_it_is_the_store_itself() -> None:
     inner = MemoryStore()
-    store = MarkedStore(inner)
+    store = GuardedStore(inner)
     store.put("a/b", "1", expect=0)
 
     assert store.created is inner.created

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from reconciler.documents import edit
 from reconciler.documents.edit import Proposal, difference, propose, write
-from reconciler.documents.edit_position import Splice, Wish, located
+from reconciler.documents.edit_position import RequestBlock, TextEdit, located
 from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, JtrError
 from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, Kind, OneShot
@@ -30,8 +30,8 @@ from tests.strategies_config import fleets
 NOW = datetime(2099, 12, 31, tzinfo=UTC)
 AT = datetime(2100, 1, 1, tzinfo=UTC)
 WISHES = {
-    "reboot": Wish(Kind.REBOOT, AT, 'say "é": #1', Afterwards.RESUME, "2h", "5m"),
-    "cache": Wish(Kind.CACHE, AT, "true"),
+    "reboot": RequestBlock(Kind.REBOOT, AT, 'say "é": #1', Afterwards.RESUME, "2h", "5m"),
+    "cache": RequestBlock(Kind.CACHE, AT, "true"),
 }
 FOREIGN = "apiVersion: v1\nkind: TradingServer\na: &x [1]\n? !t b\n: *x # &c\nspec: |+\n  a\n\n"
 
@@ -397,7 +397,7 @@ def test_a_place_that_is_not_found_is_said() -> None:
 def test_an_edit_that_says_anything_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def astray(data: bytes, *_: object) -> Splice:
+    def astray(data: bytes, *_: object) -> TextEdit:
         right = located(data, "tokyo-1", WISHES["cache"])
         return replace(right, text=f"{right.text}\n  selfHeal: true")
 

@@ -15,7 +15,7 @@ from reconciler.documents.files import parse
 from reconciler.documents.load import load
 from reconciler.documents.tree import plain
 from reconciler.errors import InvalidConfig
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 ROOT = Path(__file__).parents[2]
 NAMES = (schema.CONFIG, schema.SETTINGS)
@@ -103,12 +103,12 @@ def test_the_patterns_are_those_of_the_code() -> None:
 
 def test_settings_know_every_duration() -> None:
     about = schema.document(schema.SETTINGS)["properties"]["durations"]["properties"]
-    for each in fields(Durations):
+    for each in fields(Timeouts):
         first, *rest = each.name.split("_")
         for spelling in (first + "".join(map(str.title, rest)), "-".join((first, *rest))):
             assert formats.duration(about[spelling]["default"]) == each.default, spelling
 
-    assert {re_spelt(name) for name in about} == {each.name for each in fields(Durations)}
+    assert {re_spelt(name) for name in about} == {each.name for each in fields(Timeouts)}
 
 
 def re_spelt(name: str) -> str:

@@ -52,7 +52,7 @@ def test_the_example_is_valid() -> None:
     assert found.role is Role.CI
     assert found.ledger == SqliteLedger("/var/lib/jtr/ledger.db")
     assert found.vault.auth.method is AuthMethod.APPROLE
-    assert found.durations.settle_total == 120
+    assert found.timeouts.settle_total == 120
     assert found.fingerprint_key == SecretRef.parse("vault:jtr/fingerprint#key")
     assert found.source == str(example)
 

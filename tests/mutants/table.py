@@ -125,14 +125,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a window that closed meanwhile is not noticed before sending",
         "reconciler/apply/requests.py",
-        "            scene.in_window()\n",
+        "            execution.in_window()\n",
         "",
         ("tests/e2e/test_windows.py",),
     ),
     Mutant(
         "a restart goes on after its window closed",
         "reconciler/apply/robots.py",
-        "            scene.in_window()\n",
+        "            execution.in_window()\n",
         "",
         ("tests/e2e/test_windows.py",),
     ),
@@ -262,10 +262,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the new connection is opened before the old one is closed",
         "reconciler/apply/robots.py",
-        "        await visit.close()\n        await enter(visit, self._scene.means)\n"
-        "        session = self._scene.session\n",
-        "        old = visit.session\n        await enter(visit, self._scene.means)\n"
-        "        session = self._scene.session\n        await old.close()\n",
+        "        await visit.close()\n        await enter(visit, self._execution.context)\n"
+        "        session = self._execution.session\n",
+        "        old = visit.session\n        await enter(visit, self._execution.context)\n"
+        "        session = self._execution.session\n        await old.close()\n",
         (f"{STORY}::test_one_that_fails_and_one_that_stops_itself_harm_no_other",),
     ),
     Mutant(
@@ -278,7 +278,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a fleet goes on after a server that did not come back",
         "reconciler/reconcile/apply.py",
-        '                    turnstile.shut(f"{scene.desired.name}: {failure.result}")',
+        '                    disruption_budget.shut(f"{execution.desired.name}: {failure.result}")',
         "                    pass",
         (f"{STORY}::test_a_fleet_stops_at_the_first_server_that_does_not_come_back",),
     ),
@@ -301,8 +301,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a write has no intent",
         "reconciler/apply/credentials.py",
-        "        await asyncio.to_thread(\n            self._scene.ledger.intend, visit.uid, code, "
-        "write, debts, boot=before.log.boot\n        )\n",
+        "        await asyncio.to_thread(\n"
+        "            self._execution.ledger.intend, visit.uid, code, write, debts, "
+        "boot=before.log.boot\n        )\n",
         "",
         ("tests/crash/test_deaths.py",),
     ),
@@ -382,7 +383,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a second signal ends nothing",
         "reconciler/controller/controller.py",
-        "            self._parts.leave(128 + number)\n",
+        "            self._dependencies.leave(128 + number)\n",
         "",
         (LOOP,),
     ),
@@ -403,8 +404,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a fallen server stays without a client while Vault is away",
         "reconciler/observe/resolver.py",
-        "            if kept is None:\n                raise\n",
-        "            if kept is not None or kept is None:\n                raise\n",
+        "            if held is None:\n                raise\n",
+        "            if held is not None or held is None:\n                raise\n",
         (LOOP,),
     ),
     Mutant(

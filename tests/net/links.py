@@ -26,7 +26,7 @@ from reconciler.errors import (
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import canary
 from tests.faults import HEALTHY, End, FaultProxy, Faults, Way, broken
 from tests.loops import LoopThread
@@ -36,7 +36,7 @@ T = TypeVar("T")
 SLACK: Final = 5.0
 """Seconds that a wait may last longer than its deadline; the machine has other work, too."""
 
-WAITS: Final = Durations(
+WAITS: Final = Timeouts(
     connect=0.6, authenticate=0.6, request=0.6, close=0.2, robot=0.6, invalidate=0.6
 )
 """Long enough for a healthy link to a stand-in, short enough to wait for hundreds of times."""
@@ -236,7 +236,7 @@ async def linked(
     try:
         with FaultProxy.of(url, on=on) as proxy:
             proxy.switch(faults)
-            driver = JtTraderDriver(command="apply", durations=WAITS)
+            driver = JtTraderDriver(command="apply", timeouts=WAITS)
             address = proxy.url.replace("http:", "https:") if trust else proxy.url
             yield Link(server, proxy, driver, address, trust or Trust())
     finally:

@@ -19,7 +19,7 @@ from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, VaultBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.faults import (
     HALF_OPEN,
     HEALTHY,
@@ -38,7 +38,7 @@ from tests.loops import LoopThread
 
 SEED = 20261122
 SLACK = 5.0  # seconds; the machine has other work, too
-WAITS = Durations(connect=0.4, secrets_request=0.4, secrets_total=1.2)
+WAITS = Timeouts(connect=0.4, secrets_request=0.4, secrets_total=1.2)
 WAYS = pytest.mark.parametrize("way", Way, ids=lambda way: way.name.lower())
 ENDS = pytest.mark.parametrize("end", [End.FIN, End.RST, End.MUTE], ids=lambda end: end.value)
 POST = b"POST /v1/"
@@ -124,7 +124,7 @@ class Roads:
             address=address,
             auth=auth or TokenAuth(self._bao.root_token),
             ca_file=self._bao.ca_file,
-            durations=WAITS,
+            timeouts=WAITS,
         )
         proxy.switch(faults)
         return Road(self._bao, proxy, backend, SecretPath("secret", path), value)

@@ -17,8 +17,8 @@ from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
-    Halt,
-    Remembered,
+    PendingStarts,
+    Recorded,
     Request,
     Requests,
     Stage,
@@ -77,11 +77,11 @@ def plan(
     desired = f.server(
         supervised=True, cache=by_kind.get(Kind.CACHE), reboot=by_kind.get(Kind.REBOOT), **changes
     )
-    remembered = replace(Remembered(), requests=known)
+    recorded = replace(Recorded(), requests=known)
     given = Facts({}, {}, terms=terms, **(facts or {}))
     seen = f.observed(robots=tuple(robots))
     return plan_server(
-        desired, seen, remembered, given, Consents(quiet="" if disruptive else "--no-disruptive")
+        desired, seen, recorded, given, Consents(quiet="" if disruptive else "--no-disruptive")
     )
 
 
@@ -408,7 +408,9 @@ def test_while_one_is_in_doubt_another_is_held(kind: Kind, other: Kind) -> None:
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_while_robots_are_owed_a_start_a_request_is_held(kind: Kind) -> None:
-    halt = Halt("reboot", (f.GRID,), "2026-11-22T09:00:00+00:00", "apply", 600, finding="hangs")
+    halt = PendingStarts(
+        "reboot", (f.GRID,), "2026-11-22T09:00:00+00:00", "apply", 600, finding="hangs"
+    )
     asleep = replace(f.GRID, running=False)
     found = plan(wish(kind), known=Requests(halt=halt), robots=(asleep,))
 

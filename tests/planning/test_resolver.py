@@ -11,11 +11,11 @@ from reconciler.drivers.memory import MemoryDriver
 from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
-from reconciler.observe.resolver import Kept, Resolver, spellings
-from reconciler.system.timeouts import Durations
+from reconciler.observe.resolver import Resolver, ResolverCache, spellings
+from reconciler.system.timeouts import Timeouts
 from tests import factories as f
 
-QUICK = replace(Durations(), secrets_request=0.01, settle=0.05, settle_total=0.2)
+QUICK = replace(Timeouts(), secrets_request=0.01, settle=0.05, settle_total=0.2)
 
 
 class Away:
@@ -46,17 +46,15 @@ class Restless(Away):
         return VersionInfo(self.asked, f"t{self.asked}", 0.0, alive=True)
 
 
-def resolver(
-    backend: Away, said: list[str] | None = None, durations: Durations = QUICK
-) -> Resolver:
+def resolver(backend: Away, said: list[str] | None = None, timeouts: Timeouts = QUICK) -> Resolver:
     """A resolver on this backend."""
-    return Resolver(backend, MemoryDriver({}), durations, (said if said is not None else []).append)
+    return Resolver(backend, MemoryDriver({}), timeouts, (said if said is not None else []).append)
 
 
 @pytest.mark.parametrize(("seconds", "asked"), [(0.25, 1), (0.0, 3)])
 def test_a_backend_that_stays_away_is_waited_for_once_in_a_pass(seconds: float, asked: int) -> None:
     backend = Away(seconds)
-    resolving = resolver(backend, durations=replace(QUICK, secrets_request=0.2))
+    resolving = resolver(backend, timeouts=replace(QUICK, secrets_request=0.2))
 
     async def story() -> None:
         for name in ("bybit", "okx", "kucoin"):
@@ -101,8 +99,8 @@ def test_spellings_of_a_field(credential: str, names: tuple[str, ...]) -> None:
 
 
 def test_a_long_lived_process_does_not_wait_until_a_secret_has_settled() -> None:
-    backend, kept = Restless(0), Kept()
-    resolving = resolver(backend).anew(kept)
+    backend, cache = Restless(0), ResolverCache()
+    resolving = resolver(backend).anew(cache)
 
     with pytest.raises(NotSettled) as raised:
         asyncio.run(resolving.freeze(f.exchange()))
@@ -121,27 +119,27 @@ class Resting(Away):
 
 
 def test_what_was_watched_over_several_passes_counts_as_settled() -> None:
-    backend, kept = Resting(0), Kept()
+    backend, cache = Resting(0), ResolverCache()
 
     async def story() -> None:
         with pytest.raises(NotSettled) as raised:
-            await resolver(backend).anew(kept).freeze(f.exchange())
+            await resolver(backend).anew(cache).freeze(f.exchange())
         await asyncio.sleep(raised.value.after)
-        assert await resolver(backend).anew(kept).freeze(f.exchange())
+        assert await resolver(backend).anew(cache).freeze(f.exchange())
 
     asyncio.run(story())
 
 
 def test_a_backend_that_stays_away_is_not_asked_by_later_passes() -> None:
-    backend, kept = Away(0.02), Kept()
+    backend, cache = Away(0.02), ResolverCache()
 
     async def story() -> None:
         for _ in range(3):
             with pytest.raises(SecretsUnreachable):
-                await resolver(backend).anew(kept).freeze(f.exchange())
-        kept.down = None
+                await resolver(backend).anew(cache).freeze(f.exchange())
+        cache.down = None
         with pytest.raises(SecretsUnreachable):
-            await resolver(backend).anew(kept).freeze(f.exchange())
+            await resolver(backend).anew(cache).freeze(f.exchange())
 
     asyncio.run(story())
     assert backend.asked == 2

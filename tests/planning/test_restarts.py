@@ -16,9 +16,9 @@ from reconciler.model.recorded import (
     Attempt,
     Debt,
     ExchangeRecord,
-    Halt,
     Owed,
-    Remembered,
+    PendingStarts,
+    Recorded,
     Request,
     Requests,
     Stage,
@@ -70,7 +70,7 @@ def plan(
         terms=TERMS,
     )
     seen = f.observed({"bybit": f.masks(shown)}, robots)
-    known = replace(f.remembered(record), requests=requests)
+    known = replace(f.recorded(record), requests=requests)
     return plan_server(desired, seen, known, facts, consents or Consents())
 
 
@@ -170,7 +170,7 @@ def test_a_reboot_that_is_only_scheduled_does_not() -> None:
                 )
             ),
         ),
-        ({}, Requests(halt=Halt("restart", (OWL,), SINCE, "ci", 600, finding="hangs"))),
+        ({}, Requests(halt=PendingStarts("restart", (OWL,), SINCE, "ci", 600, finding="hangs"))),
     ],
     ids=["windows", "no consent", "a request in doubt", "robots owed"],
 )
@@ -190,7 +190,7 @@ def test_robots_are_no_part_of_the_plans_id() -> None:
 
 # ── robots that are owed a start ─────────────────────────────────────────────────────────────
 
-HALT = Halt(
+HALT = PendingStarts(
     "reboot 2026-11-22T09:55:00+00:00",
     (f.GRID, f.ARB),
     at=SINCE,
@@ -202,7 +202,9 @@ STOPPED = asleep(f.GRID, f.ARB)
 ONE = replace(HALT, origin="restart on bybit", robots=(f.GRID,), exchange="bybit", others=(2,))
 
 
-def owed(halt: Halt = HALT, robots: tuple[Robot, ...] = STOPPED, **terms: Any) -> Disruption:
+def owed(
+    halt: PendingStarts = HALT, robots: tuple[Robot, ...] = STOPPED, **terms: Any
+) -> Disruption:
     """Return the line about robots that are owed."""
     return halt_line(halt, "tokyo-1", robots, replace(TERMS, **terms))
 
@@ -252,7 +254,7 @@ NEWER = BootLine(BOOT.time + 1, BOOT.pid)
     ],
 )
 def test_why_they_are_left_to_people(
-    halt: Halt, robots: tuple[Robot, ...], terms: dict[str, Any], why: str
+    halt: PendingStarts, robots: tuple[Robot, ...], terms: dict[str, Any], why: str
 ) -> None:
     line = owed(halt, robots, **terms)
 
@@ -282,7 +284,7 @@ def test_one_whose_failure_was_seen_does_not_keep_the_others_from_theirs() -> No
 
 def test_without_consent_to_disrupt_they_stay_owed() -> None:
     desired = f.server()
-    known = replace(Remembered(), requests=Requests(halt=HALT))
+    known = replace(Recorded(), requests=Requests(halt=HALT))
     found = plan_server(
         desired,
         f.observed(robots=STOPPED),
@@ -297,7 +299,7 @@ def test_without_consent_to_disrupt_they_stay_owed() -> None:
 
 def test_when_they_run_again_a_request_goes_on_in_the_same_pass() -> None:
     reboot = OneShot(Kind.REBOOT, NOW, "x", f.SOURCE)
-    known = replace(Remembered(), requests=Requests(halt=HALT))
+    known = replace(Recorded(), requests=Requests(halt=HALT))
     found = plan_server(
         f.server(reboot=reboot, supervised=True),
         f.observed(robots=(f.GRID, f.ARB)),

@@ -7,7 +7,7 @@ from reconciler.errors import Exit
 from reconciler.model.actions import Need, WriteExchange, told
 from reconciler.model.desired import Mode, Suspension
 from reconciler.model.plan import Plan, ServerPlan, Status
-from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Remembered
+from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
 from reconciler.model.target import Target
 from reconciler.plan.consequences import new_debts, remaining
 from reconciler.plan.fleet import limit_unverified
@@ -19,13 +19,13 @@ NEW = f.masks(1)
 OTHER = {name: f"somebody-{name}" for name in f.FIELDS}
 WRITTEN = ExchangeRecord("bybit", written=f.write(1), ever=True)
 OKX = ExchangeRecord("okx", written=f.write(1, code="okx"), ever=True)
-NOTHING_KNOWN = Remembered()
+NOTHING_KNOWN = Recorded()
 
 
 def plan(
     *,
     observation: Observation | None = None,
-    known: Remembered = NOTHING_KNOWN,
+    known: Recorded = NOTHING_KNOWN,
     consents: Consents | None = None,
     suspended: bool = False,
     **changes: object,
@@ -58,7 +58,7 @@ def test_a_suspension_in_force_holds_and_one_that_ended_does_not() -> None:
 
 
 def test_everything_changed_at_once_looks_like_another_server() -> None:
-    known = f.remembered(WRITTEN, OKX)
+    known = f.recorded(WRITTEN, OKX)
     swapped = plan(observation=f.observed({"bybit": OTHER, "okx": {}}), known=known)
     one_changed = plan(observation=f.observed({"bybit": OTHER, "okx": NEW}), known=known)
 
@@ -68,7 +68,7 @@ def test_everything_changed_at_once_looks_like_another_server() -> None:
 
 
 def test_no_known_robot_left_looks_like_another_server() -> None:
-    known = f.remembered(observation=f.observed(robots=(f.GRID, f.ARB)))
+    known = f.recorded(observation=f.observed(robots=(f.GRID, f.ARB)))
 
     assert "robots" in plan(observation=f.observed(robots=()), known=known).held
     assert not plan(observation=f.observed(robots=(f.ARB,)), known=known).held
@@ -76,7 +76,7 @@ def test_no_known_robot_left_looks_like_another_server() -> None:
 
 def test_the_suspicion_ends_with_approval() -> None:
     consents = Consents(targets=frozenset({"tokyo-1"}))
-    known = f.remembered(observation=f.observed(robots=(f.GRID,)))
+    known = f.recorded(observation=f.observed(robots=(f.GRID,)))
 
     assert not plan(known=known, consents=consents).held
 
@@ -84,13 +84,13 @@ def test_the_suspicion_ends_with_approval() -> None:
 def test_a_lost_fingerprint_key_is_no_ground_for_suspicion() -> None:
     lost = ExchangeRecord("bybit", written=f.write(1, key_id="lost"), ever=True)
 
-    assert not plan(observation=f.observed({"bybit": OTHER}), known=f.remembered(lost)).held
+    assert not plan(observation=f.observed({"bybit": OTHER}), known=f.recorded(lost)).held
 
 
 def test_exchanges_that_left_the_file_are_listed_and_untouched() -> None:
     found = plan(
         observation=f.observed({"bybit": NEW, "okx": NEW, "kucoin": OTHER}),
-        known=f.remembered(WRITTEN, OKX),
+        known=f.recorded(WRITTEN, OKX),
     )
     statuses = {line.exchange: line.status for line in found.lines}
 
@@ -107,7 +107,7 @@ def test_writes_of_unknown_verdicts_are_limited_per_pass() -> None:
         return plan_server(
             replace(f.server(f.exchange()), name=name),
             f.observed({"bybit": NEW}),
-            f.remembered(lost),
+            f.recorded(lost),
             Facts(sources={"bybit": f.sources()}, evidence={"bybit": f.evidence(*both)}),
             Consents(),
         )
@@ -186,7 +186,7 @@ def test_without_a_boot_line_the_first_one_seen_becomes_the_baseline() -> None:
 
 def test_open_debts_are_in_every_plan_and_are_no_changes() -> None:
     record = replace(WRITTEN, debts=(debt(Owed.REBOOT, robot_id=None),))
-    found = plan(observation=f.observed({"bybit": NEW}), known=f.remembered(record))
+    found = plan(observation=f.observed({"bybit": NEW}), known=f.recorded(record))
 
     assert (len(found.debts), found.actions, found.differs) == (1, (), False)
 
@@ -230,7 +230,7 @@ def test_writes_come_before_deletes() -> None:
     found = plan_server(
         desired,
         f.observed({"bybit": NEW}),
-        f.remembered(WRITTEN),
+        f.recorded(WRITTEN),
         Facts(sources={"okx": f.sources(name="okx")}, evidence={"okx": f.evidence()}),
         Consents(targets=frozenset({"tokyo-1"})),
     )

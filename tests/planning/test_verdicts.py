@@ -9,7 +9,7 @@ from reconciler.model.actions import DeleteExchange, Need, Reason, WriteExchange
 from reconciler.model.desired import DesiredServer
 from reconciler.model.evidence import Evidence
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
-from reconciler.model.recorded import ExchangeRecord, Purpose, Remembered
+from reconciler.model.recorded import ExchangeRecord, Purpose, Recorded
 from reconciler.model.references import FrozenRef, SecretRef
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.server import plan_server, wanted_values
@@ -36,7 +36,7 @@ def planned(
     return plan_server(
         desired or f.server(f.exchange()),
         observation,
-        f.remembered(*([record] if record else [])),
+        f.recorded(*([record] if record else [])),
         Facts(
             sources={"bybit": f.sources(version)},
             evidence={"bybit": evidence} if evidence else {},
@@ -325,7 +325,7 @@ def test_found_once_is_found_again_without_reading_the_value() -> None:
     record = ExchangeRecord("bybit", found=f.write(1))
     desired, facts = f.server(f.exchange()), Facts(sources={"bybit": f.sources(1)})
     observation = f.observed({"bybit": NEW})
-    known = f.remembered(record)
+    known = f.recorded(record)
 
     assert not wanted_values(desired, observation, known, facts, Consents())
     assert line(plan_server(desired, observation, known, facts, Consents())).status is Status.FOUND
@@ -335,9 +335,9 @@ def test_a_converged_exchange_needs_no_values() -> None:
     facts = Facts(sources={"bybit": f.sources(1)})
     desired, observation = f.server(f.exchange()), f.observed({"bybit": NEW})
 
-    assert not wanted_values(desired, observation, f.remembered(WRITTEN), facts, Consents())
+    assert not wanted_values(desired, observation, f.recorded(WRITTEN), facts, Consents())
     assert wanted_values(
-        desired, observation, f.remembered(WRITTEN), facts, consent(rewrite=frozenset({"tokyo-1"}))
+        desired, observation, f.recorded(WRITTEN), facts, consent(rewrite=frozenset({"tokyo-1"}))
     ) == ("bybit",)
 
 
@@ -387,7 +387,7 @@ def test_absent_is_blocked_while_a_robot_runs_on_it() -> None:
     plan = plan_server(
         f.server(f.absent()),
         f.observed({"bybit": NEW}, robots=(f.GRID,)),
-        f.remembered(WRITTEN),
+        f.recorded(WRITTEN),
         Facts(),
         Consents(),
     )
@@ -402,9 +402,7 @@ def test_absent_is_blocked_while_a_robot_runs_on_it() -> None:
 
 def test_a_failed_read_is_never_an_absence() -> None:
     facts = Facts(sources={"bybit": SecretsUnreachable("Vault is down", "look at it")})
-    plan = plan_server(
-        f.server(f.exchange()), f.observed(), f.remembered(WRITTEN), facts, Consents()
-    )
+    plan = plan_server(f.server(f.exchange()), f.observed(), f.recorded(WRITTEN), facts, Consents())
 
     assert (line(plan).status, plan.actions) == (Status.FAILED, ())
     assert plan.exit_code is Exit.SECRETS
@@ -413,7 +411,7 @@ def test_a_failed_read_is_never_an_absence() -> None:
 def test_an_exchange_that_the_server_does_not_list() -> None:
     desired = f.server(f.exchange("kraken"))
     plan = plan_server(
-        desired, f.observed(), f.remembered(), Facts(sources={"kraken": f.sources()}), Consents()
+        desired, f.observed(), f.recorded(), Facts(sources={"kraken": f.sources()}), Consents()
     )
 
     assert plan.lines[0].status is Status.BLOCKED
@@ -437,9 +435,9 @@ def test_missing_and_surplus_fields_in_the_file(fields: tuple[str, ...], said: s
 
 def test_an_untested_version_is_read_but_not_written() -> None:
     facts = Facts(sources={"bybit": f.sources()}, refuses_writes="outside", refuses_remedy="ask")
-    fresh = plan_server(f.server(f.exchange()), f.observed(), Remembered(), facts, Consents())
+    fresh = plan_server(f.server(f.exchange()), f.observed(), Recorded(), facts, Consents())
     converged = plan_server(
-        f.server(f.exchange()), f.observed({"bybit": NEW}), f.remembered(WRITTEN), facts, Consents()
+        f.server(f.exchange()), f.observed({"bybit": NEW}), f.recorded(WRITTEN), facts, Consents()
     )
 
     assert (line(fresh).status, fresh.actions) == (Status.BLOCKED, ())
@@ -494,7 +492,7 @@ def test_the_plan_names_the_robots_that_keep_the_old_key() -> None:
     plan = plan_server(
         f.server(f.exchange()),
         f.observed(robots=(f.GRID, f.ARB)),
-        Remembered(),
+        Recorded(),
         Facts(sources={"bybit": f.sources()}, evidence={"bybit": f.evidence()}),
         Consents(),
     )

@@ -20,8 +20,8 @@ from reconciler.model.plan import Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
-    Halt,
-    Remembered,
+    PendingStarts,
+    Recorded,
     Request,
     Requests,
     Stage,
@@ -491,7 +491,7 @@ def plan(
     return plan_server(
         f.server(supervised=True, windows=windows, **changes),
         f.observed(robots=(f.GRID,)),
-        replace(Remembered(), requests=known),
+        replace(Recorded(), requests=known),
         Facts({}, {}, terms=terms),
         Consents(quiet="" if disruptive else "--no-disruptive"),
     )
@@ -553,11 +553,11 @@ def test_a_second_try_waits_as_well() -> None:
 
 def test_robots_that_are_owed_a_start_wait_for_no_window() -> None:
     asleep = replace(f.GRID, running=False)
-    halt = Halt("restart on bybit", (f.GRID,), "x", "ci", 600, exchange="bybit", boot=BOOT)
+    halt = PendingStarts("restart on bybit", (f.GRID,), "x", "ci", 600, exchange="bybit", boot=BOOT)
     found = plan_server(
         f.server(windows=(NIGHTS,)),
         f.observed(robots=(asleep,)),
-        replace(Remembered(), requests=Requests(halt=halt)),
+        replace(Recorded(), requests=Requests(halt=halt)),
         Facts({}, {}, terms=replace(TERMS, since_halt=5.0)),
         Consents(),
     )

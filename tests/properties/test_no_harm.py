@@ -58,9 +58,9 @@ def loop() -> Iterator[asyncio.Runner]:
 def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInput) -> None:
     desired, seen, facts = given_.desired, given_.observation, given_.facts
     consents = given_.consents
-    wanted_values(desired, seen, given_.remembered, facts, consents)
+    wanted_values(desired, seen, given_.recorded, facts, consents)
 
-    plan = plan_server(desired, seen, given_.remembered, facts, consents)
+    plan = plan_server(desired, seen, given_.recorded, facts, consents)
 
     wishes = {exchange.code: exchange for exchange in desired.exchanges}
     for action in plan.actions:
@@ -69,14 +69,14 @@ def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInpu
             assert all(robot.running for robot in action.robots)
             continue
         if isinstance(action, ResumeRobots):
-            halt = given_.remembered.requests.halt
+            halt = given_.recorded.requests.halt
             assert halt is not None
             assert not halt.finding
             assert set(action.robots) <= set(halt.robots)
             continue
         assert isinstance(action, (WriteExchange, DeleteExchange))
         wish = wishes[action.exchange]
-        record = given_.remembered.exchanges.get(wish.code, ExchangeRecord(wish.code))
+        record = given_.recorded.exchanges.get(wish.code, ExchangeRecord(wish.code))
         shown = seen.masks[wish.code]
         if isinstance(action, DeleteExchange):
             assert wish.presence is Presence.ABSENT
@@ -110,7 +110,7 @@ def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> Non
     assert given_.desired.one_shots == ()
 
     plan = plan_server(
-        given_.desired, given_.observation, given_.remembered, given_.facts, given_.consents
+        given_.desired, given_.observation, given_.recorded, given_.facts, given_.consents
     )
 
     assert not any(isinstance(a, (InvalidateCache, RebootServer)) for a in plan.promised)
@@ -131,11 +131,9 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
         cache=shots.get(Kind.CACHE),
         reboot=shots.get(Kind.REBOOT),
     )
-    known, terms = given_.remembered.requests, given_.facts.terms
+    known, terms = given_.recorded.requests, given_.facts.terms
 
-    plan = plan_server(
-        desired, given_.observation, given_.remembered, given_.facts, given_.consents
-    )
+    plan = plan_server(desired, given_.observation, given_.recorded, given_.facts, given_.consents)
 
     planned = [a for a in plan.actions if isinstance(a, (InvalidateCache, RebootServer))]
     for action in planned:
@@ -156,7 +154,7 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
 @given(given_=planner_inputs())
 def test_the_order_of_documents_changes_no_plan(given_: PlannerInput) -> None:
     turned = replace(given_.desired, exchanges=given_.desired.exchanges[::-1])
-    rest = (given_.observation, given_.remembered, given_.facts, given_.consents)
+    rest = (given_.observation, given_.recorded, given_.facts, given_.consents)
 
     assert plan_server(given_.desired, *rest) == plan_server(turned, *rest)
 

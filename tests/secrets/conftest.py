@@ -11,10 +11,10 @@ from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.canaries import Canary, canaries
 
-QUICK = replace(Durations(), connect=2.0, secrets_request=2.0, secrets_total=4.0)
+QUICK = replace(Timeouts(), connect=2.0, secrets_request=2.0, secrets_total=4.0)
 _numbers = itertools.count(1)
 
 Auth = TokenAuth | TokenFileAuth | AppRoleAuth
@@ -60,9 +60,9 @@ def backend_with(bao: OpenBao) -> Iterator[MakeBackend]:
     made: list[VaultBackend] = []
 
     def make(
-        auth: Auth, *, address: str = bao.address, durations: Durations = QUICK, **more: str
+        auth: Auth, *, address: str = bao.address, timeouts: Timeouts = QUICK, **more: str
     ) -> VaultBackend:
-        made.append(VaultBackend(address=address, auth=auth, durations=durations, **more))
+        made.append(VaultBackend(address=address, auth=auth, timeouts=timeouts, **more))
         return made[-1]
 
     yield make

@@ -32,7 +32,7 @@ from tests.secrets.conftest import QUICK, MakeBackend, Place
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Setup:
     """What a case may prepare: the server, a path with one living version, and its value."""
 
     bao: OpenBao
@@ -40,81 +40,81 @@ class Scene:
     value: str = field(repr=False)
 
 
-def put(scene: Scene, times: int = 1) -> None:
+def put(setup: Setup, times: int = 1) -> None:
     for _ in range(times):
-        scene.bao.put(scene.place.path, {"apiKey": scene.value})
+        setup.bao.put(setup.place.path, {"apiKey": setup.value})
 
 
-def missing(scene: Scene) -> SecretPath:
-    return scene.place.at
+def missing(setup: Setup) -> SecretPath:
+    return setup.place.at
 
 
-def deleted(scene: Scene) -> SecretPath:
-    put(scene)
-    scene.bao.delete(scene.place.path, 1)
-    return scene.place.at
+def deleted(setup: Setup) -> SecretPath:
+    put(setup)
+    setup.bao.delete(setup.place.path, 1)
+    return setup.place.at
 
 
-def destroyed(scene: Scene) -> SecretPath:
-    put(scene)
-    scene.bao.destroy(scene.place.path, 1)
-    return scene.place.at
+def destroyed(setup: Setup) -> SecretPath:
+    put(setup)
+    setup.bao.destroy(setup.place.path, 1)
+    return setup.place.at
 
 
-def pruned(scene: Scene) -> SecretPath:
-    put(scene, 12)
-    return scene.place.at
+def pruned(setup: Setup) -> SecretPath:
+    put(setup, 12)
+    return setup.place.at
 
 
-def removed(scene: Scene) -> SecretPath:
-    put(scene)
-    scene.bao.remove(scene.place.path)
-    return scene.place.at
+def removed(setup: Setup) -> SecretPath:
+    put(setup)
+    setup.bao.remove(setup.place.path)
+    return setup.place.at
 
 
-def never_written(scene: Scene) -> SecretPath:
-    scene.bao.request("POST", f"secret/metadata/{scene.place.path}", {"max_versions": 3})
-    return scene.place.at
+def never_written(setup: Setup) -> SecretPath:
+    setup.bao.request("POST", f"secret/metadata/{setup.place.path}", {"max_versions": 3})
+    return setup.place.at
 
 
-def wrong_mount(scene: Scene) -> SecretPath:
-    return SecretPath("secrets", scene.place.path)
+def wrong_mount(setup: Setup) -> SecretPath:
+    return SecretPath("secrets", setup.place.path)
 
 
-def nested_mount(scene: Scene) -> SecretPath:
-    name = f"deep/{scene.place.path.replace('/', '-')}"
-    scene.bao.mount_kv2(name)
+def nested_mount(setup: Setup) -> SecretPath:
+    name = f"deep/{setup.place.path.replace('/', '-')}"
+    setup.bao.mount_kv2(name)
     return SecretPath("deep", f"{name.removeprefix('deep/')}/x")
 
 
-def mount_too_long(scene: Scene) -> SecretPath:
-    put(scene)
-    return SecretPath("secret/jt", scene.place.path.removeprefix("jt/"))
+def mount_too_long(setup: Setup) -> SecretPath:
+    put(setup)
+    return SecretPath("secret/jt", setup.place.path.removeprefix("jt/"))
 
 
-def other_engine(scene: Scene) -> SecretPath:
-    return SecretPath("cubbyhole", scene.place.path)
+def other_engine(setup: Setup) -> SecretPath:
+    return SecretPath("cubbyhole", setup.place.path)
 
 
-def kv1(scene: Scene) -> SecretPath:
-    name = f"one-{scene.place.path.replace('/', '-')}"
-    scene.bao.mount_kv1(name)
-    scene.bao.request("POST", f"{name}/x", {"apiKey": scene.value})
+def kv1(setup: Setup) -> SecretPath:
+    name = f"one-{setup.place.path.replace('/', '-')}"
+    setup.bao.mount_kv1(name)
+    setup.bao.request("POST", f"{name}/x", {"apiKey": setup.value})
     return SecretPath(name, "x")
 
 
-def kv1_that_looks_like_metadata(scene: Scene) -> SecretPath:
-    at = kv1(scene)
-    scene.bao.request("POST", f"{at.mount}/metadata/x", {"versions": scene.value})
+def kv1_that_looks_like_metadata(setup: Setup) -> SecretPath:
+    at = kv1(setup)
+    setup.bao.request("POST", f"{at.mount}/metadata/x", {"versions": setup.value})
     return at
 
 
-def forbidden(scene: Scene) -> SecretPath:
-    scene.bao.put("other/team", {"apiKey": scene.value})
+def forbidden(setup: Setup) -> SecretPath:
+    setup.bao.put("other/team", {"apiKey": setup.value})
     return SecretPath("secret", "other/team")
 
 
-Prepare = Callable[[Scene], SecretPath]
+Prepare = Callable[[Setup], SecretPath]
 AS_READER: list[tuple[Prepare, type[SecretsError]]] = [
     (missing, SecretMissing),
     (deleted, SecretDeleted),
@@ -141,8 +141,8 @@ AS_ROOT: list[tuple[Prepare, type[SecretsError]]] = [
 
 
 @pytest.fixture
-def scene(bao: OpenBao, place: Place, made_up: tuple[Canary, ...]) -> Scene:
-    return Scene(bao, place, made_up[0].value)
+def setup(bao: OpenBao, place: Place, made_up: tuple[Canary, ...]) -> Setup:
+    return Setup(bao, place, made_up[0].value)
 
 
 def check(
@@ -165,26 +165,26 @@ def check(
 
 @pytest.mark.parametrize(("prepare", "expected"), AS_READER, ids=lambda p: p.__name__)
 def test_a_limited_token_is_told_what_is_wrong(
-    scene: Scene,
+    setup: Setup,
     backend: VaultBackend,
     prepare: Prepare,
     expected: type[SecretsError],
     made_up: tuple[Canary, ...],
 ) -> None:
-    error = check(backend, prepare(scene), expected)
+    error = check(backend, prepare(setup), expected)
 
     assert not find_leaks(f"{error}{error!r}".encode(), made_up)
 
 
 @pytest.mark.parametrize(("prepare", "expected"), AS_ROOT, ids=lambda p: p.__name__)
 def test_the_root_token_is_told_what_is_wrong(
-    scene: Scene, backend_with: MakeBackend, prepare: Prepare, expected: type[SecretsError]
+    setup: Setup, backend_with: MakeBackend, prepare: Prepare, expected: type[SecretsError]
 ) -> None:
-    check(backend_with(TokenAuth(scene.bao.root_token)), prepare(scene), expected)
+    check(backend_with(TokenAuth(setup.bao.root_token)), prepare(setup), expected)
 
 
-def test_pruned_and_future_versions(scene: Scene, backend: VaultBackend) -> None:
-    at = pruned(scene)
+def test_pruned_and_future_versions(setup: Setup, backend: VaultBackend) -> None:
+    at = pruned(setup)
 
     assert "no longer kept" in check(backend, at, VersionPruned, version=1).what
     assert "never written" in check(backend, at, VersionPruned, version=99).what
@@ -193,57 +193,57 @@ def test_pruned_and_future_versions(scene: Scene, backend: VaultBackend) -> None
 
 
 def test_deletion_announced_for_later_is_alive_until_then(
-    scene: Scene, backend: VaultBackend
+    setup: Setup, backend: VaultBackend
 ) -> None:
     later = {"delete_version_after": "1h"}
-    scene.bao.request("POST", f"secret/metadata/{scene.place.path}", later)
-    put(scene)
-    raw = scene.bao.request("GET", f"secret/metadata/{scene.place.path}").data["versions"]["1"]
-    info = backend.describe(scene.place.at)
+    setup.bao.request("POST", f"secret/metadata/{setup.place.path}", later)
+    put(setup)
+    raw = setup.bao.request("GET", f"secret/metadata/{setup.place.path}").data["versions"]["1"]
+    info = backend.describe(setup.place.at)
 
     assert raw["deletion_time"] != ""  # the trap: not empty, and yet not deleted
     assert info.alive
-    assert "apiKey" in backend.read(scene.place.at, 1, info.created)
+    assert "apiKey" in backend.read(setup.place.at, 1, info.created)
 
 
 def test_an_older_version_that_lives_is_readable_beside_a_deleted_newest(
-    scene: Scene, backend: VaultBackend
+    setup: Setup, backend: VaultBackend
 ) -> None:
-    put(scene, 2)
-    scene.bao.delete(scene.place.path, 2)
+    put(setup, 2)
+    setup.bao.delete(setup.place.path, 2)
 
-    check(backend, scene.place.at, SecretDeleted, version=2)
-    assert backend.describe(scene.place.at, 1).alive
-    scene.bao.undelete(scene.place.path, 2)
-    assert backend.describe(scene.place.at).version == 2
+    check(backend, setup.place.at, SecretDeleted, version=2)
+    assert backend.describe(setup.place.at, 1).alive
+    setup.bao.undelete(setup.place.path, 2)
+    assert backend.describe(setup.place.at).version == 2
 
 
 def test_metadata_alone_may_be_described_but_not_read(
-    scene: Scene, backend_with: MakeBackend
+    setup: Setup, backend_with: MakeBackend
 ) -> None:
-    put(scene)
-    backend = backend_with(TokenAuth(scene.bao.create_token(["metadata"])))
-    info = backend.describe(scene.place.at)
+    put(setup)
+    backend = backend_with(TokenAuth(setup.bao.create_token(["metadata"])))
+    info = backend.describe(setup.place.at)
 
     with pytest.raises(Forbidden, match="data"):
-        backend.read(scene.place.at, info.version, info.created)
+        backend.read(setup.place.at, info.version, info.created)
 
 
 @pytest.mark.parametrize("token", ["garbage", "s.AAAAAAAAAAAAAAAAAAAAAAAA"])
-def test_a_token_that_never_was(scene: Scene, backend_with: MakeBackend, token: str) -> None:
-    put(scene)
-    check(backend_with(TokenAuth(Secret(token))), scene.place.at, TokenExpired)
+def test_a_token_that_never_was(setup: Setup, backend_with: MakeBackend, token: str) -> None:
+    put(setup)
+    check(backend_with(TokenAuth(Secret(token))), setup.place.at, TokenExpired)
 
 
-def test_a_revoked_token(scene: Scene, backend_with: MakeBackend) -> None:
-    put(scene)
-    token = scene.bao.create_token(["reader"])
+def test_a_revoked_token(setup: Setup, backend_with: MakeBackend) -> None:
+    put(setup)
+    token = setup.bao.create_token(["reader"])
     backend = backend_with(TokenAuth(token))
-    assert backend.describe(scene.place.at).version == 1
+    assert backend.describe(setup.place.at).version == 1
 
-    scene.bao.revoke(token)
+    setup.bao.revoke(token)
 
-    check(backend, scene.place.at, TokenExpired)
+    check(backend, setup.place.at, TokenExpired)
 
 
 @pytest.mark.parametrize("token", ["", "hvs.abc\n", "hvs abc", "hvs.äbc", "hvs.a\r\nX-Evil: 1"])
@@ -263,7 +263,7 @@ def test_sealed_and_down(made_up: tuple[Canary, ...]) -> None:
     at = SecretPath("secret", "jt/a")
     with OpenBao() as bao:
         bao.put("jt/a", {"apiKey": made_up[0].value})
-        backend = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), durations=QUICK)
+        backend = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), timeouts=QUICK)
         info = backend.describe(at)
         bao.seal()
         for attempt in (lambda: backend.describe(at), lambda: backend.read(at, 1, info.created)):
@@ -285,8 +285,8 @@ def test_sealed_and_down(made_up: tuple[Canary, ...]) -> None:
 def test_hanging_ends_in_time_and_recovers(bao: OpenBao) -> None:
     at = SecretPath("secret", "jt/a")
     bao.put("jt/a", {"apiKey": "x"})
-    durations = QUICK.scaled(8)
-    backend = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), durations=durations)
+    timeouts = QUICK.scaled(8)
+    backend = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), timeouts=timeouts)
     in_the_end(lambda: backend.describe(at).version == 1)
 
     bao.pause()
@@ -297,7 +297,7 @@ def test_hanging_ends_in_time_and_recovers(bao: OpenBao) -> None:
     finally:
         bao.resume()
 
-    assert time.monotonic() - began < durations.secrets_total + 10
+    assert time.monotonic() - began < timeouts.secrets_total + 10
     in_the_end(lambda: backend.describe(at).version == 1)
     backend.close()
 
@@ -323,38 +323,38 @@ def in_the_end(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     [(7, "number"), (True, "true or false"), (None, "null"), ({"a": "b"}, "map"), (["a"], "list")],
 )
 def test_values_that_are_not_text(
-    scene: Scene, backend: VaultBackend, value: object, kind: str
+    setup: Setup, backend: VaultBackend, value: object, kind: str
 ) -> None:
-    scene.bao.put(scene.place.path, {"apiKey": scene.value, "secret": value})
-    info = backend.describe(scene.place.at)
+    setup.bao.put(setup.place.path, {"apiKey": setup.value, "secret": value})
+    info = backend.describe(setup.place.at)
 
     with pytest.raises(
         SecretUnusable, match=f"the field secret is not text but .*{kind}"
     ) as caught:
-        backend.read(scene.place.at, info.version, info.created)
+        backend.read(setup.place.at, info.version, info.created)
 
-    assert scene.value not in str(caught.value)
+    assert setup.value not in str(caught.value)
 
 
-def test_a_field_with_an_odd_name_is_not_repeated(scene: Scene, backend: VaultBackend) -> None:
-    scene.bao.put(scene.place.path, {"\x1b[31mred": 1})
-    info = backend.describe(scene.place.at)
+def test_a_field_with_an_odd_name_is_not_repeated(setup: Setup, backend: VaultBackend) -> None:
+    setup.bao.put(setup.place.path, {"\x1b[31mred": 1})
+    info = backend.describe(setup.place.at)
 
     with pytest.raises(SecretUnusable, match="a field is not text"):
-        backend.read(scene.place.at, info.version, info.created)
+        backend.read(setup.place.at, info.version, info.created)
 
 
-def test_the_same_number_of_another_life(scene: Scene, backend: VaultBackend) -> None:
-    put(scene)
-    before = backend.describe(scene.place.at)
-    scene.bao.remove(scene.place.path)
-    put(scene)
-    after = backend.describe(scene.place.at)
+def test_the_same_number_of_another_life(setup: Setup, backend: VaultBackend) -> None:
+    put(setup)
+    before = backend.describe(setup.place.at)
+    setup.bao.remove(setup.place.path)
+    put(setup)
+    after = backend.describe(setup.place.at)
 
     assert (before.version, after.version) == (1, 1)
     with pytest.raises(SecretUnusable, match="removed and written anew"):
-        backend.read(scene.place.at, 1, before.created)
-    assert backend.read(scene.place.at, 1, after.created)["apiKey"].reveal() == scene.value
+        backend.read(setup.place.at, 1, before.created)
+    assert backend.read(setup.place.at, 1, after.created)["apiKey"].reveal() == setup.value
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_the_same_number_of_another_life(scene: Scene, backend: VaultBackend) ->
 )
 def test_addresses_over_which_no_token_travels(address: str) -> None:
     with pytest.raises(Blocked) as caught:
-        VaultBackend(address=address, auth=TokenAuth(Secret("x")), durations=QUICK)
+        VaultBackend(address=address, auth=TokenAuth(Secret("x")), timeouts=QUICK)
 
     assert "geheimnis" not in str(caught.value)
 
@@ -387,4 +387,4 @@ def test_addresses_over_which_no_token_travels(address: str) -> None:
     ["http://127.0.0.1:8200", "http://localhost", "http://[::1]:8200", "https://v.example/vault/"],
 )
 def test_addresses_that_may_be_used(address: str) -> None:
-    VaultBackend(address=address, auth=TokenAuth(Secret("x")), durations=QUICK).close()
+    VaultBackend(address=address, auth=TokenAuth(Secret("x")), timeouts=QUICK).close()

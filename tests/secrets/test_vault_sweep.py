@@ -435,11 +435,11 @@ def test_a_dead_token_and_a_sealed_vault() -> None:
         for at in paths:
             bao.put(at.path, {"a": "b"})
         token = bao.create_token(["default"])
-        dead = VaultBackend(address=bao.address, auth=TokenAuth(token), durations=QUICK)
+        dead = VaultBackend(address=bao.address, auth=TokenAuth(token), timeouts=QUICK)
         bao.revoke(token)
         found = Sweeper(dead).sweep(paths)
         assert [type(error) for error in found.values()] == [TokenExpired] * 4
-        living = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), durations=QUICK)
+        living = VaultBackend(address=bao.address, auth=TokenAuth(bao.root_token), timeouts=QUICK)
         sweeper = Sweeper(living)
         assert len(versions(sweeper.sweep(paths))) == 4
         bao.seal()

@@ -12,7 +12,7 @@ from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.secrets.conftest import QUICK
 from tests.secrets.http_stub import always, stub
 
@@ -34,9 +34,9 @@ def foreign() -> Iterator[str]:
         yield server.ca_file
 
 
-def describe(address: str, token: Secret, ca_file: str | None, durations: Durations = QUICK) -> int:
+def describe(address: str, token: Secret, ca_file: str | None, timeouts: Timeouts = QUICK) -> int:
     backend = VaultBackend(
-        address=address, auth=TokenAuth(token), ca_file=ca_file, durations=durations
+        address=address, auth=TokenAuth(token), ca_file=ca_file, timeouts=timeouts
     )
     try:
         return backend.describe(AT).version
@@ -110,7 +110,7 @@ def test_a_peer_that_never_finishes_the_handshake(secure: OpenBao) -> None:
             address=silent.address.replace("http", "https"),
             auth=TokenAuth(secure.root_token),
             ca_file=secure.ca_file,
-            durations=QUICK.scaled(10),
+            timeouts=QUICK.scaled(10),
         )
         with pytest.raises(SecretsUnreachable, match="in time"):
             backend.describe(AT)

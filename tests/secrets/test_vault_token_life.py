@@ -20,12 +20,12 @@ from reconciler.errors import (
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.processes import until
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 
 EAGER = QUICK.scaled(1000)
-SOON = Durations(**{**{f: getattr(QUICK, f) for f in QUICK.__slots__}, "secrets_request": 0.2})
+SOON = Timeouts(**{**{f: getattr(QUICK, f) for f in QUICK.__slots__}, "secrets_request": 0.2})
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +137,8 @@ def test_tokens_of_six_seconds_last_for_twenty(
         "replaced": backend_with(role("replaced", "6s", "6s")),
         "mixed": backend_with(role("mixed", "6s", "10s")),
         "batch": backend_with(role("batch", "6s", "6s", token_type="batch")),
-        "given": backend_with(given, durations=SOON),
-        "sink": backend_with(TokenFileAuth(str(sink)), durations=SOON),
+        "given": backend_with(given, timeouts=SOON),
+        "sink": backend_with(TokenFileAuth(str(sink)), timeouts=SOON),
     }
     since = len(bao.audit_entries())
 
@@ -287,7 +287,7 @@ def test_a_token_that_cannot_be_renewed_is_looked_up_once_and_used_to_its_end(
 ) -> None:
     bao.put(place.path, {"apiKey": "x"})
     token = periodic(bao, "", ttl="4s", renewable=False)
-    backend = backend_with(give(token), durations=SOON)
+    backend = backend_with(give(token), timeouts=SOON)
 
     assert used(backend, place, 1.0) == []
     assert asked().count("auth/token/lookup-self") == 1
@@ -302,7 +302,7 @@ def test_a_new_token_in_the_file_is_looked_after_like_the_first(
     bao.put(place.path, {"apiKey": "x"})
     sink = tmp_path / "sink"
     sink.write_text(periodic(bao, "1h").reveal())
-    backend = backend_with(TokenFileAuth(str(sink)), durations=SOON)
+    backend = backend_with(TokenFileAuth(str(sink)), timeouts=SOON)
     until(lambda: backend.describe(place.at).version == 1 and backend.token_seconds() is not None)
     assert (backend.token_seconds() or 0) > 3500
 
@@ -318,7 +318,7 @@ def test_a_root_token_is_looked_up_once_and_has_no_end(
     bao: OpenBao, place: Place, backend_with: MakeBackend
 ) -> None:
     bao.put(place.path, {"apiKey": "x"})
-    backend = backend_with(TokenAuth(bao.root_token), durations=SOON)
+    backend = backend_with(TokenAuth(bao.root_token), timeouts=SOON)
 
     assert used(backend, place, 0.6) == []
 
@@ -398,7 +398,7 @@ def test_without_vault_nothing_of_that_hangs(
     backend_with: MakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    backend = backend_with(TokenAuth(Secret("s.x")), address="http://127.0.0.1:9", durations=EAGER)
+    backend = backend_with(TokenAuth(Secret("s.x")), address="http://127.0.0.1:9", timeouts=EAGER)
 
     for ask in (backend.whoami, lambda: backend.capabilities(["a"])):
         with pytest.raises(SecretsUnreachable):

@@ -19,18 +19,18 @@ from reconciler.model.references import SecretPath
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import JwtAuth, VaultBackend
 from reconciler.secrets.vault.sweep import SweptBackend
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 from tests.secrets.http_stub import stub
 from tests.secrets.signed import jwt, new_key, public
 
-SHORT = replace(Durations(), connect=0.5, secrets_request=0.5, secrets_total=1.0)
+SHORT = replace(Timeouts(), connect=0.5, secrets_request=0.5, secrets_total=1.0)
 KEY = new_key()
 PATHS = [SecretPath("secret", f"jt/server/{name}") for name in ("bybit", "okx", "kucoin")]
 SLACK = 8.0  # seconds for a machine that does other things as well
 
 
 @dataclass
-class Scene:
+class Setup:
     """An OpenBao that a test may break, and one backend with a login of its own."""
 
     bao: OpenBao
@@ -50,29 +50,29 @@ class Scene:
         for at in PATHS:
             self.bao.put(at.path, {"apiKey": "x"})
 
-    def backend(self, *, address: str = "", durations: Durations = SHORT) -> VaultBackend:
+    def backend(self, *, address: str = "", timeouts: Timeouts = SHORT) -> VaultBackend:
         made = VaultBackend(
             address=address or self.bao.address,
             auth=JwtAuth("jtr", str(self.file)),
-            durations=durations,
+            timeouts=timeouts,
         )
         self.opened.append(made)
         return made
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def setup(tmp_path: Path) -> Iterator[Setup]:
     (tmp_path / "jwt").write_text(jwt(KEY))
     with OpenBao() as bao:
-        made = Scene(bao, tmp_path / "jwt", [])
+        made = Setup(bao, tmp_path / "jwt", [])
         made.furnish()
         yield made
         for backend in made.opened:
             backend.close()
 
 
-Deed = Callable[[VaultBackend], object]
-DEEDS: dict[str, Deed] = {
+HistoryEntry = Callable[[VaultBackend], object]
+DEEDS: dict[str, HistoryEntry] = {
     "describe": lambda backend: backend.describe(PATHS[0]),
     "read": lambda backend: backend.read(PATHS[0], 1, "2026-11-22T12:00:00Z"),
     "whoami": lambda backend: backend.whoami(),
@@ -113,37 +113,37 @@ def recovers(backend: VaultBackend) -> None:
 
 
 @pytest.mark.parametrize("when", ["before the login", "after it"])
-def test_it_hangs_and_goes_on(scene: Scene, when: str) -> None:
-    backend = scene.backend()
+def test_it_hangs_and_goes_on(setup: Setup, when: str) -> None:
+    backend = setup.backend()
     if when == "after it":
         recovers(backend)
-    scene.bao.pause()
+    setup.bao.pause()
     try:
         check(backend, SecretsUnreachable)
     finally:
-        scene.bao.resume()
+        setup.bao.resume()
     recovers(backend)
 
 
-def test_it_is_killed_and_comes_back_empty_and_is_filled_again(scene: Scene) -> None:
-    backend = scene.backend()
+def test_it_is_killed_and_comes_back_empty_and_is_filled_again(setup: Setup) -> None:
+    backend = setup.backend()
     recovers(backend)
-    scene.bao.kill()
+    setup.bao.kill()
     check(backend, SecretsUnreachable)
 
-    scene.bao.start()
+    setup.bao.start()
     with pytest.raises(SecretsError) as caught:
         backend.describe(PATHS[0])
     # Neither our token nor our login nor the secret is there: that is no missing secret.
     assert caught.value.__class__.__name__ == "LoginFailed"
-    scene.furnish()
+    setup.furnish()
 
     recovers(backend)
 
 
-def test_it_is_killed_under_many_requests(scene: Scene) -> None:
+def test_it_is_killed_under_many_requests(setup: Setup) -> None:
     """No request that is cut looks like anything else."""
-    backend = scene.backend()
+    backend = setup.backend()
     recovers(backend)
     stop = threading.Event()
     busy = threading.Semaphore(0)
@@ -163,42 +163,42 @@ def test_it_is_killed_under_many_requests(scene: Scene) -> None:
         running = [pool.submit(ask, number) for number in range(8)]
         for _ in range(200):
             assert busy.acquire(timeout=10)
-        scene.bao.kill()
+        setup.bao.kill()
         ended = [future.result(20) for future in running]
         stop.set()
 
     assert {kind for kinds in ended for kind in kinds} == {"version 1", "SecretsUnreachable"}
 
 
-def test_it_is_sealed_and_unsealed(scene: Scene) -> None:
-    backend = scene.backend()
+def test_it_is_sealed_and_unsealed(setup: Setup) -> None:
+    backend = setup.backend()
     recovers(backend)
     token = backend._login.token()
-    scene.bao.seal()
+    setup.bao.seal()
     check(backend, SecretsSealed)
-    fresh = scene.backend()  # who logs in now is told the same
+    fresh = setup.backend()  # who logs in now is told the same
     check(fresh, SecretsSealed)
 
-    scene.bao.unseal()
+    setup.bao.unseal()
 
     recovers(backend)
     recovers(fresh)
     assert backend._login.token() is token  # it lived on; nobody had to log in again
 
 
-def test_a_renewal_that_falls_into_a_seal_does_no_harm(scene: Scene) -> None:
-    scene.bao.request(
+def test_a_renewal_that_falls_into_a_seal_does_no_harm(setup: Setup) -> None:
+    setup.bao.request(
         "POST", "auth/jwt/role/jtr", {"role_type": "jwt", "token_ttl": "3s", "user_claim": "sub"}
     )
-    backend = scene.backend()
+    backend = setup.backend()
     assert backend.whoami().ttl is not None
-    scene.bao.seal()
+    setup.bao.seal()
     end = time.monotonic() + 4.0
     while time.monotonic() < end:  # beyond the token's whole life
         with pytest.raises(SecretsSealed):
             backend.whoami()
         time.sleep(0.1)
-    scene.bao.unseal()
+    setup.bao.unseal()
 
     assert (backend.whoami().ttl or 0) > 0
 
@@ -219,7 +219,7 @@ def between(bao: OpenBao, spoil: Callable[[bytes], Iterator[bytes]]) -> Callable
     return script
 
 
-def test_slow_answers_are_waited_for_up_to_the_deadline(scene: Scene) -> None:
+def test_slow_answers_are_waited_for_up_to_the_deadline(setup: Setup) -> None:
     pace = threading.Event()  # never set: a bounded pause
     delay = 0.0
 
@@ -228,8 +228,8 @@ def test_slow_answers_are_waited_for_up_to_the_deadline(scene: Scene) -> None:
         pace.wait(delay)
         yield reply[20:]
 
-    with stub(between(scene.bao, spoil)) as proxy:
-        backend = scene.backend(address=proxy.address)
+    with stub(between(setup.bao, spoil)) as proxy:
+        backend = setup.backend(address=proxy.address)
         recovers(backend)
         delay = 0.1
         assert backend.describe(PATHS[0]).version == 1
@@ -243,15 +243,15 @@ def test_slow_answers_are_waited_for_up_to_the_deadline(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("at", [0.0, 0.01, 0.2, 0.5, 0.8, 0.99])
-def test_a_cut_answer_is_neither_absence_nor_news(scene: Scene, at: float) -> None:
+def test_a_cut_answer_is_neither_absence_nor_news(setup: Setup, at: float) -> None:
     """Status line, headers, the middle of the body and its last byte."""
     cutting = False
 
     def spoil(reply: bytes) -> Iterator[bytes]:
         yield reply[: min(int(len(reply) * at), len(reply) - 1)] if cutting else reply
 
-    with stub(between(scene.bao, spoil)) as proxy:
-        backend = scene.backend(address=proxy.address)
+    with stub(between(setup.bao, spoil)) as proxy:
+        backend = setup.backend(address=proxy.address)
         swept = SweptBackend(backend, max_age=60.0, settle=0.0)
         recovers(backend)
         swept.sweep(PATHS)

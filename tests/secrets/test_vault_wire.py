@@ -44,7 +44,7 @@ BRIEF = QUICK.scaled(10)  # 0.2 s for one request, 0.4 s in all
 
 
 def backend_at(address: str, **more: str) -> VaultBackend:
-    return VaultBackend(address=address, auth=TokenAuth(Secret(TOKEN)), durations=BRIEF, **more)
+    return VaultBackend(address=address, auth=TokenAuth(Secret(TOKEN)), timeouts=BRIEF, **more)
 
 
 def redirect_to(target: Stub, status: str = "307 Temporary Redirect") -> bytes:
@@ -207,7 +207,7 @@ def test_control_hvac_by_itself_collapses_the_dots() -> None:
 @pytest.mark.parametrize("path", ["/v1/secret/../sys", "/v2/x", "/v1/a%2e", "/v1//a", "/v1/a?b"])
 def test_the_session_itself_checks_the_path_again(path: str) -> None:
     with stub(always(answer(METADATA))) as vault:
-        session = VaultSession(address=vault.address, namespace="", ca_file=None, durations=BRIEF)
+        session = VaultSession(address=vault.address, namespace="", ca_file=None, timeouts=BRIEF)
         with pytest.raises(SecretsError, match="refused to ask"):
             session.expecting(path, None).get(path)
         with pytest.raises(SecretsError, match="refused to ask"):
@@ -229,9 +229,7 @@ def test_a_moment_of_weakness_is_waited_out(status: str) -> None:
         connection.sendall(answer('{"sealed":false}') if health else next(replies))
 
     with stub(script) as vault:
-        backend = VaultBackend(
-            address=vault.address, auth=TokenAuth(Secret(TOKEN)), durations=QUICK
-        )
+        backend = VaultBackend(address=vault.address, auth=TokenAuth(Secret(TOKEN)), timeouts=QUICK)
         assert backend.describe(AT).version == 1
 
 

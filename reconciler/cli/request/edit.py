@@ -10,7 +10,7 @@ from reconciler.cli import options
 from reconciler.cli.free_text import explained
 from reconciler.cli.output import coloured, show_json
 from reconciler.documents import edit
-from reconciler.documents.edit_position import Wish
+from reconciler.documents.edit_position import RequestBlock
 from reconciler.documents.files import shown
 from reconciler.documents.formats import duration, instant
 from reconciler.documents.validate import MOST_EXPIRY, MOST_RESUME
@@ -82,7 +82,7 @@ def reboot(
             "--resume-within says when robots may be started, but --robots leave starts none",
             "drop one of the two",
         )
-    wish = Wish(
+    wish = RequestBlock(
         Kind.REBOOT,
         _moment(at),
         explained("--reason", reason),
@@ -105,7 +105,7 @@ def invalidate_cache(
     Only edits the server's document, for you to commit; contacts nothing.  A request that stands
     there is replaced, with the comments inside of it.
     """
-    wish = Wish(
+    wish = RequestBlock(
         Kind.CACHE,
         _moment(at),
         explained("--reason", reason),
@@ -140,7 +140,7 @@ def _length(option: str, text: str | None, most: float, words: str) -> str:
     return text
 
 
-def _ask(path: str, server: str, wish: Wish, form: str) -> int:
+def _ask(path: str, server: str, wish: RequestBlock, form: str) -> int:
     now = datetime.now(UTC)
     proposal = edit.propose(path, server, wish, now)
     file = shown(os.path.relpath(proposal.path))

@@ -14,10 +14,10 @@ from reconciler.errors import LedgerMissing, UsageError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import first_known, known_servers
 from reconciler.model.desired import Afterwards, DesiredServer, DesiredState, Kind, Mode
-from reconciler.model.recorded import Remembered, Request
+from reconciler.model.recorded import Recorded, Request
 from reconciler.model.source import NOWHERE
 from reconciler.model.timestamps import spelled
-from reconciler.observe.terms import remembered_terms
+from reconciler.observe.terms import recorded_terms
 from reconciler.plan.requests import named, request_lines
 from reconciler.render.requests import Listed, requests_document, requests_text, robot_names
 from reconciler.settings.load import load_settings
@@ -70,10 +70,10 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
     now = bootstrap.now()
     seen: set[str] = set()
     for server in state.servers:
-        known = _remembered(server, state, ledger)
+        known = _recorded(server, state, ledger)
         if known.identity is not None:
             seen.add(known.identity.uid)
-        terms = remembered_terms(known, ledger, now, suspect=suspect, only=only)
+        terms = recorded_terms(known, ledger, now, suspect=suspect, only=only)
         robots = known.observation.robots if known.observation else ()
         lines = request_lines(server, known.requests, robots, terms, quiet="", refuses=("", ""))
         name = known.identity.name if known.identity else server.name
@@ -86,19 +86,19 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
         if identity.uid in seen or (requests.open is None and requests.halt is None):
             continue
         nothing = DesiredServer(identity.name, identity.target.url, NOWHERE)
-        terms = remembered_terms(known, ledger, now, suspect=suspect, only=only)
+        terms = recorded_terms(known, ledger, now, suspect=suspect, only=only)
         lines = request_lines(nothing, requests, (), terms, quiet="", refuses=("", ""))
         yield Listed(identity.name, identity.target, requests, tuple(lines), declared=False)
 
 
-def _remembered(server: DesiredServer, state: DesiredState, ledger: Ledger | None) -> Remembered:
+def _recorded(server: DesiredServer, state: DesiredState, ledger: Ledger | None) -> Recorded:
     """Return what is known of a server, but not of another one that only had its name."""
     if ledger is None:
-        return Remembered()
+        return Recorded()
     found = ledger.load(server.target, server.name)
     others = {other.target for other in state.servers} - {server.target}
     if found.identity is None or found.identity.target in others:
-        return Remembered()
+        return Recorded()
     return bootstrap.unrecorded().known(ledger.ledger_uid, found)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import click
 
 from reconciler import bootstrap
-from reconciler.apply.circuit_breaker import Brake
+from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.cli import options, output
 from reconciler.cli.free_text import explained
 from reconciler.cli.prompt import confirm
@@ -22,8 +22,8 @@ from reconciler.ledger.servers import first_known
 from reconciler.model.actions import ResumeRobots, told
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.plan import Disruption, ServerPlan, Standing
-from reconciler.model.recorded import Deed, Halt, Requests
-from reconciler.observe.context import Means
+from reconciler.model.recorded import HistoryEntry, PendingStarts, Requests
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
 from reconciler.plan.requests import named
@@ -72,8 +72,8 @@ def resume(
         raise UsageError("nobody is there to approve it", "give --auto-approve")
     loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
     desired = options.named(loaded.documents.state, server)
-    with bootstrap.prepared(loaded.settings, "request", parallelism=1, writes=True) as means:
-        return run(_Resumption(desired, means, asks=not auto_approve).run)
+    with bootstrap.prepared(loaded.settings, "request", parallelism=1, writes=True) as context:
+        return run(_Resumption(desired, context, asks=not auto_approve).run)
 
 
 def _leave(settings: Settings, name: str, because: str) -> int:
@@ -87,7 +87,7 @@ def _leave(settings: Settings, name: str, because: str) -> int:
                 output.show(f"No robot of {name} is owed a start.\n")
                 return Exit.DONE
             book.release()
-            deed = Deed(
+            deed = HistoryEntry(
                 bootstrap.now().isoformat(timespec="milliseconds"),
                 ledger.writer,
                 f"leave robots stopped ({halt.origin})",
@@ -106,30 +106,30 @@ class _Resumption:
     """One run of the command."""
 
     server: DesiredServer
-    means: Means
+    context: PassContext
     asks: bool
 
     async def run(self, interruption: Interruption) -> Exit:
         """Look, ask, start, tell; return the exit code."""
-        requests = await asyncio.to_thread(self._remembered)
+        requests = await asyncio.to_thread(self._recorded)
         if requests.halt is None:
             return self._nothing(requests)
         # Nothing but the robots is looked at, so that a broken secret does not stand in the way.
         alone = replace(self.server, exchanges=(), cache=None, reboot=None)
         with output.progress(f"looking at {self.server.name}"):
-            (visit,) = await survey(DesiredState((alone,)), Consents(), self.means)
+            (visit,) = await survey(DesiredState((alone,)), Consents(), self.context)
         try:
             return await self._go_on(visit, interruption)
         finally:
             await visit.close()
 
-    def _remembered(self) -> Requests:
-        ledger = self.means.ledger
+    def _recorded(self) -> Requests:
+        ledger = self.context.ledger
         if ledger is None:
             raise AssertionError
         found = ledger.load(self.server.target, self.server.name)
-        if self.means.emergencies is not None:
-            found = self.means.emergencies.known(ledger.ledger_uid, found)
+        if self.context.unrecorded is not None:
+            found = self.context.unrecorded.known(ledger.ledger_uid, found)
         return found.requests
 
     def _nothing(self, requests: Requests) -> Exit:
@@ -141,14 +141,14 @@ class _Resumption:
         return Exit.IN_DOUBT
 
     async def _go_on(self, visit: Visit, interruption: Interruption) -> Exit:
-        plan, halt = visit.plan, visit.remembered.requests.halt
+        plan, halt = visit.plan, visit.recorded.requests.halt
         if plan.failure is not None:
             raise plan.failure
         if plan.held:
             raise Blocked(f"nothing is started on {plan.server}: {plan.held}", plan.held_remedy)
         if halt is None or visit.observed is None:
             raise AssertionError
-        if not self.means.driver.tested(plan.version):
+        if not self.context.driver.tested(plan.version):
             raise Blocked(
                 f"JT-Trader {plan.version} is outside the tested range",
                 "an operator who tried it adds it to acceptVersions in the settings",
@@ -159,10 +159,10 @@ class _Resumption:
                 output.show("Nothing was started.\n")
                 return Exit.DONE
             say(f"{plan.server}: {told(action)}")
-        brake = Brake()
+        brake = CircuitBreaker()
         interruption.on_first = lambda: brake.engage("interrupted")
         with output.progress("starting robots"):
-            reports = await apply_all([visit], Consents(), self.means, brake)
+            reports = await apply_all([visit], Consents(), self.context, brake)
         if visit.plan.actions:
             output.show(report_text(reports))
         else:
@@ -173,7 +173,7 @@ class _Resumption:
         return code
 
 
-def _only_robots(plan: ServerPlan, halt: Halt) -> ServerPlan:
+def _only_robots(plan: ServerPlan, halt: PendingStarts) -> ServerPlan:
     """Return the plan that starts the robots that are owed, because a person asked, and no more."""
     running = {robot.id for robot in plan.robots if robot.running}
     left = tuple(robot for robot in halt.robots if robot.id not in running)

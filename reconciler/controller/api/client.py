@@ -77,7 +77,7 @@ class Controller:
             raise UsageError(
                 f"the file controller.caFile cannot be read: {named.ca_file}", "check its path"
             )
-        self._durations: Final = settings.durations
+        self._timeouts: Final = settings.timeouts
         self._ca_file: Final = named.ca_file
         self._token: Final[Secret | None] = (
             read_token(named.token_file) if named.token_file else None
@@ -85,11 +85,11 @@ class Controller:
 
     def status(self) -> dict[str, Any]:
         """Return all that the controller knows of itself and of its servers."""
-        return self._document("/v1/status", self._durations.secrets_request)
+        return self._document("/v1/status", self._timeouts.secrets_request)
 
     def ledger_documents(self) -> Snapshot:
         """Return the rows of its ledger."""
-        found = self._document("/v1/observations", self._durations.secrets_total)
+        found = self._document("/v1/observations", self._timeouts.secrets_total)
         documents = found.get("documents")
         if not isinstance(documents, dict):
             raise self._strange()
@@ -108,7 +108,7 @@ class Controller:
         cannot read that log.
         """
         # The controller waits for the server up to twice the time of one request.
-        limit = 2 * self._durations.request + self._durations.secrets_request
+        limit = 2 * self._timeouts.request + self._timeouts.secrets_request
         reply = self._get(f"/v1/logs?server={quote(server, safe='')}", limit)
         if reply.status == _NOT_FOUND:
             raise UsageError(*self._told(reply))
@@ -134,7 +134,7 @@ class Controller:
         headers = {}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
-        connect = min(limit, self._durations.connect)
+        connect = min(limit, self._timeouts.connect)
         found = ask(self.url + path, headers, self._ca_file, connect=connect, limit=limit)
         if isinstance(found, Lost) and untrusted(found):
             raise ControllerRefused(
@@ -198,7 +198,7 @@ def ledger_of(found: Snapshot, settings: Settings, command: str) -> Ledger:
     return Ledger(
         SnapshotStore(found.documents),
         now=bootstrap.now,
-        durations=settings.durations,
+        timeouts=settings.timeouts,
         writer=command,
     )
 
@@ -234,7 +234,7 @@ def alive(listen: str, settings: Settings) -> int:
     bare = host.removeprefix("[").removesuffix("]")
     bare = _ANY.get(bare, bare)
     where = f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
-    limit = settings.durations.secrets_request
+    limit = settings.timeouts.secrets_request
     try:
         found = ask(f"http://{where}/healthz", {}, None, connect=limit, limit=limit)
     except ValueError:  # requests' errors of an address that is none

@@ -1,5 +1,5 @@
 """
-What the controller's pages say, as JSON-able data: the board, the ledger's rows, logs, errors.
+What the controller's pages say, as JSON-able data: statuses, the ledger's rows, logs, errors.
 
 Pure.  Holds references, versions, names and words; never a value and never a mask.
 """
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from reconciler.controller.status import ControllerStatus, KeyStatus, ServerStatus
-from reconciler.controller.status_store import BUCKETS, Board
+from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.errors import JtrError
 from reconciler.model.observed import LogEntry
 from reconciler.render import logs as rendering
@@ -21,74 +21,74 @@ FORMAT: Final = 1
 Document = dict[str, Any]
 
 
-def trouble(board: Board, clock: float, period: float) -> str:
+def trouble(status_store: StatusStore, clock: float, period: float) -> str:
     """
     Say why the controller does not live; empty when it does.
 
     *clock* is the event loop's, *period* the seconds within which its loop gives a sign of life.
     Nothing outside this process counts: a restart would not bring Vault or a server back.
     """
-    if board.stuck:
-        return f"a pass does not end: {board.stuck}"
-    silent = clock - board.tick
+    if status_store.stuck:
+        return f"a pass does not end: {status_store.stuck}"
+    silent = clock - status_store.tick
     if silent >= 3 * period:
         return f"its loop gave no sign of life for {silent:.0f} s"
     return ""
 
 
-def missing(board: Board) -> str:
+def missing(status_store: StatusStore) -> str:
     """Say what the controller waits for before it keeps anything; empty when it is ready."""
-    status = board.controller
+    status = status_store.controller
     if status.stopping:
         return "it is stopping"
     if status.waiting:
         return status.waiting
-    if board.ready:
+    if status_store.ready:
         return ""
     if not status.revision:
         return status.documents or "no documents are in force yet"
     return status.ledger or status.secrets or "it has not taken its place on the ledger yet"
 
 
-def status_document(board: Board, now: datetime, clock: float) -> Document:
-    """Return everything on the board; *clock* is the event loop's."""
+def status_document(status_store: StatusStore, now: datetime, clock: float) -> Document:
+    """Return everything on the status store; *clock* is the event loop's."""
     return {
         "formatVersion": FORMAT,
         "at": _stamp(now),
-        "controller": _controller(board, board.controller, clock),
-        "servers": [_server(board.servers[name]) for name in sorted(board.servers)],
+        "controller": _controller(status_store, status_store.controller, clock),
+        "servers": [_server(status_store.servers[name]) for name in sorted(status_store.servers)],
         "counts": {
-            "passes": dict(sorted(board.passes.items())),
-            "applies": dict(sorted(board.applies.items())),
+            "passes": dict(sorted(status_store.passes.items())),
+            "applies": dict(sorted(status_store.applies.items())),
             "restarts": [
                 {"server": server, "kind": kind, "count": count}
-                for (server, kind), count in sorted(board.restarts.items())
+                for (server, kind), count in sorted(status_store.restarts.items())
             ],
-            "robotStops": dict(sorted(board.stops.items())),
+            "robotStops": dict(sorted(status_store.stops.items())),
             "notifications": [
                 {"target": target, "result": result, "count": count}
-                for (target, result), count in sorted(board.notifications.items())
+                for (target, result), count in sorted(status_store.notifications.items())
             ],
             "passSeconds": {
-                "sum": board.durations.total,
+                "sum": status_store.pass_seconds.total,
                 "upTo": [*BUCKETS, None],
-                "counts": list(board.durations.counts),
+                "counts": list(status_store.pass_seconds.counts),
             },
         },
     }
 
 
-def _controller(board: Board, status: ControllerStatus, clock: float) -> Document:
+def _controller(status_store: StatusStore, status: ControllerStatus, clock: float) -> Document:
     return {
         "version": status.version,
         "label": status.label,
         "startedAt": status.started_at,
         "acting": status.acting,
-        "ready": not missing(board),
+        "ready": not missing(status_store),
         "rival": status.rival,
         "waiting": status.waiting,
         "stopping": status.stopping,
-        "stuck": board.stuck,
+        "stuck": status_store.stuck,
         "revision": status.revision,
         "documents": status.documents,
         "secrets": status.secrets,
@@ -98,7 +98,9 @@ def _controller(board: Board, status: ControllerStatus, clock: float) -> Documen
             {"version": version, "why": why} for version, why in sorted(status.brakes.items())
         ],
         "vaultTokenSeconds": status.token_seconds,
-        "lastPassSeconds": None if board.last_pass is None else max(0.0, clock - board.last_pass),
+        "lastPassSeconds": None
+        if status_store.last_pass is None
+        else max(0.0, clock - status_store.last_pass),
     }
 
 

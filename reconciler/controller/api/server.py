@@ -25,7 +25,7 @@ from aiohttp import web
 
 from reconciler.controller.api import responses
 from reconciler.controller.metrics import CONTENT_TYPE, exposition
-from reconciler.controller.status_store import Board
+from reconciler.controller.status_store import StatusStore
 from reconciler.documents.formats import NAME
 from reconciler.errors import DriverError, JtrError, UsageError
 from reconciler.model.observed import LogEntry
@@ -74,7 +74,7 @@ def checked_listen(listen: str, token_present: bool) -> tuple[str, int]:  # noqa
 
 class Web:
     """
-    Serves one board.  `start` and `stop` it on the event loop that writes the board.
+    Serves one status store.  `start` and `stop` it on the event loop that writes the status store.
 
     *observations* returns the rows of the ledger, *entries* a server's system log: None when that
     cannot be read, UsageError for an unknown server.  *only* says that no other ledger knows these
@@ -83,7 +83,7 @@ class Web:
 
     def __init__(
         self,
-        board: Board,
+        status_store: StatusStore,
         *,
         listen: str,
         token: Secret | None,
@@ -95,7 +95,7 @@ class Web:
     ) -> None:
         """Raise UsageError for an address that is none, or that needs a token."""
         self.host, self.port = checked_listen(listen, token is not None)
-        self._board: Final = board
+        self._status_store: Final = status_store
         self._token: Final = token
         self._observations: Final = observations
         self._entries: Final = entries
@@ -225,12 +225,12 @@ class Web:
 
     async def _healthz(self, request: web.Request) -> web.Response:
         del request
-        why = responses.trouble(self._board, _clock(), self._period)
+        why = responses.trouble(self._status_store, _clock(), self._period)
         return _sound("alive", why)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         del request
-        return _sound("ready", responses.missing(self._board))
+        return _sound("ready", responses.missing(self._status_store))
 
     async def _metrics(self, request: web.Request) -> web.Response:
         del request
@@ -238,7 +238,7 @@ class Web:
         body = await asyncio.get_running_loop().run_in_executor(
             self._writer,
             exposition,
-            self._board.still(),
+            self._status_store.still(),
             datetime.now(UTC).timestamp(),
             _clock(),
         )
@@ -247,7 +247,7 @@ class Web:
     async def _status(self, request: web.Request) -> web.Response:
         del request
         return web.json_response(
-            responses.status_document(self._board, datetime.now(UTC), _clock())
+            responses.status_document(self._status_store, datetime.now(UTC), _clock())
         )
 
     async def _documents(self, request: web.Request) -> web.Response:
@@ -255,7 +255,7 @@ class Web:
         async with self._reading:  # a ledger in Vault costs a request for every row
             at = datetime.now(UTC)
             documents = await self._observations()
-        label = self._board.controller.label
+        label = self._status_store.controller.label
         return web.json_response(
             responses.observations_document(documents, at=at, by=label, only=self._only)
         )

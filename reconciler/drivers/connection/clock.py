@@ -18,22 +18,22 @@ from reconciler.drivers.connection.failures import Redirected
 from reconciler.drivers.connection.transport import Made, new_http, tls_context
 from reconciler.errors import TlsRefused
 from reconciler.model.observed import ClockReading
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 _HALF: Final = 0.5  # seconds; what `Date` leaves out, on average and at most on either side
 
 
 async def read_clock(
-    url: str, *, trust: Trust, agent: str, durations: Durations
+    url: str, *, trust: Trust, agent: str, timeouts: Timeouts
 ) -> ClockReading | None:
     """Return how far the clock of the server at *url* is ahead; None when that cannot be told."""
     made = Made()
     http: aiohttp.ClientSession | None = None
     try:
-        async with asyncio.timeout(durations.connect):
+        async with asyncio.timeout(timeouts.connect):
             secure = url.startswith("https:")
             context = await asyncio.to_thread(tls_context, trust) if secure else None
-            http = new_http(made, context, patience=durations.connect)
+            http = new_http(made, context, patience=timeouts.connect)
             return await _ask(http, url, agent)
     except (aiohttp.ClientError, Redirected, TlsRefused, OSError, ValueError, OverflowError):
         return None  # TimeoutError is an OSError
@@ -41,7 +41,7 @@ async def read_clock(
         made.cut()
         if http is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(durations.close):
+                async with asyncio.timeout(timeouts.close):
                     await http.close()
 
 

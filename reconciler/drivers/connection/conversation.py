@@ -52,7 +52,7 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 FRAME_LIMIT: Final = 1_000_000
 """Bytes; the server drops the connection at a longer frame."""
@@ -91,13 +91,13 @@ class Conversation:
         url: str,
         account: str,
         may_send: frozenset[str],
-        durations: Durations,
+        timeouts: Timeouts,
         message_limit: int,
     ) -> None:
         self._url: Final = url
         self._account: Final = account
         self._may_send: Final = may_send
-        self._durations: Final = durations
+        self._timeouts: Final = timeouts
         self._turn: Final = asyncio.Lock()
         # Created before connecting: `authenticated` may arrive before `connect` returns.
         loop = asyncio.get_running_loop()
@@ -135,7 +135,7 @@ class Conversation:
         trust: Trust,
         agent: str,
         may_send: frozenset[str],
-        durations: Durations,
+        timeouts: Timeouts,
         message_limit: int,
     ) -> Self:
         """
@@ -148,7 +148,7 @@ class Conversation:
             url=url,
             account=account,
             may_send=may_send,
-            durations=durations,
+            timeouts=timeouts,
             message_limit=message_limit,
         )
         try:
@@ -178,7 +178,7 @@ class Conversation:
         UnknownAnswer, when it cannot be told whether the server acted.
         """
         body = self._body(request, payload)
-        seconds = self._durations.request if within is None else within
+        seconds = self._timeouts.request if within is None else within
         async with self._turn:
             try:
                 answer = await self._send(request, body, seconds)
@@ -198,7 +198,7 @@ class Conversation:
         """
         body = self._body(request, None)
         async with self._turn:
-            if await self._send(request, body, self._durations.request) is None:
+            if await self._send(request, body, self._timeouts.request) is None:
                 await self._drop()
                 raise self._failed(request)
 
@@ -220,7 +220,7 @@ class Conversation:
         try:
             if politely and self._client is not None:
                 with contextlib.suppress(Exception):  # we are leaving; what is left is cut below
-                    async with asyncio.timeout(self._durations.close):
+                    async with asyncio.timeout(self._timeouts.close):
                         await self._client.disconnect()
         finally:
             await self._drop()
@@ -279,7 +279,7 @@ class Conversation:
     async def _connect(self, login: Mapping[str, str], trust: Trust, agent: str) -> None:
         parts = urlsplit(self._url)
         try:
-            async with asyncio.timeout(self._durations.connect):
+            async with asyncio.timeout(self._timeouts.connect):
                 secure = parts.scheme == "https"
                 context = await asyncio.to_thread(tls_context, trust) if secure else None
                 client = self._client = self._new_client(context)
@@ -301,9 +301,9 @@ class Conversation:
             raise explained(self._url, error) from error
 
     def _new_client(self, context: ssl.SSLContext | None) -> socketio.AsyncClient:
-        self._http = new_http(self._made, context, patience=self._durations.request)
+        self._http = new_http(self._made, context, patience=self._timeouts.request)
         client = new_client(
-            self._http, close=self._durations.close, message_limit=self._message_limit
+            self._http, close=self._timeouts.close, message_limit=self._message_limit
         )
         client.on(MESSAGE, self._on_message)
         client.on(EXCEPTION, self._on_exception)
@@ -315,12 +315,12 @@ class Conversation:
 
     async def _await_admission(self) -> None:
         try:
-            async with asyncio.timeout(self._durations.authenticate):
+            async with asyncio.timeout(self._timeouts.authenticate):
                 await self._admitted
         except TimeoutError:
             raise LoginSilent(
                 f"{self._url} is connected, but did not say whether it accepts us"
-                f" within {self._durations.authenticate:g} s",
+                f" within {self._timeouts.authenticate:g} s",
                 "its own call to the vendor's site may hang; look at the server's network",
             ) from None
         if self._failure is not None:
@@ -441,11 +441,11 @@ class Conversation:
         try:
             if self._http is not None:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._durations.close):
+                    async with asyncio.timeout(self._timeouts.close):
                         await self._http.close()
         finally:
             if self._tasks:
-                _, left = await asyncio.wait(self._tasks, timeout=self._durations.close)
+                _, left = await asyncio.wait(self._tasks, timeout=self._timeouts.close)
                 for task in left:
                     task.cancel()
                 await asyncio.gather(*left, return_exceptions=True)

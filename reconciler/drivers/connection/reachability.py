@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import explained
 from reconciler.drivers.connection.transport import tls_context
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class Route:
     until: datetime | None
 
 
-async def find_route(url: str, *, trust: Trust, durations: Durations) -> Route:
+async def find_route(url: str, *, trust: Trust, timeouts: Timeouts) -> Route:
     """
     Connect to the server at *url*, shake hands where it speaks TLS, and leave.
 
     Raises ServerUnreachable or TlsRefused.
     """
     try:
-        async with asyncio.timeout(durations.connect):
+        async with asyncio.timeout(timeouts.connect):
             secure = url.startswith("https:")
             context = await asyncio.to_thread(tls_context, trust) if secure else None
             writer = await _connected(url, context)
@@ -42,7 +42,7 @@ async def find_route(url: str, *, trust: Trust, durations: Durations) -> Route:
     try:
         return Route(_address(writer), _until(writer))
     finally:
-        await _leave(writer, durations)
+        await _leave(writer, timeouts)
 
 
 async def _connected(url: str, context: ssl.SSLContext | None) -> asyncio.StreamWriter:
@@ -81,10 +81,10 @@ def _until(writer: asyncio.StreamWriter) -> datetime | None:
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
 
 
-async def _leave(writer: asyncio.StreamWriter, durations: Durations) -> None:
+async def _leave(writer: asyncio.StreamWriter, timeouts: Timeouts) -> None:
     writer.close()
     try:
-        async with asyncio.timeout(durations.close):
+        async with asyncio.timeout(timeouts.close):
             await writer.wait_closed()
     except OSError:  # TimeoutError, too; or a peer that is gone already
         writer.transport.abort()

@@ -42,7 +42,7 @@ from reconciler.drivers.jt_trader.responses import (
     read_robots,
     read_version,
 )
-from reconciler.drivers.jt_trader.session_limits import Turns
+from reconciler.drivers.jt_trader.session_limits import SessionLimits
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -54,7 +54,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 __all__ = ["MAY_SEND", "TESTED", "JtTraderDriver", "JtTraderSession"]
 
@@ -64,11 +64,11 @@ MESSAGE_LIMIT: Final = 64 * 2**20
 class JtTraderSession:
     """One authenticated conversation; see `reconciler.drivers.Session`."""
 
-    def __init__(self, conversation: Conversation, durations: Durations) -> None:
+    def __init__(self, conversation: Conversation, timeouts: Timeouts) -> None:
         self._wire: Final = conversation
-        self._durations: Final = durations
+        self._timeouts: Final = timeouts
         self._writing: Final = asyncio.Lock()
-        self._turns: Final = Turns()
+        self._session_limits: Final = SessionLimits()
         self._listed: tuple[ObservedExchange, ...] | None = None
         self._robots: tuple[Robot, ...] | None = None
 
@@ -108,7 +108,7 @@ class JtTraderSession:
         """Write all fields of *exchange* in one message."""
         async with self._writing:
             rows = save_rows(self._listed, exchange, values)
-            self._turns.take(SAVE)
+            self._session_limits.take(SAVE)
             self._listed = await self._wire.ask(SAVE, read_exchanges, rows)
             return WriteAnswer(_find(self._listed, exchange))
 
@@ -122,7 +122,7 @@ class JtTraderSession:
             # before the answer to this, and then the conversation writes nothing more.
             await self._wire.ask(ENGINE, read_version)
             names = delete_names(known, await self.exchanges(), exchange, name)
-            self._turns.take(DELETE)
+            self._session_limits.take(DELETE)
             self._listed = await self._wire.ask(DELETE, read_exchanges, names)
             return WriteAnswer(_find(self._listed, exchange))
 
@@ -130,9 +130,9 @@ class JtTraderSession:
         """Stop one robot that the newest read on this connection showed running."""
         async with self._writing:
             number = stop_id(self._robots, robot)
-            self._turns.take(STOP)
+            self._session_limits.take(STOP)
             self._robots = await self._wire.ask(
-                STOP, read_robots, number, within=self._durations.robot
+                STOP, read_robots, number, within=self._timeouts.robot
             )
             return self._robots
 
@@ -140,22 +140,22 @@ class JtTraderSession:
         """Start one robot that the newest read showed stopped, on a connection made for it."""
         async with self._writing:
             number = start_id(self._robots, robot)
-            self._turns.take(START)
+            self._session_limits.take(START)
             self._robots = await self._wire.ask(
-                START, read_robots, number, within=self._durations.robot
+                START, read_robots, number, within=self._timeouts.robot
             )
             return self._robots
 
     async def invalidate(self) -> None:
         """Invalidate the cache; returns when the server answered that it did."""
         async with self._writing:
-            self._turns.take(INVALIDATE)
-            await self._wire.ask(INVALIDATE, read_nothing, within=self._durations.invalidate)
+            self._session_limits.take(INVALIDATE)
+            await self._wire.ask(INVALIDATE, read_nothing, within=self._timeouts.invalidate)
 
     async def reboot(self) -> None:
         """Ask the server's process to end; afterwards this session only reads."""
         async with self._writing:
-            self._turns.take(REBOOT)
+            self._session_limits.take(REBOOT)
             await self._wire.tell(REBOOT)
 
     async def ended(self, within: float) -> bool:
@@ -179,13 +179,13 @@ class JtTraderDriver:
         self,
         *,
         command: str,
-        durations: Durations,
+        timeouts: Timeouts,
         accept_versions: Collection[str] = (),
         message_limit: int = MESSAGE_LIMIT,
     ) -> None:
         self._may_send: Final = MAY_SEND[command]
         self._agent: Final = f"jt-reconciler/{__version__} ({command})"
-        self._durations: Final = durations
+        self._timeouts: Final = timeouts
         self._accepted: Final = TESTED.union(accept_versions)
         self._message_limit: Final = message_limit
 
@@ -201,16 +201,14 @@ class JtTraderDriver:
             trust=trust,
             agent=self._agent,
             may_send=self._may_send,
-            durations=self._durations,
+            timeouts=self._timeouts,
             message_limit=self._message_limit,
         )
-        return JtTraderSession(conversation, self._durations)
+        return JtTraderSession(conversation, self._timeouts)
 
     async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
         """Read the server's clock from its web page, without logging in."""
-        return await read_clock(
-            target.url, trust=trust, agent=self._agent, durations=self._durations
-        )
+        return await read_clock(target.url, trust=trust, agent=self._agent, timeouts=self._timeouts)
 
     def mask(self, value: Secret) -> Mask:
         """Return what the server would show of *value*."""

@@ -12,7 +12,7 @@ from reconciler.errors import ServerRefused
 _ANEW = "open a new connection first"
 
 
-class Turns:
+class SessionLimits:
     """Remembers the requests that changed the server on one connection."""
 
     def __init__(self) -> None:

@@ -37,8 +37,8 @@ from reconciler.ledger.codec.rows import (
 from reconciler.ledger.codec.strict import Fields, Malformed, parsed, text_of, texts
 from reconciler.model.recorded import (
     Debt,
-    Deed,
     ExchangeRecord,
+    HistoryEntry,
     Identity,
     Observation,
     Owed,
@@ -155,7 +155,7 @@ def write_requests(requests: Requests) -> str:
     return _document("requests", requests_body(requests))
 
 
-def write_history(deeds: Sequence[Deed]) -> str:
+def write_history(deeds: Sequence[HistoryEntry]) -> str:
     """Return the document of what was done on a server."""
     return _document("history", {"deeds": [asdict(deed) for deed in deeds]})
 
@@ -348,7 +348,7 @@ def read_requests(key: str, text: str) -> Requests:
     return _read(key, "requests", text, requests_from)
 
 
-def read_history(key: str, text: str) -> tuple[Deed, ...]:
+def read_history(key: str, text: str) -> tuple[HistoryEntry, ...]:
     """Read the document of what was done on a server."""
     return _read(key, "history", text, lambda fields: fields.items("deeds", _read_deed))
 
@@ -364,9 +364,9 @@ def read_restored(text: str) -> datetime:
     return _read(RESTORED, "restored", text, read)
 
 
-def _read_deed(value: Any, where: str) -> Deed:
+def _read_deed(value: Any, where: str) -> HistoryEntry:
     fields = Fields(value, where)
-    deed = Deed(
+    deed = HistoryEntry(
         at=fields.text("at"),
         by=fields.text("by"),
         what=fields.text("what"),

@@ -10,7 +10,7 @@ from reconciler.ledger.codec.rows import stamp
 from reconciler.ledger.codec.strict import Fields, Malformed, text_of
 from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.observed import BootLine, Robot
-from reconciler.model.recorded import Attempt, Halt, Request, Requests, Stage
+from reconciler.model.recorded import Attempt, PendingStarts, Request, Requests, Stage
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -68,7 +68,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _halt(halt: Halt) -> dict[str, Any]:
+def _halt(halt: PendingStarts) -> dict[str, Any]:
     return {
         "origin": halt.origin,
         "robots": [robot_body(robot) for robot in halt.robots],
@@ -159,9 +159,9 @@ def _read_attempt(value: Any, where: str) -> Attempt:
     return attempt
 
 
-def _read_halt(value: Any, where: str) -> Halt:
+def _read_halt(value: Any, where: str) -> PendingStarts:
     fields = Fields(value, where)
-    halt = Halt(
+    halt = PendingStarts(
         origin=fields.text("origin"),
         robots=fields.items("robots", read_robot),
         at=fields.text("at"),

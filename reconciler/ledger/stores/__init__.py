@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import UsageError
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from reconciler.ledger.stores.vault_kv import KeyValue
@@ -18,7 +18,7 @@ from reconciler.ledger import Store
 
 def open_store(
     place: str,
-    durations: Durations,
+    timeouts: Timeouts,
     *,
     create: bool = False,
     documents: "KeyValue | None" = None,
@@ -45,4 +45,4 @@ def open_store(
     from reconciler.ledger.stores.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
 
     opener = SqliteStore.create if create else SqliteStore.open
-    return opener(Path(rest).expanduser(), busy=durations.ledger_busy)
+    return opener(Path(rest).expanduser(), busy=timeouts.ledger_busy)

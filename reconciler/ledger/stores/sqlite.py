@@ -24,7 +24,7 @@ from reconciler.ledger.stores.file_checks import (
     prepare_directory,
     sync_directory,
 )
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 APPLICATION_ID: Final = 0x6A747231  # "jtr1" in the file's header
 USER_VERSION: Final = 1
@@ -37,7 +37,7 @@ _SCHEMA: Final = (
     " text TEXT NOT NULL CHECK (typeof(text) = 'text')"
     ") WITHOUT ROWID"
 )
-_BUSY: Final = Durations().ledger_busy
+_BUSY: Final = Timeouts().ledger_busy
 
 
 class SqliteStore:

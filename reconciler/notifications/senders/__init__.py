@@ -1,7 +1,7 @@
 """
 The ways to people: signed JSON for machines, Slack-compatible hooks, Telegram.
 
-One request is built from a parcel, sent, and judged: arrived, worth another try, or refused.  The
+One request is built from a delivery, sent, and judged: arrived, worth another try, or refused.  The
 URL of a chat hook is a secret, and libraries put URLs into their errors: so no text of theirs is
 ever logged or raised, only our own words.
 """
@@ -24,7 +24,7 @@ import aiohttp
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
-from reconciler.notifications.queue import Parcel
+from reconciler.notifications.queue import Delivery
 from reconciler.settings.notifications import Kind, NotificationSettings
 from reconciler.system.network import loopback
 
@@ -157,22 +157,24 @@ def _telling_parts(url: str) -> list[str]:
 # ── requests ─────────────────────────────────────────────────────────────────────────────────
 
 
-def webhook_document(parcel: Parcel, label: str) -> dict[str, Any]:
+def webhook_document(delivery: Delivery, label: str) -> dict[str, Any]:
     """Return the body of a webhook; a digest has its messages in `items`."""
-    document: dict[str, Any] = {"formatVersion": FORMAT, "id": parcel.id, "controller": label}
-    if len(parcel.messages) == 1:
-        return document | _facts(parcel.messages[0]) | {"text": parcel.text, "lost": parcel.lost}
+    document: dict[str, Any] = {"formatVersion": FORMAT, "id": delivery.id, "controller": label}
+    if len(delivery.messages) == 1:
+        return (
+            document | _facts(delivery.messages[0]) | {"text": delivery.text, "lost": delivery.lost}
+        )
     return document | {
         "topic": "digest",
         "subject": "",
         "state": "digest",
-        "severity": parcel.severity,
-        "text": parcel.text,
-        "owner": parcel.owner,
-        "at": _moment(parcel.at),
+        "severity": delivery.severity,
+        "text": delivery.text,
+        "owner": delivery.owner,
+        "at": _moment(delivery.at),
         "reminder": False,
-        "lost": parcel.lost,
-        "items": [{"id": message.id} | _facts(message) for message in parcel.messages],
+        "lost": delivery.lost,
+        "items": [{"id": message.id} | _facts(message) for message in delivery.messages],
     }
 
 
@@ -194,15 +196,15 @@ def signature(key: Secret, timestamp: str, body: bytes) -> str:
     return f"v1={hmac.new(key.reveal().encode(), signed, hashlib.sha256).hexdigest()}"
 
 
-def chat_text(parcel: Parcel, label: str) -> str:
+def chat_text(delivery: Delivery, label: str) -> str:
     """Return what people read in a chat."""
-    owner = f" (owner: {parcel.owner})" if parcel.owner else ""
-    return f"[{label}] {parcel.severity}{owner}: {parcel.text}"
+    owner = f" (owner: {delivery.owner})" if delivery.owner else ""
+    return f"[{label}] {delivery.severity}{owner}: {delivery.text}"
 
 
-def slack_document(parcel: Parcel, label: str) -> dict[str, Any]:
+def slack_document(delivery: Delivery, label: str) -> dict[str, Any]:
     """Return the body of a Slack-compatible hook: plain text that mentions and links nobody."""
-    text = _cut(chat_text(parcel, label), SLACK_LIMIT)
+    text = _cut(chat_text(delivery, label), SLACK_LIMIT)
     for sign, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, escape)
     # Slack needs a `<!channel>` to call everybody, which is escaped; others take a bare @all, and
@@ -211,11 +213,11 @@ def slack_document(parcel: Parcel, label: str) -> dict[str, Any]:
     return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 
 
-def telegram_document(parcel: Parcel, label: str, chat: str) -> dict[str, Any]:
+def telegram_document(delivery: Delivery, label: str, chat: str) -> dict[str, Any]:
     """Return the body of `sendMessage`: plain text, because no `parse_mode` is named."""
     return {
         "chat_id": chat,
-        "text": _cut(chat_text(parcel, label), TELEGRAM_LIMIT),
+        "text": _cut(chat_text(delivery, label), TELEGRAM_LIMIT),
         "link_preview_options": {"is_disabled": True},
     }
 
@@ -231,7 +233,7 @@ def _cut(text: str, most: int) -> str:
 # ── sending ──────────────────────────────────────────────────────────────────────────────────
 
 
-class Post:
+class Sender:
     """One target's way out.  Made and used on the event loop; `close` it."""
 
     def __init__(self, target: Target, label: str, deadline: float) -> None:
@@ -254,17 +256,17 @@ class Post:
         """Give back its connection."""
         await self._session.close()
 
-    async def send(self, parcel: Parcel, now: float) -> Answer:
-        """Send a parcel once.  Raises nothing but cancellation."""
+    async def send(self, delivery: Delivery, now: float) -> Answer:
+        """Send a delivery once.  Raises nothing but cancellation."""
         settings = self._target.settings
-        headers = {"Content-Type": "application/json", "Idempotency-Key": parcel.id}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": delivery.id}
         match settings.kind:
             case Kind.WEBHOOK:
-                document = webhook_document(parcel, self._label)
+                document = webhook_document(delivery, self._label)
             case Kind.SLACK:
-                document = slack_document(parcel, self._label)
+                document = slack_document(delivery, self._label)
             case Kind.TELEGRAM:
-                document = telegram_document(parcel, self._label, settings.chat_id or "")
+                document = telegram_document(delivery, self._label, settings.chat_id or "")
         body = json.dumps(document).encode()
         if self._target.key is not None:
             timestamp = str(int(now))

@@ -15,7 +15,7 @@ from reconciler.model.secret import Secret
 from reconciler.secrets.vault.auth import VaultAuth
 from reconciler.secrets.vault.client import Answer, Call, VaultSession
 from reconciler.secrets.vault.token import life_in, login_for
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 OK: Final = 200
 BAD_REQUEST: Final = 400
@@ -60,12 +60,12 @@ class VaultAccess:
         auth: VaultAuth,
         namespace: str = "",
         ca_file: str | None = None,
-        durations: Durations,
+        timeouts: Timeouts,
     ) -> None:
         self._session = VaultSession(
-            address=address, namespace=namespace, ca_file=ca_file, durations=durations
+            address=address, namespace=namespace, ca_file=ca_file, timeouts=timeouts
         )
-        self._login = login_for(auth, self._session, patience=durations.secrets_request)
+        self._login = login_for(auth, self._session, patience=timeouts.secrets_request)
 
     def close(self) -> None:
         """Revoke the token if this process logged in for it, and give back connections."""

@@ -30,7 +30,7 @@ import requests
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
 from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 _LOG: Final = logging.getLogger(__name__)  # paths only: never a body, a header or a token
 _ATTEMPTS: Final = 5
@@ -82,12 +82,12 @@ class VaultSession:
     """
 
     def __init__(
-        self, *, address: str, namespace: str, ca_file: str | None, durations: Durations
+        self, *, address: str, namespace: str, ca_file: str | None, timeouts: Timeouts
     ) -> None:
         self.address: Final = checked_address(address)
         self._namespace = _checked_namespace(namespace)
         self._ca_file = ca_file
-        self._durations = durations
+        self._timeouts = timeouts
         self._closing = threading.Event()
         self._http = hardened(ca_file)
 
@@ -117,7 +117,7 @@ class VaultSession:
         SecretsSealed, SecretsUnreachable, or SecretsError for a certificate that is not trusted.
         """
         prepared = self._prepared(method, path, token, params, body)
-        deadline = time.monotonic() + self._durations.secrets_total
+        deadline = time.monotonic() + self._timeouts.secrets_total
         attempt = 0
         reason: SecretsError | None = None
         while True:
@@ -135,7 +135,7 @@ class VaultSession:
                 # The last attempt's time may be cut short: an earlier reason says more.
                 failure = (reason if outcome.late else None) or self._explained(outcome)
                 again = method == "GET" or not outcome.sent
-            ceiling = min(self._durations.secrets_total / 6, self._base * 2**attempt)
+            ceiling = min(self._timeouts.secrets_total / 6, self._base * 2**attempt)
             pause = max(pause, random.uniform(0, ceiling))  # noqa: S311  - jitter, no secret
             late = time.monotonic() + pause >= deadline
             if not (again and failure.transient) or attempt >= attempts or late:
@@ -146,7 +146,7 @@ class VaultSession:
 
     @property
     def _base(self) -> float:
-        return self._durations.secrets_total / 120
+        return self._timeouts.secrets_total / 120
 
     def _prepared(
         self,
@@ -175,8 +175,8 @@ class VaultSession:
         return prepared
 
     def _once(self, prepared: requests.PreparedRequest, deadline: float) -> Reply | Lost:
-        limit = max(0.001, min(self._durations.secrets_request, deadline - time.monotonic()))
-        connect = min(self._durations.connect, limit)
+        limit = max(0.001, min(self._timeouts.secrets_request, deadline - time.monotonic()))
+        connect = min(self._timeouts.connect, limit)
         return fetch(self._http, prepared, connect=connect, limit=limit)
 
     def _understood(self, outcome: Reply) -> Answer:

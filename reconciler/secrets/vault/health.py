@@ -11,7 +11,7 @@ from typing import Final
 
 from reconciler.errors import SecretsUnreachable
 from reconciler.secrets.vault.client import VaultSession
-from reconciler.system.timeouts import Durations
+from reconciler.system.timeouts import Timeouts
 
 _PATH: Final = "/v1/sys/health"
 # Every state is an answer to us, and not a reason to try again.
@@ -42,7 +42,7 @@ class Health:
 
 
 def health(
-    address: str, *, ca_file: str | None, durations: Durations, now: Callable[[], datetime]
+    address: str, *, ca_file: str | None, timeouts: Timeouts, now: Callable[[], datetime]
 ) -> Health:
     """
     Ask the Vault at *address*.
@@ -54,7 +54,7 @@ def health(
         address=address,
         namespace="",
         ca_file=ca_file,
-        durations=replace(durations, secrets_total=durations.secrets_request),
+        timeouts=replace(timeouts, secrets_total=timeouts.secrets_request),
     )
     try:
         asked = now()

@@ -76,9 +76,9 @@ def login_for(auth: VaultAuth, session: VaultSession, *, patience: float) -> Log
     """
     match auth:
         case TokenAuth(token=token):
-            return _Given(token, _Keeper(session, patience))
+            return _Given(token, _Renewal(session, patience))
         case TokenFileAuth(path=path):
-            return _Sink(path, _Keeper(session, patience))
+            return _Sink(path, _Renewal(session, patience))
         case _:
             return _LoggedIn(auth, session)
 
@@ -215,23 +215,23 @@ class _LoggedIn:
 
 
 class _Given:
-    def __init__(self, token: Secret, keeper: "_Keeper") -> None:
+    def __init__(self, token: Secret, renewal: "_Renewal") -> None:
         self._token = token
-        self._keeper = keeper
+        self._renewal = renewal
 
     def token(self) -> Secret:
         checked_token(self._token.reveal(), "the Vault token", self._token)
-        self._keeper.see_to(self._token)
+        self._renewal.see_to(self._token)
         return self._token
 
     def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - the only one we have
         raise _expired(about, "the Vault token", "log in again and give the new token")
 
     def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
-        self._keeper.learned(token, seconds, renewable=renewable)
+        self._renewal.learned(token, seconds, renewable=renewable)
 
     def seconds(self) -> float | None:
-        return self._keeper.seconds(self._token)
+        return self._renewal.seconds(self._token)
 
     def close(self) -> None:
         """Keep the token: it is not ours to revoke."""
@@ -240,9 +240,9 @@ class _Given:
 class _Sink:
     """Reads the file again whenever it changed, and when its token was refused."""
 
-    def __init__(self, path: str, keeper: "_Keeper") -> None:
+    def __init__(self, path: str, renewal: "_Renewal") -> None:
         self._path = path
-        self._keeper = keeper
+        self._renewal = renewal
         self._lock = threading.Lock()
         self._held: Secret | None = None
         self._stamp: tuple[int, ...] = ()
@@ -252,7 +252,7 @@ class _Sink:
             held = self._held
             if held is None or _stamp(self._path) != self._stamp:
                 held = self._read()
-        self._keeper.see_to(held)
+        self._renewal.see_to(held)
         return held
 
     def renewed(self, stale: Secret, about: str) -> Secret:
@@ -265,11 +265,11 @@ class _Sink:
         )
 
     def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
-        self._keeper.learned(token, seconds, renewable=renewable)
+        self._renewal.learned(token, seconds, renewable=renewable)
 
     def seconds(self) -> float | None:
         held = self._held
-        return None if held is None else self._keeper.seconds(held)
+        return None if held is None else self._renewal.seconds(held)
 
     def close(self) -> None:
         """Keep the token: Vault Agent owns it."""
@@ -284,7 +284,7 @@ class _Sink:
         return self._held
 
 
-class _Keeper:
+class _Renewal:
     """Looks up and renews a token that was given to us; see the module."""
 
     def __init__(self, session: VaultSession, patience: float) -> None:

@@ -42,7 +42,7 @@ SHORT = {
 }
 
 
-class Scene:
+class Setup:
     """
     See the module; changes are made with its methods and taken back by `mend`.
 
@@ -89,10 +89,10 @@ class Scene:
 
     def use(self, **changes: Any) -> None:
         """Write the settings with these changes; what waits in vain waits briefly."""
-        durations = DURATIONS | SHORT | changes.pop("durations", {})
+        timeouts = DURATIONS | SHORT | changes.pop("durations", {})
         if self.authority is not None:
             changes.setdefault("tls", [{"urls": [self.address], "caFile": self.authority.file}])
-        self.world.settings(durations=durations, **changes)
+        self.world.settings(durations=timeouts, **changes)
 
     def edit(self, old: str, new: str, file: str = "tokyo-1.yaml") -> None:
         """Replace text in a document."""
@@ -164,6 +164,6 @@ class Scene:
             setattr(self.bad.behaviour, field.name, getattr(Behaviour(), field.name))
 
 
-def ledger_file(scene: Scene) -> Path:
+def ledger_file(setup: Setup) -> Path:
     """Return where the ledger of a scene lies."""
-    return scene.home / "state" / "jtr" / "ledger.db"
+    return setup.home / "state" / "jtr" / "ledger.db"
