@@ -36,10 +36,12 @@ from reconciler.model.key_policy import Security
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.system.timeouts import Timeouts
-from tests.exchanges import signing, test_binance, test_gate
-from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held
-from tests.leaks import Watch
-from tests.world import World
+from tests.exchanges import signing
+from tests.exchanges.adapters import test_binance
+from tests.exchanges.adapters import test_gateio as test_gate
+from tests.exchanges.counting_exchange import BYBIT, KUCOIN, OKX, Crowd, Kind, held
+from tests.support.leaks import Watch
+from tests.support.rig import Rig
 
 KEYS: Final = 10  # of each exchange
 LATE: Final = 0.2  # seconds until an exchange answers
@@ -102,16 +104,16 @@ def audit_once(crowds: Mapping[str, Crowd]) -> tuple[float, float]:
 class Pass:
     """A converged `jtr apply`; seconds of processor and MiB of memory of each round."""
 
-    world: World
+    rig: Rig
     seconds: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
     def run(self) -> None:
         """Run it once."""
-        command = [sys.executable, "-m", "reconciler", "apply", str(self.world.docs)]
+        command = [sys.executable, "-m", "reconciler", "apply", str(self.rig.docs)]
         ran = subprocess.run(
             [sys.executable, "-S", "-c", WEIGH, *command, "--auto-approve"],
-            env={"PATH": os.defpath, **self.world.environment},
+            env={"PATH": os.defpath, **self.rig.environment},
             capture_output=True,
             text=True,
             check=True,
@@ -129,16 +131,16 @@ def quiet_passes(rounds: int) -> tuple[Pass, Pass]:
         passes = []
         for security in (None, {"ipWhitelist": ["203.0.113.10"]}):
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jtr-bench-")))
-            world = stack.enter_context(World(home, bao, Watch("bench"), patch))
-            world.server()
-            world.document("tokyo-1", "bybit")
-            world.settings(soleWriter=True)
-            world.begin()
-            if world.apply().code:
+            rig = stack.enter_context(Rig(home, bao, Watch("bench"), patch))
+            rig.server()
+            rig.document("tokyo-1", "bybit")
+            rig.settings(soleWriter=True)
+            rig.begin()
+            if rig.apply().code:
                 raise AssertionError
             if security is not None:  # declared when nothing changes any more
-                world.document("tokyo-1", "bybit", rotate=False, security=security)
-            passes.append(Pass(world))
+                rig.document("tokyo-1", "bybit", rotate=False, security=security)
+            passes.append(Pass(rig))
         for _ in range(rounds):
             for one in passes:
                 one.run()

@@ -21,15 +21,15 @@ import pytest
 
 from reconciler.controller.status import Sync
 from reconciler.sandbox.openbao import OpenBao
-from tests.controller.desk import Desk
-from tests.controller.test_loop import BRISK, begin
-from tests.fleet import Fleet
-from tests.leaks import Watch
-from tests.world import World
+from tests.controller.controller_harness import Harness
+from tests.controller.test_controller import BRISK, begin
+from tests.support.fleet import Fleet
+from tests.support.leaks import Watch
+from tests.support.rig import Rig
 
 LIMIT = 1.1  # with the hung one, in multiples of without
 SERVERS = 50
-HUNG = "desk-25"
+HUNG = "harness-25"
 # The interval is too long to matter: what is measured begins when it is asked for.
 REAL = BRISK | {"interval": "60s", "connect": "10s", "authenticate": "30s", "request": "15s"}
 
@@ -53,7 +53,7 @@ class Case:
         return hanging / without
 
 
-async def story(desk: Desk, fleet: Fleet, cases: Sequence[Case], *, hangs: bool) -> None:
+async def story(harness: Harness, fleet: Fleet, cases: Sequence[Case], *, hangs: bool) -> None:
     """Let the servers be made as their documents say, then rotate all keys; measure both."""
     first, second = cases
     others = [name for name in fleet.names if name != HUNG]
@@ -61,43 +61,43 @@ async def story(desk: Desk, fleet: Fleet, cases: Sequence[Case], *, hangs: bool)
 
     def there() -> bool:
         return not fleet.stale(others) and all(
-            desk.status(name).sync is Sync.SYNCED for name in others
+            harness.status(name).sync is Sync.SYNCED for name in others
         )
 
     if hangs:
         server.behaviour.login = "silent"
     began = time.perf_counter()
-    async with desk.running():
-        await desk.until(there, "the first keys")
+    async with harness.running():
+        await harness.until(there, "the first keys")
         first.took[hangs].append(time.perf_counter() - began)
         server.recover()
         server.drop_connections()
-        await desk.until(lambda: not fleet.stale([HUNG]), "the first keys of the fiftieth")
-        await desk.until(lambda: desk.status(HUNG).connected, "the fiftieth held")
+        await harness.until(lambda: not fleet.stale([HUNG]), "the first keys of the fiftieth")
+        await harness.until(lambda: harness.status(HUNG).connected, "the fiftieth held")
         for name in fleet.names:
             fleet.rotate(name)
         if hangs:
             server.hang()
-        if desk.controller is None:
+        if harness.controller is None:
             raise AssertionError
         began = time.perf_counter()
-        desk.controller.look_again()
-        await desk.until(there, "the new keys")
+        harness.controller.look_again()
+        await harness.until(there, "the new keys")
         second.took[hangs].append(time.perf_counter() - began)
         server.recover()
         server.drop_connections()
-        await desk.until(lambda: not fleet.stale(), "the new keys of the fiftieth")
+        await harness.until(lambda: not fleet.stale(), "the new keys of the fiftieth")
 
 
 def measure(bao: OpenBao, cases: Sequence[Case], *, hangs: bool) -> None:
-    """Do everything once in a world of its own."""
+    """Do everything once in a rig of its own."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jtr-bench-")))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        world = stack.enter_context(World(home, bao, Watch("bench"), patch))
-        fleet = stack.enter_context(Fleet(world, SERVERS))
-        begin(world, timeouts=REAL)
-        asyncio.run(story(Desk(world), fleet, cases, hangs=hangs))
+        rig = stack.enter_context(Rig(home, bao, Watch("bench"), patch))
+        fleet = stack.enter_context(Fleet(rig, SERVERS))
+        begin(rig, timeouts=REAL)
+        asyncio.run(story(Harness(rig), fleet, cases, hangs=hangs))
 
 
 def main() -> int:

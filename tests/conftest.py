@@ -14,9 +14,9 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader import server as jt_trader
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
-from tests import guards
-from tests.leaks import Watch
-from tests.world import World
+from tests.support import guards
+from tests.support.leaks import Watch
+from tests.support.rig import Rig
 
 _watch = pytest.StashKey[Watch]()
 _events: set[tuple[str, str]] = set()
@@ -118,9 +118,9 @@ def bao() -> Iterator[OpenBao]:
 
 
 @pytest.fixture
-def world(
+def rig(
     tmp_path: Path, bao: OpenBao, watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+) -> Iterator[Rig]:
     """A home directory, Vault, and as many stand-in servers as the test asks for."""
-    with World(tmp_path, bao, watch, monkeypatch) as world:
-        yield world
+    with Rig(tmp_path, bao, watch, monkeypatch) as rig:
+        yield rig

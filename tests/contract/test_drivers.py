@@ -48,7 +48,7 @@ ROBOTS = [(1, "grid", "bybit", True), (2, "dca", "okx", True), (3, "old", "okx",
 
 
 @dataclass
-class World:
+class Rig:
     """One server and the driver that reaches it, whatever they are made of."""
 
     driver: Driver
@@ -68,13 +68,13 @@ class World:
         return await self.driver.open(target, login(secret), Trust())
 
 
-Opened = Callable[..., contextlib.AbstractAsyncContextManager[World]]
+Opened = Callable[..., contextlib.AbstractAsyncContextManager[Rig]]
 
 
 @contextlib.asynccontextmanager
 async def through_the_wire(
     *, timeouts: Timeouts = QUICK, command: str = "apply"
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Rig]:
     robots = [Robot(*robot) for robot in ROBOTS]
     server = StandIn(access_secret=SECRET, robots=robots, behaviour=Behaviour())
     url = await server.start()
@@ -105,7 +105,7 @@ async def through_the_wire(
         "clock ahead": (behaviour, "clock_offset", 7200.0),
     }
     try:
-        yield World(
+        yield Rig(
             driver=JtTraderDriver(command=command, timeouts=timeouts),
             target=Target(url, "0"),
             set_value=server.set_value,
@@ -129,7 +129,7 @@ async def in_memory(
     *,
     timeouts: Timeouts = QUICK,  # noqa: ARG001  - nothing waits here
     command: str = "apply",
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Rig]:
     server = MemoryServer(access_secret=SECRET, robots=[SeenRobot(*robot) for robot in ROBOTS])
     url = "http://127.0.0.1:1"
     faults: dict[str, Callable[[], object]] = {
@@ -157,7 +157,7 @@ async def in_memory(
         "log unreadable": lambda: setattr(server, "log_readable", False),
         "clock ahead": lambda: setattr(server, "ahead", 7200.0),
     }
-    yield World(
+    yield Rig(
         driver=MemoryDriver({url: server}, command=command),
         target=Target(url, "0"),
         set_value=server.values.__setitem__,
@@ -176,9 +176,9 @@ async def in_memory(
 
 @pytest.fixture(params=[through_the_wire, in_memory], ids=["jt-trader", "memory"])
 def opened(request: pytest.FixtureRequest) -> Opened:
-    """Return what makes a world."""
-    world: Opened = request.param
-    return world
+    """Return what makes a rig."""
+    rig: Opened = request.param
+    return rig
 
 
 def bybit() -> dict[str, Secret]:
@@ -191,10 +191,10 @@ async def listed(session: Session, code: str) -> ObservedExchange:
 
 def test_observing_shows_everything_and_changes_nothing(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(command="plan") as world:
-            world.set_value("okx_password", "abcdefgh")
-            before = world.values()
-            session = await world.session()
+        async with opened(command="plan") as rig:
+            rig.set_value("okx_password", "abcdefgh")
+            before = rig.values()
+            session = await rig.session()
             seen = await session.observe()
             await session.close()
             assert (seen.account, seen.version) == ("0", "0.24.19")
@@ -216,40 +216,40 @@ def test_observing_shows_everything_and_changes_nothing(opened: Opened) -> None:
             )
             assert seen.log.newest is not None
             assert seen.log.newest >= line.time
-            assert world.values() == before
-            assert world.done() == (0, 0, 0)
-            assert world.running() == {1, 2}
+            assert rig.values() == before
+            assert rig.done() == (0, 0, 0)
+            assert rig.running() == {1, 2}
 
     told(story)
 
 
 def test_saving_twice_is_saving_once(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             await session.exchanges()
             values = bybit()
             first = await session.save("bybit", values)
-            once = world.values()
+            once = rig.values()
             second = await session.save("bybit", values)
             assert first == second
-            assert world.values() == once == {n: v.reveal() for n, v in values.items()}
+            assert rig.values() == once == {n: v.reveal() for n, v in values.items()}
             assert first.exchange == await listed(session, "bybit")
             for field in (await listed(session, "bybit")).fields:
-                assert field.mask == world.driver.mask(values[field.name])
+                assert field.mask == rig.driver.mask(values[field.name])
             await session.close()
-            assert world.done() == (2, 0, 0)
-            assert world.running() == {1, 2}
+            assert rig.done() == (2, 0, 0)
+            assert rig.running() == {1, 2}
 
     told(story)
 
 
 def test_deleting_twice_is_deleting_once(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.set_value("bybit_api_key", canary())
-            world.set_value("bybit_api_secret", canary())
-            session = await world.session()
+        async with opened() as rig:
+            rig.set_value("bybit_api_key", canary())
+            rig.set_value("bybit_api_secret", canary())
+            session = await rig.session()
             await session.exchanges()
             answer = await session.delete("bybit", "bybit_api_key")
             assert answer.exchange is not None
@@ -258,16 +258,16 @@ def test_deleting_twice_is_deleting_once(opened: Opened) -> None:
                 await session.delete("bybit", "bybit_api_key")
             await session.delete("bybit", "bybit_api_secret")
             await session.close()
-            assert world.values() == {}
-            assert world.done() == (0, 2, 0)
+            assert rig.values() == {}
+            assert rig.done() == (0, 2, 0)
 
     told(story)
 
 
 def test_an_additional_exchange_moves_when_it_is_complete(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             names = [field.name for field in (await listed(session, "mexc")).fields]
             await session.save("mexc", {name: Secret(canary()) for name in names})
             codes = [e.code for e in await session.exchanges()]
@@ -304,9 +304,9 @@ def test_what_could_fail_is_refused_and_the_session_lives_on(
     opened: Opened, deed: HistoryEntry
 ) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.set_value("okx_password", canary())
-            session = await world.session()
+        async with opened() as rig:
+            rig.set_value("okx_password", canary())
+            session = await rig.session()
             for read_first in (False, True):
                 if read_first:
                     await session.exchanges()
@@ -314,23 +314,23 @@ def test_what_could_fail_is_refused_and_the_session_lives_on(
                     await deed(session)
             assert len(await session.robots()) == 3
             await session.close()
-            assert world.done() == (0, 0, 0)
+            assert rig.done() == (0, 0, 0)
 
     told(story)
 
 
 def test_a_command_that_reads_cannot_write(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(command="plan") as world:
-            world.set_value("bybit_api_key", canary())
-            session = await world.session()
+        async with opened(command="plan") as rig:
+            rig.set_value("bybit_api_key", canary())
+            session = await rig.session()
             await session.exchanges()
             with pytest.raises(ServerRefused):
                 await session.save("bybit", bybit())
             with pytest.raises(ServerRefused):
                 await session.delete("bybit", "bybit_api_key")
             await session.close()
-            assert world.done() == (0, 0, 0)
+            assert rig.done() == (0, 0, 0)
 
     told(story)
 
@@ -357,18 +357,18 @@ def test_after_a_write_of_unknown_outcome_the_session_is_dead(
         request.applymarker(pytest.mark.fatal_paths(1))
 
     async def story() -> None:
-        async with opened(timeouts=HASTY) as world:
-            session = await world.session()
+        async with opened(timeouts=HASTY) as rig:
+            session = await rig.session()
             before = (await session.observe()).log
-            world.misbehave(fault)
+            rig.misbehave(fault)
             with pytest.raises(expected):
                 await session.save("bybit", bybit())
             for again in (session.save("bybit", bybit()), session.observe(), session.robots()):
                 with pytest.raises(ConnectionLost):
                     await again
             await session.close()
-            assert bool(world.values()) is stored
-            anew = await world.session()
+            assert bool(rig.values()) is stored
+            anew = await rig.session()
             seen = await anew.observe()
             await anew.close()
             assert seen.running() == (() if harmed else tuple(r for r in seen.robots if r.id < 3))
@@ -380,9 +380,9 @@ def test_after_a_write_of_unknown_outcome_the_session_is_dead(
 
 def test_a_field_that_the_server_forgot_is_seen(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("lose")
-            session = await world.session()
+        async with opened() as rig:
+            rig.misbehave("lose")
+            session = await rig.session()
             await session.exchanges()
             await session.save("bybit", bybit())
             found = await listed(session, "bybit")
@@ -394,9 +394,9 @@ def test_a_field_that_the_server_forgot_is_seen(opened: Opened) -> None:
 
 def test_a_connection_lost_in_a_read_ends_the_session(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
-            world.misbehave("lost in a read")
+        async with opened() as rig:
+            session = await rig.session()
+            rig.misbehave("lost in a read")
             with pytest.raises(ConnectionLost):
                 await session.exchanges()
             with pytest.raises(ConnectionLost):
@@ -409,25 +409,25 @@ def test_a_connection_lost_in_a_read_ends_the_session(opened: Opened) -> None:
 
 def test_whoever_is_not_let_in_did_nothing(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(timeouts=NO_PATIENCE) as world:
+        async with opened(timeouts=NO_PATIENCE) as rig:
             with pytest.raises(Unauthorized):
-                await world.session(secret="wrong")
+                await rig.session(secret="wrong")
             with pytest.raises(WrongAccount):
-                await world.session(account="7")
-            world.misbehave("silent door")
+                await rig.session(account="7")
+            rig.misbehave("silent door")
             with pytest.raises(LoginSilent):
-                await world.session()
-            assert world.done() == (0, 0, 0)
-            assert world.running() == {1, 2}
+                await rig.session()
+            assert rig.done() == (0, 0, 0)
+            assert rig.running() == {1, 2}
 
     told(story)
 
 
 def test_a_server_that_is_not_there(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
+        async with opened() as rig:
             with pytest.raises(ServerUnreachable):
-                await world.driver.open(Target("http://127.0.0.1:9", "0"), login(), Trust())
+                await rig.driver.open(Target("http://127.0.0.1:9", "0"), login(), Trust())
 
     told(story)
 
@@ -435,19 +435,17 @@ def test_a_server_that_is_not_there(opened: Opened) -> None:
 @pytest.mark.parametrize("value", ["a", "abcdef", "abcdefghijklm", "пароль-ключ", "a😀"])
 def test_what_the_driver_says_is_what_the_server_shows(opened: Opened, value: str) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.set_value("bybit_api_key", value)
-            session = await world.session()
+        async with opened() as rig:
+            rig.set_value("bybit_api_key", value)
+            session = await rig.session()
             found = await listed(session, "bybit")
             await session.close()
-            assert (
-                found.fields[0].mask == world.driver.mask(Secret(value)) == Mask(mask_text(value))
-            )
-            assert world.driver.refusal(Secret(value)) == ""
-            assert world.driver.refusal(Secret("")) != ""
-            assert world.driver.mask_bits(Secret("0123456789abcdef")) == 24
-            assert world.driver.tested("0.24.19")
-            assert not world.driver.tested("0.25.0")
+            assert found.fields[0].mask == rig.driver.mask(Secret(value)) == Mask(mask_text(value))
+            assert rig.driver.refusal(Secret(value)) == ""
+            assert rig.driver.refusal(Secret("")) != ""
+            assert rig.driver.mask_bits(Secret("0123456789abcdef")) == 24
+            assert rig.driver.tested("0.24.19")
+            assert not rig.driver.tested("0.25.0")
 
     told(story)
 
@@ -455,29 +453,29 @@ def test_what_the_driver_says_is_what_the_server_shows(opened: Opened, value: st
 # ── robots ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def fresh(world: World) -> Session:
+async def fresh(rig: Rig) -> Session:
     """Be let in and read the robots: a start needs a connection that did nothing else."""
-    session = await world.session()
+    session = await rig.session()
     await session.robots()
     return session
 
 
 def test_a_robot_is_stopped_and_started_again_on_a_new_connection(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await fresh(world)
+        async with opened() as rig:
+            session = await fresh(rig)
             listed = await session.stop(1)
-            assert {robot.id for robot in listed if robot.running} == {2} == world.running()
+            assert {robot.id for robot in listed if robot.running} == {2} == rig.running()
             with pytest.raises(ServerRefused, match="does not run"):
                 await session.stop(1)
             await session.close()
-            session = await fresh(world)
+            session = await fresh(rig)
             listed = await session.start(1)
-            assert {robot.id for robot in listed if robot.running} == {1, 2} == world.running()
+            assert {robot.id for robot in listed if robot.running} == {1, 2} == rig.running()
             assert listed == await session.robots()
             await session.close()
-            assert world.acted() == (1, 1, 0, 0)
-            assert world.done() == (0, 0, 0)
+            assert rig.acted() == (1, 1, 0, 0)
+            assert rig.done() == (0, 0, 0)
 
     told(story)
 
@@ -485,8 +483,8 @@ def test_a_robot_is_stopped_and_started_again_on_a_new_connection(opened: Opened
 @pytest.mark.parametrize("number", [1, 4, 0, -1, True, "3", 3.0, None, [3]])
 def test_only_a_robot_that_was_seen_stopped_is_started(opened: Opened, number: Any) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             for known in (False, True):
                 if known:
                     await session.robots()
@@ -494,8 +492,8 @@ def test_only_a_robot_that_was_seen_stopped_is_started(opened: Opened, number: A
                     await session.start(number)
             await session.start(3)  # what was refused took nothing away
             await session.close()
-            assert world.acted() == (1, 0, 0, 0)
-            assert world.running() == {1, 2, 3}
+            assert rig.acted() == (1, 0, 0, 0)
+            assert rig.running() == {1, 2, 3}
 
     told(story)
 
@@ -503,8 +501,8 @@ def test_only_a_robot_that_was_seen_stopped_is_started(opened: Opened, number: A
 @pytest.mark.parametrize("number", [3, 4, 0, True, "1", 1.0, None])
 def test_only_a_robot_that_was_seen_running_is_stopped(opened: Opened, number: Any) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             for known in (False, True):
                 if known:
                     await session.robots()
@@ -512,8 +510,8 @@ def test_only_a_robot_that_was_seen_running_is_stopped(opened: Opened, number: A
                     await session.stop(number)
             assert len(await session.robots()) == 3
             await session.close()
-            assert world.acted() == (0, 0, 0, 0)
-            assert world.running() == {1, 2}
+            assert rig.acted() == (0, 0, 0, 0)
+            assert rig.running() == {1, 2}
 
     told(story)
 
@@ -531,32 +529,32 @@ def test_a_start_is_the_first_change_on_its_connection_and_the_only_one(
     opened: Opened, before: HistoryEntry, number: int
 ) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("3 fails to start")
-            session = await world.session()
+        async with opened() as rig:
+            rig.misbehave("3 fails to start")
+            session = await rig.session()
             await session.observe()
             await before(session)
             await session.robots()
             with pytest.raises(ServerRefused, match="new connection"):
                 await session.start(number)
             await session.close()
-            assert world.acted()[0] == 0
-            assert world.done()[2] == 0
+            assert rig.acted()[0] == 0
+            assert rig.done()[2] == 0
 
     told(story)
 
 
 def test_a_start_that_fails_harms_nobody_while_we_are_registered(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("3 fails to start")
-            session = await fresh(world)
+        async with opened() as rig:
+            rig.misbehave("3 fails to start")
+            session = await fresh(rig)
             listed = await session.start(3)
             assert [robot.running for robot in listed if robot.id == 3] == [False]
             assert {robot.id for robot in await session.robots() if robot.running} == {1, 2}
             await session.close()
-            assert world.acted() == (0, 0, 0, 0)
-            assert world.done() == (0, 0, 0)
+            assert rig.acted() == (0, 0, 0, 0)
+            assert rig.done() == (0, 0, 0)
 
     told(story)
 
@@ -569,17 +567,17 @@ def test_a_start_that_fails_with_nobody_registered_stops_all(
         request.applymarker(pytest.mark.fatal_paths(1))
 
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("3 fails to start")
-            session = await fresh(world)
-            visitor = await world.session()
+        async with opened() as rig:
+            rig.misbehave("3 fails to start")
+            session = await fresh(rig)
+            visitor = await rig.session()
             await visitor.close()
             await session.start(3)
             async with asyncio.timeout(2):
                 while (await session.log()).alarm is None:
                     pass
-            assert world.running() == set()
-            assert world.done() == (0, 0, 1)
+            assert rig.running() == set()
+            assert rig.done() == (0, 0, 1)
             await session.close()
 
     told(story)
@@ -603,9 +601,9 @@ def test_a_deed_without_an_answer_is_not_known_and_ends_the_session(
     opened: Opened, fault: str, deed: HistoryEntry, acted: tuple[int, int, int, int]
 ) -> None:
     async def story() -> None:
-        async with opened(timeouts=HASTY) as world:
-            world.misbehave(fault)
-            session = await fresh(world)
+        async with opened(timeouts=HASTY) as rig:
+            rig.misbehave(fault)
+            session = await fresh(rig)
             with pytest.raises(NoAnswer):
                 await deed(session)
             assert await session.ended(0)
@@ -615,26 +613,26 @@ def test_a_deed_without_an_answer_is_not_known_and_ends_the_session(
             with pytest.raises((ConnectionLost, ServerRefused)):
                 await deed(session)
             await session.close()
-            assert world.acted() == acted
-            assert world.done() == (0, 0, 0)
+            assert rig.acted() == acted
+            assert rig.done() == (0, 0, 0)
 
     told(story)
 
 
 def test_after_a_start_that_hangs_every_other_one_is_dropped(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(timeouts=HASTY) as world:
-            world.misbehave("3 hangs in its start")
-            session = await fresh(world)
+        async with opened(timeouts=HASTY) as rig:
+            rig.misbehave("3 hangs in its start")
+            session = await fresh(rig)
             await session.stop(1)
             await session.close()
             for number in (3, 1):
-                session = await fresh(world)
+                session = await fresh(rig)
                 with pytest.raises(NoAnswer):
                     await session.start(number)
                 await session.close()
-            assert world.running() == {2}
-            assert world.acted() == (0, 1, 0, 0)
+            assert rig.running() == {2}
+            assert rig.acted() == (0, 1, 0, 0)
 
     told(story)
 
@@ -644,33 +642,33 @@ def test_after_a_start_that_hangs_every_other_one_is_dropped(opened: Opened) -> 
 
 def test_invalidation_is_answered_and_leaves_everything_else(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             before = await session.observe()
             await session.invalidate()
             after = await session.observe()
             await session.close()
             assert (after.robots, after.exchanges) == (before.robots, before.exchanges)
             assert after.log.boots == before.log.boots
-            assert world.acted() == (0, 0, 1, 0)
+            assert rig.acted() == (0, 0, 1, 0)
 
     told(story)
 
 
-async def visited(world: World) -> Session:
+async def visited(rig: Rig) -> Session:
     """Be let in by a server that may still be away."""
     async with asyncio.timeout(5):
         while True:
             try:
-                return await world.session()
+                return await rig.session()
             except ServerUnreachable:
                 await asyncio.sleep(0.01)
 
 
 def test_a_reboot_ends_the_connection_and_leaves_a_boot_line(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             before = (await session.observe()).log
             assert not await session.ended(0)
             await session.reboot()
@@ -678,14 +676,14 @@ def test_a_reboot_ends_the_connection_and_leaves_a_boot_line(opened: Opened) -> 
             with pytest.raises(ConnectionLost):
                 await session.robots()
             await session.close()
-            session = await visited(world)
+            session = await visited(rig)
             after = await session.observe()
             await session.close()
             assert after.log.boots[:-1] == before.boots
             assert after.log.boot == after.log.boots[-1].time > (before.boot or 0)
             assert not after.log.strangers
             assert after.running() == ()
-            assert world.acted() == (0, 0, 0, 1)
+            assert rig.acted() == (0, 0, 0, 1)
 
     told(story)
 
@@ -694,9 +692,9 @@ def test_a_reboot_that_does_not_happen_leaves_a_session_that_reads_and_only_read
     opened: Opened,
 ) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("reboot ignored")
-            session = await world.session()
+        async with opened() as rig:
+            rig.misbehave("reboot ignored")
+            session = await rig.session()
             before = await session.observe()
             await session.reboot()
             assert not await session.ended(0.1)
@@ -713,35 +711,35 @@ def test_a_reboot_that_does_not_happen_leaves_a_session_that_reads_and_only_read
                     await deed
             assert await session.robots() == before.robots
             await session.close()
-            assert world.acted() == (0, 0, 0, 0)
+            assert rig.acted() == (0, 0, 0, 0)
 
     told(story)
 
 
 def test_a_reboot_that_waits_for_a_robot_for_ever_and_the_second_request(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("1 hangs in its stop")
-            session = await world.session()
+        async with opened() as rig:
+            rig.misbehave("1 hangs in its stop")
+            session = await rig.session()
             await session.reboot()
             assert not await session.ended(0.1)
             assert not any(robot.running for robot in await session.robots())
             await session.close()
-            assert world.acted() == (0, 0, 0, 0)
-            session = await world.session()
+            assert rig.acted() == (0, 0, 0, 0)
+            session = await rig.session()
             await session.reboot()
             assert await session.ended(5)
             await session.close()
-            assert world.acted() == (0, 0, 0, 1)
+            assert rig.acted() == (0, 0, 0, 1)
 
     told(story)
 
 
 def test_a_late_reboot_takes_the_readers_connection_along(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            world.misbehave("reboot late")
-            session = await world.session()
+        async with opened() as rig:
+            rig.misbehave("reboot late")
+            session = await rig.session()
             await session.reboot()
             assert not await session.ended(0.02)
             async with asyncio.timeout(5):
@@ -751,25 +749,25 @@ def test_a_late_reboot_takes_the_readers_connection_along(opened: Opened) -> Non
                         await asyncio.sleep(0.01)
             assert await session.ended(0)
             await session.close()
-            assert world.acted() == (0, 0, 0, 1)
+            assert rig.acted() == (0, 0, 0, 1)
 
     told(story)
 
 
 def test_nothing_is_asked_on_a_connection_that_is_over(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await fresh(world)
+        async with opened() as rig:
+            session = await fresh(rig)
             await session.close()
             assert await session.ended(0)
             for deed in (session.stop(1), session.invalidate(), session.reboot()):
                 with pytest.raises((ConnectionLost, ServerRefused)):
                     await deed
-            session = await fresh(world)
+            session = await fresh(rig)
             await session.close()
             with pytest.raises(ConnectionLost, match="nothing was sent"):
                 await session.reboot()
-            assert world.acted() == (0, 0, 0, 0)
+            assert rig.acted() == (0, 0, 0, 0)
 
     told(story)
 
@@ -779,7 +777,7 @@ def test_nothing_is_asked_on_a_connection_that_is_over(opened: Opened) -> None:
 )
 def test_who_may_act(opened: Opened, command: str, allowed: set[str]) -> None:
     async def story() -> None:
-        async with opened(command=command) as world:
+        async with opened(command=command) as rig:
             deeds: dict[str, HistoryEntry] = {
                 "start": lambda s: s.start(3),
                 "stop": lambda s: s.stop(1),
@@ -787,14 +785,14 @@ def test_who_may_act(opened: Opened, command: str, allowed: set[str]) -> None:
                 "reboot": lambda s: s.reboot(),
             }
             for name, deed in deeds.items():
-                session = await fresh(world)
+                session = await fresh(rig)
                 if name in allowed:
                     await deed(session)
                 else:
                     with pytest.raises(ServerRefused, match="must not send"):
                         await deed(session)
                 await session.close()
-            assert world.acted() == (len(allowed), 0, 0, 0)
+            assert rig.acted() == (len(allowed), 0, 0, 0)
 
     told(story)
 
@@ -804,13 +802,13 @@ def test_who_may_act(opened: Opened, command: str, allowed: set[str]) -> None:
 
 def test_the_log_for_people_has_what_the_logbook_is_made_of(opened: Opened) -> None:
     async def story() -> None:
-        async with opened(command="logs") as world:
-            session = await world.session()
+        async with opened(command="logs") as rig:
+            session = await rig.session()
             log, entries = await session.log(), await session.entries()
             assert entries
             booted = [e.time for e in entries if e.message.endswith("successfully started")]
             assert booted == [line.time for line in log.boots]
-            world.misbehave("log unreadable")
+            rig.misbehave("log unreadable")
             assert await session.entries() is None
             assert await session.log() == Logbook(readable=False)
             await session.close()
@@ -820,23 +818,23 @@ def test_the_log_for_people_has_what_the_logbook_is_made_of(opened: Opened) -> N
 
 def test_the_clock_is_read_without_a_login(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
+        async with opened() as rig:
             for ahead in (0.0, 7200.0):
-                read = await world.driver.clock(world.target, Trust())
+                read = await rig.driver.clock(rig.target, Trust())
                 assert read is not None
                 assert 0.5 <= read.uncertainty < 3
                 assert abs(read.ahead - ahead) <= read.uncertainty + 0.1
-                world.misbehave("clock ahead")
-            assert await world.driver.clock(Target("http://127.0.0.1:9", "0"), Trust()) is None
-            assert world.done() == (0, 0, 0)
+                rig.misbehave("clock ahead")
+            assert await rig.driver.clock(Target("http://127.0.0.1:9", "0"), Trust()) is None
+            assert rig.done() == (0, 0, 0)
 
     told(story)
 
 
 def test_patience_is_a_span_of_time(opened: Opened) -> None:
     async def story() -> None:
-        async with opened() as world:
-            session = await world.session()
+        async with opened() as rig:
+            session = await rig.session()
             assert 0 <= session.patience <= 600
             await session.close()
 

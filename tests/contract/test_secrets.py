@@ -25,7 +25,7 @@ from reconciler.secrets.fingerprint_key import KeyStore, key_from_vault
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.system.timeouts import Timeouts
-from tests.canaries import canaries, find_leaks
+from tests.support.canaries import canaries, find_leaks
 
 _numbers = itertools.count(1)
 

@@ -11,11 +11,11 @@ import pytest
 
 from reconciler.controller.status import Sync
 from reconciler.sandbox.jt_trader.faults import Behaviour, Write
-from tests.controller.desk import PATIENCE, Desk
-from tests.controller.test_loop import BRISK, begin, play, synced
-from tests.faults import Door, Faults
-from tests.fleet import Fleet
-from tests.world import World
+from tests.controller.controller_harness import PATIENCE, Harness
+from tests.controller.test_controller import BRISK, begin, play, synced
+from tests.support.fault_proxy import Door, Faults
+from tests.support.fleet import Fleet
+from tests.support.rig import Rig
 
 FAR = f"{PATIENCE * 10:.0f}s"
 PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR}
@@ -45,141 +45,142 @@ def saves(fleet: Fleet) -> dict[str, int]:
     return {name: record.saves for name, record in fleet.records.items()}
 
 
-async def converged(desk: Desk, fleet: Fleet, *hung: str, writes: int = 1) -> None:
+async def converged(harness: Harness, fleet: Fleet, *hung: str, writes: int = 1) -> None:
     """Wait until all but *hung* have their newest keys and were looked at once more."""
     others = [name for name in fleet.names if name not in hung]
-    await desk.until(lambda: not fleet.stale(others), "the others have their keys")
-    ended = dict(desk.ended)
-    await desk.until(
-        lambda: all(desk.ended[name] > ended.get(name, 0) for name in others), "one more pass each"
+    await harness.until(lambda: not fleet.stale(others), "the others have their keys")
+    ended = dict(harness.ended)
+    await harness.until(
+        lambda: all(harness.ended[name] > ended.get(name, 0) for name in others),
+        "one more pass each",
     )
-    await synced(desk, *others)
+    await synced(harness, *others)
     assert {name: saves(fleet)[name] for name in others} == dict.fromkeys(others, writes)
 
 
 @pytest.mark.parametrize(("way", "count"), list(zip(WAYS, (50, 20, 20), strict=True)))
-def test_all_others_converge_while_one_hangs_from_the_start(
-    world: World, way: str, count: int
-) -> None:
-    with Fleet(world, count, behaviour=UNHURRIED) as fleet:
+def test_all_others_converge_while_one_hangs_from_the_start(rig: Rig, way: str, count: int) -> None:
+    with Fleet(rig, count, behaviour=UNHURRIED) as fleet:
         fleet.proxy(HUNG)
         fleet.document(HUNG)
-        begin(world, durations=PATIENT)
+        begin(rig, durations=PATIENT)
         WAYS[way](fleet, HUNG)
 
-        async def story(desk: Desk) -> None:
-            await converged(desk, fleet, HUNG)
-            assert desk.ended[HUNG] == 0
+        async def story(harness: Harness) -> None:
+            await converged(harness, fleet, HUNG)
+            assert harness.ended[HUNG] == 0
             assert fleet.stale() == [f"{HUNG}/bybit"]
             cure(fleet, HUNG)
-            await synced(desk, HUNG)
+            await synced(harness, HUNG)
 
-        play(Desk(world), story)
+        play(Harness(rig), story)
         assert saves(fleet) == dict.fromkeys(fleet.names, 1)
 
 
-def test_five_of_fifty_hang_each_in_its_way(world: World) -> None:
-    with Fleet(world, 50, behaviour=UNHURRIED) as fleet:
+def test_five_of_fifty_hang_each_in_its_way(rig: Rig) -> None:
+    with Fleet(rig, 50, behaviour=UNHURRIED) as fleet:
         ways = [*WAYS.values(), WAYS["at the login"], WAYS["at the first question"]]
         hung = dict(zip(fleet.names[::10], ways, strict=True))
         fleet.proxy(fleet.names[0])
         fleet.document(fleet.names[0])
-        begin(world, durations=PATIENT)
+        begin(rig, durations=PATIENT)
         for name, way in hung.items():
             way(fleet, name)
 
-        async def story(desk: Desk) -> None:
-            await converged(desk, fleet, *hung)
-            assert {name: desk.ended[name] for name in hung} == dict.fromkeys(hung, 0)
+        async def story(harness: Harness) -> None:
+            await converged(harness, fleet, *hung)
+            assert {name: harness.ended[name] for name in hung} == dict.fromkeys(hung, 0)
             cure(fleet, *hung)
-            await synced(desk, *hung)
+            await synced(harness, *hung)
 
-        play(Desk(world), story)
+        play(Harness(rig), story)
         assert saves(fleet) == dict.fromkeys(fleet.names, 1)
 
 
 @pytest.mark.parametrize(("count", "of"), [(1, 50), (5, 20)])
-def test_servers_that_begin_to_hang_on_a_held_connection(world: World, count: int, of: int) -> None:
-    with Fleet(world, of, behaviour=UNHURRIED) as fleet:
-        begin(world, durations=PATIENT)
+def test_servers_that_begin_to_hang_on_a_held_connection(rig: Rig, count: int, of: int) -> None:
+    with Fleet(rig, of, behaviour=UNHURRIED) as fleet:
+        begin(rig, durations=PATIENT)
         hung = fleet.names[:count]
 
-        async def story(desk: Desk) -> None:
-            await converged(desk, fleet)
+        async def story(harness: Harness) -> None:
+            await converged(harness, fleet)
             assert all(len(server.connections()) == 1 for server in fleet.servers.values())
             for name in hung:
                 fleet.servers[name].hang()
             # Of all questions only this one is not answered: these passes are the ones that hang.
             asked = {name: fleet.records[name].events(LIST) for name in hung}
-            await desk.until(
+            await harness.until(
                 lambda: all(fleet.records[n].events(LIST) > asked[n] for n in hung), "asked"
             )
-            ended = {name: desk.ended[name] for name in hung}
+            ended = {name: harness.ended[name] for name in hung}
             for name in fleet.names:
                 fleet.rotate(name)
-            await converged(desk, fleet, *hung, writes=2)
-            assert {name: desk.ended[name] for name in hung} == ended
+            await converged(harness, fleet, *hung, writes=2)
+            assert {name: harness.ended[name] for name in hung} == ended
             assert fleet.stale() == [f"{name}/bybit" for name in hung]
             cure(fleet, *hung)
-            await synced(desk, *hung)
-            await desk.until(lambda: not fleet.stale(), "the hung ones, too")
+            await synced(harness, *hung)
+            await harness.until(lambda: not fleet.stale(), "the hung ones, too")
 
-        play(Desk(world), story)
+        play(Harness(rig), story)
         assert saves(fleet) == dict.fromkeys(fleet.names, 2)
 
 
 @pytest.mark.parametrize("save", ["silent-before", "silent-after"])
 def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_known(
-    world: World, save: Write
+    rig: Rig, save: Write
 ) -> None:
     """As it has to: if it stopped its robots, the next write would stop those of another."""
-    with Fleet(world, 20, behaviour=UNHURRIED) as fleet:
-        begin(world, durations=PATIENT | {"request": "700ms"})
+    with Fleet(rig, 20, behaviour=UNHURRIED) as fleet:
+        begin(rig, durations=PATIENT | {"request": "700ms"})
         others = [name for name in fleet.names if name != HUNG]
 
-        async def story(desk: Desk) -> None:
-            await converged(desk, fleet)
+        async def story(harness: Harness) -> None:
+            await converged(harness, fleet)
             fleet.behaviours[HUNG].save = save
             fleet.behaviours[HUNG].login = "silent"
             shakes = len(fleet.records[HUNG].handshakes)
             fleet.rotate(HUNG)
             # The answer does not come, and the worker goes to see: it is let in, and not greeted.
-            await desk.until(lambda: len(fleet.records[HUNG].handshakes) > shakes, "doubt")
+            await harness.until(lambda: len(fleet.records[HUNG].handshakes) > shakes, "doubt")
             eager, idle = others[::2], others[1::2]
             for name in eager:
                 fleet.rotate(name)
-            await desk.until(lambda: all(held_up(desk, name) for name in eager), "all wait")
-            ended = dict(desk.ended)
+            await harness.until(lambda: all(held_up(harness, name) for name in eager), "all wait")
+            ended = dict(harness.ended)
             # Who is only looked at does not wait: a whole pass each, and one that was under way.
-            await desk.until(lambda: all(desk.ended[n] > ended[n] + 1 for n in idle), "looked at")
-            assert all(held_up(desk, name) for name in eager)
+            await harness.until(
+                lambda: all(harness.ended[n] > ended[n] + 1 for n in idle), "looked at"
+            )
+            assert all(held_up(harness, name) for name in eager)
             assert saves(fleet) == dict.fromkeys(others, 1) | {HUNG: 2}
             cure(fleet, HUNG)
-            await converged(desk, fleet, HUNG, *idle, writes=2)
-            await desk.until(lambda: not fleet.stale(), "the hung one, too")
-            assert not desk.status_store.controller.brakes
+            await converged(harness, fleet, HUNG, *idle, writes=2)
+            await harness.until(lambda: not fleet.stale(), "the hung one, too")
+            assert not harness.status_store.controller.brakes
 
-        play(Desk(world), story)
+        play(Harness(rig), story)
     assert fleet.fatal_paths() == 0
 
 
-def held_up(desk: Desk, name: str) -> bool:
+def held_up(harness: Harness, name: str) -> bool:
     """Whether a server was looked at, and the pass does not end."""
-    assert desk.controller is not None
-    assert desk.controller._workers is not None
-    worker = desk.controller._workers._workers[name]
+    assert harness.controller is not None
+    assert harness.controller._workers is not None
+    worker = harness.controller._workers._workers[name]
     return worker._visit is not None and bool(worker._visit.plan.actions)
 
 
-def test_the_hung_one_is_said_to_be_unknown(world: World) -> None:
-    with Fleet(world, 2, behaviour=UNHURRIED) as fleet:
-        begin(world, durations=PATIENT)
+def test_the_hung_one_is_said_to_be_unknown(rig: Rig) -> None:
+    with Fleet(rig, 2, behaviour=UNHURRIED) as fleet:
+        begin(rig, durations=PATIENT)
         WAYS["at the login"](fleet, "desk-02")
 
-        async def story(desk: Desk) -> None:
-            await converged(desk, fleet, "desk-02")
-            assert desk.status("desk-02").sync is Sync.UNKNOWN
+        async def story(harness: Harness) -> None:
+            await converged(harness, fleet, "desk-02")
+            assert harness.status("desk-02").sync is Sync.UNKNOWN
             cure(fleet, "desk-02")
-            await synced(desk, "desk-02")
+            await synced(harness, "desk-02")
 
-        play(Desk(world), story)
+        play(Harness(rig), story)

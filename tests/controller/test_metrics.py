@@ -13,7 +13,7 @@ from reconciler.controller.status import Health, Sync
 from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.model.key_policy import Severity
 from reconciler.model.outcomes import Result
-from tests.controller.boards import CLOCK, NOON, busy, calm, status_store
+from tests.controller.sample_statuses import CLOCK, NOON, busy, calm, status_store
 from tests.deploy.tools import tool
 
 ROOT = Path(__file__).parent.parent.parent

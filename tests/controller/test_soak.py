@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.controller.soaking import Soak
-from tests.lasting import LastingOpenBao
-from tests.leaks import Watch
-from tests.world import World
+from tests.controller.soak_harness import Soak
+from tests.support.lasting_openbao import LastingOpenBao
+from tests.support.leaks import Watch
+from tests.support.rig import Rig
 
 SERVERS = 20
 LATEST = 10.0  # seconds from SIGTERM to the end
@@ -25,14 +25,14 @@ LATEST = 10.0  # seconds from SIGTERM to the end
 @pytest.fixture
 def lasting(
     tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[World, LastingOpenBao]]:
+) -> Iterator[tuple[Rig, LastingOpenBao]]:
     """A world with an OpenBao of its own, which may be restarted."""
-    with LastingOpenBao() as bao, World(tmp_path, bao, watch, monkeypatch) as world:
-        yield world, bao
+    with LastingOpenBao() as bao, Rig(tmp_path, bao, watch, monkeypatch) as rig:
+        yield rig, bao
 
 
 def soak(
-    world: World, bao: LastingOpenBao, seconds: float, *, each: float, growth: float, spare: float
+    rig: Rig, bao: LastingOpenBao, seconds: float, *, each: float, growth: float, spare: float
 ) -> None:
     """Soak for so long in phases of *each* seconds of trouble; *growth* in MiB is allowed.
 
@@ -41,7 +41,7 @@ def soak(
     seed = int(os.environ.get("JTR_SOAK_SEED", "") or secrets.randbits(32))
     print(f"seed {seed}")  # noqa: T201  - shown when it fails, and with -rP
     end = time.monotonic() + seconds
-    with Soak(world, bao, seed, servers=SERVERS) as it:
+    with Soak(rig, bao, seed, servers=SERVERS) as it:
         phases = 0
         while time.monotonic() < end:
             it.phase(each)
@@ -68,12 +68,12 @@ def soak(
 
 
 @pytest.mark.timeout(300)
-def test_two_minutes(lasting: tuple[World, LastingOpenBao]) -> None:
+def test_two_minutes(lasting: tuple[Rig, LastingOpenBao]) -> None:
     soak(*lasting, seconds=105, each=9, growth=8.0, spare=20.0)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_half_an_hour(lasting: tuple[World, LastingOpenBao]) -> None:
+def test_half_an_hour(lasting: tuple[Rig, LastingOpenBao]) -> None:
     seconds = float(os.environ.get("JTR_SOAK_SECONDS", "") or 1800)
     soak(*lasting, seconds=seconds, each=25, growth=8.0, spare=10.0)

@@ -1,4 +1,4 @@
-"""A desk on stand-ins and a real OpenBao."""
+"""A harness on stand-ins and a real OpenBao."""
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -10,9 +10,9 @@ from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.system.timeouts import Timeouts
-from tests.crash.desk import ACCESS_SECRET, Desk
 from tests.crash.handles import OnLoopback
-from tests.strategies import SERVERS
+from tests.crash.harness import ACCESS_SECRET, Harness
+from tests.support.strategies import SERVERS
 
 # Nothing here is silent: a deadline that passes would say something of the machine, not of us.
 SWIFT = Timeouts(
@@ -32,7 +32,7 @@ SWIFT = Timeouts(
 @asynccontextmanager
 async def desk_on_loopback(
     bao: OpenBao, servers: int, *, timeouts: Timeouts = SWIFT, seed: int = 0
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[Harness]:
     """Start *servers* stand-ins, each with two robots that run and one that rests."""
     async with AsyncExitStack() as stack:
         handles = {}
@@ -59,7 +59,7 @@ async def desk_on_loopback(
         def put(at: SecretPath, values: Mapping[str, str]) -> int:
             return bao.put(at.path, values)
 
-        yield Desk(
+        yield Harness(
             handles,
             lambda command: JtTraderDriver(command=command, timeouts=timeouts),
             vault,

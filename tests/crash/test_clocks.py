@@ -16,8 +16,8 @@ from reconciler.documents.formats import instant
 from reconciler.model.desired import Kind
 from reconciler.model.plan import Disruption, Standing
 from reconciler.system.clocks import SteadyClock
-from tests.crash.desk import Passed
-from tests.crash.one_shots import (
+from tests.crash.harness import Passed
+from tests.crash.request_scenarios import (
     RUNNING,
     Trading,
     cache,
@@ -28,7 +28,7 @@ from tests.crash.one_shots import (
     told,
     whereabouts,
 )
-from tests.crash.virtual import VirtualClock, virtual_time
+from tests.support.virtual_clock import VirtualClock, virtual_time
 
 HOUR: Final = timedelta(hours=1)
 YEAR: Final = timedelta(days=365)
@@ -51,9 +51,9 @@ def line(passed: Passed, kind: Kind) -> Disruption:
     return found
 
 
-def steady(desk: Trading) -> None:
+def steady(harness: Trading) -> None:
     """Watch our clock as a command does, from its beginning."""
-    desk.unsteady = SteadyClock(desk.time.wall, desk.time.since_boot).trouble
+    harness.unsteady = SteadyClock(harness.time.wall, harness.time.since_boot).trouble
 
 
 # ── the server's clock ───────────────────────────────────────────────────────────────────────
@@ -66,26 +66,26 @@ def test_a_boot_by_others_is_judged_by_the_servers_own_clock(
 ) -> None:
     # The boot is half an hour before or after the instant, whatever the server's clock shows.
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.trader.ahead = hours * 3600.0
-        desk.trader.server.clock = 0
+        harness = await settled(clock)
+        harness.trader.ahead = hours * 3600.0
+        harness.trader.server.clock = 0
         # What this clock wrote until now; a server's log never goes back.
-        desk.trader.server.log = []
-        desk.trader.reboot_by_hand()
+        harness.trader.server.log = []
+        harness.trader.reboot_by_hand()
         for robot in RUNNING:
-            desk.trader.turn_by_hand(robot, running=True)
-        desk.trader.acts.clear()
+            harness.trader.turn_by_hand(robot, running=True)
+        harness.trader.acts.clear()
         await asyncio.sleep(7200)
-        desk.wish(reboot=reboot(desk, 120 + minutes))
+        harness.wish(reboot=reboot(harness, 120 + minutes))
 
-        passed = await desk.apply()
+        passed = await harness.apply()
 
         assert (line(passed, Kind.REBOOT).standing is Standing.SATISFIED) == met, told(passed.plan)
-        assert desk.trader.count("rebooted") == (not met)
+        assert harness.trader.count("rebooted") == (not met)
         for _ in range(2):
             await asyncio.sleep(PAUSE)
-            await desk.apply()
-        assert desk.trader.count("rebooted") == (not met)
+            await harness.apply()
+        assert harness.trader.count("rebooted") == (not met)
 
     run(story)
 
@@ -93,21 +93,21 @@ def test_a_boot_by_others_is_judged_by_the_servers_own_clock(
 @pytest.mark.parametrize("hours", [-26, -1, 1, 26])
 def test_our_own_reboot_is_proved_whatever_the_servers_clock_shows(hours: int) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.trader.ahead = hours * 3600.0
-        everything(desk)
+        harness = await settled(clock)
+        harness.trader.ahead = hours * 3600.0
+        everything(harness)
         if hours < 0:
-            desk.trader.server.log[-1]["time"] = desk.trader.server.clock = 1
+            harness.trader.server.log[-1]["time"] = harness.trader.server.clock = 1
 
-        passes = [await desk.apply()]
+        passes = [await harness.apply()]
         for _ in range(2):
             await asyncio.sleep(PAUSE)
-            passes.append(await desk.apply())
+            passes.append(await harness.apply())
 
-        verdict = await judged(desk, passes)
+        verdict = await judged(harness, passes)
         assert not verdict.wrong
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
-        assert desk.trader.running() == RUNNING
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (1, 1)
+        assert harness.trader.running() == RUNNING
 
     run(story)
 
@@ -115,12 +115,14 @@ def test_our_own_reboot_is_proved_whatever_the_servers_clock_shows(hours: int) -
 @pytest.mark.parametrize("seconds", [-90.0, 30.0, 59.0])
 def test_a_boot_too_close_to_the_instant_does_not_count(seconds: float) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.wish(reboot=replace(reboot(desk), instant=clock.truth() - timedelta(seconds=seconds)))
-        desk.trader.reboot_by_hand()
+        harness = await settled(clock)
+        harness.wish(
+            reboot=replace(reboot(harness), instant=clock.truth() - timedelta(seconds=seconds))
+        )
+        harness.trader.reboot_by_hand()
         await asyncio.sleep(PAUSE)
 
-        passed = await desk.apply()
+        passed = await harness.apply()
 
         assert line(passed, Kind.REBOOT).standing is not Standing.SATISFIED
 
@@ -133,14 +135,14 @@ def test_a_clock_that_does_not_tell_or_contradicts_the_log_satisfies_nothing(
 ) -> None:
     # None: the web page has no `Date`.  A day behind: a proxy answers with a clock of its own.
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.trader.reboot_by_hand()
+        harness = await settled(clock)
+        harness.trader.reboot_by_hand()
         await asyncio.sleep(3600)
-        desk.wish(reboot=reboot(desk, 120))
-        desk.trader.proxy = True
-        desk.trader.server.ahead = ahead
+        harness.wish(reboot=reboot(harness, 120))
+        harness.trader.proxy = True
+        harness.trader.server.ahead = ahead
 
-        passed = await desk.apply()
+        passed = await harness.apply()
 
         assert line(passed, Kind.REBOOT).standing is not Standing.SATISFIED
 
@@ -154,23 +156,23 @@ def test_a_clock_that_does_not_tell_or_contradicts_the_log_satisfies_nothing(
 def test_our_clock_jumps_within_a_pass(jump: timedelta) -> None:
     # Before it is planned: nothing is begun and nothing expires while the clock is not believed.
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.wish(cache=cache(desk, expires_after=2 * HOUR), reboot=reboot(desk))
-        steady(desk)
+        harness = await settled(clock)
+        harness.wish(cache=cache(harness, expires_after=2 * HOUR), reboot=reboot(harness))
+        steady(harness)
         clock.set_by += jump
 
-        passed = await desk.apply()
+        passed = await harness.apply()
 
         for kind in Kind:
             assert line(passed, kind).standing is Standing.HELD, told(passed.plan)
             assert "clock" in line(passed, kind).why
-        assert desk.trader.acts == []
+        assert harness.trader.acts == []
         clock.set_by -= jump
         for _ in range(2):  # what the ledger noted may lie in the future, which is noticed first
             await asyncio.sleep(PAUSE)
-            steady(desk)
-            await desk.apply()
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+            steady(harness)
+            await harness.apply()
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (1, 1)
 
     run(story)
 
@@ -179,19 +181,19 @@ def test_our_clock_jumps_within_a_pass(jump: timedelta) -> None:
 def test_our_clock_jumps_while_robots_are_stopped(jump: timedelta) -> None:
     # What was begun goes on: how long ago it was is told by a clock that never jumps.
     async def story(clock: VirtualClock, death: int) -> bool:
-        desk = await settled(clock)
-        everything(desk)
-        passes = [await desk.apply(dies_at=death)]
+        harness = await settled(clock)
+        everything(harness)
+        passes = [await harness.apply(dies_at=death)]
         # What the ledger noted last lies in the past of neither jump.
         clock.set_by += jump
         for _ in range(3):
             await asyncio.sleep(20)
-            passes.append(await desk.apply())
+            passes.append(await harness.apply())
         clock.set_by -= jump
         for _ in range(3):
             await asyncio.sleep(20)
-            passes.append(await desk.apply())
-        verdict = await judged(desk, passes)
+            passes.append(await harness.apply())
+        verdict = await judged(harness, passes)
         assert not verdict.wrong, f"{death}: {verdict.wrong}"
         return passes[0].life.dead
 
@@ -208,19 +210,19 @@ def test_our_clock_jumps_while_robots_are_stopped(jump: timedelta) -> None:
 def test_our_clock_is_wrong_between_two_passes(jump: timedelta) -> None:
     # A later process cannot see that it jumped, but in no case is anything done twice.
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        everything(desk)
-        await desk.apply()
-        acts = list(desk.trader.acts)
+        harness = await settled(clock)
+        everything(harness)
+        await harness.apply()
+        acts = list(harness.trader.acts)
         for _ in range(2):
             clock.set_by += jump
-            steady(desk)
+            steady(harness)
             for _ in range(2):
                 await asyncio.sleep(PAUSE)
-                passed = await desk.apply()
+                passed = await harness.apply()
             for kind in Kind:
                 assert line(passed, kind).standing is Standing.DONE
-        assert desk.trader.acts == acts
+        assert harness.trader.acts == acts
 
     run(story)
 
@@ -228,43 +230,43 @@ def test_our_clock_is_wrong_between_two_passes(jump: timedelta) -> None:
 @pytest.mark.parametrize("back", [HOUR, YEAR])
 def test_a_clock_behind_what_the_ledger_noted_begins_and_ends_nothing(back: timedelta) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
+        harness = await settled(clock)
         await asyncio.sleep(7200)
-        await desk.apply()
+        await harness.apply()
         clock.set_by -= back
-        steady(desk)
-        desk.wish(
-            cache=cache(desk, 5),
-            reboot=replace(reboot(desk), instant=clock.truth() + timedelta(minutes=1)),
+        steady(harness)
+        harness.wish(
+            cache=cache(harness, 5),
+            reboot=replace(reboot(harness), instant=clock.truth() + timedelta(minutes=1)),
         )
 
-        passed = await desk.apply()
+        passed = await harness.apply()
 
-        assert desk.trader.acts == []
+        assert harness.trader.acts == []
         for kind in Kind:
             assert line(passed, kind).standing in (Standing.HELD, Standing.BASELINED)
         clock.set_by += back
-        steady(desk)
+        steady(harness)
         await asyncio.sleep(120)
-        await desk.apply()
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+        await harness.apply()
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (1, 1)
 
     run(story)
 
 
 def test_robots_are_not_started_late_because_our_clock_went_back() -> None:
     async def story(clock: VirtualClock, death: int) -> tuple[bool, bool]:
-        desk = await settled(clock)
-        desk.wish(reboot=reboot(desk))
-        passed = await desk.apply(dies_at=death)
-        down = whereabouts(desk.trader.acts).down
-        before = len(desk.trader.acts)
+        harness = await settled(clock)
+        harness.wish(reboot=reboot(harness))
+        passed = await harness.apply(dies_at=death)
+        down = whereabouts(harness.trader.acts).down
+        before = len(harness.trader.acts)
         await asyncio.sleep(3 * 3600)
         clock.set_by -= 3 * HOUR
         for _ in range(2):
             await asyncio.sleep(20)
-            await desk.apply()
-        started = {act.robot for act in desk.trader.acts[before:] if act.what == "start"}
+            await harness.apply()
+        started = {act.robot for act in harness.trader.acts[before:] if act.what == "start"}
         assert not started & down, death
         return passed.life.dead, bool(down)
 
@@ -298,24 +300,26 @@ def test_a_schedule_begins_at_its_instant_and_not_before(written: str, meant: st
         assert at == datetime.fromisoformat(meant)
         # The world of this test begins two hours before.
         clock.shift(at - 2 * HOUR)
-        desk = await settled(clock)
-        desk.wish(reboot=replace(reboot(desk), instant=at), cache=replace(cache(desk), instant=at))
+        harness = await settled(clock)
+        harness.wish(
+            reboot=replace(reboot(harness), instant=at), cache=replace(cache(harness), instant=at)
+        )
         while clock.truth() < at - timedelta(seconds=90):
-            passed = await desk.apply()
+            passed = await harness.apply()
             assert line(passed, Kind.REBOOT).standing is Standing.SCHEDULED
             await asyncio.sleep(600)
             if clock.truth() > at - timedelta(seconds=600):
                 break
         await asyncio.sleep((at - clock.truth()).total_seconds() - 1)
-        await desk.apply()
-        assert desk.trader.acts == []
+        await harness.apply()
+        assert harness.trader.acts == []
         await asyncio.sleep(2)
-        await desk.apply()
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+        await harness.apply()
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (1, 1)
         for _ in range(3):  # and in the hour that comes again
             await asyncio.sleep(1800)
-            await desk.apply()
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+            await harness.apply()
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (1, 1)
 
     run(story)
 
@@ -323,15 +327,18 @@ def test_a_schedule_begins_at_its_instant_and_not_before(written: str, meant: st
 @pytest.mark.parametrize(("late", "done"), [(-1.0, True), (2.0, False)])
 def test_a_request_expires_at_its_time(late: float, *, done: bool) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.wish(reboot=reboot(desk, 0), cache=cache(desk, 0))
+        harness = await settled(clock)
+        harness.wish(reboot=reboot(harness, 0), cache=cache(harness, 0))
         await asyncio.sleep(24 * 3600 + late)
 
-        passed = await desk.apply()
+        passed = await harness.apply()
 
         for kind in Kind:
             expired = line(passed, kind).standing is Standing.EXPIRED
             assert expired != done
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (done, done)
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (
+            done,
+            done,
+        )
 
     run(story)

@@ -12,9 +12,9 @@ import pytest
 
 from reconciler.model.recorded import Owed
 from reconciler.plan.inputs import Consents
-from tests.crash.desk import Desk, Inline
-from tests.crash.stories import converges, desk_in_memory
-from tests.strategies import TUNINGS
+from tests.crash.harness import Harness, Inline
+from tests.crash.scenarios import converges, desk_in_memory
+from tests.support.strategies import TUNINGS
 
 SERVER = "tokyo-1"
 
@@ -27,32 +27,32 @@ def loop() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-async def settled_desk() -> Desk:
+async def settled_desk() -> Harness:
     """A server on which bybit, where a robot runs, and kucoin are written."""
-    desk = desk_in_memory(1)
+    harness = desk_in_memory(1)
     for code in ("bybit", "kucoin"):
-        desk.rotate(SERVER, code)
-        desk.declare(SERVER, code)
-    await desk.apply()
-    return desk
+        harness.rotate(SERVER, code)
+        harness.declare(SERVER, code)
+    await harness.apply()
+    return harness
 
 
-def change(desk: Desk, number: int) -> None:
+def change(harness: Harness, number: int) -> None:
     """Rotate one exchange; let another one go and come back."""
-    desk.rotate(SERVER, "bybit", "rest" if number % 2 else "all")
+    harness.rotate(SERVER, "bybit", "rest" if number % 2 else "all")
     if number % 2:
-        desk.declare(SERVER, "kucoin", "absent")
+        harness.declare(SERVER, "kucoin", "absent")
     else:
-        desk.rotate(SERVER, "kucoin")
-        desk.declare(SERVER, "kucoin")
+        harness.rotate(SERVER, "kucoin")
+        harness.declare(SERVER, "kucoin")
 
 
 async def moments(number: int) -> int:
     """How many moments the pass after that many changes has."""
-    desk = await settled_desk()
+    harness = await settled_desk()
     for earlier in range(1, number + 1):
-        change(desk, earlier)
-        passed = await desk.apply()
+        change(harness, earlier)
+        passed = await harness.apply()
         assert all(o.code == 0 for report in passed.reports for o in report.outcomes)
     return passed.life.moments
 
@@ -61,14 +61,14 @@ def test_after_one_death_at_any_moment_a_plain_apply_is_enough(
     loop: asyncio.Runner,
 ) -> None:
     async def story(number: int, death: int) -> None:
-        desk = await settled_desk()
+        harness = await settled_desk()
         for earlier in range(1, number):
-            change(desk, earlier)
-            await desk.apply()
-        change(desk, number)
-        passed = await desk.apply(dies_at=death)
+            change(harness, earlier)
+            await harness.apply()
+        change(harness, number)
+        passed = await harness.apply(dies_at=death)
         assert passed.life.dead
-        await converges(desk, Consents())
+        await converges(harness, Consents())
 
     deaths = [(number, death) for number in (1, 2) for death in range(loop.run(moments(number)))]
     failed = [f"{told}: {why}" for told in deaths if (why := failure(loop, story(*told)))]
@@ -80,11 +80,11 @@ def test_after_two_deaths_at_any_moments_a_plain_apply_is_enough(
     loop: asyncio.Runner,
 ) -> None:
     async def story(first: int, second: int) -> None:
-        desk = await settled_desk()
+        harness = await settled_desk()
         for number, death in ((1, first), (2, second)):
-            change(desk, number)
-            await desk.apply(dies_at=death)
-        await converges(desk, Consents())
+            change(harness, number)
+            await harness.apply(dies_at=death)
+        await converges(harness, Consents())
 
     last = loop.run(moments(1))
     deaths = list(itertools.product(range(last), repeat=2))
@@ -106,23 +106,23 @@ def test_no_debt_is_lost_by_two_deaths(loop: asyncio.Runner) -> None:
     # A key is written, then its companions change: the server may have cached the first pair, so
     # only a reboot helps, whichever of the processes died and wherever.
     async def story(first: int, second: int) -> None:
-        desk = desk_in_memory(1)
-        desk.rotate(SERVER, "bybit")
-        desk.declare(SERVER, "bybit")
-        await desk.apply()
-        handle = desk.handles[SERVER]
-        desk.rotate(SERVER, "bybit", "all")
-        new_key = desk.desired(SERVER, "bybit")
-        await desk.apply(dies_at=first)
-        arrived = desk.stored(SERVER, "bybit") == new_key
+        harness = desk_in_memory(1)
+        harness.rotate(SERVER, "bybit")
+        harness.declare(SERVER, "bybit")
+        await harness.apply()
+        handle = harness.handles[SERVER]
+        harness.rotate(SERVER, "bybit", "all")
+        new_key = harness.desired(SERVER, "bybit")
+        await harness.apply(dies_at=first)
+        arrived = harness.stored(SERVER, "bybit") == new_key
         # The robot is restarted by hand and holds what is there now.
         handle.set_running(1, running=False)
-        await desk.plan()
+        await harness.plan()
         handle.set_running(1, running=True)
-        desk.rotate(SERVER, "bybit", "rest")
-        await desk.apply(dies_at=second)
-        await converges(desk, Consents())
-        server = (await desk.plan()).servers[0]
+        harness.rotate(SERVER, "bybit", "rest")
+        await harness.apply(dies_at=second)
+        await converges(harness, Consents())
+        server = (await harness.plan()).servers[0]
         owed = {(debt.owed, debt.robot_id) for debt in server.debts}
         assert (Owed.RESTART, 1) in owed, owed
         if arrived:
@@ -137,24 +137,24 @@ def test_going_back_to_the_old_values_after_a_death_still_owes_a_restart(
     loop: asyncio.Runner,
 ) -> None:
     async def story(first: int) -> None:
-        desk = desk_in_memory(1)
-        desk.rotate(SERVER, "bybit")
-        desk.declare(SERVER, "bybit")
-        await desk.apply()
-        old = desk.stored(SERVER, "bybit")
-        handle = desk.handles[SERVER]
-        desk.rotate(SERVER, "bybit", "all")
-        await desk.apply(dies_at=first)
-        arrived = desk.stored(SERVER, "bybit") != old
+        harness = desk_in_memory(1)
+        harness.rotate(SERVER, "bybit")
+        harness.declare(SERVER, "bybit")
+        await harness.apply()
+        old = harness.stored(SERVER, "bybit")
+        handle = harness.handles[SERVER]
+        harness.rotate(SERVER, "bybit", "all")
+        await harness.apply(dies_at=first)
+        arrived = harness.stored(SERVER, "bybit") != old
         handle.set_running(1, running=False)
-        desk.changes[SERVER] = dict(TUNINGS["observe"])
-        await desk.apply()  # sees the robot stopped, writes nothing
-        desk.changes[SERVER] = {}
+        harness.changes[SERVER] = dict(TUNINGS["observe"])
+        await harness.apply()  # sees the robot stopped, writes nothing
+        harness.changes[SERVER] = {}
         handle.set_running(1, running=True)  # with the new values, if they had arrived
-        desk.rotate(SERVER, "bybit", "back")
-        await converges(desk, Consents())
-        assert desk.stored(SERVER, "bybit") == old
-        server = (await desk.plan()).servers[0]
+        harness.rotate(SERVER, "bybit", "back")
+        await converges(harness, Consents())
+        assert harness.stored(SERVER, "bybit") == old
+        server = (await harness.plan()).servers[0]
         if arrived:
             assert (Owed.RESTART, 1) in {(debt.owed, debt.robot_id) for debt in server.debts}
 

@@ -21,9 +21,9 @@ import pytest
 
 from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
-from tests.crash.desk import FIELDS, SPELLED, Forge
 from tests.crash.forkserver import Forks
-from tests.world import DURATIONS, World
+from tests.crash.harness import FIELDS, SPELLED, Forge
+from tests.support.rig import DURATIONS, Rig
 
 SERVER = "tokyo-1"
 LASTING = ("bybit", "okx", "gateio")
@@ -39,9 +39,9 @@ def forks() -> Iterator[Forks]:
 
 @dataclass
 class Rounds:
-    """One world in which round after round is killed; `counts` says what the kills met."""
+    """One rig in which round after round is killed; `counts` says what the kills met."""
 
-    world: World
+    rig: Rig
     forks: Forks
     server: StandInThread
     chance: random.Random
@@ -60,7 +60,7 @@ class Rounds:
             self.rotate(COMING_AND_GOING)
         exchanges = {COMING_AND_GOING: {"state": "absent"}} if gone else {}
         present = LASTING if gone else (*LASTING, COMING_AND_GOING)
-        self.world.document(SERVER, *present, rotate=False, exchanges=exchanges)
+        self.rig.document(SERVER, *present, rotate=False, exchanges=exchanges)
         if gone:
             self.truth.pop(COMING_AND_GOING, None)
 
@@ -71,25 +71,25 @@ class Rounds:
             key = next(iter(FIELDS[code]))
             new[key] = self.truth[code][key]
         self.truth[code] = new
-        self.world.put(
+        self.rig.put(
             f"{SERVER}/{code}", **{SPELLED[code][FIELDS[code][n]]: v for n, v in new.items()}
         )
 
     def start(self, moment: int | None = None) -> int:
         """Start an apply of its own process; return its id."""
-        args = ["apply", str(self.world.docs), "--auto-approve"]
-        output = self.world.home / "apply.log"
-        return self.forks.run(args, self.world.environment, output, moment=moment)
+        args = ["apply", str(self.rig.docs), "--auto-approve"]
+        output = self.rig.home / "apply.log"
+        return self.forks.run(args, self.rig.environment, output, moment=moment)
 
     def judge(self) -> None:
         """Apply again; ask the stand-in whether all is well."""
-        done = self.world.apply()
+        done = self.rig.apply()
         if done.code == 4 and "changed on the server" in done.text:
             # What the dead process had sent arrived while we were already at work.
             self.counts["late arrivals"] += 1
-            done = self.world.apply()
+            done = self.rig.apply()
         assert done.code == 0, done.text
-        plan = self.world.plan("--detailed-exitcode")
+        plan = self.rig.plan("--detailed-exitcode")
         assert plan.code == 0, plan.text
         expected = {name: value for values in self.truth.values() for name, value in values.items()}
         stored = self.server.values()
@@ -99,23 +99,23 @@ class Rounds:
         assert self.server.record.fatal_paths == 0
         assert self.server.record.robot_stops == 0
         assert self.server.robots_running() == {1, 2}
-        with sqlite3.connect(self.world.home / "state" / "jtr" / "ledger.db") as ledger:
+        with sqlite3.connect(self.rig.home / "state" / "jtr" / "ledger.db") as ledger:
             assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
         ledger.close()
 
 
 @pytest.fixture
-def rounds(world: World, forks: Forks) -> Rounds:
+def rounds(rig: Rig, forks: Forks) -> Rounds:
     """A server with three exchanges written and two robots that run."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    world.settings(durations={**DURATIONS, "quiesce": "1ms"})
-    server = world.server(SERVER, behaviour=Behaviour(row_delay=(0.0, 0.001)), seed=seed)
-    rounds = Rounds(world, forks, server, random.Random(seed))
+    rig.settings(durations={**DURATIONS, "quiesce": "1ms"})
+    server = rig.server(SERVER, behaviour=Behaviour(row_delay=(0.0, 0.001)), seed=seed)
+    rounds = Rounds(rig, forks, server, random.Random(seed))
     for code in LASTING:
         rounds.rotate(code)
-    world.document(SERVER, *LASTING, rotate=False)
-    world.begin()
+    rig.document(SERVER, *LASTING, rotate=False)
+    rig.begin()
     rounds.judge()
     return rounds
 

@@ -19,8 +19,8 @@ from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import Kind
 from reconciler.model.plan import Standing
 from reconciler.model.recorded import Stage
-from tests.crash.desk import Passed
-from tests.crash.one_shots import (
+from tests.crash.harness import Passed
+from tests.crash.request_scenarios import (
     Trading,
     a_reboot,
     cache,
@@ -31,7 +31,7 @@ from tests.crash.one_shots import (
     settled,
     told,
 )
-from tests.crash.virtual import VirtualClock, virtual_time
+from tests.support.virtual_clock import VirtualClock, virtual_time
 
 Wishes = Callable[[Trading], None]
 PAUSE = 31.0  # longer than a lease that could not be given back
@@ -73,15 +73,15 @@ class FailingStore:
 
 
 async def troubled(
-    desk: Trading, wishes: Wishes, number: int, *, written: bool, for_good: bool
+    harness: Trading, wishes: Wishes, number: int, *, written: bool, for_good: bool
 ) -> tuple[Passed, list[str]]:
     """One pass on a ledger that fails; then the ledger is well again."""
-    wishes(desk)
-    whole = desk.store
+    wishes(harness)
+    whole = harness.store
     failing = FailingStore(whole, number, written=written, for_good=for_good)
-    desk.store = failing
-    passed = await desk.apply()
-    desk.store = whole
+    harness.store = failing
+    passed = await harness.apply()
+    harness.store = whole
     return passed, failing.failed
 
 
@@ -94,27 +94,27 @@ def test_every_write_fails_once(
     wishes: Wishes, tmp_path: Path, *, written: bool, for_good: bool
 ) -> None:
     async def story(clock: VirtualClock, number: int) -> tuple[list[str], int, bool]:
-        desk = await settled(clock)
+        harness = await settled(clock)
         folder = tmp_path / f"{number}"
-        desk.unrecorded = UnrecordedOutcomes(folder)
-        passed, failed = await troubled(desk, wishes, number, written=written, for_good=for_good)
+        harness.unrecorded = UnrecordedOutcomes(folder)
+        passed, failed = await troubled(harness, wishes, number, written=written, for_good=for_good)
         passes = [passed]
-        if failed and not desk.trader.acts:
+        if failed and not harness.trader.acts:
             counts["nothing was sent"] += 1
         files = list(folder.glob("*")) if folder.exists() else []
         counts["emergency files"] += len(files)
         for file in files:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
-            for values in desk.versions.values():
+            for values in harness.versions.values():
                 assert not any(v in file.read_text() for fields in values for v in fields.values())
         for _ in range(4):
             await asyncio.sleep(PAUSE)
-            passes.append(await desk.apply())
+            passes.append(await harness.apply())
         if files:
             # Its answer is known: it went to nobody.
-            assert desk.requests().open is None, failed
+            assert harness.requests().open is None, failed
             assert not list(folder.glob("*")), "a file was not picked up"
-        verdict = await judged(desk, passes)
+        verdict = await judged(harness, passes)
         counts.update(verdict.counts)
         return [f"{number} {failed[:1]}: {wrong}" for wrong in verdict.wrong], number, not failed
 
@@ -140,31 +140,31 @@ def test_what_the_ledger_could_not_take_is_picked_up_with_nothing_else_to_do(
     tmp_path: Path,
 ) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        desk.unrecorded = UnrecordedOutcomes(tmp_path / "emergency")
+        harness = await settled(clock)
+        harness.unrecorded = UnrecordedOutcomes(tmp_path / "emergency")
 
-        def wishes(desk: Trading) -> None:
-            desk.wish(cache=cache(desk))
+        def wishes(harness: Trading) -> None:
+            harness.wish(cache=cache(harness))
 
         # pin needs no write; then the lease, the intent, and the result
-        passed, failed = await troubled(desk, wishes, 2, written=False, for_good=True)
+        passed, failed = await troubled(harness, wishes, 2, written=False, for_good=True)
         assert failed[0] == "requests"
-        assert desk.trader.count("invalidated") == 1
+        assert harness.trader.count("invalidated") == 1
         (file,) = (tmp_path / "emergency").iterdir()
         assert str(file) in passed.reports[0].outcomes[0].remedy
-        plan = await desk.plan()
+        plan = await harness.plan()
         (line,) = plan.servers[0].disruptions
         assert line.standing is Standing.DONE, told(plan)
 
         await asyncio.sleep(PAUSE)
-        later = await desk.apply()
+        later = await harness.apply()
 
         assert later.reports[0].failure is None
         assert not file.exists()
-        (request,) = desk.requests().past
+        (request,) = harness.requests().past
         assert (request.kind, request.stage) == (Kind.CACHE, Stage.DONE)
-        assert desk.requests().open is None
-        assert desk.trader.count("invalidate") == 1
+        assert harness.requests().open is None
+        assert harness.trader.count("invalidate") == 1
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:
@@ -174,29 +174,29 @@ def test_what_the_ledger_could_not_take_is_picked_up_with_nothing_else_to_do(
 # ── a ledger that forgot ─────────────────────────────────────────────────────────────────────
 
 
-async def rebooted(desk: Trading) -> None:
+async def rebooted(harness: Trading) -> None:
     """Invalidate and reboot, once."""
-    desk.wish(cache=cache(desk), reboot=reboot(desk))
-    passed = await desk.apply()
+    harness.wish(cache=cache(harness), reboot=reboot(harness))
+    passed = await harness.apply()
     assert all(outcome.code == 0 for outcome in passed.reports[0].outcomes)
-    assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (1, 1)
+    assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (1, 1)
 
 
 def test_a_new_ledger_replays_nothing() -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        await rebooted(desk)
-        acts = len(desk.trader.acts)
+        harness = await settled(clock)
+        await rebooted(harness)
+        acts = len(harness.trader.acts)
         await asyncio.sleep(PAUSE)
-        desk.store = MemoryStore()
-        desk.begin()
+        harness.store = MemoryStore()
+        harness.begin()
         for _ in range(3):
-            passed = await desk.apply()
+            passed = await harness.apply()
             await asyncio.sleep(PAUSE)
         assert passed.plan is not None
         standings = {line.kind: line.standing for line in passed.plan.servers[0].disruptions}
         assert set(standings.values()) <= {Standing.BASELINED, Standing.SATISFIED}, standings
-        assert len(desk.trader.acts) == acts
+        assert len(harness.trader.acts) == acts
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:
@@ -205,31 +205,31 @@ def test_a_new_ledger_replays_nothing() -> None:
 
 def test_a_ledger_from_yesterday_replays_nothing_once_it_is_suspected() -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
-        yesterday = backup(desk)
-        await rebooted(desk)
-        acts = len(desk.trader.acts)
-        desk.store = yesterday
-        desk.suspect = "this ledger is older than the one this host saw last: it was restored"
+        harness = await settled(clock)
+        yesterday = backup(harness)
+        await rebooted(harness)
+        acts = len(harness.trader.acts)
+        harness.store = yesterday
+        harness.suspect = "this ledger is older than the one this host saw last: it was restored"
         for _ in range(3):
             await asyncio.sleep(PAUSE)
-            passed = await desk.apply()
+            passed = await harness.apply()
         assert passed.plan is not None
         for line in passed.plan.servers[0].disruptions:
             assert line.standing in (Standing.BLOCKED, Standing.SATISFIED), told(passed.plan)
-        assert len(desk.trader.acts) == acts
+        assert len(harness.trader.acts) == acts
 
-        desk.ledger().accept_restore("I looked at what was done")
-        desk.suspect = ""
+        harness.ledger().accept_restore("I looked at what was done")
+        harness.suspect = ""
         for _ in range(2):
             await asyncio.sleep(PAUSE)
-            await desk.apply()
-        assert len(desk.trader.acts) == acts
+            await harness.apply()
+        assert len(harness.trader.acts) == acts
         # What is asked from now on is done again.
         await asyncio.sleep(3600)
-        desk.wish(cache=cache(desk, 5), reboot=reboot(desk, 5))
-        await desk.apply()
-        assert (desk.trader.count("rebooted"), desk.trader.count("invalidated")) == (2, 2)
+        harness.wish(cache=cache(harness, 5), reboot=reboot(harness, 5))
+        await harness.apply()
+        assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (2, 2)
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:
@@ -238,15 +238,15 @@ def test_a_ledger_from_yesterday_replays_nothing_once_it_is_suspected() -> None:
 
 def test_a_ledger_that_was_just_born_does_nothing() -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await settled(clock)
+        harness = await settled(clock)
         await asyncio.sleep(PAUSE)
-        desk.store = MemoryStore()
-        desk.newborn = True
+        harness.store = MemoryStore()
+        harness.newborn = True
         clock.at -= 0.5  # even for an instant that is later than its birth
-        desk.wish(reboot=reboot(desk, 0), cache=cache(desk, 0))
+        harness.wish(reboot=reboot(harness, 0), cache=cache(harness, 0))
         clock.at += 0.5
-        passed = await desk.apply()
-        assert desk.trader.acts == []
+        passed = await harness.apply()
+        assert harness.trader.acts == []
         assert passed.plan is not None
         for line in passed.plan.servers[0].disruptions:
             assert line.standing in (Standing.BLOCKED, Standing.BASELINED), told(passed.plan)
@@ -256,11 +256,11 @@ def test_a_ledger_that_was_just_born_does_nothing() -> None:
         runner.run(story(clock))
 
 
-def backup(desk: Trading) -> MemoryStore:
+def backup(harness: Trading) -> MemoryStore:
     """Copy the ledger as somebody does who keeps backups."""
     copied = MemoryStore()
-    for key in desk.store.keys(""):
-        stored = desk.store.get(key)
+    for key in harness.store.keys(""):
+        stored = harness.store.get(key)
         assert stored is not None
         copied._documents[key] = copy.copy(stored)
     return copied

@@ -19,7 +19,7 @@ import pytest
 from reconciler.drivers import Session
 from reconciler.ledger import Store
 from reconciler.model.desired import Kind
-from tests.crash.one_shots import (
+from tests.crash.request_scenarios import (
     RUNNING,
     Judgement,
     Trading,
@@ -30,8 +30,8 @@ from tests.crash.one_shots import (
     settled,
     whereabouts,
 )
-from tests.crash.traders import Way
-from tests.crash.virtual import VirtualClock, virtual_time
+from tests.crash.server_models import Way
+from tests.support.virtual_clock import VirtualClock, virtual_time
 
 Wishes = Callable[[Trading], None]
 
@@ -44,10 +44,10 @@ TOO_LATE: Final = 700.0  # robots are started again within ten minutes only
 
 async def begun(clock: VirtualClock, wishes: Wishes, way: Way) -> Trading:
     """A settled desk on which something is wished."""
-    desk = await settled(clock)
-    desk.trader.way = way
-    wishes(desk)
-    return desk
+    harness = await settled(clock)
+    harness.trader.way = way
+    wishes(harness)
+    return harness
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,49 +67,49 @@ class Story:
 
 async def told(clock: VirtualClock, story: Story) -> Judgement:
     """Tell a story to its end and judge it."""
-    desk = await begun(clock, story.wishes, story.way)
+    harness = await begun(clock, story.wishes, story.way)
     passes = []
     for death in story.deaths:
-        passes.append(await desk.apply(dies_at=death))
+        passes.append(await harness.apply(dies_at=death))
         await asyncio.sleep(story.pause)
-    found_open = desk.requests().open is not None
-    down = whereabouts(desk.trader.acts).down
-    meddle(desk, story.meddling)
-    before = len(desk.trader.acts)
+    found_open = harness.requests().open is not None
+    down = whereabouts(harness.trader.acts).down
+    meddle(harness, story.meddling)
+    before = len(harness.trader.acts)
     for _ in range(3):
-        passes.append(await desk.apply())
+        passes.append(await harness.apply())
         await asyncio.sleep(SOON)
-    verdict = await judged(desk, passes, readable=story.way not in UNREADABLE)
+    verdict = await judged(harness, passes, readable=story.way not in UNREADABLE)
     verdict.counts["left open by the dead"] += found_open
     if story.pause > SOON:
-        later = {act.robot for act in desk.trader.acts[before:] if act.what == "start"}
+        later = {act.robot for act in harness.trader.acts[before:] if act.what == "start"}
         verdict.holds(not later & down, f"started too late: {later & down}")
     died_at = passes[0].life.trace[-1]
     verdict.wrong = [f"{story} ({died_at}): {wrong}" for wrong in verdict.wrong]
     return verdict
 
 
-def meddle(desk: Trading, how: str) -> None:
+def meddle(harness: Trading, how: str) -> None:
     """Let somebody else do something."""
     match how:
         case "boots":
-            doubt = desk.requests().open
+            doubt = harness.requests().open
             ours = doubt is not None and doubt.kind is Kind.REBOOT
-            if ours and not desk.trader.count("rebooted"):
+            if ours and not harness.trader.count("rebooted"):
                 # Nobody can tell it from ours, which may have been sent: the wish is fulfilled.
-                desk.trader.reboot_by_hand("boot taken for ours")
+                harness.trader.reboot_by_hand("boot taken for ours")
             else:
-                desk.trader.reboot_by_hand()
+                harness.trader.reboot_by_hand()
         case "starts":
-            desk.trader.turn_by_hand(3, running=True)
+            harness.trader.turn_by_hand(3, running=True)
 
 
 def moments(wishes: Wishes, way: Way) -> int:
     """How many moments the pass of these wishes has."""
     clock = VirtualClock()
     with virtual_time(clock) as runner:
-        desk = runner.run(begun(clock, wishes, way))
-        return runner.run(desk.apply()).life.moments
+        harness = runner.run(begun(clock, wishes, way))
+        return runner.run(harness.apply()).life.moments
 
 
 def judge_all(stories: Sequence[Story]) -> Counter[str]:
@@ -210,15 +210,15 @@ def test_every_request_that_changes_a_server_has_its_moments() -> None:
     for wishes in WAYS:
         clock = VirtualClock()
         with virtual_time(clock) as runner:
-            desk = runner.run(begun(clock, wishes, Way.DID))
-            before = arrived(desk)
-            noted = desk.store.sequence()
-            passed = runner.run(desk.apply())
-        requests, notes = arrived(desk) - before, desk.store.sequence() - noted
+            harness = runner.run(begun(clock, wishes, Way.DID))
+            before = arrived(harness)
+            noted = harness.store.sequence()
+            passed = runner.run(harness.apply())
+        requests, notes = arrived(harness) - before, harness.store.sequence() - noted
         # Counted by the server and by the store, which know nothing of moments.
         assert passed.life.moments == 2 * (requests + notes)
         traced |= {what.removeprefix("before ") for what in passed.life.trace}
-        assert desk.trader.running() == RUNNING
+        assert harness.trader.running() == RUNNING
     assert traced >= CHANGING
 
 
@@ -228,8 +228,8 @@ def test_a_store_writes_in_one_way_only() -> None:
     assert methods == {"created", "get", "put", "keys", "sequence", "close"}
 
 
-def arrived(desk: Trading) -> int:
+def arrived(harness: Trading) -> int:
     """How many requests that change it the server itself has received."""
-    done = desk.trader.server.done
+    done = harness.trader.server.done
     events = [name for name in done if name.endswith("-request")]
     return done["saved"] + done["deleted"] + sum(done[event] for event in events)

@@ -28,7 +28,7 @@ from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
 from tests.crash.forkserver import Forks
-from tests.world import DURATIONS, World
+from tests.support.rig import DURATIONS, Rig
 
 SERVER: Final = "tokyo-1"
 BRISK: Final = {
@@ -58,16 +58,16 @@ def forks() -> Iterator[Forks]:
         yield forks
 
 
-def opened(world: World) -> Ledger:
+def opened(rig: Rig) -> Ledger:
     """The ledger as another process opens it."""
-    store = open_store(f"sqlite:{world.home}/state/jtr/ledger.db", Timeouts())
+    store = open_store(f"sqlite:{rig.home}/state/jtr/ledger.db", Timeouts())
     return Ledger(store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="a person")
 
 
 @contextlib.contextmanager
-def book(world: World) -> Iterator[RequestLog]:
+def book(rig: Rig) -> Iterator[RequestLog]:
     """The requests of the server."""
-    ledger = opened(world)
+    ledger = opened(rig)
     try:
         yield ledger.requests(ledger.servers()[0].uid)
     finally:
@@ -80,9 +80,9 @@ def spelled(at: datetime) -> str:
 
 @dataclass
 class Rounds:
-    """One world; every round asks for an invalidation and a reboot; `counts` says what came."""
+    """One rig; every round asks for an invalidation and a reboot; `counts` says what came."""
 
-    world: World
+    rig: Rig
     forks: Forks
     server: StandInThread
     chance: random.Random
@@ -99,7 +99,7 @@ class Rounds:
         self.wished = dict.fromkeys(Kind, now)
         self.before = self.happened()
         self.starts = len(self.server.record.starts)
-        self.world.document(
+        self.rig.document(
             SERVER,
             rotate=False,
             supervised=True,
@@ -119,8 +119,8 @@ class Rounds:
 
     def start(self) -> int:
         """Start an apply of its own process; return its id."""
-        args = ["apply", str(self.world.docs), "--auto-approve"]
-        return self.forks.run(args, self.world.environment, self.world.home / "apply.log")
+        args = ["apply", str(self.rig.docs), "--auto-approve"]
+        return self.forks.run(args, self.rig.environment, self.rig.home / "apply.log")
 
     def apply(self) -> int:
         """Apply undisturbed; return the exit code."""
@@ -128,16 +128,16 @@ class Rounds:
 
     def text(self) -> str:
         """What the newest apply printed."""
-        return (self.world.home / "apply.log").read_text()
+        return (self.rig.home / "apply.log").read_text()
 
     def judge(self) -> None:
         """Apply until nothing is left to do, as a person does; ask the stand-in what was done."""
-        with book(self.world) as requests:
+        with book(self.rig) as requests:
             self.counts["left open"] += requests.load().open is not None
         for _ in range(6):
             code = self.apply()
             assert code in (0, 4, 6, 7), self.text()
-            with book(self.world) as requests:
+            with book(self.rig) as requests:
                 known = requests.load()
                 if known.open is not None:
                     # A reboot leaves evidence: nobody is ever asked about one, at most it is away.
@@ -154,7 +154,7 @@ class Rounds:
         started = [s.robot for s in self.server.record.starts[self.starts :]]
         assert len(started) == len(set(started)), "a robot was started twice"
         assert self.server.robots_running() == RUNNING, self.text()
-        with sqlite3.connect(self.world.home / "state" / "jtr" / "ledger.db") as ledger:
+        with sqlite3.connect(self.rig.home / "state" / "jtr" / "ledger.db") as ledger:
             assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
         ledger.close()
 
@@ -188,15 +188,15 @@ class Rounds:
 
 
 @pytest.fixture
-def rounds(world: World, forks: Forks) -> Rounds:
+def rounds(rig: Rig, forks: Forks) -> Rounds:
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    world.settings(durations=BRISK, soleWriter=True)
-    server = world.server(SERVER, behaviour=Behaviour(**FAST), seed=seed)
-    world.document(SERVER)
-    world.begin()
-    assert world.apply().code == 0
-    return Rounds(world, forks, server, random.Random(seed))
+    rig.settings(durations=BRISK, soleWriter=True)
+    server = rig.server(SERVER, behaviour=Behaviour(**FAST), seed=seed)
+    rig.document(SERVER)
+    rig.begin()
+    assert rig.apply().code == 0
+    return Rounds(rig, forks, server, random.Random(seed))
 
 
 def killed_at_random(rounds: Rounds, kills: int) -> None:

@@ -19,7 +19,7 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.crash.forkserver import Forks
 from tests.crash.test_one_shot_kills import BRISK, FAST, spelled
-from tests.world import World
+from tests.support.rig import Rig
 
 SERVER: Final = "tokyo-1"
 MOST: Final = 8
@@ -35,9 +35,9 @@ def crowd() -> Iterator[list[Forks]]:
 
 @dataclass
 class Races:
-    """One world; every race asks for one thing; `counts` says what came."""
+    """One rig; every race asks for one thing; `counts` says what came."""
 
-    world: World
+    rig: Rig
     server: StandInThread
     chance: random.Random
     counts: Counter[str] = field(default_factory=Counter)
@@ -53,7 +53,7 @@ class Races:
             if kind == "cache"
             else {"bootedAfter": spelled(now), "robots": "leave"}
         )
-        self.world.document(
+        self.rig.document(
             SERVER, rotate=False, supervised=True, **{kind: {**wish, "reason": "made up"}}
         )
 
@@ -61,10 +61,10 @@ class Races:
         """Let as many processes as there are in *crowd* apply at once, and disturb them."""
         self.ask(kind)
         asked = self.asked(kind)
-        args = ["apply", str(self.world.docs), "--auto-approve"]
-        environment = self.world.environment
+        args = ["apply", str(self.rig.docs), "--auto-approve"]
+        environment = self.rig.environment
         running = [
-            (forks, forks.run(args, environment, self.world.home / f"apply-{number}.log"))
+            (forks, forks.run(args, environment, self.rig.home / f"apply-{number}.log"))
             for number, forks in enumerate(crowd)
         ]
         self.disturb([pid for _, pid in running])
@@ -73,7 +73,7 @@ class Races:
         texts = [self.text(number) for number in range(len(crowd))]
         assert set(codes) <= {0, 4, 6, 7}, texts
         for _ in range(10):
-            code = self.world.apply().code
+            code = self.rig.apply().code
             if code == 0:
                 break
             if code == 7 and kind == "cache":
@@ -88,7 +88,7 @@ class Races:
         """Say that it was done: its sender was stopped until nobody waited for the answer."""
         self.counts["went to a person"] += 1
         what = (SERVER, "invalidate-cache", self.wished, "--done", "--because", "I looked")
-        assert self.world.jtr("request", "resolve", *what).code == 0
+        assert self.rig.jtr("request", "resolve", *what).code == 0
 
     def disturb(self, pids: list[int]) -> None:
         """Stop and wake processes at random; in the end all are awake."""
@@ -105,30 +105,30 @@ class Races:
 
     def text(self, number: int) -> str:
         """What one of the processes printed."""
-        return (self.world.home / f"apply-{number}.log").read_text()
+        return (self.rig.home / f"apply-{number}.log").read_text()
 
 
 @pytest.fixture(params=["sqlite", "vault"])
-def races(request: pytest.FixtureRequest, world: World) -> Races:
+def races(request: pytest.FixtureRequest, rig: Rig) -> Races:
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
     settings = (
         {"soleWriter": True}
         if request.param == "sqlite"
         else {
-            "ledger": world.reference("ledger"),
-            "fingerprintKey": f"{world.reference('fingerprint')}#key",
+            "ledger": rig.reference("ledger"),
+            "fingerprintKey": f"{rig.reference('fingerprint')}#key",
         }
     )
     # Longer than a process is stopped: what is away for longer is another test's matter.
     patient = {"leaseWait": "20s", "request": "2s", "secretsRequest": "10s", "secretsTotal": "20s"}
-    world.settings(durations={**BRISK, **patient}, **settings)
+    rig.settings(durations={**BRISK, **patient}, **settings)
     slower = {**FAST, "ping_interval": 1.0, "ping_timeout": 1.0}
-    server = world.server(SERVER, behaviour=Behaviour(**slower), seed=seed)
-    world.document(SERVER)
-    world.begin()
-    assert world.apply().code == 0
-    return Races(world, server, random.Random(seed))
+    server = rig.server(SERVER, behaviour=Behaviour(**slower), seed=seed)
+    rig.document(SERVER)
+    rig.begin()
+    assert rig.apply().code == 0
+    return Races(rig, server, random.Random(seed))
 
 
 def raced(races: Races, crowd: list[Forks], rounds: int) -> None:

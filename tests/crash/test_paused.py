@@ -19,8 +19,8 @@ from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.outcomes import Outcome
 from reconciler.model.recorded import Stage
-from tests.crash.one_shots import Trading, cache, judged, reboot, settled
-from tests.crash.virtual import VirtualClock, VirtualLoop, virtual_time
+from tests.crash.request_scenarios import Trading, cache, judged, reboot, settled
+from tests.support.virtual_clock import VirtualClock, VirtualLoop, virtual_time
 
 LONG = 3600.0
 
@@ -75,9 +75,9 @@ class Waking:
 
 @dataclass
 class Others:
-    """What others do to a desk while a process sleeps; `done` counts it."""
+    """What others do to a harness while a process sleeps; `done` counts it."""
 
-    desk: Trading
+    harness: Trading
     clock: VirtualClock
     seconds: float
     done: int = 0
@@ -90,9 +90,9 @@ class Others:
     def resolve(self) -> None:
         """Let time pass, and a person say that it was not done, and ask anew."""
         self.clock.at += self.seconds
-        request = self.desk.requests().open
+        request = self.harness.requests().open
         assert request is not None
-        self.desk.book().resolve(request.kind, request.instant, done=False, because="I looked")
+        self.harness.book().resolve(request.kind, request.instant, done=False, because="I looked")
         self.done += 1
 
     def sleep(self) -> None:
@@ -103,7 +103,7 @@ class Others:
     async def _apply(self) -> None:
         # A pass of another process, as often as it takes for the lease of the sleeper to run out.
         for _ in range(4):
-            await self.desk.apply()
+            await self.harness.apply()
             await asyncio.sleep(20)
         self.done += 1
 
@@ -121,9 +121,11 @@ class Others:
 
 
 async def asked(clock: VirtualClock, kind: Kind) -> Trading:
-    desk = await settled(clock)
-    desk.wish(cache=cache(desk)) if kind is Kind.CACHE else desk.wish(reboot=reboot(desk))
-    return desk
+    harness = await settled(clock)
+    harness.wish(cache=cache(harness)) if kind is Kind.CACHE else harness.wish(
+        reboot=reboot(harness)
+    )
+    return harness
 
 
 def outcome_of(outcomes: tuple[Outcome, ...]) -> Outcome:
@@ -135,24 +137,24 @@ def outcome_of(outcomes: tuple[Outcome, ...]) -> Outcome:
 @pytest.mark.parametrize("seconds", [1.0, 6.0, 40.0, LONG])
 def test_another_process_applies_meanwhile(kind: Kind, seconds: float) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await asked(clock, kind)
-        others = Others(desk, clock, seconds)
+        harness = await asked(clock, kind)
+        others = Others(harness, clock, seconds)
         sleeper = Sleeper(others.apply)
 
-        woken = await desk.apply(brake=sleeper)
+        woken = await harness.apply(brake=sleeper)
 
         assert sleeper.slept
         assert others.done
         result = woken.reports[0].outcomes
         # Whoever was quicker: the server was asked at most once, by one of them.
         what = "invalidate" if kind is Kind.CACHE else "reboot"
-        assert desk.trader.count(what) <= 1
+        assert harness.trader.count(what) <= 1
         assert result
         for _ in range(3):
             await asyncio.sleep(40)
-            await desk.apply()
-        assert desk.trader.count(what) <= 1
-        verdict = await judged(desk, [woken])
+            await harness.apply()
+        assert harness.trader.count(what) <= 1
+        verdict = await judged(harness, [woken])
         assert not verdict.wrong
 
     clock = VirtualClock()
@@ -165,16 +167,16 @@ def test_another_process_applies_meanwhile(kind: Kind, seconds: float) -> None:
 def test_a_person_resolves_it_meanwhile(kind: Kind, seconds: float) -> None:
     # So soon that neither the send window nor the lease is over: only the nonce tells.
     async def story(clock: VirtualClock) -> None:
-        desk = await asked(clock, kind)
-        others = Others(desk, clock, seconds)
+        harness = await asked(clock, kind)
+        others = Others(harness, clock, seconds)
         sleeper = Sleeper(others.resolve)
 
-        woken = await desk.apply(brake=sleeper)
+        woken = await harness.apply(brake=sleeper)
 
         assert others.done == 1
         assert outcome_of(woken.reports[0].outcomes).code is Exit.BLOCKED
-        assert desk.trader.acts == []
-        (request,) = desk.requests().past
+        assert harness.trader.acts == []
+        (request,) = harness.requests().past
         assert request.stage is Stage.NOT_DONE
 
     clock = VirtualClock()
@@ -186,20 +188,20 @@ def test_a_person_resolves_it_meanwhile(kind: Kind, seconds: float) -> None:
 @pytest.mark.parametrize(("seconds", "sent"), [(4.0, 1), (6.0, 0), (LONG, 0)])
 def test_nothing_is_sent_after_the_send_window(kind: Kind, seconds: float, sent: int) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await asked(clock, kind)
-        others = Others(desk, clock, seconds)
+        harness = await asked(clock, kind)
+        others = Others(harness, clock, seconds)
         sleeper = Sleeper(others.sleep)
 
-        woken = await desk.apply(brake=sleeper)
+        woken = await harness.apply(brake=sleeper)
 
         assert others.done == 1
-        assert len([a for a in desk.trader.acts if a.what in ("invalidate", "reboot")]) == sent
+        assert len([a for a in harness.trader.acts if a.what in ("invalidate", "reboot")]) == sent
         assert (outcome_of(woken.reports[0].outcomes).code is Exit.DONE) == bool(sent)
-        assert desk.requests().open is None  # what was not sent is not in doubt
+        assert harness.requests().open is None  # what was not sent is not in doubt
         # The next pass does it.
         await asyncio.sleep(60)
-        await desk.apply()
-        assert len([a for a in desk.trader.acts if a.what in ("invalidate", "reboot")]) == 1
+        await harness.apply()
+        assert len([a for a in harness.trader.acts if a.what in ("invalidate", "reboot")]) == 1
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:
@@ -212,27 +214,27 @@ def test_stopped_just_after_the_intent_while_another_one_finds_it(
     kind: Kind, seconds: float
 ) -> None:
     async def story(clock: VirtualClock) -> None:
-        desk = await asked(clock, kind)
-        others = Others(desk, clock, seconds)
-        whole = desk.store
+        harness = await asked(clock, kind)
+        others = Others(harness, clock, seconds)
+        whole = harness.store
 
         def meanwhile() -> None:
-            waking, desk.store = desk.store, whole
+            waking, harness.store = harness.store, whole
             others.apply()
-            desk.store = waking
+            harness.store = waking
 
-        desk.store = Waking(whole, "/requests", meanwhile)
-        await desk.apply()
-        desk.store = whole
+        harness.store = Waking(whole, "/requests", meanwhile)
+        await harness.apply()
+        harness.store = whole
 
         assert others.done == 1
         what = "invalidate" if kind is Kind.CACHE else "reboot"
-        assert desk.trader.count(what) <= 1
+        assert harness.trader.count(what) <= 1
         for _ in range(3):
             await asyncio.sleep(40)
-            await desk.apply()
-        assert desk.trader.count(what) <= 1
-        assert not desk.sent_unrecorded
+            await harness.apply()
+        assert harness.trader.count(what) <= 1
+        assert not harness.sent_unrecorded
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:
@@ -242,15 +244,15 @@ def test_stopped_just_after_the_intent_while_another_one_finds_it(
 def test_a_start_that_another_process_took_over_is_not_sent() -> None:
     # Stopped in the middle of starting robots, for longer than its lease lasts.
     async def story(clock: VirtualClock, number: int) -> bool:
-        desk = await settled(clock)
-        desk.wish(reboot=reboot(desk, robots=Afterwards.RESUME))
-        others = Others(desk, clock, 40.0)
+        harness = await settled(clock)
+        harness.wish(reboot=reboot(harness, robots=Afterwards.RESUME))
+        others = Others(harness, clock, 40.0)
         sleeper = Sleeper(others.apply, number)
-        woken = await desk.apply(brake=sleeper)
+        woken = await harness.apply(brake=sleeper)
         for _ in range(2):
             await asyncio.sleep(40)
-            await desk.apply()
-        verdict = await judged(desk, [woken])
+            await harness.apply()
+        verdict = await judged(harness, [woken])
         assert not verdict.wrong, number
         return sleeper.slept
 

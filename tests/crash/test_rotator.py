@@ -17,8 +17,8 @@ import pytest
 
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
-from tests.crash.desk import FIELDS, SPELLED, Desk
 from tests.crash.handles import OnLoopback
+from tests.crash.harness import FIELDS, SPELLED, Harness
 from tests.crash.loopback import SWIFT, desk_on_loopback
 
 SERVER = "tokyo-1"
@@ -41,9 +41,9 @@ class Rotations:
 
 @dataclass
 class Rotating:
-    """A desk on a stand-in and a real OpenBao, and every state that a save ever left."""
+    """A harness on a stand-in and a real OpenBao, and every state that a save ever left."""
 
-    desk: Desk
+    harness: Harness
     stand_in: StandIn
     rotations: dict[str, Rotations]
     saved: list[tuple[str, Pair]]
@@ -52,10 +52,12 @@ class Rotating:
 @asynccontextmanager
 async def rotator(bao: OpenBao, settle: float, seed: int) -> AsyncIterator[Rotating]:
     timeouts = replace(SWIFT, settle=settle)
-    async with desk_on_loopback(bao, 1, timeouts=timeouts, seed=seed) as desk:
-        handle = desk.handles[SERVER]
+    async with desk_on_loopback(bao, 1, timeouts=timeouts, seed=seed) as harness:
+        handle = harness.handles[SERVER]
         assert isinstance(handle, OnLoopback)
-        yield Rotating(desk, handle.server, {code: Rotations() for code in CODES}, noting(handle))
+        yield Rotating(
+            harness, handle.server, {code: Rotations() for code in CODES}, noting(handle)
+        )
 
 
 def noting(handle: OnLoopback) -> list[tuple[str, Pair]]:
@@ -83,23 +85,23 @@ async def rotate(
     rotating: Rotating, code: str, chance: random.Random, *, two_commands: bool
 ) -> None:
     """Write new credentials, with one command or with two."""
-    desk, noted = rotating.desk, rotating.rotations[code]
-    at = desk.path(SERVER, code)
-    old = desk.versions[at][-1] if at in desk.versions else None
-    new = {name: desk.forge.value() for name in FIELDS[code].values()}
+    harness, noted = rotating.harness, rotating.rotations[code]
+    at = harness.path(SERVER, code)
+    old = harness.versions[at][-1] if at in harness.versions else None
+    new = {name: harness.forge.value() for name in FIELDS[code].values()}
     if two_commands and old is not None:
         between = {**old, "apiKey": new["apiKey"]}
         noted.unmeant.add(frozenset(between.items()))
         began = time.monotonic()
-        await asyncio.to_thread(desk.put, at, spelled(code, between))
+        await asyncio.to_thread(harness.put, at, spelled(code, between))
         await asyncio.sleep(chance.uniform(*GAP))
-        await asyncio.to_thread(desk.put, at, spelled(code, new))
+        await asyncio.to_thread(harness.put, at, spelled(code, new))
         if time.monotonic() - began > SETTLE:
             noted.slow.add(frozenset(between.items()))
     else:
-        await asyncio.to_thread(desk.put, at, spelled(code, new))
+        await asyncio.to_thread(harness.put, at, spelled(code, new))
     noted.meant.add(frozenset(new.items()))
-    desk.versions.setdefault(at, []).append(new)
+    harness.versions.setdefault(at, []).append(new)
 
 
 def spelled(code: str, values: Mapping[str, str]) -> dict[str, str]:
@@ -113,7 +115,7 @@ async def applied_meanwhile(
     """Apply again and again while *codes* are rotated; return how many rotations."""
     for code in codes:
         await rotate(rotating, code, chance, two_commands=False)
-        rotating.desk.declare(SERVER, code)
+        rotating.harness.declare(SERVER, code)
     rotations = 0
     enough = False
 
@@ -128,7 +130,7 @@ async def applied_meanwhile(
     rotator = asyncio.create_task(keep_rotating())
     try:
         for _ in range(passes):
-            await rotating.desk.apply()
+            await rotating.harness.apply()
             if rotator.done():
                 rotator.result()
     finally:
@@ -170,9 +172,9 @@ def never_mixed(bao: OpenBao, codes: Sequence[str], passes: int) -> None:
             assert slow < rotations / 2
             assert there.stand_in.robots_running() == {1, 2}
             # At rest the newest version arrives.
-            await there.desk.apply()
+            await there.harness.apply()
             for code in codes:
-                assert there.desk.stored(SERVER, code) == there.desk.desired(SERVER, code)
+                assert there.harness.stored(SERVER, code) == there.harness.desired(SERVER, code)
 
     asyncio.run(story())
 

@@ -31,13 +31,13 @@ STOPS: Final = BRISK | {
 
 def stopped_at_random(rounds: Rounds, stops: int) -> None:
     """Stop so many controllers at moments drawn by chance, some of them by a second signal."""
-    world = rounds.world
-    world.settings(durations=STOPS, soleWriter=True)
-    args = ["controller", str(world.docs), "--listen", "127.0.0.1:0"]
+    rig = rounds.rig
+    rig.settings(durations=STOPS, soleWriter=True)
+    args = ["controller", str(rig.docs), "--listen", "127.0.0.1:0"]
     longest, latest = 0.0, 0.5
     for _ in range(stops):
         rounds.ask()
-        pid = rounds.forks.run(args, world.environment, world.home / "apply.log")
+        pid = rounds.forks.run(args, rig.environment, rig.home / "apply.log")
         time.sleep(latest * rounds.chance.uniform(0.2, 1))  # the random moment is the point
         began = time.monotonic()
         first = rounds.chance.choice((signal.SIGTERM, signal.SIGINT))

@@ -22,9 +22,9 @@ from tests.deploy.image import USER, Image, context, stages, wheelhouse
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, ROOT, ran
 from tests.house.pages import blocks, commands, page, shell
-from tests.leaks import PRIVATE, Watch
-from tests.processes import Running
-from tests.world import World
+from tests.support.leaks import PRIVATE, Watch
+from tests.support.processes import Running
+from tests.support.rig import Rig
 
 FOLDER = DEPLOY / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
@@ -109,56 +109,56 @@ def test_what_the_lines_build_answers(image: Image) -> None:
 
 
 @pytest.fixture
-def desk(
+def harness(
     tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[World, dict[str, str]]]:
-    """A world with an OpenBao of its own, set up as the page says, and an operator's variables."""
-    with OpenBao() as bao, World(tmp_path, bao, watch, monkeypatch) as world:
+) -> Iterator[tuple[Rig, dict[str, str]]]:
+    """A rig with an OpenBao of its own, set up as the page says, and an operator's variables."""
+    with OpenBao() as bao, Rig(tmp_path, bao, watch, monkeypatch) as rig:
         (tmp_path / "deploy").symlink_to(DEPLOY)
-        variables = commands(tmp_path / PRIVATE / "person") | world.environment
+        variables = commands(tmp_path / PRIVATE / "person") | rig.environment
         variables |= {"BAO_ADDR": bao.address, "BAO_TOKEN": bao.root_token.reveal()}
         for block in blocks(page("docs/setup-controller.md"), "vault"):
             shell(block, tmp_path, variables)
-        yield world, variables
+        yield rig, variables
 
 
-def handed_over(world: World, variables: dict[str, str], listen: str) -> list[Mount]:
+def handed_over(rig: Rig, variables: dict[str, str], listen: str) -> list[Mount]:
     """What compose.yaml mounts, with the addresses of this test in the settings."""
-    folder = world.home / PRIVATE / "mounted"
+    folder = rig.home / PRIVATE / "mounted"
     (folder / "state").mkdir(parents=True)
     os.chown(folder / "state", USER, USER)
     settings = yaml.safe_load((FOLDER / "settings.yaml").read_text("utf-8"))
-    settings["vault"]["address"] = world.bao.address
+    settings["vault"]["address"] = rig.bao.address
     settings["allow"]["urls"] = ["http://127.0.0.1:*"]
     settings["controller"]["listen"] = listen
     settings["durations"] = {"settle": "1ms"}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings), "utf-8")
     (folder / "role_id").write_text("jtr-controller\n", "utf-8")
     ask = "bao write -f -field=secret_id auth/approle/role/jtr-controller/secret-id"
-    (folder / "secret_id").write_text(shell(ask, world.home, variables), "utf-8")
-    (folder / "page_token").write_text(f"{world.watch.secret('base62')}\n", "utf-8")
+    (folder / "secret_id").write_text(shell(ask, rig.home, variables), "utf-8")
+    (folder / "page_token").write_text(f"{rig.watch.secret('base62')}\n", "utf-8")
     return [
         Mount(folder / "state", "/var/lib/jtr", writable=True),
         Mount(folder / "settings.yaml", "/etc/jtr/settings.yaml"),
-        Mount(world.docs, "/documents"),
+        Mount(rig.docs, "/documents"),
         *(Mount(folder / name, f"/run/secrets/{name}") for name in COMPOSE["secrets"]),
     ]
 
 
 @pytest.mark.timeout(400)
 def test_the_image_runs_as_process_1_on_a_read_only_system(
-    image: Image, desk: tuple[World, dict[str, str]]
+    image: Image, harness: tuple[Rig, dict[str, str]]
 ) -> None:
-    world, variables = desk
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    for path in (world.docs, *world.docs.iterdir()):
+    rig, variables = harness
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    for path in (rig.docs, *rig.docs.iterdir()):
         path.chmod(0o755)
     (port,) = free_ports(1)  # two processes have to be told the same one
     entry, command = (image.last.last(name).command for name in ("ENTRYPOINT", "CMD"))
-    image.tree.mounts[:] = handed_over(world, variables, f"127.0.0.1:{port}")
+    image.tree.mounts[:] = handed_over(rig, variables, f"127.0.0.1:{port}")
 
-    administrator = {"VAULT_TOKEN": world.bao.root_token.reveal()}
+    administrator = {"VAULT_TOKEN": rig.bao.root_token.reveal()}
     begun = image.tree.run(
         [*entry, "ledger", "init"], image.environment | administrator, cwd=image.cwd, user=USER
     )
@@ -172,7 +172,7 @@ def test_the_image_runs_as_process_1_on_a_read_only_system(
         (first,) = children(running.process.pid)
         os.kill(first, signal.SIGTERM)
         assert running.end() == 0, running.text
-        world.watch.search("what the container logged", running.text)
+        rig.watch.search("what the container logged", running.text)
     image.tree.mounts.clear()
 
     assert "began a ledger: vault:jtr/ledger" in begun

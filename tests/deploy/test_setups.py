@@ -20,9 +20,9 @@ from reconciler.settings.model import Role, VaultLedger
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, ROOT, ran, tool
 from tests.house.pages import blocks, commands, page, shell
-from tests.leaks import PRIVATE, Watch
-from tests.processes import Running
-from tests.world import DURATIONS, World
+from tests.support.leaks import PRIVATE, Watch
+from tests.support.processes import Running
+from tests.support.rig import DURATIONS, Rig
 
 CONTROLLER = "docs/setup-controller.md"
 CI = "docs/setup-ci.md"
@@ -35,15 +35,15 @@ case "$*" in *-field=secret_id*) echo an-id;; esac
 """
 
 
-class Desk:
-    """An administrator's shell beside an OpenBao of its own, and a desk with servers."""
+class Harness:
+    """An administrator's shell beside an OpenBao of its own, and a harness with servers."""
 
-    def __init__(self, world: World, bao: OpenBao) -> None:
-        self.world = world
-        (world.home / "deploy").symlink_to(DEPLOY)
-        world.docs = world.home / "servers"
-        world.docs.mkdir()
-        self.variables = commands(world.home / PRIVATE / "person") | world.environment
+    def __init__(self, rig: Rig, bao: OpenBao) -> None:
+        self.rig = rig
+        (rig.home / "deploy").symlink_to(DEPLOY)
+        rig.docs = rig.home / "servers"
+        rig.docs.mkdir()
+        self.variables = commands(rig.home / PRIVATE / "person") | rig.environment
         self.variables |= {"BAO_ADDR": bao.address, "BAO_TOKEN": bao.root_token.reveal()}
 
     @property
@@ -55,8 +55,8 @@ class Desk:
         """Run all blocks of a page that are marked so; returns what they printed."""
         found = blocks(page(name), what)
         assert found, f"{name}: {what}"
-        printed = "".join(shell(one, self.world.home, self.variables | more) for one in found)
-        self.world.watch.search(f"what the commands about {what} printed", printed)
+        printed = "".join(shell(one, self.rig.home, self.variables | more) for one in found)
+        self.rig.watch.search(f"what the commands about {what} printed", printed)
         return printed
 
     def settings(self, name: str, what: str, **changes: Any) -> Path:
@@ -66,43 +66,43 @@ class Desk:
         document.pop("allow", None)
         document |= {"durations": DURATIONS} | changes
         document.setdefault("vault", {})
-        document["vault"] = {"address": self.world.bao.address} | changes.get("vault", {})
-        file = self.world.home / "settings.yaml"
+        document["vault"] = {"address": self.rig.bao.address} | changes.get("vault", {})
+        file = self.rig.home / "settings.yaml"
         file.write_text(yaml.safe_dump(document), "utf-8")
         self.variables["JTR_SETTINGS"] = str(file)
         return file
 
     def token(self, *policies: str) -> dict[str, str]:
         """A token with these policies and no other."""
-        token = self.world.bao.create_token(list(policies))
-        self.world.watch.guard(token.reveal(), "token")
+        token = self.rig.bao.create_token(list(policies))
+        self.rig.watch.guard(token.reveal(), "token")
         # Both names: the administrator's shell has the other one.
         return {"VAULT_TOKEN": token.reveal(), "BAO_TOKEN": token.reveal()}
 
 
 @pytest.fixture
-def desk(tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A desk where nothing was set up yet."""
-    with OpenBao() as bao, World(tmp_path, bao, watch, monkeypatch) as world:
-        yield Desk(world, bao)
+def harness(tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+    """A harness where nothing was set up yet."""
+    with OpenBao() as bao, Rig(tmp_path, bao, watch, monkeypatch) as rig:
+        yield Harness(rig, bao)
 
 
-def test_ci_alone(desk: Desk) -> None:
-    world = desk.world
-    server = world.server()
-    world.document("tokyo-1", "bybit")
+def test_ci_alone(harness: Harness) -> None:
+    rig = harness.rig
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
 
-    desk.run(CI, "vault")
-    desk.run(CI, "roles")
-    desk.settings(CI, "settings")
-    begun = desk.run(CI, "init")
-    may_apply = desk.token("jtr-apply", "jtr-ledger")
-    may_look = desk.token("jtr-recorded", "jtr-ledger-read")
-    first = desk.run(CI, "merge", **may_apply)
-    world.rotate("tokyo-1")
-    proposed = desk.run(CI, "pull request", **may_look)
+    harness.run(CI, "vault")
+    harness.run(CI, "roles")
+    harness.settings(CI, "settings")
+    begun = harness.run(CI, "init")
+    may_apply = harness.token("jtr-apply", "jtr-ledger")
+    may_look = harness.token("jtr-recorded", "jtr-ledger-read")
+    first = harness.run(CI, "merge", **may_apply)
+    rig.rotate("tokyo-1")
+    proposed = harness.run(CI, "pull request", **may_look)
     visits = len(server.record.handshakes)
-    second = desk.run(CI, "merge", **may_apply)
+    second = harness.run(CI, "merge", **may_apply)
 
     assert "began a ledger: vault:jtr/ledger" in begun
     assert server.record.saves == 2, first + second
@@ -110,12 +110,12 @@ def test_ci_alone(desk: Desk) -> None:
     assert visits == 1, "a pull request visits nobody"
 
 
-def test_the_roles_of_ci_are_bound_to_the_main_branch(desk: Desk) -> None:
-    desk.run(CI, "vault")
-    desk.run(CI, "roles")
+def test_the_roles_of_ci_are_bound_to_the_main_branch(harness: Harness) -> None:
+    harness.run(CI, "vault")
+    harness.run(CI, "roles")
 
-    plan = desk.world.bao.request("GET", "auth/jwt/role/jtr-recorded").data
-    apply = desk.world.bao.request("GET", "auth/jwt/role/jtr-apply").data
+    plan = harness.rig.bao.request("GET", "auth/jwt/role/jtr-recorded").data
+    apply = harness.rig.bao.request("GET", "auth/jwt/role/jtr-apply").data
 
     assert apply["bound_claims"]["ref"] == "refs/heads/main"
     assert not {"jtr-apply", "jtr-ledger"} & set(plan["token_policies"])
@@ -132,30 +132,30 @@ def test_the_jobs_are_what_their_systems_accept(tmp_path: Path) -> None:
             assert command in "".join(job), command
 
 
-def test_the_controller_alone(desk: Desk) -> None:
-    world = desk.world
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    token = world.home / PRIVATE / "page-token"
-    token.write_text(world.watch.secret("base62"), "utf-8")
+def test_the_controller_alone(harness: Harness) -> None:
+    rig = harness.rig
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    token = rig.home / PRIVATE / "page-token"
+    token.write_text(rig.watch.secret("base62"), "utf-8")
 
-    desk.run(CONTROLLER, "vault")
-    login = desk.token("jtr-controller", "jtr-controller-openbao", "jtr-ledger")
+    harness.run(CONTROLLER, "vault")
+    login = harness.token("jtr-controller", "jtr-controller-openbao", "jtr-ledger")
     own = {"listen": "127.0.0.1:0", "tokenFile": str(token)}
-    desk.settings(BOTH, "controller", controller=own)
-    desk.run(CONTROLLER, "init")
-    with Running([desk.jtr, "controller", str(world.docs)], desk.variables | login) as running:
+    harness.settings(BOTH, "controller", controller=own)
+    harness.run(CONTROLLER, "init")
+    with Running([harness.jtr, "controller", str(rig.docs)], harness.variables | login) as running:
         address = json.loads(running.until("listening").splitlines()[0])["url"]
         running.until('"pass healthy"')
         visits = len(server.record.handshakes)
-        recorded = page_policy(desk)
-        desk.settings(
+        recorded = page_policy(harness)
+        harness.settings(
             CONTROLLER, "settings of ci", controller={"url": address, "tokenFile": str(token)}
         )
-        proposed = desk.run(CONTROLLER, "pull request", **recorded)
+        proposed = harness.run(CONTROLLER, "pull request", **recorded)
         running.process.terminate()
         assert running.end() == 0
-        world.watch.search("what the controller logged", running.text)
+        rig.watch.search("what the controller logged", running.text)
 
     assert server.record.saves == 1
     assert "tokyo-1" in proposed
@@ -163,32 +163,32 @@ def test_the_controller_alone(desk: Desk) -> None:
     assert visits == len(server.record.handshakes) == 1
 
 
-def page_policy(desk: Desk) -> dict[str, str]:
+def page_policy(harness: Harness) -> dict[str, str]:
     """What a pull request may, where the controller is asked for the rest."""
     policy = (DEPLOY / "vault" / "recorded.hcl").read_text("utf-8")
-    desk.world.bao.request("POST", "sys/policies/acl/jtr-recorded", {"policy": policy})
-    return desk.token("jtr-recorded")
+    harness.rig.bao.request("POST", "sys/policies/acl/jtr-recorded", {"policy": policy})
+    return harness.token("jtr-recorded")
 
 
-def test_both_on_one_ledger(desk: Desk) -> None:
-    world = desk.world
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    desk.run(CI, "vault")
-    desk.settings(BOTH, "controller")
-    desk.run(CI, "init")
-    arguments = [desk.jtr, "controller", str(world.docs), "--listen", "127.0.0.1:0"]
-    with Running(arguments, dict(desk.variables)) as running:
+def test_both_on_one_ledger(harness: Harness) -> None:
+    rig = harness.rig
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    harness.run(CI, "vault")
+    harness.settings(BOTH, "controller")
+    harness.run(CI, "init")
+    arguments = [harness.jtr, "controller", str(rig.docs), "--listen", "127.0.0.1:0"]
+    with Running(arguments, dict(harness.variables)) as running:
         running.until('"pass healthy"')
         instant = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
-        world.document(
+        rig.document(
             *("tokyo-1", "bybit"), rotate=False, cache={"invalidatedAfter": instant, "reason": "x"}
         )
-        desk.settings(BOTH, "ci", controller={})
-        applied = desk.run(BOTH, "merge", **desk.token("jtr-apply", "jtr-ledger"))
+        harness.settings(BOTH, "ci", controller={})
+        applied = harness.run(BOTH, "merge", **harness.token("jtr-apply", "jtr-ledger"))
         running.process.terminate()
         assert running.end() == 0
-        world.watch.search("what the controller logged", running.text)
+        rig.watch.search("what the controller logged", running.text)
 
     assert "is the controller of this ledger: drift and requests are left to it" in applied
     assert (server.record.saves, server.record.invalidations) == (1, 0)
@@ -223,12 +223,12 @@ def test_prometheus_accepts_what_the_page_says(tmp_path: Path) -> None:
     assert "SUCCESS" in ran("promtool", "check", "config", file)
 
 
-def test_kubernetes_login_of_the_page(desk: Desk) -> None:
+def test_kubernetes_login_of_the_page(harness: Harness) -> None:
     authority = Path(certifi.where()).read_text("utf-8").partition("-----END CERTIFICATE-----")
-    (desk.world.home / "cluster-ca.pem").write_text("".join(authority[:2]), "utf-8")
-    desk.run(CONTROLLER, "kubernetes login")
+    (harness.rig.home / "cluster-ca.pem").write_text("".join(authority[:2]), "utf-8")
+    harness.run(CONTROLLER, "kubernetes login")
 
-    role = desk.world.bao.request("GET", "auth/kubernetes/role/jtr-controller").data
+    role = harness.rig.bao.request("GET", "auth/kubernetes/role/jtr-controller").data
 
     assert role["audience"] == "vault"
     assert role["bound_service_account_names"] == ["jtr-controller"]

@@ -19,9 +19,9 @@ from reconciler.settings.model import AuthMethod, Role
 from tests.deploy.tools import DEPLOY, missing, ran
 from tests.deploy.unit import Unit
 from tests.house.pages import BIN
-from tests.leaks import PRIVATE
-from tests.processes import Running
-from tests.world import World
+from tests.support.leaks import PRIVATE
+from tests.support.processes import Running
+from tests.support.rig import Rig
 
 FOLDER = DEPLOY / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))
@@ -162,33 +162,33 @@ def page(address: str, path: str) -> tuple[int, bytes]:
 
 
 @pytest.mark.usefixtures("denied")
-def test_the_service_starts_keeps_and_stops(world: World, tmp_path: Path) -> None:
+def test_the_service_starts_keeps_and_stops(rig: Rig, tmp_path: Path) -> None:
     service = Service(tmp_path)
-    server = world.server()
-    world.document("tokyo-1", "bybit")
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
     token = secrets.token_urlsafe(32)
-    world.watch.guard(token, "page token")
+    rig.watch.guard(token, "page token")
     (service.credentials / "page-token").write_text(token, "utf-8")
-    (service.credentials / "init-token").write_text(world.bao.root_token.reveal(), "utf-8")
-    world.settings(
+    (service.credentials / "init-token").write_text(rig.bao.root_token.reveal(), "utf-8")
+    rig.settings(
         vault={
-            "address": world.bao.address,
+            "address": rig.bao.address,
             "auth": {"method": "token-file", "tokenFile": str(service.credentials / "init-token")},
         },
         role="controller",
-        ledger=world.reference("ledger"),
-        fingerprintKey=f"{world.reference('fingerprint')}#key",
+        ledger=rig.reference("ledger"),
+        fingerprintKey=f"{rig.reference('fingerprint')}#key",
         controller={
             "listen": "127.0.0.1:0",
             "tokenFile": str(service.credentials / "page-token"),
         },
     )
 
-    environment = service.environment(INIT, world.settings_file)
+    environment = service.environment(INIT, rig.settings_file)
     with Running(clean(INIT.command(), environment), {}) as begun:
         assert begun.end() == 0, begun.text
-    environment = service.environment(CONTROLLER, world.settings_file)
-    with Running(clean(CONTROLLER.command(), environment, str(world.docs)), {}) as running:
+    environment = service.environment(CONTROLLER, rig.settings_file)
+    with Running(clean(CONTROLLER.command(), environment, str(rig.docs)), {}) as running:
         service.said("READY=1")
         address = json.loads(running.until("listening").splitlines()[0])["url"]
         assert page(address, "/healthz")[0] == 200
@@ -201,7 +201,7 @@ def test_the_service_starts_keeps_and_stops(world: World, tmp_path: Path) -> Non
         running.send(signal.SIGTERM)
         service.said("STOPPING=1")
         assert running.end() == 0, running.text
-        world.watch.search("what the service logged", running.text)
+        rig.watch.search("what the service logged", running.text)
 
     assert server.record.saves == 1
     assert all(json.loads(line) for line in running.text.splitlines())

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from reconciler.documents.schema import text
 from reconciler.sandbox.openbao import OpenBao
-from tests.world import Ran, World
+from tests.support.rig import Ran, Rig
 
 STORED_AS = {
     "bybit": {"apiKey": "bybit_api_key", "secret": "bybit_api_secret"},
@@ -82,7 +82,7 @@ def codes(ran: Ran) -> dict[str, int]:
 
 
 @contextmanager
-def asked(bao: OpenBao, world: World) -> Iterator[list[str]]:
+def asked(bao: OpenBao, rig: Rig) -> Iterator[list[str]]:
     """Yield the paths of this test that OpenBao was asked for meanwhile, filled at the end."""
     bao.enable_audit()
     since = len(bao.audit_entries())
@@ -91,5 +91,5 @@ def asked(bao: OpenBao, world: World) -> Iterator[list[str]]:
     found += [
         entry["request"]["path"]
         for entry in bao.audit_entries()[since:]
-        if entry["type"] == "request" and world.team in entry["request"]["path"]
+        if entry["type"] == "request" and rig.team in entry["request"]["path"]
     ]

@@ -31,7 +31,7 @@ def _edited(name: str, old: str, new: str, what: str, remedy: str) -> Row:
 def _added(name: str, content: str | bytes, what: str, remedy: str) -> Row:
     """Return a row for one more file."""
     place = "{docs}/more.yaml:"
-    return _invalid(name, lambda s: s.world.write("more.yaml", content), place + what, remedy)
+    return _invalid(name, lambda s: s.rig.write("more.yaml", content), place + what, remedy)
 
 
 def _usage(name: str, line: str, what: str, remedy: str, spoil: object = None) -> Row:
@@ -49,12 +49,12 @@ def _nothing(_execution: Setup) -> None:
 
 
 def _pasted(setup: Setup) -> None:
-    secret = setup.world.watch.secret("base62")
+    secret = setup.rig.watch.secret("base62")
     setup.edit("{credentials: vault:", f"{{credentials: {secret} }} # vault:")
 
 
 def _pasted_in_words(setup: Setup) -> None:
-    secret = setup.world.watch.secret("base62-long")
+    secret = setup.rig.watch.secret("base62-long")
     setup.edit("  exchanges:", f"  owner: {secret}\n  exchanges:")
 
 
@@ -72,12 +72,12 @@ def _twin(setup: Setup) -> None:
     text = (setup.docs / "tokyo-1.yaml").read_text("utf-8")
     # Another spelling of the same address.
     text = text.replace("name: tokyo-1", "name: tokyo-2").replace("http://", "HTTP://")
-    setup.world.write("tokyo-2.yaml", text.replace("HTTP://", "http://"))
+    setup.rig.write("tokyo-2.yaml", text.replace("HTTP://", "http://"))
 
 
 def _same_name(setup: Setup) -> None:
     text = (setup.docs / "osaka-1.yaml").read_text("utf-8")
-    setup.world.write("more.yaml", text.replace(":", ":", 1).replace(setup.good.url, "https://x.y"))
+    setup.rig.write("more.yaml", text.replace(":", ":", 1).replace(setup.good.url, "https://x.y"))
 
 
 def _loop(setup: Setup) -> None:
@@ -325,7 +325,7 @@ FILES = (
         Exit.INVALID,
         "{docs}/empty.yaml:1:1: the file is empty",
         "write a document",
-        lambda s: s.world.write("empty.yaml", b""),
+        lambda s: s.rig.write("empty.yaml", b""),
     ),
     _usage(
         "missing file",
@@ -467,11 +467,11 @@ HARMLESS = (
     _harmless("BOM", _rewritten(lambda data: b"\xef\xbb\xbf" + data), "valid: 2 servers"),
     _harmless("no line break at the end", _rewritten(bytes.rstrip), "valid: 2 servers"),
     _harmless(
-        "empty file beside others", lambda s: s.world.write("empty.yaml", b""), "valid: 2 servers"
+        "empty file beside others", lambda s: s.rig.write("empty.yaml", b""), "valid: 2 servers"
     ),
     _harmless(
         "a document of another program",
-        lambda s: s.world.write("pod.yaml", "apiVersion: v1\nkind: Pod\nspec: !Sub x\n"),
+        lambda s: s.rig.write("pod.yaml", "apiVersion: v1\nkind: Pod\nspec: !Sub x\n"),
         "1 document of another apiVersion skipped",
     ),
     _harmless(

@@ -27,10 +27,8 @@ def _value(name: str, change: Callable[[str], object], why: str, remedy: str) ->
     """Return a row for a value that must not be sent."""
 
     def spoil(setup: Setup) -> None:
-        good = setup.world.watch.secret("base62")
-        setup.world.put(
-            "tokyo-1/bybit", apiKey=setup.world.watch.secret("base62"), secret=change(good)
-        )
+        good = setup.rig.watch.secret("base62")
+        setup.rig.put("tokyo-1/bybit", apiKey=setup.rig.watch.secret("base62"), secret=change(good))
 
     return _secret(name, spoil, why, remedy)
 
@@ -39,8 +37,8 @@ def _fields(name: str, what: str, remedy: str, *names: str) -> Row:
     """Return a row for a secret with these fields."""
 
     def spoil(setup: Setup) -> None:
-        values = {name: setup.world.watch.secret("base62") for name in names}
-        setup.world.put("tokyo-1/bybit", **values)
+        values = {name: setup.rig.watch.secret("base62") for name in names}
+        setup.rig.put("tokyo-1/bybit", **values)
 
     return _secret(name, spoil, what, remedy)
 
@@ -50,7 +48,7 @@ def _version(name: str, spoil: Callable[[Setup, str, int], object], what: str, r
 
     def spoil_newest(setup: Setup) -> None:
         path = setup.secret_of("bybit")
-        spoil(setup, path, setup.world.put("tokyo-1/bybit", apiKey="x" * 20, secret="y" * 20))
+        spoil(setup, path, setup.rig.put("tokyo-1/bybit", apiKey="x" * 20, secret="y" * 20))
 
     return _secret(name, spoil_newest, what, remedy)
 
@@ -100,13 +98,13 @@ def _another_service(setup: Setup) -> None:
 
 def _ca_missing(setup: Setup) -> None:
     setup.environment |= {
-        "VAULT_ADDR": setup.world.bao.address.replace("http://", "https://"),
+        "VAULT_ADDR": setup.rig.bao.address.replace("http://", "https://"),
         "VAULT_CACERT": "/nowhere/ca.pem",
     }
 
 
 def _tls_at_a_plain_port(setup: Setup) -> None:
-    setup.environment["VAULT_ADDR"] = setup.world.bao.address.replace("http://", "https://")
+    setup.environment["VAULT_ADDR"] = setup.rig.bao.address.replace("http://", "https://")
     setup.use(durations={"secretsTotal": "600ms"})
 
 
@@ -118,18 +116,18 @@ def _sealed(setup: Setup) -> None:
 
 
 def _forbidden(setup: Setup) -> None:
-    world = setup.world
-    paths = [world.path(name) for name in ("tokyo-1", "tokyo-1/okx", "osaka-1", "osaka-1/bybit")]
+    rig = setup.rig
+    paths = [rig.path(name) for name in ("tokyo-1", "tokyo-1/okx", "osaka-1", "osaka-1/bybit")]
     rules = {f"secret/{kind}/{path}": ["read"] for path in paths for kind in ("data", "metadata")}
-    world.bao.write_policy(f"most-{world.team}", rules)
-    token = world.bao.create_token([f"most-{world.team}"])
-    setup.environment["VAULT_TOKEN"] = world.watch.guard(token.reveal(), "token")
+    rig.bao.write_policy(f"most-{rig.team}", rules)
+    token = rig.bao.create_token([f"most-{rig.team}"])
+    setup.environment["VAULT_TOKEN"] = rig.watch.guard(token.reveal(), "token")
 
 
 def _expired(setup: Setup) -> None:
-    token = setup.world.bao.create_token(["default"])
-    setup.world.bao.revoke(token)
-    setup.environment["VAULT_TOKEN"] = setup.world.watch.guard(token.reveal(), "token")
+    token = setup.rig.bao.create_token(["default"])
+    setup.rig.bao.revoke(token)
+    setup.environment["VAULT_TOKEN"] = setup.rig.watch.guard(token.reveal(), "token")
 
 
 # ── a secret that is not there ───────────────────────────────────────────────────────────────
@@ -137,7 +135,7 @@ def _expired(setup: Setup) -> None:
 
 def _pruned(setup: Setup) -> None:
     path = setup.secret_of("bybit")
-    setup.world.bao.request("POST", f"secret/metadata/{path}", {"max_versions": 1})
+    setup.rig.bao.request("POST", f"secret/metadata/{path}", {"max_versions": 1})
     setup.news()
     setup.edit("tokyo-1/bybit}", "tokyo-1/bybit@1}")
 
@@ -147,25 +145,25 @@ def _never_written(setup: Setup) -> None:
 
 
 def _wrong_mount(setup: Setup) -> None:
-    path = setup.world.path("tokyo-1/bybit")
+    path = setup.rig.path("tokyo-1/bybit")
     setup.edit(f"vault:secret/{path}}}", f"vault:sceret/{path}}}")
 
 
 def _mount_of_two_segments(setup: Setup) -> None:
-    setup.world.bao.mount_kv2(f"team/{setup.world.team}")
-    path = setup.world.path("tokyo-1/bybit")
-    setup.edit(f"vault:secret/{path}}}", f"vault:team/{setup.world.team}/bybit}}")
+    setup.rig.bao.mount_kv2(f"team/{setup.rig.team}")
+    path = setup.rig.path("tokyo-1/bybit")
+    setup.edit(f"vault:secret/{path}}}", f"vault:team/{setup.rig.team}/bybit}}")
 
 
 def _no_kv(setup: Setup) -> None:
-    path = setup.world.path("tokyo-1/bybit")
+    path = setup.rig.path("tokyo-1/bybit")
     setup.edit(f"vault:secret/{path}}}", "vault:cubbyhole/bybit}")
 
 
 def _kv1(setup: Setup) -> None:
-    mount = f"old-{setup.world.team}"
-    setup.world.bao.mount_kv1(mount)
-    path = setup.world.path("tokyo-1/bybit")
+    mount = f"old-{setup.rig.team}"
+    setup.rig.bao.mount_kv1(mount)
+    path = setup.rig.path("tokyo-1/bybit")
     setup.edit(f"vault:secret/{path}}}", f"vault:{mount}/bybit}}")
 
 
@@ -179,7 +177,7 @@ def _access_secret_missing(setup: Setup) -> None:
 
 
 def _access_secret_of_another_kind(setup: Setup) -> None:
-    setup.log_in_with(setup.world.watch.secret("base62") + "\n")
+    setup.log_in_with(setup.rig.watch.secret("base62") + "\n")
 
 
 VAULTS = (
@@ -254,13 +252,13 @@ VAULTS = (
 SECRETS = (
     _version(
         "secret deleted",
-        lambda s, path, version: s.world.bao.delete(path, version),
+        lambda s, path, version: s.rig.bao.delete(path, version),
         "{path}/tokyo-1/bybit@3 was deleted",
         "bring it back: bao kv undelete -mount=secret -versions=3 jt/",
     ),
     _version(
         "secret destroyed",
-        lambda s, path, version: s.world.bao.destroy(path, version),
+        lambda s, path, version: s.rig.bao.destroy(path, version),
         "{path}/tokyo-1/bybit@3 was destroyed",
         "write a new version",
     ),
@@ -278,7 +276,7 @@ SECRETS = (
     ),
     _secret(
         "secret missing",
-        lambda s: s.world.bao.remove(s.secret_of("bybit")),
+        lambda s: s.rig.bao.remove(s.secret_of("bybit")),
         "{path}/tokyo-1/bybit: nothing was ever written there",
         "write it: bao kv put -mount=secret jt/",
     ),

@@ -28,7 +28,7 @@ def _behaving(**changes: Any) -> Callable[[Setup], None]:
 
 
 def _moved(setup: Setup) -> None:
-    other = setup.world.server("tokyo-2")
+    other = setup.rig.server("tokyo-2")
     setup.edit(setup.bad.url, other.url)
     setup.later(lambda: _untouched(other))
 
@@ -40,7 +40,7 @@ def _untouched(other: StandInThread) -> None:
 def _swapped(setup: Setup) -> None:
     for name, value in setup.bad.values().items():
         setup.later(setup.bad.set_value, name, value)
-        setup.bad.set_value(name, setup.world.watch.secret("base62"))
+        setup.bad.set_value(name, setup.rig.watch.secret("base62"))
 
 
 def _unknown_exchange(setup: Setup) -> None:
@@ -49,18 +49,18 @@ def _unknown_exchange(setup: Setup) -> None:
 
 def _no_password(setup: Setup) -> None:
     line = OWN_FIELDS.splitlines(keepends=True)[-1]
-    setup.edit(line.format(path=setup.world.reference("x")[:-2], name="tokyo-1"), "")
+    setup.edit(line.format(path=setup.rig.reference("x")[:-2], name="tokyo-1"), "")
 
 
 def _uid_as_well(setup: Setup) -> None:
-    name = f"{setup.world.reference('tokyo-1/okx')}#password"
+    name = f"{setup.rig.reference('tokyo-1/okx')}#password"
     setup.edit(f"        password: {name}\n", f"        password: {name}\n        uid: {name}2\n")
 
 
 def _foreign(setup: Setup) -> None:
-    setup.bad.set_value("kucoin_api_key", setup.world.watch.secret("base62"))
-    setup.world.rotate("tokyo-1", "kucoin")
-    path = setup.world.reference("tokyo-1/kucoin")
+    setup.bad.set_value("kucoin_api_key", setup.rig.watch.secret("base62"))
+    setup.rig.rotate("tokyo-1", "kucoin")
+    path = setup.rig.reference("tokyo-1/kucoin")
     setup.edit("    bybit: {", f"    kucoin: {{credentials: {path}}}\n    bybit: {{")
     setup.later(setup.bad.remove_value, "kucoin_api_key")
 
@@ -140,7 +140,7 @@ def _encrypted(name: str, spoil: Callable[[Setup], None], why: str, remedy: str)
 
 
 def _other_secret(setup: Setup) -> None:
-    setup.log_in_with(setup.world.watch.secret("base62"))
+    setup.log_in_with(setup.rig.watch.secret("base62"))
 
 
 def _other_account(setup: Setup) -> None:

@@ -41,20 +41,20 @@ def _in_the_repository(setup: Setup) -> None:
 
 
 def _broken_settings(text: str) -> object:
-    return lambda s: s.world.settings_file.write_text(text, "ascii")
+    return lambda s: s.rig.settings_file.write_text(text, "ascii")
 
 
 def _pasted_token(setup: Setup) -> None:
-    token = setup.world.watch.secret("base62")
+    token = setup.rig.watch.secret("base62")
     setup.use(vault={"auth": {"method": "token", "token": token}})
 
 
 def _token_with_a_break(setup: Setup) -> None:
-    setup.environment["VAULT_TOKEN"] = setup.world.watch.secret("base62") + "\n"
+    setup.environment["VAULT_TOKEN"] = setup.rig.watch.secret("base62") + "\n"
 
 
 def _two_tokens(setup: Setup) -> None:
-    setup.environment["BAO_TOKEN"] = setup.world.watch.secret("base62")
+    setup.environment["BAO_TOKEN"] = setup.rig.watch.secret("base62")
 
 
 def _empty_token_file(setup: Setup) -> None:
@@ -131,7 +131,7 @@ def _locked_ledger(setup: Setup) -> None:
 
 
 def _lease(setup: Setup) -> None:
-    settings = load_settings(None, setup.world.environment, ())
+    settings = load_settings(None, setup.rig.environment, ())
     ledger = open_ledger(settings, "another apply")
     setup.later(ledger.close)
     uid = next(one.uid for one in ledger.servers() if one.name == "tokyo-1")
@@ -412,7 +412,7 @@ LIMITS = (
     ),
     Row(
         "secret that the operator does not allow",
-        lambda s: s.use(allow={"paths": [f"secret/jt/{s.world.team}/osaka-1**"]}),
+        lambda s: s.use(allow={"paths": [f"secret/jt/{s.rig.team}/osaka-1**"]}),
         visiting(Exit.BLOCKED),
         "{path}/tokyo-1 is not among the secrets that the settings allow",
         "the operator adds it to allow.paths",

@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.bad_input_tls import Authority
-from tests.world import DURATIONS, Ran, World
+from tests.support.rig import DURATIONS, Ran, Rig
 
 DOCUMENT = """\
 apiVersion: jtr/v1
@@ -46,28 +46,28 @@ class Setup:
     """
     See the module; changes are made with its methods and taken back by `mend`.
 
-    `environment` is laid over the world's own; an empty value counts as unset.
+    `environment` is laid over the rig's own; an empty value counts as unset.
     """
 
-    def __init__(self, world: World, sealed: OpenBao, *, tls: bool = False) -> None:
-        self.world = world
+    def __init__(self, rig: Rig, sealed: OpenBao, *, tls: bool = False) -> None:
+        self.rig = rig
         self.sealed = sealed
-        self.home = world.home
-        self.docs = world.docs
+        self.home = rig.home
+        self.docs = rig.docs
         self.environment: dict[str, str] = {}
-        self.authority = Authority(world.home / "private") if tls else None
-        self.bad = world.server("tokyo-1", tls=self._certificate())
-        self.good = world.server("osaka-1")
+        self.authority = Authority(rig.home / "private") if tls else None
+        self.bad = rig.server("tokyo-1", tls=self._certificate())
+        self.good = rig.server("osaka-1")
         self.address = self.bad.url  # stays in the documents, wherever the server goes
         self._known: dict[str, dict[str, str]] = {}
         self._undo = ExitStack()
         self.use()
         self._write(self.bad, "tokyo-1", DOCUMENT + OWN_FIELDS)
         self._write(self.good, "osaka-1", DOCUMENT)
-        self._secret = world.bao.request("GET", f"secret/data/{world.path('tokyo-1')}").data["data"]
+        self._secret = rig.bao.request("GET", f"secret/data/{rig.path('tokyo-1')}").data["data"]
         self.news()
-        world.begin()
-        first = world.apply()
+        rig.begin()
+        first = rig.apply()
         assert first.code == 0, first.text
         self.news()
         self._keep()
@@ -76,15 +76,15 @@ class Setup:
         return None if self.authority is None else self.authority.context()
 
     def _write(self, server: StandInThread, name: str, template: str) -> None:
-        path = self.world.reference("x").removesuffix("/x")
-        self.world.write(f"{name}.yaml", template.format(name=name, url=server.url, path=path))
+        path = self.rig.reference("x").removesuffix("/x")
+        self.rig.write(f"{name}.yaml", template.format(name=name, url=server.url, path=path))
 
     # ── what may be bad ──────────────────────────────────────────────────────────────────
 
     def news(self) -> None:
         """Write new credentials of every exchange to OpenBao: something to do for everybody."""
         for server, exchange in (("tokyo-1", "bybit"), ("tokyo-1", "okx"), ("osaka-1", "bybit")):
-            values = self.world.rotate(server, exchange)
+            values = self.rig.rotate(server, exchange)
             self._known |= {f"{server}/{exchange}": values}
 
     def use(self, **changes: Any) -> None:
@@ -92,7 +92,7 @@ class Setup:
         timeouts = DURATIONS | SHORT | changes.pop("durations", {})
         if self.authority is not None:
             changes.setdefault("tls", [{"urls": [self.address], "caFile": self.authority.file}])
-        self.world.settings(durations=timeouts, **changes)
+        self.rig.settings(durations=timeouts, **changes)
 
     def edit(self, old: str, new: str, file: str = "tokyo-1.yaml") -> None:
         """Replace text in a document."""
@@ -107,12 +107,12 @@ class Setup:
 
     def secret_of(self, exchange: str) -> str:
         """Return the path of the credentials of `tokyo-1` below their mount."""
-        return self.world.path(f"tokyo-1/{exchange}")
+        return self.rig.path(f"tokyo-1/{exchange}")
 
     def log_in_with(self, access_secret: object) -> None:
         """Put another access secret for `tokyo-1` into OpenBao."""
-        self.world.put("tokyo-1", access_secret=access_secret)
-        self.later(lambda: self.world.put("tokyo-1", **self._secret))
+        self.rig.put("tokyo-1", access_secret=access_secret)
+        self.later(lambda: self.rig.put("tokyo-1", **self._secret))
 
     # ── what is seen ─────────────────────────────────────────────────────────────────────
 
@@ -131,8 +131,8 @@ class Setup:
             "good": self.good.url,
             "docs": self.docs,
             "home": self.home,
-            "path": self.world.reference("tokyo-1").removesuffix("/tokyo-1"),
-            "vault": self.environment.get("VAULT_ADDR") or self.world.bao.address,
+            "path": self.rig.reference("tokyo-1").removesuffix("/tokyo-1"),
+            "vault": self.environment.get("VAULT_ADDR") or self.rig.bao.address,
         }
         for name, value in names.items():
             text = text.replace(f"{{{name}}}", str(value))
@@ -140,26 +140,26 @@ class Setup:
 
     def run(self, arguments: Iterable[str]) -> Ran:
         """Run `jtr` with these arguments."""
-        return self.world.jtr(*map(self.filled, arguments), environment=self.environment)
+        return self.rig.jtr(*map(self.filled, arguments), environment=self.environment)
 
     # ── and in order again ───────────────────────────────────────────────────────────────
 
     def _keep(self) -> None:
         """Remember documents and settings as they are, for `mend`."""
         shutil.copytree(self.docs, self.home / "kept" / "docs")
-        shutil.copy(self.world.settings_file, self.home / "kept" / "settings.yaml")
+        shutil.copy(self.rig.settings_file, self.home / "kept" / "settings.yaml")
 
     def mend(self) -> None:
         """Put everything in order again, as people would."""
         self._undo.pop_all().close()
         self.environment = dict.fromkeys(self.environment, "") | {
-            name: self.world.environment[name]
+            name: self.rig.environment[name]
             for name in self.environment
-            if name in self.world.environment
+            if name in self.rig.environment
         }
         shutil.rmtree(self.docs)
         shutil.copytree(self.home / "kept" / "docs", self.docs)
-        shutil.copy(self.home / "kept" / "settings.yaml", self.world.settings_file)
+        shutil.copy(self.home / "kept" / "settings.yaml", self.rig.settings_file)
         for field in fields(Behaviour):
             setattr(self.bad.behaviour, field.name, getattr(Behaviour(), field.name))
 

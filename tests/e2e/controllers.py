@@ -17,22 +17,22 @@ from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import LogEntry
 from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Timeouts
-from tests.leaks import PRIVATE
-from tests.loops import LoopThread
-from tests.world import World
+from tests.support.leaks import PRIVATE
+from tests.support.loops import LoopThread
+from tests.support.rig import Rig
 
 
 @dataclass
 class Served:
     """
-    Enter it: pages on a loop of their own, and settings of the world that name them.
+    Enter it: pages on a loop of their own, and settings of the rig that name them.
 
     `rows` are what it serves as its ledger; an error in their place is raised, and None stands for
-    the ledger of the world.  `log` is the system log of every server, or what is raised; reading it
+    the ledger of the rig.  `log` is the system log of every server, or what is raised; reading it
     takes `delay` seconds.
     """
 
-    world: World
+    rig: Rig
     servers: tuple[ServerStatus, ...] = ()
     controller: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, str] | JtrError | None = None
@@ -49,7 +49,7 @@ class Served:
             ready=True,
         )
         self.status_store.note(**self.controller)
-        self.token = self.world.watch.secret("hex")
+        self.token = self.rig.watch.secret("hex")
         self.asked: list[str] = []
         self._loop = LoopThread("controller")
 
@@ -72,12 +72,12 @@ class Served:
     @property
     def token_file(self) -> Path:
         """Where both ends have the token."""
-        return self.world.home / PRIVATE / "page-token"
+        return self.rig.home / PRIVATE / "page-token"
 
     def name(self, **controller: str) -> None:
         """Write settings in which a controller is named."""
         keys = {"tokenFile": str(self.token_file)} | controller
-        self.world.settings(controller=keys, **self.settings)
+        self.rig.settings(controller=keys, **self.settings)
 
     def stop(self) -> None:
         """Let nobody listen any more."""
@@ -102,7 +102,7 @@ class Served:
             raise self.rows
         if self.rows is not None:
             return self.rows
-        return await asyncio.to_thread(documents, self.world)
+        return await asyncio.to_thread(documents, self.rig)
 
     async def _entries(self, name: str) -> tuple[LogEntry, ...] | None:
         self.asked.append(f"log of {name}")
@@ -112,9 +112,9 @@ class Served:
         return self.log
 
 
-def documents(world: World) -> dict[str, str]:
-    """Return the rows of the world's ledger."""
-    store = SqliteStore.open(world.home / "state" / "jtr" / "ledger.db")
+def documents(rig: Rig) -> dict[str, str]:
+    """Return the rows of the rig's ledger."""
+    store = SqliteStore.open(rig.home / "state" / "jtr" / "ledger.db")
     try:
         ledger = Ledger(
             store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="controller"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.world import World
+from tests.support.rig import Rig
 
 PATIENCE = 60.0  # seconds; generous, for a machine that others use, too
 
@@ -26,12 +26,12 @@ class Command:
 
     def __init__(
         self,
-        world: World,
+        rig: Rig,
         *args: str,
         terminal: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._world = world
+        self._rig = rig
         self._seen = bytearray()
         if terminal:
             self._ours, theirs = pty.openpty()
@@ -45,7 +45,7 @@ class Command:
                     "TERM": "xterm",
                     "NO_COLOR": "1",
                     "COLUMNS": "200",
-                    **world.environment,
+                    **rig.environment,
                     **(environment or {}),
                 },
                 cwd=Path(__file__).parent.parent.parent,
@@ -71,7 +71,7 @@ class Command:
         while self._read(0.0):
             pass
         os.close(self._ours)
-        self._world.watch.search("a command of its own", bytes(self._seen))
+        self._rig.watch.search("a command of its own", bytes(self._seen))
 
     @property
     def text(self) -> str:

@@ -4,24 +4,24 @@ from typing import Any
 
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.e2e.answers import line, results, statuses, stored
-from tests.world import World
+from tests.support.rig import Rig
 
 
-def converged(world: World, *exchanges: str) -> StandInThread:
+def converged(rig: Rig, *exchanges: str) -> StandInThread:
     """Bring one server without running robots to its document and return it."""
-    server = world.server()
+    server = rig.server()
     for robot in (1, 2):
         server.set_running(robot, running=False)
-    world.document("tokyo-1", *exchanges)
-    world.begin()
-    assert world.apply().code == 0
+    rig.document("tokyo-1", *exchanges)
+    rig.begin()
+    assert rig.apply().code == 0
     return server
 
 
-def absent(world: World, *exchanges: str, keep: tuple[str, ...] = ("bybit",)) -> None:
+def absent(rig: Rig, *exchanges: str, keep: tuple[str, ...] = ("bybit",)) -> None:
     """Declare exchanges absent."""
     gone: dict[str, Any] = {code: {"state": "absent"} for code in exchanges}
-    world.document("tokyo-1", *keep, rotate=False, exchanges=gone)
+    rig.document("tokyo-1", *keep, rotate=False, exchanges=gone)
 
 
 def deleted(server: StandInThread) -> list[str]:
@@ -29,13 +29,13 @@ def deleted(server: StandInThread) -> list[str]:
     return ["+".join(names) for kind, _, *names in server.record.history if kind == "delete"]
 
 
-def test_absent_deletes_exactly_its_fields_one_per_request(world: World) -> None:
-    server = converged(world, "bybit", "okx")
+def test_absent_deletes_exactly_its_fields_one_per_request(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
     rest = {name: value for name, value in server.values().items() if "okx" not in name}
-    absent(world, "okx")
+    absent(rig, "okx")
 
-    ran = world.apply("-o", "json")
-    again = world.apply()
+    ran = rig.apply("-o", "json")
+    again = rig.apply()
 
     assert (ran.code, again.code) == (0, 0)
     assert results(ran) == {"okx": "done"}
@@ -45,24 +45,24 @@ def test_absent_deletes_exactly_its_fields_one_per_request(world: World) -> None
 
 
 def test_an_additional_exchange_is_deleted_whole_though_it_moves_between_the_lists(
-    world: World,
+    rig: Rig,
 ) -> None:
-    server = converged(world, "bybit", "kucoin")
-    absent(world, "kucoin")
+    server = converged(rig, "bybit", "kucoin")
+    absent(rig, "kucoin")
 
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
     assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
     assert server.record.deletes == 3
 
 
-def test_absent_is_blocked_while_a_robot_runs_on_it(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    absent(world, "okx")
+def test_absent_is_blocked_while_a_robot_runs_on_it(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    absent(rig, "okx")
     server.set_running(2, running=True)
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     server.set_running(2, running=False)
-    after = world.apply()
+    after = rig.apply()
 
     assert ran.code == 4
     assert "robots run on it: arb" in line(ran, "okx")["why"]
@@ -70,38 +70,38 @@ def test_absent_is_blocked_while_a_robot_runs_on_it(world: World) -> None:
     assert server.record.deletes == 3
 
 
-def test_robots_of_other_exchanges_do_not_hold_a_delete_back(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    absent(world, "okx")
+def test_robots_of_other_exchanges_do_not_hold_a_delete_back(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    absent(rig, "okx")
     server.set_running(1, running=True)
 
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
     assert server.record.deletes == 3
     assert server.robots_running() == {1}
 
 
-def test_a_second_row_that_comes_to_light_is_deleted_too(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    older = world.watch.secret()
+def test_a_second_row_that_comes_to_light_is_deleted_too(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    older = rig.watch.secret()
     server.server._state.rows.insert("0", "okx_api_key", "string", older)
-    absent(world, "okx")
+    absent(rig, "okx")
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 0, ran.text
     assert [name for name, _, _ in server.rows()] == ["bybit_api_key", "bybit_api_secret"]
     assert server.record.deletes == 4
 
 
-def test_more_rows_than_anybody_expects_are_reported_not_deleted_for_ever(world: World) -> None:
-    server = converged(world, "bybit", "okx")
+def test_more_rows_than_anybody_expects_are_reported_not_deleted_for_ever(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
     for _ in range(9):
-        server.server._state.rows.insert("0", "okx_api_key", "string", world.watch.secret())
-    absent(world, "okx")
+        server.server._state.rows.insert("0", "okx_api_key", "string", rig.watch.secret())
+    absent(rig, "okx")
 
-    first = world.apply("-o", "json")
+    first = rig.apply("-o", "json")
     deletes = server.record.deletes
-    rest = world.apply("--correct-drift")
+    rest = rig.apply("--correct-drift")
 
     assert (first.code, results(first)) == (6, {"okx": "failed"})
     assert deletes <= 5
@@ -109,16 +109,16 @@ def test_more_rows_than_anybody_expects_are_reported_not_deleted_for_ever(world:
     assert "bybit_api_key" in server.values()
 
 
-def test_a_foreign_exchange_is_not_deleted_until_taken_over(world: World) -> None:
-    server = converged(world, "bybit")
-    theirs = {name: world.watch.secret() for name in ("apiKey", "secret", "password")}
+def test_a_foreign_exchange_is_not_deleted_until_taken_over(rig: Rig) -> None:
+    server = converged(rig, "bybit")
+    theirs = {name: rig.watch.secret() for name in ("apiKey", "secret", "password")}
     for name, value in stored("okx", theirs).items():
         server.set_value(name, value)
-    absent(world, "okx")
+    absent(rig, "okx")
 
-    blocked = world.apply("-o", "json")
+    blocked = rig.apply("-o", "json")
     deletes = server.record.deletes
-    taken = world.apply("--take-over", "tokyo-1/okx")
+    taken = rig.apply("--take-over", "tokyo-1/okx")
 
     assert (blocked.code, statuses(blocked)["okx"]) == (4, "blocked")
     assert deletes == 0
@@ -126,40 +126,40 @@ def test_a_foreign_exchange_is_not_deleted_until_taken_over(world: World) -> Non
     assert server.record.deletes == 3
 
 
-def test_what_somebody_changed_since_is_drift_and_not_deleted_unasked(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    server.set_value("okx_api_key", world.watch.secret("hex"))
-    absent(world, "okx")
+def test_what_somebody_changed_since_is_drift_and_not_deleted_unasked(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    server.set_value("okx_api_key", rig.watch.secret("hex"))
+    absent(rig, "okx")
 
-    left = world.apply("-o", "json")
+    left = rig.apply("-o", "json")
     deletes = server.record.deletes
-    consented = world.apply("--correct-drift")
+    consented = rig.apply("--correct-drift")
 
     assert (left.code, statuses(left)["okx"]) == (0, "left alone")
     assert (deletes, consented.code, server.record.deletes) == (0, 0, 3)
 
 
-def test_absent_where_nothing_is_stored_is_in_sync(world: World) -> None:
-    server = converged(world, "bybit")
-    absent(world, "okx", "kucoin")
+def test_absent_where_nothing_is_stored_is_in_sync(rig: Rig) -> None:
+    server = converged(rig, "bybit")
+    absent(rig, "okx", "kucoin")
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, server.record.deletes) == (0, 0)
     assert statuses(ran) == {"bybit": "in sync", "kucoin": "in sync", "okx": "in sync"}
 
 
-def test_a_half_done_delete_is_finished_by_the_next_apply(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    absent(world, "okx")
+def test_a_half_done_delete_is_finished_by_the_next_apply(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    absent(rig, "okx")
     server.behaviour.spare = 1
     server.behaviour.delete = "silent-before"
-    torn = world.apply("-o", "json")
+    torn = rig.apply("-o", "json")
     server.behaviour.delete = "answer"
     left = [name for name in server.values() if name.startswith("okx")]
 
     deletes = server.record.deletes
-    finished = world.apply()
+    finished = rig.apply()
 
     assert deletes == 2  # nothing is sent again after silence
     assert (torn.code, results(torn)) == (6, {"okx": "failed"})
@@ -168,63 +168,63 @@ def test_a_half_done_delete_is_finished_by_the_next_apply(world: World) -> None:
     assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
-def test_a_half_done_delete_that_is_no_longer_wanted_is_written_whole_again(world: World) -> None:
-    server = converged(world, "bybit", "okx")
+def test_a_half_done_delete_that_is_no_longer_wanted_is_written_whole_again(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
     before = server.values()
-    absent(world, "okx")
+    absent(rig, "okx")
     server.behaviour.spare = 1
     server.behaviour.delete = "silent-before"
-    world.apply()
+    rig.apply()
     server.behaviour.delete = "answer"
-    world.document("tokyo-1", "bybit", "okx", rotate=False)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (0, {"okx": "done"})
     assert server.values() == before
 
 
-def test_a_delete_whose_answer_was_lost_is_found_out_and_goes_on(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    absent(world, "okx")
+def test_a_delete_whose_answer_was_lost_is_found_out_and_goes_on(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    absent(rig, "okx")
     server.behaviour.delete = "drop-after"
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (0, {"okx": "done"})
     assert server.record.deletes == 3
     assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
-def test_what_appears_after_our_delete_is_foreign(world: World) -> None:
-    server = converged(world, "bybit", "okx")
-    absent(world, "okx")
-    world.apply()
-    theirs = {name: world.watch.secret() for name in ("apiKey", "secret", "password")}
+def test_what_appears_after_our_delete_is_foreign(rig: Rig) -> None:
+    server = converged(rig, "bybit", "okx")
+    absent(rig, "okx")
+    rig.apply()
+    theirs = {name: rig.watch.secret() for name in ("apiKey", "secret", "password")}
     for name, value in stored("okx", theirs).items():
         server.set_value(name, value)
-    world.document("tokyo-1", "bybit", "okx", rotate=False)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, statuses(ran)["okx"]) == (4, "blocked")
     assert stored("okx", theirs).items() <= server.values().items()
 
 
 def test_a_delete_that_never_began_does_not_explain_what_somebody_removes_later(
-    world: World,
+    rig: Rig,
 ) -> None:
-    server = converged(world, "bybit", "okx")
-    absent(world, "okx")
+    server = converged(rig, "bybit", "okx")
+    absent(rig, "okx")
     server.behaviour.delete = "silent-before"
-    assert world.apply().code == 6
+    assert rig.apply().code == 6
     server.behaviour.delete = "answer"
-    world.document("tokyo-1", "bybit", "okx", rotate=False)  # a change of mind
-    assert world.apply().code == 0
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)  # a change of mind
+    assert rig.apply().code == 0
     saves = server.record.saves
     server.remove_value("okx_password")
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert (ran.code, server.record.saves) == (0, saves), ran.text
     assert "somebody removed a part of it" in ran.out

@@ -11,35 +11,35 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e import answers
 from tests.e2e.answers import line, results, statuses, stored
-from tests.world import World
+from tests.support.rig import Rig
 
 KEY = "okx_api_key"
 
 
-def converged(world: World, **spec: Any) -> StandInThread:
+def converged(rig: Rig, **spec: Any) -> StandInThread:
     """Bring one server with two exchanges to its document and return it."""
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx", **spec)
-    world.begin()
-    ran = world.apply()
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx", **spec)
+    rig.begin()
+    ran = rig.apply()
     assert ran.code == 0, ran.text
     return server
 
 
-def typed(world: World, server: StandInThread, name: str = KEY) -> str:
+def typed(rig: Rig, server: StandInThread, name: str = KEY) -> str:
     """Let a person type another value into the Config page."""
-    value = world.watch.secret("hex")
+    value = rig.watch.secret("hex")
     server.set_value(name, value)
     return value
 
 
-def test_drift_is_left_alone_and_told(world: World) -> None:
-    server = converged(world)
-    saves, other = server.record.saves, typed(world, server)
+def test_drift_is_left_alone_and_told(rig: Rig) -> None:
+    server = converged(rig)
+    saves, other = server.record.saves, typed(rig, server)
 
-    planned = world.plan("-o", "json")
-    applied = world.apply()
-    detailed = world.apply("--detailed-exitcode", "-o", "json")
+    planned = rig.plan("-o", "json")
+    applied = rig.apply()
+    detailed = rig.apply("--detailed-exitcode", "-o", "json")
 
     assert (planned.code, applied.code, detailed.code) == (0, 0, 2)
     assert line(planned, "okx")["category"] == "drift"
@@ -49,22 +49,22 @@ def test_drift_is_left_alone_and_told(world: World) -> None:
     assert (server.values()[KEY], server.record.saves) == (other, saves)
 
 
-def test_a_plan_with_drift_ends_with_2_when_asked_for_details(world: World) -> None:
-    server = converged(world)
+def test_a_plan_with_drift_ends_with_2_when_asked_for_details(rig: Rig) -> None:
+    server = converged(rig)
 
-    assert world.plan("--detailed-exitcode").code == 0
-    typed(world, server)
-    assert world.plan("--detailed-exitcode", "-o", "json").code == 2
+    assert rig.plan("--detailed-exitcode").code == 0
+    typed(rig, server)
+    assert rig.plan("--detailed-exitcode", "-o", "json").code == 2
 
 
-def test_drift_is_corrected_with_consent_and_leaves_no_debt(world: World) -> None:
-    server = converged(world)
+def test_drift_is_corrected_with_consent_and_leaves_no_debt(rig: Rig) -> None:
+    server = converged(rig)
     server.restart()  # a newer boot line settles what the first apply left owed
     before = server.values()
-    typed(world, server)
+    typed(rig, server)
 
-    ran = world.apply("--correct-drift")
-    after = world.plan("-o", "json")
+    ran = rig.apply("--correct-drift")
+    after = rig.plan("-o", "json")
 
     assert ran.code == 0, ran.text
     assert server.values() == before
@@ -72,24 +72,24 @@ def test_drift_is_corrected_with_consent_and_leaves_no_debt(world: World) -> Non
     assert answers.server(after)["debts"] == []
 
 
-def test_self_heal_corrects_drift_without_the_flag(world: World) -> None:
-    server = converged(world, selfHeal=True)
+def test_self_heal_corrects_drift_without_the_flag(rig: Rig) -> None:
+    server = converged(rig, selfHeal=True)
     before = server.values()
-    typed(world, server)
+    typed(rig, server)
 
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
     assert server.values() == before
 
 
-def test_drift_by_removal_of_a_part_is_told_and_corrected_in_one_save(world: World) -> None:
-    server = converged(world)
+def test_drift_by_removal_of_a_part_is_told_and_corrected_in_one_save(rig: Rig) -> None:
+    server = converged(rig)
     before, saves = server.values(), server.record.saves
     server.remove_value("okx_password")
 
-    planned = world.plan("-o", "json")
-    left = world.apply()
+    planned = rig.plan("-o", "json")
+    left = rig.apply()
     saved = server.record.saves
-    corrected = world.apply("--correct-drift")
+    corrected = rig.apply("--correct-drift")
 
     assert "removed a part" in line(planned, "okx")["why"]
     assert (left.code, saved, corrected.code) == (0, saves, 0)
@@ -97,16 +97,16 @@ def test_drift_by_removal_of_a_part_is_told_and_corrected_in_one_save(world: Wor
     assert server.values() == before
 
 
-def test_drift_by_removal_of_everything_is_drift_too(world: World) -> None:
-    server = converged(world)
+def test_drift_by_removal_of_everything_is_drift_too(rig: Rig) -> None:
+    server = converged(rig)
     before = server.values()
     for name in ("okx_api_key", "okx_api_secret", "okx_password"):
         server.remove_value(name)
 
-    planned = world.plan("-o", "json")
-    left = world.apply()
+    planned = rig.plan("-o", "json")
+    left = rig.apply()
     shown = server.values()
-    world.apply("--correct-drift")
+    rig.apply("--correct-drift")
 
     assert "removed it" in line(planned, "okx")["why"]
     assert left.code == 0
@@ -115,16 +115,16 @@ def test_drift_by_removal_of_everything_is_drift_too(world: World) -> None:
 
 
 def test_drift_while_vault_moved_too_says_both_and_is_corrected_to_the_new_version(
-    world: World,
+    rig: Rig,
 ) -> None:
-    server = converged(world)
-    typed(world, server)
-    new = world.rotate(exchange="okx")
+    server = converged(rig)
+    typed(rig, server)
+    new = rig.rotate(exchange="okx")
 
-    planned = world.plan("-o", "json")
-    left = world.apply()
+    planned = rig.plan("-o", "json")
+    left = rig.apply()
     shown = server.values()
-    corrected = world.apply("--correct-drift")
+    corrected = rig.apply("--correct-drift")
 
     why = line(planned, "okx")["why"]
     assert "changed it on the server" in why
@@ -134,36 +134,36 @@ def test_drift_while_vault_moved_too_says_both_and_is_corrected_to_the_new_versi
     assert stored("okx", new).items() <= server.values().items()
 
 
-def test_drift_to_the_desired_value_is_found_and_not_written(world: World) -> None:
-    server = converged(world)
+def test_drift_to_the_desired_value_is_found_and_not_written(rig: Rig) -> None:
+    server = converged(rig)
     saves = server.record.saves
-    for name, value in stored("okx", world.rotate(exchange="okx")).items():
+    for name, value in stored("okx", rig.rotate(exchange="okx")).items():
         server.set_value(name, value)
 
-    planned = world.plan("-o", "json")
-    applied = world.apply("--correct-drift", "-o", "json")
+    planned = rig.plan("-o", "json")
+    applied = rig.apply("--correct-drift", "-o", "json")
 
     assert statuses(planned) == {"bybit": "in sync", "okx": "found"}
     assert (applied.code, results(applied)) == (0, {})
     assert server.record.saves == saves
 
 
-def test_drift_of_one_server_does_not_hold_back_changes_of_the_same_server(world: World) -> None:
-    server = converged(world)
-    other = typed(world, server)
-    new = world.rotate(exchange="bybit")
+def test_drift_of_one_server_does_not_hold_back_changes_of_the_same_server(rig: Rig) -> None:
+    server = converged(rig)
+    other = typed(rig, server)
+    new = rig.rotate(exchange="bybit")
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (0, {"bybit": "done"})
     assert server.values()[KEY] == other
     assert stored("bybit", new).items() <= server.values().items()
 
 
-def types_meanwhile(world: World, server: StandInThread, name: str) -> Thread:
+def types_meanwhile(rig: Rig, server: StandInThread, name: str) -> Thread:
     """Let somebody type a value as soon as the server was looked at once more."""
     seen = server.record.events("logs-list-request")
-    value = world.watch.secret("hex")
+    value = rig.watch.secret("hex")
 
     def person() -> None:
         deadline = time.monotonic() + 5
@@ -177,15 +177,15 @@ def types_meanwhile(world: World, server: StandInThread, name: str) -> Thread:
 
 
 @pytest.mark.parametrize("field", ["okx_api_key", "okx_password"])
-def test_what_changed_between_plan_and_apply_is_not_overwritten(world: World, field: str) -> None:
-    server = converged(world)
-    world.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))  # keeps the plan waiting
-    world.document("tokyo-2")
+def test_what_changed_between_plan_and_apply_is_not_overwritten(rig: Rig, field: str) -> None:
+    server = converged(rig)
+    rig.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))  # keeps the plan waiting
+    rig.document("tokyo-2")
     saves = server.record.saves
-    world.rotate(exchange="okx")
+    rig.rotate(exchange="okx")
 
-    person = types_meanwhile(world, server, field)
-    ran = world.apply("-o", "json")
+    person = types_meanwhile(rig, server, field)
+    ran = rig.apply("-o", "json")
     person.join()
 
     assert ran.code == 4
@@ -196,25 +196,25 @@ def test_what_changed_between_plan_and_apply_is_not_overwritten(world: World, fi
     assert answers.codes(ran) == {"tokyo-1": 4, "tokyo-2": 0}
 
 
-def test_another_exchange_that_changed_meanwhile_does_not_matter(world: World) -> None:
-    server = converged(world)
-    world.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))
-    world.document("tokyo-2")
-    new = world.rotate(exchange="okx")
+def test_another_exchange_that_changed_meanwhile_does_not_matter(rig: Rig) -> None:
+    server = converged(rig)
+    rig.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))
+    rig.document("tokyo-2")
+    new = rig.rotate(exchange="okx")
 
-    person = types_meanwhile(world, server, "bybit_api_key")
-    ran = world.apply("-o", "json")
+    person = types_meanwhile(rig, server, "bybit_api_key")
+    ran = rig.apply("-o", "json")
     person.join()
 
     assert (ran.code, results(ran)) == (0, {"okx": "done"})
     assert stored("okx", new).items() <= server.values().items()
 
 
-def test_a_plan_writes_nothing_anywhere(world: World, tmp_path: Path) -> None:
-    server = world.server()
-    world.document()
+def test_a_plan_writes_nothing_anywhere(rig: Rig, tmp_path: Path) -> None:
+    server = rig.server()
+    rig.document()
 
-    ran = world.plan()
+    ran = rig.plan()
 
     assert ran.code == 0
     assert server.record.saves == server.record.deletes == 0
@@ -223,15 +223,15 @@ def test_a_plan_writes_nothing_anywhere(world: World, tmp_path: Path) -> None:
 
 
 def test_what_somebody_types_while_another_exchange_is_written_is_not_overwritten(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    assert world.apply().code == 0
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    assert rig.apply().code == 0
     for exchange in ("bybit", "okx"):
-        world.rotate("tokyo-1", exchange)
-    typed = world.watch.secret()
+        rig.rotate("tokyo-1", exchange)
+    typed = rig.watch.secret()
     collect = record.SINK
 
     def types_meanwhile(command: str, event: str) -> None:
@@ -241,7 +241,7 @@ def test_what_somebody_types_while_another_exchange_is_written_is_not_overwritte
             collect(command, event)
 
     monkeypatch.setattr(record, "SINK", types_meanwhile)
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (4, {"bybit": "done", "okx": "failed"}), ran.text
     assert server.values()["okx_password"] == typed

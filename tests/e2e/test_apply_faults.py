@@ -11,7 +11,7 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import codes, results, server, statuses, stored
-from tests.world import DURATIONS, World
+from tests.support.rig import DURATIONS, Rig
 
 Fault = Literal[
     "drop-before",
@@ -24,13 +24,13 @@ Fault = Literal[
 ]
 
 
-def rotated(world: World, *, fault: Fault, **options: Any) -> tuple[StandInThread, dict[str, str]]:
+def rotated(rig: Rig, *, fault: Fault, **options: Any) -> tuple[StandInThread, dict[str, str]]:
     """Return a converged server whose next save goes wrong, and what it should store then."""
-    stand_in = world.server(**options)
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    assert world.apply().code == 0
-    new = stored("okx", world.rotate(exchange="okx"))
+    stand_in = rig.server(**options)
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    assert rig.apply().code == 0
+    new = stored("okx", rig.rotate(exchange="okx"))
     stand_in.behaviour.save = fault
     return stand_in, new
 
@@ -47,17 +47,17 @@ def rotated(world: World, *, fault: Fault, **options: Any) -> tuple[StandInThrea
     ],
 )
 def test_silence_is_resolved_by_reading_and_the_next_apply_converges(
-    world: World, fault: Fault, *, written: bool
+    rig: Rig, fault: Fault, *, written: bool
 ) -> None:
-    stand_in, new = rotated(world, fault=fault)
+    stand_in, new = rotated(rig, fault=fault)
     saves = stand_in.record.saves
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     stand_in.behaviour.save = "answer"
     sent = stand_in.record.saves - saves
-    again = world.apply()
+    again = rig.apply()
     third = stand_in.record.saves
-    world.apply()
+    rig.apply()
 
     assert sent == 1  # never a second save in the same pass
     assert (ran.code, results(ran)) == ((0, {"okx": "done"}) if written else (6, {"okx": "failed"}))
@@ -67,25 +67,25 @@ def test_silence_is_resolved_by_reading_and_the_next_apply_converges(
     assert stand_in.robots_running() == {1, 2}
 
 
-def test_after_silence_that_did_no_harm_the_brake_is_off(world: World) -> None:
-    stand_in, _ = rotated(world, fault="silent-before")
+def test_after_silence_that_did_no_harm_the_brake_is_off(rig: Rig) -> None:
+    stand_in, _ = rotated(rig, fault="silent-before")
 
-    world.apply()
-    status = world.jtr("status", "-o", "json")
-    planned = world.plan("-o", "json")
+    rig.apply()
+    status = rig.jtr("status", "-o", "json")
+    planned = rig.plan("-o", "json")
 
     assert '"brakes": []' in status.out
     assert (planned.code, statuses(planned)["okx"]) == (0, "write")
     assert stand_in.robots_running() == {1, 2}
 
 
-def test_a_lost_row_is_seen_and_repaired_by_the_next_apply(world: World) -> None:
-    stand_in, new = rotated(world, fault="lose-last-row")
+def test_a_lost_row_is_seen_and_repaired_by_the_next_apply(rig: Rig) -> None:
+    stand_in, new = rotated(rig, fault="lose-last-row")
     saves = stand_in.record.saves
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     stand_in.behaviour.save = "answer"
-    again = world.apply()
+    again = rig.apply()
 
     assert (ran.code, results(ran)) == (6, {"okx": "failed"})
     assert "okx_password" in server(ran)["outcomes"][0]["detail"]
@@ -93,61 +93,61 @@ def test_a_lost_row_is_seen_and_repaired_by_the_next_apply(world: World) -> None
     assert new.items() <= stand_in.values().items()
 
 
-def test_a_lost_row_of_a_first_write_is_repaired_too(world: World) -> None:
-    stand_in = world.server(behaviour=Behaviour(save="lose-last-row"))
-    world.document("tokyo-1", "kucoin", rotate=False)
-    new = stored("kucoin", world.rotate(exchange="kucoin"))
-    world.begin()
+def test_a_lost_row_of_a_first_write_is_repaired_too(rig: Rig) -> None:
+    stand_in = rig.server(behaviour=Behaviour(save="lose-last-row"))
+    rig.document("tokyo-1", "kucoin", rotate=False)
+    new = stored("kucoin", rig.rotate(exchange="kucoin"))
+    rig.begin()
 
-    ran = world.apply()
+    ran = rig.apply()
     stand_in.behaviour.save = "answer"
 
-    assert (ran.code, world.apply().code) == (6, 0)
+    assert (ran.code, rig.apply().code) == (6, 0)
     assert stand_in.values() == new
 
 
 @pytest.mark.parametrize("shape", ["pem", "short"])
-def test_what_a_mask_cannot_prove_is_written_but_not_verifiable(world: World, shape: str) -> None:
-    stand_in = world.server()
-    world.document(rotate=False)
-    secret = "abcdefgh-12" if shape == "short" else world.watch.secret("pem").strip()
-    new = stored("bybit", world.rotate(secret=secret))
-    world.begin()
+def test_what_a_mask_cannot_prove_is_written_but_not_verifiable(rig: Rig, shape: str) -> None:
+    stand_in = rig.server()
+    rig.document(rotate=False)
+    secret = "abcdefgh-12" if shape == "short" else rig.watch.secret("pem").strip()
+    new = stored("bybit", rig.rotate(secret=secret))
+    rig.begin()
 
-    ran, planned = world.apply("-o", "json"), world.plan("-o", "json")
+    ran, planned = rig.apply("-o", "json"), rig.plan("-o", "json")
 
     assert (ran.code, results(ran)) == (0, {"bybit": "written, not verifiable"})
     assert stand_in.values() == new
     assert statuses(planned) == {"bybit": "in sync"}
 
 
-def test_silence_around_a_value_whose_mask_stays_is_not_taken_for_success(world: World) -> None:
-    stand_in = world.server()
-    world.document(rotate=False)
-    key = world.watch.secret()
-    world.rotate(apiKey=key, secret=world.watch.secret("pem").strip())
-    world.begin()
-    world.apply()
-    new = stored("bybit", world.rotate(apiKey=key, secret=world.watch.secret("pem").strip()))
+def test_silence_around_a_value_whose_mask_stays_is_not_taken_for_success(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.document(rotate=False)
+    key = rig.watch.secret()
+    rig.rotate(apiKey=key, secret=rig.watch.secret("pem").strip())
+    rig.begin()
+    rig.apply()
+    new = stored("bybit", rig.rotate(apiKey=key, secret=rig.watch.secret("pem").strip()))
     stand_in.behaviour.save = "silent-before"
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     stand_in.behaviour.save = "answer"
-    again = world.apply()
+    again = rig.apply()
 
     assert (ran.code, results(ran)) == (6, {"bybit": "failed"})
     assert again.code == 0
     assert stand_in.values() == new
 
 
-def test_nothing_more_is_done_on_a_server_after_a_failure_and_others_go_on(world: World) -> None:
-    failing = world.server("tokyo-1", behaviour=Behaviour(save="silent-before"))
-    good = world.server("tokyo-2")
-    world.document("tokyo-1", "bybit", "okx")
-    world.document("tokyo-2", "bybit", "okx")
-    world.begin()
+def test_nothing_more_is_done_on_a_server_after_a_failure_and_others_go_on(rig: Rig) -> None:
+    failing = rig.server("tokyo-1", behaviour=Behaviour(save="silent-before"))
+    good = rig.server("tokyo-2")
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.document("tokyo-2", "bybit", "okx")
+    rig.begin()
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert codes(ran) == {"tokyo-1": 6, "tokyo-2": 0}
     assert results(ran) == {"bybit": "failed", "okx": "not attempted"}
@@ -155,23 +155,23 @@ def test_nothing_more_is_done_on_a_server_after_a_failure_and_others_go_on(world
     assert (failing.record.saves, good.record.saves) == (1, 2)
 
 
-def test_a_delayed_answer_is_waited_for(world: World) -> None:
-    stand_in, new = rotated(world, fault="silent-after")
+def test_a_delayed_answer_is_waited_for(rig: Rig) -> None:
+    stand_in, new = rotated(rig, fault="silent-after")
     stand_in.behaviour.save = "answer"
     stand_in.behaviour.answer_delay = 0.05
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert results(ran) == {"okx": "done"}
     assert new.items() <= stand_in.values().items()
 
 
-def test_a_connection_that_went_away_before_the_write_is_opened_once_more(world: World) -> None:
-    stand_in = world.server()
-    world.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))  # keeps the plan waiting
-    world.document("tokyo-1")
-    world.document("tokyo-2")
-    world.begin()
+def test_a_connection_that_went_away_before_the_write_is_opened_once_more(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))  # keeps the plan waiting
+    rig.document("tokyo-1")
+    rig.document("tokyo-2")
+    rig.begin()
 
     def cut() -> None:
         deadline = time.monotonic() + 5
@@ -182,7 +182,7 @@ def test_a_connection_that_went_away_before_the_write_is_opened_once_more(world:
 
     thread = Thread(target=cut)
     thread.start()
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
 
     assert (ran.code, results(ran)) == (0, {"bybit": "done"})
@@ -190,14 +190,12 @@ def test_a_connection_that_went_away_before_the_write_is_opened_once_more(world:
     assert len(stand_in.record.handshakes) == 2
 
 
-def test_when_vault_fails_in_the_middle_of_silence_the_brake_stays(
-    world: World, bao: OpenBao
-) -> None:
+def test_when_vault_fails_in_the_middle_of_silence_the_brake_stays(rig: Rig, bao: OpenBao) -> None:
     """The way back to the server needs its access secret: without it nothing is known."""
-    stand_in, _ = rotated(world, fault="silent-after")
-    bao.write_policy(f"read-{world.team}", {"secret/*": ["read", "list"]})
-    token = bao.create_token([f"read-{world.team}"])
-    world.watch.guard(token.reveal(), "token")
+    stand_in, _ = rotated(rig, fault="silent-after")
+    bao.write_policy(f"read-{rig.team}", {"secret/*": ["read", "list"]})
+    token = bao.create_token([f"read-{rig.team}"])
+    rig.watch.guard(token.reveal(), "token")
     saves = stand_in.record.saves
 
     def revoke() -> None:
@@ -208,18 +206,18 @@ def test_when_vault_fails_in_the_middle_of_silence_the_brake_stays(
 
     thread = Thread(target=revoke)
     thread.start()
-    ran = world.apply("-o", "json", environment={"VAULT_TOKEN": token.reveal()})
+    ran = rig.apply("-o", "json", environment={"VAULT_TOKEN": token.reveal()})
     thread.join()
-    planned = world.plan("-o", "json")
+    planned = rig.plan("-o", "json")
 
     assert (ran.code, results(ran)) == (6, {"okx": "outcome unknown"})
     assert (planned.code, statuses(planned)["okx"]) == (4, "blocked")
 
 
 def test_a_robot_list_of_unknown_shape_after_a_write_is_no_proof_that_robots_run(
-    world: World,
+    rig: Rig,
 ) -> None:
-    stand_in, _ = rotated(world, fault="drop-after")
+    stand_in, _ = rotated(rig, fault="drop-after")
     saves = stand_in.record.saves
 
     def spoil() -> None:
@@ -230,34 +228,34 @@ def test_a_robot_list_of_unknown_shape_after_a_write_is_no_proof_that_robots_run
 
     thread = Thread(target=spoil)
     thread.start()
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
 
     assert (ran.code, results(ran)) == (6, {"okx": "outcome unknown"})
 
 
-def test_a_log_that_cannot_be_read_after_silence_is_no_proof_either(world: World) -> None:
-    stand_in, _ = rotated(world, fault="silent-before")
+def test_a_log_that_cannot_be_read_after_silence_is_no_proof_either(rig: Rig) -> None:
+    stand_in, _ = rotated(rig, fault="silent-before")
     stand_in.append_log_line("this is no JSON")
 
-    ran = world.apply("-o", "json")
-    planned = world.plan("-o", "json")
+    ran = rig.apply("-o", "json")
+    planned = rig.plan("-o", "json")
 
     assert (ran.code, results(ran)) == (6, {"okx": "outcome unknown"})
     assert (planned.code, statuses(planned)["okx"]) == (4, "blocked")
 
 
-def test_a_rewrite_without_answer_proves_nothing(world: World) -> None:
+def test_a_rewrite_without_answer_proves_nothing(rig: Rig) -> None:
     """It would show what stood there before: only an answer tells that anything was written."""
-    stand_in, _ = rotated(world, fault="silent-after")
-    world.apply()
+    stand_in, _ = rotated(rig, fault="silent-after")
+    rig.apply()
     real = stand_in.values()["okx_api_secret"]
-    stand_in.set_value("okx_api_secret", world.watch.guard(real[:3] + real[-4:2:-1] + real[-3:]))
+    stand_in.set_value("okx_api_secret", rig.watch.guard(real[:3] + real[-4:2:-1] + real[-3:]))
     stand_in.behaviour.save = "silent-before"
 
-    ran = world.apply("--rewrite", "tokyo-1/okx", "-o", "json")
+    ran = rig.apply("--rewrite", "tokyo-1/okx", "-o", "json")
     stand_in.behaviour.save = "answer"
-    again = world.apply()
+    again = rig.apply()
 
     assert (ran.code, results(ran)) == (6, {"okx": "failed"})
     assert again.code == 0
@@ -265,14 +263,14 @@ def test_a_rewrite_without_answer_proves_nothing(world: World) -> None:
 
 
 def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_taken_for_gone(
-    world: World,
+    rig: Rig,
 ) -> None:
-    stand_in = world.server(robots=[])
-    world.document("tokyo-1", "bybit", "kucoin")
-    world.begin()
-    world.apply()
+    stand_in = rig.server(robots=[])
+    rig.document("tokyo-1", "bybit", "kucoin")
+    rig.begin()
+    rig.apply()
     absent = {"kucoin": {"state": "absent"}}
-    world.document("tokyo-1", "bybit", rotate=False, exchanges=absent)
+    rig.document("tokyo-1", "bybit", rotate=False, exchanges=absent)
 
     def edits_exchanges_conf() -> None:
         deadline = time.monotonic() + 5
@@ -282,12 +280,12 @@ def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_ta
 
     thread = Thread(target=edits_exchanges_conf)
     thread.start()
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
     listed_again = ("mexc", "kucoin")
-    unlisted = world.apply()
+    unlisted = rig.apply()
     stand_in.server._state.additional = listed_again
-    later = world.apply("-o", "json")
+    later = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (4, {"kucoin": "failed"})
     assert unlisted.code == 0
@@ -295,9 +293,9 @@ def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_ta
     assert sorted(stand_in.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
-def test_what_was_seen_before_a_server_went_away_keeps_its_time(world: World) -> None:
-    world.settings(durations=DURATIONS | {"reconnect": "400ms"})
-    stand_in, _ = rotated(world, fault="silent-after")
+def test_what_was_seen_before_a_server_went_away_keeps_its_time(rig: Rig) -> None:
+    rig.settings(durations=DURATIONS | {"reconnect": "400ms"})
+    stand_in, _ = rotated(rig, fault="silent-after")
     saves = stand_in.record.saves
 
     def outage() -> None:
@@ -308,9 +306,9 @@ def test_what_was_seen_before_a_server_went_away_keeps_its_time(world: World) ->
 
     thread = Thread(target=outage)
     thread.start()
-    world.apply()
+    rig.apply()
     thread.join()
     ended = datetime.now(UTC)
-    (seen,) = json.loads(world.jtr("status", "-o", "json").out)["servers"]
+    (seen,) = json.loads(rig.jtr("status", "-o", "json").out)["servers"]
 
     assert (ended - datetime.fromisoformat(seen["observedAt"])).total_seconds() > 0.6

@@ -11,37 +11,35 @@ from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import asked, document, line, results, statuses, stored
 from tests.e2e.terminal import Command
-from tests.world import Ran, World
+from tests.support.rig import Ran, Rig
 
 
-def plan_id(world: World, *args: str) -> str:
+def plan_id(rig: Rig, *args: str) -> str:
     """Return the id of what would be done."""
-    return str(document(world.plan(*args, "-o", "json"))["planId"])
+    return str(document(rig.plan(*args, "-o", "json"))["planId"])
 
 
-def expect(world: World, expected: str, *args: str) -> Ran:
+def expect(rig: Rig, expected: str, *args: str) -> Ran:
     """Apply only what was expected."""
-    return world.jtr("apply", str(world.docs), "--expect", expected, *args)
+    return rig.jtr("apply", str(rig.docs), "--expect", expected, *args)
 
 
-def begun(world: World, *exchanges: str) -> StandInThread:
+def begun(rig: Rig, *exchanges: str) -> StandInThread:
     """Return a server with a document and a ledger, nothing applied yet."""
-    server = world.server()
-    world.document("tokyo-1", *exchanges)
-    world.begin()
+    server = rig.server()
+    rig.document("tokyo-1", *exchanges)
+    rig.begin()
     return server
 
 
 # ── without a terminal ───────────────────────────────────────────────────────────────────────
 
 
-def test_without_terminal_and_approval_nothing_is_even_contacted(
-    world: World, bao: OpenBao
-) -> None:
-    server = begun(world)
+def test_without_terminal_and_approval_nothing_is_even_contacted(rig: Rig, bao: OpenBao) -> None:
+    server = begun(rig)
 
-    with asked(bao, world) as paths:
-        ran = world.process("apply", str(world.docs))
+    with asked(bao, rig) as paths:
+        ran = rig.process("apply", str(rig.docs))
 
     assert ran.code == 64
     assert "--expect PLANID or --auto-approve" in ran.err
@@ -49,33 +47,33 @@ def test_without_terminal_and_approval_nothing_is_even_contacted(
     assert paths == []
 
 
-def test_without_terminal_a_missing_ledger_is_not_made(world: World) -> None:
-    server = world.server()
-    world.document()
+def test_without_terminal_a_missing_ledger_is_not_made(rig: Rig) -> None:
+    server = rig.server()
+    rig.document()
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 4
     assert "jtr ledger init" in ran.err
     assert server.record.handshakes == []
-    assert not (world.home / "state").exists()
+    assert not (rig.home / "state").exists()
 
 
-def test_the_expected_plan_is_applied(world: World) -> None:
-    server = begun(world, "bybit", "okx")
+def test_the_expected_plan_is_applied(rig: Rig) -> None:
+    server = begun(rig, "bybit", "okx")
 
-    ran = expect(world, plan_id(world))
+    ran = expect(rig, plan_id(rig))
 
     assert ran.code == 0
     assert server.record.saves == 2
 
 
-def test_what_was_applied_already_is_no_failure(world: World) -> None:
-    server = begun(world)
-    expected = plan_id(world)
-    expect(world, expected)
+def test_what_was_applied_already_is_no_failure(rig: Rig) -> None:
+    server = begun(rig)
+    expected = plan_id(rig)
+    expect(rig, expected)
 
-    text, data = expect(world, expected), expect(world, expected, "-o", "json")
+    text, data = expect(rig, expected), expect(rig, expected, "-o", "json")
 
     assert (text.code, data.code) == (0, 0)
     assert "already applied" in text.out
@@ -83,39 +81,39 @@ def test_what_was_applied_already_is_no_failure(world: World) -> None:
     assert server.record.saves == 1
 
 
-def test_already_applied_is_not_said_of_a_server_that_cannot_be_reached(world: World) -> None:
-    server = begun(world)
-    expected = plan_id(world)
+def test_already_applied_is_not_said_of_a_server_that_cannot_be_reached(rig: Rig) -> None:
+    server = begun(rig)
+    expected = plan_id(rig)
     server.stop()
 
-    ran = expect(world, expected)
+    ran = expect(rig, expected)
 
     assert ran.code == 6
     assert "already applied" not in ran.text
 
 
-def test_another_plan_is_refused_and_what_is_new_is_told(world: World) -> None:
-    server = begun(world)
-    expected = plan_id(world)
-    world.document("tokyo-1", "bybit", "okx", rotate=False)
-    world.rotate(exchange="okx")
+def test_another_plan_is_refused_and_what_is_new_is_told(rig: Rig) -> None:
+    server = begun(rig)
+    expected = plan_id(rig)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    rig.rotate(exchange="okx")
 
-    ran = expect(world, expected)
+    ran = expect(rig, expected)
 
     assert ran.code == 4
     assert "the plan is not the expected one" in ran.err
-    assert f"write okx from {world.reference('tokyo-1/okx')}@1" in ran.err
+    assert f"write okx from {rig.reference('tokyo-1/okx')}@1" in ran.err
     assert server.record.saves == 0
 
 
-def test_a_plan_file_is_compared_line_by_line(world: World, tmp_path: Path) -> None:
-    server = begun(world, "bybit", "okx")
+def test_a_plan_file_is_compared_line_by_line(rig: Rig, tmp_path: Path) -> None:
+    server = begun(rig, "bybit", "okx")
     file = tmp_path / "plan.json"
-    file.write_text(world.plan("-o", "json").out)
-    world.rotate(exchange="okx")
+    file.write_text(rig.plan("-o", "json").out)
+    rig.rotate(exchange="okx")
 
-    ran = expect(world, str(file))
-    path = world.reference("tokyo-1/okx")
+    ran = expect(rig, str(file))
+    path = rig.reference("tokyo-1/okx")
 
     assert ran.code == 4
     assert f"- tokyo-1: write okx from {path}@1" in ran.err
@@ -124,70 +122,68 @@ def test_a_plan_file_is_compared_line_by_line(world: World, tmp_path: Path) -> N
     assert server.record.saves == 0
 
 
-def test_a_plan_file_that_still_fits_is_applied(world: World, tmp_path: Path) -> None:
-    server = begun(world)
+def test_a_plan_file_that_still_fits_is_applied(rig: Rig, tmp_path: Path) -> None:
+    server = begun(rig)
     file = tmp_path / "plan.json"
-    file.write_text(world.plan("-o", "json").out)
+    file.write_text(rig.plan("-o", "json").out)
 
-    assert expect(world, str(file)).code == 0
+    assert expect(rig, str(file)).code == 0
     assert server.record.saves == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"planId": 7, "servers": [1]}'])
 def test_what_is_neither_an_id_nor_a_plan_file_is_a_usage_error(
-    world: World, tmp_path: Path, content: str | None
+    rig: Rig, tmp_path: Path, content: str | None
 ) -> None:
-    server = begun(world)
+    server = begun(rig)
     file = tmp_path / "plan.json"
     if content is not None:
         file.write_text(content)
 
-    assert expect(world, str(file)).code == 64
+    assert expect(rig, str(file)).code == 64
     assert server.record.saves == 0
 
 
-def test_expecting_a_plan_does_not_correct_drift(world: World) -> None:
-    server = begun(world, "bybit", "okx")
-    world.apply()
-    server.set_value("okx_api_key", world.watch.secret("hex"))
-    world.rotate(exchange="bybit")
+def test_expecting_a_plan_does_not_correct_drift(rig: Rig) -> None:
+    server = begun(rig, "bybit", "okx")
+    rig.apply()
+    server.set_value("okx_api_key", rig.watch.secret("hex"))
+    rig.rotate(exchange="bybit")
 
-    expected = plan_id(world)
-    with_drift = plan_id(world, "--correct-drift")
-    ran = expect(world, expected, "-o", "json")
+    expected = plan_id(rig)
+    with_drift = plan_id(rig, "--correct-drift")
+    ran = expect(rig, expected, "-o", "json")
 
     assert expected != with_drift
     assert (ran.code, results(ran)) == (0, {"bybit": "done"})
-    assert expect(world, with_drift, "--correct-drift").code == 4  # bybit is done already
-    assert expect(world, plan_id(world, "--correct-drift"), "--correct-drift").code == 0
-    assert world.plan("--detailed-exitcode").code == 0
+    assert expect(rig, with_drift, "--correct-drift").code == 4  # bybit is done already
+    assert expect(rig, plan_id(rig, "--correct-drift"), "--correct-drift").code == 0
+    assert rig.plan("--detailed-exitcode").code == 0
 
 
-def test_the_id_is_the_same_from_plan_apply_and_the_ledgers_observations(world: World) -> None:
-    server = begun(world, "bybit", "okx", "kucoin")
-    world.apply()
-    world.rotate(exchange="okx")
+def test_the_id_is_the_same_from_plan_apply_and_the_ledgers_observations(rig: Rig) -> None:
+    server = begun(rig, "bybit", "okx", "kucoin")
+    rig.apply()
+    rig.rotate(exchange="okx")
     server.set_running(2, running=False)  # kucoin has no robot; nothing that a robot does counts
-    world.document(
-        "tokyo-1", "bybit", "okx", rotate=False, exchanges={"kucoin": {"state": "absent"}}
-    )
+    rig.document("tokyo-1", "bybit", "okx", rotate=False, exchanges={"kucoin": {"state": "absent"}})
 
-    live, recorded = plan_id(world), plan_id(world, "--recorded")
-    moment_later = plan_id(world)
-    applied = world.apply("-o", "json")
+    live, recorded = plan_id(rig), plan_id(rig, "--recorded")
+    moment_later = plan_id(rig)
+    applied = rig.apply("-o", "json")
 
     assert live == recorded == moment_later == document(applied)["planId"]
     assert results(applied) == {"okx": "done", "kucoin": "done"}
 
 
-def test_the_id_does_not_depend_on_the_order_of_the_files(world: World) -> None:
+def test_the_id_does_not_depend_on_the_order_of_the_files(rig: Rig) -> None:
     for name in ("tokyo-1", "tokyo-2"):
-        world.server(name)
-        world.document(name)
-    files = [str(world.docs / f"tokyo-{number}.yaml") for number in (1, 2)]
+        rig.server(name)
+        rig.document(name)
+    files = [str(rig.docs / f"tokyo-{number}.yaml") for number in (1, 2)]
 
     ids = {
-        json.loads(world.jtr("plan", *order, "-o", "json").out)["planId"]
+        json.loads(rig.jtr("plan", *order, "-o", "json").out)["planId"]
         for order in (files, files[::-1])
     }
 
@@ -197,12 +193,12 @@ def test_the_id_does_not_depend_on_the_order_of_the_files(world: World) -> None:
 # ── at a terminal ────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_terminal_is_asked_and_a_new_ledger_is_begun_and_said(world: World) -> None:
-    server = world.server()
-    world.document(rotate=False)
-    new = stored("bybit", world.rotate())
+def test_a_terminal_is_asked_and_a_new_ledger_is_begun_and_said(rig: Rig) -> None:
+    server = rig.server()
+    rig.document(rotate=False)
+    new = stored("bybit", rig.rotate())
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.answer("Apply 1 change?", "y")
         code = command.ended()
         text = command.text
@@ -213,10 +209,10 @@ def test_a_terminal_is_asked_and_a_new_ledger_is_begun_and_said(world: World) ->
     assert server.values() == new
 
 
-def test_a_no_leaves_everything_as_it_is(world: World) -> None:
-    server = begun(world)
+def test_a_no_leaves_everything_as_it_is(rig: Rig) -> None:
+    server = begun(rig)
 
-    with Command(world, "apply", str(world.docs), "--detailed-exitcode", terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), "--detailed-exitcode", terminal=True) as command:
         command.answer("Apply 1 change?", "n")
         code = command.ended()
 
@@ -224,11 +220,11 @@ def test_a_no_leaves_everything_as_it_is(world: World) -> None:
     assert server.record.saves == 0
 
 
-def drifted(world: World) -> StandInThread:
+def drifted(rig: Rig) -> StandInThread:
     """Return a server with a change and a drift."""
-    server = begun(world, "bybit", "okx")
-    world.apply()
-    server.set_value("okx_api_key", world.watch.secret("hex"))
+    server = begun(rig, "bybit", "okx")
+    rig.apply()
+    server.set_value("okx_api_key", rig.watch.secret("hex"))
     return server
 
 
@@ -241,14 +237,14 @@ def drifted(world: World) -> StandInThread:
     ],
 )
 def test_changes_and_drift_are_asked_apart(
-    world: World, change: str, drift: str, written: set[str], code: int
+    rig: Rig, change: str, drift: str, written: set[str], code: int
 ) -> None:
-    server = drifted(world)
-    world.rotate(exchange="bybit")
+    server = drifted(rig)
+    rig.rotate(exchange="bybit")
     since = len(server.record.history)
 
-    args = ("apply", str(world.docs), "--detailed-exitcode")
-    with Command(world, *args, terminal=True) as command:
+    args = ("apply", str(rig.docs), "--detailed-exitcode")
+    with Command(rig, *args, terminal=True) as command:
         command.answer("Apply 1 change?", change)
         command.answer("Correct 1 drifted exchange as well?", drift)
         ended = command.ended()
@@ -257,13 +253,13 @@ def test_changes_and_drift_are_asked_apart(
     assert (saved, ended) == (written, code)
 
 
-def test_drift_agreed_to_at_a_terminal_does_not_get_past_the_brake(world: World) -> None:
-    server = drifted(world)
+def test_drift_agreed_to_at_a_terminal_does_not_get_past_the_brake(rig: Rig) -> None:
+    server = drifted(rig)
     saves = server.record.saves
-    world.settings(acceptVersions=["0.26.0"])
+    rig.settings(acceptVersions=["0.26.0"])
     server.behaviour.version = "0.27.0"  # nobody accepted this one
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.answer("Correct 1 drifted exchange as well?", "y")
         code = command.ended()
         text = command.text
@@ -273,13 +269,13 @@ def test_drift_agreed_to_at_a_terminal_does_not_get_past_the_brake(world: World)
     assert server.record.saves == saves
 
 
-def test_what_a_person_types_while_the_prompt_waits_is_not_overwritten(world: World) -> None:
-    server = begun(world)
-    world.apply()
-    world.rotate()
-    theirs = world.watch.secret("hex")
+def test_what_a_person_types_while_the_prompt_waits_is_not_overwritten(rig: Rig) -> None:
+    server = begun(rig)
+    rig.apply()
+    rig.rotate()
+    theirs = rig.watch.secret("hex")
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.expect("Apply 1 change?")
         server.set_value("bybit_api_secret", theirs)
         command.answer("Apply 1 change?", "y")
@@ -291,10 +287,10 @@ def test_what_a_person_types_while_the_prompt_waits_is_not_overwritten(world: Wo
     assert server.values()["bybit_api_secret"] == theirs
 
 
-def test_a_server_that_hung_up_while_the_prompt_waited_is_called_again(world: World) -> None:
-    server = begun(world)
+def test_a_server_that_hung_up_while_the_prompt_waited_is_called_again(rig: Rig) -> None:
+    server = begun(rig)
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.expect("Apply 1 change?")
         server.drop_connections()
         command.answer("Apply 1 change?", "y")
@@ -308,11 +304,11 @@ def test_a_server_that_hung_up_while_the_prompt_waited_is_called_again(world: Wo
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
 )
 def test_a_signal_at_the_prompt_ends_it_at_once(
-    world: World, number: signal.Signals, code: int
+    rig: Rig, number: signal.Signals, code: int
 ) -> None:
-    server = begun(world)
+    server = begun(rig)
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.expect("Apply 1 change?")
         command.signal(number)
         ended = command.ended(patience=5)
@@ -321,10 +317,10 @@ def test_a_signal_at_the_prompt_ends_it_at_once(
     assert server.record.saves == 0
 
 
-def test_the_end_of_input_at_the_prompt_is_no_yes(world: World) -> None:
-    server = begun(world)
+def test_the_end_of_input_at_the_prompt_is_no_yes(rig: Rig) -> None:
+    server = begun(rig)
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.answer("Apply 1 change?", "\x04")
         code = command.ended()
 
@@ -332,11 +328,11 @@ def test_the_end_of_input_at_the_prompt_is_no_yes(world: World) -> None:
     assert server.record.saves == 0
 
 
-def test_foreign_exchanges_are_never_offered_at_the_prompt(world: World) -> None:
-    server = begun(world)
-    server.set_value("bybit_api_key", world.watch.secret())
+def test_foreign_exchanges_are_never_offered_at_the_prompt(rig: Rig) -> None:
+    server = begun(rig)
+    server.set_value("bybit_api_key", rig.watch.secret())
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         code = command.ended()
         text = command.text
 
@@ -345,11 +341,11 @@ def test_foreign_exchanges_are_never_offered_at_the_prompt(world: World) -> None
     assert server.record.saves == 0
 
 
-def test_auto_approve_asks_nothing_at_a_terminal_and_leaves_drift(world: World) -> None:
-    server = drifted(world)
+def test_auto_approve_asks_nothing_at_a_terminal_and_leaves_drift(rig: Rig) -> None:
+    server = drifted(rig)
     saves = server.record.saves
 
-    with Command(world, "apply", str(world.docs), "--auto-approve", terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), "--auto-approve", terminal=True) as command:
         code = command.ended()
 
     assert code == 0
@@ -376,18 +372,18 @@ def test_auto_approve_asks_nothing_at_a_terminal_and_leaves_drift(world: World) 
     ids=" ".join,
 )
 def test_a_name_that_does_not_exist_is_a_usage_error_before_any_connection(
-    world: World, args: tuple[str, ...]
+    rig: Rig, args: tuple[str, ...]
 ) -> None:
-    server = begun(world)
+    server = begun(rig)
 
-    assert (world.plan(*args).code, world.apply(*args).code) == (64, 64)
+    assert (rig.plan(*args).code, rig.apply(*args).code) == (64, 64)
     assert server.record.handshakes == []
 
 
-def labelled(world: World, name: str, **labels: str) -> StandInThread:
+def labelled(rig: Rig, name: str, **labels: str) -> StandInThread:
     """Return a server whose document carries labels."""
-    server = world.server(name)
-    file = world.document(name)
+    server = rig.server(name)
+    file = rig.document(name)
     text = file.read_text().replace("metadata:\n", f"metadata:\n  labels: {json.dumps(labels)}\n")
     file.write_text(text)
     return server
@@ -405,26 +401,26 @@ def labelled(world: World, name: str, **labels: str) -> StandInThread:
     ids=lambda value: " ".join(sorted(value)),  # a set has no order, and all workers need one
 )
 def test_only_the_chosen_servers_are_visited(
-    world: World, args: tuple[str, ...], chosen: set[str]
+    rig: Rig, args: tuple[str, ...], chosen: set[str]
 ) -> None:
-    labelled(world, "tokyo-1", env="prod", region="asia")
-    labelled(world, "tokyo-2", env="test", region="asia")
-    labelled(world, "paris-1", env="prod", region="eu")
-    world.begin()
+    labelled(rig, "tokyo-1", env="prod", region="asia")
+    labelled(rig, "tokyo-2", env="test", region="asia")
+    labelled(rig, "paris-1", env="prod", region="eu")
+    rig.begin()
 
-    ran = world.apply(*args, "-o", "json")
+    ran = rig.apply(*args, "-o", "json")
 
-    done: dict[str, Any] = {name: server.record for name, server in world.servers.items()}
+    done: dict[str, Any] = {name: server.record for name, server in rig.servers.items()}
     assert ran.code == 0
     assert {name for name, record in done.items() if record.handshakes} == chosen
     assert {name for name, record in done.items() if record.saves} == chosen
 
 
-def test_a_foreign_exchange_is_named_with_the_option_that_takes_it_over(world: World) -> None:
-    server = begun(world)
-    server.set_value("bybit_api_key", world.watch.secret())
+def test_a_foreign_exchange_is_named_with_the_option_that_takes_it_over(rig: Rig) -> None:
+    server = begun(rig)
+    server.set_value("bybit_api_key", rig.watch.secret())
 
-    ran = world.plan("-o", "json")
+    ran = rig.plan("-o", "json")
 
     assert statuses(ran) == {"bybit": "blocked"}
     assert "jtr apply --take-over tokyo-1/bybit" in line(ran, "bybit")["remedy"]

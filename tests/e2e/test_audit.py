@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from reconciler.sandbox.jt_trader.faults import Behaviour
-from tests.exchanges import signing, test_bybit, test_okx
-from tests.exchanges.crowd import BYBIT, OKX, Crowd, Kind
-from tests.world import Ran, World
+from tests.exchanges import signing
+from tests.exchanges.adapters import test_bybit, test_okx
+from tests.exchanges.counting_exchange import BYBIT, OKX, Crowd, Kind
+from tests.support.rig import Ran, Rig
 
 SECURITY = {"ipWhitelist": ["203.0.113.10/32"], "permissions": {"require": ["spot"]}}
 
 
 class Market:
-    """Exchanges on loopback that know the keys of a world."""
+    """Exchanges on loopback that know the keys of a rig."""
 
-    def __init__(self, world: World, stack: ExitStack) -> None:
-        self.world = world
+    def __init__(self, rig: Rig, stack: ExitStack) -> None:
+        self.rig = rig
         self.exchanges: dict[str, Crowd] = {}
         for kind in (BYBIT, OKX):
             self.exchanges[kind.code] = stack.enter_context(Crowd(kind, []))
@@ -28,7 +29,7 @@ class Market:
 
     def settings(self, proxies: list[Any] | None = None, **changes: Any) -> None:
         bases = {crowd.kind.ccxt_id: crowd.url for crowd in self.exchanges.values()}
-        self.world.settings(
+        self.rig.settings(
             audit={"bases": bases, "proxies": proxies or []},
             durations={"settle": "1ms", "auditRequest": "3s"},
             **changes,
@@ -36,7 +37,7 @@ class Market:
 
     def key(self, kind: Kind, server: str = "tokyo-1", answer: Any = None) -> dict[str, str]:
         """Put a new key into Vault that the exchange knows, and answers so about."""
-        credentials = self.world.rotate(server, kind.code)
+        credentials = self.rig.rotate(server, kind.code)
         self.exchanges[kind.code].keys[credentials["apiKey"]] = credentials
         if answer is not None:
             self.exchanges[kind.code].own[credentials["apiKey"]] = answer
@@ -46,7 +47,7 @@ class Market:
         return sum(len(crowd.calls) for crowd in self.exchanges.values())
 
     def audit(self, *args: str, **options: Any) -> Ran:
-        return self.world.jtr("audit", str(self.world.docs), *args, **options)
+        return self.rig.jtr("audit", str(self.rig.docs), *args, **options)
 
     def document(self, *args: str) -> tuple[Ran, dict[str, Any]]:
         ran = self.audit("-o", "json", *args)
@@ -56,9 +57,9 @@ class Market:
 
 
 @pytest.fixture
-def market(world: World) -> Iterator[Market]:
+def market(rig: Rig) -> Iterator[Market]:
     with ExitStack() as stack:
-        yield Market(world, stack)
+        yield Market(rig, stack)
 
 
 def codes(row: dict[str, Any]) -> set[str]:
@@ -74,9 +75,9 @@ def answers(market: Market, kind: Kind, key: dict[str, str], answer: Any) -> Non
 
 
 def test_a_key_as_it_should_be_is_asked_about_once(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     market.key(BYBIT)
-    market.world.begin()
+    market.rig.begin()
     first, second = market.audit(), market.audit()
     calls = market.calls()
     fresh = market.audit("--fresh")
@@ -89,8 +90,8 @@ def test_a_key_as_it_should_be_is_asked_about_once(market: Market) -> None:
 
 
 def test_no_trading_server_is_contacted(market: Market) -> None:
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False)
     market.key(BYBIT)
     ran = market.audit()
 
@@ -99,7 +100,7 @@ def test_no_trading_server_is_contacted(market: Market) -> None:
 
 
 def test_a_key_that_must_not_be_used_blocks(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
+    market.rig.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
     key = market.key(BYBIT)
     answers(market, BYBIT, key, bybit(key, ips=["*"]))
     market.key(OKX, answer=test_okx.documented(perm="read_only,trade,withdraw"))
@@ -118,8 +119,8 @@ def test_a_key_that_must_not_be_used_blocks(market: Market) -> None:
 
 
 def test_a_rejected_key_is_told_apart_from_an_exchange_that_is_away(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", "okx", rotate=False)
-    market.world.rotate("tokyo-1", "bybit")  # no exchange knows it
+    market.rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    market.rig.rotate("tokyo-1", "bybit")  # no exchange knows it
     market.key(OKX)
     market.exchanges["okx"].__exit__()
     ran, rows = market.document()
@@ -136,10 +137,10 @@ def test_a_rejected_key_is_told_apart_from_an_exchange_that_is_away(market: Mark
 
 
 def test_markdown_has_the_same_in_a_table(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", "okx", "bitmex", rotate=False, security=SECURITY)
+    market.rig.document("tokyo-1", "bybit", "okx", "bitmex", rotate=False, security=SECURITY)
     market.key(BYBIT)
     market.key(OKX, answer=test_okx.documented(perm="read_only,trade,withdraw"))
-    market.world.rotate("tokyo-1", "bitmex")
+    market.rig.rotate("tokyo-1", "bitmex")
     rows = [line for line in market.audit("-o", "markdown").out.splitlines() if "tokyo" in line]
 
     assert [row.split(" | ")[:2] for row in rows] == [
@@ -153,12 +154,12 @@ def test_markdown_has_the_same_in_a_table(market: Market) -> None:
 def test_an_accepted_finding_stops_nothing_and_is_shown(market: Market) -> None:
     def accepted(until: str) -> tuple[Ran, dict[str, Any]]:
         exception = {"finding": "IP_UNBOUND", "reason": "moves next week", "until": until}
-        market.world.document(
+        market.rig.document(
             "tokyo-1", "bybit", rotate=False, security={**SECURITY, "exceptions": [exception]}
         )
         return market.document()
 
-    market.world.begin()
+    market.rig.begin()
     key = market.key(BYBIT)
     answers(market, BYBIT, key, bybit(key, ips=["*"]))
     ran, rows = accepted("2199-01-01T00:00:00Z")
@@ -173,9 +174,9 @@ def test_an_accepted_finding_stops_nothing_and_is_shown(market: Market) -> None:
 
 def test_an_exchange_overrides_what_its_server_wants(market: Market) -> None:
     own = {"security": {"permissions": {"require": ["margin"], "allow": ["spot", "margin"]}}}
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
-    reference = market.world.reference("tokyo-1/bybit")
-    market.world.document(
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    reference = market.rig.reference("tokyo-1/bybit")
+    market.rig.document(
         "tokyo-1",
         "bybit",
         rotate=False,
@@ -191,9 +192,9 @@ def test_an_exchange_overrides_what_its_server_wants(market: Market) -> None:
 
 def test_the_same_key_on_two_servers_is_a_finding_and_one_question(market: Market) -> None:
     key = market.key(BYBIT, "tokyo-1")
-    market.world.put("osaka-1/bybit", **key)
+    market.rig.put("osaka-1/bybit", **key)
     for name in ("tokyo-1", "osaka-1"):
-        market.world.document(name, "bybit", rotate=False, url=f"https://{name}.internal")
+        market.rig.document(name, "bybit", rotate=False, url=f"https://{name}.internal")
     _, rows = market.document()
     one, _ = market.document("--server", "osaka-1")
 
@@ -206,7 +207,7 @@ def test_the_same_key_on_two_servers_is_a_finding_and_one_question(market: Marke
 
 
 def test_a_key_that_cannot_be_read_is_told_and_the_others_are_asked(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
+    market.rig.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
     market.key(BYBIT)
     ran, rows = market.document()
 
@@ -218,8 +219,8 @@ def test_a_key_that_cannot_be_read_is_told_and_the_others_are_asked(market: Mark
 
 
 def test_a_secret_without_a_field_that_the_exchange_needs(market: Market) -> None:
-    market.world.document("tokyo-1", "okx", rotate=False)
-    market.world.put("tokyo-1/okx", apiKey=market.world.watch.secret(), secret="x" * 20)
+    market.rig.document("tokyo-1", "okx", rotate=False)
+    market.rig.put("tokyo-1/okx", apiKey=market.rig.watch.secret(), secret="x" * 20)
     ran = market.audit()
 
     assert ran.code == 5
@@ -230,9 +231,9 @@ def test_a_secret_without_a_field_that_the_exchange_needs(market: Market) -> Non
 
 def test_a_pinned_version_is_the_one_that_is_asked_about(market: Market) -> None:
     first = market.key(BYBIT)
-    reference = market.world.reference("tokyo-1/bybit")
-    market.world.rotate("tokyo-1", "bybit")  # the newest one is not known to the exchange
-    market.world.document(
+    reference = market.rig.reference("tokyo-1/bybit")
+    market.rig.rotate("tokyo-1", "bybit")  # the newest one is not known to the exchange
+    market.rig.document(
         "tokyo-1", "bybit", rotate=False, exchanges={"bybit": {"credentials": f"{reference}@1"}}
     )
     ran, rows = market.document()
@@ -246,7 +247,7 @@ def test_a_pinned_version_is_the_one_that_is_asked_about(market: Market) -> None
 
 def test_a_secret_that_the_settings_do_not_allow_is_not_read(market: Market) -> None:
     market.settings(allow={"paths": ["secret/other/**"]})
-    market.world.document("tokyo-1", "bybit", rotate=False)
+    market.rig.document("tokyo-1", "bybit", rotate=False)
     market.key(BYBIT)
     ran = market.audit()
 
@@ -256,13 +257,13 @@ def test_a_secret_that_the_settings_do_not_allow_is_not_read(market: Market) -> 
 
 
 def test_without_a_fingerprint_key_it_says_that_nothing_is_remembered(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", rotate=False)
+    market.rig.document("tokyo-1", "bybit", rotate=False)
     market.key(BYBIT)
     first, second = market.audit(), market.audit()
 
     assert "no answer of an exchange is remembered" in first.err
     assert (first.code, second.code, market.calls()) == (0, 0, 2)
-    assert not (market.world.home / "state" / "jtr" / "audit.json").exists()
+    assert not (market.rig.home / "state" / "jtr" / "audit.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_without_a_fingerprint_key_it_says_that_nothing_is_remembered(market: Ma
     ],
 )
 def test_mistakes_on_the_command_line(market: Market, args: tuple[str, ...], what: str) -> None:
-    market.world.document("tokyo-1", "bybit", rotate=False)
+    market.rig.document("tokyo-1", "bybit", rotate=False)
     ran = market.audit(*args)
 
     assert ran.code == 64
@@ -282,7 +283,7 @@ def test_mistakes_on_the_command_line(market: Market, args: tuple[str, ...], wha
 
 
 def test_an_invalid_document_stops_before_anything_is_asked(market: Market) -> None:
-    market.world.document("tokyo-1", "bybit", rotate=False, security={"permissions": {"allow": 1}})
+    market.rig.document("tokyo-1", "bybit", rotate=False, security={"permissions": {"allow": 1}})
     market.key(BYBIT)
 
     assert market.audit().code == 3
@@ -294,8 +295,8 @@ def test_an_invalid_document_stops_before_anything_is_asked(market: Market) -> N
 
 def test_only_keys_that_expire_soon(market: Market) -> None:
     ends = (datetime.now(UTC) + timedelta(days=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    market.world.document("tokyo-1", "bybit", "okx", rotate=False)
-    market.world.document("osaka-1", "bybit", rotate=False, url="https://osaka-1.internal")
+    market.rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    market.rig.document("osaka-1", "bybit", rotate=False, url="https://osaka-1.internal")
     key = market.key(BYBIT)
     answers(market, BYBIT, key, bybit(key, expiredAt=ends, deadlineDay=20))
     market.key(OKX)
@@ -310,8 +311,8 @@ def test_only_keys_that_expire_soon(market: Market) -> None:
 
 
 def test_with_a_visit_the_servers_own_address_is_compared(market: Market) -> None:
-    market.world.server(behaviour=Behaviour(proxy=(("a", "203.0.113.99"),)))
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    market.rig.server(behaviour=Behaviour(proxy=(("a", "203.0.113.99"),)))
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     market.key(BYBIT)
     without, rows = market.document()
     visited, seen = market.document("--visit")
@@ -323,8 +324,8 @@ def test_with_a_visit_the_servers_own_address_is_compared(market: Market) -> Non
 
 def test_a_key_that_is_bound_to_its_server_is_asked_about_from_there(market: Market) -> None:
     """The exchange refuses this host; through the server's proxy it answers."""
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
-    market.world.begin()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    market.rig.begin()
     key = market.key(BYBIT)
     with Crowd(BYBIT, [key]) as there:
         market.settings(proxies=[{"servers": ["tokyo-*"], "proxy": there.url}])
@@ -333,7 +334,7 @@ def test_a_key_that_is_bound_to_its_server_is_asked_about_from_there(market: Mar
     answers(market, BYBIT, key, signing.bybit_error("10010").body)
     market.settings()
     text, (_, rows) = market.audit(), market.document()
-    (market.world.home / "state" / "jtr" / "audit.json").unlink()
+    (market.rig.home / "state" / "jtr" / "audit.json").unlink()
     nothing_known = market.audit("--fresh")
 
     assert (through.code, calls) == (0, 1)
@@ -345,10 +346,10 @@ def test_a_key_that_is_bound_to_its_server_is_asked_about_from_there(market: Mar
 
 
 def test_a_server_that_cannot_be_visited_is_said_and_its_keys_are_asked(market: Market) -> None:
-    market.world.document(
+    market.rig.document(
         "tokyo-1", "bybit", rotate=False, url="https://127.0.0.1:1", security=SECURITY
     )
-    market.world.put("tokyo-1", access_secret=market.world.watch.secret())
+    market.rig.put("tokyo-1", access_secret=market.rig.watch.secret())
     market.key(BYBIT)
     ran = market.audit("--visit")
 
@@ -361,11 +362,11 @@ def test_the_real_command_keeps_keys_to_itself_also_when_it_logs_everything(
     market: Market,
 ) -> None:
     """Every output is searched for traces of the keys by the suite."""
-    market.world.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
-    market.world.begin()
+    market.rig.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
+    market.rig.begin()
     market.key(BYBIT)
     market.key(OKX, answer={"code": "50110", "data": [], "msg": "words"})
-    ran = market.world.process("--debug", "audit", str(market.world.docs))
+    ran = market.rig.process("--debug", "audit", str(market.rig.docs))
 
     assert ran.code == 0, ran.text
     assert "IP_REFUSED_HERE" in ran.out

@@ -28,8 +28,8 @@ from tests.e2e.bad_input_secrets import SECRETS, VAULTS
 from tests.e2e.bad_input_servers import BEHAVING, FITTING, REACHING
 from tests.e2e.bad_input_settings import LEDGERS, LIMITS, SETTINGS
 from tests.e2e.bad_input_setup import Setup
-from tests.leaks import Watch
-from tests.world import Ran, World
+from tests.support.leaks import Watch
+from tests.support.rig import Ran, Rig
 
 TABLE = (
     *DOCUMENTS,
@@ -115,8 +115,8 @@ def standing(
 ) -> Iterator[Setup]:
     """One scene for all rows that never come to a server: the servers are the witnesses."""
     watch, home = Watch("bad input"), tmp_path_factory.mktemp("standing")
-    with pytest.MonkeyPatch.context() as patch, World(home, bao, watch, patch) as world:
-        yield Setup(world, sealed)
+    with pytest.MonkeyPatch.context() as patch, Rig(home, bao, watch, patch) as rig:
+        yield Setup(rig, sealed)
     watch.search_folder(home)
     assert watch.found == []
 
@@ -124,9 +124,9 @@ def standing(
 @pytest.fixture
 def setup(row: Row, request: pytest.FixtureRequest, watch: Watch, sealed: OpenBao) -> Setup:
     if row not in ALONE:
-        return Setup(request.getfixturevalue("world"), sealed, tls=row.tls)
+        return Setup(request.getfixturevalue("rig"), sealed, tls=row.tls)
     setup: Setup = request.getfixturevalue("standing")
-    watch._given = setup.world.watch._given  # what this test prints and logs is searched for them
+    watch._given = setup.rig.watch._given  # what this test prints and logs is searched for them
     return setup
 
 
@@ -152,7 +152,7 @@ def test_bad_input(row: Row, setup: Setup) -> None:
         assert planned_by(setup) == planned
     if row not in ALONE:
         check_recovery(setup)
-    assert setup.world.watch.found == []
+    assert setup.rig.watch.found == []
 
 
 def test_no_row_is_missing() -> None:
@@ -252,11 +252,11 @@ def planned_by(setup: Setup) -> object:
 def check_recovery(setup: Setup) -> None:
     """One apply brings everybody to the desired state, and the next one has nothing to do."""
     setup.news()
-    apply = setup.world.apply()
+    apply = setup.rig.apply()
     saves = setup.bad.record.saves, setup.good.record.saves
 
     assert apply.code == 0, apply.text
-    again = setup.world.apply()
+    again = setup.rig.apply()
     assert again.code == 0, again.text
     assert (setup.bad.record.saves, setup.good.record.saves) == saves
     assert all(

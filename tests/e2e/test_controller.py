@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.controller.test_loop import BRISK
-from tests.world import World
+from tests.controller.test_controller import BRISK
+from tests.support.rig import Rig
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,13 +26,13 @@ ROOT = Path(__file__).parents[2]
 class Running:
     """A controller that runs; its log is read from a file."""
 
-    def __init__(self, world: World, *args: str, **environment: str) -> None:
-        self.world = world
-        self.log = world.home / "controller.log"
+    def __init__(self, rig: Rig, *args: str, **environment: str) -> None:
+        self.rig = rig
+        self.log = rig.home / "controller.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "controller", str(world.docs), *args],
-                env={"PATH": os.defpath, **world.environment, **environment},
+                [sys.executable, "-m", "reconciler", "controller", str(rig.docs), *args],
+                env={"PATH": os.defpath, **rig.environment, **environment},
                 cwd=ROOT,
                 stderr=output,
                 stdout=output,
@@ -73,14 +73,14 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(12)
-        self.world.watch.search("the controller's log", self.log.read_text())
+        self.rig.watch.search("the controller's log", self.log.read_text())
         return code
 
 
 @contextmanager
-def controller(world: World, *args: str, **environment: str) -> Iterator[Running]:
+def controller(rig: Rig, *args: str, **environment: str) -> Iterator[Running]:
     """Run one until the block ends."""
-    running = Running(world, "--listen", "127.0.0.1:0", *args, **environment)
+    running = Running(rig, "--listen", "127.0.0.1:0", *args, **environment)
     try:
         yield running
     finally:
@@ -88,16 +88,16 @@ def controller(world: World, *args: str, **environment: str) -> Iterator[Running
 
 
 @pytest.fixture
-def kept(world: World) -> World:
+def kept(rig: Rig) -> Rig:
     """One server, its document, and a ledger."""
-    world.server()
-    world.document()
-    world.settings(soleWriter=True, durations=BRISK)
-    world.begin()
-    return world
+    rig.server()
+    rig.document()
+    rig.settings(soleWriter=True, durations=BRISK)
+    rig.begin()
+    return rig
 
 
-def test_it_keeps_a_server_and_serves_its_pages(kept: World) -> None:
+def test_it_keeps_a_server_and_serves_its_pages(kept: Rig) -> None:
     with controller(kept) as running:
         done = running.until("write bybit")
         ended = running.until("pass healthy")
@@ -120,7 +120,7 @@ def test_it_keeps_a_server_and_serves_its_pages(kept: World) -> None:
     ("environment", "least", "most"), [({}, 0, 1), ({"MALLOC_ARENA_MAX": "8"}, 2, 7)]
 )
 def test_its_threads_share_two_arenas_unless_told_otherwise(
-    kept: World, environment: dict[str, str], least: int, most: int
+    kept: Rig, environment: dict[str, str], least: int, most: int
 ) -> None:
     with controller(kept, **environment) as running:
         running.until("pass healthy")
@@ -145,7 +145,7 @@ def arenas(pid: int) -> int:
     return found
 
 
-def test_it_says_ready_and_stopping_to_systemd(kept: World) -> None:
+def test_it_says_ready_and_stopping_to_systemd(kept: Rig) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         path = str(kept.home / "notify")
         manager.bind(path)
@@ -161,7 +161,7 @@ def test_it_says_ready_and_stopping_to_systemd(kept: World) -> None:
                 heard += manager.recv(4096).decode().splitlines()
 
 
-def test_hangup_looks_at_everything_now(kept: World) -> None:
+def test_hangup_looks_at_everything_now(kept: Rig) -> None:
     slow = BRISK | {"interval": "10m", "rescan": "10m"}
     kept.settings(soleWriter=True, durations=slow)
     with controller(kept) as running:
@@ -186,7 +186,7 @@ def test_hangup_looks_at_everything_now(kept: World) -> None:
     ids=["no path", "no address", "open to all", "no ledger", "no Vault"],
 )
 def test_what_it_refuses_at_once(
-    kept: World, args: tuple[str, ...], environment: dict[str, str], code: int, word: str
+    kept: Rig, args: tuple[str, ...], environment: dict[str, str], code: int, word: str
 ) -> None:
     running = Running(
         kept, *(("--listen", "127.0.0.1:0") if not args else ()), *args, **environment
@@ -206,7 +206,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", list(BROKEN))
-def test_documents_that_are_invalid_at_the_start_stop_it(kept: World, what: str) -> None:
+def test_documents_that_are_invalid_at_the_start_stop_it(kept: Rig, what: str) -> None:
     window = {"kind": "allow", "schedule": "0 2 * * *", "duration": "2h", "timeZone": "UTC"}
     file = kept.document("tokyo-1", "bybit", rotate=False, windows=[window])
     text, word = BROKEN[what]
@@ -226,7 +226,7 @@ def test_documents_that_are_invalid_at_the_start_stop_it(kept: World, what: str)
     assert word in said or what == "not YAML"
 
 
-def test_a_port_in_use_is_named(kept: World) -> None:
+def test_a_port_in_use_is_named(kept: Rig) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -239,7 +239,7 @@ def test_a_port_in_use_is_named(kept: World) -> None:
     assert "--listen" in said
 
 
-def test_a_full_disk_below_the_state_file_is_said_and_everything_goes_on(kept: World) -> None:
+def test_a_full_disk_below_the_state_file_is_said_and_everything_goes_on(kept: Rig) -> None:
     folder = kept.home / "own"
     kept.settings(
         soleWriter=True, durations=BRISK, controller={"state": str(folder / "controller.json")}
@@ -258,7 +258,7 @@ def test_a_full_disk_below_the_state_file_is_said_and_everything_goes_on(kept: W
         assert running.stop() == 0
 
 
-def test_check_asks_whether_it_is_alive(kept: World) -> None:
+def test_check_asks_whether_it_is_alive(kept: Rig) -> None:
     with controller(kept) as running:
         listen = running.url.removeprefix("http://")
         alive = kept.process("controller", "--check", "--listen", listen)

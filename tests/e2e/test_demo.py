@@ -16,8 +16,8 @@ from reconciler.sandbox.demo.steps import Done, Ran, Step, Tally
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.record import Start
 from reconciler.sandbox.playground import Playground
-from tests.leaks import PRIVATE, Watch
-from tests.processes import PATIENCE, Running
+from tests.support.leaks import PRIVATE, Watch
+from tests.support.processes import PATIENCE, Running
 
 DEMO = (sys.executable, "-m", "reconciler", "demo")
 # The real command, except that it tells this test through a pipe which secrets it makes up.

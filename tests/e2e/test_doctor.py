@@ -23,8 +23,8 @@ from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS
 from tests.e2e.bad_input_messages import foreign_words
 from tests.e2e.bad_input_tls import Authority
-from tests.leaks import PRIVATE
-from tests.world import Ran, World
+from tests.support.leaks import PRIVATE
+from tests.support.rig import Ran, Rig
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "doctor"
@@ -36,22 +36,22 @@ def asleep() -> list[Robot]:
     return [Robot(1, "grid-btc", "bybit", running=False)]
 
 
-def token(world: World, *files: str, rules: Mapping[str, list[str]] | None = None) -> str:
+def token(rig: Rig, *files: str, rules: Mapping[str, list[str]] | None = None) -> str:
     """Return a token with these policies of deploy/vault, and one with *rules*."""
     names = []
     for file in files:
-        names.append(f"jtr-{world.team}-{file}")
+        names.append(f"jtr-{rig.team}-{file}")
         text = (ROOT / "deploy" / "vault" / f"{file}.hcl").read_text("utf-8")
-        world.bao.request("POST", f"sys/policies/acl/{names[-1]}", {"policy": text})
+        rig.bao.request("POST", f"sys/policies/acl/{names[-1]}", {"policy": text})
     if rules is not None:
-        names.append(f"jtr-{world.team}-{uuid.uuid4().hex}")
-        world.bao.write_policy(names[-1], rules)
-    return world.watch.guard(world.bao.create_token(names).reveal(), "token")
+        names.append(f"jtr-{rig.team}-{uuid.uuid4().hex}")
+        rig.bao.write_policy(names[-1], rules)
+    return rig.watch.guard(rig.bao.create_token(names).reveal(), "token")
 
 
-def doctor(world: World, *args: str, **environment: str) -> Ran:
+def doctor(rig: Rig, *args: str, **environment: str) -> Ran:
     """Run the checkup of all documents."""
-    return world.jtr("doctor", str(world.docs), *args, environment=environment)
+    return rig.jtr("doctor", str(rig.docs), *args, environment=environment)
 
 
 def found(ran: Ran) -> list[dict[str, Any]]:
@@ -82,9 +82,9 @@ def said(ran: Ran, code: str, server: str | None = None) -> str:
     )
 
 
-def normalised(ran: Ran, world: World) -> str:
+def normalised(ran: Ran, rig: Rig) -> str:
     """Return the text without what differs from run to run."""
-    text = ran.out.replace(str(world.home), "HOME").replace(world.team, "TEAM")
+    text = ran.out.replace(str(rig.home), "HOME").replace(rig.team, "TEAM")
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT", text)
     text = re.sub(r"version \d+\.\d+\.\d+", "version N", text)
@@ -101,12 +101,12 @@ def check_golden(name: str, text: str, request: pytest.FixtureRequest) -> None:
     assert text == file.read_text("utf-8")
 
 
-def in_order(world: World, name: str = "tokyo-1", **options: Any) -> StandInThread:
+def in_order(rig: Rig, name: str = "tokyo-1", **options: Any) -> StandInThread:
     """Bring a server to its document, with nothing to complain of."""
-    server = world.server(name, **({"robots": asleep()} | options))
-    world.document(name, "bybit", "okx", supervised=True)
-    world.begin()
-    assert world.apply().code == 0
+    server = rig.server(name, **({"robots": asleep()} | options))
+    rig.document(name, "bybit", "okx", supervised=True)
+    rig.begin()
+    assert rig.apply().code == 0
     server.restart()
     return server
 
@@ -114,65 +114,65 @@ def in_order(world: World, name: str = "tokyo-1", **options: Any) -> StandInThre
 # ── two whole worlds ─────────────────────────────────────────────────────────────────────────
 
 
-def test_a_world_in_good_order(world: World, request: pytest.FixtureRequest) -> None:
-    world.settings(soleWriter=True)
-    in_order(world)
+def test_a_world_in_good_order(rig: Rig, request: pytest.FixtureRequest) -> None:
+    rig.settings(soleWriter=True)
+    in_order(rig)
 
-    ran = doctor(world, VAULT_TOKEN=token(world, "apply"))
+    ran = doctor(rig, VAULT_TOKEN=token(rig, "apply"))
 
     assert (ran.code, ran.err) == (0, "")
     assert " warning:" not in ran.out
-    check_golden("good", normalised(ran, world), request)
+    check_golden("good", normalised(ran, rig), request)
 
 
-def test_a_world_in_which_much_is_wrong(world: World, request: pytest.FixtureRequest) -> None:
-    authority = Authority(world.home / PRIVATE)
+def test_a_world_in_which_much_is_wrong(rig: Rig, request: pytest.FixtureRequest) -> None:
+    authority = Authority(rig.home / PRIVATE)
     strange = Behaviour(version="0.99.0", clock_offset=7200.0, log="unreadable")
     servers = {
-        "away": world.server("away"),
-        "encrypted": world.server("encrypted", tls=authority.context()),
-        "mute": world.server("mute", behaviour=Behaviour(login="silent")),
-        "other-account": world.server("other-account", account="7"),
-        "other-ca": world.server("other-ca", tls=Authority(world.home / PRIVATE, "b").context()),
-        "other-secret": world.server("other-secret"),
-        "strange": world.server("strange", behaviour=strange),
+        "away": rig.server("away"),
+        "encrypted": rig.server("encrypted", tls=authority.context()),
+        "mute": rig.server("mute", behaviour=Behaviour(login="silent")),
+        "other-account": rig.server("other-account", account="7"),
+        "other-ca": rig.server("other-ca", tls=Authority(rig.home / PRIVATE, "b").context()),
+        "other-secret": rig.server("other-secret"),
+        "strange": rig.server("strange", behaviour=strange),
     }
     for name in servers:
-        world.document(name, "bybit", supervised=True)
-    elsewhere = {"nasdaq": {"credentials": world.reference("strange/bybit")}}
-    world.document("strange", "bybit", supervised=True, exchanges=elsewhere)
-    world.document("paused", "bybit", url=NOBODY, suspend={"reason": "exam", "by": "alice"})
-    world.put("paused", access_secret=world.watch.secret("base62"))
-    world.put("other-secret", access_secret=world.watch.secret("base62"))
+        rig.document(name, "bybit", supervised=True)
+    elsewhere = {"nasdaq": {"credentials": rig.reference("strange/bybit")}}
+    rig.document("strange", "bybit", supervised=True, exchanges=elsewhere)
+    rig.document("paused", "bybit", url=NOBODY, suspend={"reason": "exam", "by": "alice"})
+    rig.put("paused", access_secret=rig.watch.secret("base62"))
+    rig.put("other-secret", access_secret=rig.watch.secret("base62"))
     servers["away"].stop()
-    world.settings(
+    rig.settings(
         tls=[{"urls": ["https://**"], "caFile": authority.file}],
         controller={"url": NOBODY},
         role="ci",
     )
 
-    ran = doctor(world)
+    ran = doctor(rig)
 
     assert ran.code == 6
     assert foreign_words(ran.text) == []
-    check_golden("bad", normalised(ran, world), request)
+    check_golden("bad", normalised(ran, rig), request)
 
 
 # ── it changes nothing, and says nothing that it must not ────────────────────────────────────
 
 
-def test_it_only_reads(world: World, bao: OpenBao) -> None:
-    server = in_order(world)
+def test_it_only_reads(rig: Rig, bao: OpenBao) -> None:
+    server = in_order(rig)
     bao.enable_audit()
-    asked, files = len(bao.audit_entries()), everything(world.home)
+    asked, files = len(bao.audit_entries()), everything(rig.home)
     received = len(server.record.received)
 
-    ran = doctor(world)
+    ran = doctor(rig)
     entries = [e["request"] for e in bao.audit_entries()[asked:] if e["type"] == "request"]
 
     assert ran.code == 0
     assert {e["operation"] for e in entries if "capabilities-self" not in e["path"]} == {"read"}
-    assert everything(world.home) == files
+    assert everything(rig.home) == files
     assert {message.event for message in server.record.received[received:]} == READS
     assert (server.record.saves, server.record.deletes) == (2, 0)
 
@@ -186,11 +186,11 @@ def everything(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_finding_that_is_not_in_order_says_what_to_do(world: World) -> None:
-    world.server(behaviour=Behaviour(version="0.99.0", log="unreadable"))
-    world.document("tokyo-1", "bybit", supervised=True)
+def test_every_finding_that_is_not_in_order_says_what_to_do(rig: Rig) -> None:
+    rig.server(behaviour=Behaviour(version="0.99.0", log="unreadable"))
+    rig.document("tokyo-1", "bybit", supervised=True)
 
-    rows = found(doctor(world, "-o", "json"))
+    rows = found(doctor(rig, "-o", "json"))
 
     assert {row["grade"] for row in rows} == {"ok", "warning", "failed", "skipped"}
     assert [
@@ -202,10 +202,10 @@ def test_every_finding_that_is_not_in_order_says_what_to_do(world: World) -> Non
 # ── Vault ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_token_for_pull_requests_may_not_read_values(world: World) -> None:
-    in_order(world)
+def test_a_token_for_pull_requests_may_not_read_values(rig: Rig) -> None:
+    in_order(rig)
 
-    ran = doctor(world, "-o", "json", VAULT_TOKEN=token(world, "recorded"))
+    ran = doctor(rig, "-o", "json", VAULT_TOKEN=token(rig, "recorded"))
 
     assert ran.code == 5
     assert "may not read the values" in said(ran, "vault.can-read")
@@ -215,70 +215,66 @@ def test_a_token_for_pull_requests_may_not_read_values(world: World) -> None:
     assert grades(ran)["server.clock"] == "ok"
 
 
-def test_a_token_that_may_do_too_much(world: World) -> None:
-    in_order(world)
+def test_a_token_that_may_do_too_much(rig: Rig) -> None:
+    in_order(rig)
     rules = {
-        f"secret/data/jt/{world.team}/*": ["read", "create", "update", "patch", "delete"],
-        f"secret/metadata/jt/{world.team}/*": ["read", "delete"],
-        f"secret/destroy/jt/{world.team}/*": ["update"],
+        f"secret/data/jt/{rig.team}/*": ["read", "create", "update", "patch", "delete"],
+        f"secret/metadata/jt/{rig.team}/*": ["read", "delete"],
+        f"secret/destroy/jt/{rig.team}/*": ["update"],
         "sys/policies/acl/*": ["create", "update", "sudo"],
         "auth/token/create": ["update"],
     }
 
-    ran = doctor(world, "-o", "json", VAULT_TOKEN=token(world, rules=rules))
+    ran = doctor(rig, "-o", "json", VAULT_TOKEN=token(rig, rules=rules))
 
     assert ran.code == 0
     text = said(ran, "vault.cannot-write")
     for right in ("create", "update", "patch", "delete", "delete on metadata", "update on destroy"):
-        assert f"warning: the token has `{right}` for vault:secret/jt/{world.team}/" in text
+        assert f"warning: the token has `{right}` for vault:secret/jt/{rig.team}/" in text
     assert "may write policies, make tokens;" in said(ran, "vault.powers")
 
 
-def test_the_root_token_works_and_is_warned_of(world: World) -> None:
-    in_order(world)
+def test_the_root_token_works_and_is_warned_of(rig: Rig) -> None:
+    in_order(rig)
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert ran.code == 0
     warned = {code for code, grade in grades(ran).items() if grade == "warning"}
     assert warned == {"vault.token", "vault.policies", "vault.cannot-write", "vault.powers"}
 
 
-def test_the_right_to_make_the_fingerprint_key_is_not_too_much(world: World) -> None:
-    key = f"secret/data/jt/{world.team}/fingerprint"
-    world.settings(fingerprintKey=f"{world.reference('fingerprint')}#key")
-    in_order(world)
-    maker = token(world, "apply", rules={key: ["create", "read"]})
-    changer = token(world, "apply", rules={key: ["create", "read", "update"]})
+def test_the_right_to_make_the_fingerprint_key_is_not_too_much(rig: Rig) -> None:
+    key = f"secret/data/jt/{rig.team}/fingerprint"
+    rig.settings(fingerprintKey=f"{rig.reference('fingerprint')}#key")
+    in_order(rig)
+    maker = token(rig, "apply", rules={key: ["create", "read"]})
+    changer = token(rig, "apply", rules={key: ["create", "read", "update"]})
 
-    may_make, may_change = (
-        doctor(world, "-o", "json", VAULT_TOKEN=one) for one in (maker, changer)
-    )
+    may_make, may_change = (doctor(rig, "-o", "json", VAULT_TOKEN=one) for one in (maker, changer))
 
     assert grades(may_make)["key.usable"] == "ok"
     assert grades(may_make)["vault.cannot-write"] == "ok"
-    assert f"`update` for {world.reference('fingerprint')}" in said(
-        may_change, "vault.cannot-write"
-    )
+    assert f"`update` for {rig.reference('fingerprint')}" in said(may_change, "vault.cannot-write")
 
 
-def test_a_token_that_may_not_even_look_at_itself(world: World, bao: OpenBao) -> None:
-    in_order(world)
-    blind = bao.create_token([f"{world.team}-nothing"], default_policy=False)
-    world.watch.guard(blind.reveal(), "token")
+def test_a_token_that_may_not_even_look_at_itself(rig: Rig, bao: OpenBao) -> None:
+    in_order(rig)
+    blind = bao.create_token([f"{rig.team}-nothing"], default_policy=False)
+    rig.watch.guard(blind.reveal(), "token")
 
-    ran = doctor(world, "-o", "json", VAULT_TOKEN=blind.reveal())
+    ran = doctor(rig, "-o", "json", VAULT_TOKEN=blind.reveal())
 
     assert ran.code == 5
     assert "policy `default`" in said(ran, "vault.login")
     assert grades(ran)["server.address"] == "ok"
 
 
-def test_a_dead_vault_hides_nothing_that_needs_no_secret(world: World) -> None:
-    server = in_order(world)
+def test_a_dead_vault_hides_nothing_that_needs_no_secret(rig: Rig) -> None:
+    server = in_order(rig)
     connections = len(server.record.handshakes)
 
-    ran = doctor(world, "-o", "json", VAULT_ADDR=NOBODY)
+    ran = doctor(rig, "-o", "json", VAULT_ADDR=NOBODY)
 
     assert ran.code == 5
     assert "nothing listens there" in said(ran, "vault.reachable")
@@ -289,11 +285,11 @@ def test_a_dead_vault_hides_nothing_that_needs_no_secret(world: World) -> None:
     assert len(server.record.handshakes) == connections
 
 
-def test_a_sealed_vault(world: World) -> None:
-    in_order(world)
+def test_a_sealed_vault(rig: Rig) -> None:
+    in_order(rig)
     with OpenBao() as sealed:
         sealed.seal()
-        ran = doctor(world, "-o", "json", VAULT_ADDR=sealed.address)
+        ran = doctor(rig, "-o", "json", VAULT_ADDR=sealed.address)
 
     assert ran.code == 5
     assert grades(ran)["vault.reachable"] == "ok"
@@ -310,44 +306,44 @@ def test_a_sealed_vault(world: World) -> None:
     ],
     ids=["no address", "no token", "dead token"],
 )
-def test_no_way_into_vault(world: World, environment: dict[str, str], code: str, text: str) -> None:
-    in_order(world)
+def test_no_way_into_vault(rig: Rig, environment: dict[str, str], code: str, text: str) -> None:
+    in_order(rig)
 
-    ran = doctor(world, "-o", "json", **environment)
+    ran = doctor(rig, "-o", "json", **environment)
 
     assert ran.code == 5
     assert f"failed: {text}" in said(ran, code) or text in said(ran, code)
 
 
-def test_a_secret_that_is_missing_and_a_mount_that_is_another(world: World, bao: OpenBao) -> None:
-    bao.mount_kv1(f"old-{world.team}")
-    in_order(world)
-    world.document(
+def test_a_secret_that_is_missing_and_a_mount_that_is_another(rig: Rig, bao: OpenBao) -> None:
+    bao.mount_kv1(f"old-{rig.team}")
+    in_order(rig)
+    rig.document(
         "tokyo-1",
         "bybit",
         rotate=False,
         exchanges={
-            "okx": {"credentials": f"vault:old-{world.team}/okx"},
-            "kucoin": {"credentials": world.reference("nowhere")},
+            "okx": {"credentials": f"vault:old-{rig.team}/okx"},
+            "kucoin": {"credentials": rig.reference("nowhere")},
         },
     )
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert ran.code == 5
     assert "is KV version 1" in said(ran, "vault.mount")
     assert "nothing was ever written there" in said(ran, "vault.secrets")
-    assert f"old-{world.team}" not in said(ran, "vault.secrets") + said(ran, "vault.can-read")
+    assert f"old-{rig.team}" not in said(ran, "vault.secrets") + said(ran, "vault.can-read")
     assert grades(ran)["server.login"] == "ok"
 
 
-def test_a_ledger_in_vault(world: World, bao: OpenBao) -> None:
-    mount = f"jtr-{world.team}"
+def test_a_ledger_in_vault(rig: Rig, bao: OpenBao) -> None:
+    mount = f"jtr-{rig.team}"
     bao.mount_kv2(mount)
-    world.settings(
-        ledger=f"vault:{mount}/ledger", fingerprintKey=f"{world.reference('fingerprint')}#key"
+    rig.settings(
+        ledger=f"vault:{mount}/ledger", fingerprintKey=f"{rig.reference('fingerprint')}#key"
     )
-    in_order(world)
+    in_order(rig)
     rows = {
         f"{mount}/data/ledger/*": ["create", "read", "update"],
         f"{mount}/metadata/ledger/*": ["read", "list"],
@@ -355,10 +351,10 @@ def test_a_ledger_in_vault(world: World, bao: OpenBao) -> None:
     reads = {f"{mount}/data/ledger/*": ["read"], f"{mount}/metadata/ledger/*": ["read", "list"]}
 
     right, reader, root = (
-        doctor(world, "-o", "json", **environment)
+        doctor(rig, "-o", "json", **environment)
         for environment in (
-            {"VAULT_TOKEN": token(world, "apply", rules=rows)},
-            {"VAULT_TOKEN": token(world, "apply", rules=reads)},
+            {"VAULT_TOKEN": token(rig, "apply", rules=rows)},
+            {"VAULT_TOKEN": token(rig, "apply", rules=reads)},
             {},
         )
     )
@@ -374,16 +370,16 @@ def test_a_ledger_in_vault(world: World, bao: OpenBao) -> None:
 # ── settings and documents ───────────────────────────────────────────────────────────────────
 
 
-def test_settings_beside_the_documents_are_told_and_not_followed(world: World) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    beside = world.docs / "settings.txt"  # not taken for a document
-    shutil.copy(world.settings_file, beside)
+def test_settings_beside_the_documents_are_told_and_not_followed(rig: Rig) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    beside = rig.docs / "settings.txt"  # not taken for a document
+    shutil.copy(rig.settings_file, beside)
 
-    refused = doctor(world, "-o", "json", "--server", "tokyo-1", "--settings", str(beside))
+    refused = doctor(rig, "-o", "json", "--server", "tokyo-1", "--settings", str(beside))
 
     assert not server.record.handshakes
-    agreed = doctor(world, "-o", "json", "--settings", str(beside), "--settings-in-repo")
+    agreed = doctor(rig, "-o", "json", "--settings", str(beside), "--settings-in-repo")
     assert refused.code == 64
     assert grades(agreed)["settings.place"] == "warning"
     assert grades(agreed)["server.login"] == "ok"
@@ -391,17 +387,17 @@ def test_settings_beside_the_documents_are_told_and_not_followed(world: World) -
     assert {row["group"] for row in found(refused)} == {"settings", "documents"}
 
 
-def test_rights_of_files_with_secrets(world: World) -> None:
-    in_order(world)
-    sink = world.home / PRIVATE / "token"
-    sink.write_text(token(world, "apply"), "ascii")
+def test_rights_of_files_with_secrets(rig: Rig) -> None:
+    in_order(rig)
+    sink = rig.home / PRIVATE / "token"
+    sink.write_text(token(rig, "apply"), "ascii")
     sink.chmod(0o640)
-    bearer = world.home / PRIVATE / "bearer"
+    bearer = rig.home / PRIVATE / "bearer"
     login = {"method": "token-file", "tokenFile": str(sink)}
-    world.settings(vault={"auth": login}, controller={"tokenFile": str(bearer)})
-    world.settings_file.chmod(0o666)
+    rig.settings(vault={"auth": login}, controller={"tokenFile": str(bearer)})
+    rig.settings_file.chmod(0o666)
 
-    ran = doctor(world, "-o", "json", VAULT_TOKEN="")
+    ran = doctor(rig, "-o", "json", VAULT_TOKEN="")
 
     assert ran.code == 1
     assert f"its group can open the Vault token file {sink} (mode 0640); chmod 600" in said(
@@ -413,13 +409,13 @@ def test_rights_of_files_with_secrets(world: World) -> None:
     assert grades(ran)["server.login"] == "ok"
 
 
-def test_a_fingerprint_key_that_others_can_read_is_not_used(world: World) -> None:
-    in_order(world)
-    key = world.home / "config" / "jtr" / "fingerprint.key"
+def test_a_fingerprint_key_that_others_can_read_is_not_used(rig: Rig) -> None:
+    in_order(rig)
+    key = rig.home / "config" / "jtr" / "fingerprint.key"
     key.chmod(0o644)
-    open_key = doctor(world, "-o", "json")
+    open_key = doctor(rig, "-o", "json")
     key.unlink()
-    no_key = doctor(world, "-o", "json")
+    no_key = doctor(rig, "-o", "json")
 
     assert open_key.code == 5
     assert "can be read by others" in said(open_key, "key.usable")
@@ -427,12 +423,12 @@ def test_a_fingerprint_key_that_others_can_read_is_not_used(world: World) -> Non
     assert "restore the key from a backup" in said(no_key, "key.usable")
 
 
-def test_wrong_documents_and_wrong_settings_are_told_together(world: World) -> None:
-    world.write("broken.yaml", "apiVersion: jtr/v1\nkind: TradingServer\nmetadata: {}\nspec: {}\n")
+def test_wrong_documents_and_wrong_settings_are_told_together(rig: Rig) -> None:
+    rig.write("broken.yaml", "apiVersion: jtr/v1\nkind: TradingServer\nmetadata: {}\nspec: {}\n")
 
-    documents = doctor(world, "-o", "json")
-    world.settings(nonsense=True)
-    both = doctor(world, "-o", "json")
+    documents = doctor(rig, "-o", "json")
+    rig.settings(nonsense=True)
+    both = doctor(rig, "-o", "json")
 
     assert documents.code == both.code == 3
     assert "broken.yaml:" in said(documents, "documents.valid")
@@ -441,27 +437,25 @@ def test_wrong_documents_and_wrong_settings_are_told_together(world: World) -> N
     assert "broken.yaml:" in said(both, "documents.valid")
 
 
-def test_words_that_are_wrong(world: World) -> None:
-    world.server()
-    world.document("tokyo-1", "bybit")
+def test_words_that_are_wrong(rig: Rig) -> None:
+    rig.server()
+    rig.document("tokyo-1", "bybit")
 
     for args, text in (
-        ((str(world.docs), "--from", str(world.docs)), "both PATH and --from were given"),
-        ((str(world.home / "nowhere"),), "nowhere"),
-        ((str(world.docs), "--server", "osaka-1"), "no server is called osaka-1"),
+        ((str(rig.docs), "--from", str(rig.docs)), "both PATH and --from were given"),
+        ((str(rig.home / "nowhere"),), "nowhere"),
+        ((str(rig.docs), "--server", "osaka-1"), "no server is called osaka-1"),
     ):
-        ran = world.jtr("doctor", *args)
+        ran = rig.jtr("doctor", *args)
         assert (ran.code, ran.out) == (64, ""), args
         assert text in ran.err
 
 
-def test_without_documents_the_rest_is_looked_at(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.begin()
-    monkeypatch.chdir(world.docs)
+def test_without_documents_the_rest_is_looked_at(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.begin()
+    monkeypatch.chdir(rig.docs)
 
-    ran = world.jtr("doctor", "-o", "json")
+    ran = rig.jtr("doctor", "-o", "json")
 
     assert ran.code == 0
     assert grades(ran)["documents.valid"] == "warning"
@@ -471,17 +465,17 @@ def test_without_documents_the_rest_is_looked_at(
 # ── the ledger ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_ledger_that_was_restored_and_one_that_is_gone(world: World) -> None:
-    in_order(world)
-    (ledger,) = (world.home / "state").rglob("ledger.db")
+def test_a_ledger_that_was_restored_and_one_that_is_gone(rig: Rig) -> None:
+    in_order(rig)
+    (ledger,) = (rig.home / "state").rglob("ledger.db")
     copy = ledger.with_name("restored")
     shutil.copy(ledger, copy)
     copy.replace(ledger)
-    before = everything(world.home)
-    restored = doctor(world, "-o", "json")
-    assert everything(world.home) == before
+    before = everything(rig.home)
+    restored = doctor(rig, "-o", "json")
+    assert everything(rig.home) == before
     ledger.unlink()
-    gone = doctor(world, "-o", "json")
+    gone = doctor(rig, "-o", "json")
 
     assert restored.code == gone.code == 4
     assert "jtr ledger accept-restore" in said(restored, "ledger.fits")
@@ -489,18 +483,18 @@ def test_a_ledger_that_was_restored_and_one_that_is_gone(world: World) -> None:
     assert not ledger.exists()
 
 
-def test_a_request_in_doubt_and_a_ledger_that_may_not_be_the_only_one(world: World) -> None:
-    server = world.server(robots=asleep(), behaviour=Behaviour(invalidate="lost before effect"))
-    world.document("tokyo-1", "bybit")
-    world.settings(soleWriter=True)
-    world.begin()
-    assert world.apply().code == 0
+def test_a_request_in_doubt_and_a_ledger_that_may_not_be_the_only_one(rig: Rig) -> None:
+    server = rig.server(robots=asleep(), behaviour=Behaviour(invalidate="lost before effect"))
+    rig.document("tokyo-1", "bybit")
+    rig.settings(soleWriter=True)
+    rig.begin()
+    assert rig.apply().code == 0
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    world.document("tokyo-1", "bybit", cache={"invalidatedAfter": moment, "reason": "stale"})
-    assert world.apply().code == 7
-    doubt = doctor(world, "-o", "json")
-    world.settings()
-    alone = doctor(world, "-o", "json")
+    rig.document("tokyo-1", "bybit", cache={"invalidatedAfter": moment, "reason": "stale"})
+    assert rig.apply().code == 7
+    doubt = doctor(rig, "-o", "json")
+    rig.settings()
+    alone = doctor(rig, "-o", "json")
 
     assert doubt.code == alone.code == 7
     assert "tokyo-1: a request is in doubt; see: jtr request list" in said(doubt, "ledger.open")
@@ -510,14 +504,14 @@ def test_a_request_in_doubt_and_a_ledger_that_may_not_be_the_only_one(world: Wor
 
 
 @pytest.mark.fatal_paths(1)
-def test_a_brake(world: World) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
+def test_a_brake(rig: Rig) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
     server.behaviour.save = "fatal"
-    assert world.apply().code == 8
+    assert rig.apply().code == 8
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert ran.code == 4
     assert "jtr ledger release-brake 0.24.19" in said(ran, "ledger.brake")
@@ -527,12 +521,12 @@ def test_a_brake(world: World) -> None:
 # ── servers ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_address_that_changed_is_not_even_contacted(world: World) -> None:
-    in_order(world)
-    other = world.server("tokyo-2")
-    world.document("tokyo-1", "bybit", "okx", rotate=False, url=other.url)
+def test_an_address_that_changed_is_not_even_contacted(rig: Rig) -> None:
+    in_order(rig)
+    other = rig.server("tokyo-2")
+    rig.document("tokyo-1", "bybit", "okx", rotate=False, url=other.url)
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert ran.code == 4
     assert "its address changed: it was" in said(ran, "server.allowed")
@@ -540,23 +534,23 @@ def test_an_address_that_changed_is_not_even_contacted(world: World) -> None:
     assert grades(ran)["server.login"] == "skipped"
 
 
-def test_an_address_outside_of_the_settings_is_not_even_contacted(world: World) -> None:
-    server = in_order(world)
+def test_an_address_outside_of_the_settings_is_not_even_contacted(rig: Rig) -> None:
+    server = in_order(rig)
     connections = len(server.record.handshakes)
-    world.settings(allow={"urls": ["https://elsewhere.internal"]})
+    rig.settings(allow={"urls": ["https://elsewhere.internal"]})
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert ran.code == 4
     assert "is not among the addresses" in said(ran, "server.allowed")
     assert len(server.record.handshakes) == connections
 
 
-def test_no_visit_logs_in_nowhere(world: World) -> None:
-    server = in_order(world)
+def test_no_visit_logs_in_nowhere(rig: Rig) -> None:
+    server = in_order(rig)
     connections = len(server.record.handshakes)
 
-    ran = doctor(world, "--no-visit", "-o", "json")
+    ran = doctor(rig, "--no-visit", "-o", "json")
 
     assert ran.code == 0
     assert len(server.record.handshakes) == connections
@@ -564,43 +558,43 @@ def test_no_visit_logs_in_nowhere(world: World) -> None:
     assert grades(ran)["server.login"] == grades(ran)["server.robots"] == "skipped"
 
 
-def test_a_visit_with_robots_running_is_warned_of(world: World) -> None:
-    in_order(world, robots=[Robot(1, "grid-btc", "bybit"), Robot(2, "arb", "okx")])
+def test_a_visit_with_robots_running_is_warned_of(rig: Rig) -> None:
+    in_order(rig, robots=[Robot(1, "grid-btc", "bybit"), Robot(2, "arb", "okx")])
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert ran.code == 0
     assert "its running robots (grid-btc, arb)" in said(ran, "server.registration")
 
 
-def test_a_version_that_the_operator_accepts(world: World) -> None:
-    in_order(world).behaviour.version = "0.25.3"
-    untested = doctor(world, "-o", "json")
-    world.settings(acceptVersions=["0.25.*"])
-    accepted = doctor(world, "-o", "json")
+def test_a_version_that_the_operator_accepts(rig: Rig) -> None:
+    in_order(rig).behaviour.version = "0.25.3"
+    untested = doctor(rig, "-o", "json")
+    rig.settings(acceptVersions=["0.25.*"])
+    accepted = doctor(rig, "-o", "json")
 
     assert (untested.code, grades(untested)["server.version"]) == (0, "warning")
     assert grades(accepted)["server.version"] == "ok"
     assert "accepted by the settings" in said(accepted, "server.version")
 
 
-def test_a_server_that_never_started_again_bears_no_supervisor_out(world: World) -> None:
-    world.server(robots=asleep())
-    world.document("tokyo-1", "bybit", supervised=True)
+def test_a_server_that_never_started_again_bears_no_supervisor_out(rig: Rig) -> None:
+    rig.server(robots=asleep())
+    rig.document("tokyo-1", "bybit", supervised=True)
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert "shows one start only" in said(ran, "server.supervisor")
     assert "Restart=always" in said(ran, "server.supervisor")
 
 
-def test_one_silent_server_hides_no_other(world: World) -> None:
+def test_one_silent_server_hides_no_other(rig: Rig) -> None:
     for name in ("a", "b", "c"):
-        world.server(name, robots=asleep())
-        world.document(name, "bybit")
-    world.servers["b"].behaviour.login = "silent"
+        rig.server(name, robots=asleep())
+        rig.document(name, "bybit")
+    rig.servers["b"].behaviour.login = "silent"
 
-    ran = doctor(world, "-o", "json")
+    ran = doctor(rig, "-o", "json")
 
     assert {name: grades(ran, server=name)["server.login"] for name in "abc"} == {
         "a": "ok",
@@ -638,8 +632,8 @@ def controller(status_store: StatusStore, bearer: str = "") -> Iterator[str]:
         thread.join()
 
 
-def test_what_a_controller_holds_is_left_to_it(world: World) -> None:
-    server = in_order(world)
+def test_what_a_controller_holds_is_left_to_it(rig: Rig) -> None:
+    server = in_order(rig)
     connections = len(server.record.handshakes)
     row = ServerStatus("tokyo-1", server.url, "0", connected=True)
     others = {
@@ -649,10 +643,10 @@ def test_what_a_controller_holds_is_left_to_it(world: World) -> None:
         ControllerStatus("1", "controller", "now", acting=True), others | {"tokyo-1": row}
     )
     with controller(status_store) as url:
-        world.settings(controller={"url": url}, role="ci")
-        left = doctor(world, "-o", "json")
+        rig.settings(controller={"url": url}, role="ci")
+        left = doctor(rig, "-o", "json")
         between = len(server.record.handshakes)
-        visited = doctor(world, "--visit", "-o", "json")
+        visited = doctor(rig, "--visit", "-o", "json")
 
     assert between == connections
     assert grades(left)["controller.status"] == "ok"
@@ -662,20 +656,20 @@ def test_what_a_controller_holds_is_left_to_it(world: World) -> None:
     assert grades(visited)["server.login"] == "ok"
 
 
-def test_a_controller_that_asks_for_another_token_or_waits(world: World) -> None:
-    in_order(world)
-    bearer = world.watch.secret("base62")
-    file = world.home / PRIVATE / "bearer"
-    file.write_text(world.watch.secret("base62") + "\n", "ascii")
+def test_a_controller_that_asks_for_another_token_or_waits(rig: Rig) -> None:
+    in_order(rig)
+    bearer = rig.watch.secret("base62")
+    file = rig.home / PRIVATE / "bearer"
+    file.write_text(rig.watch.secret("base62") + "\n", "ascii")
     file.chmod(0o600)
     waiting = StatusStore(ControllerStatus("1", "controller", "now", waiting="there is no ledger"))
     with controller(waiting, bearer) as url:
-        world.settings(controller={"url": url, "tokenFile": str(file)})
-        refused = doctor(world, "-o", "json")
+        rig.settings(controller={"url": url, "tokenFile": str(file)})
+        refused = doctor(rig, "-o", "json")
         file.write_text("two words\n", "ascii")
-        unusable = doctor(world, "-o", "json")
+        unusable = doctor(rig, "-o", "json")
         file.write_text(bearer + "\n", "ascii")
-        waits = doctor(world, "-o", "json")
+        waits = doctor(rig, "-o", "json")
 
     assert refused.code == 1
     assert "does not accept the token" in said(refused, "controller.status")

@@ -7,21 +7,22 @@ import pytest
 
 from reconciler.apply import audit_gate
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit, market
-from tests.exchanges import signing, test_bybit
-from tests.exchanges.crowd import BYBIT
+from tests.exchanges import signing
+from tests.exchanges.adapters import test_bybit
+from tests.exchanges.counting_exchange import BYBIT
 
 __all__ = ["market"]
 
 
 def test_a_good_key_is_asked_about_once_and_written(market: Market) -> None:
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     key = market.key(BYBIT)
-    market.world.begin()
+    market.rig.begin()
 
-    first = market.world.apply()
+    first = market.rig.apply()
     calls = market.calls()
-    second = market.world.apply()
+    second = market.rig.apply()
 
     assert (first.code, second.code) == (0, 0), first.text
     assert server.values()["bybit_api_key"] == key["apiKey"]
@@ -29,15 +30,15 @@ def test_a_good_key_is_asked_about_once_and_written(market: Market) -> None:
 
 
 def test_a_key_that_may_withdraw_reaches_no_server(market: Market) -> None:
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     key = market.key(BYBIT)
     permissions = test_bybit.documented(key["apiKey"])["result"]["permissions"]
     wallet = {**permissions, "Wallet": ["AccountTransfer", "Withdraw"]}
     answers(market, BYBIT, key, bybit(key, permissions=wallet))
-    market.world.begin()
+    market.rig.begin()
 
-    ran = market.world.apply()
+    ran = market.rig.apply()
 
     assert ran.code == 4
     assert "PERM_WITHDRAW" in ran.out
@@ -50,43 +51,43 @@ def test_a_key_that_was_put_right_is_asked_about_again(
     market: Market, monkeypatch: pytest.MonkeyPatch, minutes: int, code: int, calls: int
 ) -> None:
     """Not within the minute: whoever tries and tries again must not get banned."""
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     key = market.key(BYBIT)
     answers(market, BYBIT, key, bybit(key, ips=["*"]))
-    market.world.begin()
-    assert market.world.apply().code == 4
+    market.rig.begin()
+    assert market.rig.apply().code == 4
     assert market.calls() == 1
     answers(market, BYBIT, key, bybit(key))
     monkeypatch.setattr(audit_gate, "AGAIN", timedelta(minutes=minutes))
 
-    assert market.world.apply().code == code
+    assert market.rig.apply().code == code
     assert market.calls() == calls
     assert server.record.saves == (not code)
 
 
 def test_without_security_nobody_is_asked(market: Market) -> None:
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False)
     market.key(BYBIT)
-    market.world.begin()
+    market.rig.begin()
 
-    assert market.world.apply().code == 0
+    assert market.rig.apply().code == 0
     assert (server.record.saves, market.calls()) == (1, 0)
 
 
 def test_drift_is_put_back_without_asking(market: Market) -> None:
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     market.key(BYBIT)
-    market.world.begin()
-    assert market.world.apply().code == 0
-    server.set_value("bybit_api_key", market.world.watch.secret("hex"))
-    for recorded in market.world.home.rglob("audit.json"):
+    market.rig.begin()
+    assert market.rig.apply().code == 0
+    server.set_value("bybit_api_key", market.rig.watch.secret("hex"))
+    for recorded in market.rig.home.rglob("audit.json"):
         recorded.unlink()  # what it remembers needs no call, either
     calls = market.calls()
 
-    ran = market.world.apply("--correct-drift")
+    ran = market.rig.apply("--correct-drift")
 
     assert (ran.code, server.record.saves, market.calls()) == (0, 2, calls)
 
@@ -98,29 +99,29 @@ def test_drift_is_put_back_without_asking(market: Market) -> None:
 def test_an_exchange_that_is_away_does_as_the_document_says(
     market: Market, unverifiable: str, code: int, saves: int
 ) -> None:
-    server = market.world.server()
+    server = market.rig.server()
     security = SECURITY | {"onUnverifiable": unverifiable}
-    market.world.document("tokyo-1", "bybit", rotate=False, security=security)
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=security)
     market.key(BYBIT)
-    market.world.begin()
+    market.rig.begin()
     market.exchanges["bybit"].script.extend([signing.HangUp()] * 4)
 
-    ran = market.world.apply()
+    ran = market.rig.apply()
 
     assert (ran.code, server.record.saves) == (code, saves), ran.text
 
 
 def test_plan_with_audit_says_what_the_exchange_says(market: Market) -> None:
-    server = market.world.server()
-    market.world.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
     key = market.key(BYBIT)
     answers(market, BYBIT, key, bybit(key, ips=["*"]))
-    market.world.begin()
+    market.rig.begin()
 
-    plain = market.world.plan()
+    plain = market.rig.plan()
     calls = market.calls()
-    audited = market.world.plan("--audit")
-    document = market.world.plan("--audit", "-o", "json")
+    audited = market.rig.plan("--audit")
+    document = market.rig.plan("--audit", "-o", "json")
 
     assert (plain.code, calls) == (0, 0)
     assert (audited.code, document.code) == (4, 4)

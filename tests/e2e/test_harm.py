@@ -11,34 +11,34 @@ import pytest
 
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
-from tests.world import DURATIONS, Ran, World
+from tests.support.rig import DURATIONS, Ran, Rig
 
 VERSION = "0.24.19"
 TWENTY = tuple(f"tokyo-{number:02}" for number in range(20))
 
 
-def harmed(world: World) -> tuple[StandInThread, Ran]:
+def harmed(rig: Rig) -> tuple[StandInThread, Ran]:
     """Let the first save of a server be fatal."""
-    stand_in = world.server(behaviour=Behaviour(save="fatal"))
-    world.document()
-    world.begin()
-    return stand_in, world.apply("-o", "json")
+    stand_in = rig.server(behaviour=Behaviour(save="fatal"))
+    rig.document()
+    rig.begin()
+    return stand_in, rig.apply("-o", "json")
 
 
-def release(world: World, because: str = "a bad save, robots are back") -> Ran:
+def release(rig: Rig, because: str = "a bad save, robots are back") -> Ran:
     """Let the brake go."""
-    return world.jtr("ledger", "release-brake", VERSION, "--because", because)
+    return rig.jtr("ledger", "release-brake", VERSION, "--because", because)
 
 
-def brakes(world: World) -> list[dict[str, str]]:
+def brakes(rig: Rig) -> list[dict[str, str]]:
     """Return the brakes that `jtr status` shows."""
-    return list(json.loads(world.jtr("status", "-o", "json").out)["brakes"])
+    return list(json.loads(rig.jtr("status", "-o", "json").out)["brakes"])
 
 
 @pytest.mark.fatal_paths(1)
-def test_a_fatal_save_is_harm_and_names_the_robots(world: World) -> None:
-    stand_in, ran = harmed(world)
-    text = world.plan()
+def test_a_fatal_save_is_harm_and_names_the_robots(rig: Rig) -> None:
+    stand_in, ran = harmed(rig)
+    text = rig.plan()
 
     assert (ran.code, results(ran)) == (8, {"bybit": "harm"})
     (outcome,) = server(ran)["outcomes"]
@@ -50,104 +50,102 @@ def test_a_fatal_save_is_harm_and_names_the_robots(world: World) -> None:
 
 
 @pytest.mark.fatal_paths(1)
-def test_the_brake_stays_until_it_is_released_with_a_reason(world: World) -> None:
-    stand_in, _ = harmed(world)
+def test_the_brake_stays_until_it_is_released_with_a_reason(rig: Rig) -> None:
+    stand_in, _ = harmed(rig)
     stand_in.behaviour.save = "answer"
 
-    planned, held = world.plan("-o", "json"), world.apply("-o", "json")
-    saves, shown = stand_in.record.saves, brakes(world)
-    empty = release(world, "  ")
-    released = release(world)
-    applied = world.apply()
+    planned, held = rig.plan("-o", "json"), rig.apply("-o", "json")
+    saves, shown = stand_in.record.saves, brakes(rig)
+    empty = release(rig, "  ")
+    released = release(rig)
+    applied = rig.apply()
 
     assert (planned.code, held.code, saves) == (4, 4, 1)
     assert "the brake is on" in line(planned, "bybit")["why"]
     assert [brake["version"] for brake in shown] == [VERSION]
-    assert (empty.code, released.code, brakes(world)) == (64, 0, [])
+    assert (empty.code, released.code, brakes(rig)) == (64, 0, [])
     assert (applied.code, stand_in.record.saves) == (0, 2)
 
 
 @pytest.mark.fatal_paths(1)
 def test_the_brake_in_the_ledger_holds_for_other_servers_of_that_version_only(
-    world: World,
+    rig: Rig,
 ) -> None:
-    harmed(world)
-    world.settings(acceptVersions=["0.25.0"])
-    same = world.server("tokyo-2")
-    other = world.server("tokyo-3", behaviour=Behaviour(version="0.25.0"))
-    world.document("tokyo-2")
-    world.document("tokyo-3")
+    harmed(rig)
+    rig.settings(acceptVersions=["0.25.0"])
+    same = rig.server("tokyo-2")
+    other = rig.server("tokyo-3", behaviour=Behaviour(version="0.25.0"))
+    rig.document("tokyo-2")
+    rig.document("tokyo-3")
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert codes(ran) == {"tokyo-1": 4, "tokyo-2": 4, "tokyo-3": 0}
     assert (same.record.saves, other.record.saves) == (0, 1)
 
 
-def test_releasing_a_brake_that_is_not_on_is_an_error(world: World) -> None:
-    world.begin()
+def test_releasing_a_brake_that_is_not_on_is_an_error(rig: Rig) -> None:
+    rig.begin()
 
-    assert release(world).code == 1
+    assert release(rig).code == 1
 
 
 @pytest.mark.fatal_paths(1)
 @pytest.mark.parametrize("parallelism", ["4", "20"])
-def test_of_twenty_servers_with_a_fatal_version_one_is_harmed(
-    world: World, parallelism: str
-) -> None:
+def test_of_twenty_servers_with_a_fatal_version_one_is_harmed(rig: Rig, parallelism: str) -> None:
     for name in TWENTY:
-        world.server(name, behaviour=Behaviour(save="fatal"))
-        world.document(name)
-    world.begin()
+        rig.server(name, behaviour=Behaviour(save="fatal"))
+        rig.document(name)
+    rig.begin()
 
-    ran = world.apply("--parallelism", parallelism, "-o", "json")
+    ran = rig.apply("--parallelism", parallelism, "-o", "json")
 
-    saved = [name for name in TWENTY if world.servers[name].record.saves]
+    saved = [name for name in TWENTY if rig.servers[name].record.saves]
     assert ran.code == 8
     assert len(saved) == 1
-    assert sum(stand_in.record.saves for stand_in in world.servers.values()) == 1
-    assert [brake["server"] for brake in brakes(world)] == saved
+    assert sum(stand_in.record.saves for stand_in in rig.servers.values()) == 1
+    assert [brake["server"] for brake in brakes(rig)] == saved
     assert sorted(codes(ran).values()) == [4] * 19 + [8]
     assert all(
         stand_in.robots_running() == {1, 2}
-        for name, stand_in in world.servers.items()
+        for name, stand_in in rig.servers.items()
         if name not in saved
     )
 
 
 @pytest.mark.fatal_paths(1)
-def test_a_scout_that_was_not_sent_proves_nothing(world: World) -> None:
+def test_a_scout_that_was_not_sent_proves_nothing(rig: Rig) -> None:
     """The first in turn is blocked (it changed meanwhile): the next one goes alone all the same."""
-    first = world.server(TWENTY[0])
-    world.document(TWENTY[0])
+    first = rig.server(TWENTY[0])
+    rig.document(TWENTY[0])
     for name in TWENTY[1:5]:
-        world.server(name, behaviour=Behaviour(save="fatal", login_delay=0.3))
-        world.document(name)
-    world.begin()
+        rig.server(name, behaviour=Behaviour(save="fatal", login_delay=0.3))
+        rig.document(name)
+    rig.begin()
 
     def person() -> None:
         deadline = time.monotonic() + 5
         while not first.record.events("logs-list-request") and time.monotonic() < deadline:
             time.sleep(0.005)
-        first.set_value("bybit_api_key", world.watch.secret())
+        first.set_value("bybit_api_key", rig.watch.secret())
 
     thread = Thread(target=person)
     thread.start()
-    ran = world.apply("--parallelism", "20", "-o", "json")
+    ran = rig.apply("--parallelism", "20", "-o", "json")
     thread.join()
 
     assert ran.code == 8
     assert first.record.saves == 0
-    assert sum(stand_in.record.saves for stand_in in world.servers.values()) == 1
+    assert sum(stand_in.record.saves for stand_in in rig.servers.values()) == 1
 
 
-def test_a_scout_that_fell_silent_proves_nothing(world: World) -> None:
+def test_a_scout_that_fell_silent_proves_nothing(rig: Rig) -> None:
     for name in TWENTY[:4]:
-        world.server(name, behaviour=Behaviour(save="silent-before"))
-        world.document(name)
-    world.begin()
+        rig.server(name, behaviour=Behaviour(save="silent-before"))
+        rig.document(name)
+    rig.begin()
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert set(codes(ran).values()) == {6}
     windows = sorted(
@@ -155,28 +153,28 @@ def test_a_scout_that_fell_silent_proves_nothing(world: World) -> None:
             min(r.at for r in stand_in.record.received if r.event == "exchange-config-save"),
             max(r.at for r in stand_in.record.received),
         )
-        for stand_in in world.servers.values()
+        for stand_in in rig.servers.values()
     )
     # None was sent before the one before it was found out: one at a time.
     assert all(later[0] > earlier[0] + 0.5 for earlier, later in pairwise(windows))
 
 
 @pytest.mark.fatal_paths(1)
-def test_harm_on_one_server_outweighs_every_other_code(world: World) -> None:
-    world.server("tokyo-1", behaviour=Behaviour(save="fatal"))
-    world.document("tokyo-1")
-    foreign = world.server("tokyo-2")
-    foreign.set_value("bybit_api_key", world.watch.secret())
-    world.document("tokyo-2")
-    gone = world.server("tokyo-3")
-    world.document("tokyo-3")
+def test_harm_on_one_server_outweighs_every_other_code(rig: Rig) -> None:
+    rig.server("tokyo-1", behaviour=Behaviour(save="fatal"))
+    rig.document("tokyo-1")
+    foreign = rig.server("tokyo-2")
+    foreign.set_value("bybit_api_key", rig.watch.secret())
+    rig.document("tokyo-2")
+    gone = rig.server("tokyo-3")
+    rig.document("tokyo-3")
     gone.stop()
-    world.server("tokyo-4")
-    world.document("tokyo-4")
-    world.put("tokyo-4/bybit", apiKey=world.watch.secret())
-    world.begin()
+    rig.server("tokyo-4")
+    rig.document("tokyo-4")
+    rig.put("tokyo-4/bybit", apiKey=rig.watch.secret())
+    rig.begin()
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert ran.code == 8
     assert codes(ran) == {"tokyo-1": 8, "tokyo-2": 4, "tokyo-3": 6, "tokyo-4": 5}
@@ -197,50 +195,50 @@ def stops_after_the_save(stand_in: StandInThread, *robots: int) -> Thread:
     return thread
 
 
-def test_one_robot_of_two_that_stopped_is_a_warning_that_names_it(world: World) -> None:
-    stand_in = world.server()
-    world.document()
-    world.begin()
+def test_one_robot_of_two_that_stopped_is_a_warning_that_names_it(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.document()
+    rig.begin()
 
     thread = stops_after_the_save(stand_in, 2)
-    ran = world.apply()
+    ran = rig.apply()
     thread.join()
 
     assert ran.code == 0, ran.text
     assert "warning: stopped meanwhile: robot arb (2)" in ran.out
-    assert brakes(world) == []
+    assert brakes(rig) == []
 
 
-def test_the_only_robot_that_stopped_is_a_warning_too(world: World) -> None:
-    stand_in = world.server(robots=[Robot(id=1, name="grid-btc", exchange="bybit")])
-    world.document()
-    world.begin()
+def test_the_only_robot_that_stopped_is_a_warning_too(rig: Rig) -> None:
+    stand_in = rig.server(robots=[Robot(id=1, name="grid-btc", exchange="bybit")])
+    rig.document()
+    rig.begin()
 
     thread = stops_after_the_save(stand_in, 1)
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
 
     assert ran.code == 0
     assert [robot["id"] for robot in server(ran)["outcomes"][0]["robotsStopped"]] == [1]
 
 
-def test_all_of_two_robots_stopped_is_harm_also_without_a_log_entry(world: World) -> None:
-    stand_in = world.server()
-    world.document()
-    world.begin()
+def test_all_of_two_robots_stopped_is_harm_also_without_a_log_entry(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.document()
+    rig.begin()
 
     thread = stops_after_the_save(stand_in, 1, 2)
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
 
     assert (ran.code, results(ran)) == (8, {"bybit": "harm"})
-    assert [brake["server"] for brake in brakes(world)] == ["tokyo-1"]
+    assert [brake["server"] for brake in brakes(rig)] == ["tokyo-1"]
 
 
-def test_a_log_entry_of_the_fatal_path_is_harm_also_without_robots(world: World) -> None:
-    stand_in = world.server(robots=[])
-    world.document()
-    world.begin()
+def test_a_log_entry_of_the_fatal_path_is_harm_also_without_robots(rig: Rig) -> None:
+    stand_in = rig.server(robots=[])
+    rig.document()
+    rig.begin()
 
     def note() -> None:
         deadline = time.monotonic() + 5
@@ -250,29 +248,29 @@ def test_a_log_entry_of_the_fatal_path_is_harm_also_without_robots(world: World)
 
     thread = Thread(target=note)
     thread.start()
-    ran = world.apply()
+    ran = rig.apply()
     thread.join()
 
     assert ran.code == 8, ran.text
 
 
-def test_an_old_entry_of_the_fatal_path_is_no_harm(world: World) -> None:
-    stand_in = world.server()
+def test_an_old_entry_of_the_fatal_path_is_no_harm(rig: Rig) -> None:
+    stand_in = rig.server()
     stand_in.append_log("error", "MainProcessExceptionHandler", "Error: last week")
-    world.document()
-    world.begin()
+    rig.document()
+    rig.begin()
 
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
 
 
 def test_a_silent_server_that_goes_down_leaves_the_outcome_unknown_and_the_brake_on(
-    world: World,
+    rig: Rig,
 ) -> None:
-    stand_in = world.server(behaviour=Behaviour(save="silent-after"))
-    other = world.server("tokyo-2", behaviour=Behaviour(login_delay=0.2))
-    world.document("tokyo-1")
-    world.document("tokyo-2")
-    world.begin()
+    stand_in = rig.server(behaviour=Behaviour(save="silent-after"))
+    other = rig.server("tokyo-2", behaviour=Behaviour(login_delay=0.2))
+    rig.document("tokyo-1")
+    rig.document("tokyo-2")
+    rig.begin()
 
     def outage() -> None:
         deadline = time.monotonic() + 5
@@ -282,10 +280,10 @@ def test_a_silent_server_that_goes_down_leaves_the_outcome_unknown_and_the_brake
 
     thread = Thread(target=outage)
     thread.start()
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
     stand_in.start()
-    shown, planned = brakes(world), world.plan("-o", "json")
+    shown, planned = brakes(rig), rig.plan("-o", "json")
 
     assert ran.code == 6
     assert results(ran) == {"bybit": "outcome unknown"}
@@ -296,48 +294,48 @@ def test_a_silent_server_that_goes_down_leaves_the_outcome_unknown_and_the_brake
 
 
 @pytest.mark.fatal_paths(1)
-def test_a_fatal_delete_is_harm_too(world: World) -> None:
-    stand_in = world.server()
-    world.document("tokyo-1", "bybit", "kucoin")
-    world.begin()
-    world.apply()
+def test_a_fatal_delete_is_harm_too(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.document("tokyo-1", "bybit", "kucoin")
+    rig.begin()
+    rig.apply()
     stand_in.behaviour.delete = "fatal"
     absent = {"kucoin": {"state": "absent"}}
-    world.document("tokyo-1", "bybit", rotate=False, exchanges=absent)
+    rig.document("tokyo-1", "bybit", rotate=False, exchanges=absent)
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (8, {"kucoin": "harm"})
     assert stand_in.record.deletes == 1
 
 
-def test_a_version_outside_the_tested_range_is_read_but_not_written(world: World) -> None:
-    stand_in = world.server(behaviour=Behaviour(version="0.26.0"))
-    world.document()
-    world.begin()
+def test_a_version_outside_the_tested_range_is_read_but_not_written(rig: Rig) -> None:
+    stand_in = rig.server(behaviour=Behaviour(version="0.26.0"))
+    rig.document()
+    rig.begin()
 
-    refused = world.apply("-o", "json")
+    refused = rig.apply("-o", "json")
     saves = stand_in.record.saves
-    world.settings(acceptVersions=["0.26.0"])
-    accepted = world.apply()
+    rig.settings(acceptVersions=["0.26.0"])
+    accepted = rig.apply()
 
     assert (refused.code, saves) == (4, 0)
     assert "outside the tested range" in line(refused, "bybit")["why"]
     assert (accepted.code, stand_in.record.saves) == (0, 1)
 
 
-def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(world: World) -> None:
-    stand_in = world.server()
+def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(rig: Rig) -> None:
+    stand_in = rig.server()
     # Holds the pass in this process up until another process has done its harm.
-    world.settings(durations=DURATIONS | {"authenticate": "20s"})
-    world.server("tokyo-2", behaviour=Behaviour(login_delay=6.0))
-    harming = world.server("osaka-1")
-    world.document("tokyo-1")
-    world.document("tokyo-2")
-    world.begin()
-    apart = world.home / "apart"
+    rig.settings(durations=DURATIONS | {"authenticate": "20s"})
+    rig.server("tokyo-2", behaviour=Behaviour(login_delay=6.0))
+    harming = rig.server("osaka-1")
+    rig.document("tokyo-1")
+    rig.document("tokyo-2")
+    rig.begin()
+    apart = rig.home / "apart"
     apart.mkdir()
-    world.document("osaka-1").rename(apart / "osaka-1.yaml")
+    rig.document("osaka-1").rename(apart / "osaka-1.yaml")
 
     done: list[Ran] = []
 
@@ -346,12 +344,12 @@ def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(world: Wo
         while not stand_in.record.events("logs-list-request") and time.monotonic() < deadline:
             time.sleep(0.005)
         thread = stops_after_the_save(harming, 1, 2)
-        done.append(world.process("apply", str(apart), "--auto-approve"))
+        done.append(rig.process("apply", str(apart), "--auto-approve"))
         thread.join()
 
     thread = Thread(target=first)
     thread.start()
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     thread.join()
 
     assert [other.code for other in done] == [8]
@@ -360,12 +358,12 @@ def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(world: Wo
 
 
 @pytest.mark.fatal_paths(1)
-def test_harm_is_told_as_harm_also_when_the_ledger_cannot_be_written(world: World) -> None:
-    world.settings(durations=DURATIONS | {"ledgerBusy": "200ms"})
-    stand_in = world.server(behaviour=Behaviour(save="fatal"))
-    world.document()
-    world.begin()
-    (file,) = (world.home / "state").rglob("ledger.db")
+def test_harm_is_told_as_harm_also_when_the_ledger_cannot_be_written(rig: Rig) -> None:
+    rig.settings(durations=DURATIONS | {"ledgerBusy": "200ms"})
+    stand_in = rig.server(behaviour=Behaviour(save="fatal"))
+    rig.document()
+    rig.begin()
+    (file,) = (rig.home / "state").rglob("ledger.db")
     released = Event()
 
     def locks() -> None:
@@ -379,7 +377,7 @@ def test_harm_is_told_as_harm_also_when_the_ledger_cannot_be_written(world: Worl
 
     thread = Thread(target=locks)
     thread.start()
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
     released.set()
     thread.join()
 

@@ -9,35 +9,35 @@ import pytest
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import statuses
-from tests.world import Ran, World
+from tests.support.rig import Ran, Rig
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def shared(world: World) -> World:
-    """A world whose ledger and fingerprint key lie in Vault, not begun yet."""
-    world.settings(**in_vault(world))
-    return world
+def shared(rig: Rig) -> Rig:
+    """A rig whose ledger and fingerprint key lie in Vault, not begun yet."""
+    rig.settings(**in_vault(rig))
+    return rig
 
 
-def in_vault(world: World, ledger: str = "") -> dict[str, str]:
+def in_vault(rig: Rig, ledger: str = "") -> dict[str, str]:
     return {
-        "ledger": ledger or world.reference("ledger"),
-        "fingerprintKey": f"{world.reference('fingerprint')}#key",
+        "ledger": ledger or rig.reference("ledger"),
+        "fingerprintKey": f"{rig.reference('fingerprint')}#key",
     }
 
 
-def rows(world: World, under: str = "ledger") -> list[str]:
+def rows(rig: Rig, under: str = "ledger") -> list[str]:
     """Names in the ledger's folder, or in one below it."""
-    answer = world.bao.request("LIST", f"secret/metadata/{world.path(under)}")
+    answer = rig.bao.request("LIST", f"secret/metadata/{rig.path(under)}")
     return list(answer.data["keys"])
 
 
 # ── one ledger for many ──────────────────────────────────────────────────────────────────────
 
 
-def test_a_ledger_in_vault_does_what_one_on_the_disk_does(shared: World) -> None:
+def test_a_ledger_in_vault_does_what_one_on_the_disk_does(shared: Rig) -> None:
     server = shared.server()
     shared.document("tokyo-1", "bybit", "okx")
 
@@ -58,7 +58,7 @@ def test_a_ledger_in_vault_does_what_one_on_the_disk_does(shared: World) -> None
     assert not list((shared.home).rglob("ledger.db"))
 
 
-def test_a_second_host_goes_on_where_the_first_one_was(shared: World) -> None:
+def test_a_second_host_goes_on_where_the_first_one_was(shared: Rig) -> None:
     server = shared.server()
     shared.document("tokyo-1")
     shared.begin()
@@ -81,7 +81,7 @@ def test_a_second_host_goes_on_where_the_first_one_was(shared: World) -> None:
     assert server.record.saves == 2
 
 
-def test_nobody_is_there_to_begin_a_ledger(shared: World) -> None:
+def test_nobody_is_there_to_begin_a_ledger(shared: Rig) -> None:
     server = shared.server()
     shared.document("tokyo-1")
 
@@ -92,48 +92,48 @@ def test_nobody_is_there_to_begin_a_ledger(shared: World) -> None:
     assert server.record.saves == 0
 
 
-def test_a_ledger_that_others_share_needs_a_key_that_they_share(world: World) -> None:
-    server = world.server()
-    world.document("tokyo-1")
+def test_a_ledger_that_others_share_needs_a_key_that_they_share(rig: Rig) -> None:
+    server = rig.server()
+    rig.document("tokyo-1")
     for settings, text in (
-        ({"ledger": world.reference("ledger")}, "write fingerprintKey: vault:MOUNT/PATH#FIELD"),
+        ({"ledger": rig.reference("ledger")}, "write fingerprintKey: vault:MOUNT/PATH#FIELD"),
         (
-            in_vault(world) | {"fingerprintKey": f"{world.reference('ledger/key')}#key"},
+            in_vault(rig) | {"fingerprintKey": f"{rig.reference('ledger/key')}#key"},
             "name another path",
         ),
     ):
-        world.settings(**settings)
-        for ran in (world.jtr("ledger", "init"), world.apply(), world.plan(), world.jtr("status")):
+        rig.settings(**settings)
+        for ran in (rig.jtr("ledger", "init"), rig.apply(), rig.plan(), rig.jtr("status")):
             assert ran.code == 64, ran.text
             assert text in ran.err
     assert server.record.handshakes == []
     with pytest.raises(Exception, match="404"):
-        rows(world)
+        rows(rig)
 
 
-def test_a_mount_of_another_kind_is_the_backends_fault(world: World) -> None:
-    world.settings(**in_vault(world, "vault:nowhere/ledger"))
+def test_a_mount_of_another_kind_is_the_backends_fault(rig: Rig) -> None:
+    rig.settings(**in_vault(rig, "vault:nowhere/ledger"))
 
-    ran = world.jtr("ledger", "init")
+    ran = rig.jtr("ledger", "init")
 
     assert ran.code == 5
     assert "there is no mount nowhere" in ran.err
 
 
-def test_init_says_how_to_guard_rows_against_slips(world: World) -> None:
-    mount = f"jtr-{world.team}"
-    world.bao.mount_kv2(mount)
-    world.settings(**in_vault(world, f"vault:{mount}/one"))
-    advised = world.jtr("ledger", "init")
-    world.bao.request("POST", f"{mount}/config", {"cas_required": True})
-    world.settings(**in_vault(world, f"vault:{mount}/two"))
-    silent = world.jtr("ledger", "init")
+def test_init_says_how_to_guard_rows_against_slips(rig: Rig) -> None:
+    mount = f"jtr-{rig.team}"
+    rig.bao.mount_kv2(mount)
+    rig.settings(**in_vault(rig, f"vault:{mount}/one"))
+    advised = rig.jtr("ledger", "init")
+    rig.bao.request("POST", f"{mount}/config", {"cas_required": True})
+    rig.settings(**in_vault(rig, f"vault:{mount}/two"))
+    silent = rig.jtr("ledger", "init")
 
     assert f"bao write {mount}/config cas_required=true" in advised.err
     assert (advised.code, silent.code, silent.err) == (0, 0, "")
 
 
-def test_one_login_is_enough_for_everything(shared: World) -> None:
+def test_one_login_is_enough_for_everything(shared: Rig) -> None:
     """A secret id may be good for one use only."""
     server = shared.server()
     shared.document("tokyo-1")
@@ -165,16 +165,16 @@ def test_one_login_is_enough_for_everything(shared: World) -> None:
 # ── the least policies ───────────────────────────────────────────────────────────────────────
 
 
-def policy_file(world: World, mount: str, *names: str) -> Secret:
+def policy_file(rig: Rig, mount: str, *names: str) -> Secret:
     """Load policies of `deploy/vault`, for another mount, and return a token that has them."""
-    loaded = [f"{name}-{world.team}" for name in names]
+    loaded = [f"{name}-{rig.team}" for name in names]
     for name, policy in zip(names, loaded, strict=True):
         text = (ROOT / "deploy" / "vault" / f"{name}.hcl").read_text("utf-8")
         assert ("jtr/" in text) is ("ledger" in name)
         text = text.replace('"jtr/', f'"{mount}/')
-        world.bao.request("POST", f"sys/policies/acl/{policy}", {"policy": text})
-    token = world.bao.create_token(loaded)
-    world.watch.guard(token.reveal(), "token")
+        rig.bao.request("POST", f"sys/policies/acl/{policy}", {"policy": text})
+    token = rig.bao.create_token(loaded)
+    rig.watch.guard(token.reveal(), "token")
     return token
 
 
@@ -189,30 +189,30 @@ def refused(bao: OpenBao, token: Secret, method: str, path: str, body: object = 
 
 
 @pytest.fixture
-def mounted(world: World) -> tuple[World, str]:
+def mounted(rig: Rig) -> tuple[Rig, str]:
     """A ledger in a mount of its own, begun by root."""
-    mount = f"jtr-{world.team}"
-    world.bao.mount_kv2(mount)
-    world.settings(**in_vault(world, f"vault:{mount}/ledger"))
-    return world, mount
+    mount = f"jtr-{rig.team}"
+    rig.bao.mount_kv2(mount)
+    rig.settings(**in_vault(rig, f"vault:{mount}/ledger"))
+    return rig, mount
 
 
 def test_the_policy_of_a_ledger_is_enough_and_refuses_the_rest(
-    mounted: tuple[World, str],
+    mounted: tuple[Rig, str],
 ) -> None:
-    world, mount = mounted
-    server = world.server()
-    world.document("tokyo-1")
-    token = policy_file(world, mount, "apply", "ledger")
-    key = world.watch.guard(uuid.uuid4().hex * 2, "fingerprint key")
-    world.put("fingerprint", key=key)
+    rig, mount = mounted
+    server = rig.server()
+    rig.document("tokyo-1")
+    token = policy_file(rig, mount, "apply", "ledger")
+    key = rig.watch.guard(uuid.uuid4().hex * 2, "fingerprint key")
+    rig.put("fingerprint", key=key)
     holder = {"VAULT_TOKEN": token.reveal()}
 
     runs = [
-        world.jtr("ledger", "init", environment=holder),
-        world.apply(environment=holder),
-        world.jtr("status", environment=holder),
-        world.apply(environment=holder),
+        rig.jtr("ledger", "init", environment=holder),
+        rig.apply(environment=holder),
+        rig.jtr("status", environment=holder),
+        rig.apply(environment=holder),
     ]
 
     assert [ran.code for ran in runs] == [0] * 4, "".join(ran.text for ran in runs)
@@ -230,60 +230,60 @@ def test_the_policy_of_a_ledger_is_enough_and_refuses_the_rest(
         ("POST", "data/elsewhere", {"data": {"a": "b"}}),
         ("LIST", "metadata", None),
     ):
-        assert refused(world.bao, token, method, f"{mount}/{path}", body), (method, path)
-    assert refused(world.bao, token, "POST", f"secret/data/{world.path('x')}", {"data": {}})
-    assert not refused(world.bao, token, "GET", f"{mount}/data/{row}")
+        assert refused(rig.bao, token, method, f"{mount}/{path}", body), (method, path)
+    assert refused(rig.bao, token, "POST", f"secret/data/{rig.path('x')}", {"data": {}})
+    assert not refused(rig.bao, token, "GET", f"{mount}/data/{row}")
 
 
 def test_pull_requests_read_the_ledger_and_neither_key_nor_values(
-    mounted: tuple[World, str],
+    mounted: tuple[Rig, str],
 ) -> None:
-    world, mount = mounted
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    assert world.apply().code == 0
-    world.rotate("tokyo-1", "okx")
-    token = policy_file(world, mount, "recorded", "ledger-read")
+    rig, mount = mounted
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    assert rig.apply().code == 0
+    rig.rotate("tokyo-1", "okx")
+    token = policy_file(rig, mount, "recorded", "ledger-read")
     visits = len(server.record.handshakes)
 
-    planned = world.plan("--recorded", "-o", "json", environment={"VAULT_TOKEN": token.reveal()})
-    applied = world.apply(environment={"VAULT_TOKEN": token.reveal()})
+    planned = rig.plan("--recorded", "-o", "json", environment={"VAULT_TOKEN": token.reveal()})
+    applied = rig.apply(environment={"VAULT_TOKEN": token.reveal()})
 
     assert statuses(planned) == {"bybit": "in sync", "okx": "write"}
     assert applied.code == 5
     assert len(server.record.handshakes) == visits
-    assert refused(world.bao, token, "GET", f"secret/data/{world.path('fingerprint')}")
+    assert refused(rig.bao, token, "GET", f"secret/data/{rig.path('fingerprint')}")
     row = f"{mount}/data/ledger/ledger/birth"
-    assert refused(world.bao, token, "POST", row, {"data": {}, "options": {"cas": 1}})
+    assert refused(rig.bao, token, "POST", row, {"data": {}, "options": {"cas": 1}})
 
 
 @pytest.mark.parametrize("right", ["create", "update"])
-def test_what_cannot_be_recorded_is_not_sent(mounted: tuple[World, str], right: str) -> None:
-    world, mount = mounted
-    server = world.server()
-    world.document("tokyo-1")
-    world.begin()
+def test_what_cannot_be_recorded_is_not_sent(mounted: tuple[Rig, str], right: str) -> None:
+    rig, mount = mounted
+    server = rig.server()
+    rig.document("tokyo-1")
+    rig.begin()
     if right == "update":  # rows are there already; only changing them is refused
-        assert world.apply().code == 0
-        world.rotate("tokyo-1")
+        assert rig.apply().code == 0
+        rig.rotate("tokyo-1")
     before = server.record.saves
     limited = {
         f"{mount}/data/ledger/*": tuple({"create", "read", "update"} - {right}),
         f"{mount}/metadata/ledger/*": ("read", "list"),
-        f"secret/data/{world.path('*')}": ("read",),
-        f"secret/metadata/{world.path('*')}": ("read",),
+        f"secret/data/{rig.path('*')}": ("read",),
+        f"secret/metadata/{rig.path('*')}": ("read",),
     }
-    world.bao.write_policy(f"limited-{world.team}", limited)
-    token = world.bao.create_token([f"limited-{world.team}"])
-    world.watch.guard(token.reveal(), "token")
+    rig.bao.write_policy(f"limited-{rig.team}", limited)
+    token = rig.bao.create_token([f"limited-{rig.team}"])
+    rig.watch.guard(token.reveal(), "token")
 
-    ran = world.apply(environment={"VAULT_TOKEN": token.reveal()})
+    ran = rig.apply(environment={"VAULT_TOKEN": token.reveal()})
 
     assert ran.code == 5, ran.text
     assert "the token's policies do not allow to create and update" in ran.text
     assert server.record.saves == before
-    healed = world.apply()
+    healed = rig.apply()
     assert healed.code == 0, healed.text
     assert server.record.saves == before + 1
 
@@ -294,33 +294,33 @@ def test_what_cannot_be_recorded_is_not_sent(mounted: tuple[World, str], right: 
 BLOCKED = "no reboot and no invalidation will be done: "
 
 
-def ledger_file(world: World) -> Path:
-    return world.home / "state" / "jtr" / "ledger.db"
+def ledger_file(rig: Rig) -> Path:
+    return rig.home / "state" / "jtr" / "ledger.db"
 
 
-def rotated(world: World, **options: dict[str, str]) -> Ran:
-    world.rotate("tokyo-1")
-    ran = world.apply(**options)
+def rotated(rig: Rig, **options: dict[str, str]) -> Ran:
+    rig.rotate("tokyo-1")
+    ran = rig.apply(**options)
     assert ran.code == 0, ran.text
     return ran
 
 
 def test_a_restored_ledger_goes_on_with_credentials_and_says_why_not_with_the_rest(
-    world: World,
+    rig: Rig,
 ) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    assert BLOCKED not in world.apply().err
-    aside = world.home / "yesterday.db"
-    shutil.copy(ledger_file(world), aside)
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    assert BLOCKED not in rig.apply().err
+    aside = rig.home / "yesterday.db"
+    shutil.copy(ledger_file(rig), aside)
     for _ in range(2):
-        world.rotate("tokyo-1", "okx")
-        assert BLOCKED not in world.apply().err
-    shutil.copy(aside, ledger_file(world))  # into the same file: only the sequence tells
+        rig.rotate("tokyo-1", "okx")
+        assert BLOCKED not in rig.apply().err
+    shutil.copy(aside, ledger_file(rig))  # into the same file: only the sequence tells
     saves = server.record.saves
 
-    runs = [rotated(world) for _ in range(4)]
+    runs = [rotated(rig) for _ in range(4)]
 
     assert server.record.saves == saves + 4
     assert f"{BLOCKED}this ledger is older than the one this host saw last" in runs[0].err
@@ -328,56 +328,56 @@ def test_a_restored_ledger_goes_on_with_credentials_and_says_why_not_with_the_re
     for ran in runs:  # it has long outgrown what it forgot, and is not trusted for that
         assert "it was restored" in ran.err
         assert "okx" in ran.out  # what it forgot looks like somebody else's, and is left alone
-    accepted = world.jtr("ledger", "accept-restore", "--because", "disk died")
+    accepted = rig.jtr("ledger", "accept-restore", "--because", "disk died")
     assert accepted.code == 0, accepted.text
     assert "it was restored" in accepted.out
-    assert BLOCKED not in rotated(world).err
+    assert BLOCKED not in rotated(rig).err
 
 
-def test_with_nothing_to_accept_nothing_is_accepted(world: World) -> None:
-    world.server()
-    world.document("tokyo-1")
-    world.begin()
+def test_with_nothing_to_accept_nothing_is_accepted(rig: Rig) -> None:
+    rig.server()
+    rig.document("tokyo-1")
+    rig.begin()
     for _ in range(2):
-        ran = world.jtr("ledger", "accept-restore")
+        ran = rig.jtr("ledger", "accept-restore")
         assert ran.code == 1
         assert "there is nothing to accept" in ran.err
-    assert BLOCKED not in rotated(world).err
+    assert BLOCKED not in rotated(rig).err
 
 
-def test_without_a_ledger_there_is_nothing_to_accept(world: World) -> None:
-    ran = world.jtr("ledger", "accept-restore")
+def test_without_a_ledger_there_is_nothing_to_accept(rig: Rig) -> None:
+    ran = rig.jtr("ledger", "accept-restore")
 
     assert ran.code == 4
     assert "there is no ledger" in ran.err
-    assert not ledger_file(world).exists()
+    assert not ledger_file(rig).exists()
 
 
-def test_a_copied_ledger_is_not_trusted_until_somebody_vouches_for_it(world: World) -> None:
-    world.server()
-    world.document("tokyo-1")
-    key = {"fingerprintKey": f"{world.reference('fingerprint')}#key"}
-    world.settings(**key)
-    world.begin()
-    rotated(world)
-    copy = world.home / "state" / "jtr" / "copy.db"
-    shutil.copy(ledger_file(world), copy)
+def test_a_copied_ledger_is_not_trusted_until_somebody_vouches_for_it(rig: Rig) -> None:
+    rig.server()
+    rig.document("tokyo-1")
+    key = {"fingerprintKey": f"{rig.reference('fingerprint')}#key"}
+    rig.settings(**key)
+    rig.begin()
+    rotated(rig)
+    copy = rig.home / "state" / "jtr" / "copy.db"
+    shutil.copy(ledger_file(rig), copy)
 
-    world.settings(**key, ledger=f"sqlite:{copy}")
-    here = rotated(world)
-    another_host = {"XDG_CONFIG_HOME": str(world.home / "another")}
-    there = rotated(world, environment=another_host)
-    accepted = world.jtr("ledger", "accept-restore", environment=another_host)
-    vouched = rotated(world, environment=another_host)
+    rig.settings(**key, ledger=f"sqlite:{copy}")
+    here = rotated(rig)
+    another_host = {"XDG_CONFIG_HOME": str(rig.home / "another")}
+    there = rotated(rig, environment=another_host)
+    accepted = rig.jtr("ledger", "accept-restore", environment=another_host)
+    vouched = rotated(rig, environment=another_host)
 
     assert f"{BLOCKED}the ledger's file was replaced or moved" in here.err
     assert f"{BLOCKED}this host never saw this ledger" in there.err
     assert accepted.code == 0, accepted.text
     assert BLOCKED not in vouched.err
-    assert "replaced or moved" in rotated(world).err
+    assert "replaced or moved" in rotated(rig).err
 
 
-def test_a_restored_ledger_in_vault_is_noticed_by_a_host_that_knew_it(shared: World) -> None:
+def test_a_restored_ledger_in_vault_is_noticed_by_a_host_that_knew_it(shared: Rig) -> None:
     shared.server()
     shared.document("tokyo-1")
     shared.begin()
@@ -397,35 +397,35 @@ def test_a_restored_ledger_in_vault_is_noticed_by_a_host_that_knew_it(shared: Wo
     assert BLOCKED not in rotated(shared).err
 
 
-def test_a_plan_remembers_nothing_of_the_ledger(world: World) -> None:
-    world.server()
-    world.document("tokyo-1")
-    world.begin()
-    rotated(world)
-    seen = world.home / "config" / "jtr" / "seen"
+def test_a_plan_remembers_nothing_of_the_ledger(rig: Rig) -> None:
+    rig.server()
+    rig.document("tokyo-1")
+    rig.begin()
+    rotated(rig)
+    seen = rig.home / "config" / "jtr" / "seen"
     before = {path.name: path.read_bytes() for path in seen.iterdir()}
-    copied = {"XDG_CONFIG_HOME": str(world.home / "another")}
-    key = world.home / "another" / "jtr" / "fingerprint.key"
+    copied = {"XDG_CONFIG_HOME": str(rig.home / "another")}
+    key = rig.home / "another" / "jtr" / "fingerprint.key"
     key.parent.mkdir(parents=True)
-    shutil.copy(world.home / "config" / "jtr" / "fingerprint.key", key)
+    shutil.copy(rig.home / "config" / "jtr" / "fingerprint.key", key)
 
-    assert world.plan().code == 0
-    assert world.plan(environment=copied).code == 0
+    assert rig.plan().code == 0
+    assert rig.plan(environment=copied).code == 0
 
     assert {path.name: path.read_bytes() for path in seen.iterdir()} == before
     assert list(key.parent.iterdir()) == [key]
 
 
-def test_a_damaged_memory_of_this_host_stops_no_credentials(world: World) -> None:
-    world.server()
-    world.document("tokyo-1")
-    world.begin()
-    for path in (world.home / "config" / "jtr" / "seen").iterdir():
+def test_a_damaged_memory_of_this_host_stops_no_credentials(rig: Rig) -> None:
+    rig.server()
+    rig.document("tokyo-1")
+    rig.begin()
+    for path in (rig.home / "config" / "jtr" / "seen").iterdir():
         path.write_text("{", "utf-8")
 
-    ran = rotated(world)
+    ran = rotated(rig)
 
     assert "is damaged" in ran.err
-    assert world.jtr("ledger", "accept-restore").code == 0
+    assert rig.jtr("ledger", "accept-restore").code == 0
     assert ran.err.count("\n") <= 3
-    assert BLOCKED not in rotated(world).err
+    assert BLOCKED not in rotated(rig).err

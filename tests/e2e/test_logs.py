@@ -16,21 +16,21 @@ from reconciler.render.logs import Wanted, exposed, lines, news, row
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.conformance.naive import NaiveClient
 from tests.e2e.terminal import Command
-from tests.world import DURATIONS, Ran, World
+from tests.support.rig import DURATIONS, Ran, Rig
 
 INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 EVENTS = {"logs-list-request"}
 
 
-def logs(world: World, *args: str) -> Ran:
+def logs(rig: Rig, *args: str) -> Ran:
     """Run `jtr logs` on the only server."""
-    return world.jtr("logs", "tokyo-1", "--from", str(world.docs), *args)
+    return rig.jtr("logs", "tokyo-1", "--from", str(rig.docs), *args)
 
 
-def served(world: World, **options: Any) -> StandInThread:
+def served(rig: Rig, **options: Any) -> StandInThread:
     """Start a server with a document."""
-    server = world.server(**options)
-    world.document()
+    server = rig.server(**options)
+    rig.document()
     return server
 
 
@@ -39,11 +39,11 @@ def messages(ran: Ran) -> list[str]:
     return [json.loads(line)["message"] for line in ran.out.splitlines()]
 
 
-def test_the_log_is_printed_oldest_first_and_needs_no_ledger(world: World) -> None:
-    server = served(world)
+def test_the_log_is_printed_oldest_first_and_needs_no_ledger(rig: Rig) -> None:
+    server = served(rig)
     server.append_log("warn", "Robot", "something is odd", detail="x")
 
-    ran = logs(world)
+    ran = logs(rig)
 
     assert ran.code == 0, ran.text
     shown = ran.out.splitlines()
@@ -58,11 +58,11 @@ def test_the_log_is_printed_oldest_first_and_needs_no_ledger(world: World) -> No
     assert len(server.record.handshakes) == 1
 
 
-def test_json_has_one_object_per_line(world: World) -> None:
-    server = served(world)
+def test_json_has_one_object_per_line(rig: Rig) -> None:
+    server = served(rig)
     server.append_log("error", "Robot", "bad \x1b[31m \x9b \x7f \u202e", detail="x")
 
-    ran = logs(world, "-o", "json")
+    ran = logs(rig, "-o", "json")
 
     last = json.loads(ran.out.splitlines()[-1])
     assert set(last) == {"time", "level", "class", "message"}
@@ -75,15 +75,15 @@ def test_json_has_one_object_per_line(world: World) -> None:
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\nfake line\x9b31m\u202e\ud83d\x00\x7f"
 
 
-def test_no_text_of_a_server_drives_the_terminal(world: World) -> None:
-    server = served(world)
+def test_no_text_of_a_server_drives_the_terminal(rig: Rig) -> None:
+    server = served(rig)
     server.append_log("info", HOSTILE, HOSTILE, **{HOSTILE: HOSTILE})
     server.append_log_line(json.dumps({"level": HOSTILE, "time": 5, "class": [], "msg": {"a": 1}}))
     server.append_log_line(json.dumps({"level": 30, "time": 10**15, "pid": 1}))
 
-    ran = logs(world)
+    ran = logs(rig)
     with Command(
-        world, "logs", "tokyo-1", "--from", str(world.docs), "--full", terminal=True
+        rig, "logs", "tokyo-1", "--from", str(rig.docs), "--full", terminal=True
     ) as command:
         code = command.ended()
         full = command.text
@@ -98,26 +98,26 @@ def test_no_text_of_a_server_drives_the_terminal(world: World) -> None:
     assert sum(line.startswith("    \\u001b]0;owned") for line in shown) == 1
 
 
-def test_other_keys_only_on_a_terminal(world: World) -> None:
-    server = served(world)
+def test_other_keys_only_on_a_terminal(rig: Rig) -> None:
+    server = served(rig)
     server.append_log("info", "Robot", "said", detail={"deep": "value"})
 
     for args in (("--full",), ("--full", "-o", "json"), ("--full", "--follow")):
-        refused = logs(world, *args)
+        refused = logs(rig, *args)
         assert refused.code == 64
         assert "terminal only" in refused.err
         assert refused.out == ""
     assert not server.record.handshakes
 
     for form in ("text", "json"):
-        where = ("logs", "tokyo-1", "--from", str(world.docs), "--full", "-o", form)
-        with Command(world, *where, terminal=True) as command:
+        where = ("logs", "tokyo-1", "--from", str(rig.docs), "--full", "-o", form)
+        with Command(rig, *where, terminal=True) as command:
             assert command.ended() == 0
             assert '{"deep": "value"}' in command.text
 
 
-def test_levels(world: World) -> None:
-    server = served(world)
+def test_levels(rig: Rig) -> None:
+    server = served(rig)
     for level in ("debug", "info", "warn", "error"):
         server.append_log(level, "Robot", f"at {level}")
 
@@ -127,13 +127,13 @@ def test_levels(world: World) -> None:
         ("warn", ["at warn", "at error"]),
         ("error", ["at error"]),
     ):
-        found = [m for m in messages(logs(world, "-o", "json", "--level", level)) if m[:3] == "at "]
+        found = [m for m in messages(logs(rig, "-o", "json", "--level", level)) if m[:3] == "at "]
         assert found == expected
-    assert logs(world, "--level", "fatal").code == 64
+    assert logs(rig, "--level", "fatal").code == 64
 
 
-def test_since_is_on_the_servers_clock(world: World) -> None:
-    server = served(world, behaviour=Behaviour(clock_offset=-7 * 3600.0))
+def test_since_is_on_the_servers_clock(rig: Rig) -> None:
+    server = served(rig, behaviour=Behaviour(clock_offset=-7 * 3600.0))
     ahead = {"class": "Robot", "level": 30, "pid": 1}
     now = server.log_entries()[-1]["time"]
     for minutes in (90, 30, 0):
@@ -142,7 +142,7 @@ def test_since_is_on_the_servers_clock(world: World) -> None:
     server.append_log_line(json.dumps({"class": "Robot", "level": 30, "msg": "without a time"}))
 
     def since(text: str) -> list[str]:
-        found = messages(logs(world, "-o", "json", "--since", text))
+        found = messages(logs(rig, "-o", "json", "--since", text))
         return [message for message in found if "ago" in message or "time" in message]
 
     assert since("1h") == ["30 ago", "0 ago", "without a time"]
@@ -152,10 +152,10 @@ def test_since_is_on_the_servers_clock(world: World) -> None:
 
 
 @pytest.mark.parametrize("since", ["yesterday", "-5m", "2026-11-22T09:00:00", "", "5"])
-def test_a_since_that_is_none(world: World, since: str) -> None:
-    server = served(world)
+def test_a_since_that_is_none(rig: Rig, since: str) -> None:
+    server = served(rig)
 
-    ran = logs(world, f"--since={since}")
+    ran = logs(rig, f"--since={since}")
 
     assert ran.code == 64
     assert "--since 15m" in ran.err
@@ -163,35 +163,35 @@ def test_a_since_that_is_none(world: World, since: str) -> None:
 
 
 @pytest.mark.parametrize("follow", [False, True], ids=["once", "follow"])
-def test_a_log_without_data(world: World, *, follow: bool) -> None:
-    server = served(world)
+def test_a_log_without_data(rig: Rig, *, follow: bool) -> None:
+    server = served(rig)
     server.append_log_line("no JSON")
 
-    ran = logs(world, *(["--follow"] if follow else []))
+    ran = logs(rig, *(["--follow"] if follow else []))
 
     assert ran.code == 6
     assert "does not show its system log" in ran.err
     assert ran.out == ""
 
 
-def test_an_unknown_server_and_one_that_is_away(world: World) -> None:
-    world.document()
+def test_an_unknown_server_and_one_that_is_away(rig: Rig) -> None:
+    rig.document()
 
-    assert world.jtr("logs", "osaka-9", "--from", str(world.docs)).code == 64
-    ran = logs(world)
+    assert rig.jtr("logs", "osaka-9", "--from", str(rig.docs)).code == 64
+    ran = logs(rig)
     assert ran.code in (5, 6)
     assert ran.out == ""
 
 
-def test_a_changed_address_is_not_shown_the_login(world: World) -> None:
-    served(world)
-    world.begin()
-    assert world.apply().code == 0
+def test_a_changed_address_is_not_shown_the_login(rig: Rig) -> None:
+    served(rig)
+    rig.begin()
+    assert rig.apply().code == 0
     elsewhere = StandInThread(access_secret="made-up-other")
     with elsewhere:
-        world.document(url=elsewhere.url, rotate=False)
+        rig.document(url=elsewhere.url, rotate=False)
 
-        ran = logs(world)
+        ran = logs(rig)
 
         assert ran.code == 4
         assert "address of tokyo-1 changed" in ran.err
@@ -216,19 +216,19 @@ def reject(server: StandInThread, secret: str, value: str) -> None:
 
 @pytest.mark.naive
 @pytest.mark.fatal_paths(2)
-def test_a_rejected_key_never_reaches_the_output(world: World) -> None:
-    server = served(world)
+def test_a_rejected_key_never_reaches_the_output(rig: Rig) -> None:
+    server = served(rig)
     secret = server.server._state.access_secret
-    values = [world.watch.secret(shape) for shape in ("base62", "hex")]
+    values = [rig.watch.secret(shape) for shape in ("base62", "hex")]
     for value in values:
         reject(server, secret, value)
     written = json.dumps(server.log_entries())
     assert all(value in written for value in values), "the log does hold them"
 
-    ran = logs(world)
-    rows = logs(world, "-o", "json")
+    ran = logs(rig)
+    rows = logs(rig, "-o", "json")
     with Command(
-        world, "logs", "tokyo-1", "--from", str(world.docs), "--full", terminal=True
+        rig, "logs", "tokyo-1", "--from", str(rig.docs), "--full", terminal=True
     ) as command:
         assert command.ended() == 0
         full = command.text
@@ -248,12 +248,12 @@ def test_a_rejected_key_never_reaches_the_output(world: World) -> None:
 
 @pytest.mark.naive
 @pytest.mark.fatal_paths(1)
-def test_while_following_an_exposed_key_is_told_of_once(world: World) -> None:
-    server = served(world)
+def test_while_following_an_exposed_key_is_told_of_once(rig: Rig) -> None:
+    server = served(rig)
     secret = server.server._state.access_secret
-    with following(world) as command:
+    with following(rig) as command:
         command.expect("successfully started")
-        reject(server, secret, world.watch.secret())
+        reject(server, secret, rig.watch.secret())
         command.expect("docs/security.md")
         server.append_log("info", "Robot", "much later")
         command.expect("much later")
@@ -265,20 +265,20 @@ def test_while_following_an_exposed_key_is_told_of_once(world: World) -> None:
 
 
 @contextmanager
-def following(world: World, *args: str, code: int = 130) -> Iterator[Command]:
+def following(rig: Rig, *args: str, code: int = 130) -> Iterator[Command]:
     """Run `jtr logs --follow`, interrupt it at the end."""
-    world.settings(durations=DURATIONS | {"follow": "30ms", "ready": "4s"})
-    where = ("logs", "tokyo-1", "--from", str(world.docs), "--follow", *args)
-    with Command(world, *where) as command:
+    rig.settings(durations=DURATIONS | {"follow": "30ms", "ready": "4s"})
+    where = ("logs", "tokyo-1", "--from", str(rig.docs), "--follow", *args)
+    with Command(rig, *where) as command:
         yield command
         command.signal(signal.SIGINT)
         assert command.ended() == code
         assert "Traceback" not in command.text
 
 
-def test_following_prints_only_what_is_new_on_one_connection(world: World) -> None:
-    server = served(world)
-    with following(world) as command:
+def test_following_prints_only_what_is_new_on_one_connection(rig: Rig) -> None:
+    server = served(rig)
+    with following(rig) as command:
         command.expect("successfully started")
         for number in range(3):
             server.append_log("info", "Robot", f"news {number}")
@@ -289,9 +289,9 @@ def test_following_prints_only_what_is_new_on_one_connection(world: World) -> No
     assert {one.event for one in server.record.received} == EVENTS
 
 
-def test_following_through_a_rotation(world: World) -> None:
-    server = served(world)
-    with following(world) as command:
+def test_following_through_a_rotation(rig: Rig) -> None:
+    server = served(rig)
+    with following(rig) as command:
         command.expect("successfully started")
         server.server._state.log.rotate()
         server.append_log("info", "Robot", "the first of the new file")
@@ -302,10 +302,10 @@ def test_following_through_a_rotation(world: World) -> None:
         assert command.text.count("the first of the new file") == 1
 
 
-def test_following_through_a_restart_repeats_nothing(world: World) -> None:
-    server = served(world)
+def test_following_through_a_restart_repeats_nothing(rig: Rig) -> None:
+    server = served(rig)
     server.append_log("info", "Robot", "before")
-    with following(world) as command:
+    with following(rig) as command:
         command.expect("before")
         server.restart(down=0.3)
         command.expect("looking for it again")
@@ -316,20 +316,20 @@ def test_following_through_a_restart_repeats_nothing(world: World) -> None:
         assert command.text.count("looking for it again") == 1
 
 
-def test_following_a_server_that_does_not_come_back(world: World) -> None:
-    server = served(world)
-    world.settings(durations=DURATIONS | {"follow": "30ms", "ready": "300ms"})
-    where = ("logs", "tokyo-1", "--from", str(world.docs), "--follow")
-    with Command(world, *where) as command:
+def test_following_a_server_that_does_not_come_back(rig: Rig) -> None:
+    server = served(rig)
+    rig.settings(durations=DURATIONS | {"follow": "30ms", "ready": "300ms"})
+    where = ("logs", "tokyo-1", "--from", str(rig.docs), "--follow")
+    with Command(rig, *where) as command:
         command.expect("successfully started")
         server.stop()
         assert command.ended() == 6
         assert "nothing listens" in command.text
 
 
-def test_following_while_a_line_is_no_json(world: World) -> None:
-    server = served(world)
-    with following(world) as command:
+def test_following_while_a_line_is_no_json(rig: Rig) -> None:
+    server = served(rig)
+    with following(rig) as command:
         command.expect("successfully started")
         server.append_log_line("no JSON")
         command.expect("cannot be read until it is rotated")

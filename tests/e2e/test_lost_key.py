@@ -1,17 +1,17 @@
 """The fingerprint key is lost: nothing is recognised, nothing is harmed, and that is said."""
 
 from tests.e2e.answers import document
-from tests.world import World
+from tests.support.rig import Rig
 
 
-def test_without_the_key_plan_says_so_and_apply_refuses(world: World) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
-    assert world.apply().code == 0
-    (world.home / "config" / "jtr" / "fingerprint.key").unlink()
+def test_without_the_key_plan_says_so_and_apply_refuses(rig: Rig) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    assert rig.apply().code == 0
+    (rig.home / "config" / "jtr" / "fingerprint.key").unlink()
 
-    planned, applied = world.plan(), world.apply()
+    planned, applied = rig.plan(), rig.apply()
 
     assert "no fingerprint key" in planned.err
     assert (applied.code, server.record.saves) == (4, 1)
@@ -19,18 +19,18 @@ def test_without_the_key_plan_says_so_and_apply_refuses(world: World) -> None:
 
 
 def test_under_a_new_key_what_looks_right_is_written_again_without_consequences(
-    world: World,
+    rig: Rig,
 ) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    assert world.apply().code == 0
-    owed = len(document(world.plan("-o", "json"))["servers"][0]["debts"])
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    assert rig.apply().code == 0
+    owed = len(document(rig.plan("-o", "json"))["servers"][0]["debts"])
     before = server.values()
-    (world.home / "config" / "jtr" / "fingerprint.key").unlink()
-    world.begin()  # makes a new one
+    (rig.home / "config" / "jtr" / "fingerprint.key").unlink()
+    rig.begin()  # makes a new one
 
-    ran, again = world.apply(), world.plan("-o", "json")
+    ran, again = rig.apply(), rig.plan("-o", "json")
 
     assert ran.code == 0, ran.text
     assert "remembered under another fingerprint key" in ran.out

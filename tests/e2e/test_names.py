@@ -4,57 +4,57 @@ import pytest
 import yaml
 
 from reconciler.sandbox.jt_trader import record
-from tests.world import World
+from tests.support.rig import Rig
 
 
-def renamed(world: World, old: str, new: str) -> None:
+def renamed(rig: Rig, old: str, new: str) -> None:
     """Give the server of one document another name; its secrets stay where they are."""
-    path = world.docs / f"{old}.yaml"
+    path = rig.docs / f"{old}.yaml"
     document = yaml.safe_load(path.read_text("utf-8"))
     document["metadata"]["name"] = new
     path.write_text(yaml.safe_dump(document), "utf-8")
 
 
-def test_two_servers_swap_their_names_and_nothing_is_written(world: World) -> None:
+def test_two_servers_swap_their_names_and_nothing_is_written(rig: Rig) -> None:
     for name in ("tokyo-1", "osaka-1"):
-        world.server(name)
-        world.document(name)
-    world.begin()
-    assert world.apply().code == 0
-    renamed(world, "tokyo-1", "osaka-1")
-    (world.docs / "osaka-1.yaml").rename(world.docs / "second.yaml")
-    renamed(world, "second", "tokyo-1")
+        rig.server(name)
+        rig.document(name)
+    rig.begin()
+    assert rig.apply().code == 0
+    renamed(rig, "tokyo-1", "osaka-1")
+    (rig.docs / "osaka-1.yaml").rename(rig.docs / "second.yaml")
+    renamed(rig, "second", "tokyo-1")
 
-    again = world.apply()
+    again = rig.apply()
 
     assert again.code == 0, again.text
-    assert [server.record.saves for server in world.servers.values()] == [1, 1]
+    assert [server.record.saves for server in rig.servers.values()] == [1, 1]
 
 
-def test_a_new_server_takes_the_name_of_a_renamed_one(world: World) -> None:
-    first = world.server("tokyo-1")
-    world.document("tokyo-1")
-    world.begin()
-    assert world.apply().code == 0
-    renamed(world, "tokyo-1", "tokyo-old")
-    (world.docs / "tokyo-1.yaml").rename(world.docs / "old.yaml")
-    second = world.server("tokyo-2")
-    world.document("tokyo-2")
-    renamed(world, "tokyo-2", "tokyo-1")
+def test_a_new_server_takes_the_name_of_a_renamed_one(rig: Rig) -> None:
+    first = rig.server("tokyo-1")
+    rig.document("tokyo-1")
+    rig.begin()
+    assert rig.apply().code == 0
+    renamed(rig, "tokyo-1", "tokyo-old")
+    (rig.docs / "tokyo-1.yaml").rename(rig.docs / "old.yaml")
+    second = rig.server("tokyo-2")
+    rig.document("tokyo-2")
+    renamed(rig, "tokyo-2", "tokyo-1")
 
-    again = world.apply()
+    again = rig.apply()
 
     assert again.code == 0, again.text
     assert (first.record.saves, second.record.saves) == (1, 1)
-    assert "tokyo-old" in world.jtr("status").out
+    assert "tokyo-old" in rig.jtr("status").out
 
 
 def test_a_server_that_was_swapped_between_plan_and_write_gets_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
     collect = record.SINK
 
     def swapped_meanwhile(command: str, event: str) -> None:
@@ -65,30 +65,30 @@ def test_a_server_that_was_swapped_between_plan_and_write_gets_nothing(
             collect(command, event)
 
     monkeypatch.setattr(record, "SINK", swapped_meanwhile)
-    ran = world.apply()
+    ran = rig.apply()
 
     assert (ran.code, server.record.saves) == (4, 0), ran.text
     assert "none of the robots is there" in ran.out
 
 
-def test_an_approval_does_not_hand_one_servers_history_to_another(world: World) -> None:
-    first = world.server("tokyo-1")
-    world.document("tokyo-1")
-    world.begin()
-    assert world.apply().code == 0
-    renamed(world, "tokyo-1", "tokyo-old")
-    (world.docs / "tokyo-1.yaml").rename(world.docs / "old.yaml")
-    second = world.server("tokyo-2")
-    world.document("tokyo-2")
-    renamed(world, "tokyo-2", "tokyo-1")
+def test_an_approval_does_not_hand_one_servers_history_to_another(rig: Rig) -> None:
+    first = rig.server("tokyo-1")
+    rig.document("tokyo-1")
+    rig.begin()
+    assert rig.apply().code == 0
+    renamed(rig, "tokyo-1", "tokyo-old")
+    (rig.docs / "tokyo-1.yaml").rename(rig.docs / "old.yaml")
+    second = rig.server("tokyo-2")
+    rig.document("tokyo-2")
+    renamed(rig, "tokyo-2", "tokyo-1")
 
     for field in ("bybit_api_key", "bybit_api_secret"):  # so the first one keeps its old name
-        first.set_value(field, world.watch.secret())
+        first.set_value(field, rig.watch.secret())
 
-    ran = world.apply("--approve-target-change", "tokyo-1")
+    ran = rig.apply("--approve-target-change", "tokyo-1")
 
     assert ran.code == 4, ran.text
     assert (first.record.saves, second.record.saves) == (1, 0)
-    known = world.jtr("status").out
+    known = rig.jtr("status").out
     assert first.url in known
     assert second.url not in known

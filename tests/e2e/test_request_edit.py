@@ -17,7 +17,7 @@ from reconciler.documents.load import load
 from reconciler.errors import Exit
 from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.timestamps import spelled
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = """\
@@ -49,7 +49,7 @@ class Ran:
 
 
 @dataclass(slots=True)
-class Desk:
+class Harness:
     """A directory with documents, in which `jtr` runs."""
 
     folder: Path
@@ -89,27 +89,27 @@ class Desk:
 
 
 @pytest.fixture
-def desk(
+def harness(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     watch: Watch,
     monkeypatch: pytest.MonkeyPatch,
-) -> Desk:
+) -> Harness:
     """A directory with one document, which is the current one."""
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers" / "tokyo-1.yaml").write_text(DOCUMENT, "utf-8")
     monkeypatch.chdir(tmp_path)
-    return Desk(tmp_path, capsys, watch)
+    return Harness(tmp_path, capsys, watch)
 
 
 # ── what it writes and says ──────────────────────────────────────────────────────────────────
 
 
-def test_a_reboot_for_now(desk: Desk) -> None:
+def test_a_reboot_for_now(harness: Harness) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
-    ran = desk.jtr(*REBOOT)
+    ran = harness.jtr(*REBOOT)
 
-    wish = load([str(desk.folder)]).state.servers[0].reboot
+    wish = load([str(harness.folder)]).state.servers[0].reboot
     assert wish is not None
     assert before <= wish.instant <= datetime.now(UTC)
     assert (wish.kind, wish.robots, wish.reason) == (
@@ -147,11 +147,11 @@ accounts stay stopped
     )
 
 
-def test_a_schedule_with_all_options(desk: Desk) -> None:
+def test_a_schedule_with_all_options(harness: Harness) -> None:
     args = ("--at", FUTURE, "--expires-after", "1d12h", "--resume-within", "90s")
-    ran = desk.jtr(*REBOOT, *args, "-o", "json")
+    ran = harness.jtr(*REBOOT, *args, "-o", "json")
 
-    wish = load([str(desk.folder)]).state.servers[0].reboot
+    wish = load([str(harness.folder)]).state.servers[0].reboot
     assert wish is not None
     assert wish.instant == datetime(2190, 3, 1, 3, tzinfo=UTC)
     assert (wish.expires_after, wish.resume_within) == (
@@ -171,10 +171,10 @@ def test_a_schedule_with_all_options(desk: Desk) -> None:
     assert (ran.code, ran.err) == (Exit.DONE, "")
 
 
-def test_an_invalidation_and_a_schedule_in_words(desk: Desk) -> None:
-    ran = desk.jtr(*CACHE, "--at", FUTURE, "--from", "servers/tokyo-1.yaml")
+def test_an_invalidation_and_a_schedule_in_words(harness: Harness) -> None:
+    ran = harness.jtr(*CACHE, "--at", FUTURE, "--from", "servers/tokyo-1.yaml")
 
-    wish = load([str(desk.folder)]).state.servers[0].cache
+    wish = load([str(harness.folder)]).state.servers[0].cache
     assert wish is not None
     assert (wish.kind, wish.reason) == (Kind.CACHE, "stale")
     assert ran.code == Exit.DONE
@@ -184,23 +184,23 @@ def test_an_invalidation_and_a_schedule_in_words(desk: Desk) -> None:
     assert "restarts" not in ran.out
 
 
-def test_both_kinds_and_a_later_one_of_the_same(desk: Desk) -> None:
-    assert desk.jtr(*CACHE, "--at", "2190-01-01T00:00:00Z").code == Exit.DONE
-    assert desk.jtr(*REBOOT, "--at", "2190-01-01T00:00:00Z").code == Exit.DONE
-    ran = desk.jtr(*CACHE, "--at", "2190-01-01T00:00:00.5Z")
+def test_both_kinds_and_a_later_one_of_the_same(harness: Harness) -> None:
+    assert harness.jtr(*CACHE, "--at", "2190-01-01T00:00:00Z").code == Exit.DONE
+    assert harness.jtr(*REBOOT, "--at", "2190-01-01T00:00:00Z").code == Exit.DONE
+    ran = harness.jtr(*CACHE, "--at", "2190-01-01T00:00:00.5Z")
 
     assert ran.code == Exit.DONE
     assert "takes the place of the request of 2190-01-01T00:00:00Z" in ran.out
-    kinds = [wish.kind for wish in load([str(desk.folder)]).state.servers[0].one_shots]
+    kinds = [wish.kind for wish in load([str(harness.folder)]).state.servers[0].one_shots]
     assert kinds == [Kind.CACHE, Kind.REBOOT]
-    left = desk.file.read_text("utf-8").splitlines()
+    left = harness.file.read_text("utf-8").splitlines()
     assert [line for line in left if line in DOCUMENT.splitlines()] == DOCUMENT.splitlines()
 
 
-def test_robots_that_are_left_and_an_account_that_is_alone(desk: Desk) -> None:
-    desk.edit("  supervised: true\n", "  supervised: true\n  soleAccount: true\n")
-    first = desk.jtr(*REBOOT, "--at", "2190-01-01T00:00:00Z")
-    second = desk.jtr(
+def test_robots_that_are_left_and_an_account_that_is_alone(harness: Harness) -> None:
+    harness.edit("  supervised: true\n", "  supervised: true\n  soleAccount: true\n")
+    first = harness.jtr(*REBOOT, "--at", "2190-01-01T00:00:00Z")
+    second = harness.jtr(
         *REBOOT[:4], "leave", "--reason", "x", "--at", "2190-01-02T00:00:00Z", "--from", "servers"
     )
 
@@ -208,12 +208,12 @@ def test_robots_that_are_left_and_an_account_that_is_alone(desk: Desk) -> None:
     assert "robots: leave: they stay stopped" in second.out
 
 
-def test_a_server_that_is_only_observed_is_edited_and_it_is_said(desk: Desk) -> None:
-    desk.edit("  supervised: true\n", "  supervised: true\n  mode: observe\n")
+def test_a_server_that_is_only_observed_is_edited_and_it_is_said(harness: Harness) -> None:
+    harness.edit("  supervised: true\n", "  supervised: true\n  mode: observe\n")
     said = "nothing is done on tokyo-1 while it is only observed"
 
-    text = desk.jtr(*REBOOT)
-    document = desk.jtr(*CACHE, "-o", "json")
+    text = harness.jtr(*REBOOT)
+    document = harness.jtr(*CACHE, "-o", "json")
 
     assert (text.code, text.err) == (Exit.DONE, "")
     assert said in text.out
@@ -221,21 +221,21 @@ def test_a_server_that_is_only_observed_is_edited_and_it_is_said(desk: Desk) -> 
     assert said in document.err
 
 
-def test_supervised_may_come_from_defaults(desk: Desk) -> None:
-    desk.edit("  supervised: true\n", "")
-    (desk.folder / "defaults.yaml").write_text(
+def test_supervised_may_come_from_defaults(harness: Harness) -> None:
+    harness.edit("  supervised: true\n", "")
+    (harness.folder / "defaults.yaml").write_text(
         "apiVersion: jtr/v1\nkind: Defaults\nspec: {supervised: true}\n", "utf-8"
     )
 
-    assert desk.jtr(*REBOOT).code == Exit.DONE
-    assert "reboot" not in (desk.folder / "defaults.yaml").read_text("utf-8")
+    assert harness.jtr(*REBOOT).code == Exit.DONE
+    assert "reboot" not in (harness.folder / "defaults.yaml").read_text("utf-8")
 
 
-def test_a_foreign_document_cannot_drive_the_terminal(desk: Desk) -> None:
+def test_a_foreign_document_cannot_drive_the_terminal(harness: Harness) -> None:
     ours = DOCUMENT.partition("\n  # nothing")[0]
-    desk.file.write_text(f"{ours}---\napiVersion: v1\nkind: Other  # \u202e\n", "utf-8")
+    harness.file.write_text(f"{ours}---\napiVersion: v1\nkind: Other  # \u202e\n", "utf-8")
 
-    ran = desk.jtr(*CACHE)
+    ran = harness.jtr(*CACHE)
 
     assert ran.code == Exit.DONE, ran.err
     assert "\\u202e" in ran.out
@@ -274,25 +274,27 @@ def test_a_foreign_document_cannot_drive_the_terminal(desk: Desk) -> None:
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, tuple) else None,
 )
-def test_wrong_command_lines(desk: Desk, args: tuple[str, ...], words: tuple[str, ...]) -> None:
-    desk.refuses(Exit.USAGE, *words, args=args)
+def test_wrong_command_lines(
+    harness: Harness, args: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    harness.refuses(Exit.USAGE, *words, args=args)
 
 
 @pytest.mark.parametrize("shape", ["base62-long", "hex", "pem", "jwt"])
-def test_a_pasted_key_as_reason_is_refused_and_not_echoed(desk: Desk, shape: str) -> None:
-    secret = desk.watch.secret(shape).replace("\n", " ")
+def test_a_pasted_key_as_reason_is_refused_and_not_echoed(harness: Harness, shape: str) -> None:
+    secret = harness.watch.secret(shape).replace("\n", " ")
 
-    ran = desk.refuses(Exit.USAGE, "--reason", args=(*CACHE[:-1], f"because {secret}"))
+    ran = harness.refuses(Exit.USAGE, "--reason", args=(*CACHE[:-1], f"because {secret}"))
 
     assert secret not in ran.err
 
 
 @pytest.mark.parametrize("at", ["2190-01-01T00:00:00Z", "2189-12-31T23:59:59Z", None])
-def test_what_would_be_superseded(desk: Desk, at: str | None) -> None:
-    assert desk.jtr(*REBOOT, "--at", "2190-01-01T09:00:00+09:00").code == Exit.DONE
+def test_what_would_be_superseded(harness: Harness, at: str | None) -> None:
+    assert harness.jtr(*REBOOT, "--at", "2190-01-01T09:00:00+09:00").code == Exit.DONE
 
     args = REBOOT if at is None else (*REBOOT, "--at", at)
-    desk.refuses(
+    harness.refuses(
         Exit.BLOCKED,
         "carries a request of 2190-01-01T00:00:00Z already (./servers/tokyo-1.yaml:12:5)",
         "superseded",
@@ -300,22 +302,22 @@ def test_what_would_be_superseded(desk: Desk, at: str | None) -> None:
     )
 
 
-def test_a_suspended_server(desk: Desk) -> None:
-    desk.edit("  supervised: true\n", "  suspend: {by: alice, reason: moving}\n")
+def test_a_suspended_server(harness: Harness) -> None:
+    harness.edit("  supervised: true\n", "  suspend: {by: alice, reason: moving}\n")
 
-    desk.refuses(Exit.BLOCKED, "suspended by alice: moving", args=CACHE)
+    harness.refuses(Exit.BLOCKED, "suspended by alice: moving", args=CACHE)
 
-    desk.edit("moving}", "moving, until: '2190-01-01T00:00:00Z'}")
-    desk.refuses(Exit.BLOCKED, "suspended by alice: moving", args=CACHE)
+    harness.edit("moving}", "moving, until: '2190-01-01T00:00:00Z'}")
+    harness.refuses(Exit.BLOCKED, "suspended by alice: moving", args=CACHE)
 
-    desk.edit("2190", "2020")
-    assert desk.jtr(*CACHE).code == Exit.DONE
+    harness.edit("2190", "2020")
+    assert harness.jtr(*CACHE).code == Exit.DONE
 
 
-def test_a_reboot_without_anything_that_restarts_the_process(desk: Desk) -> None:
-    desk.edit("  supervised: true\n", "")
+def test_a_reboot_without_anything_that_restarts_the_process(harness: Harness) -> None:
+    harness.edit("  supervised: true\n", "")
 
-    ran = desk.refuses(Exit.INVALID, args=REBOOT)
+    ran = harness.refuses(Exit.INVALID, args=REBOOT)
 
     assert ran.err == (
         "./servers/tokyo-1.yaml:6:1: a reboot needs something that starts the process again; write "
@@ -324,57 +326,57 @@ def test_a_reboot_without_anything_that_restarts_the_process(desk: Desk) -> None
     )
 
 
-def test_another_accounts_document_asks_already(desk: Desk) -> None:
+def test_another_accounts_document_asks_already(harness: Harness) -> None:
     other = DOCUMENT.replace("tokyo-1\n", "tokyo-1b\n").replace(
         "  supervised: true",
         f'  account: "7"\n  cache: {{invalidatedAfter: "{FUTURE}", reason: x}}',
     )
-    (desk.folder / "b.yaml").write_text(other, "utf-8")
+    (harness.folder / "b.yaml").write_text(other, "utf-8")
 
-    desk.refuses(Exit.INVALID, "another account's document of this server", args=CACHE)
-
-
-def test_documents_that_are_invalid_already(desk: Desk) -> None:
-    (desk.folder / "b.yaml").write_text("apiVersion: jtr/v1\nkind: Nothing\n", "utf-8")
-
-    desk.refuses(Exit.INVALID, "b.yaml:2:7", args=CACHE)
+    harness.refuses(Exit.INVALID, "another account's document of this server", args=CACHE)
 
 
-def behind(desk: Desk) -> str:
-    desk.file.rename(desk.folder / "servers" / "real")
-    desk.file.symlink_to("real")
+def test_documents_that_are_invalid_already(harness: Harness) -> None:
+    (harness.folder / "b.yaml").write_text("apiVersion: jtr/v1\nkind: Nothing\n", "utf-8")
+
+    harness.refuses(Exit.INVALID, "b.yaml:2:7", args=CACHE)
+
+
+def behind(harness: Harness) -> str:
+    harness.file.rename(harness.folder / "servers" / "real")
+    harness.file.symlink_to("real")
     return "."
 
 
-def linked_file(desk: Desk) -> str:
-    behind(desk)
+def linked_file(harness: Harness) -> str:
+    behind(harness)
     return "servers/tokyo-1.yaml"
 
 
-def linked_folder(desk: Desk) -> str:
-    (desk.folder / "servers").rename(desk.folder / ".hidden")
-    (desk.folder / "servers").symlink_to(".hidden")
+def linked_folder(harness: Harness) -> str:
+    (harness.folder / "servers").rename(harness.folder / ".hidden")
+    (harness.folder / "servers").symlink_to(".hidden")
     return "."
 
 
 @pytest.mark.parametrize("prepare", [behind, linked_file, linked_folder])
-def test_links_are_not_written_through(desk: Desk, prepare: Callable[[Desk], str]) -> None:
-    place = prepare(desk)
+def test_links_are_not_written_through(harness: Harness, prepare: Callable[[Harness], str]) -> None:
+    place = prepare(harness)
 
-    desk.refuses(Exit.USAGE, "is a link, or lies behind one", args=(*CACHE, "--from", place))
-
-
-def test_a_linked_directory_that_was_named_is_fine(desk: Desk) -> None:
-    (desk.folder / "link").symlink_to("servers")
-
-    assert desk.jtr(*CACHE, "--from", "link").code == Exit.DONE
-    assert "cache:" in desk.file.read_text("utf-8")
+    harness.refuses(Exit.USAGE, "is a link, or lies behind one", args=(*CACHE, "--from", place))
 
 
-def test_without_ruamel(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_linked_directory_that_was_named_is_fine(harness: Harness) -> None:
+    (harness.folder / "link").symlink_to("servers")
+
+    assert harness.jtr(*CACHE, "--from", "link").code == Exit.DONE
+    assert "cache:" in harness.file.read_text("utf-8")
+
+
+def test_without_ruamel(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
 
-    desk.refuses(Exit.ERROR, "ruamel.yaml", "jt-reconciler[edit]", args=CACHE)
+    harness.refuses(Exit.ERROR, "ruamel.yaml", "jt-reconciler[edit]", args=CACHE)
 
 
 # ── what it never does ───────────────────────────────────────────────────────────────────────
@@ -393,11 +395,11 @@ print(json.dumps([code, events, sorted(sys.modules)]))
 """
 
 
-def probed(desk: Desk, *args: str) -> tuple[Any, ...]:
+def probed(harness: Harness, *args: str) -> tuple[Any, ...]:
     done = subprocess.run(
         [sys.executable, "-c", PROBE, json.dumps(args)],
-        cwd=desk.folder,
-        env={"PATH": os.defpath, "HOME": str(desk.folder), "PYTHONPATH": str(ROOT)},
+        cwd=harness.folder,
+        env={"PATH": os.defpath, "HOME": str(harness.folder), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -407,15 +409,15 @@ def probed(desk: Desk, *args: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def test_it_contacts_nothing_and_imports_no_more_than_it_needs(desk: Desk) -> None:
+def test_it_contacts_nothing_and_imports_no_more_than_it_needs(harness: Harness) -> None:
     heavy = {"aiohttp", "hvac", "requests", "rich", "socketio", "sqlite3", "jsonschema", "asyncio"}
 
-    code, events, modules = probed(desk, *REBOOT)
+    code, events, modules = probed(harness, *REBOOT)
     assert (code, events, heavy & set(modules)) == (Exit.DONE, [], set())
     assert "ruamel.yaml" in modules
 
-    code, events, modules = probed(desk, "show", "tokyo-1")
+    code, events, modules = probed(harness, "show", "tokyo-1")
     assert (code, "ruamel.yaml" in modules, "tempfile" in modules) == (Exit.DONE, False, False)
 
-    code, events, modules = probed(desk, "request", "--help")
+    code, events, modules = probed(harness, "request", "--help")
     assert (code, {"ruamel.yaml", "yaml", *heavy} & set(modules)) == (Exit.DONE, set())

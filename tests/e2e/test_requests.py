@@ -13,8 +13,8 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import document, server
 from tests.e2e.terminal import Command
-from tests.processes import until
-from tests.world import DURATIONS, Ran, World
+from tests.support.processes import until
+from tests.support.rig import DURATIONS, Ran, Rig
 
 BRIEF = DURATIONS | {
     "drop": "200ms",
@@ -31,27 +31,27 @@ def moment(**ago: float) -> str:
     return (datetime.now(UTC) - timedelta(**ago)).isoformat().replace("+00:00", "Z")
 
 
-def ready(world: World, *names: str, robots: list[Robot] | None = None) -> list[StandInThread]:
+def ready(rig: Rig, *names: str, robots: list[Robot] | None = None) -> list[StandInThread]:
     """Servers that are as their documents say, with a ledger that allows one-shots."""
-    world.settings(durations=BRIEF, soleWriter=True)
+    rig.settings(durations=BRIEF, soleWriter=True)
     servers = []
     for name in names or ("tokyo-1",):
         options: dict[str, Any] = {} if robots is None else {"robots": robots}
         quick = Behaviour(ping_interval=0.15, ping_timeout=0.15)  # what was sent cannot be late
-        servers.append(world.server(name, behaviour=quick, **options))
-        world.document(name, "bybit", supervised=True)
-    world.begin()
-    ran = world.apply()
+        servers.append(rig.server(name, behaviour=quick, **options))
+        rig.document(name, "bybit", supervised=True)
+    rig.begin()
+    ran = rig.apply()
     assert ran.code == 0, ran.text
     return servers
 
 
-def ask(world: World, name: str = "tokyo-1", **spec: Any) -> None:
+def ask(rig: Rig, name: str = "tokyo-1", **spec: Any) -> None:
     """Write requests into a document: of a reboot, an invalidation, or both."""
     for key, field in (("reboot", "bootedAfter"), ("cache", "invalidatedAfter")):
         if key in spec:
             spec[key] = {field: moment(), "reason": "okx moved"} | spec[key]
-    world.document(name, "bybit", rotate=False, **({"supervised": True} | spec))
+    rig.document(name, "bybit", rotate=False, **({"supervised": True} | spec))
 
 
 RESUME = {"robots": "resume"}
@@ -72,13 +72,13 @@ def standings(ran: Ran, name: str = "tokyo-1") -> dict[str, str]:
 # ── the way it goes ──────────────────────────────────────────────────────────────────────────
 
 
-def test_everything_in_its_order_and_only_once(world: World) -> None:
-    (stand_in,) = ready(world)
-    world.rotate(exchange="bybit")
-    ask(world, reboot=RESUME, cache={}, robots={"onCredentialChange": "restart"})
+def test_everything_in_its_order_and_only_once(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    rig.rotate(exchange="bybit")
+    ask(rig, reboot=RESUME, cache={}, robots={"onCredentialChange": "restart"})
 
-    first = world.apply()
-    second = world.apply()
+    first = rig.apply()
+    second = rig.apply()
 
     assert (first.code, second.code) == (0, 0), first.text + second.text
     assert kinds(stand_in) == ["save", "save", "invalidate", "reboot", "start", "start"]
@@ -87,24 +87,24 @@ def test_everything_in_its_order_and_only_once(world: World) -> None:
     assert (stand_in.record.reboot_requests, stand_in.record.invalidation_requests) == (1, 1)
 
 
-def test_a_restart_where_a_restart_suffices(world: World) -> None:
-    (stand_in,) = ready(world)
-    key = world.rotate(exchange="bybit")["apiKey"]
-    ask(world, cache={}, robots={"onCredentialChange": "restart"})
+def test_a_restart_where_a_restart_suffices(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    key = rig.rotate(exchange="bybit")["apiKey"]
+    ask(rig, cache={}, robots={"onCredentialChange": "restart"})
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 0, ran.text
     assert kinds(stand_in) == ["save", "save", "stop", "start", "invalidate"]
     assert stand_in.robot_credentials(1)["bybit_api_key"] == key
-    assert server(world.plan("-o", "json"))["debts"] == []
+    assert server(rig.plan("-o", "json"))["debts"] == []
 
 
 def test_no_robot_is_started_on_a_version_that_the_boot_brought(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME)
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME)
     collect = record.SINK
 
     def updated(command: str, event: str) -> None:
@@ -115,86 +115,86 @@ def test_no_robot_is_started_on_a_version_that_the_boot_brought(
 
     monkeypatch.setattr(record, "SINK", updated)
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 6, ran.text
     assert "JT-Trader 9.9.9 is outside the tested range" in ran.out
     assert "jtr request resume tokyo-1" in ran.out
     assert kinds(stand_in) == ["save", "reboot"]
-    assert "grid-btc, arb" in world.jtr("request", "list", "--from", str(world.docs)).out
+    assert "grid-btc, arb" in rig.jtr("request", "list", "--from", str(rig.docs)).out
 
 
-def test_robots_of_a_reboot_may_stay_stopped(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=LEAVE)
+def test_robots_of_a_reboot_may_stay_stopped(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=LEAVE)
 
-    first, second = world.apply(), world.apply()
+    first, second = rig.apply(), rig.apply()
 
     assert (first.code, second.code) == (0, 0)
     assert (kinds(stand_in), stand_in.robots_running()) == (["save", "reboot"], set())
 
 
-def test_a_schedule_is_in_the_plan_and_not_done_before_its_time(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME | {"bootedAfter": moment(hours=-1)}, cache={})
+def test_a_schedule_is_in_the_plan_and_not_done_before_its_time(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME | {"bootedAfter": moment(hours=-1)}, cache={})
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert standings(ran) == {"invalidate-cache": "due", "reboot": "scheduled"}
     assert kinds(stand_in) == ["save", "invalidate"]
 
 
-def test_the_plan_id_is_the_same_before_and_when_it_becomes_due(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_the_plan_id_is_the_same_before_and_when_it_becomes_due(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     instant = moment(seconds=-1.2)
-    ask(world, cache={"invalidatedAfter": instant})
-    before = world.plan("-o", "json")
+    ask(rig, cache={"invalidatedAfter": instant})
+    before = rig.plan("-o", "json")
     assert standings(before) == {"invalidate-cache": "scheduled"}
 
-    until(lambda: standings(world.plan("-o", "json")) == {"invalidate-cache": "due"})
-    ran = world.jtr("apply", str(world.docs), "--expect", document(before)["planId"])
+    until(lambda: standings(rig.plan("-o", "json")) == {"invalidate-cache": "due"})
+    ran = rig.jtr("apply", str(rig.docs), "--expect", document(before)["planId"])
 
     assert ran.code == 0, ran.text
     assert stand_in.record.invalidations == 1
 
 
-def test_an_expired_request_is_not_done_and_says_so_until_it_is_removed(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME | {"expiresAfter": "1ms"}, cache={"expiresAfter": "1ms"})
+def test_an_expired_request_is_not_done_and_says_so_until_it_is_removed(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME | {"expiresAfter": "1ms"}, cache={"expiresAfter": "1ms"})
 
-    ran, again = world.apply("-o", "json"), world.apply()
+    ran, again = rig.apply("-o", "json"), rig.apply()
 
     assert (ran.code, again.code) == (4, 4)
     assert set(standings(ran).values()) == {"expired, NOT done"}
     assert kinds(stand_in) == ["save"]
-    ask(world)
-    assert world.apply().code == 0
+    ask(rig)
+    assert rig.apply().code == 0
 
 
-def test_what_is_older_than_the_ledger_is_never_run(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME | {"bootedAfter": moment(minutes=5)})
+def test_what_is_older_than_the_ledger_is_never_run(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME | {"bootedAfter": moment(minutes=5)})
 
-    first, second = world.apply("-o", "json"), world.apply("-o", "json")
+    first, second = rig.apply("-o", "json"), rig.apply("-o", "json")
 
     assert (first.code, second.code) == (0, 0)
     assert standings(first) == standings(second) == {"reboot": "baselined"}
     assert kinds(stand_in) == ["save"]
 
 
-def test_a_revert_repeats_nothing(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_a_revert_repeats_nothing(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     old, unhandled = moment(), moment()
-    ask(world, cache={"invalidatedAfter": old})
-    assert world.apply().code == 0
-    ask(world, cache={})
-    assert world.apply().code == 0
+    ask(rig, cache={"invalidatedAfter": old})
+    assert rig.apply().code == 0
+    ask(rig, cache={})
+    assert rig.apply().code == 0
 
     for instant in (old, unhandled):
-        ask(world, cache={"invalidatedAfter": instant})
-        assert world.apply().code == 0
-    ask(world)
-    assert world.apply().code == 0
+        ask(rig, cache={"invalidatedAfter": instant})
+        assert rig.apply().code == 0
+    ask(rig)
+    assert rig.apply().code == 0
 
     assert stand_in.record.invalidations == 2
 
@@ -207,15 +207,15 @@ def test_a_revert_repeats_nothing(world: World) -> None:
     [("silent after effect", 1), ("lost before effect", 0), ("dropped after effect", 1)],
 )
 def test_an_invalidation_without_an_answer_is_for_people(
-    world: World, fault: str, happened: int
+    rig: Rig, fault: str, happened: int
 ) -> None:
-    (stand_in,) = ready(world)
+    (stand_in,) = ready(rig)
     stand_in.behaviour.invalidate = fault  # type: ignore[assignment]
-    ask(world, cache={}, reboot=RESUME)
-    first = world.apply()
+    ask(rig, cache={}, reboot=RESUME)
+    first = rig.apply()
     stand_in.behaviour.invalidate = "answer"
 
-    later = [world.apply("-o", "json") for _ in range(2)]
+    later = [rig.apply("-o", "json") for _ in range(2)]
 
     assert [first.code, *(ran.code for ran in later)] == [7, 7, 7]
     assert standings(later[1]) == {"invalidate-cache": "in doubt", "reboot": "held back"}
@@ -224,52 +224,50 @@ def test_an_invalidation_without_an_answer_is_for_people(
     assert (stand_in.record.invalidations, stand_in.record.reboots) == (happened, 0)
 
 
-def test_credentials_go_on_while_a_request_is_in_doubt(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_credentials_go_on_while_a_request_is_in_doubt(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     stand_in.behaviour.invalidate = "silent after effect"
-    ask(world, cache={})
-    world.apply()
-    key = world.rotate(exchange="bybit")["apiKey"]
+    ask(rig, cache={})
+    rig.apply()
+    key = rig.rotate(exchange="bybit")["apiKey"]
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 7
     assert stand_in.values()["bybit_api_key"] == key
 
 
 @pytest.mark.parametrize("outcome", ["--done", "--not-done"])
-def test_a_person_resolves_it_and_nothing_is_sent_for_that_instant(
-    world: World, outcome: str
-) -> None:
-    (stand_in,) = ready(world)
+def test_a_person_resolves_it_and_nothing_is_sent_for_that_instant(rig: Rig, outcome: str) -> None:
+    (stand_in,) = ready(rig)
     stand_in.behaviour.invalidate = "silent after effect"
     instant = moment()
-    ask(world, cache={"invalidatedAfter": instant})
-    assert world.apply().code == 7
+    ask(rig, cache={"invalidatedAfter": instant})
+    assert rig.apply().code == 7
     stand_in.behaviour.invalidate = "answer"
 
-    resolved = world.jtr(
+    resolved = rig.jtr(
         "request", "resolve", "tokyo-1", "invalidate-cache", instant, outcome, "--because", "looked"
     )
-    after = world.apply()
+    after = rig.apply()
 
     assert (resolved.code, after.code) == (0, 0 if outcome == "--done" else 4), after.text
     assert stand_in.record.invalidation_requests == 1
-    ask(world, cache={})
-    assert world.apply().code == 0
+    ask(rig, cache={})
+    assert rig.apply().code == 0
     assert stand_in.record.invalidations == 2
 
 
-def test_a_server_that_does_not_come_back_is_in_doubt_until_its_log_tells(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_a_server_that_does_not_come_back_is_in_doubt_until_its_log_tells(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     stand_in.behaviour.reboot = "never comes back"
-    ask(world, reboot=RESUME)
-    first = world.apply()
+    ask(rig, reboot=RESUME)
+    first = rig.apply()
     stand_in.behaviour.reboot = "normal"
     stand_in.come_back()
 
-    found = world.plan("-o", "json")
-    second = world.apply()
+    found = rig.plan("-o", "json")
+    second = rig.apply()
 
     assert (first.code, second.code) == (7, 0), first.text + second.text
     assert standings(found) == {"reboot": "found out"}
@@ -284,23 +282,23 @@ def hanging() -> list[Robot]:
     return [Robot(1, "grid-btc", "bybit", stop="hangs"), Robot(2, "arb", "okx")]
 
 
-def test_a_stop_that_hangs_takes_the_second_try(world: World) -> None:
-    (stand_in,) = ready(world, robots=hanging())
-    ask(world, reboot=RESUME)
+def test_a_stop_that_hangs_takes_the_second_try(rig: Rig) -> None:
+    (stand_in,) = ready(rig, robots=hanging())
+    ask(rig, reboot=RESUME)
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 0, ran.text
     assert (stand_in.record.reboot_requests, stand_in.record.reboots) == (2, 1)
     assert stand_in.robots_running() == {1, 2}
 
 
-def test_when_both_tries_fail_it_is_not_done_and_robots_are_named(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_when_both_tries_fail_it_is_not_done_and_robots_are_named(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     stand_in.behaviour.reboot = "ignored"
-    ask(world, reboot=RESUME)
+    ask(rig, reboot=RESUME)
 
-    ran, again = world.apply("-o", "json"), world.apply("-o", "json")
+    ran, again = rig.apply("-o", "json"), rig.apply("-o", "json")
 
     (outcome,) = server(ran)["outcomes"]
     assert (ran.code, outcome["result"], stand_in.record.reboot_requests) == (6, "NOT done", 2)
@@ -308,12 +306,12 @@ def test_when_both_tries_fail_it_is_not_done_and_robots_are_named(world: World) 
     assert (again.code, stand_in.record.reboot_requests) == (4, 2)
 
 
-def test_robots_that_a_failed_reboot_stopped_are_named(world: World) -> None:
+def test_robots_that_a_failed_reboot_stopped_are_named(rig: Rig) -> None:
     # The first request hangs in a robot's stop, the second is ignored.
-    (stand_in,) = ready(world, robots=hanging())
+    (stand_in,) = ready(rig, robots=hanging())
     with ignoring_after(stand_in, 1):
-        ask(world, reboot=RESUME)
-        ran = world.apply()
+        ask(rig, reboot=RESUME)
+        ran = rig.apply()
 
     assert ran.code == 6, ran.text
     assert "NOT done" in ran.out
@@ -339,12 +337,12 @@ def ignoring_after(stand_in: StandInThread, requests: int) -> Iterator[None]:
 # ── evidence ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_without_a_readable_log_no_reboot_is_sent(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_without_a_readable_log_no_reboot_is_sent(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     stand_in.behaviour.log = "unreadable"
-    ask(world, reboot=RESUME)
+    ask(rig, reboot=RESUME)
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, standings(ran)) == (4, {"reboot": "blocked"})
     assert stand_in.record.reboot_requests == 0
@@ -352,19 +350,19 @@ def test_without_a_readable_log_no_reboot_is_sent(world: World) -> None:
 
 @pytest.mark.parametrize("hours", [-7, 0, 9])
 def test_somebody_elses_boot_satisfies_it_and_no_robot_is_started(
-    world: World, monkeypatch: pytest.MonkeyPatch, hours: int
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     with monkeypatch.context() as patch:  # the ledger is half an hour old
         patch.setattr(bootstrap, "now", lambda: datetime.now(UTC) - timedelta(minutes=30))
-        (stand_in,) = ready(world)
+        (stand_in,) = ready(rig)
     stand_in.behaviour.clock_offset = hours * 3600.0
     stand_in.rotate_log()
-    ask(world, reboot=RESUME | {"bootedAfter": moment(minutes=5)})
-    before = world.plan("-o", "json")
+    ask(rig, reboot=RESUME | {"bootedAfter": moment(minutes=5)})
+    before = rig.plan("-o", "json")
     stand_in.restart(down=0.0)
     stand_in.set_running(1, False)
 
-    first, second = world.apply("-o", "json"), world.apply("-o", "json")
+    first, second = rig.apply("-o", "json"), rig.apply("-o", "json")
 
     assert standings(before) != {"reboot": "satisfied"}
     assert (first.code, second.code) == (0, 0)
@@ -373,64 +371,64 @@ def test_somebody_elses_boot_satisfies_it_and_no_robot_is_started(
 
 
 def test_a_boot_that_may_have_been_earlier_satisfies_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(bootstrap, "now", lambda: datetime.now(UTC) - timedelta(minutes=30))
-        (stand_in,) = ready(world)
+        (stand_in,) = ready(rig)
     stand_in.restart(down=0.0)
-    ask(world, reboot=RESUME | {"bootedAfter": moment(seconds=58)})
+    ask(rig, reboot=RESUME | {"bootedAfter": moment(seconds=58)})
 
-    assert standings(world.plan("-o", "json")) == {"reboot": "due"}
+    assert standings(rig.plan("-o", "json")) == {"reboot": "due"}
 
 
-def test_without_the_operators_word_a_ledger_of_this_host_allows_none(world: World) -> None:
-    (stand_in,) = ready(world)
-    world.settings(durations=BRIEF)
-    ask(world, reboot=RESUME, cache={})
+def test_without_the_operators_word_a_ledger_of_this_host_allows_none(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    rig.settings(durations=BRIEF)
+    ask(rig, reboot=RESUME, cache={})
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, set(standings(ran).values())) == (4, {"blocked"})
     assert "soleWriter: true" in ran.out
     assert kinds(stand_in) == ["save"]
 
 
-def test_an_untested_version_gets_none(world: World) -> None:
-    (stand_in,) = ready(world)
+def test_an_untested_version_gets_none(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
     stand_in.behaviour.version = "0.25.0"
-    ask(world, reboot=RESUME, cache={})
+    ask(rig, reboot=RESUME, cache={})
 
-    ran = world.apply("-o", "json")
+    ran = rig.apply("-o", "json")
 
     assert (ran.code, set(standings(ran).values())) == (4, {"blocked"})
     assert kinds(stand_in) == ["save"]
 
 
-def test_a_suspended_server_is_left_alone(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME, cache={}, suspend={"reason": "maintenance", "by": "desk"})
+def test_a_suspended_server_is_left_alone(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME, cache={}, suspend={"reason": "maintenance", "by": "desk"})
 
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
     assert kinds(stand_in) == ["save"]
 
 
 # ── robots ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_one_that_fails_and_one_that_stops_itself_harm_no_other(world: World) -> None:
+def test_one_that_fails_and_one_that_stops_itself_harm_no_other(rig: Rig) -> None:
     robots = [
         Robot(1, "grid-btc", "bybit"),
         Robot(2, "fails", "okx", start="fails"),
         Robot(3, "quits", "okx", stops_itself_after=0.0),
         Robot(4, "arb", "okx"),
     ]
-    (stand_in,) = ready(world, robots=robots)
-    ask(world, reboot=RESUME)
+    (stand_in,) = ready(rig, robots=robots)
+    ask(rig, reboot=RESUME)
     # Another client has just been there and left: nobody is registered any more.
-    assert world.plan().code == 0
+    assert rig.plan().code == 0
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 6, ran.text
     assert stand_in.robots_running() == {1, 4}
@@ -438,28 +436,28 @@ def test_one_that_fails_and_one_that_stops_itself_harm_no_other(world: World) ->
     assert not any(start.overlapping for start in stand_in.record.starts)
     assert "fails: it did not start" in ran.out
     assert re.search("quits: it (did not start|was started and stopped again)", ran.out)
-    again = world.apply("-o", "json")
+    again = rig.apply("-o", "json")
     assert (again.code, standings(again)["robots owed a start"]) == (4, "blocked")
     assert stand_in.robots_running() == {1, 4}
 
 
-def test_without_consent_to_disrupt_only_credentials_are_written(world: World) -> None:
-    (stand_in,) = ready(world)
-    key = world.rotate(exchange="bybit")["apiKey"]
-    ask(world, reboot=RESUME, cache={}, robots={"onCredentialChange": "restart"})
+def test_without_consent_to_disrupt_only_credentials_are_written(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    key = rig.rotate(exchange="bybit")["apiKey"]
+    ask(rig, reboot=RESUME, cache={}, robots={"onCredentialChange": "restart"})
 
-    ran = world.apply("--no-disruptive")
+    ran = rig.apply("--no-disruptive")
 
     assert ran.code == 0, ran.text
     assert stand_in.values()["bybit_api_key"] == key
     assert kinds(stand_in) == ["save", "save"]
 
 
-def test_a_terminal_names_the_robots_and_a_no_is_a_no(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME, cache={})
+def test_a_terminal_names_the_robots_and_a_no_is_a_no(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME, cache={})
 
-    with Command(world, "apply", str(world.docs), terminal=True) as command:
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.answer("invalidate-cache", "y")
         command.answer("(stops: grid-btc, arb)?", "n")
         code = command.ended()
@@ -473,14 +471,14 @@ def test_a_terminal_names_the_robots_and_a_no_is_a_no(world: World) -> None:
 FLEET = ("kyoto-1", "osaka-1", "tokyo-1")
 
 
-def test_a_fleet_stops_at_the_first_server_that_does_not_come_back(world: World) -> None:
-    servers = ready(world, *FLEET)
+def test_a_fleet_stops_at_the_first_server_that_does_not_come_back(rig: Rig) -> None:
+    servers = ready(rig, *FLEET)
     for stand_in in servers:  # whichever is the first
         stand_in.behaviour.reboot = "never comes back"
     for name in FLEET:
-        ask(world, name, reboot=RESUME)
+        ask(rig, name, reboot=RESUME)
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 7, ran.text
     assert sorted(stand_in.record.reboot_requests for stand_in in servers) == [0, 0, 1]
@@ -490,14 +488,14 @@ def test_a_fleet_stops_at_the_first_server_that_does_not_come_back(world: World)
 
 
 @pytest.mark.parametrize(("most", "expected"), [(1, 1), (2, 2)])
-def test_at_most_so_many_are_down_at_once(world: World, most: int, expected: int) -> None:
-    servers = ready(world, *FLEET)
+def test_at_most_so_many_are_down_at_once(rig: Rig, most: int, expected: int) -> None:
+    servers = ready(rig, *FLEET)
     for stand_in in servers:
         stand_in.behaviour.reboot_down = 0.2
     for name in FLEET:
-        ask(world, name, reboot=RESUME)
+        ask(rig, name, reboot=RESUME)
 
-    ran = world.apply("--max-disruptive", str(most))
+    ran = rig.apply("--max-disruptive", str(most))
 
     assert ran.code == 0, ran.text
     assert [stand_in.record.reboots for stand_in in servers] == [1, 1, 1]

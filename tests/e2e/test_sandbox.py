@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import PRIVATE, Watch
-from tests.processes import ROOT, Running
+from tests.support.leaks import PRIVATE, Watch
+from tests.support.processes import ROOT, Running
 
 SANDBOX = (sys.executable, "-m", "reconciler", "sandbox")
 READY = "quit                 end all servers"

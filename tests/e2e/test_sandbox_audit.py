@@ -17,7 +17,7 @@ import pytest
 from reconciler.sandbox.demo.steps import invocation
 from reconciler.sandbox.exchanges.server import EXPIRED, UNBOUND, WITHDRAWS, Traits
 from reconciler.sandbox.playground import DOCUMENTS, Playground
-from tests.leaks import PRIVATE, Watch
+from tests.support.leaks import PRIVATE, Watch
 
 SECURITY = "security: {ipWhitelist: [127.0.0.1], permissions: {require: [spot, perpetual]}}"
 ALL = ("bybit", "gateio", "kucoin", "okx")

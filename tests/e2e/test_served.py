@@ -23,32 +23,32 @@ from reconciler.model.recorded import Debt, Owed
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.settings.model import ControllerSettings, Settings, SqliteLedger
 from reconciler.system.timeouts import Timeouts
-from tests.controller.boards import busy
+from tests.controller.sample_statuses import busy
 from tests.e2e.answers import document, server
 from tests.e2e.controllers import Served
 from tests.e2e.terminal import Command
-from tests.leaks import PRIVATE
-from tests.processes import until
-from tests.world import DURATIONS, Ran, World
+from tests.support.leaks import PRIVATE
+from tests.support.processes import until
+from tests.support.rig import DURATIONS, Ran, Rig
 
 ROBOT = Robot(7, "arb", "okx", running=False)
 
 
-def applied(world: World, *exchanges: str, **spec: Any) -> None:
+def applied(rig: Rig, *exchanges: str, **spec: Any) -> None:
     """Bring one server to its document, with a ledger that knows it."""
-    world.server()
-    world.document("tokyo-1", *exchanges, **spec)
-    world.begin()
-    assert world.apply().code == 0
+    rig.server()
+    rig.document("tokyo-1", *exchanges, **spec)
+    rig.begin()
+    assert rig.apply().code == 0
 
 
-def told(world: World, **changes: Any) -> ServerStatus:
+def told(rig: Rig, **changes: Any) -> ServerStatus:
     """The world's server as a controller might tell of it."""
     ago = datetime.now(UTC) - timedelta(seconds=7)
     return replace(
         ServerStatus(
             "tokyo-1",
-            world.servers["tokyo-1"].url,
+            rig.servers["tokyo-1"].url,
             "0",
             sync=Sync.SYNCED,
             health=Health.HEALTHY,
@@ -64,37 +64,37 @@ def told(world: World, **changes: Any) -> ServerStatus:
     )
 
 
-def elsewhere(world: World) -> dict[str, str]:
+def elsewhere(rig: Rig) -> dict[str, str]:
     """The environment of a host that never had a ledger."""
-    return {"XDG_STATE_HOME": str(world.home / "elsewhere")}
+    return {"XDG_STATE_HOME": str(rig.home / "elsewhere")}
 
 
 # ── status ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_status_shows_what_the_controller_says_and_visits_nobody(world: World) -> None:
-    applied(world)
-    visits = len(world.servers["tokyo-1"].record.handshakes)
+def test_status_shows_what_the_controller_says_and_visits_nobody(rig: Rig) -> None:
+    applied(rig)
+    visits = len(rig.servers["tokyo-1"].record.handshakes)
 
-    with Served(world, (told(world),)) as served:
-        ran = world.jtr("status", environment=elsewhere(world))
+    with Served(rig, (told(rig),)) as served:
+        ran = rig.jtr("status", environment=elsewhere(rig))
 
     assert ran.code == 0, ran.text
     assert ran.err == ""
     head, _, first, *rest = ran.out.splitlines()
     assert head.startswith(f"controller 1@host at http://127.0.0.1:{served.web.port}: acts, ")
     assert head.endswith("documents 0123abcd")
-    assert first == f"tokyo-1  {world.servers['tokyo-1'].url}  account 0  JT-Trader 0.6.1"
+    assert first == f"tokyo-1  {rig.servers['tokyo-1'].url}  account 0  JT-Trader 0.6.1"
     assert rest[0] == "  synced, healthy"
     assert rest[1].startswith("  seen 7 s ago, last success 7 s ago, next pass in 5")
     assert rest[1].endswith(", connected")
     assert "  robots running: grid-btc (bybit)" in rest
-    assert f"  bybit: written from {world.reference('tokyo-1/bybit')}@1" in rest
-    assert len(world.servers["tokyo-1"].record.handshakes) == visits
-    assert not (world.home / "elsewhere").exists()
+    assert f"  bybit: written from {rig.reference('tokyo-1/bybit')}@1" in rest
+    assert len(rig.servers["tokyo-1"].record.handshakes) == visits
+    assert not (rig.home / "elsewhere").exists()
 
 
-def test_status_shows_all_that_needs_a_person(world: World) -> None:
+def test_status_shows_all_that_needs_a_person(rig: Rig) -> None:
     trouble = {
         "acting": False,
         "rival": "controller 2@other",
@@ -103,10 +103,10 @@ def test_status_shows_all_that_needs_a_person(world: World) -> None:
         "state": "the disk is full",
         "brakes": {"0.6.1": "harm on tokyo-1"},
     }
-    applied(world)
+    applied(rig)
 
-    with Served(world, (busy(),), trouble):
-        ran = world.jtr("status")
+    with Served(rig, (busy(),), trouble):
+        ran = rig.jtr("status")
 
     assert ran.code == 7
     for line in (
@@ -149,24 +149,24 @@ def test_status_shows_all_that_needs_a_person(world: World) -> None:
     ],
 )
 def test_exit_codes_are_those_of_what_was_served(
-    world: World, changes: dict[str, Any], code: int
+    rig: Rig, changes: dict[str, Any], code: int
 ) -> None:
-    applied(world)
+    applied(rig)
 
-    with Served(world, (told(world, **changes),)):
-        assert world.jtr("status").code == code
-        assert world.jtr("status", "-o", "json").code == code
-        assert world.jtr("status", "--server", "tokyo-1").code == code
+    with Served(rig, (told(rig, **changes),)):
+        assert rig.jtr("status").code == code
+        assert rig.jtr("status", "-o", "json").code == code
+        assert rig.jtr("status", "--server", "tokyo-1").code == code
 
 
-def test_json_has_the_served_document_beside_the_usual_form(world: World) -> None:
-    applied(world)
-    usual = json.loads(world.jtr("status", "-o", "json").out)
+def test_json_has_the_served_document_beside_the_usual_form(rig: Rig) -> None:
+    applied(rig)
+    usual = json.loads(rig.jtr("status", "-o", "json").out)
 
     debt = Debt(Owed.REBOOT, "bybit", "2026-11-22T09:00:00+00:00", 5)
-    with Served(world, (told(world, debts=(debt,)), busy())):
-        ran = world.jtr("status", "-o", "json", environment=elsewhere(world))
-        one = world.jtr("status", "-o", "json", "--server", "tokyo-1")
+    with Served(rig, (told(rig, debts=(debt,)), busy())):
+        ran = rig.jtr("status", "-o", "json", environment=elsewhere(rig))
+        one = rig.jtr("status", "-o", "json", "--server", "tokyo-1")
 
     found = json.loads(ran.out)
     controller = found.pop("controller")
@@ -177,12 +177,12 @@ def test_json_has_the_served_document_beside_the_usual_form(world: World) -> Non
     assert [row["server"] for row in json.loads(one.out)["controller"]["servers"]] == ["tokyo-1"]
 
 
-def test_status_of_one_server(world: World) -> None:
-    applied(world)
+def test_status_of_one_server(rig: Rig) -> None:
+    applied(rig)
 
-    with Served(world, (told(world), busy())):
-        one = world.jtr("status", "--server", "tokyo-1")
-        unknown = world.jtr("status", "--server", "nowhere")
+    with Served(rig, (told(rig), busy())):
+        one = rig.jtr("status", "--server", "tokyo-1")
+        unknown = rig.jtr("status", "--server", "nowhere")
 
     assert (one.code, unknown.code) == (0, 64)
     assert "osaka-2" not in one.out
@@ -190,25 +190,25 @@ def test_status_of_one_server(world: World) -> None:
     assert "osaka-2, tokyo-1" in unknown.err
 
 
-def test_a_controller_that_waits_still_tells_that_it_does(world: World) -> None:
+def test_a_controller_that_waits_still_tells_that_it_does(rig: Rig) -> None:
     waits = {"waiting": "Vault: sealed", "acting": False, "revision": ""}
 
-    with Served(world, (), waits, LedgerError("the controller waits: Vault: sealed")):
-        ran = world.jtr("status", environment=elsewhere(world))
+    with Served(rig, (), waits, LedgerError("the controller waits: Vault: sealed")):
+        ran = rig.jtr("status", environment=elsewhere(rig))
 
     assert ran.code == 0
     assert "  ! it waits: Vault: sealed" in ran.out
     assert "without what its ledger knows" in ran.err
 
 
-def test_without_the_controller_status_is_the_ledgers_and_says_so(world: World) -> None:
-    applied(world)
-    plain = world.jtr("status")
+def test_without_the_controller_status_is_the_ledgers_and_says_so(rig: Rig) -> None:
+    applied(rig)
+    plain = rig.jtr("status")
 
-    with Served(world, (busy(),)) as served:
+    with Served(rig, (busy(),)) as served:
         served.stop()
-        ran = world.jtr("status")
-        nothing = world.jtr("status", environment=elsewhere(world))
+        ran = rig.jtr("status")
+        nothing = rig.jtr("status", environment=elsewhere(rig))
 
     assert ran.code == 0
     assert without_ages(ran.out) == without_ages(plain.out)
@@ -222,22 +222,22 @@ def without_ages(text: str) -> list[str]:
     return [line for line in text.splitlines() if " ago by " not in line]
 
 
-def test_live_status_asks_the_servers_and_not_the_controller(world: World) -> None:
-    applied(world)
-    before = len(world.servers["tokyo-1"].record.handshakes)
+def test_live_status_asks_the_servers_and_not_the_controller(rig: Rig) -> None:
+    applied(rig)
+    before = len(rig.servers["tokyo-1"].record.handshakes)
 
-    with Served(world, (busy(),)) as served:
-        ran = world.jtr("status", "--live", "--from", str(world.docs))
+    with Served(rig, (busy(),)) as served:
+        ran = rig.jtr("status", "--live", "--from", str(rig.docs))
 
     assert ran.code == 0
     assert "osaka-2" not in ran.text
     assert served.asked == []
-    assert len(world.servers["tokyo-1"].record.handshakes) == before + 1
+    assert len(rig.servers["tokyo-1"].record.handshakes) == before + 1
 
 
-def test_no_text_of_a_controller_drives_the_terminal(world: World) -> None:
+def test_no_text_of_a_controller_drives_the_terminal(rig: Rig) -> None:
     hostile = "\x1b[2J\r\nfake line\x9b31m\u202e\ud83d\x00"
-    applied(world)
+    applied(rig)
     odd = replace(
         busy(),
         reason=hostile,
@@ -255,9 +255,9 @@ def test_no_text_of_a_controller_drives_the_terminal(world: World) -> None:
     )
     trouble = {"waiting": hostile, "label": hostile, "brakes": {hostile: hostile}}
 
-    with Served(world, (odd,), trouble):
-        ran = world.jtr("status")
-        served = world.jtr("status", environment=elsewhere(world))
+    with Served(rig, (odd,), trouble):
+        ran = rig.jtr("status")
+        served = rig.jtr("status", environment=elsewhere(rig))
 
     for found in (ran, served):
         assert "fake line" in found.text
@@ -273,20 +273,20 @@ COMMANDS = (("status",), ("plan", "DOCS", "--recorded"), ("logs", "tokyo-1"))
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_wrong_token_is_said_and_nothing_takes_its_place(
-    world: World, command: tuple[str, ...]
+    rig: Rig, command: tuple[str, ...]
 ) -> None:
-    applied(world)
-    args = tuple(str(world.docs) if word == "DOCS" else word for word in command)
-    visits = len(world.servers["tokyo-1"].record.handshakes)
+    applied(rig)
+    args = tuple(str(rig.docs) if word == "DOCS" else word for word in command)
+    visits = len(rig.servers["tokyo-1"].record.handshakes)
 
-    with Served(world, (told(world),)) as served:
-        served.token_file.write_text(world.watch.secret("hex"))
-        wrong = world.jtr(*args)
-        world.settings(controller={"url": f"http://127.0.0.1:{served.web.port}"})
-        missing = world.jtr(*args)
+    with Served(rig, (told(rig),)) as served:
+        served.token_file.write_text(rig.watch.secret("hex"))
+        wrong = rig.jtr(*args)
+        rig.settings(controller={"url": f"http://127.0.0.1:{served.web.port}"})
+        missing = rig.jtr(*args)
         served.token_file.write_text("short")
         served.name(url=f"http://127.0.0.1:{served.web.port}")
-        broken = world.jtr(*args)
+        broken = rig.jtr(*args)
 
     assert (wrong.code, missing.code, broken.code) == (1, 1, 64)
     assert "does not accept the token" in wrong.err
@@ -294,20 +294,20 @@ def test_a_wrong_token_is_said_and_nothing_takes_its_place(
     assert "controller.tokenFile" in wrong.err
     assert "does not hold a token" in broken.err
     assert served.asked == []
-    assert len(world.servers["tokyo-1"].record.handshakes) == visits
+    assert len(rig.servers["tokyo-1"].record.handshakes) == visits
 
 
 # ── plan --recorded ──────────────────────────────────────────────────────────────────────────
 
 
-def test_a_recorded_plan_is_the_same_from_the_controllers_ledger(world: World) -> None:
-    applied(world, "bybit", "okx")
-    world.rotate(exchange="okx")
-    own = document(world.plan("--recorded", "-o", "json"))
-    visits = len(world.servers["tokyo-1"].record.handshakes)
+def test_a_recorded_plan_is_the_same_from_the_controllers_ledger(rig: Rig) -> None:
+    applied(rig, "bybit", "okx")
+    rig.rotate(exchange="okx")
+    own = document(rig.plan("--recorded", "-o", "json"))
+    visits = len(rig.servers["tokyo-1"].record.handshakes)
 
-    with Served(world) as served:
-        ran = world.plan("--recorded", "-o", "json", environment=elsewhere(world))
+    with Served(rig) as served:
+        ran = rig.plan("--recorded", "-o", "json", environment=elsewhere(rig))
 
     found = document(ran)
     assert found["planId"] == own["planId"]
@@ -317,27 +317,27 @@ def test_a_recorded_plan_is_the_same_from_the_controllers_ledger(world: World) -
     assert found == own
     assert ran.err == ""
     assert served.asked == ["observations"]
-    assert len(world.servers["tokyo-1"].record.handshakes) == visits
-    assert not (world.home / "elsewhere").exists()
+    assert len(rig.servers["tokyo-1"].record.handshakes) == visits
+    assert not (rig.home / "elsewhere").exists()
 
 
-def test_the_controllers_ledger_wins_over_one_that_lies_about(world: World) -> None:
-    applied(world)
+def test_the_controllers_ledger_wins_over_one_that_lies_about(rig: Rig) -> None:
+    applied(rig)
 
-    with Served(world, rows=None) as served:
-        world.plan("--recorded")
-        world.plan()
+    with Served(rig, rows=None) as served:
+        rig.plan("--recorded")
+        rig.plan()
 
     assert served.asked == ["observations"], "only the recorded one asks"
 
 
-def test_without_the_controller_a_recorded_plan_uses_a_ledger_or_fails(world: World) -> None:
-    applied(world)
+def test_without_the_controller_a_recorded_plan_uses_a_ledger_or_fails(rig: Rig) -> None:
+    applied(rig)
 
-    with Served(world) as served:
+    with Served(rig) as served:
         served.stop()
-        here = world.plan("--recorded", "-o", "json")
-        nowhere = world.plan("--recorded", environment=elsewhere(world))
+        here = rig.plan("--recorded", "-o", "json")
+        nowhere = rig.plan("--recorded", environment=elsewhere(rig))
 
     assert here.code == 0
     assert "comparing with the ledger of the settings" in here.err
@@ -350,45 +350,45 @@ def test_without_the_controller_a_recorded_plan_uses_a_ledger_or_fails(world: Wo
 @pytest.mark.parametrize(
     "rows", [{}, {"ledger/birth": "no JSON"}, {"NO KEY": "{}"}], ids=["empty", "broken", "keys"]
 )
-def test_what_is_no_ledger_is_not_planned_from(world: World, rows: dict[str, str]) -> None:
-    applied(world)
+def test_what_is_no_ledger_is_not_planned_from(rig: Rig, rows: dict[str, str]) -> None:
+    applied(rig)
 
-    with Served(world, rows=rows):
-        ran = world.plan("--recorded")
+    with Served(rig, rows=rows):
+        ran = rig.plan("--recorded")
 
     assert ran.code in (1, 4)
     assert ran.out == ""
 
 
-def test_one_shots_are_promised_only_if_no_other_ledger_knows_the_server(world: World) -> None:
-    applied(world)
+def test_one_shots_are_promised_only_if_no_other_ledger_knows_the_server(rig: Rig) -> None:
+    applied(rig)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     wish = {"invalidatedAfter": now.replace("+00:00", "Z"), "reason": "stale"}
-    world.document("tokyo-1", rotate=False, cache=wish)
+    rig.document("tokyo-1", rotate=False, cache=wish)
     found = {}
     for only in (True, False):
-        with Served(world, only=only):
-            (line,) = server(world.plan("--recorded", "-o", "json"))["disruptions"]
+        with Served(rig, only=only):
+            (line,) = server(rig.plan("--recorded", "-o", "json"))["disruptions"]
             found[only] = (line["standing"], line["why"])
 
     assert "another ledger might know of it" in found[False][1]
     assert "another ledger" not in found[True][1]
 
 
-def test_what_the_controller_would_do_is_not_called_left_to_it(world: World) -> None:
+def test_what_the_controller_would_do_is_not_called_left_to_it(rig: Rig) -> None:
     """Elsewhere a plan leaves drift and requests to the controller; this one is its own."""
-    applied(world)
+    applied(rig)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    world.document("tokyo-1", rotate=False, cache={"invalidatedAfter": now, "reason": "stale"})
-    store = SqliteStore.open(world.home / "state" / "jtr" / "ledger.db")
+    rig.document("tokyo-1", rotate=False, cache={"invalidatedAfter": now, "reason": "stale"})
+    store = SqliteStore.open(rig.home / "state" / "jtr" / "ledger.db")
     ledger = Ledger(
         store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="controller 1@host"
     )
 
     with closing(store), ledger.leadership():
-        own = world.plan("--recorded")
-        with Served(world):
-            ran = world.plan("--recorded")
+        own = rig.plan("--recorded")
+        with Served(rig):
+            ran = rig.plan("--recorded")
 
     assert "left to it" in own.text
     assert "left to" not in ran.text
@@ -408,24 +408,24 @@ def entry(seconds: int, message: str, level: str = "info") -> LogEntry:
 LOG = (entry(0, "one"), entry(1, "two", "error"), entry(2, "three"))
 
 
-def logs(world: World, *args: str) -> Ran:
+def logs(rig: Rig, *args: str) -> Ran:
     """Run `jtr logs` where there are no documents."""
-    empty = world.home / "empty"
+    empty = rig.home / "empty"
     empty.mkdir(exist_ok=True)
-    return world.jtr("logs", "tokyo-1", "--from", str(empty), *args)
+    return rig.jtr("logs", "tokyo-1", "--from", str(empty), *args)
 
 
 def test_logs_come_from_the_controller_without_a_visit_and_without_documents(
-    world: World,
+    rig: Rig,
 ) -> None:
-    stand_in = world.server()
+    stand_in = rig.server()
 
-    with Served(world, log=LOG) as served:
-        ran = logs(world)
-        rows = [json.loads(line) for line in logs(world, "-o", "json").out.splitlines()]
-        errors = logs(world, "--level", "error").out
-        late = logs(world, "--since", "2026-11-22T12:00:02Z").out
-        none = logs(world, "--since", "1ms").out
+    with Served(rig, log=LOG) as served:
+        ran = logs(rig)
+        rows = [json.loads(line) for line in logs(rig, "-o", "json").out.splitlines()]
+        errors = logs(rig, "--level", "error").out
+        late = logs(rig, "--since", "2026-11-22T12:00:02Z").out
+        none = logs(rig, "--since", "1ms").out
 
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines()[0] == "2026-11-22T12:00:00.005Z  info   Robot  one"
@@ -452,30 +452,28 @@ def test_logs_come_from_the_controller_without_a_visit_and_without_documents(
         (None, 6, "a line of the file is not JSON"),
     ],
 )
-def test_a_log_that_the_controller_cannot_read(
-    world: World, log: Any, code: int, word: str
-) -> None:
-    stand_in = world.server()
-    world.document()
+def test_a_log_that_the_controller_cannot_read(rig: Rig, log: Any, code: int, word: str) -> None:
+    stand_in = rig.server()
+    rig.document()
 
-    with Served(world, log=log):
-        ran = world.jtr("logs", "tokyo-1", "--from", str(world.docs))
+    with Served(rig, log=log):
+        ran = rig.jtr("logs", "tokyo-1", "--from", str(rig.docs))
 
     assert (ran.code, ran.out) == (code, "")
     assert word in ran.err
     assert not stand_in.record.handshakes
 
 
-def test_logs_with_visit_or_without_the_controller_visit(world: World) -> None:
-    stand_in = world.server()
-    world.document()
-    where = ("logs", "tokyo-1", "--from", str(world.docs))
+def test_logs_with_visit_or_without_the_controller_visit(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.document()
+    where = ("logs", "tokyo-1", "--from", str(rig.docs))
 
-    with Served(world, log=LOG) as served:
-        visit = world.jtr(*where, "--visit")
+    with Served(rig, log=LOG) as served:
+        visit = rig.jtr(*where, "--visit")
         asked = list(served.asked)
         served.stop()
-        away = world.jtr(*where)
+        away = rig.jtr(*where)
 
     assert (visit.code, away.code) == (0, 0)
     assert asked == []
@@ -488,19 +486,19 @@ def test_logs_with_visit_or_without_the_controller_visit(world: World) -> None:
 
 
 @contextmanager
-def following(world: World) -> Iterator[Command]:
-    with Command(world, "logs", "tokyo-1", "--follow") as command:
+def following(rig: Rig) -> Iterator[Command]:
+    with Command(rig, "logs", "tokyo-1", "--follow") as command:
         yield command
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_following_prints_what_is_new_until_a_signal(
-    world: World, number: signal.Signals, code: int
+    rig: Rig, number: signal.Signals, code: int
 ) -> None:
-    world.server()
+    rig.server()
     short = {"durations": DURATIONS | {"follow": "30ms"}}
 
-    with Served(world, log=LOG, settings=short) as served, following(world) as command:
+    with Served(rig, log=LOG, settings=short) as served, following(rig) as command:
         command.expect("three")
         served.log = (*LOG, entry(3, "four"))
         command.expect("four")
@@ -513,11 +511,11 @@ def test_following_prints_what_is_new_until_a_signal(
         assert command.text.count("  one") == command.text.count("  four") == 1
 
 
-def test_following_says_once_that_a_slow_server_is_away(world: World) -> None:
-    world.server()
+def test_following_says_once_that_a_slow_server_is_away(rig: Rig) -> None:
+    rig.server()
     short = {"durations": DURATIONS | {"follow": "30ms", "ready": "30s"}}
 
-    with Served(world, log=LOG, settings=short) as served, following(world) as command:
+    with Served(rig, log=LOG, settings=short) as served, following(rig) as command:
         command.expect("three")
         served.delay = 0.2  # longer than it takes to ask twice
         served.log = ServerUnreachable("nothing listens there")
@@ -529,12 +527,12 @@ def test_following_says_once_that_a_slow_server_is_away(world: World) -> None:
         assert command.text.count("looking for it again") == 1
 
 
-def test_following_ends_when_the_controller_stays_away(world: World) -> None:
-    world.server()
-    world.document()
+def test_following_ends_when_the_controller_stays_away(rig: Rig) -> None:
+    rig.server()
+    rig.document()
     short = {"durations": DURATIONS | {"follow": "30ms", "ready": "200ms"}}
 
-    with Served(world, log=LOG, settings=short) as served, following(world) as command:
+    with Served(rig, log=LOG, settings=short) as served, following(rig) as command:
         command.expect("three")
         served.stop()
         assert command.ended() == 1
@@ -624,8 +622,8 @@ def test_rows_of_another_shape_are_refused(body: dict[str, Any]) -> None:
         controller.ledger_documents()
 
 
-def test_log_entries_of_another_shape(world: World) -> None:
-    del world
+def test_log_entries_of_another_shape(rig: Rig) -> None:
+    del rig
     rows = [{"time": 5, "level": [], "class": None}, {"time": "yesterday", "message": "m"}]
     good = json.dumps({"formatVersion": 1, "entries": rows}).encode()
     bad = json.dumps({"formatVersion": 1, "entries": [5]}).encode()
@@ -663,9 +661,9 @@ def test_only_the_named_ca_is_trusted() -> None:
 
 
 def test_alive_asks_this_host_however_it_is_written(
-    world: World, capsys: pytest.CaptureFixture[str]
+    rig: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Served(world) as served:
+    with Served(rig) as served:
         port, settings = served.web.port, named("https://elsewhere.internal")
         assert [alive(f"{host}:{port}", settings) for host in ("127.0.0.1", "0.0.0.0")] == [0, 0]
         assert capsys.readouterr().err == ""
@@ -682,34 +680,34 @@ def test_alive_asks_this_host_however_it_is_written(
 # ── all of it ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_real_controller_is_asked_by_all_and_visits_the_server_once(world: World) -> None:
-    stand_in = world.server()
-    world.document()
-    world.begin()
-    token = world.home / PRIVATE / "page-token"
-    token.write_text(world.watch.secret("hex"))
+def test_a_real_controller_is_asked_by_all_and_visits_the_server_once(rig: Rig) -> None:
+    stand_in = rig.server()
+    rig.document()
+    rig.begin()
+    token = rig.home / PRIVATE / "page-token"
+    token.write_text(rig.watch.secret("hex"))
     listen = f"127.0.0.1:{free_port()}"
     names = {"listen": listen, "url": f"http://{listen}", "tokenFile": str(token)}
-    world.settings(controller=names, soleWriter=True)
+    rig.settings(controller=names, soleWriter=True)
 
-    with Command(world, "controller", str(world.docs)) as command:
+    with Command(rig, "controller", str(rig.docs)) as command:
         command.expect("pass healthy")
         found = [
-            world.jtr(*args, environment=elsewhere(world))
+            rig.jtr(*args, environment=elsewhere(rig))
             for args in (
                 ("controller", "--check"),
                 ("status",),
-                ("plan", str(world.docs), "--recorded"),
+                ("plan", str(rig.docs), "--recorded"),
                 ("logs", "tokyo-1"),
             )
         ]
         command.process.send_signal(signal.SIGTERM)
         assert command.ended() == 0
-    after = world.jtr("controller", "--check")
+    after = rig.jtr("controller", "--check")
 
     assert [(ran.code, ran.err) for ran in found] == [(0, "")] * 4
     assert "  synced, healthy" in found[1].out
-    assert f"  bybit: written from {world.reference('tokyo-1/bybit')}@1" in found[1].out
+    assert f"  bybit: written from {rig.reference('tokyo-1/bybit')}@1" in found[1].out
     assert "Plan: 0 to write" in found[2].out
     assert "Nest application successfully started" in found[3].out
     assert (after.code, after.out) == (1, "")

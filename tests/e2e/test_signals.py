@@ -9,8 +9,8 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e.answers import results, statuses
 from tests.e2e.terminal import Command
-from tests.processes import until
-from tests.world import DURATIONS, World
+from tests.support.processes import until
+from tests.support.rig import DURATIONS, Rig
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
@@ -18,13 +18,11 @@ SIGNALS = pytest.mark.parametrize(
 
 
 @SIGNALS
-def test_a_signal_during_plan_ends_it_at_once(
-    world: World, number: signal.Signals, code: int
-) -> None:
-    stand_in = world.server(behaviour=Behaviour(login="silent"))
-    world.document()
+def test_a_signal_during_plan_ends_it_at_once(rig: Rig, number: signal.Signals, code: int) -> None:
+    stand_in = rig.server(behaviour=Behaviour(login="silent"))
+    rig.document()
 
-    with Command(world, "plan", str(world.docs)) as command:
+    with Command(rig, "plan", str(rig.docs)) as command:
         until(lambda: stand_in.record.handshakes)
         command.signal(number)
         ended = command.ended(patience=5)
@@ -34,25 +32,25 @@ def test_a_signal_during_plan_ends_it_at_once(
     assert "Traceback" not in text
 
 
-def slow_pair(world: World) -> tuple[StandInThread, StandInThread]:
+def slow_pair(rig: Rig) -> tuple[StandInThread, StandInThread]:
     """Return two servers of which the first one's save takes a second, one after the other."""
-    world.settings(durations=DURATIONS | {"request": "4s"})
-    one = world.server("tokyo-1")
-    two = world.server("tokyo-2")
-    world.document("tokyo-1", "bybit", "okx")
-    world.document("tokyo-2")
-    world.begin()
+    rig.settings(durations=DURATIONS | {"request": "4s"})
+    one = rig.server("tokyo-1")
+    two = rig.server("tokyo-2")
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.document("tokyo-2")
+    rig.begin()
     return one, two
 
 
 @SIGNALS
 def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
-    world: World, number: signal.Signals, code: int
+    rig: Rig, number: signal.Signals, code: int
 ) -> None:
-    one, two = slow_pair(world)
-    args = ("apply", str(world.docs), "--auto-approve", "-o", "json")
+    one, two = slow_pair(rig)
+    args = ("apply", str(rig.docs), "--auto-approve", "-o", "json")
 
-    with Command(world, *args) as command:
+    with Command(rig, *args) as command:
         until(lambda: one.record.events("logs-list-request") + two.record.saves >= 1)
         for server in (one, two):
             server.behaviour.answer_delay = 0.15
@@ -70,19 +68,19 @@ def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
 
     for server in (one, two):
         server.behaviour.answer_delay = 0.0
-    world.settings()
-    later = world.apply("-o", "json")
+    rig.settings()
+    later = rig.apply("-o", "json")
     assert later.code == 0
     assert one.record.saves + two.record.saves == 3
 
 
-def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(world: World) -> None:
-    world.settings(durations=DURATIONS | {"request": "30s"})
-    stand_in = world.server(behaviour=Behaviour(save="silent-before"))
-    world.document()
-    world.begin()
+def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(rig: Rig) -> None:
+    rig.settings(durations=DURATIONS | {"request": "30s"})
+    stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
+    rig.document()
+    rig.begin()
 
-    with Command(world, "apply", str(world.docs), "--auto-approve") as command:
+    with Command(rig, "apply", str(rig.docs), "--auto-approve") as command:
         until(lambda: stand_in.record.saves)
         command.signal(signal.SIGTERM)
         time.sleep(0.3)
@@ -94,9 +92,9 @@ def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(world: World)
         text = command.text
 
     stand_in.behaviour.save = "answer"
-    world.settings()
-    planned = world.plan("-o", "json")
-    repaired = world.apply("-o", "json")
+    rig.settings()
+    planned = rig.plan("-o", "json")
+    repaired = rig.apply("-o", "json")
 
     assert (still, ended) == (None, 143)
     assert took < 5
@@ -108,13 +106,13 @@ def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(world: World)
 
 
 @pytest.mark.fatal_paths(1)
-def test_harm_outweighs_a_signal(world: World) -> None:
-    world.settings(durations=DURATIONS | {"request": "1500ms"})
-    stand_in = world.server(behaviour=Behaviour(save="fatal"))
-    world.document()
-    world.begin()
+def test_harm_outweighs_a_signal(rig: Rig) -> None:
+    rig.settings(durations=DURATIONS | {"request": "1500ms"})
+    stand_in = rig.server(behaviour=Behaviour(save="fatal"))
+    rig.document()
+    rig.begin()
 
-    with Command(world, "apply", str(world.docs), "--auto-approve") as command:
+    with Command(rig, "apply", str(rig.docs), "--auto-approve") as command:
         until(lambda: stand_in.record.saves)
         command.signal(signal.SIGTERM)
         ended = command.ended()
@@ -122,16 +120,16 @@ def test_harm_outweighs_a_signal(world: World) -> None:
     assert ended == 8
 
 
-def test_a_signal_while_another_process_holds_the_lease_sends_nothing(world: World) -> None:
-    world.settings(durations=DURATIONS | {"request": "10s", "leaseWait": "5s"})
-    stand_in = world.server(behaviour=Behaviour(save="silent-before"))
-    world.document()
-    world.begin()
-    args = ("apply", str(world.docs), "--auto-approve")
+def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) -> None:
+    rig.settings(durations=DURATIONS | {"request": "10s", "leaseWait": "5s"})
+    stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
+    rig.document()
+    rig.begin()
+    args = ("apply", str(rig.docs), "--auto-approve")
 
-    with Command(world, *args) as first:
+    with Command(rig, *args) as first:
         until(lambda: stand_in.record.saves)
-        with Command(world, *args) as second:
+        with Command(rig, *args) as second:
             until(lambda: stand_in.record.events("logs-list-request") >= 3)
             second.signal(signal.SIGTERM)
             second.signal(signal.SIGTERM)
@@ -143,17 +141,17 @@ def test_a_signal_while_another_process_holds_the_lease_sends_nothing(world: Wor
     assert stand_in.record.saves == 1
 
 
-def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(world: World) -> None:
-    world.settings(durations=DURATIONS | {"request": "4s"})
-    stand_in = world.server(robots=[])
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    world.apply()
-    world.document("tokyo-1", "bybit", rotate=False, exchanges={"okx": {"state": "absent"}})
+def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(rig: Rig) -> None:
+    rig.settings(durations=DURATIONS | {"request": "4s"})
+    stand_in = rig.server(robots=[])
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    rig.apply()
+    rig.document("tokyo-1", "bybit", rotate=False, exchanges={"okx": {"state": "absent"}})
     stand_in.behaviour.answer_delay = 0.1
-    args = ("apply", str(world.docs), "--auto-approve", "-o", "json")
+    args = ("apply", str(rig.docs), "--auto-approve", "-o", "json")
 
-    with Command(world, *args) as command:
+    with Command(rig, *args) as command:
         until(lambda: stand_in.record.deletes)
         command.signal(signal.SIGTERM)
         ended = command.ended()
@@ -161,7 +159,7 @@ def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(world:
 
     stand_in.behaviour.answer_delay = 0.0
     deletes = stand_in.record.deletes
-    later = world.apply("-o", "json")
+    later = rig.apply("-o", "json")
 
     assert (ended, deletes) == (143, 1)
     assert "stopped half-way" in text

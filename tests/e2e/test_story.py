@@ -1,16 +1,16 @@
 """The way from a document to a converged server, judged by the server."""
 
-from tests.world import World
+from tests.support.rig import Rig
 
 
-def test_second_apply_writes_nothing(world: World) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit", "okx", "kucoin")
-    world.begin()
+def test_second_apply_writes_nothing(rig: Rig) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx", "kucoin")
+    rig.begin()
 
-    first = world.apply()
+    first = rig.apply()
     saves = server.record.saves
-    second = world.apply()
+    second = rig.apply()
 
     assert (first.code, second.code) == (0, 0), first.text + second.text
     assert (saves, server.record.saves) == (3, 3)

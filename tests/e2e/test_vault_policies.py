@@ -12,7 +12,7 @@ from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.secrets.vault.sweep import SweptBackend
 from tests.e2e.answers import statuses
 from tests.secrets.conftest import QUICK
-from tests.world import World
+from tests.support.rig import Rig
 
 FOLDER = Path(__file__).parent.parent.parent / "deploy" / "vault"
 # What each one needs besides; the ledger's own are exercised in test_ledger_vault.py.
@@ -25,24 +25,24 @@ SETS = {
 
 
 @pytest.fixture
-def filled(world: World) -> World:
+def filled(rig: Rig) -> Rig:
     """Two exchanges on a server, written once, and of one a newer version in Vault."""
-    world.server()
-    world.document("tokyo-1", "bybit", "okx")
-    world.begin()
-    assert world.apply().code == 0
-    world.rotate("tokyo-1", "okx")
-    return world
+    rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    assert rig.apply().code == 0
+    rig.rotate("tokyo-1", "okx")
+    return rig
 
 
-def token_with(world: World, *names: str, default_policy: bool = False) -> Secret:
+def token_with(rig: Rig, *names: str, default_policy: bool = False) -> Secret:
     """Load policies as they are; return a token that has them and, if so wished, no other."""
     for name in names:
         text = (FOLDER / f"{name}.hcl").read_text("utf-8")
-        world.bao.request("POST", f"sys/policies/acl/{name}-{world.team}", {"policy": text})
-    policies = [f"{name}-{world.team}" for name in names]
-    token = world.bao.create_token(policies, default_policy=default_policy)
-    world.watch.guard(token.reveal(), "token")
+        rig.bao.request("POST", f"sys/policies/acl/{name}-{rig.team}", {"policy": text})
+    policies = [f"{name}-{rig.team}" for name in names]
+    token = rig.bao.create_token(policies, default_policy=default_policy)
+    rig.watch.guard(token.reveal(), "token")
     return token
 
 
@@ -50,18 +50,17 @@ def as_holder(token: Secret) -> dict[str, str]:
     return {"VAULT_TOKEN": token.reveal()}
 
 
-def swept_by(world: World, token: Secret) -> tuple[list[int], list[str]]:
+def swept_by(rig: Rig, token: Secret) -> tuple[list[int], list[str]]:
     """Sweep this test's three secrets twice; return their versions and what the second asked."""
     paths = [
-        SecretPath("secret", world.path(name))
-        for name in ("tokyo-1", "tokyo-1/bybit", "tokyo-1/okx")
+        SecretPath("secret", rig.path(name)) for name in ("tokyo-1", "tokyo-1/bybit", "tokyo-1/okx")
     ]
-    vault = VaultBackend(address=world.bao.address, auth=TokenAuth(token), timeouts=QUICK)
+    vault = VaultBackend(address=rig.bao.address, auth=TokenAuth(token), timeouts=QUICK)
     backend = SweptBackend(vault, max_age=60.0, settle=0.0)
     backend.sweep(paths)
-    since = len(world.bao.audit_entries())
+    since = len(rig.bao.audit_entries())
     backend.sweep(paths)
-    entries = world.bao.audit_entries()[since:]
+    entries = rig.bao.audit_entries()[since:]
     asked = [
         entry["request"]["operation"]
         for entry in entries
@@ -75,7 +74,7 @@ def swept_by(world: World, token: Secret) -> tuple[list[int], list[str]]:
 # ── what must work ───────────────────────────────────────────────────────────────────────────
 
 
-def test_recorded_is_enough_for_a_plan_in_a_pull_request(filled: World) -> None:
+def test_recorded_is_enough_for_a_plan_in_a_pull_request(filled: Rig) -> None:
     token = token_with(filled, "recorded", default_policy=True)
 
     ran = filled.process(
@@ -86,7 +85,7 @@ def test_recorded_is_enough_for_a_plan_in_a_pull_request(filled: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["apply", "controller"])
-def test_it_is_enough_to_apply(filled: World, name: str) -> None:
+def test_it_is_enough_to_apply(filled: Rig, name: str) -> None:
     token = token_with(filled, name, default_policy=name == "apply")
     server = filled.servers["tokyo-1"]
     before = server.record.saves
@@ -97,7 +96,7 @@ def test_it_is_enough_to_apply(filled: World, name: str) -> None:
     assert server.record.saves == before + 1
 
 
-def test_the_controller_sweeps_with_one_request_on_openbao(filled: World) -> None:
+def test_the_controller_sweeps_with_one_request_on_openbao(filled: Rig) -> None:
     filled.bao.enable_audit()
 
     versions, asked = swept_by(filled, token_with(filled, "controller", "controller-openbao"))
@@ -106,7 +105,7 @@ def test_the_controller_sweeps_with_one_request_on_openbao(filled: World) -> Non
     assert asked == ["scan"]
 
 
-def test_the_controller_sweeps_without_that_as_well(filled: World) -> None:
+def test_the_controller_sweeps_without_that_as_well(filled: Rig) -> None:
     filled.bao.enable_audit()
 
     versions, asked = swept_by(filled, token_with(filled, "controller"))
@@ -115,7 +114,7 @@ def test_the_controller_sweeps_without_that_as_well(filled: World) -> None:
     assert asked == ["read"] * 3
 
 
-def test_the_controller_looks_after_its_token_without_any_other_policy(filled: World) -> None:
+def test_the_controller_looks_after_its_token_without_any_other_policy(filled: Rig) -> None:
     token = token_with(filled, "controller")
     vault = VaultBackend(address=filled.bao.address, auth=TokenAuth(token), timeouts=QUICK)
     secret = filled.path("tokyo-1/okx")
@@ -187,7 +186,7 @@ def forbidden(secret: str, folder: str) -> list[tuple[str, str, object]]:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_nothing_else_is_allowed(filled: World, name: str) -> None:
+def test_nothing_else_is_allowed(filled: Rig, name: str) -> None:
     token = token_with(filled, *SETS[name])
     secret, folder = filled.path("tokyo-1/okx"), filled.path("tokyo-1")
     requests = forbidden(secret, folder)
@@ -207,7 +206,7 @@ def test_nothing_else_is_allowed(filled: World, name: str) -> None:
     assert filled.bao.request("GET", f"secret/metadata/{secret}").data == since
 
 
-def test_control_root_is_refused_none_of_the_reading_ones(filled: World) -> None:
+def test_control_root_is_refused_none_of_the_reading_ones(filled: Rig) -> None:
     """Else a mistyped path would look like a refusal."""
     secret, folder = filled.path("tokyo-1/okx"), filled.path("tokyo-1")
     reading = [r for r in forbidden(secret, folder) if r[0] in ("GET", "LIST", "SCAN")]

@@ -12,7 +12,7 @@ from reconciler.plan.windows import Opening, standing
 from reconciler.sandbox.jt_trader.server import Robot
 from tests.e2e.answers import document, server
 from tests.e2e.test_requests import LEAVE, RESUME, ask, kinds, ready, standings
-from tests.world import World
+from tests.support.rig import Rig
 
 RESTART = {"onCredentialChange": "restart"}
 ALWAYS = {"kind": "allow", "schedule": "* * * * *", "duration": "2h", "timeZone": "Asia/Tokyo"}
@@ -28,9 +28,9 @@ def closing(monkeypatch: pytest.MonkeyPatch, after: Callable[[], bool]) -> None:
     monkeypatch.setattr(execution, "standing", judged)
 
 
-def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(world: World) -> None:
-    (stand_in,) = ready(world)
-    key = world.rotate(exchange="bybit")["apiKey"]
+def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    key = rig.rotate(exchange="bybit")["apiKey"]
     begin = datetime.now(UTC) + timedelta(hours=2)
     nightly = {
         "kind": "allow",
@@ -38,10 +38,10 @@ def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(world: W
         "duration": "30m",
         "timeZone": "UTC",
     }
-    ask(world, reboot=RESUME, cache={}, robots=RESTART, windows=[nightly])
+    ask(rig, reboot=RESUME, cache={}, robots=RESTART, windows=[nightly])
 
-    planned, ran = world.plan("-o", "json"), world.apply("-o", "json")
-    listed = world.jtr("request", "list", "--from", str(world.docs))
+    planned, ran = rig.plan("-o", "json"), rig.apply("-o", "json")
+    listed = rig.jtr("request", "list", "--from", str(rig.docs))
 
     opens = f"opens {begin:%Y-%m-%dT%H:%M}:00Z"
     assert (planned.code, ran.code, listed.code) == (0, 0, 0), ran.text
@@ -55,17 +55,17 @@ def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(world: W
     assert listed.out.count(opens) == 2
     assert kinds(stand_in) == ["save", "save"]
     assert stand_in.values()["bybit_api_key"] == key
-    assert len(server(world.plan("-o", "json"))["debts"]) == 1
+    assert len(server(rig.plan("-o", "json"))["debts"]) == 1
 
 
-def test_when_the_window_opens_it_is_done_under_the_id_that_was_reviewed(world: World) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME, windows=[NEVER])
-    text = next(world.docs.iterdir())
-    reviewed = document(world.plan("-o", "json"))["planId"]
+def test_when_the_window_opens_it_is_done_under_the_id_that_was_reviewed(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME, windows=[NEVER])
+    text = next(rig.docs.iterdir())
+    reviewed = document(rig.plan("-o", "json"))["planId"]
     text.write_text(text.read_text("utf-8").replace("deny", "allow"), "utf-8")
 
-    ran = world.jtr("apply", str(world.docs), "--expect", reviewed)
+    ran = rig.jtr("apply", str(rig.docs), "--expect", reviewed)
 
     assert ran.code == 0, ran.text
     assert kinds(stand_in) == ["save", "reboot", "start", "start"]
@@ -73,85 +73,85 @@ def test_when_the_window_opens_it_is_done_under_the_id_that_was_reviewed(world: 
 
 @pytest.mark.parametrize("wishes", [{"cache": {}, "reboot": RESUME}, {"reboot": LEAVE}])
 def test_a_window_that_closes_before_sending_lets_nothing_out(
-    world: World, monkeypatch: pytest.MonkeyPatch, wishes: dict[str, Any]
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, wishes: dict[str, Any]
 ) -> None:
-    (stand_in,) = ready(world)
-    ask(world, windows=[ALWAYS], **wishes)
+    (stand_in,) = ready(rig)
+    ask(rig, windows=[ALWAYS], **wishes)
     closed = [True]
     closing(monkeypatch, lambda: bool(closed))
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 4, ran.text
     assert "not attempted: its window closed: outside" in ran.out
     assert kinds(stand_in) == ["save"]
     assert (stand_in.record.reboot_requests, stand_in.record.invalidation_requests) == (0, 0)
     closed.clear()
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
     assert len(kinds(stand_in)) > 1
 
 
 def test_a_closed_window_of_one_server_does_not_stop_the_others(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers = ready(world, "kyoto-1", "osaka-1", "tokyo-1")
-    for name in world.servers:
-        ask(world, name, reboot=RESUME, windows=[ALWAYS])
+    servers = ready(rig, "kyoto-1", "osaka-1", "tokyo-1")
+    for name in rig.servers:
+        ask(rig, name, reboot=RESUME, windows=[ALWAYS])
     asked = itertools.count()
     closing(monkeypatch, lambda: next(asked) == 0)  # for the first that comes
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 4, ran.text
     assert sorted(stand_in.record.reboots for stand_in in servers) == [0, 1, 1]
 
 
 def test_robots_of_a_reboot_are_started_after_its_window(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (stand_in,) = ready(world)
-    ask(world, reboot=RESUME, windows=[ALWAYS])
+    (stand_in,) = ready(rig)
+    ask(rig, reboot=RESUME, windows=[ALWAYS])
     closing(monkeypatch, lambda: stand_in.record.reboot_requests > 0)
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 0, ran.text
     assert kinds(stand_in) == ["save", "reboot", "start", "start"]
 
 
 def test_a_restart_stops_no_further_robot_and_leaves_none_stopped(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (stand_in,) = ready(world, robots=[Robot(1, "grid-btc", "bybit"), Robot(2, "arb", "bybit")])
-    world.rotate(exchange="bybit")
-    ask(world, robots=RESTART, windows=[ALWAYS])
+    (stand_in,) = ready(rig, robots=[Robot(1, "grid-btc", "bybit"), Robot(2, "arb", "bybit")])
+    rig.rotate(exchange="bybit")
+    ask(rig, robots=RESTART, windows=[ALWAYS])
     closing(monkeypatch, lambda: "stop" in kinds(stand_in))
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 4, ran.text
     assert "restarted grid-btc; before arb its window closed: outside" in ran.out
     assert kinds(stand_in) == ["save", "save", "stop", "start"]
     assert stand_in.robots_running() == {1, 2}
-    assert [debt["robotName"] for debt in owed(world)] == ["arb"]
+    assert [debt["robotName"] for debt in owed(rig)] == ["arb"]
 
 
-def owed(world: World) -> list[dict[str, Any]]:
+def owed(rig: Rig) -> list[dict[str, Any]]:
     """What is owed after the last apply."""
-    return list(server(world.plan("-o", "json"))["debts"])
+    return list(server(rig.plan("-o", "json"))["debts"])
 
 
 def test_a_second_try_is_not_sent_outside_of_the_window(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (stand_in,) = ready(world)
+    (stand_in,) = ready(rig)
     stand_in.behaviour.reboot = "ignored"
-    ask(world, reboot=RESUME, windows=[ALWAYS])
+    ask(rig, reboot=RESUME, windows=[ALWAYS])
     closing(monkeypatch, lambda: stand_in.record.reboot_requests > 0)
 
-    ran = world.apply()
+    ran = rig.apply()
 
     assert ran.code == 4, ran.text
     assert "before the second try its window closed" in ran.out
     assert stand_in.record.reboot_requests == 1
-    assert standings(world.plan("-o", "json")) == {"reboot": "due"}
+    assert standings(rig.plan("-o", "json")) == {"reboot": "due"}

@@ -17,7 +17,7 @@ from reconciler.exchanges.classify import classify
 from reconciler.model.key_facts import Environment, KeyFacts, Status
 from reconciler.model.secret import Secret
 from tests.exchanges.signing import HangUp, Reply, Silence
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 _SKEW_MS = 3_600_000
 _TIMEOUT = 0.5  # seconds; one row of the table waits for it

@@ -20,7 +20,7 @@ from reconciler.model.key_policy import Security
 from tests.exchanges import asking
 from tests.exchanges.documented import WANTED, changed
 from tests.exchanges.signing import Check, Reply
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 Rows = Sequence[ParameterSet]
 
@@ -78,7 +78,7 @@ class Contract:
 
 
 def made_of(**shapes: str) -> Callable[[Watch], dict[str, str]]:
-    """Return what makes up credentials of these shapes (see `tests.canaries`)."""
+    """Return what makes up credentials of these shapes (see `tests.support.canaries`)."""
     return lambda watch: {name: watch.secret(shape) for name, shape in shapes.items()}
 
 

@@ -22,9 +22,9 @@ from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Timeouts
 from tests.exchanges import signing
-from tests.exchanges.crowd import BYBIT, KUCOIN, OKX, Crowd, Kind, held
+from tests.exchanges.counting_exchange import BYBIT, KUCOIN, OKX, Crowd, Kind, held
 from tests.exchanges.signing import HangUp, Reply, Silence
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 DURATIONS = replace(Timeouts(), audit_request=2.0, audit_total=20.0)
 

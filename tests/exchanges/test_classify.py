@@ -28,7 +28,7 @@ from reconciler.exchanges.adapters import (
 from reconciler.exchanges.adapters.signed_read import SignedRead
 from reconciler.exchanges.classify import classify
 from reconciler.model.key_facts import TRANSIENT, Status
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 _MODULES = (bitfinex, bitget, bybit, coinbase, deribit, gateio, htx, kraken, kucoin, okx)
 CODES: Mapping[str, Mapping[str, Status]] = {

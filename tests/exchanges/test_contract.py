@@ -14,16 +14,15 @@ from hypothesis import strategies as st
 
 from reconciler.exchanges.adapter import Adapter
 from reconciler.model.key_facts import KeyFacts, Status
-from tests.exchanges import (
-    asking,
-    signing,
+from tests.exchanges import asking, signing
+from tests.exchanges.adapters import (
     test_binance,
     test_bitfinex,
     test_bitget,
     test_bybit,
     test_coinbase,
     test_deribit,
-    test_gate,
+    test_gateio,
     test_htx,
     test_hyperliquid,
     test_kraken,
@@ -33,7 +32,7 @@ from tests.exchanges import (
 from tests.exchanges.contract import Contract, Good
 from tests.exchanges.documented import check, findings, refuse, survives
 from tests.exchanges.signing import Reply
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 CONTRACTS = (
     test_binance.CONTRACT,
@@ -42,7 +41,7 @@ CONTRACTS = (
     test_bybit.CONTRACT,
     test_coinbase.CONTRACT,
     test_deribit.CONTRACT,
-    test_gate.CONTRACT,
+    test_gateio.CONTRACT,
     test_htx.CONTRACT,
     test_hyperliquid.CONTRACT,
     test_kraken.CONTRACT,

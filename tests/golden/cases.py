@@ -2,7 +2,7 @@
 Situations whose plans and reports are kept as files, so that a change of wording is seen.
 
 The name of a case is the name of its folder.  Plans come from the real planner; nothing is mocked.
-The fields of every exchange have bybit's names, which is how `tests.factories` makes them.
+The fields of every exchange have bybit's names, which is how `tests.support.factories` makes them.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
 from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.server import plan_server
-from tests import factories as f
+from tests.support import factories as f
 
 NEW = f.masks(1)
 OTHER = {name: f"somebody-{name}" for name in f.FIELDS}

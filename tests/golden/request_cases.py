@@ -27,7 +27,6 @@ from reconciler.model.recorded import (
 from reconciler.plan.inputs import Consents
 from reconciler.plan.requests import request_lines
 from reconciler.render.requests import Listed
-from tests import factories as f
 from tests.golden.cases import (
     BOOT,
     HOSTILE,
@@ -43,6 +42,7 @@ from tests.golden.cases import (
     one,
     wish,
 )
+from tests.support import factories as f
 
 ASLEEP = (replace(f.GRID, running=False), replace(f.ARB, running=False))
 BY = "apply 812@ci-7"

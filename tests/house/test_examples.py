@@ -11,7 +11,7 @@ import yaml
 
 from reconciler.documents.load import load
 from reconciler.settings.load import load_settings
-from tests.world import World
+from tests.support.rig import Rig
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -139,19 +139,19 @@ def test_properties_of_what_people_write_have_titles_for_their_editor(name: str)
 # ── JSON for programs ────────────────────────────────────────────────────────────────────────
 
 
-def test_json_of_every_command_is_ascii_and_fits_its_schema(world: World) -> None:
+def test_json_of_every_command_is_ascii_and_fits_its_schema(rig: Rig) -> None:
     """A name of a robot or an owner may hold anything; a pipe in a C locale must survive it."""
-    server = world.server()
+    server = rig.server()
     server.server._state.robots[0].name = HOSTILE
     metadata = {"name": "tokyo-1", "owner": "bureau-übersee"}
-    path = world.document("tokyo-1", "bybit")
+    path = rig.document("tokyo-1", "bybit")
     document = yaml.safe_load(path.read_text("utf-8")) | {"metadata": metadata}
     path.write_text(yaml.safe_dump(document, allow_unicode=True), "utf-8")
-    world.begin()
-    plan = world.plan("-o", "json")
-    applied = world.apply("-o", "json")
-    status = world.jtr("status", "-o", "json")
-    live = world.jtr("status", "--live", "--from", str(world.docs), "-o", "json")
+    rig.begin()
+    plan = rig.plan("-o", "json")
+    applied = rig.apply("-o", "json")
+    status = rig.jtr("status", "-o", "json")
+    live = rig.jtr("status", "--live", "--from", str(rig.docs), "-o", "json")
 
     validator = jsonschema.Draft202012Validator(schema("plan"))
     for ran in (plan, applied, status, live):

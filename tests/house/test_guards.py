@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import PRIVATE, Watch
+from tests.support.leaks import PRIVATE, Watch
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -203,20 +203,20 @@ import pytest
 
 from reconciler import bootstrap
 from reconciler.drivers.jt_trader.requests import MAY_SEND, SAVE
-from tests.world import World
+from tests.support.rig import Rig
 
 
-def test_red_plan_that_saves(world: World, monkeypatch):
+def test_red_plan_that_saves(rig: Rig, monkeypatch):
     """Our own driver, gone astray: under the name of `plan` it may save, and does."""
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
     monkeypatch.setattr(
         bootstrap,
         "JtTraderDriver",
         lambda command, **options: astray(**options),
     )
-    assert world.apply().code == 0
+    assert rig.apply().code == 0
     assert server.record.saves == 1
 
 
@@ -228,23 +228,23 @@ def astray(**options):
     return driver
 
 
-def test_green_apply_that_saves(world: World):
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
-    assert world.apply().code == 0
+def test_green_apply_that_saves(rig: Rig):
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    assert rig.apply().code == 0
     assert server.record.saves == 1
 
 
-def test_green_plan_is_stopped_by_the_driver_itself(world: World, monkeypatch):
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
+def test_green_plan_is_stopped_by_the_driver_itself(rig: Rig, monkeypatch):
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
     real = bootstrap.JtTraderDriver
     monkeypatch.setattr(
         bootstrap, "JtTraderDriver", lambda command, **options: real(command="plan", **options)
     )
-    assert world.apply().code != 0
+    assert rig.apply().code != 0
     assert (server.record.saves, server.record.fatal_paths) == (0, 0)
 '''
 

@@ -12,9 +12,9 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, ROOT, blocks, commands, page, shell
-from tests.leaks import PRIVATE, Watch
-from tests.processes import Running
-from tests.world import DURATIONS, World
+from tests.support.leaks import PRIVATE, Watch
+from tests.support.processes import Running
+from tests.support.rig import DURATIONS, Rig
 
 OPERATIONS = page("docs/operations.md")
 QUICK = Behaviour(ping_interval=0.15, ping_timeout=0.15)
@@ -37,29 +37,29 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Desk:
-    """A world seen from a shell: the documents lie in `servers`, where the pages look for them."""
+class Harness:
+    """A rig seen from a shell: the documents lie in `servers`, where the pages look for them."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        world.docs = world.home / "servers"
-        world.docs.mkdir()
-        world.settings(durations=BRIEF, soleWriter=True)
-        self.environment = commands(world.home / PRIVATE / "person") | world.environment
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        rig.docs = rig.home / "servers"
+        rig.docs.mkdir()
+        rig.settings(durations=BRIEF, soleWriter=True)
+        self.environment = commands(rig.home / PRIVATE / "person") | rig.environment
 
     def run(self, what: str, text: str = OPERATIONS, **more: str) -> str:
         """Run all blocks of a page that are marked so; returns what they printed."""
         found = blocks(text, what)
         assert found, what
-        printed = "".join(shell(block, self.world.home, self.environment | more) for block in found)
-        self.world.watch.search(f"what the commands about {what} printed", printed)
+        printed = "".join(shell(block, self.rig.home, self.environment | more) for block in found)
+        self.rig.watch.search(f"what the commands about {what} printed", printed)
         return printed
 
 
 @pytest.fixture
-def desk(world: World) -> Desk:
-    """A desk where nothing is declared yet."""
-    return Desk(world)
+def harness(rig: Rig) -> Harness:
+    """A harness where nothing is declared yet."""
+    return Harness(rig)
 
 
 def another_second() -> None:
@@ -75,90 +75,90 @@ def test_every_block_with_commands_is_run_by_a_test() -> None:
                 assert match["run"] in KNOWN.get(name, set()), f"{name}: {match['body']}"
 
 
-def test_a_request_in_doubt(desk: Desk) -> None:
-    world = desk.world
-    server = world.server(behaviour=Behaviour(invalidate="lost before effect"))
-    world.document("tokyo-1", "bybit")
-    world.begin()
-    asked = ("request", "invalidate-cache", "tokyo-1", "--from", str(world.docs), "--reason", "x")
-    assert world.apply().code == 0
+def test_a_request_in_doubt(harness: Harness) -> None:
+    rig = harness.rig
+    server = rig.server(behaviour=Behaviour(invalidate="lost before effect"))
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    asked = ("request", "invalidate-cache", "tokyo-1", "--from", str(rig.docs), "--reason", "x")
+    assert rig.apply().code == 0
     another_second()
-    assert world.jtr(*asked).code == 0
-    assert world.apply().code == 7
+    assert rig.jtr(*asked).code == 0
+    assert rig.apply().code == 7
     server.behaviour.invalidate = "answer"
-    listed = json.loads(world.jtr("request", "list", str(world.docs), "-o", "json").out)
+    listed = json.loads(rig.jtr("request", "list", str(rig.docs), "-o", "json").out)
     (line,) = listed["servers"][0]["requests"]
     assert line["standing"] == "in doubt"
 
     another_second()
 
-    printed = desk.run("doubt", INSTANT=line["instant"])
+    printed = harness.run("doubt", INSTANT=line["instant"])
 
     assert "Nest application successfully started" in printed
     assert "is NOT done" in printed
     assert (server.record.invalidation_requests, server.record.invalidations) == (2, 1)
 
 
-def test_robots_left_stopped(desk: Desk) -> None:
-    world = desk.world
+def test_robots_left_stopped(harness: Harness) -> None:
+    rig = harness.rig
     robot = Robot(1, "grid-btc", "bybit")
-    server = world.server(robots=[robot, Robot(2, "arb", "okx")])
-    world.document("tokyo-1", "bybit", robots={"onCredentialChange": "restart"})
-    world.begin()
+    server = rig.server(robots=[robot, Robot(2, "arb", "okx")])
+    rig.document("tokyo-1", "bybit", robots={"onCredentialChange": "restart"})
+    rig.begin()
     robot.start = "fails"
-    assert world.apply().code == 6
+    assert rig.apply().code == 6
     assert server.robots_running() == {2}
     robot.start = "ok"
 
-    printed = desk.run("left")
+    printed = harness.run("left")
 
     assert "robots owed a start" in printed
     assert server.robots_running() == {1, 2}
 
 
-def test_a_restored_ledger(desk: Desk) -> None:
-    world = desk.world
-    world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
-    assert world.apply().code == 0
-    (ledger,) = (world.home / "state").rglob("ledger.db")
+def test_a_restored_ledger(harness: Harness) -> None:
+    rig = harness.rig
+    rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    assert rig.apply().code == 0
+    (ledger,) = (rig.home / "state").rglob("ledger.db")
     copy = ledger.with_name("restored")
     shutil.copy(ledger, copy)
     copy.replace(ledger)
-    suspicious = world.apply()
+    suspicious = rig.apply()
 
-    printed = desk.run("restored")
+    printed = harness.run("restored")
 
     assert "no reboot and no invalidation will be done" in suspicious.text
     assert "accepted: " in printed
-    assert "no reboot" not in world.apply().text
+    assert "no reboot" not in rig.apply().text
 
 
-def test_whether_everything_is_in_order(desk: Desk) -> None:
-    world = desk.world
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
+def test_whether_everything_is_in_order(harness: Harness) -> None:
+    rig = harness.rig
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
 
-    printed = desk.run("doctor")
+    printed = harness.run("doctor")
 
     assert "server.login  accepted" in printed
     assert "not visited (--no-visit)" in printed
     assert len(server.record.handshakes) == 1
 
 
-def test_requests_for_a_fleet(desk: Desk) -> None:
-    world = desk.world
-    servers = [world.server(name, behaviour=QUICK) for name in ("tokyo-1", "osaka-1")]
+def test_requests_for_a_fleet(harness: Harness) -> None:
+    rig = harness.rig
+    servers = [rig.server(name, behaviour=QUICK) for name in ("tokyo-1", "osaka-1")]
     for name in ("tokyo-1", "osaka-1"):
-        world.document(name, "bybit", supervised=True)
-    world.begin()
-    assert world.apply().code == 0
+        rig.document(name, "bybit", supervised=True)
+    rig.begin()
+    assert rig.apply().code == 0
 
     another_second()
-    desk.run("fleet")
-    applied = world.apply()
+    harness.run("fleet")
+    applied = rig.apply()
 
     assert applied.code == 0, applied.text
     assert [server.record.reboots for server in servers] == [1, 1]
@@ -199,21 +199,21 @@ def test_the_audit_in_the_sandbox(tmp_path: Path, watch: Watch) -> None:
     assert "Applied: 1 done, 0 failed" in mended
 
 
-def test_the_way_to_a_ledger_in_vault(desk: Desk, bao: OpenBao) -> None:
-    world, text = desk.world, page("deploy/README.md")
-    server = world.server()
-    world.document("tokyo-1", "bybit")
+def test_the_way_to_a_ledger_in_vault(harness: Harness, bao: OpenBao) -> None:
+    rig, text = harness.rig, page("deploy/README.md")
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
     named = next(m["body"] for m in BLOCK.finditer(text) if m["run"] == "settings")
-    world.settings_file.write_text(f"{named}durations: {{settle: 1ms}}\n", "utf-8")
-    (world.home / "deploy").symlink_to(ROOT / "deploy")
+    rig.settings_file.write_text(f"{named}durations: {{settle: 1ms}}\n", "utf-8")
+    (rig.home / "deploy").symlink_to(ROOT / "deploy")
 
-    desk.run("vault", text, BAO_ADDR=bao.address, BAO_TOKEN=bao.root_token.reveal())
-    begun = world.jtr("ledger", "init")
+    harness.run("vault", text, BAO_ADDR=bao.address, BAO_TOKEN=bao.root_token.reveal())
+    begun = rig.jtr("ledger", "init")
     policy = (ROOT / "deploy/vault/apply.hcl").read_text("utf-8")
     bao.request("POST", "sys/policies/acl/deploying", {"policy": policy})
     token = bao.create_token(["jtr-ledger", "deploying"])
-    world.watch.guard(token.reveal(), "token")
-    applied = world.apply(environment={"VAULT_TOKEN": token.reveal()})
+    rig.watch.guard(token.reveal(), "token")
+    applied = rig.apply(environment={"VAULT_TOKEN": token.reveal()})
 
     assert begun.code == 0, begun.text
     assert "takes writes without check-and-set" not in begun.text

@@ -18,8 +18,8 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, blocks, commands, page, shell
-from tests.leaks import Watch
-from tests.processes import until
+from tests.support.leaks import Watch
+from tests.support.processes import until
 
 README = page("README.md")
 

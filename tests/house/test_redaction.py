@@ -24,8 +24,8 @@ from rich.console import Console
 from reconciler.model.observed import Mask
 from reconciler.model.secret import Secret, alive
 from reconciler.system import log_setup
-from tests.canaries import canaries, find_leaks
-from tests.world import World
+from tests.support.canaries import canaries, find_leaks
+from tests.support.rig import Rig
 
 # These are not the secrets of the test's `watch`: it would rightly complain about the controls.
 CANARIES = canaries(20_261_122)
@@ -266,14 +266,14 @@ def test_setting_up_again_replaces_the_handler_and_keeps_those_of_others() -> No
         root.handlers[:] = before
 
 
-def test_a_debug_run_of_the_real_command_shows_no_secret(world: World) -> None:
-    server = world.server()
-    world.document("tokyo-1", "bybit")
-    world.begin()
-    ran = world.process("--debug", "apply", str(world.docs), "--auto-approve")
+def test_a_debug_run_of_the_real_command_shows_no_secret(rig: Rig) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    ran = rig.process("--debug", "apply", str(rig.docs), "--auto-approve")
 
     assert (ran.code, server.record.saves) == (0, 1), ran.err
-    assert world.watch.found == []
+    assert rig.watch.found == []
 
 
 # ── a secret alone ───────────────────────────────────────────────────────────────────────────

@@ -57,7 +57,7 @@ def halt(**changes: object) -> PendingStarts:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-class Desk:
+class Harness:
     """A ledger on a store in memory, and others on the same one."""
 
     def __init__(self) -> None:
@@ -78,35 +78,35 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    """A desk on which one server is known."""
-    return Desk()
+def harness() -> Harness:
+    """A harness on which one server is known."""
+    return Harness()
 
 
 # ── one request, from its intent to its end ──────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_an_intent_is_durable_before_asking_returns(desk: Desk, kind: Kind) -> None:
-    book = desk.one.requests(desk.uid)
+def test_an_intent_is_durable_before_asking_returns(harness: Harness, kind: Kind) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
 
     book.ask(request(kind))
 
-    assert desk.stored().open == request(kind)
+    assert harness.stored().open == request(kind)
     book.confirm("nonce-1")
     with pytest.raises(Conflict):
         book.confirm("nonce-2")
 
 
-def test_a_done_reboot_owes_its_robots_from_the_same_write_on(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_a_done_reboot_owes_its_robots_from_the_same_write_on(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
 
     book.close(replace(request(), stage=Stage.DONE, boot=NEWER, evidence="boot line"))
 
-    kept = desk.stored()
+    kept = harness.stored()
     assert (kept.open, kept.handled) == (None, {Kind.REBOOT: NOW})
     assert kept.halt is not None
     assert (kept.halt.robots, kept.halt.boot, kept.halt.within) == ((GRID, ARB), NEWER, 600)
@@ -117,16 +117,16 @@ def test_a_done_reboot_owes_its_robots_from_the_same_write_on(desk: Desk) -> Non
     )
 
 
-def test_a_closed_request_keeps_no_boot_lines_to_compare_with(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_a_closed_request_keeps_no_boot_lines_to_compare_with(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
-    assert desk.stored().open == request()
+    assert harness.stored().open == request()
     assert request().attempts[0].boots
 
     book.close(replace(request(), stage=Stage.DONE, boot=NEWER, evidence="boot line"))
 
-    (past,) = desk.stored().past
+    (past,) = harness.stored().past
     assert past.attempts == (replace(attempt(), boots=()),)
     assert (past.boot, past.evidence) == (NEWER, "boot line")
 
@@ -142,26 +142,26 @@ def test_only_a_reboot_of_ours_that_is_done_owes_robots(stage: Stage) -> None:
     assert request_state.closed(cache, replace(request(Kind.CACHE), stage=Stage.DONE)).halt is None
 
 
-def test_taking_back_leaves_no_trace_and_allows_to_ask_again(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_taking_back_leaves_no_trace_and_allows_to_ask_again(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
     book.unsend("nonce-1")
 
-    assert desk.stored() == NO_REQUESTS
+    assert harness.stored() == NO_REQUESTS
     book.ask(request(nonce="nonce-2"))
     with pytest.raises(LedgerError):
         book.unsend("nonce-1")
 
 
-def test_taking_back_the_second_try_leaves_the_first(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_taking_back_the_second_try_leaves_the_first(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
     book.retry(attempt("nonce-2"))
     book.unsend("nonce-2")
 
-    assert desk.stored().open == request()
+    assert harness.stored().open == request()
 
 
 # ── what must not be asked ───────────────────────────────────────────────────────────────────
@@ -245,23 +245,23 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_who_slept_while_another_one_worked_changes_nothing(desk: Desk, name: str) -> None:
-    sleeper, other = desk.ledger("apply 2@ci"), desk.ledger("apply 3@ci")
-    other.requests(desk.uid).ask(request())
-    before = desk.stored()
+def test_who_slept_while_another_one_worked_changes_nothing(harness: Harness, name: str) -> None:
+    sleeper, other = harness.ledger("apply 2@ci"), harness.ledger("apply 3@ci")
+    other.requests(harness.uid).ask(request())
+    before = harness.stored()
 
     with pytest.raises(Conflict):
-        CHANGES[name](sleeper, desk.uid)
+        CHANGES[name](sleeper, harness.uid)
 
-    assert desk.stored() == before
+    assert harness.stored() == before
 
 
-def test_of_two_that_ask_at_once_one_may_send(desk: Desk) -> None:
-    ledgers = [desk.ledger(f"apply {number}@ci") for number in range(5)]
+def test_of_two_that_ask_at_once_one_may_send(harness: Harness) -> None:
+    ledgers = [harness.ledger(f"apply {number}@ci") for number in range(5)]
     won = []
     for number, ledger in enumerate(ledgers):
         try:
-            ledger.requests(desk.uid).ask(request(nonce=f"nonce-{number}"))
+            ledger.requests(harness.uid).ask(request(nonce=f"nonce-{number}"))
         except Conflict:
             continue
         won.append(number)
@@ -269,11 +269,11 @@ def test_of_two_that_ask_at_once_one_may_send(desk: Desk) -> None:
     assert won == [0]
 
 
-def test_a_person_who_resolves_meanwhile_stops_the_sender(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_a_person_who_resolves_meanwhile_stops_the_sender(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
-    person = desk.ledger("request resolve 7@desk").requests(desk.uid)
+    person = harness.ledger("request resolve 7@desk").requests(harness.uid)
 
     person.resolve(Kind.REBOOT, NOW, done=False, because="I pulled the plug")
 
@@ -287,14 +287,16 @@ def test_a_person_who_resolves_meanwhile_stops_the_sender(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("done", "stage"), [(True, Stage.DONE), (False, Stage.NOT_DONE)])
-def test_a_word_closes_a_request_and_owes_no_robot(desk: Desk, done: bool, stage: Stage) -> None:  # noqa: FBT001
-    book = desk.one.requests(desk.uid)
+def test_a_word_closes_a_request_and_owes_no_robot(
+    harness: Harness, stage: Stage, *, done: bool
+) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
 
     said = book.resolve(Kind.REBOOT, NOW, done=done, because="I looked")
 
-    kept = desk.stored()
+    kept = harness.stored()
     assert (kept.open, kept.halt, kept.handled) == (None, None, {Kind.REBOOT: NOW})
     assert (kept.past[0].stage, kept.past[0].evidence) == (stage, "a person said so: I looked")
     assert said.ran == (GRID, ARB)
@@ -303,27 +305,29 @@ def test_a_word_closes_a_request_and_owes_no_robot(desk: Desk, done: bool, stage
 @pytest.mark.parametrize(
     ("kind", "at"), [(Kind.CACHE, NOW), (Kind.REBOOT, NOW + timedelta(microseconds=1))]
 )
-def test_a_word_about_anything_else_changes_nothing(desk: Desk, kind: Kind, at: datetime) -> None:
-    book = desk.one.requests(desk.uid)
+def test_a_word_about_anything_else_changes_nothing(
+    harness: Harness, kind: Kind, at: datetime
+) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
 
     with pytest.raises(LedgerError, match="not in doubt"):
         book.resolve(kind, at, done=True, because="x")
 
-    assert desk.stored().open == request()
+    assert harness.stored().open == request()
 
 
 # ── robots that are owed ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_start_is_noted_before_it_is_sent_and_never_twice(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_a_start_is_noted_before_it_is_sent_and_never_twice(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.halt(halt(robots=(GRID, ARB)))
     book.begin(1)
 
-    assert desk.stored().halt == halt(robots=(GRID, ARB), begun=(1,))
+    assert harness.stored().halt == halt(robots=(GRID, ARB), begun=(1,))
     for robot in (1, 7):
         with pytest.raises(Blocked):
             book.begin(robot)
@@ -335,18 +339,18 @@ def test_a_start_is_noted_before_it_is_sent_and_never_twice(desk: Desk) -> None:
         book.begin(2)
 
 
-def test_a_person_may_have_them_started_after_all(desk: Desk) -> None:
-    book = desk.one.requests(desk.uid)
+def test_a_person_may_have_them_started_after_all(harness: Harness) -> None:
+    book = harness.one.requests(harness.uid)
     book.load()
     book.halt(halt())
     book.begin(1)
     book.leave("it hangs")
 
     book.reopen()
-    assert desk.stored().halt == halt()
+    assert harness.stored().halt == halt()
     book.begin(1)
     book.release()
-    assert desk.stored().halt is None
+    assert harness.stored().halt is None
     for change in (book.reopen, lambda: book.leave("x"), lambda: book.begin(1)):
         with pytest.raises(LedgerError):
             change()
@@ -423,11 +427,11 @@ def test_a_history_tells_each_thing_once_in_its_order() -> None:
     ]
 
 
-def test_deeds_are_kept_in_their_number(desk: Desk) -> None:
+def test_deeds_are_kept_in_their_number(harness: Harness) -> None:
     for number in range(310):
-        desk.one.record(
-            desk.uid, [HistoryEntry(f"2026-11-22T10:00:00.{number:03d}+00:00", "x", "y", "z")]
+        harness.one.record(
+            harness.uid, [HistoryEntry(f"2026-11-22T10:00:00.{number:03d}+00:00", "x", "y", "z")]
         )
 
-    kept = desk.one.history(desk.uid)
+    kept = harness.one.history(harness.uid)
     assert (len(kept), kept[-1].at[-10:]) == (300, ".309+00:00")

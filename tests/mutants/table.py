@@ -9,24 +9,24 @@ from dataclasses import dataclass
 
 DEATHS = "tests/crash/test_one_shot_deaths.py"
 PAUSED = "tests/crash/test_paused.py"
-RULES = "tests/planning/test_oneshots.py"
-HALTS = "tests/planning/test_restarts.py"
+RULES = "tests/plan/test_requests.py"
+HALTS = "tests/plan/test_robots.py"
 STORY = "tests/e2e/test_requests.py"
 LEDGER = "tests/crash/test_ledger_trouble.py"
 DRIVER = "tests/contract/test_drivers.py"
 WRITES = "tests/e2e/test_apply_faults.py"
-LOOP = "tests/controller/test_loop.py"
-YARD = "tests/controller/test_yard.py"
-TIMES = "tests/controller/test_schedule.py"
-ENDS = "tests/controller/test_conclusions.py"
+LOOP = "tests/controller/test_controller.py"
+YARD = "tests/controller/test_shared.py"
+TIMES = "tests/controller/test_requeue.py"
+ENDS = "tests/controller/test_pass_result.py"
 ROLE = "tests/controller/test_role.py"
-RESOLVER = "tests/planning/test_resolver.py"
+RESOLVER = "tests/observe/test_resolver.py"
 GATE = "tests/e2e/test_gate.py"
 JUDGE = "tests/exchanges/test_judge.py"
 CLASSIFY = "tests/exchanges/test_classify.py"
-CLIENT = "tests/exchanges/test_client.py"
+CLIENT = "tests/exchanges/test_ccxt_client.py"
 AUDITOR = "tests/exchanges/test_auditor.py"
-AUDITS = "tests/controller/test_audits.py"
+AUDITS = "tests/controller/test_scheduled_audits.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/drivers/jt_trader/requests.py",
         'REBOOT: Final = Request("reboot-system-request", "", writes=True)',
         'REBOOT: Final = Request("reboot-system-request", "", writes=True, takes=int)',
-        ("tests/drivers/test_jt_requests.py", "tests/drivers/test_wire_asking.py"),
+        ("tests/drivers/jt_trader/test_requests.py", "tests/drivers/connection/test_asking.py"),
     ),
     Mutant(
         "invalidate after reboot",

@@ -28,8 +28,8 @@ from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import canary
-from tests.faults import HEALTHY, End, FaultProxy, Faults, Way, broken
-from tests.loops import LoopThread
+from tests.support.fault_proxy import HEALTHY, End, FaultProxy, Faults, Way, broken
+from tests.support.loops import LoopThread
 
 T = TypeVar("T")
 

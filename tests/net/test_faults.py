@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.faults import (
+from tests.support.fault_proxy import (
     HALF_OPEN,
     Door,
     End,
@@ -22,7 +22,7 @@ from tests.faults import (
     once,
     slow,
 )
-from tests.frames import Frames
+from tests.support.frames import Frames
 
 PATIENCE = 20.0
 QUIET = 0.1  # seconds in which nothing may come

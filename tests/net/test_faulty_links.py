@@ -24,18 +24,6 @@ from reconciler.errors import (
 from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.drivers.scripted import Authority, told
-from tests.faults import (
-    HALF_OPEN,
-    Door,
-    End,
-    Faults,
-    Lane,
-    Way,
-    broken,
-    late,
-    slow,
-)
-from tests.loops import LoopThread
 from tests.net.links import (
     ASKING,
     OBSERVE,
@@ -49,6 +37,18 @@ from tests.net.links import (
     offsets,
     swept,
 )
+from tests.support.fault_proxy import (
+    HALF_OPEN,
+    Door,
+    End,
+    Faults,
+    Lane,
+    Way,
+    broken,
+    late,
+    slow,
+)
+from tests.support.loops import LoopThread
 
 ENDS = pytest.mark.parametrize("end", [End.FIN, End.RST, End.MUTE], ids=lambda end: end.value)
 ALL_ENDS = pytest.mark.parametrize("end", End, ids=lambda end: end.value)

@@ -20,7 +20,7 @@ from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, VaultBackend
 from reconciler.system.timeouts import Timeouts
-from tests.faults import (
+from tests.support.fault_proxy import (
     HALF_OPEN,
     HEALTHY,
     Door,
@@ -33,8 +33,8 @@ from tests.faults import (
     once,
     slow,
 )
-from tests.leaks import PRIVATE
-from tests.loops import LoopThread
+from tests.support.leaks import PRIVATE
+from tests.support.loops import LoopThread
 
 SEED = 20261122
 SLACK = 5.0  # seconds; the machine has other work, too

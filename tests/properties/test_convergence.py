@@ -12,10 +12,10 @@ from hypothesis import given, settings
 
 from reconciler.plan.inputs import Consents
 from reconciler.sandbox.openbao import OpenBao
-from tests.crash.desk import Desk, Inline
+from tests.crash.harness import Harness, Inline
 from tests.crash.loopback import desk_on_loopback
-from tests.crash.stories import RECOVERY, act, begin, converges, desk_in_memory
-from tests.strategies import QUICK, SERVERS, Story, stories
+from tests.crash.scenarios import RECOVERY, act, begin, converges, desk_in_memory
+from tests.support.strategies import QUICK, SERVERS, Story, stories
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +30,24 @@ async def lived_in_memory(story: Story, consents: Consents = RECOVERY) -> None:
     await lived(desk_in_memory(story.servers), story, consents)
 
 
-async def lived(desk: Desk, story: Story, consents: Consents) -> None:
+async def lived(harness: Harness, story: Story, consents: Consents) -> None:
     """Carry out a story and judge its end."""
-    begin(desk, story)
+    begin(harness, story)
     for step in story.steps:
-        await act(desk, step)
-    await converges(desk, consents)
+        await act(harness, step)
+    await converges(harness, consents)
 
 
 def test_another_server_is_asked_about_once(loop: asyncio.Runner) -> None:
     # All that we wrote there was changed by hand, and no document wants any of it any more.
     async def story() -> None:
-        desk = desk_in_memory(1)
-        begin(desk, Story(1, (("tokyo-1", "bybit", "secret", "key"),), ()))
-        await desk.apply()
-        desk.edit("tokyo-1", "bybit", "all")
-        desk.undeclare("tokyo-1", "bybit")
-        assert (await desk.plan()).servers[0].held
-        await converges(desk, Consents(targets=frozenset(SERVERS)))
+        harness = desk_in_memory(1)
+        begin(harness, Story(1, (("tokyo-1", "bybit", "secret", "key"),), ()))
+        await harness.apply()
+        harness.edit("tokyo-1", "bybit", "all")
+        harness.undeclare("tokyo-1", "bybit")
+        assert (await harness.plan()).servers[0].held
+        await converges(harness, Consents(targets=frozenset(SERVERS)))
 
     loop.run(story())
 
@@ -87,8 +87,8 @@ def test_what_nobody_else_touched_is_never_drift_for_long(
 
 
 async def lived_on_loopback(bao: OpenBao, story: Story) -> None:
-    async with desk_on_loopback(bao, story.servers) as desk:
-        await lived(desk, story, RECOVERY)
+    async with desk_on_loopback(bao, story.servers) as harness:
+        await lived(harness, story, RECOVERY)
 
 
 @pytest.mark.timeout(300)

@@ -35,11 +35,19 @@ from reconciler.plan.server import plan_server, wanted_values
 from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.memory import MemoryBackend
-from tests.crash.desk import CODES, FIELDS, Desk, Inline
 from tests.crash.handles import InMemory, OnLoopback, in_memory_robots
+from tests.crash.harness import CODES, FIELDS, Harness, Inline
 from tests.crash.loopback import desk_on_loopback
-from tests.crash.stories import act, begin, converges, desk_in_memory
-from tests.strategies import QUICK, SERVERS, PlannerInput, Step, Story, planner_inputs, stories
+from tests.crash.scenarios import act, begin, converges, desk_in_memory
+from tests.support.strategies import (
+    QUICK,
+    SERVERS,
+    PlannerInput,
+    Step,
+    Story,
+    planner_inputs,
+    stories,
+)
 
 
 @pytest.fixture(scope="module")
@@ -178,18 +186,18 @@ def test_what_another_hand_stored_stays_without_being_asked(
     """Exchanges that were there from the start, whole or in part, whatever is declared of them."""
 
     async def lived() -> None:
-        desk = desk_in_memory(story.servers)
-        handles = desk.handles.values()
+        harness = desk_in_memory(story.servers)
+        handles = harness.handles.values()
         for handle, code in itertools.product(handles, kept):
             for name in list(FIELDS[code])[: 1 if parts else None]:
-                handle.set_value(name, desk.forge.value())
-        begin(desk, story)
-        before = [{c: desk.stored(s, c) for c in kept} for s in desk.handles]
+                handle.set_value(name, harness.forge.value())
+        begin(harness, story)
+        before = [{c: harness.stored(s, c) for c in kept} for s in harness.handles]
         for step in story.steps:
             if step.deed not in ("edit", "remove"):
-                await act(desk, step)
-        await desk.apply(Consents(drift=True, rewrite=rewrite, targets=frozenset(SERVERS)))
-        assert [{c: desk.stored(s, c) for c in kept} for s in desk.handles] == before
+                await act(harness, step)
+        await harness.apply(Consents(drift=True, rewrite=rewrite, targets=frozenset(SERVERS)))
+        assert [{c: harness.stored(s, c) for c in kept} for s in harness.handles] == before
 
     loop.run(lived())
 
@@ -200,26 +208,26 @@ def test_what_another_hand_stored_stays_without_being_asked(
 )
 def test_what_cannot_be_read_is_left_alone(loop: asyncio.Runner, story: Story, door: Door) -> None:
     async def lived() -> None:
-        desk = desk_in_memory(story.servers)
-        begin(desk, story)
+        harness = desk_in_memory(story.servers)
+        begin(harness, story)
         for step in story.steps:
-            await act(desk, step)
+            await act(harness, step)
         server, code = story.declared[0][:2]
         # One secret is destroyed whole, and another server does not open.
-        backend = desk.backend
+        backend = harness.backend
         assert isinstance(backend, MemoryBackend)
-        at = desk.path(server, code)
-        backend.destroy(at, *range(1, len(desk.versions[at]) + 1))
-        closed = next((name for name in desk.handles if name != server), None)
+        at = harness.path(server, code)
+        backend.destroy(at, *range(1, len(harness.versions[at]) + 1))
+        closed = next((name for name in harness.handles if name != server), None)
         if closed is not None:
-            handle = desk.handles[closed]
+            handle = harness.handles[closed]
             assert isinstance(handle, InMemory)
             handle.server.door = door
-        wish = desk.wishes[server].get(code)
-        before = desk.stored(server, code)
-        writes = {name: handle.writes() for name, handle in desk.handles.items()}
+        wish = harness.wishes[server].get(code)
+        before = harness.stored(server, code)
+        writes = {name: handle.writes() for name, handle in harness.handles.items()}
 
-        done = await desk.apply(
+        done = await harness.apply(
             Consents(
                 drift=True,
                 take_over=frozenset(SERVERS),
@@ -233,9 +241,9 @@ def test_what_cannot_be_read_is_left_alone(loop: asyncio.Runner, story: Story, d
             if plan.server == closed:
                 assert plan.actions == ()
                 assert plan.failure is not None
-                assert desk.handles[closed].writes() == writes[closed]
+                assert harness.handles[closed].writes() == writes[closed]
         if wish is not None and wish.form != "absent":
-            assert desk.stored(server, code) == before
+            assert harness.stored(server, code) == before
             line = next(
                 line
                 for plan in done.plan
@@ -256,8 +264,8 @@ class Dues:
     reboot when it may hold an API key with other companions than are stored now.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
         self._now = self._stored()
         self._pairs: dict[tuple[str, str], set[tuple[str, frozenset[str]]]] = {}
         self.restarts: set[tuple[str, str, int]] = set()
@@ -278,20 +286,20 @@ class Dues:
             pair = key, frozenset(rest)
             held = self._pairs.setdefault(place, set())
             if values != before[place]:
-                running = self._desk.handles[place[0]].running()
+                running = self._harness.handles[place[0]].running()
                 robots = {robot for robot in running if ROBOTS.get(robot) == place[1]}
                 self.restarts |= {(*place, robot) for robot in robots}
                 if any(known == key and others != pair[1] for known, others in held):
                     self.reboots.add(place)
             held.add(pair)
         self.restarts = {
-            due for due in self.restarts if due[2] in self._desk.handles[due[0]].running()
+            due for due in self.restarts if due[2] in self._harness.handles[due[0]].running()
         }
 
     def _stored(self) -> dict[tuple[str, str], dict[str, str]]:
         return {
-            (server, code): self._desk.stored(server, code)
-            for server in self._desk.handles
+            (server, code): self._harness.stored(server, code)
+            for server in self._harness.handles
             for code in CODES
         }
 
@@ -300,15 +308,15 @@ class Dues:
 @given(story=stories(by_hand=False, most_servers=1))
 def test_no_debt_is_lost(loop: asyncio.Runner, story: Story) -> None:
     async def lived() -> None:
-        desk = desk_in_memory(story.servers)
-        begin(desk, story)
-        dues = Dues(desk)
+        harness = desk_in_memory(story.servers)
+        begin(harness, story)
+        dues = Dues(harness)
         for step in story.steps:
-            await act(desk, step)
+            await act(harness, step)
             dues.after(step)
-        await desk.apply()
+        await harness.apply()
         dues.after(None)
-        plan = await desk.plan()
+        plan = await harness.plan()
         known = {(s.server, debt.exchange, debt.robot_id) for s in plan for debt in s.debts}
         assert dues.restarts <= known
         assert {(*due, None) for due in dues.reboots} <= known
@@ -325,20 +333,20 @@ def test_a_delete_without_answer_is_not_repeated_in_the_same_pass(
 ) -> None:
     # The server may still be at it: deleting what is gone stops every robot there.
     async def story() -> None:
-        async with desk_on_loopback(bao, 1) as desk:
-            desk.rotate("tokyo-1", "kucoin")
-            desk.declare("tokyo-1", "kucoin")
-            await desk.apply()
-            desk.declare("tokyo-1", "kucoin", "absent")
-            handle = desk.handles["tokyo-1"]
+        async with desk_on_loopback(bao, 1) as harness:
+            harness.rotate("tokyo-1", "kucoin")
+            harness.declare("tokyo-1", "kucoin")
+            await harness.apply()
+            harness.declare("tokyo-1", "kucoin", "absent")
+            handle = harness.handles["tokyo-1"]
             assert isinstance(handle, OnLoopback)
             handle.server.behaviour.delete = fault
-            await desk.apply()
+            await harness.apply()
             handle.server.behaviour.delete = "answer"
             received = [r.event for r in handle.server.record.received]
             assert received.count("exchange-config-delete") == (
                 1 if fault.endswith("before") else 3
             )
-            await converges(desk, Consents())
+            await converges(harness, Consents())
 
     asyncio.run(story())

@@ -36,8 +36,8 @@ from reconciler.sandbox.exchanges.server import (
 from reconciler.sandbox.exchanges.signing import late
 from reconciler.sandbox.playground import ROWS
 from tests.exchanges import asking
-from tests.exchanges.crowd import held
-from tests.leaks import Watch
+from tests.exchanges.counting_exchange import held
+from tests.support.leaks import Watch
 
 UNKNOWN = {"bybit": "10003", "okx": "50111", "gateio": "INVALID_KEY", "kucoin": "400003"}
 SIGNATURE = {"bybit": "10004", "okx": "50113", "gateio": "INVALID_SIGNATURE", "kucoin": "400005"}

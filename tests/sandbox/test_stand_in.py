@@ -13,8 +13,8 @@ import pytest
 from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from tests.conformance.naive import NOTHING, WAIT, NaiveClient
-from tests.leaks import Watch
 from tests.sandbox.visits import looped, running, until, visited
+from tests.support.leaks import Watch
 
 pytestmark = pytest.mark.naive
 

@@ -18,8 +18,8 @@ import pytest
 from reconciler.sandbox.jt_trader.faults import Effect
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from tests.conformance.naive import NOTHING, WAIT, NaiveClient
-from tests.leaks import Watch
 from tests.sandbox.visits import back, boot_lines, looped, reachable, running, until, visited
+from tests.support.leaks import Watch
 
 pytestmark = pytest.mark.naive
 

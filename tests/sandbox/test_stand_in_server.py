@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from reconciler.sandbox.jt_trader import exchange_list, record
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from tests.conformance.naive import WAIT, NaiveClient
-from tests.leaks import Watch
+from tests.support.leaks import Watch
 
 pytestmark = pytest.mark.naive
 

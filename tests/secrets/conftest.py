@@ -12,7 +12,7 @@ from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
 from reconciler.system.timeouts import Timeouts
-from tests.canaries import Canary, canaries
+from tests.support.canaries import Canary, canaries
 
 QUICK = replace(Timeouts(), connect=2.0, secrets_request=2.0, secrets_total=4.0)
 _numbers = itertools.count(1)

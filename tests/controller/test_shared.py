@@ -1,0 +1,200 @@
+"""What holds for several servers together, over months: twins, limits, brake, budget."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.controller.shared import SharedState
+from reconciler.controller.status import ControllerStatus
+from reconciler.controller.status_store import StatusStore
+from reconciler.model.actions import RebootServer, WriteExchange
+from reconciler.model.desired import Afterwards, DesiredState
+from reconciler.model.observed import BootLine, Logbook, ObservedServer
+from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status, Verdict
+from reconciler.model.recorded import Purpose
+from reconciler.observe.context import PassContext
+from reconciler.observe.visit import Visit
+from reconciler.plan.fleet import UNSEEN
+from reconciler.system.timeouts import Timeouts
+from tests.support import factories as f
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+REBOOT = RebootServer(NOW, "asked", Afterwards.LEAVE, 600.0)
+UNSURE = WriteExchange("bybit", (), (), Purpose.CORRECTION, unverified=True)
+
+
+class FewOfThem:
+    """What shared state asks of the context."""
+
+    def __init__(self, **given: Any) -> None:
+        self.timeouts = replace(Timeouts(), connect=0.05)
+        self.parallelism = 4
+        self.max_unknown_writes = 2
+        self.__dict__ |= given
+
+
+def shared_state(*names: str, **given: Any) -> SharedState:
+    """Shared state with these servers in force."""
+    status_store = StatusStore(ControllerStatus("test", "a test", "now"))
+    made = SharedState(cast("PassContext", FewOfThem(**given)), status_store, acting=lambda: True)
+    servers = tuple(replace(f.server(), name=name) for name in names)
+    made.declare(DesiredState(servers), "one")
+    return made
+
+
+def visit(name: str, boot: BootLine | None, **plan: Any) -> Visit:
+    """A visit that saw a boot line, with a plan."""
+    desired = replace(f.server(), name=name)
+    observed = ObservedServer("0", "0.24.19", (), (), Logbook(boots=(boot,) if boot else ()))
+    return Visit(desired, ServerPlan(name, desired.target, **plan), observed=observed)
+
+
+def wish() -> Disruption:
+    """A reboot that is due."""
+    return Disruption("reboot", Standing.DUE, action=REBOOT)
+
+
+def inside(story: Callable[[], Awaitable[None]]) -> None:
+    """Run on a loop."""
+
+    async def run() -> None:
+        await story()
+
+    asyncio.run(run())
+
+
+def test_two_documents_of_one_server_disturb_it_not() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b")
+        line = BootLine(1, 1000)
+        first, second = visit("a", line), visit("b", line, disruptions=(wish(),))
+        shared.judge(first)
+        shared.judge(second)
+        assert second.plan.actions == ()
+        assert "another document names the same server" in second.plan.disruptions[0].why
+        # Once the other one booted anew they are two.
+        shared.judge(visit("a", BootLine(1, 2000)))
+        alone = visit("b", line, disruptions=(wish(),))
+        shared.judge(alone)
+        assert alone.plan.actions == (REBOOT,)
+
+    inside(story)
+
+
+def test_a_look_in_vain_forgets_no_boot_line() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b")
+        line = BootLine(1, 1000)
+        shared.judge(visit("a", line))
+        lost = visit("a", None)
+        lost.observed = None
+        shared.judge(lost)
+        twin = visit("b", line, disruptions=(wish(),))
+        shared.judge(twin)
+        assert twin.plan.actions == ()
+
+    inside(story)
+
+
+def test_nobody_is_disturbed_before_all_were_looked_at() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b", "c")
+        assert shared.hush("a") == UNSEEN
+        shared.judge(visit("b", None))
+        assert shared.hush("a") == UNSEEN
+        shared.judge(visit("c", None))
+        assert shared.hush("a") == ""
+
+    inside(story)
+
+
+def test_a_server_that_hangs_holds_the_others_for_a_moment_only() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b")
+        async with asyncio.timeout(5):
+            while shared.hush("a"):  # noqa: ASYNC110  - time itself is what is waited for
+                await asyncio.sleep(0.01)
+
+    inside(story)
+
+
+def test_writes_whose_need_cannot_be_told_are_few_for_a_day() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b", "c")
+
+        def unsure(name: str) -> Visit:
+            line = Line("bybit", Status.WRITE, Verdict.UNKNOWN, action=UNSURE)
+            return visit(name, None, lines=(line,))
+
+        visits = {name: unsure(name) for name in ("a", "b", "c")}
+        for one in visits.values():
+            shared.judge(one)
+        assert [bool(one.plan.actions) for one in visits.values()] == [True, True, False]
+        assert "more than 2 servers" in visits["c"].plan.lines[0].why
+        again = unsure("a")
+        shared.judge(again)
+        assert again.plan.actions == (UNSURE,)  # counted already
+
+    inside(story)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["in the ledger", "never recorded"])
+def test_the_brake_lifts_only_when_people_released_what_was_recorded(*, recorded: bool) -> None:
+    async def story() -> None:
+        shared = shared_state("a")
+        await shared.look_at_brakes({})
+        await shared.brake.engage("robots stopped around a write")
+        await shared.look_at_brakes({})  # the ledger's row may still be on its way
+        assert shared.brake.why
+        if recorded:
+            await shared.look_at_brakes({"0.24.19": "robots stopped around a write"})
+            assert shared.brake.why
+        await shared.look_at_brakes({})
+        assert bool(shared.brake.why) is not recorded
+
+    inside(story)
+
+
+def test_a_stop_is_no_brake_that_lifts() -> None:
+    async def story() -> None:
+        shared = shared_state("a")
+        await shared.brake.stop("the controller is stopping")
+        await shared.look_at_brakes({"0.24.19": "x"})
+        await shared.look_at_brakes({})
+        with pytest.raises(CircuitOpen, match="is stopping"):
+            async with shared.brake.turn("0.24.19"):
+                pass
+        with pytest.raises(CircuitOpen):
+            await shared.brake.steady()
+        await shared.brake.steady(finishing=True)  # robots that we stopped are started still
+
+    inside(story)
+
+
+def test_the_turnstile_opens_when_the_server_that_failed_is_well() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b")
+        shared.disruption_budget.shut("a: in doubt")
+        shared.disturbed("a", well=False)
+        shared.disturbed("b", well=True)
+        assert shared.disruption_budget.why
+        shared.disturbed("a", well=True)
+        assert not shared.disruption_budget.why
+
+    inside(story)
+
+
+def test_the_turnstile_opens_when_the_server_that_failed_left_the_documents() -> None:
+    async def story() -> None:
+        shared = shared_state("a", "b")
+        shared.disruption_budget.shut("a: in doubt")
+        shared.disturbed("a", well=False)
+        shared.declare(DesiredState((replace(f.server(), name="b"),)), "two")
+        assert not shared.disruption_budget.why
+
+    inside(story)

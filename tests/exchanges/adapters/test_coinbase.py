@@ -1,0 +1,223 @@
+"""
+Coinbase: what its documented answers mean, and that real ccxt is answered and refused as
+documented; a call is a token that is signed with a private key, and checked with the public one.
+"""
+
+import base64
+import secrets
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from reconciler.exchanges.adapters.coinbase import ADAPTER
+from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from tests.exchanges import asking, signing_second
+from tests.exchanges.contract import Contract, Good, errors, spoilt
+from tests.exchanges.documented import (
+    changed,
+    check,
+    findings,
+    mangled,
+    refusal,
+)
+from tests.exchanges.signing import serving
+from tests.support.leaks import Watch
+
+PATH = "/api/v3/brokerage/key_permissions"
+
+
+def documented(*, view: bool = True, trade: bool = True, transfer: bool = False) -> dict[str, Any]:
+    """Return the documented answer."""
+    return {
+        "can_view": view,
+        "can_trade": trade,
+        "can_transfer": transfer,
+        "portfolio_uuid": "11111111-2222-3333-4444-555555555555",
+        "portfolio_type": "DEFAULT",
+    }
+
+
+VIEW = Grant("can_view", frozenset({Cap.ACCOUNT_READ}), access=Access.READ)
+TRADE = Grant("can_trade", frozenset({Cap.SPOT, Cap.PERPETUAL}), separable=False)
+TRANSFER = Grant("can_transfer", frozenset({Cap.TRANSFER, Cap.WITHDRAW}), separable=False)
+
+
+def facts(*grants: Grant) -> KeyFacts:
+    """Return what an answer with these grants means."""
+    return KeyFacts(
+        grants=grants,
+        read_only=all(one.access is Access.READ for one in grants),
+        environment=Environment.LIVE,
+    )
+
+
+GOOD = facts(VIEW, TRADE)
+NOT_SHOWN = ["WARNING IP_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
+ROWS = [
+    pytest.param(documented(), GOOD, NOT_SHOWN, id="good"),
+    pytest.param(
+        documented(transfer=True),
+        facts(VIEW, TRADE, TRANSFER),
+        ["CRITICAL PERM_WITHDRAW", *NOT_SHOWN],
+        id="excess: moves funds out",
+    ),
+    pytest.param(
+        documented(trade=False),
+        facts(VIEW),
+        ["ERROR PERM_MISSING", *NOT_SHOWN],
+        id="read-only: trading is missing",
+    ),
+    pytest.param(documented(view=False), facts(TRADE), NOT_SHOWN, id="may not look"),
+    pytest.param(
+        documented(view=False, trade=False),
+        facts(),
+        ["ERROR PERM_MISSING", *NOT_SHOWN],
+        id="nothing granted at all",
+    ),
+    pytest.param(
+        {**documented(), "allowed_ips": []},
+        GOOD,
+        NOT_SHOWN,
+        id="unbound or not: addresses are not knowable",
+    ),
+    pytest.param(
+        {**documented(), "allowed_ips": ["198.51.100.7"]},
+        GOOD,
+        NOT_SHOWN,
+        id="bound elsewhere: not knowable from here",
+    ),
+    pytest.param(
+        {**documented(), "expires_at": "2025-11-30T00:00:00Z"},
+        GOOD,
+        NOT_SHOWN,
+        id="its end is not knowable",
+    ),
+    pytest.param(
+        changed(documented(), "portfolio_type", "CONSUMER"),
+        GOOD,
+        NOT_SHOWN,
+        id="of which account is not knowable",
+    ),
+    pytest.param(
+        changed(changed(documented(), "portfolio_type", ...), "portfolio_uuid", ...),
+        GOOD,
+        NOT_SHOWN,
+        id="without a portfolio",
+    ),
+]
+
+
+def test_a_live_key_where_a_test_one_belongs_is_a_finding() -> None:
+    check(ADAPTER, documented(), GOOD, Environment.TEST)
+    assert findings(ADAPTER, GOOD, Environment.TEST) == ["ERROR ENV_MISMATCH", *NOT_SHOWN]
+
+
+NO_SWITCH: list[Any] = [..., None, 0, 1, "true", "hostile", [], {}]
+HOSTILE = spoilt(
+    documented(),
+    *((field, value) for field in ("can_view", "can_trade", "can_transfer") for value in NO_SWITCH),
+)
+
+
+def made_up(watch: Watch) -> dict[str, str]:
+    """Return another key, as the developer platform hands it out."""
+    pem = signing_second.coinbase_pem(ec.generate_private_key(ec.SECP256R1()))
+    name = f"organizations/{watch.secret('uuid')}/apiKeys/{watch.secret('uuid')}"
+    return {"apiKey": watch.guard(name), "secret": watch.guard(pem)}
+
+
+@pytest.fixture
+def credentials(watch: Watch) -> dict[str, str]:
+    """A made-up key."""
+    return CONTRACT.made_up(watch)
+
+
+def test_a_call_has_no_signature_of_the_older_kind(credentials: dict[str, str]) -> None:
+    with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
+        asked = asking.ask(ADAPTER, server.url, credentials)
+
+    assert asked.status is Status.VALID
+    assert "cb-access-sign" not in server.calls[0].headers
+
+
+def test_a_private_key_that_cannot_be_read_is_not_asked_about(
+    credentials: dict[str, str], watch: Watch
+) -> None:
+    pem = f"-----BEGIN EC PRIVATE KEY-----\n{watch.secret('base62')}\n"
+    with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
+        asked = asking.ask(ADAPTER, server.url, {**credentials, "secret": watch.guard(pem)})
+
+    assert asked.status is Status.INDETERMINATE
+    assert not server.calls
+
+
+def test_an_ed25519_key_signs_its_calls_too(watch: Watch) -> None:
+    secret = watch.guard(base64.b64encode(secrets.token_bytes(64)).decode())
+    ours = {"apiKey": watch.secret("uuid"), "secret": secret}
+    with serving(signing_second.anybody, ours, {PATH: documented()}) as server:
+        asked = asking.ask(ADAPTER, server.url, ours)
+
+    assert asked.status is Status.VALID
+    (call,) = server.calls
+    assert call.headers["authorization"].startswith("Bearer ")
+    assert signing_second.carries(call, ours["apiKey"])
+
+
+CODES = {
+    "unauthorized": Status.REJECTED,
+    "authentication_error": Status.REJECTED,
+    "invalid_token": Status.REJECTED,
+    "revoked_token": Status.REJECTED,
+    "expired_token": Status.REJECTED,
+    "PERMISSION_DENIED": Status.DENIED,
+    "invalid_scope": Status.DENIED,
+    "personal_details_required": Status.INDETERMINATE,
+    "identity_verification_required": Status.INDETERMINATE,
+    "unverified_email": Status.INDETERMINATE,
+    "rate_limit_exceeded": Status.RATE_LIMITED,
+    "resource_exhausted": Status.RATE_LIMITED,
+    "internal_server_error": Status.UNREACHABLE,
+    "NOVEL_CODE": Status.INDETERMINATE,
+}
+OTHERS = [
+    pytest.param(
+        signing_second.coinbase_unauthorized(), "Unauthorized", Status.REJECTED, id="a word alone"
+    ),
+    pytest.param(
+        signing_second.coinbase_list("authentication_error", "request timestamp expired"),
+        "request timestamp expired",
+        Status.CLOCK,
+        id="the words of a code",
+    ),
+]
+
+
+def test_that_an_address_is_not_told_apart_is_said() -> None:
+    assert "foreign address" in refusal(ADAPTER, "Unauthorized").what
+
+
+CONTRACT = Contract(
+    adapters=(ADAPTER,),
+    check=signing_second.coinbase,
+    made_up=made_up,
+    documented=documented(),
+    mangled=mangled(documented()),
+    rows=ROWS,
+    hostile=HOSTILE,
+    good=(
+        Good(
+            ADAPTER,
+            signing_second.COINBASE_HOST,
+            (PATH,),
+            lambda _key: {PATH: documented()},
+            GOOD,
+        ),
+    ),
+    wrong={"apiKey": "Unauthorized", "secret": "Unauthorized"},
+    errors=[
+        *errors(signing_second.coinbase_error, CODES),
+        *errors(signing_second.coinbase_list, CODES),
+        *OTHERS,
+    ],
+)

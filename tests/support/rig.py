@@ -1,0 +1,226 @@
+"""
+What end-to-end tests stand on: OpenBao, stand-in servers, documents, settings, and `jtr`.
+
+`jtr` runs in this process, through the same `run` that the command calls, so that a test costs
+milliseconds; `process` runs the real command.
+"""
+
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+import yaml
+
+from reconciler.cli.app import run
+from reconciler.sandbox.jt_trader.server import Robot, StandInThread
+from reconciler.sandbox.openbao import OpenBao
+from tests.support.leaks import PRIVATE, Watch
+
+# Everything that waits, short; a stand-in on loopback answers in milliseconds.
+DURATIONS = {
+    "connect": "3s",
+    "authenticate": "1500ms",
+    "request": "700ms",
+    "close": "500ms",
+    "settle": "1ms",
+    "settleTotal": "2s",
+    "reconnect": "30ms",
+    "leaseWait": "300ms",
+    "secretsRequest": "1500ms",
+    "secretsTotal": "3s",
+}
+ROBOTS = (Robot(id=1, name="grid-btc", exchange="bybit"), Robot(id=2, name="arb", exchange="okx"))
+FIELDS = {"okx": ("password",), "kucoin": ("password",), "gateio": ("uid",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a run of `jtr` ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Both outputs."""
+        return self.out + self.err
+
+
+class Rig:
+    """See the module; one per test, entered by the fixture `rig`."""
+
+    def __init__(
+        self, home: Path, bao: OpenBao, watch: Watch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.home = home
+        self.bao = bao
+        self.watch = watch
+        self.docs = home / "docs"
+        self.team = uuid.uuid4().hex[:12]  # the tests of a worker share one OpenBao
+        self.servers: dict[str, StandInThread] = {}
+        self._stack = ExitStack()
+        self._monkeypatch = monkeypatch
+        self.settings_file = home / "settings" / "settings.yaml"
+        self.docs.mkdir()
+        (home / PRIVATE).mkdir()
+        self.settings()
+        watch.guard(bao.root_token.reveal(), "root token")
+        for name in [key for key in os.environ if key.startswith(("VAULT_", "BAO_", "JTR_"))]:
+            monkeypatch.delenv(name)
+        self.environment = {
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "VAULT_ADDR": bao.address,
+            "VAULT_TOKEN": bao.root_token.reveal(),
+            "JTR_SETTINGS": str(self.settings_file),
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # ── what there is ────────────────────────────────────────────────────────────────────
+
+    def settings(self, **changes: Any) -> None:
+        """Write the operator's settings; durations are short unless a change says otherwise."""
+        self.settings_file.parent.mkdir(exist_ok=True)
+        document = {"durations": DURATIONS} | changes
+        self.settings_file.write_text(yaml.safe_dump(document), "utf-8")
+
+    def server(self, name: str = "tokyo-1", **options: Any) -> StandInThread:
+        """Start a stand-in with two running robots, and put its access secret into OpenBao."""
+        secret = self.watch.secret("base62")
+        self.put(f"{name}", access_secret=secret)
+        options = {"robots": [_copied(robot) for robot in ROBOTS]} | options
+        server = StandInThread(access_secret=secret, **options)
+        self._stack.enter_context(server)
+        self.servers[name] = server
+        return server
+
+    def path(self, name: str) -> str:
+        """The path of a secret of this test below its mount."""
+        return f"jt/{self.team}/{name}"
+
+    def put(self, name: str, **fields: Any) -> int:
+        """Write a version of a secret as given; returns its number."""
+        return self.bao.put(self.path(name), fields)
+
+    def rotate(
+        self, server: str = "tokyo-1", exchange: str = "bybit", shape: str = "base62", **kept: str
+    ) -> dict[str, str]:
+        """Write new made-up credentials of an exchange; returns them."""
+        names = ("apiKey", "secret", *FIELDS.get(exchange, ()))
+        fields = {name: kept.get(name) or self.watch.secret(shape) for name in names}
+        self.put(f"{server}/{exchange}", **fields)
+        return fields
+
+    def reference(self, name: str) -> str:
+        """The reference to a secret of this test."""
+        return f"vault:secret/{self.path(name)}"
+
+    def document(
+        self, name: str = "tokyo-1", *exchanges: str, rotate: bool = True, **spec: Any
+    ) -> Path:
+        """
+        Write the document of a server with these exchanges, and credentials for each.
+
+        *spec* adds to or replaces keys of the document's `spec`.
+        """
+        exchanges = exchanges or ("bybit",)
+        if rotate:
+            for exchange in exchanges:
+                self.rotate(name, exchange)
+        body: dict[str, Any] = {
+            "url": self.servers[name].url if name in self.servers else "https://nowhere.internal",
+            "accessSecret": f"{self.reference(name)}#access_secret",
+            "exchanges": {
+                code: {"credentials": self.reference(f"{name}/{code}")} for code in exchanges
+            },
+        }
+        extra = spec.pop("exchanges", {})
+        body |= spec
+        body["exchanges"] = {**body["exchanges"], **extra}
+        document = {
+            "apiVersion": "jtr/v1",
+            "kind": "TradingServer",
+            "metadata": {"name": name},
+            "spec": body,
+        }
+        return self.write(f"{name}.yaml", yaml.safe_dump(document, sort_keys=False))
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        """Write a file among the documents."""
+        path = self.docs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = text if isinstance(text, bytes) else textwrap.dedent(text).encode()
+        path.write_bytes(data)
+        return path
+
+    # ── what is done ─────────────────────────────────────────────────────────────────────
+
+    def jtr(self, *args: str, environment: Mapping[str, str] | None = None) -> Ran:
+        """Run a command in this process."""
+        for key, value in {**self.environment, **(environment or {})}.items():
+            self._monkeypatch.setenv(key, value)
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run(args)
+        return self._searched(Ran(int(code), out.getvalue(), err.getvalue()), args)
+
+    def process(
+        self, *args: str, environment: Mapping[str, str] | None = None, stdin: str = ""
+    ) -> Ran:
+        """Run the real command in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "reconciler", *args],
+            env={"PATH": os.defpath, **self.environment, **(environment or {})},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            input=stdin,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return self._searched(Ran(done.returncode, done.stdout, done.stderr), args)
+
+    def apply(self, *args: str, **options: Any) -> Ran:
+        """Run `jtr apply` on all documents without being asked."""
+        return self.jtr("apply", str(self.docs), "--auto-approve", *args, **options)
+
+    def plan(self, *args: str, **options: Any) -> Ran:
+        """Run `jtr plan` on all documents."""
+        return self.jtr("plan", str(self.docs), *args, **options)
+
+    def begin(self) -> None:
+        """Begin the ledger."""
+        done = self.jtr("ledger", "init")
+        assert done.code == 0, done
+
+    def _searched(self, ran: Ran, args: tuple[str, ...]) -> Ran:
+        command = f"jtr {args[0] if args else ''}"
+        self.watch.search(f"standard output of {command}", ran.out)
+        self.watch.search(f"standard error of {command}", ran.err)
+        return ran
+
+
+def _copied(robot: Robot) -> Robot:
+    return Robot(id=robot.id, name=robot.name, exchange=robot.exchange, running=robot.running)

@@ -1,0 +1,86 @@
+"""
+Time that passes only when everybody waits for it: real durations in no time, and no chance.
+"""
+
+import asyncio
+import selectors
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+
+from tests.crash.harness import Clock, Inline
+
+BEGIN: Final = datetime(2026, 11, 22, 9, tzinfo=UTC)
+_SINCE_BOOT: Final = 5_000.0  # our machine did not start just now
+
+
+class VirtualClock(Clock):
+    """Seconds of this test; `wall` is what hangs on the wall, which people and NTP may set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_by = timedelta()
+        self._begin = BEGIN
+
+    def shift(self, begin: datetime) -> None:
+        """Let the world begin at another time."""
+        self._begin = begin
+
+    def truth(self) -> datetime:
+        """Return what the time really is."""
+        return self._begin + timedelta(seconds=self.at)
+
+    def wall(self) -> datetime:
+        """Return what our clock on the wall shows."""
+        return self.truth() + self.set_by
+
+    def since_boot(self) -> float:
+        """Return what a clock that never jumps shows."""
+        return _SINCE_BOOT + self.at
+
+
+class _Waiting(selectors.DefaultSelector):
+    """Moves the clock instead of waiting."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            raise AssertionError("everybody waits for something that never comes")
+        self._clock.at += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop on a clock of the test; what would run in threads runs at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(_Waiting(clock))
+        self._virtual = clock
+        self.set_default_executor(Inline())
+
+    async def shutdown_default_executor(self) -> None:
+        """Do nothing: there are no threads, and waiting for a real one has no virtual time."""
+
+    def time(self) -> float:
+        return self._virtual.at
+
+
+@contextmanager
+def virtual_time(clock: VirtualClock) -> Iterator[asyncio.Runner]:
+    """Run everything on *clock*, also what asks the machine how long it is up."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner,
+    ):
+        patch.setattr(time, "clock_gettime", lambda _which: clock.since_boot())
+        yield runner
