@@ -15,175 +15,171 @@ from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
 from reconciler.model.recorded import Write
+from reconciler.observe.evidence import weak, write_of
 from reconciler.plan.consequences import new_debts
 
 DUPLICATES = 5  # rows of one name that a delete is repeated for; docs/protocol.md, 3.5
 
 
-class Credentials:
-    """The credentials of one server in one pass."""
+async def write(execution: Execution, action: WriteExchange, before: ObservedServer) -> Outcome:
+    visit, context, code = execution.visit, execution.context, action.exchange
+    values = visit.values[code]
+    write = write_of(
+        context.driver,
+        values,
+        listed(before, code),
+        visit.sources[code],
+        context.fingerprints,
+        uid=visit.uid,
+        at=context.stamp(),
+    )
+    debts = new_debts(
+        action,
+        _consequence(execution, code),
+        since=write.at,
+        boot=before.log.boot,
+        running=before.running(code),
+    )
+    # Durable before anything is sent: a process that dies now has left a note of it.
+    await asyncio.to_thread(
+        execution.ledger.intend, visit.uid, code, write, debts, boot=before.log.boot
+    )
+    answered = True
+    try:
+        await execution.clear()
+        await execution.session.save(code, values.fields)
+    except (CircuitOpen, LedgerError, ServerRefused):  # nothing was sent
+        await asyncio.to_thread(execution.ledger.drop_intent, visit.uid, code)
+        raise
+    except DriverError:
+        answered = False
+    end = await execution.aftermath(before, answered=answered)
+    return await _judge(execution, action, write, end)
 
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
 
-    async def write(self, action: WriteExchange, before: ObservedServer) -> Outcome:
-        visit, context, code = self._execution.visit, self._execution.context, action.exchange
-        values = visit.values[code]
-        write = context.resolver.write(
-            values,
-            listed(before, code),
-            visit.sources[code],
-            context.fingerprints,
-            uid=visit.uid,
-            at=context.stamp(),
+async def _judge(
+    execution: Execution, action: WriteExchange, write: Write, end: Aftermath
+) -> Outcome:
+    code = action.exchange
+    values = execution.visit.values[code].fields
+    wrong: list[str] = []
+    mute = proven = False
+    if end.after is not None:
+        was, now = face(end.before, code), face(end.after, code)
+        wanted = {name: execution.context.driver.mask(value) for name, value in values.items()}
+        wrong = sorted(n for n, mask in wanted.items() if n not in now or now[n][1] != mask)
+        # A changed value that shows the same mask as before proves nothing about this write.
+        kept = _unchanged_values(execution, code, write)
+        mute = any(was[n][1] == mask for n, mask in wanted.items() if n not in kept)
+        # Without an answer, something must show that was not there before.
+        proven = not wrong and (end.answered or (not mute and kept != wanted.keys()))
+    bad = execution.verdict(action, end)
+    if proven and end.after is not None:
+        await execution.note(
+            partial(
+                execution.ledger.commit,
+                execution.visit.uid,
+                code,
+                boot=end.after.log.boot,
+            ),
+            beside=bad is not None,
         )
-        debts = new_debts(
+    if bad is not None:
+        return bad
+    if not proven:
+        shown = f"the server shows something else than was written: {', '.join(wrong)}"
+        silent = "the server did not answer, and what it shows does not prove a whole write"
+        return Outcome(
             action,
-            self._consequence(code),
-            since=write.at,
-            boot=before.log.boot,
-            running=before.running(code),
+            Result.FAILED,
+            shown if end.answered else silent,
+            "its robots still run; look at its Config page and log; `jtr apply` writes again",
+            Exit.SERVER,
+            end.stopped,
         )
-        # Durable before anything is sent: a process that dies now has left a note of it.
-        await asyncio.to_thread(
-            self._execution.ledger.intend, visit.uid, code, write, debts, boot=before.log.boot
-        )
-        answered = True
-        try:
-            await self._execution.clear()
-            await self._execution.session.save(code, values.fields)
-        except (CircuitOpen, LedgerError, ServerRefused):  # nothing was sent
-            await asyncio.to_thread(self._execution.ledger.drop_intent, visit.uid, code)
-            raise
-        except DriverError:
-            answered = False
-        return await self._judge(
-            action, write, await self._execution.aftermath(before, answered=answered)
-        )
+    proves_little = weak(execution.context.driver, execution.visit.values[code])
+    return Outcome(
+        action,
+        Result.NOT_VERIFIABLE if proves_little or mute else Result.DONE,
+        "" if end.answered else "the answer was lost, read back",
+        stopped=end.stopped,
+    )
 
-    async def _judge(self, action: WriteExchange, write: Write, end: Aftermath) -> Outcome:
-        code = action.exchange
-        values = self._execution.visit.values[code].fields
-        wrong: list[str] = []
-        mute = proven = False
-        if end.after is not None:
-            was, now = face(end.before, code), face(end.after, code)
-            wanted = {
-                name: self._execution.context.driver.mask(value) for name, value in values.items()
-            }
-            wrong = sorted(n for n, mask in wanted.items() if n not in now or now[n][1] != mask)
-            # A changed value that shows the same mask as before proves nothing about this write.
-            kept = self._unchanged_values(code, write)
-            mute = any(was[n][1] == mask for n, mask in wanted.items() if n not in kept)
-            # Without an answer, something must show that was not there before.
-            proven = not wrong and (end.answered or (not mute and kept != wanted.keys()))
-        bad = self._execution.verdict(action, end)
-        if proven and end.after is not None:
-            await self._execution.note(
-                partial(
-                    self._execution.ledger.commit,
-                    self._execution.visit.uid,
-                    code,
-                    boot=end.after.log.boot,
-                ),
-                beside=bad is not None,
-            )
-        if bad is not None:
-            return bad
-        if not proven:
-            shown = f"the server shows something else than was written: {', '.join(wrong)}"
-            silent = "the server did not answer, and what it shows does not prove a whole write"
+
+def _unchanged_values(execution: Execution, code: str, write: Write) -> frozenset[str]:
+    """Return the fields whose value is the one that we wrote last."""
+    record = execution.visit.recorded.exchanges.get(code)
+    last = None if record is None else record.written
+    if last is None or last.key_id != write.key_id:
+        return frozenset()
+    return frozenset(n for n, value in write.values.items() if last.values.get(n) == value)
+
+
+def _consequence(execution: Execution, code: str) -> Consequence | None:
+    return next(line.consequence for line in execution.visit.plan.lines if line.exchange == code)
+
+
+async def delete(execution: Execution, action: DeleteExchange, before: ObservedServer) -> Outcome:
+    code = action.exchange
+    if robots := before.running(code):
+        names = ", ".join(robot.name for robot in robots)
+        raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
+    await asyncio.to_thread(execution.ledger.intend_delete, execution.visit.uid, code)
+    end = Aftermath(before, before, answered=True)
+    sent = False
+    for name in action.fields:
+        there = True
+        for _ in range(DUPLICATES):
+            try:
+                end = await _delete_field(execution, before, code, name)
+            except (CircuitOpen, JtrError) as error:  # nothing was sent for this row
+                if not sent:
+                    await asyncio.to_thread(execution.ledger.drop_intent, execution.visit.uid, code)
+                elif isinstance(error, CircuitOpen):
+                    raise Blocked(
+                        f"stopped half-way: {error.why}", "`jtr apply` deletes the rest"
+                    ) from None
+                raise
+            sent = True
+            if bad := execution.verdict(action, end):
+                return bad
+            there = _shows(end.after, code, name)
+            # Never again after silence: that delete may still be on its way, and a second one
+            # would then delete what is gone, which is fatal there.
+            if not there or not end.answered:
+                break
+        if there:
             return Outcome(
                 action,
                 Result.FAILED,
-                shown if end.answered else silent,
-                "its robots still run; look at its Config page and log; `jtr apply` writes again",
+                f"{name} is still there after it was deleted",
+                "look at the server's Config page; `jtr apply` tries again",
                 Exit.SERVER,
                 end.stopped,
             )
-        weak = self._execution.context.resolver.weak(self._execution.visit.values[code])
-        return Outcome(
-            action,
-            Result.NOT_VERIFIABLE if weak or mute else Result.DONE,
-            "" if end.answered else "the answer was lost, read back",
-            stopped=end.stopped,
-        )
+    await asyncio.to_thread(execution.ledger.deleted, execution.visit.uid, code)
+    return Outcome(action, Result.DONE, stopped=end.stopped)
 
-    def _unchanged_values(self, code: str, write: Write) -> frozenset[str]:
-        """Return the fields whose value is the one that we wrote last."""
-        record = self._execution.visit.recorded.exchanges.get(code)
-        last = None if record is None else record.written
-        if last is None or last.key_id != write.key_id:
-            return frozenset()
-        return frozenset(n for n, value in write.values.items() if last.values.get(n) == value)
 
-    def _consequence(self, code: str) -> Consequence | None:
-        return next(
-            line.consequence for line in self._execution.visit.plan.lines if line.exchange == code
-        )
-
-    async def delete(self, action: DeleteExchange, before: ObservedServer) -> Outcome:
-        code = action.exchange
-        if robots := before.running(code):
-            names = ", ".join(robot.name for robot in robots)
-            raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
-        await asyncio.to_thread(
-            self._execution.ledger.intend_delete, self._execution.visit.uid, code
-        )
-        end = Aftermath(before, before, answered=True)
-        sent = False
-        for name in action.fields:
-            there = True
-            for _ in range(DUPLICATES):
-                try:
-                    end = await self._delete_field(before, code, name)
-                except (CircuitOpen, JtrError) as error:  # nothing was sent for this row
-                    if not sent:
-                        await asyncio.to_thread(
-                            self._execution.ledger.drop_intent, self._execution.visit.uid, code
-                        )
-                    elif isinstance(error, CircuitOpen):
-                        raise Blocked(
-                            f"stopped half-way: {error.why}", "`jtr apply` deletes the rest"
-                        ) from None
-                    raise
-                sent = True
-                if bad := self._execution.verdict(action, end):
-                    return bad
-                there = _shows(end.after, code, name)
-                # Never again after silence: that delete may still be on its way, and a second one
-                # would then delete what is gone, which is fatal there.
-                if not there or not end.answered:
-                    break
-            if there:
-                return Outcome(
-                    action,
-                    Result.FAILED,
-                    f"{name} is still there after it was deleted",
-                    "look at the server's Config page; `jtr apply` tries again",
-                    Exit.SERVER,
-                    end.stopped,
-                )
-        await asyncio.to_thread(self._execution.ledger.deleted, self._execution.visit.uid, code)
-        return Outcome(action, Result.DONE, stopped=end.stopped)
-
-    async def _delete_field(self, before: ObservedServer, code: str, name: str) -> Aftermath:
-        """Delete one row of one field and look what became of it."""
-        # What a later field shows must still be what was planned on; what shows under the name
-        # itself may be a second row that the first delete brought to light.
-        planned = face(before, code)
-        now = {n: shown for n, shown in face(self._execution.seen, code).items() if shown[1]}
-        if any(planned.get(n) != shown for n, shown in now.items() if n != name):
-            raise Blocked(f"{code} changed on the server meanwhile", "look at a new plan")
-        await self._execution.clear()
-        answered = True
-        try:
-            await self._execution.session.delete(code, name)
-        except ServerRefused:  # nothing was sent
-            raise
-        except DriverError:
-            answered = False
-        return await self._execution.aftermath(before, answered=answered)
+async def _delete_field(
+    execution: Execution, before: ObservedServer, code: str, name: str
+) -> Aftermath:
+    """Delete one row of one field and look what became of it."""
+    # What a later field shows must still be what was planned on; what shows under the name
+    # itself may be a second row that the first delete brought to light.
+    planned = face(before, code)
+    now = {n: shown for n, shown in face(execution.seen, code).items() if shown[1]}
+    if any(planned.get(n) != shown for n, shown in now.items() if n != name):
+        raise Blocked(f"{code} changed on the server meanwhile", "look at a new plan")
+    await execution.clear()
+    answered = True
+    try:
+        await execution.session.delete(code, name)
+    except ServerRefused:  # nothing was sent
+        raise
+    except DriverError:
+        answered = False
+    return await execution.aftermath(before, answered=answered)
 
 
 def _shows(observed: ObservedServer | None, code: str, name: str) -> bool:

@@ -1,8 +1,7 @@
 """
-From references to values, and from values to facts that hold none.
+From references to versions, and from versions to values, on one backend.
 
-This is the only place where the values of credentials meet what a server shows.  What leaves it
-towards planner, ledger and people are versions, verdict material and keyed fingerprints.
+Values leave it towards the driver and `observe.evidence` only.
 """
 
 import asyncio
@@ -26,29 +25,18 @@ from reconciler.errors import (
     TokenExpired,
 )
 from reconciler.model.desired import DesiredExchange
-from reconciler.model.evidence import Evidence
-from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.observed import ObservedExchange
-from reconciler.model.recorded import ExchangeRecord, Write
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
+from reconciler.observe.evidence import Values
 from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Timeouts
 
 P = ParamSpec("P")
 T = TypeVar("T")
-WEAK_BITS = 16.0  # below this a mask proves too little; docs/concepts.md
 _WORTH_TELLING = 0.1  # seconds of waiting
 _Read = dict[tuple[SecretPath, int], Mapping[str, Secret]]
 _ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """The values of one exchange by the server's field names; lives as briefly as possible."""
-
-    fields: Mapping[str, Secret]
-    ignored: tuple[str, ...] = ()
 
 
 def spellings(credential: str) -> tuple[str, ...]:
@@ -320,85 +308,3 @@ class Resolver:
                 f"{asks} {credential}; write the field into the secret",
             )
         return there[0]
-
-    def evidence(
-        self,
-        values: Values,
-        observed: ObservedExchange,
-        record: ExchangeRecord,
-        fingerprints: Fingerprints,
-        uid: str,
-    ) -> Evidence:
-        """Say what the values tell about what is shown and what was written, without them."""
-        matches = frozenset(
-            f.name for f in observed.fields if f.mask == self._driver.mask(values.fields[f.name])
-        )
-        # A write of unknown outcome may have left other values for a while, and robots took them.
-        known = [w for w in (record.written, record.intent, *record.earlier) if w is not None]
-        slots = _slots(values, observed, fingerprints, uid)
-        unchanged = record.written is not None and all(
-            w.key_id == fingerprints.key_id and dict(w.values) == slots for w in known
-        )
-        api_key, companions = _pair(values, observed, fingerprints, uid)
-        api_key_field = next((f.name for f in observed.fields if f.credential == "apiKey"), None)
-        return Evidence(
-            matches=matches,
-            weak=self.weak(values),
-            unchanged=unchanged,
-            api_key=api_key,
-            companions=companions,
-            same_api_key=api_key_field is None or api_key_field in matches,
-            ignored=values.ignored,
-        )
-
-    def weak(self, values: Values) -> bool:
-        """Whether the mask of at least one value proves too little."""
-        return any(self._driver.mask_bits(v) < WEAK_BITS for v in values.fields.values())
-
-    def write(
-        self,
-        values: Values,
-        observed: ObservedExchange,
-        sources: Mapping[str, FrozenRef],
-        fingerprints: Fingerprints,
-        *,
-        uid: str,
-        at: str,
-    ) -> Write:
-        """Return the row that the ledger keeps of a write (or of a find) of these values."""
-        code = observed.code
-        api_key, companions = _pair(values, observed, fingerprints, uid)
-        return Write(
-            sources=dict(sources),
-            values=_slots(values, observed, fingerprints, uid),
-            masks={
-                name: fingerprints.mask(uid, code, name, self._driver.mask(value))
-                for name, value in values.fields.items()
-            },
-            key_id=fingerprints.key_id,
-            at=at,
-            weak=self.weak(values),
-            api_key=api_key,
-            companions=companions,
-        )
-
-
-def _slots(
-    values: Values, observed: ObservedExchange, fingerprints: Fingerprints, uid: str
-) -> dict[str, str]:
-    return {
-        name: fingerprints.slot(uid, observed.code, name, value)
-        for name, value in values.fields.items()
-    }
-
-
-def _pair(
-    values: Values, observed: ObservedExchange, fingerprints: Fingerprints, uid: str
-) -> tuple[str, str]:
-    by_credential = {f.credential: values.fields[f.name] for f in observed.fields}
-    key = {name: value for name, value in by_credential.items() if name == "apiKey"}
-    rest = {name: value for name, value in by_credential.items() if name != "apiKey"}
-    return (
-        fingerprints.joined(uid, observed.code, key),
-        fingerprints.joined(uid, observed.code, rest),
-    )

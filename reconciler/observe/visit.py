@@ -12,8 +12,7 @@ from reconciler.model.plan import ServerPlan
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.model.references import FrozenRef
 from reconciler.observe.context import PassContext
-from reconciler.observe.evidence import recorded_view
-from reconciler.observe.resolver import Values
+from reconciler.observe.evidence import Values, recorded_view
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from reconciler.model.recorded import ExchangeRecord, Observation, Write
 from reconciler.model.references import FrozenRef, SecretPath
 
 
-class Look(enum.StrEnum):
+class ComparisonKind(enum.StrEnum):
     """What is to be thought of an exchange whose credentials shall be present."""
 
     SAME = "same"  # the mask that we last wrote, of exactly the desired version
@@ -30,7 +30,7 @@ class Look(enum.StrEnum):
 class Comparison:
     """A verdict with its reason and, in words, what a person should know."""
 
-    look: Look
+    kind: ComparisonKind
     verdict: Verdict
     reason: Reason = Reason.NONE
     why: str = ""
@@ -90,8 +90,8 @@ def compare(
     """
     Judge an exchange whose credentials shall be *sources*.
 
-    Without *evidence* (the values were not read) the answer may be `Look.UNREAD`; every other
-    answer is the same with evidence and without.
+    Without *evidence* (the values were not read) the answer may be `ComparisonKind.UNREAD`; every
+    other answer is the same with evidence and without.
     """
     if record.intent is not None:
         return _unfinished(shown, record.intent, record, sources, evidence)
@@ -102,8 +102,8 @@ def compare(
 
 def needs_values(shown: Shown, record: ExchangeRecord, sources: Mapping[str, FrozenRef]) -> bool:
     """Whether the values must be read: to be written, or because only they can tell."""
-    look = compare(shown, record, sources, None).look
-    return look in (Look.UNREAD, Look.WRITE, Look.DRIFT)
+    kind = compare(shown, record, sources, None).kind
+    return kind in (ComparisonKind.UNREAD, ComparisonKind.WRITE, ComparisonKind.DRIFT)
 
 
 def _foreign(
@@ -113,30 +113,30 @@ def _foreign(
     evidence: Evidence | None,
 ) -> Comparison:
     if not shown.present:
-        return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.ABSENT)
+        return Comparison(ComparisonKind.WRITE, Verdict.DIFFERENT, Reason.ABSENT)
     if _found_before(shown, record, sources):
-        return Comparison(Look.FOUND, Verdict.UNKNOWN, why=_FOUND)
+        return Comparison(ComparisonKind.FOUND, Verdict.UNKNOWN, why=_FOUND)
     if evidence is None:
-        return Comparison(Look.UNREAD, Verdict.UNKNOWN)
+        return Comparison(ComparisonKind.UNREAD, Verdict.UNKNOWN)
     if evidence.weak:
         return Comparison(
-            Look.FOREIGN,
+            ComparisonKind.FOREIGN,
             Verdict.UNKNOWN,
             Reason.NOT_VERIFIABLE,
             "somebody else connected it, and what the server shows of it proves too little",
             unverified=True,
         )
     if _looks_desired(shown, evidence):
-        return Comparison(Look.FOUND, Verdict.UNKNOWN, why=_FOUND)
+        return Comparison(ComparisonKind.FOUND, Verdict.UNKNOWN, why=_FOUND)
     if evidence.matches >= shown.present:
         return Comparison(
-            Look.FOREIGN,
+            ComparisonKind.FOREIGN,
             Verdict.DIFFERENT,
             Reason.DIFFERS,
             "somebody else stored a part of it",
         )
     return Comparison(
-        Look.FOREIGN,
+        ComparisonKind.FOREIGN,
         Verdict.DIFFERENT,
         Reason.DIFFERS,
         "somebody else connected it with another key",
@@ -168,9 +168,9 @@ def _unfinished(
     empty = frozenset(shown.masks) - shown.present
     may_be_empty = record.written is None or record.deleting
     if explained(shown, record) == shown.present and (not empty or may_be_empty):
-        return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.UNFINISHED)
+        return Comparison(ComparisonKind.WRITE, Verdict.DIFFERENT, Reason.UNFINISHED)
     return Comparison(
-        Look.DRIFT,
+        ComparisonKind.DRIFT,
         Verdict.DIFFERENT,
         Reason.DIFFERS,
         "an earlier write did not finish, and somebody else changed it since",
@@ -189,20 +189,20 @@ def _ours(
         return _unknown_key(shown, evidence, moved=moved)
     if shown.is_all(written):
         if not moved:
-            return Comparison(Look.SAME, Verdict.SAME)
-        return Comparison(Look.WRITE, Verdict.DIFFERENT, movement(written, sources))
+            return Comparison(ComparisonKind.SAME, Verdict.SAME)
+        return Comparison(ComparisonKind.WRITE, Verdict.DIFFERENT, movement(written, sources))
     if shown.present and shown.like(written) == shown.present == frozenset(written.masks):
         why = "the server asks for a field that it did not have before"
-        return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.ABSENT, why)
+        return Comparison(ComparisonKind.WRITE, Verdict.DIFFERENT, Reason.ABSENT, why)
     if record.deleting and shown.like(written) == shown.present:
         why = "an earlier delete of ours did not finish"
-        return Comparison(Look.WRITE, Verdict.DIFFERENT, Reason.ABSENT, why)
+        return Comparison(ComparisonKind.WRITE, Verdict.DIFFERENT, Reason.ABSENT, why)
     if _found_before(shown, record, sources) or _looks_desired(shown, evidence):
-        return Comparison(Look.FOUND, Verdict.UNKNOWN, why=_FOUND)
+        return Comparison(ComparisonKind.FOUND, Verdict.UNKNOWN, why=_FOUND)
     what = _what_changed(shown)
     if moved:
         what += f"; Vault moved too: {movement(written, sources)}"
-    return Comparison(Look.DRIFT, Verdict.DIFFERENT, Reason.DIFFERS, what)
+    return Comparison(ComparisonKind.DRIFT, Verdict.DIFFERENT, Reason.DIFFERS, what)
 
 
 def _looks_desired(shown: Shown, evidence: Evidence | None) -> bool:
@@ -222,10 +222,10 @@ def _what_changed(shown: Shown) -> str:
 
 def _unknown_key(shown: Shown, evidence: Evidence | None, *, moved: bool) -> Comparison:
     if evidence is None and shown.present == frozenset(shown.masks):
-        return Comparison(Look.UNREAD, Verdict.UNKNOWN)
+        return Comparison(ComparisonKind.UNREAD, Verdict.UNKNOWN)
     if evidence is not None and evidence.matches >= frozenset(shown.masks):
         return Comparison(
-            Look.WRITE,
+            ComparisonKind.WRITE,
             Verdict.UNKNOWN,
             Reason.NOT_VERIFIABLE,
             "remembered under another fingerprint key",
@@ -235,7 +235,7 @@ def _unknown_key(shown: Shown, evidence: Evidence | None, *, moved: bool) -> Com
     what += " another fingerprint key"
     if moved:
         what += "; Vault moved too"
-    return Comparison(Look.DRIFT, Verdict.DIFFERENT, Reason.DIFFERS, what)
+    return Comparison(ComparisonKind.DRIFT, Verdict.DIFFERENT, Reason.DIFFERS, what)
 
 
 def same_sources(write: Write, sources: Mapping[str, FrozenRef]) -> bool:

@@ -11,7 +11,7 @@ from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Category, Line, Status, Verdict
 from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Recorded
-from reconciler.plan.compare import Comparison, Look, Shown, compare, explained, is_ours
+from reconciler.plan.compare import Comparison, ComparisonKind, Shown, compare, explained, is_ours
 from reconciler.plan.consequences import needed, running_on
 from reconciler.plan.inputs import Consents, Facts, Sources
 
@@ -20,7 +20,7 @@ ASK_TAKE_OVER = "--take-over"
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ExchangePlan:
     """Decides the line of one exchange; every field is an input."""
 
     desired: DesiredServer
@@ -82,23 +82,23 @@ class Judge:
         )
         if found.reason is Reason.NEW_VERSION and all(r.version for r in self.exchange.references):
             base = replace(base, reason=Reason.PIN_MOVED)
-        match found.look:
-            case Look.SAME:
+        match found.kind:
+            case ComparisonKind.SAME:
                 return self._rewritten(base, sources, evidence) or base
-            case Look.FOUND:
+            case ComparisonKind.FOUND:
                 return self._rewritten(base, sources, evidence) or replace(
                     base, status=Status.FOUND
                 )
-            case Look.UNREAD:
+            case ComparisonKind.UNREAD:
                 return replace(
                     base, status=Status.NOT_COMPARED, why="only reading its value could tell"
                 )
-            case Look.WRITE:
+            case ComparisonKind.WRITE:
                 purpose = Purpose.CORRECTION if found.unverified else Purpose.CHANGE
                 return self._write(base, sources, evidence, purpose, unverified=found.unverified)
-            case Look.DRIFT:
+            case ComparisonKind.DRIFT:
                 return self._drift(base, sources, evidence)
-            case Look.FOREIGN:
+            case ComparisonKind.FOREIGN:
                 return self._foreign(base, sources, evidence, unverified=found.unverified)
 
     def _rewritten(self, base: Line, sources: Sources, evidence: Evidence | None) -> Line | None:

@@ -19,7 +19,7 @@ from reconciler.model.recorded import ExchangeRecord, Observation, Recorded
 from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
-from reconciler.plan.exchange import Judge, obstacle
+from reconciler.plan.exchange import ExchangePlan, obstacle
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.requests import request_lines
 from reconciler.plan.robots import halt_line, restart_lines
@@ -60,7 +60,7 @@ def plan_server(
 ) -> ServerPlan:
     """List what brings the server to *desired*, in the order in which it must happen."""
     lines = [
-        Judge(desired, exchange, observation, recorded, facts, consents).line()
+        ExchangePlan(desired, exchange, observation, recorded, facts, consents).line()
         for exchange in sorted(desired.exchanges, key=lambda e: e.code)
     ]
     lines += _not_ours(desired, observation, recorded)

@@ -1,7 +1,7 @@
 """
 The second half of a pass: do what the plans say, each server in its own order.
 
-`credentials`, `robots` and `disrupt` are the only modules that change servers.
+`apply/` holds the only modules that change servers.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 
+from reconciler.apply import credentials
 from reconciler.apply.audit_gate import ask_first
 from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
-from reconciler.apply.credentials import Credentials
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.apply.execution import Execution, listed
 from reconciler.apply.requests import RequestRunner
@@ -42,6 +42,7 @@ from reconciler.model.recorded import (
     Stage,
 )
 from reconciler.observe.context import PassContext
+from reconciler.observe.evidence import write_of
 from reconciler.observe.visit import Visit, see, view
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import remaining
@@ -111,18 +112,18 @@ async def apply_one(
     moves = visit.desired.name in consents.targets and visit.recorded.identity is not None
     execution = Execution(visit, context, brake, ledger)
     execution.may_start = not consents.quiet and not visit.plan.held
-    deeds = ServerApply(execution, moves=moves)
+    apply = ServerApply(execution, moves=moves)
     # Who only looked needs no place: all places may wait for one server whose write is in doubt.
-    place = gate if deeds.asks else nullcontext()
+    place = gate if apply.asks else nullcontext()
     try:
         async with place:
-            await deeds.first()
-        await deeds.then(disruption_budget)
+            await apply.credentials_phase()
+        await apply.disruptive_phase(disruption_budget)
         async with place:
-            await deeds.remember()
+            await apply.record_phase()
     except JtrError as error:
-        return Report(visit.plan, deeds.finished(), error)
-    return Report(visit.plan, deeds.finished())
+        return Report(visit.plan, apply.finished(), error)
+    return Report(visit.plan, apply.finished())
 
 
 class ServerApply:
@@ -144,7 +145,7 @@ class ServerApply:
         handled = visit.recorded.requests.handled
         return [line for line in visit.plan.disruptions if _to_note(line, handled)]
 
-    async def first(self) -> None:
+    async def credentials_phase(self) -> None:
         """Bind the server, settle what earlier passes left open, and do its credentials."""
         execution = self._execution
         desired, visit = execution.desired, execution.visit
@@ -166,7 +167,7 @@ class ServerApply:
         left = execution.context.unrecorded
         return left is not None and left.waiting(execution.ledger.ledger_uid, execution.visit.uid)
 
-    async def then(self, disruption_budget: DisruptionBudget) -> None:
+    async def disruptive_phase(self, disruption_budget: DisruptionBudget) -> None:
         """Do what stops robots, when this server's turn has come."""
         if not self._left or self._failed():
             return
@@ -237,8 +238,8 @@ class ServerApply:
                 async with execution.brake.turn(execution.seen.version):
                     before = await execution.unchanged(action.exchange)
                     if isinstance(action, DeleteExchange):
-                        return await Credentials(execution).delete(action, before)
-                    return await Credentials(execution).write(action, before)
+                        return await credentials.delete(execution, action, before)
+                    return await credentials.write(execution, action, before)
             case ResumeRobots():
                 return await robots.resume(action)
             case RestartRobots():
@@ -276,7 +277,7 @@ class ServerApply:
 
     # ── remembering ──────────────────────────────────────────────────────────────────────
 
-    async def remember(self) -> None:
+    async def record_phase(self) -> None:
         """Write down what was seen last, what it settles, what was found, and what was done."""
         if self._execution.unrecorded is not None:
             raise self._execution.unrecorded
@@ -346,7 +347,8 @@ class ServerApply:
 
     async def _note_find(self, code: str) -> None:
         visit, context = self._execution.visit, self._execution.context
-        find = context.resolver.write(
+        find = write_of(
+            context.driver,
             visit.values[code],
             listed(self._execution.seen, code),
             visit.sources[code],

@@ -19,6 +19,7 @@ from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recorded import ExchangeRecord
 from reconciler.model.references import FrozenRef
 from reconciler.observe.context import PassContext
+from reconciler.observe.evidence import evidence_of
 from reconciler.observe.terms import live_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
 from reconciler.plan.fleet import hold_twins, limit_unverified
@@ -177,7 +178,9 @@ async def _evidence(visit: Visit, exchange: DesiredExchange, context: PassContex
     values = await context.resolver.values(exchange, visit.sources[code], observed)
     visit.values[code] = values
     record = visit.recorded.exchanges.get(code, ExchangeRecord(code))
-    return context.resolver.evidence(values, observed, record, context.fingerprints, visit.uid)
+    return evidence_of(
+        context.driver, context.fingerprints, values, observed, record, uid=visit.uid
+    )
 
 
 def _suspended(server: DesiredServer, now: datetime) -> bool:

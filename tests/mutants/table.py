@@ -301,9 +301,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a write has no intent",
         "reconciler/apply/credentials.py",
-        "        await asyncio.to_thread(\n"
-        "            self._execution.ledger.intend, visit.uid, code, write, debts, "
-        "boot=before.log.boot\n        )\n",
+        "    await asyncio.to_thread(\n"
+        "        execution.ledger.intend, visit.uid, code, write, debts, "
+        "boot=before.log.boot\n    )\n",
         "",
         ("tests/crash/test_deaths.py",),
     ),
