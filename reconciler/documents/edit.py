@@ -7,8 +7,6 @@ one step.  Where in the text the request goes is the business of `documents.edit
 
 import os
 import re
-import stat
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +18,7 @@ from reconciler.documents.load import Loaded, load
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredServer, Kind, OneShot
 from reconciler.model.timestamps import spelled
+from reconciler.system.files import draft, reason, sync_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,29 +136,15 @@ def write(proposal: Proposal) -> None:
     Raises JtrError, with the file as it was, when that fails or when the file changed meanwhile.
     """
     path = proposal.path
-    folder = os.path.dirname(path) or "."  # noqa: PTH120  - as typed
     try:
-        before = Path(path).lstat()
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".jtr-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(proposal.after)
-                file.flush()
-                with suppress(PermissionError):  # the owner's group, where we may give it
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-                os.fsync(file.fileno())
+        with draft(Path(path), proposal.after, Path(path).lstat()) as made:
             _unchanged(proposal)
-            os.replace(name, path)  # noqa: PTH105
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)  # noqa: PTH108
-            raise
-        _remember(folder)
+            made.replace(path)
+        with suppress(OSError):  # some file systems cannot, and the file is whole either way
+            sync_directory(Path(path).parent)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else type(error).__name__
         raise JtrError(
-            f"{shown(path)} could not be written ({why}); it is as it was",
+            f"{shown(path)} could not be written ({reason(error)}); it is as it was",
             "check the file system and the permissions of the directory",
         ) from error
 
@@ -171,16 +156,6 @@ def _unchanged(proposal: Proposal) -> None:
             f"{shown(path)} changed while it was edited; nothing was written",
             "run the command again",
         )
-
-
-def _remember(folder: str) -> None:
-    """Make the new name last; some file systems cannot, and the file is whole either way."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def difference(proposal: Proposal, name: str) -> str:

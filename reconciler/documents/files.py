@@ -7,7 +7,6 @@ text to its positioned trees, is in `reconciler.documents.yaml_reader`.
 
 import errno
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from reconciler.documents.tree import List, Map, Node, Scalar, text
 from reconciler.documents.yaml_reader import BYTES_LIMIT, parse, scan
 from reconciler.errors import UsageError
 from reconciler.model.source import Problem, SourceLine
+from reconciler.system.files import NotRegular, read_regular
 
 __all__ = ["List", "Map", "Node", "Reading", "Scalar", "parse", "read_bytes", "read_documents"]
 
@@ -52,18 +52,13 @@ def read_bytes(path: str) -> bytes:
     Raises UsageError when it is none or cannot be read; a FIFO does not make this wait.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular(path, BYTES_LIMIT, follow=True)
+    except NotRegular:
+        raise UsageError(
+            f"{shown(path)} is no regular file", "name a file or a directory"
+        ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UsageError(f"{shown(path)} is no regular file", "name a file or a directory")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(BYTES_LIMIT + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    finally:
-        os.close(handle)
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> UsageError:

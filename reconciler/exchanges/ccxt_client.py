@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
 from types import ModuleType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from reconciler.errors import UsageError
 from reconciler.model.key_facts import Environment
 from reconciler.model.secret import Secret
+from reconciler.system.network import loopback
 
 # Below WARNING they print headers (API keys, OKX's passphrase) and paths with their signatures.
 _LOGGERS: Final = ("ccxt", "urllib3", "requests")
@@ -119,16 +119,9 @@ def _usable_base(base: str) -> str:
     parts = urlsplit(base)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
         raise UsageError("the address of a stand-in is not of the form http://HOST:PORT")
-    if parts.scheme == "http" and not _loopback(parts.hostname):
+    if parts.scheme == "http" and not loopback(parts.hostname):
         raise UsageError("a stand-in without TLS is not on loopback", "keys would go out in clear")
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _rebased(urls: Any, base: str) -> Any:

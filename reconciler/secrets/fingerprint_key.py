@@ -16,6 +16,14 @@ from reconciler.model.fingerprints import checked_key
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
 from reconciler.secrets import SecretBackend
+from reconciler.system.files import (
+    NotPrivate,
+    NotRegular,
+    draft,
+    make_private_directory,
+    read_private,
+    reason,
+)
 
 _KEY_BYTES: Final = 32
 _FILE_LIMIT: Final = 4096
@@ -63,7 +71,7 @@ def key_from_file(path: str, *, create: bool) -> Secret | None:
     file = Path(path).expanduser()
     try:
         if create:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(file.parent)
         folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
@@ -93,49 +101,33 @@ def _check_folder(file: Path, folder: int) -> None:
 
 
 def _read(file: Path, folder: int) -> str | None:
-    # Non-blocking: a FIFO in its place must not hang us.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        handle = os.open(file.name, flags, dir_fd=folder)
+        content = read_private(file.name, _FILE_LIMIT, folder=folder)
     except FileNotFoundError:
         return None
-    facts = os.fstat(handle)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(handle)
-        raise SecretUnusable(f"the fingerprint key {file} is not a regular file", "move it away")
-    with os.fdopen(handle, "rb") as opened:
-        if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-            raise SecretUnusable(
-                f"the fingerprint key {file} can be read by others, or is not ours",
-                f"chown it to this user and: chmod 600 {file}",
-            )
-        return opened.read(_FILE_LIMIT).decode("ascii", "replace").rstrip("\r\n")
+    except NotRegular:
+        raise SecretUnusable(
+            f"the fingerprint key {file} is not a regular file", "move it away"
+        ) from None
+    except NotPrivate:
+        raise SecretUnusable(
+            f"the fingerprint key {file} can be read by others, or is not ours",
+            f"chown it to this user and: chmod 600 {file}",
+        ) from None
+    return content.decode("ascii", "replace").rstrip("\r\n")
 
 
 def _make(file: Path, folder: int) -> None:
     """Put a new key there, whole or not at all; leave alone what came first."""
-    draft = f".{file.name}.{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(draft, flags, 0o600, dir_fd=folder)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            os.fchmod(opened.fileno(), 0o600)  # an umask such as 0777 takes away our own rights
-            opened.write(secrets.token_hex(_KEY_BYTES).encode() + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        # A link, not a rename: it fails when another process was first.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, file.name, src_dir_fd=folder, dst_dir_fd=folder)
-    finally:
-        os.unlink(draft, dir_fd=folder)
+    key = secrets.token_hex(_KEY_BYTES).encode() + b"\n"
+    # A link, not a rename: it fails when another process was first.
+    with draft(file, key, folder=folder) as made, contextlib.suppress(FileExistsError):
+        os.link(made, file.name, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
 
 
 def _unreadable(file: Path, error: OSError) -> SecretUnusable:
-    if Path(file).is_symlink():
-        why = "it is a symlink"
-    else:
-        why = os.strerror(error.errno) if error.errno else type(error).__name__
+    why = "it is a symlink" if file.is_symlink() else reason(error)
     return SecretUnusable(
         f"the fingerprint key {file} cannot be used: {why}",
         "put it into a directory of this user, as a file of its own",

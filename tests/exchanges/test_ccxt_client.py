@@ -183,7 +183,7 @@ def test_a_call_goes_through_a_tunnel(
 ) -> None:
     """With `socks5h` the other end looks names up: there an exchange may have another address."""
     host = "api.exchange.invalid" if scheme == "socks5h" else "127.0.0.1"
-    monkeypatch.setattr(ccxt_client, "_loopback", lambda _host: True)
+    monkeypatch.setattr(ccxt_client, "loopback", lambda _host: True)
     with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as exchange:
         goal = urlsplit(exchange.url)
         with Tunnel((goal.hostname or "", goal.port or 0)) as tunnel:

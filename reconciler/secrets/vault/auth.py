@@ -5,9 +5,7 @@ How a token is then held, renewed and replaced is in `vault_token`.  Nothing her
 environment or at `~/.vault-token`: those are read by the operator's settings, or not at all.
 """
 
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +15,7 @@ from hvac.api.auth_methods import JWT, AppRole, Kubernetes
 from reconciler.errors import LoginFailed
 from reconciler.model.secret import Secret
 from reconciler.secrets.vault.client import Answer, VaultSession
+from reconciler.system.files import SECRET_LIMIT, read_secret_file
 
 SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 # A newline in it would make the HTTP library print the token in its exception (airflow#16406).
@@ -25,7 +24,6 @@ _JWT: Final = re.compile(r"[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+")
 _MOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(?:/[A-Za-z0-9_][A-Za-z0-9_\-]*)*")
 _ROLE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,256}")
 _ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
-_FILE_LIMIT: Final = 65536
 _BAD_REQUEST: Final = 400
 _REFUSED: Final = frozenset({400, 401, 403, 404, 405})
 
@@ -225,17 +223,7 @@ def checked_token(text: str, what: str, token: Secret) -> Secret:
 
 def word_in(path: str, what: str) -> str:
     """Return the text of a small regular file, less the newline at its end.  Raises LoginFailed."""
-    try:
-        # Non-blocking: a FIFO in its place must not hang us.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else "unknown reason"
-        raise LoginFailed(f"{what} cannot be read: {why}", f"check {path} and its rights") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise LoginFailed(f"{what} is not a regular file", f"check {path}")
-    with os.fdopen(handle, "rb") as file:
-        content = file.read(_FILE_LIMIT + 1)
-    if len(content) > _FILE_LIMIT or not content.isascii():
+    content = read_secret_file(path, what, LoginFailed)
+    if len(content) > SECRET_LIMIT or not content.isascii():
         raise LoginFailed(f"{what} holds something else", f"check {path}")
     return content.decode("ascii").rstrip("\r\n")

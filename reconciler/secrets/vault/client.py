@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -30,6 +29,7 @@ import requests
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
 from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
+from reconciler.system.network import loopback
 from reconciler.system.timeouts import Timeouts
 
 _LOG: Final = logging.getLogger(__name__)  # paths only: never a body, a header or a token
@@ -308,7 +308,7 @@ def checked_address(address: str) -> str:
     plain = parts.scheme == "http"
     if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(host):
         raise Blocked("Vault's address is not an https:// URL", "write it as https://HOST:PORT")
-    if plain and not _loopback(host):
+    if plain and not loopback(host):
         raise Blocked(
             f"Vault's address uses plain HTTP to {host}: the token and all secrets could be read "
             "on the way",
@@ -319,13 +319,6 @@ def checked_address(address: str) -> str:
         raise Blocked("the path in Vault's address is not usable", "write https://HOST:PORT")
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + (f":{port}" if port else "") + path
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _checked_namespace(namespace: str) -> str:
