@@ -54,7 +54,7 @@ def healed(timing: QueueState, report: Report, now: float, timeouts: Timeouts) -
     for code, line in drifting.items():
         if line.action in sent:
             timing = timing.with_healing(code, requeue.corrected(timing.healed(code), now))
-    for code, healing in timing.healing:
+    for code, healing in timing.healing.items():
         if _changed(code, report.plan.select(Category.CHANGE), sent):
             timing = timing.with_healing(code, None)  # another value: another story
         else:

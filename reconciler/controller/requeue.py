@@ -5,8 +5,8 @@ Times are seconds since the epoch, because they must survive a restart.  A clock
 cannot make anything wait for longer than the longest backoff: whoever reads clamps.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from reconciler.system.timeouts import Timeouts
@@ -39,19 +39,19 @@ class QueueState:
     due: float = 0.0
     failures: int = 0
     revision: str = ""
-    healing: tuple[tuple[str, Corrections], ...] = ()
+    healing: Mapping[str, Corrections] = field(default_factory=dict)
     stopped: tuple[int, ...] = ()
 
     def healed(self, exchange: str) -> Corrections:
         """Return what is known of one exchange's corrections."""
-        return dict(self.healing).get(exchange, Corrections())
+        return self.healing.get(exchange, Corrections())
 
     def with_healing(self, exchange: str, healing: Corrections | None) -> "QueueState":
         """Return the same with other corrections of one exchange; None forgets them."""
-        cache = {code: one for code, one in self.healing if code != exchange}
+        rest = {code: one for code, one in self.healing.items() if code != exchange}
         if healing is not None:
-            cache[exchange] = healing
-        return replace(self, healing=tuple(sorted(cache.items())))
+            rest[exchange] = healing
+        return replace(self, healing=dict(sorted(rest.items())))
 
 
 def succeeded(

@@ -223,7 +223,7 @@ class ServerWorker:
     def _consents(self, desired: DesiredServer) -> Consents:
         shared, now = self._shared, self._shared.seconds()
         resting = {}
-        for code, healing in self.timing.healing:
+        for code, healing in self.timing.healing.items():
             if why := requeue.rests(healing, now, shared.context.timeouts):
                 resting[f"{desired.name}/{code}"] = why
         return Consents(quiet=shared.hush(desired.name), resting=resting)
@@ -354,7 +354,7 @@ class ServerWorker:
             now,
             contested=tuple(
                 code
-                for code, healing in timing.healing
+                for code, healing in timing.healing.items()
                 if code in drifting and requeue.contested(healing)
             ),
             unasked=stopped,

@@ -7,29 +7,24 @@ that somebody else could have written is not believed, for it could make a bad k
 """
 
 import contextlib
+import ipaddress
 import json
-import os
-import stat
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Final
 
 from reconciler.exchanges.judge import FROM_SERVER
-from reconciler.model.key_facts import (
-    TRANSIENT,
-    Access,
-    Answered,
-    Cap,
-    Environment,
-    Evidence,
-    Grant,
-    IpRule,
-    KeyFacts,
-    Status,
+from reconciler.model.codec import Codec, Inline, Malformed, parsed
+from reconciler.model.key_facts import TRANSIENT, Answered, Environment, KeyFacts, Status
+from reconciler.system.files import (
+    NotPrivate,
+    NotRegular,
+    draft,
+    make_private_directory,
+    read_private,
+    reason,
 )
 
 FORMAT: Final = 1
@@ -113,198 +108,90 @@ class AuditCache:
         if not self._new:
             return
         entries = {**self._read(), **self._new}
-        kept = [
-            _entry(slot, answered, at_server=at_server)
-            for slot, (answered, at_server) in entries.items()
-            if now - FROM_SERVER < answered.at <= now + AHEAD
-        ]
+        kept = tuple(
+            _CODEC.write(_Entry(slot, at_server, one.at, one.status, one.code, one.facts))
+            for slot, (one, at_server) in entries.items()
+            if now - FROM_SERVER < one.at <= now + AHEAD
+        )
+        document = _CODEC.write(_Entries(kept), formatVersion=FORMAT)
         try:
-            self._write(json.dumps({"formatVersion": FORMAT, "entries": kept}, indent=1))
+            self._write(json.dumps(document, indent=1))
         except OSError as error:
-            self.trouble = f"{self._path} cannot be written: {_reason(error)}"
+            self.trouble = f"{self._path} cannot be written: {reason(error)}"
         else:
             self._new.clear()
 
     def _write(self, text: str) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._path.with_name(f".{self._path.name}.{token_hex(8)}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(draft, flags, 0o600)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as opened:
-                opened.write(text)
-            draft.replace(self._path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
+        make_private_directory(self._path.parent)
+        with draft(self._path, text.encode()) as made:
+            made.replace(self._path)
 
     def _read(self) -> dict[Slot, tuple[Answered, bool]]:
         try:
-            text = self._text()
+            document = parsed(read_private(self._path, _SIZE_LIMIT))
         except FileNotFoundError:
             return {}
+        except (NotRegular, NotPrivate):
+            self.trouble = f"{self._path} is not believed: others could have written it"
+            return {}
         except OSError as error:
-            self.trouble = f"{self._path} cannot be read: {_reason(error)}"
+            self.trouble = f"{self._path} cannot be read: {reason(error)}"
             return {}
-        if text is None:
-            return {}
+        except Malformed:
+            document = None
         try:
-            document = json.loads(text)
-            whole = isinstance(document, dict) and document.get("formatVersion") == FORMAT
-            entries = document["entries"] if whole else []
-        except (ValueError, KeyError, RecursionError):
-            whole, entries = False, []
-        if not whole or not isinstance(entries, list):
+            entries = _CODEC.read(_Entries, document, "it", formatVersion=FORMAT).entries
+        except Malformed:
             self.trouble = f"{self._path} holds something else; it is begun anew"
             return {}
         found = {}
-        for entry in entries:
+        for row in entries:
             # One entry that nobody understands costs one question.
-            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-                slot, answered, at_server = _read_entry(entry)
-                found[slot] = answered, at_server
+            with contextlib.suppress(Malformed):
+                entry = _CODEC.read(_Entry, row, "entry")
+                found[entry.slot] = entry.answered(), entry.from_server
         return found
-
-    def _text(self) -> bytes | None:
-        # Non-blocking: a FIFO in its place must not hang us.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(self._path, flags), "rb") as opened:
-            facts = os.fstat(opened.fileno())
-            private = facts.st_uid == os.geteuid() and not facts.st_mode & 0o077
-            if not stat.S_ISREG(facts.st_mode) or not private:
-                self.trouble = f"{self._path} is not believed: others could have written it"
-                return None
-            return opened.read(_SIZE_LIMIT)
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 # ── entries ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _entry(slot: Slot, answered: Answered, *, at_server: bool) -> dict[str, Any]:
-    return {
-        "fingerprint": slot.fingerprint,
-        "environment": str(slot.environment),
-        "egress": slot.egress,
-        "adapter": slot.adapter,
-        "version": slot.version,
-        "fromServer": at_server,
-        "at": _stamp(answered.at),
-        "status": str(answered.status),
-        "code": answered.code,
-        "facts": None if answered.facts is None else _facts(answered.facts),
-    }
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    slot: Inline[Slot]
+    from_server: bool
+    at: datetime
+    status: Status
+    code: str
+    facts: KeyFacts | None
+
+    def answered(self) -> Answered:
+        return Answered(
+            self.status,
+            self.at,
+            self.facts,
+            code=self.code,
+            adapter=self.slot.adapter,
+            adapter_version=self.slot.version,
+            egress=self.slot.egress,
+        )
 
 
-def _read_entry(entry: Mapping[str, Any]) -> tuple[Slot, Answered, bool]:
-    """Read one entry.  Raises KeyError, TypeError, ValueError or AttributeError."""
-    slot = Slot(
-        _word(entry["fingerprint"]),
-        Environment(entry["environment"]),
-        _word(entry["egress"]),
-        _word(entry["adapter"]),
-        int(entry["version"]),
-    )
-    facts = entry["facts"]
-    answered = Answered(
-        Status(entry["status"]),
-        _moment(entry["at"]),
-        None if facts is None else _read_facts(facts),
-        code=_word(entry["code"]),
-        adapter=slot.adapter,
-        adapter_version=slot.version,
-        egress=slot.egress,
-    )
-    return slot, answered, entry["fromServer"] is True
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    entries: tuple[Any, ...]
 
 
-def _facts(facts: KeyFacts) -> dict[str, Any]:
-    return {
-        "grants": None if facts.grants is None else [_grant(grant) for grant in facts.grants],
-        "bound": facts.ip.bound,
-        "networks": [str(network) for network in facts.ip.networks],
-        "listed": facts.ip.listed,
-        "bindable": facts.ip.offered,
-        "unproven": sorted(map(str, facts.unproven)),
-        "readOnly": facts.read_only,
-        "createdAt": None if facts.created_at is None else _stamp(facts.created_at),
-        "expiresAt": None if facts.expires_at is None else _stamp(facts.expires_at),
-        "neverExpires": facts.never_expires,
-        "environment": None if facts.environment is None else str(facts.environment),
-        "master": facts.master,
-        "owner": facts.owner,
-        "sameKey": facts.same_key,
-        "frozen": facts.frozen,
-        "traits": dict(facts.traits),
-    }
+def _network(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise Malformed("is no network") from None
 
 
-def _read_facts(facts: Mapping[str, Any]) -> KeyFacts:
-    grants, environment = facts["grants"], facts["environment"]
-    return KeyFacts(
-        grants=None if grants is None else tuple(_read_grant(grant) for grant in grants),
-        ip=IpRule(
-            _maybe(facts["bound"]),
-            tuple(ip_network(network) for network in facts["networks"]),
-            facts["listed"] is True,
-            facts.get("bindable", True) is True,
-        ),
-        unproven=frozenset(Cap(cap) for cap in facts["unproven"]),
-        read_only=_maybe(facts["readOnly"]),
-        created_at=None if facts["createdAt"] is None else _moment(facts["createdAt"]),
-        expires_at=None if facts["expiresAt"] is None else _moment(facts["expiresAt"]),
-        never_expires=_maybe(facts["neverExpires"]),
-        environment=None if environment is None else Environment(environment),
-        master=_maybe(facts["master"]),
-        owner=_maybe(facts["owner"]),
-        same_key=_maybe(facts["sameKey"]),
-        frozen=_word(facts["frozen"]),
-        traits={_word(name): _word(value) for name, value in facts["traits"].items()},
-    )
-
-
-def _grant(grant: Grant) -> dict[str, Any]:
-    return {
-        "raw": grant.raw,
-        "caps": sorted(map(str, grant.caps)),
-        "access": str(grant.access),
-        "separable": grant.separable,
-        "evidence": str(grant.evidence),
-    }
-
-
-def _read_grant(grant: Mapping[str, Any]) -> Grant:
-    return Grant(
-        _word(grant["raw"]),
-        frozenset(Cap(cap) for cap in grant["caps"]),
-        Access(grant["access"]),
-        separable=grant["separable"] is True,
-        evidence=Evidence(grant["evidence"]),
-    )
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError
-    return moment
-
-
-def _word(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _maybe(value: object) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise TypeError
+_CODEC: Final = Codec(
+    named=lambda name: re.sub("_(.)", lambda letter: letter[1].upper(), name),
+    spelled=lambda moment: moment.astimezone(UTC).isoformat(),
+    more={ipaddress.IPv4Network | ipaddress.IPv6Network: (str, _network)},
+    namespace=vars(ipaddress),
+)

@@ -9,7 +9,7 @@ from typing import Final
 
 from reconciler.errors import Blocked
 from reconciler.ledger import Conflict, Store
-from reconciler.ledger.codec.records import read_identity, write_identity
+from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import SERVERS, IdentityRow, identity_key
 from reconciler.ledger.compare_and_set import TRIES, restless
 from reconciler.ledger.exchange_state import moved
@@ -58,7 +58,7 @@ class Identities:
                 if row == found[1]:
                     return row.identity
             try:
-                self._store.put(identity_key(row.identity.uid), write_identity(row), expect=expect)
+                self._store.put(identity_key(row.identity.uid), write(row), expect=expect)
             except Conflict:
                 continue
             return row.identity
@@ -69,7 +69,7 @@ class Identities:
         key = identity_key(self._uid(target, 0))
         stored = self._store.get(key)
         if stored is not None:
-            row = read_identity(key, stored.text)
+            row = read(IdentityRow, key, stored.text)
             if row.identity.target == target:  # nearly always: it never moved
                 return stored.revision, row
         named: tuple[int, IdentityRow] | None = None
@@ -87,7 +87,7 @@ class Identities:
             if key.endswith("/identity"):
                 stored = self._store.get(key)
                 if stored is not None:
-                    yield stored.revision, read_identity(key, stored.text)
+                    yield stored.revision, read(IdentityRow, key, stored.text)
 
     def _uid(self, target: Target, number: int) -> str:
         # Computed, not drawn: two processes that meet a server for the first time want the same

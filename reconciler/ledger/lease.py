@@ -23,8 +23,9 @@ from typing import Final, Self
 
 from reconciler.errors import JtrError, LeaseHeld, LedgerError
 from reconciler.ledger import Conflict, Store, Stored
-from reconciler.ledger.codec.records import read_lease, write_lease
-from reconciler.ledger.codec.rows import Holder, LeaseRow, stamp
+from reconciler.ledger.codec.records import read, write
+from reconciler.ledger.codec.rows import Holder, LeaseRow
+from reconciler.model.timestamps import stamp
 from reconciler.system.clocks import this_boot
 
 _POLLS: Final = 100  # looks in the time of one lease
@@ -73,7 +74,7 @@ class Lease:
         began, poll = self._clock(), self._seconds / _POLLS
         while True:
             stored = self._store.get(self._key)
-            row = read_lease(self._key, stored.text) if stored else None
+            row = read(LeaseRow, self._key, stored.text) if stored else None
             if stored is None or row is None or row.released or self._gone(stored, row):
                 try:
                     self._since = stamp(self._now())
@@ -128,7 +129,7 @@ class Lease:
     def _text(self, *, released: bool) -> str:
         until = self._now() + timedelta(seconds=self._seconds)
         row = LeaseRow(self._holder, self._since, stamp(until), self._seconds)
-        return write_lease(replace(row, released=released))
+        return write(replace(row, released=released))
 
     def _gone(self, stored: Stored, row: LeaseRow) -> bool:
         revision, since = self._watched.get(self._key, (0, 0.0))

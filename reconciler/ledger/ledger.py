@@ -15,20 +15,7 @@ from typing import Final
 
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store
-from reconciler.ledger.codec.records import (
-    read_birth,
-    read_brake,
-    read_exchange,
-    read_identity,
-    read_lease,
-    read_observation,
-    read_restored,
-    write_birth,
-    write_brake,
-    write_exchange,
-    write_observation,
-    write_restored,
-)
+from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import (
     BIRTH,
     BRAKES,
@@ -37,13 +24,15 @@ from reconciler.ledger.codec.rows import (
     Birth,
     Brake,
     ExchangeRow,
+    IdentityRow,
+    LeaseRow,
+    Restored,
     brake_key,
     exchange_key,
     exchanges_prefix,
     identity_key,
     lease_key,
     observation_key,
-    stamp,
 )
 from reconciler.ledger.compare_and_set import update
 from reconciler.ledger.exchange_state import (
@@ -66,6 +55,7 @@ from reconciler.model.recorded import (
     Write,
 )
 from reconciler.model.target import Target
+from reconciler.model.timestamps import stamp
 from reconciler.system.clocks import elapsed
 from reconciler.system.timeouts import Timeouts
 
@@ -123,7 +113,8 @@ class Ledger:
     def baseline(self) -> datetime:
         """Return the moment before which every request counts as handled: never run it."""
         stored = self._store.get(RESTORED)
-        return max(self._birth.at, read_restored(stored.text)) if stored else self._birth.at
+        born = self._birth.at
+        return max(born, read(Restored, RESTORED, stored.text).at) if stored else born
 
     def accept_restore(self, because: str) -> None:
         """
@@ -131,7 +122,7 @@ class Ledger:
 
         What is open stays open: its evidence is on the server.
         """
-        text = write_restored(self._now(), because, self._writer)
+        text = write(Restored(self._now(), because, self._writer))
         update(self._store, RESTORED, lambda _: text)
 
     def sequence(self) -> int:
@@ -195,7 +186,7 @@ class Ledger:
         return Recorded(
             identity=row.identity,
             exchanges=exchanges,
-            observation=read_observation(key, seen.text) if seen else None,
+            observation=read(Observation, key, seen.text) if seen else None,
             retired=row.retired,
             requests=self.requests(uid).load(),
         )
@@ -221,7 +212,7 @@ class Ledger:
 
     def observe(self, uid: str, observation: Observation) -> None:
         """Remember what a server shows; the newest call wins."""
-        update(self._store, observation_key(uid), lambda _: write_observation(observation))
+        update(self._store, observation_key(uid), lambda _: write(observation))
 
     # ── one exchange, one document ───────────────────────────────────────────────────────────
 
@@ -304,7 +295,7 @@ class Ledger:
         found: dict[str, Brake] = {}
         for key in self._store.keys(BRAKES):
             stored = self._store.get(key)
-            brake = read_brake(key, stored.text) if stored else None
+            brake = read(Brake, key, stored.text) if stored else None
             if brake is not None and brake.released is None:
                 found[brake.version] = brake
         return found
@@ -314,9 +305,9 @@ class Ledger:
         key = brake_key(version)
 
         def change(text: str | None) -> str:
-            if text is not None and read_brake(key, text).released is None:
+            if text is not None and read(Brake, key, text).released is None:
                 return text
-            return write_brake(Brake(version, server, why, stamp(self._now()), self._writer))
+            return write(Brake(version, server, why, stamp(self._now()), self._writer))
 
         update(self._store, key, change)
 
@@ -325,11 +316,11 @@ class Ledger:
         key = brake_key(version)
 
         def change(text: str | None) -> str:
-            brake = read_brake(key, text) if text is not None else None
+            brake = read(Brake, key, text) if text is not None else None
             if brake is None or brake.released is not None:
                 raise LedgerError(f"no brake holds for JT-Trader {version}", "see: jtr status")
             released = (because, stamp(self._now()), self._writer)
-            return write_brake(replace(brake, released=released))
+            return write(replace(brake, released=released))
 
         update(self._store, key, change)
 
@@ -342,7 +333,7 @@ class Ledger:
         *wait* is how many seconds to wait for another holder (default: `lease_wait`).
         """
         stored = self._store.get(identity_key(uid))
-        label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
+        label = read(IdentityRow, identity_key(uid), stored.text).identity.name if stored else uid
         wait = self._timeouts.lease_wait if wait is None else wait
         return self._lease(lease_key(uid), label, "is applying to", wait)
 
@@ -359,7 +350,7 @@ class Ledger:
         depend on it that must not happen twice: it is read off a wall clock.
         """
         stored = self._store.get(CONTROLLER)
-        row = read_lease(CONTROLLER, stored.text) if stored else None
+        row = read(LeaseRow, CONTROLLER, stored.text) if stored else None
         if row is None or row.released or ended(row.holder):
             return ""
         return row.holder.by if row.until >= stamp(self._now() - timedelta(days=1)) else ""
@@ -384,22 +375,22 @@ class Ledger:
     def _born(self) -> tuple[Birth, bool]:
         stored = self._store.get(BIRTH)
         if stored is not None:
-            return read_birth(stored.text), False
+            return read(Birth, BIRTH, stored.text), False
         if not self._store.created:
             raise LedgerMissing("this ledger was never begun", "jtr ledger init")
         birth = Birth(uuid.uuid4().hex, self._now(), self._writer)
         try:
-            self._store.put(BIRTH, write_birth(birth), expect=0)
+            self._store.put(BIRTH, write(birth), expect=0)
         except Conflict:  # two at once: the other one's birth is ours
             stored = self._store.get(BIRTH)
-            return read_birth(stored.text if stored else ""), True
+            return read(Birth, BIRTH, stored.text if stored else ""), True
         return birth, True
 
     def _exchange(self, key: str) -> tuple[int, ExchangeRow]:
         stored = self._store.get(key)
         if stored is None:
             raise LedgerError(f"the ledger's row {key} vanished", "restore it from a backup")
-        return stored.revision, read_exchange(key, stored.text)
+        return stored.revision, read(ExchangeRow, key, stored.text)
 
     def _promise(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
         """Write an intent under a nonce of its own and make sure that it is the one that stands."""
@@ -422,12 +413,12 @@ class Ledger:
         stored = self._store.get(key)
         if (stored.revision if stored else 0) != expect:
             raise _moved_on(code)
-        old = read_exchange(key, stored.text) if stored else ExchangeRow(ExchangeRecord(code))
+        old = read(ExchangeRow, key, stored.text) if stored else ExchangeRow(ExchangeRecord(code))
         new = change(old)
         if new == old:
             return
         try:
-            known[key] = self._store.put(key, write_exchange(new), expect=expect)
+            known[key] = self._store.put(key, write(new), expect=expect)
         except Conflict:
             raise _moved_on(code) from None
 

@@ -12,13 +12,8 @@ from typing import Final
 
 from reconciler.errors import LedgerError
 from reconciler.ledger import Conflict, Store, request_state
-from reconciler.ledger.codec.records import (
-    read_history,
-    read_requests,
-    write_history,
-    write_requests,
-)
-from reconciler.ledger.codec.rows import history_key, requests_key, stamp
+from reconciler.ledger.codec.records import read, write
+from reconciler.ledger.codec.rows import History, history_key, requests_key
 from reconciler.ledger.compare_and_set import update
 from reconciler.model.desired import Kind
 from reconciler.model.recorded import (
@@ -30,7 +25,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.model.timestamps import spelled
+from reconciler.model.timestamps import spelled, stamp
 
 DEEDS_KEPT: Final = 300
 
@@ -57,7 +52,7 @@ class RequestLog:
         """Return the requests, and base later changes on them."""
         stored = self._store.get(self._key)
         self._known[self._key] = stored.revision if stored else 0
-        return read_requests(self._key, stored.text) if stored else NO_REQUESTS
+        return read(Requests, self._key, stored.text) if stored else NO_REQUESTS
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────
 
@@ -81,7 +76,7 @@ class RequestLog:
         process was stopped.
         """
         stored = self._store.get(self._key)
-        requests = read_requests(self._key, stored.text) if stored else NO_REQUESTS
+        requests = read(Requests, self._key, stored.text) if stored else NO_REQUESTS
         request = requests.open
         if request is None or not request.attempts or request.attempts[-1].nonce != nonce:
             raise _moved_on()
@@ -162,12 +157,12 @@ class RequestLog:
         stored = self._store.get(self._key)
         if (stored.revision if stored else 0) != expect:
             raise _moved_on()
-        old = read_requests(self._key, stored.text) if stored else NO_REQUESTS
+        old = read(Requests, self._key, stored.text) if stored else NO_REQUESTS
         new = change(old)
         if new == old:
             return
         try:
-            self._known[self._key] = self._store.put(self._key, write_requests(new), expect=expect)
+            self._known[self._key] = self._store.put(self._key, write(new), expect=expect)
         except Conflict:
             raise _moved_on() from None
 
@@ -176,7 +171,7 @@ def read_deeds(store: Store, uid: str) -> tuple[HistoryEntry, ...]:
     """Return what was done on a server, oldest first."""
     key = history_key(uid)
     stored = store.get(key)
-    return read_history(key, stored.text) if stored else ()
+    return read(History, key, stored.text).deeds if stored else ()
 
 
 def add_deeds(store: Store, uid: str, deeds: Sequence[HistoryEntry]) -> None:
@@ -184,8 +179,8 @@ def add_deeds(store: Store, uid: str, deeds: Sequence[HistoryEntry]) -> None:
     key = history_key(uid)
 
     def change(text: str | None) -> str:
-        old = read_history(key, text) if text is not None else ()
-        return write_history((*old, *deeds)[-DEEDS_KEPT:])
+        old = read(History, key, text).deeds if text is not None else ()
+        return write(History((*old, *deeds)[-DEEDS_KEPT:]))
 
     update(store, key, change)
 

@@ -15,18 +15,25 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from reconciler.errors import LedgerError
 from reconciler.ledger import Store, Stored
-from reconciler.ledger.codec.strict import Fields, Malformed, parsed
-from reconciler.ledger.stores.file_checks import make_directory, sync_directory
+from reconciler.ledger.codec.records import CODEC
+from reconciler.model.codec import Malformed, parsed
+from reconciler.system.files import (
+    NotPrivate,
+    NotRegular,
+    make_private_directory,
+    read_private,
+    reason,
+    write_atomically,
+)
 
 _FORMAT: Final = 1
 _UID: Final = re.compile(r"[0-9a-f]{32}")
@@ -49,7 +56,7 @@ class Place:
             return cls(str(real), real.stat().st_ino)
         except OSError as error:
             raise LedgerError(
-                f"the ledger {path} vanished while it was in use ({_word(error)})",
+                f"the ledger {path} vanished while it was in use ({reason(error)})",
                 "find out who removed it before anything else is done",
             ) from None
 
@@ -133,7 +140,7 @@ class RollbackGuard:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         try:
-            make_directory(self._folder)
+            make_private_directory(self._folder)
             handle = os.open(
                 self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             )
@@ -183,48 +190,29 @@ class RollbackGuard:
         if not self._private():
             return None
         try:
-            # Non-blocking: a FIFO in its place must not hang us.
-            handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            document = parsed(read_private(file, _FILE_LIMIT, one_name=True))
+            return CODEC.read(_Mark, document, "it", format=_FORMAT, ledger=uid)
         except FileNotFoundError:
             return None
+        except NotRegular:
+            raise LedgerError(f"{file} is not a file of its own", "move it away") from None
+        except NotPrivate:
+            raise LedgerError(
+                f"{file} can be opened by others, or is not ours", f"chmod 600 {file}"
+            ) from None
         except OSError as error:
             raise _unusable(file, error) from None
-        try:
-            facts = os.fstat(handle)
-            if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-                raise LedgerError(f"{file} is not a file of its own", "move it away")
-            if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-                raise LedgerError(
-                    f"{file} can be opened by others, or is not ours", f"chmod 600 {file}"
-                )
-            return _marked(os.read(handle, _FILE_LIMIT), uid)
-        except OSError as error:
-            raise _unusable(file, error) from None
-        except (Malformed, UnicodeDecodeError):
+        except Malformed:
             raise LedgerError(
                 f"{file} is damaged", "jtr ledger accept-restore makes it anew"
             ) from None
-        finally:
-            os.close(handle)
 
     def _write(self, uid: str, mark: _Mark) -> None:
         """Put the file there whole; only called by one process at a time."""
         file = self._file(uid)
-        draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+        body = CODEC.write(mark, format=_FORMAT, ledger=uid)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(draft, flags, 0o600)
-            try:
-                with os.fdopen(handle, "wb") as opened:
-                    os.fchmod(opened.fileno(), 0o600)  # an umask can take away our own rights
-                    opened.write(_written(uid, mark))
-                    opened.flush()
-                    os.fsync(opened.fileno())
-                draft.rename(file)
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
-            sync_directory(self._folder)
+            write_atomically(file, json.dumps(body).encode() + b"\n")
         except OSError as error:
             raise _unusable(file, error) from None
 
@@ -306,41 +294,7 @@ def _suspicion(mark: _Mark | None, sequence: int, place: Place | None) -> str:
     return ""
 
 
-def _written(uid: str, mark: _Mark) -> bytes:
-    place = mark.place and {"path": mark.place.path, "inode": mark.place.inode}
-    document = {
-        "format": _FORMAT,
-        "ledger": uid,
-        "sequence": mark.sequence,
-        "place": place,
-        "suspect": mark.suspect,
-    }
-    return json.dumps(document).encode() + b"\n"
-
-
-def _marked(content: bytes, uid: str) -> _Mark:
-    fields = Fields(parsed(content.decode("ascii")), "it")
-    fields.must("format", _FORMAT)
-    fields.must("ledger", uid)
-    mark = _Mark(fields.integer("sequence"), _place(fields.take("place")), fields.text("suspect"))
-    fields.end()
-    return mark
-
-
-def _place(value: Any) -> Place | None:
-    if value is None:
-        return None
-    fields = Fields(value, "place")
-    place = Place(fields.text("path"), fields.integer("inode"))
-    fields.end()
-    return place
-
-
 def _unusable(path: Path, error: OSError) -> LedgerError:
     return LedgerError(
-        f"{path} cannot be used ({_word(error)})", "make its directory by hand, with mode 0700"
+        f"{path} cannot be used ({reason(error)})", "make its directory by hand, with mode 0700"
     )
-
-
-def _word(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else "no reason given"

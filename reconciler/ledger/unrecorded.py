@@ -6,17 +6,17 @@ have to find out what this process already knew.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from reconciler.ledger import request_state
-from reconciler.ledger.codec.requests import read_request, request_body
-from reconciler.ledger.codec.strict import Fields, Malformed, parsed
+from reconciler.ledger.codec.records import CODEC
 from reconciler.ledger.ledger import Ledger
+from reconciler.model.codec import Malformed, parsed
 from reconciler.model.recorded import Recorded, Request
+from reconciler.system.files import make_private_directory, read_private, write_atomically
 
 FORMAT: Final = 1
 _LONGEST: Final = 1_000_000
@@ -26,7 +26,6 @@ _LONGEST: Final = 1_000_000
 class Left:
     """One file: the ledger and server that it is about, and the request as it should be closed."""
 
-    path: Path
     ledger: str
     server: str
     request: Request
@@ -40,21 +39,11 @@ class UnrecordedOutcomes:
 
     def leave(self, ledger_uid: str, uid: str, request: Request) -> Path:
         """Write one, 0600, and return where.  Raises OSError."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(self.folder)
         nonce = request.attempts[-1].nonce if request.attempts else "none"
         path = self.folder / f"request-{nonce}.json"
-        body = {
-            "format": FORMAT,
-            "ledger": ledger_uid,
-            "server": uid,
-            "request": request_body(request),
-        }
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        handle = os.open(path, flags, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            json.dump(body, file)
-            file.flush()
-            os.fsync(file.fileno())
+        body = CODEC.write(Left(ledger_uid, uid, request), format=FORMAT)
+        write_atomically(path, json.dumps(body).encode())
         return path
 
     def waiting(self, ledger_uid: str, uid: str) -> bool:
@@ -66,7 +55,7 @@ class UnrecordedOutcomes:
         if recorded.identity is None:
             return recorded
         requests = recorded.requests
-        for left in self._about(ledger_uid, recorded.identity.uid):
+        for _, left in self._about(ledger_uid, recorded.identity.uid):
             if _fits(left, requests.open):
                 requests = request_state.closed(requests, left.request)
         return replace(recorded, requests=requests)
@@ -77,13 +66,13 @@ class UnrecordedOutcomes:
 
         Raises LedgerError.  Load the requests before; hold the server's lease.
         """
-        for left in self._about(ledger.ledger_uid, uid):
+        for path, left in self._about(ledger.ledger_uid, uid):
             book = ledger.requests(uid)
             if _fits(left, book.load().open):
                 book.close(left.request)
-            left.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
-    def _about(self, ledger_uid: str, uid: str) -> Iterator[Left]:
+    def _about(self, ledger_uid: str, uid: str) -> Iterator[tuple[Path, Left]]:
         try:
             paths = sorted(self.folder.glob("request-*.json"))
         except OSError:
@@ -91,7 +80,7 @@ class UnrecordedOutcomes:
         for path in paths:
             left = _read(path)
             if left is not None and (left.ledger, left.server) == (ledger_uid, uid):
-                yield left
+                yield path, left
 
 
 def _fits(left: Left, request: Request | None) -> bool:
@@ -104,15 +93,6 @@ def _fits(left: Left, request: Request | None) -> bool:
 def _read(path: Path) -> Left | None:
     """Read one file; one that is not ours, or not whole, is left alone: the intent still stands."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, encoding="ascii") as file:
-            if os.fstat(handle).st_uid != os.geteuid():
-                return None
-            fields = Fields(parsed(file.read(_LONGEST)), "emergency")
-        fields.must("format", FORMAT)
-        ledger, server = fields.text("ledger"), fields.text("server")
-        request = read_request(fields.take("request"), "request")
-        fields.end()
-    except (OSError, UnicodeError, Malformed):
+        return CODEC.read(Left, parsed(read_private(path, _LONGEST)), "it", format=FORMAT)
+    except (OSError, Malformed):
         return None
-    return Left(path, ledger, server, request)

@@ -9,7 +9,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from reconciler.model.codec import Inline, Named
 
 if TYPE_CHECKING:  # every `jtr validate` imports this module
     from ipaddress import IPv4Network, IPv6Network
@@ -108,7 +110,7 @@ class IpRule:
     bound: bool | None = None
     networks: "tuple[IPv4Network | IPv6Network, ...]" = ()
     listed: bool = False
-    offered: bool = True
+    offered: Annotated[bool, Named("bindable")] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class KeyFacts:
     """
 
     grants: tuple[Grant, ...] | None = None
-    ip: IpRule = IpRule()
+    ip: Inline[IpRule] = IpRule()
     unproven: frozenset[Cap] = frozenset()
     read_only: bool | None = None
     created_at: datetime | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from reconciler.model.codec import Seconds
 from reconciler.model.desired import Afterwards, Kind
 from reconciler.model.observed import BootLine, Robot
 from reconciler.model.references import FrozenRef
@@ -163,7 +164,7 @@ class Request:
     stage: Stage
     attempts: tuple[Attempt, ...] = ()
     robots: Afterwards = Afterwards.LEAVE
-    resume_within: float = 600.0  # seconds
+    resume_within: Seconds = 600.0
     ran: tuple[Robot, ...] = ()
     evidence: str = ""
     boot: BootLine | None = None
@@ -194,7 +195,7 @@ class PendingStarts:
     robots: tuple[Robot, ...]
     at: str
     by: str
-    within: float  # seconds from `at` in which they may be started without being asked
+    within: Seconds  # from `at`, in which they may be started without being asked
     exchange: str = ""
     others: tuple[int, ...] = ()
     begun: tuple[int, ...] = ()

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from reconciler.model.codec import Inline
+
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
 
 
@@ -78,7 +80,7 @@ class FrozenRef:
     writing again starts over at version 1.
     """
 
-    at: SecretPath
+    at: Inline[SecretPath]
     version: int
     created: str
     field: str | None = None

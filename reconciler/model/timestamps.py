@@ -5,6 +5,13 @@ Instants as people write them.
 from datetime import UTC, datetime
 
 
+def stamp(moment: datetime) -> str:
+    """Write an instant as RFC 3339 in UTC; a time without a zone is a mistake of the caller."""
+    if moment.tzinfo is None:
+        raise ValueError("the time has no zone")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def spelled(instant: datetime) -> str:
     """Return an instant as people write it in documents."""
     fraction = instant.microsecond

@@ -83,4 +83,4 @@ def test_healing_is_kept_by_exchange() -> None:
     timing = QueueState().with_healing("okx", Corrections(1)).with_healing("bybit", Corrections(2))
 
     assert timing.healed("okx") == Corrections(1)
-    assert timing.with_healing("okx", None).healing == (("bybit", Corrections(2)),)
+    assert timing.with_healing("okx", None).healing == {"bybit": Corrections(2)}

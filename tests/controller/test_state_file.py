@@ -10,7 +10,7 @@ from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.controller.state_file import State, StateFile
 from reconciler.errors import JtrError
 
-TIMING = QueueState(12.5, 3, "abc", (("okx", Corrections(2, 5.0, 6.0)),), (1, 7))
+TIMING = QueueState(12.5, 3, "abc", {"okx": Corrections(2, 5.0, 6.0)}, (1, 7))
 STATE = State({"tokyo-1": TIMING, "osaka-1": QueueState()}, {"health/tokyo-1": {"state": "x"}})
 
 
@@ -35,6 +35,19 @@ def test_it_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["controller.json"]
+
+
+def test_a_file_of_an_earlier_version_is_read_and_still_written_byte_for_byte(
+    tmp_path: Path,
+) -> None:
+    stored = Path(__file__).with_name("stored_state.json").read_bytes()
+    path = tmp_path / "controller.json"
+    path.write_bytes(stored)
+
+    assert StateFile(path).open() == (STATE, "")
+    path.unlink()
+    StateFile(path).save(STATE)
+    assert path.read_bytes() == stored
 
 
 @pytest.mark.parametrize(

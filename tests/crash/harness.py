@@ -18,7 +18,8 @@ from typing import Any, Final
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.drivers import Driver
 from reconciler.ledger import Store
-from reconciler.ledger.codec.records import read_lease, write_lease
+from reconciler.ledger.codec.records import read, write
+from reconciler.ledger.codec.rows import LeaseRow
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
@@ -334,8 +335,8 @@ class Harness:
         for key in self.store.keys("server/"):
             found = self.store.get(key)
             if key.endswith("/lease") and found is not None:
-                row = replace(read_lease(key, found.text), released=True)
-                self.store.put(key, write_lease(row), expect=found.revision)
+                row = replace(read(LeaseRow, key, found.text), released=True)
+                self.store.put(key, write(row), expect=found.revision)
 
     def _ledger(self, life: Life, *, begin: bool = False) -> Ledger:
         store = MortalStore(self.store, life)

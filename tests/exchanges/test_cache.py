@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -71,6 +72,33 @@ def test_what_was_answered_comes_back_whole(tmp_path: Path, facts: KeyFacts | No
     given = answered(facts=facts)
 
     assert kept(tmp_path / "deep" / "audit.json", (SLOT, given, False)).find(SLOT, NOW) == given
+
+
+def test_a_file_of_an_earlier_version_is_read_and_still_written_byte_for_byte(
+    tmp_path: Path,
+) -> None:
+    stored = Path(__file__).with_name("stored_cache.json").read_bytes()
+    path = tmp_path / "a.json"
+    path.touch(0o600)
+    path.write_bytes(stored)
+    there = Slot("e" * 64, Environment.TEST, "socks5h://127.0.0.1:1080", "okx", 2)
+    refused = Answered(Status.REJECTED, NOW, None, "50113", "okx", 2, there.egress)
+    silent = replace(SLOT, fingerprint="d" * 64)
+    cache = AuditCache(str(path))
+
+    assert cache.trouble == ""
+    assert cache.find(SLOT, NOW) == cache.from_server(SLOT, NOW) == answered(facts=FACTS)
+    assert cache.find(there, NOW) == refused
+    assert cache.find(silent, NOW) == answered(facts=KeyFacts())
+    assert cache.from_server(silent, NOW) is None
+    path.unlink()
+    kept(
+        path,
+        (SLOT, answered(facts=FACTS), True),
+        (there, refused, False),
+        (silent, answered(facts=KeyFacts()), False),
+    )
+    assert path.read_bytes() == stored
 
 
 def test_the_file_is_private_and_holds_no_verdict(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import LeaseHeld, LedgerError
-from reconciler.ledger.codec.records import read_lease, write_lease
-from reconciler.ledger.codec.rows import Holder, lease_key
+from reconciler.ledger.codec.records import read, write
+from reconciler.ledger.codec.rows import Holder, LeaseRow, lease_key
 from reconciler.ledger.lease import ended, this_process
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
@@ -131,9 +131,9 @@ def crash(machine: Machine, store: MemoryStore) -> None:
     key = lease_key(machine.uid)
     stored = store.get(key)
     assert stored is not None
-    row = read_lease(key, stored.text)
+    row = read(LeaseRow, key, stored.text)
     far_away = replace(row, holder=Holder(row.holder.nonce, row.holder.by, boot="another host"))
-    store.put(key, write_lease(far_away), expect=stored.revision)
+    store.put(key, write(far_away), expect=stored.revision)
 
 
 def test_a_crashed_holder_elsewhere_is_waited_out(
@@ -280,8 +280,8 @@ def test_a_dead_neighbour_is_known_at_once(ours: Machine, store: MemoryStore) ->
     key = lease_key(ours.uid)
     stored = store.get(key)
     assert stored is not None
-    row = replace(read_lease(key, stored.text), holder=holder, released=False)
-    store.put(key, write_lease(row), expect=stored.revision)
+    row = replace(read(LeaseRow, key, stored.text), holder=holder, released=False)
+    store.put(key, write(row), expect=stored.revision)
     with pytest.raises(LeaseHeld, match="apply 2@here"):
         ours.ledger.lease(ours.uid, wait=0).__enter__()
 

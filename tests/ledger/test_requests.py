@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.errors import Blocked, LedgerError
 from reconciler.ledger import Conflict, request_state
-from reconciler.ledger.codec.records import read_requests, write_requests
+from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import requests_key
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
@@ -74,7 +74,7 @@ class Harness:
     def stored(self) -> Requests:
         """What really lies in the store."""
         stored = self.store.get(requests_key(self.uid))
-        return read_requests("test", stored.text) if stored else NO_REQUESTS
+        return read(Requests, "test", stored.text) if stored else NO_REQUESTS
 
 
 @pytest.fixture
@@ -371,8 +371,8 @@ FULL = Requests(
 
 
 def test_what_is_written_is_read_again() -> None:
-    assert read_requests("test", write_requests(FULL)) == FULL
-    assert read_requests("test", write_requests(NO_REQUESTS)) == NO_REQUESTS
+    assert read(Requests, "test", write(FULL)) == FULL
+    assert read(Requests, "test", write(NO_REQUESTS)) == NO_REQUESTS
 
 
 def _places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -390,9 +390,9 @@ def _places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, 
 @pytest.mark.parametrize("wrong", [{"odd": 1}, True, -1.5], ids=str)
 def test_a_damaged_document_is_refused_not_guessed(wrong: object) -> None:
     """Every value, one after the other, replaced by one of another type."""
-    whole = json.loads(write_requests(FULL))
+    whole = json.loads(write(FULL))
     for path in _places(whole):
-        damaged = json.loads(write_requests(FULL))
+        damaged = json.loads(write(FULL))
         place = damaged
         for key in path[:-1]:
             place = place[key]
@@ -400,7 +400,7 @@ def test_a_damaged_document_is_refused_not_guessed(wrong: object) -> None:
             continue
         place[path[-1]] = wrong
         with pytest.raises(LedgerError):
-            read_requests("test", json.dumps(damaged))
+            read(Requests, "test", json.dumps(damaged))
 
 
 # ── the history ──────────────────────────────────────────────────────────────────────────────

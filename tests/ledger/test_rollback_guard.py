@@ -201,6 +201,25 @@ def test_the_whole_document_of_these_tests_is_one(mark: RollbackGuard, folder: P
     assert mark.check(UID, 10, HERE, born_now=False) == ""
 
 
+STORED = Path(__file__).parent / "stored"
+
+
+def test_a_mark_of_an_earlier_version_is_read_and_still_written_byte_for_byte(
+    folder: Path,
+) -> None:
+    mark, place = RollbackGuard(folder), Place("/var/lib/jtr/lédger.db", 17)
+    mark.accept(UID, 41, place)
+    assert (folder / f"{UID}.json").read_bytes() == (STORED / "mark.json").read_bytes()
+    assert mark.check(UID, 41, place, born_now=False) == ""
+
+    (folder / f"{UID}.json").write_bytes((STORED / "mark-suspect.json").read_bytes())
+    assert "sequence 41, now 3" in mark.check(UID, 99, None, born_now=False, keep=False)
+    mark.accept(UID, 41, None)
+    mark.check(UID, 3, None, born_now=False)
+    stored = (STORED / "mark-suspect.json").read_bytes()
+    assert (folder / f"{UID}.json").read_bytes() == stored
+
+
 def linked(file: Path) -> None:
     target = file.with_name("elsewhere")
     file.rename(target)

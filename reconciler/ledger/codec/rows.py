@@ -7,10 +7,11 @@ A row is a noun of the model with what only the ledger needs to know about it.
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
-from reconciler.model.recorded import ExchangeRecord, Identity
+from reconciler.model.codec import Inline, Seconds
+from reconciler.model.recorded import ExchangeRecord, HistoryEntry, Identity
 from reconciler.model.target import Target
 
 _SEGMENT_LIMIT: Final = 100
@@ -34,7 +35,7 @@ class IdentityRow:
     two machines could not say that.
     """
 
-    identity: Identity
+    identity: Inline[Identity]
     label_order: int
     retired: tuple[Target, ...] = ()
 
@@ -48,7 +49,7 @@ class ExchangeRow:
     that intent, for the case that nothing was sent.
     """
 
-    record: ExchangeRecord
+    record: Inline[ExchangeRecord]
     nonce: str = ""
     by: str = ""
     before: ExchangeRecord | None = None
@@ -91,11 +92,27 @@ class Holder:
 class LeaseRow:
     """A lease: who, since when and until when on the holder's clock, for how many seconds."""
 
-    holder: Holder
+    holder: Inline[Holder]
     since: str
     until: str
-    seconds: float
+    seconds: Seconds
     released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was done on a server, oldest first."""
+
+    deeds: tuple[HistoryEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """When, why and by whom a restored ledger was accepted last."""
+
+    at: datetime
+    because: str
+    by: str
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────
@@ -166,10 +183,3 @@ def history_key(uid: str) -> str:
 def brake_key(version: str) -> str:
     """Return the key of the brake of a JT-Trader version."""
     return BRAKES + segment(version)
-
-
-def stamp(moment: datetime) -> str:
-    """Write an instant as RFC 3339 in UTC; a time without a zone is a mistake of the caller."""
-    if moment.tzinfo is None:
-        raise ValueError("the time has no zone")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

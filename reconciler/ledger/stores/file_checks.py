@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.errors import LedgerError
+from reconciler.system.files import make_private_directory, reason
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SHARED: Final = frozenset(
@@ -27,30 +28,15 @@ _SHARED: Final = frozenset(
 def prepare_directory(directory: Path) -> Path:
     """Make *directory* with its parents, 0700 under any umask; return it without symlinks."""
     try:
-        make_directory(directory)
+        make_private_directory(directory)
         real = directory.resolve(strict=True)
     except OSError as error:
         raise LedgerError(
-            f"the directory {directory} cannot be made or entered ({_word(error)})",
+            f"the directory {directory} cannot be made or entered ({reason(error)})",
             "make it by hand, owned by this user, with mode 0700",
         ) from None
     check_directory(real)
     return real
-
-
-def make_directory(directory: Path) -> None:
-    """Make *directory* with its parents, 0700 under any umask.  Raises OSError."""
-    if directory.is_dir():
-        return
-    make_directory(directory.parent)
-    try:
-        directory.mkdir(mode=0o700)
-    except FileExistsError:
-        if not directory.is_dir():  # somebody else made a directory meanwhile: fine
-            raise
-        return
-    directory.chmod(0o700)  # an umask such as 0777 takes away our own rights, too
-    sync_directory(directory.parent)
 
 
 def check_directory(real: Path) -> None:
@@ -59,7 +45,7 @@ def check_directory(real: Path) -> None:
         facts = real.stat()
     except OSError as error:
         raise LedgerError(
-            f"the ledger's directory {real} cannot be entered ({_word(error)})",
+            f"the ledger's directory {real} cannot be entered ({reason(error)})",
             "check its rights and those above it",
         ) from None
     if facts.st_uid not in (0, os.geteuid()):
@@ -95,7 +81,7 @@ def check_file(path: Path) -> bool:
         return False
     except OSError as error:
         raise LedgerError(
-            f"{path} cannot be looked at ({_word(error)})", "check its rights and those above it"
+            f"{path} cannot be looked at ({reason(error)})", "check its rights and those above it"
         ) from None
     if stat.S_ISLNK(facts.st_mode):
         raise LedgerError(f"{path} is a symbolic link", "name the file itself, or remove the link")
@@ -110,15 +96,6 @@ def check_file(path: Path) -> bool:
     if facts.st_mode & 0o077:
         raise LedgerError(f"others can open {path}", f"chmod 600 {path}")
     return True
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in *directory* durable."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def file_system(real: Path, mounts: Path = _MOUNTS) -> str:
@@ -140,7 +117,3 @@ def file_system(real: Path, mounts: Path = _MOUNTS) -> str:
         if real.is_relative_to(point) and depth >= best:
             best, kind = depth, types[0]
     return kind
-
-
-def _word(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else "no reason given"

@@ -22,8 +22,8 @@ from reconciler.ledger.stores.file_checks import (
     check_directory,
     check_file,
     prepare_directory,
-    sync_directory,
 )
+from reconciler.system.files import sync_directory
 from reconciler.system.timeouts import Timeouts
 
 APPLICATION_ID: Final = 0x6A747231  # "jtr1" in the file's header
