@@ -25,6 +25,7 @@ from reconciler.ledger.stores import open_store
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredState
 from reconciler.model.fingerprints import Fingerprints
+from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.observe.context import Allowed, Audit, PassContext
 from reconciler.observe.resolver import Resolver
@@ -46,9 +47,7 @@ from reconciler.settings.model import (
     AuthMethod,
     Role,
     Settings,
-    SqliteLedger,
     VaultAuth,
-    VaultLedger,
 )
 from reconciler.settings.paths import key_file, unrecorded_folder
 from reconciler.system import log_setup
@@ -94,13 +93,6 @@ def unrecorded() -> UnrecordedOutcomes:
     return UnrecordedOutcomes(unrecorded_folder())
 
 
-def ledger_place(settings: Settings) -> str:
-    """Return where the ledger lies, as the settings write it."""
-    if isinstance(settings.ledger, SqliteLedger):
-        return f"sqlite:{settings.ledger.path}"
-    return str(settings.ledger.at)
-
-
 def open_ledger(
     settings: Settings,
     command: str,
@@ -125,16 +117,16 @@ def _opened(
     with ExitStack() as undo:
         load = None
         closing = None
-        if isinstance(settings.ledger, VaultLedger):
-            _check_key(settings, settings.ledger)
+        if (at := settings.ledger.at) is not None:
+            _check_key(settings, at)
             if vault is None:
                 vault = backend(settings)
                 closing = vault.close
                 undo.callback(closing)
-            load = VaultDocuments(vault, settings.ledger.at)
+            load = VaultDocuments(vault, at)
         store = GuardedStore(
             open_store(
-                ledger_place(settings),
+                str(settings.ledger),
                 settings.timeouts,
                 create=create,
                 documents=load,
@@ -152,7 +144,7 @@ def _opened(
     return ledger, store
 
 
-def _check_key(settings: Settings, ledger: VaultLedger) -> None:
+def _check_key(settings: Settings, ledger: SecretPath) -> None:
     """Whoever shares a ledger must share the key, or nobody recognises what another one wrote."""
     key = settings.fingerprint_key
     if key is None:
@@ -161,7 +153,7 @@ def _check_key(settings: Settings, ledger: VaultLedger) -> None:
             "what this one wrote",
             "write fingerprintKey: vault:MOUNT/PATH#FIELD",
         )
-    if f"{key.at}/".startswith(f"{ledger.at}/"):
+    if f"{key.at}/".startswith(f"{ledger}/"):
         raise UsageError(
             "the fingerprint key lies below the ledger: whoever reads one would have the other",
             "name another path in fingerprintKey",
@@ -173,9 +165,8 @@ def rollback_guard() -> RollbackGuard:
     return RollbackGuard(Path(key_file()).parent / "seen")
 
 
-def _sqlite_place(settings: Settings) -> Place | None:
-    ledger = settings.ledger
-    return Place.of(Path(ledger.path)) if isinstance(ledger, SqliteLedger) else None
+def _file_place(settings: Settings) -> Place | None:
+    return Place.of(settings.ledger.file) if settings.ledger.file else None
 
 
 def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
@@ -183,7 +174,7 @@ def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
     return rollback_guard().check(
         ledger.ledger_uid,
         ledger.sequence(),
-        _sqlite_place(settings),
+        _file_place(settings),
         born_now=ledger.born_now,
         keep=keep,
     )
@@ -191,7 +182,7 @@ def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
 
 def _watch(settings: Settings, ledger: Ledger, store: GuardedStore) -> str:
     """As `suspicion`, for a command that writes: from now on its requests raise the mark."""
-    mark, place, sequence = rollback_guard(), _sqlite_place(settings), ledger.sequence()
+    mark, place, sequence = rollback_guard(), _file_place(settings), ledger.sequence()
     uid = ledger.ledger_uid
 
     def reached(sequence: int) -> None:
@@ -209,7 +200,7 @@ def _watch(settings: Settings, ledger: Ledger, store: GuardedStore) -> str:
 
 def accept_ledger(settings: Settings, ledger: Ledger) -> None:
     """Take the ledger as it is from now on.  Raises LedgerError."""
-    rollback_guard().accept(ledger.ledger_uid, ledger.sequence(), _sqlite_place(settings))
+    rollback_guard().accept(ledger.ledger_uid, ledger.sequence(), _file_place(settings))
 
 
 def backend(settings: Settings) -> VaultBackend:
@@ -358,9 +349,7 @@ def prepared(
             unrecorded=unrecorded(),
             ledger_suspect=suspect,
             sole_writer=settings.sole_writer and recalled is None,
-            ledger_shared=recalled.only
-            if recalled is not None
-            else isinstance(settings.ledger, VaultLedger),
+            ledger_shared=recalled.only if recalled is not None else settings.ledger.shared,
             remember_every=REMEMBER_EVERY if lasting else 0.0,
         )
         if writes:
@@ -427,10 +416,10 @@ def beside_controller(
 def _note(settings: Settings, ledger: Ledger, store: GuardedStore) -> None:
     """Remember at the end of a command, however it ended, how far the ledger has come."""
     try:
-        rollback_guard().note(ledger.ledger_uid, store.least, _sqlite_place(settings))
+        rollback_guard().note(ledger.ledger_uid, store.least, _file_place(settings))
     except LedgerError as error:
         # A ledger in Vault is used from read-only containers, too, which remember nothing.
-        if isinstance(settings.ledger, SqliteLedger):
+        if settings.ledger.file:
             say(f"this host could not note how far the ledger has come: {error}")
 
 
@@ -442,7 +431,7 @@ def _ledger(
     except LedgerMissing:
         if begin:
             found = _opened(settings, command, create=True, vault=vault)
-            say(f"began a new ledger: {ledger_place(settings)}")
+            say(f"began a new ledger: {settings.ledger}")
             return found
         if needed:
             raise

@@ -12,7 +12,7 @@ from reconciler.ledger.stores.vault_kv import insists_on_cas
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
 from reconciler.settings.load import load_settings
-from reconciler.settings.model import Settings, VaultLedger
+from reconciler.settings.model import Settings
 from reconciler.settings.paths import key_file
 from reconciler.system.console import say
 
@@ -35,7 +35,7 @@ def init(settings_file: str | None, settings_in_repo: bool) -> int:
     with ExitStack() as stack:
         # One login for both: a secret id may be good for one use only.
         vault = None
-        if settings.fingerprint_key is not None or isinstance(settings.ledger, VaultLedger):
+        if settings.fingerprint_key is not None or settings.ledger.at:
             vault = bootstrap.backend(settings)
             stack.callback(vault.close)
         _begin(settings, vault)
@@ -45,7 +45,7 @@ def init(settings_file: str | None, settings_in_repo: bool) -> int:
 
 
 def _begin(settings: Settings, vault: VaultBackend | None) -> None:
-    place = bootstrap.ledger_place(settings)
+    place = settings.ledger
     try:
         bootstrap.open_ledger(settings, "ledger init", vault=vault).close()
         say(f"there already is a ledger: {place}")
@@ -58,8 +58,8 @@ def _begin(settings: Settings, vault: VaultBackend | None) -> None:
     finally:
         ledger.close()
     click.echo(f"began a ledger: {place}")
-    if vault is not None and isinstance(settings.ledger, VaultLedger):
-        _advise(VaultDocuments(vault, settings.ledger.at), settings.ledger.at.mount)
+    if vault is not None and place.at:
+        _advise(VaultDocuments(vault, place.at), place.at.mount)
 
 
 def _advise(documents: VaultDocuments, mount: str) -> None:
@@ -95,8 +95,7 @@ def accept_restore(because: str, settings_file: str | None, settings_in_repo: bo
         suspect = bootstrap.suspicion(settings, ledger, keep=False)
         if not suspect:
             raise LedgerError(
-                f"there is nothing to accept: {bootstrap.ledger_place(settings)} is as this host "
-                "saw it last",
+                f"there is nothing to accept: {settings.ledger} is as this host saw it last",
                 "see `jtr status`",
             )
         ledger.accept_restore(because.strip())

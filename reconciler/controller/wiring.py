@@ -20,7 +20,7 @@ from reconciler.observe.context import PassContext
 from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.sweep import SweptBackend
-from reconciler.settings.model import Settings, VaultLedger
+from reconciler.settings.model import Settings
 
 if TYPE_CHECKING:
     from reconciler.controller.api.server import Web
@@ -120,7 +120,7 @@ def _site(
         token=read_token(file) if file else None,
         observations=controller.documents,
         entries=controller.entries,
-        only=settings.sole_writer or isinstance(settings.ledger, VaultLedger),
+        only=settings.only_ledger,
     )
 
 

@@ -20,7 +20,7 @@ from reconciler.model.fingerprints import Fingerprints
 from reconciler.render.requests import open_code
 from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
 from reconciler.secrets.vault.backend import VaultBackend
-from reconciler.settings.model import AuthMethod, Settings, SqliteLedger, VaultLedger
+from reconciler.settings.model import AuthMethod, Settings
 from reconciler.settings.paths import key_file
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────
@@ -105,9 +105,8 @@ def look_at_ledger(
     state: DesiredState | None,
 ) -> LedgerLook:
     """Open the ledger to read, and look at it; *rights* are those to one in Vault."""
-    shared = isinstance(settings.ledger, VaultLedger)
-    place = bootstrap.ledger_place(settings)
-    if shared and vault is None:
+    place = str(settings.ledger)
+    if settings.ledger.at and vault is None:
         why = f"{place} cannot be asked while Vault cannot"
         return LedgerLook((checkup.skipped("ledger.present", why),), why=why)
     ledger = None
@@ -119,7 +118,7 @@ def look_at_ledger(
             suspect=bootstrap.suspicion(settings, ledger, keep=False),
             brakes={v: (brake.server, brake.why) for v, brake in ledger.brakes().items()},
             open=tuple(_open(ledger)),
-            only=shared or settings.sole_writer,
+            only=settings.only_ledger,
         )
     except JtrError as error:
         if ledger is not None:
@@ -140,9 +139,9 @@ def _open(ledger: Ledger) -> Iterator[tuple[str, Exit]]:
 
 
 def _writable(settings: Settings) -> Iterator[Finding]:
-    if not isinstance(settings.ledger, SqliteLedger):
+    path = settings.ledger.file
+    if path is None:
         return
-    path = Path(settings.ledger.path).expanduser()
     try:
         disk = os.statvfs(path)
     except OSError as error:

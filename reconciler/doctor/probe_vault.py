@@ -14,7 +14,7 @@ from reconciler.model.desired import DesiredState, Presence
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.health import health
-from reconciler.settings.model import AuthMethod, Settings, VaultLedger
+from reconciler.settings.model import AuthMethod, Settings
 
 _RESTS = ("login", "token", "policies", "mount", "can-read", "cannot-write", "powers", "secrets")
 
@@ -152,7 +152,7 @@ async def _mounts(refs: Sequence[SecretRef], backend: VaultBackend, look: VaultL
 async def _rights(
     refs: Sequence[SecretRef], settings: Settings, backend: VaultBackend, look: VaultLook
 ) -> None:
-    ledger = settings.ledger.at if isinstance(settings.ledger, VaultLedger) else None
+    ledger = settings.ledger.at
     paths = _paths(refs)
     asked = vault.asked_of(paths, ledger)
     try:

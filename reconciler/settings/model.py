@@ -5,7 +5,8 @@ The operator's settings as values; `settings.load` reads them.
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import ClassVar, Final
 
 from reconciler.model.key_audits import Egress
 from reconciler.model.references import SecretPath, SecretRef
@@ -79,13 +80,27 @@ class SqliteLedger:
     """A ledger in a file of this host."""
 
     path: str
+    shared: ClassVar = False
+    at: ClassVar = None
+
+    def __str__(self) -> str:
+        return f"sqlite:{self.path}"
+
+    @property
+    def file(self) -> Path:
+        return Path(self.path).expanduser()
 
 
 @dataclass(frozen=True, slots=True)
 class VaultLedger:
-    """A ledger in a KV version 2 mount, below a path."""
+    """A ledger in a KV version 2 mount, below a path, which several hosts can share."""
 
     at: SecretPath
+    shared: ClassVar = True
+    file: ClassVar = None
+
+    def __str__(self) -> str:
+        return str(self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,11 @@ class Settings:
     audit: AuditSettings = DEFAULT_AUDIT
     notifications: tuple[NotificationSettings, ...] = ()
     source: str | None = None
+
+    @property
+    def only_ledger(self) -> bool:
+        """Whether no other ledger knows its servers."""
+        return self.sole_writer or self.ledger.shared
 
     def allows_url(self, url: str) -> bool:
         """Return whether desired state may name the server at *url* (normalised)."""

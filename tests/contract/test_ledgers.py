@@ -1,4 +1,4 @@
-"""What every store of the ledger promises; a new backend joins by one line in `BACKENDS`."""
+"""What every store of the ledger promises; a store that has no place in `BACKENDS` fails here."""
 
 import os
 import signal
@@ -18,6 +18,7 @@ import pytest
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.stores import stores
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.ledger.stores.vault_kv import VaultStore
@@ -96,13 +97,16 @@ class InVault:
         return VaultDocuments(access, SecretPath("secret", self.path))
 
 
-BACKENDS: list[Callable[[Path, OpenBao], Place]] = [InMemory, InSqlite, InVault]
+BACKENDS: dict[str, Callable[[Path, OpenBao], Place]] = {
+    "memory": InMemory,
+    "sqlite": InSqlite,
+    "vault": InVault,
+}
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
+@pytest.fixture(params=["memory", *stores()])
 def place(request: pytest.FixtureRequest, tmp_path: Path, bao: OpenBao) -> Place:
-    made: Place = request.param(tmp_path, bao)
-    return made
+    return BACKENDS[request.param](tmp_path, bao)
 
 
 @pytest.fixture

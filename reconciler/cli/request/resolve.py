@@ -21,7 +21,7 @@ from reconciler.observe.terms import recorded_terms
 from reconciler.plan.requests import named, request_lines
 from reconciler.render.requests import Listed, requests_document, requests_text, robot_names
 from reconciler.settings.load import load_settings
-from reconciler.settings.model import Settings, VaultLedger
+from reconciler.settings.model import Settings
 
 
 @click.command("list")
@@ -66,14 +66,13 @@ def show(
 
 def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> Iterator[Listed]:
     suspect = bootstrap.suspicion(settings, ledger, keep=False) if ledger is not None else ""
-    only = settings.sole_writer or isinstance(settings.ledger, VaultLedger)
     now = bootstrap.now()
     seen: set[str] = set()
     for server in state.servers:
         known = _recorded(server, state, ledger)
         if known.identity is not None:
             seen.add(known.identity.uid)
-        terms = recorded_terms(known, ledger, now, suspect=suspect, only=only)
+        terms = recorded_terms(known, ledger, now, suspect=suspect, only=settings.only_ledger)
         robots = known.observation.robots if known.observation else ()
         lines = request_lines(server, known.requests, robots, terms, quiet="", refuses=("", ""))
         name = known.identity.name if known.identity else server.name
@@ -86,7 +85,7 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
         if identity.uid in seen or (requests.open is None and requests.halt is None):
             continue
         nothing = DesiredServer(identity.name, identity.target.url, NOWHERE)
-        terms = recorded_terms(known, ledger, now, suspect=suspect, only=only)
+        terms = recorded_terms(known, ledger, now, suspect=suspect, only=settings.only_ledger)
         lines = request_lines(nothing, requests, (), terms, quiet="", refuses=("", ""))
         yield Listed(identity.name, identity.target, requests, tuple(lines), declared=False)
 

@@ -1,19 +1,29 @@
 """
-Where rows live: SQLite, Vault KV, memory.
+Where rows live, a file for each kind of store; the one with a `SCHEME` is found by it.
 
 Never knows what a row means; compare-and-set is all they promise.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+import functools
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from reconciler.errors import UsageError
+from reconciler.ledger import Store
 from reconciler.system.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from reconciler.ledger.stores.vault_kv import KeyValue
-from reconciler.ledger import Store
+
+
+@functools.cache
+def stores() -> Mapping[str, ModuleType]:
+    """Return the modules whose stores the setting `ledger` can name, by its first word."""
+    found = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return {module.SCHEME: module for module in found if hasattr(module, "SCHEME")}
 
 
 def open_store(
@@ -31,18 +41,12 @@ def open_store(
     closes.  With *create* a new one is made, and it is an error when there already is a ledger.
     Raises LedgerMissing when there is none and *create* is False.
     """
-    kind, _, rest = place.partition(":")
-    if kind == "vault" and documents is not None:
-        from reconciler.ledger.stores.vault_kv import VaultStore  # noqa: PLC0415  - only where it is used
-
-        if create:
-            return VaultStore.create(documents, closing=closing)
-        return VaultStore.open(documents, closing=closing)
-    if kind != "sqlite" or not rest:
+    scheme, _, rest = place.partition(":")
+    if scheme not in stores() or not rest:
         raise UsageError(
             "the setting ledger is not understood", "write sqlite:PATH or vault:MOUNT/PATH"
         )
-    from reconciler.ledger.stores.sqlite import SqliteStore  # noqa: PLC0415  - only where it is used
-
-    opener = SqliteStore.create if create else SqliteStore.open
-    return opener(Path(rest).expanduser(), busy=timeouts.ledger_busy)
+    store: Store = stores()[scheme].open_at(
+        rest, create=create, timeouts=timeouts, documents=documents, closing=closing
+    )
+    return store

@@ -26,6 +26,7 @@ from reconciler.ledger.stores.file_checks import (
 from reconciler.system.files import sync_directory
 from reconciler.system.timeouts import Timeouts
 
+SCHEME: Final = "sqlite"
 APPLICATION_ID: Final = 0x6A747231  # "jtr1" in the file's header
 USER_VERSION: Final = 1
 _FULL: Final = 2
@@ -173,6 +174,12 @@ class SqliteStore:
                 connection.execute("ROLLBACK")
             except sqlite3.Error:
                 self._broken = True
+
+
+def open_at(path: str, *, create: bool, timeouts: Timeouts, **_: object) -> SqliteStore:
+    """Open the ledger `sqlite:PATH`, or make it."""
+    opener = SqliteStore.create if create else SqliteStore.open
+    return opener(Path(path).expanduser(), busy=timeouts.ledger_busy)
 
 
 def _resolved(path: Path) -> Path | None:

@@ -24,6 +24,7 @@ from reconciler.ledger import Conflict, Stored, checked
 A = TypeVar("A")
 B = TypeVar("B")
 
+SCHEME: Final = "vault"
 FORMAT: Final = "1"
 _MARK: Final = "X"  # the name of what says that here is a ledger; no key has this name
 _FORMAT: Final = "jtr-ledger"
@@ -250,6 +251,19 @@ class VaultStore:
             f"restore it (bao kv undelete -versions={revision}, below {self._kv.place}); it is "
             "never taken for one that was not written",
         )
+
+
+def open_at(
+    _path: str,
+    *,
+    create: bool,
+    documents: KeyValue,
+    closing: Callable[[], None] | None,
+    **_: object,
+) -> VaultStore:
+    """Open the ledger `vault:MOUNT/PATH`, where *documents* lie, or make it."""
+    opener = VaultStore.create if create else VaultStore.open
+    return opener(documents, closing=closing)
 
 
 def insists_on_cas(kv: KeyValue) -> bool | None:
