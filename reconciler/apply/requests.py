@@ -29,7 +29,7 @@ from reconciler.errors import (
     WindowClosed,
 )
 from reconciler.model.actions import InvalidateCache, RebootServer
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, Request, Stage
@@ -57,7 +57,7 @@ class RequestRunner:
         execution = self._execution
         async with execution.brake.turn(execution.seen.version):
             before = await execution.fresh()
-            request = Request(Kind.CACHE, action.instant, action.reason, Stage.OPEN)
+            request = Request(RequestKind.CACHE, action.instant, action.reason, Stage.OPEN)
             request = await self._intend(request, before)
             answered = await self._send(request, execution.session.invalidate)
             end = await execution.aftermath(before, answered=answered)
@@ -83,7 +83,7 @@ class RequestRunner:
         if before.log.boots[-1:] != execution.planned.log.boots[-1:]:
             raise Blocked("it booted since this was planned", "look at a new plan")
         request = Request(
-            Kind.REBOOT,
+            RequestKind.REBOOT,
             action.instant,
             action.reason,
             Stage.OPEN,
@@ -96,7 +96,10 @@ class RequestRunner:
     async def _again(self, action: RebootServer) -> Outcome:
         """Find out what became of an earlier process's reboot; try once more if it was nothing."""
         request = (await asyncio.to_thread(self._book.load)).open
-        if request is None or (request.kind, request.instant) != (Kind.REBOOT, action.instant):
+        if request is None or (request.kind, request.instant) != (
+            RequestKind.REBOOT,
+            action.instant,
+        ):
             raise Blocked("another process worked on this request", "plan again")
         await self._quiesce(request)
         await self._execution.fresh()
@@ -104,7 +107,7 @@ class RequestRunner:
 
     async def settle(self, request: Request) -> Outcome | None:
         """Note what the log proves of a request that an earlier process left open."""
-        if request.kind is not Kind.REBOOT or not request.attempts:
+        if request.kind is not RequestKind.REBOOT or not request.attempts:
             return None
         action = RebootServer(
             request.instant, request.reason, request.robots, request.resume_within

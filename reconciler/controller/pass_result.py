@@ -10,7 +10,7 @@ from reconciler.controller import requeue
 from reconciler.controller.requeue import QueueState
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, WriteExchange, told
-from reconciler.model.desired import DesiredServer, Kind
+from reconciler.model.desired import DesiredServer, RequestKind
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, Status
 from reconciler.model.recorded import Recorded, Stage
@@ -120,7 +120,7 @@ def ours(recorded: Recorded, since: str) -> set[int]:
     for request in (*requests.past, *((requests.open,) if requests.open else ())):
         lately = not request.closed_at or request.closed_at >= since
         acted = request.stage in (Stage.DONE, Stage.OPEN)
-        if request.kind is Kind.REBOOT and lately and acted:
+        if request.kind is RequestKind.REBOOT and lately and acted:
             mine |= {robot.id for robot in request.ran}
     return mine
 

@@ -16,11 +16,11 @@ from reconciler.model.desired import (
     Afterwards,
     DesiredExchange,
     DesiredServer,
-    Kind,
     Mode,
     OnCredentialChange,
     OneShot,
     Presence,
+    RequestKind,
     Suspension,
     Window,
     WindowKind,
@@ -55,8 +55,8 @@ def build_server(root: Map) -> DesiredServer:
         sole_account=true(spec, "soleAccount"),
         insecure_transport=text(spec, "insecureTransport"),
         suspend=_suspension(at(spec, "suspend")),
-        cache=_one_shot(spec, Kind.CACHE, "cache", "invalidatedAfter"),
-        reboot=_one_shot(spec, Kind.REBOOT, "reboot", "bootedAfter"),
+        cache=_one_shot(spec, RequestKind.CACHE, "cache", "invalidatedAfter"),
+        reboot=_one_shot(spec, RequestKind.REBOOT, "reboot", "bootedAfter"),
         has_security=security is not None
         or any(at(node, "security") is not None for node in codes.values()),
         windows=_windows(at(spec, "windows")),
@@ -97,7 +97,7 @@ def _windows(node: Node | None) -> tuple[Window, ...]:
     )
 
 
-def _one_shot(spec: Node | None, kind: Kind, key: str, name: str) -> OneShot | None:
+def _one_shot(spec: Node | None, kind: RequestKind, key: str, name: str) -> OneShot | None:
     wish = at(spec, key)
     moment = instant(text(wish, name))
     if wish is None or moment is None:

@@ -16,7 +16,7 @@ from reconciler.documents.edit_position import BY_HAND, KEYS, RequestBlock, loca
 from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.load import Loaded, load
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
-from reconciler.model.desired import DesiredServer, Kind, OneShot
+from reconciler.model.desired import DesiredServer, OneShot, RequestKind
 from reconciler.model.timestamps import spelled
 from reconciler.system.files import draft, reason, sync_directory
 
@@ -86,7 +86,7 @@ def _server(loaded: Loaded, name: str) -> DesiredServer:
     )
 
 
-def _asked(server: DesiredServer, kind: Kind) -> OneShot | None:
+def _asked(server: DesiredServer, kind: RequestKind) -> OneShot | None:
     return next((one for one in server.one_shots if one.kind is kind), None)
 
 

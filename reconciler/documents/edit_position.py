@@ -18,11 +18,14 @@ from typing import Any, Final
 
 from reconciler.documents.files import API_VERSION
 from reconciler.errors import JtrError
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.source import Problem, SourceLine
 from reconciler.model.timestamps import spelled
 
-KEYS: Final = {Kind.CACHE: ("cache", "invalidatedAfter"), Kind.REBOOT: ("reboot", "bootedAfter")}
+KEYS: Final = {
+    RequestKind.CACHE: ("cache", "invalidatedAfter"),
+    RequestKind.REBOOT: ("reboot", "bootedAfter"),
+}
 BY_HAND: Final = "write it by hand, or write the document in the usual block style"
 _PLAIN: Final = ("robots", "expiresAfter", "resumeWithin")  # words that need no quotes in YAML
 _BOM: Final = "\ufeff"
@@ -37,7 +40,7 @@ class RequestBlock:
     empty: not said.  `robots` is None for an invalidation.
     """
 
-    kind: Kind
+    kind: RequestKind
     instant: datetime
     reason: str
     robots: Afterwards | None = None

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.errors import Blocked, LedgerError
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.recorded import Attempt, PendingStarts, Request, Requests, Stage
 from reconciler.model.timestamps import spelled
 
@@ -44,7 +44,7 @@ def opened(requests: Requests, request: Request) -> Requests:
 def retried(requests: Requests, attempt: Attempt) -> Requests:
     """Add the intent of the second and last attempt; only a reboot has one."""
     request = _open(requests)
-    if request.kind is not Kind.REBOOT or len(request.attempts) >= MOST_ATTEMPTS:
+    if request.kind is not RequestKind.REBOOT or len(request.attempts) >= MOST_ATTEMPTS:
         raise Blocked(f"{_named(request)} was tried as often as it may be", "see: jtr request list")
     return replace(requests, open=replace(request, attempts=(*request.attempts, attempt)))
 
@@ -135,7 +135,7 @@ def left(requests: Requests, finding: str) -> Requests:
     return replace(requests, halt=replace(_owed(requests), finding=finding))
 
 
-def newer(handled: Mapping[Kind, datetime], kind: Kind, instant: datetime) -> bool:
+def newer(handled: Mapping[RequestKind, datetime], kind: RequestKind, instant: datetime) -> bool:
     """Whether *instant* is later than every one of its kind that was handled."""
     last = handled.get(kind)
     return last is None or instant > last

@@ -15,7 +15,7 @@ from reconciler.ledger import Conflict, Store, request_state
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import History, history_key, requests_key
 from reconciler.ledger.compare_and_set import update
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -93,7 +93,7 @@ class RequestLog:
         """Record a request that needed no sending: satisfied, or older than the ledger."""
         self._change(lambda requests: request_state.noted(requests, self._stamped(request)))
 
-    def resolve(self, kind: Kind, instant: datetime, *, done: bool, because: str) -> Request:
+    def resolve(self, kind: RequestKind, instant: datetime, *, done: bool, because: str) -> Request:
         """
         Close a request in doubt as a person says, and return it.
 

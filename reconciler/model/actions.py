@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Purpose
 from reconciler.model.references import FrozenRef
@@ -114,7 +114,7 @@ class InvalidateCache:
 
     def identity(self) -> list[object]:
         """Return what this action contributes to the plan's id."""
-        return [str(Kind.CACHE), "", [], [spelled(self.instant)]]
+        return [str(RequestKind.CACHE), "", [], [spelled(self.instant)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class RebootServer:
 
     def identity(self) -> list[object]:
         """Return what this action contributes to the plan's id."""
-        return [str(Kind.REBOOT), "", [], [spelled(self.instant)]]
+        return [str(RequestKind.REBOOT), "", [], [spelled(self.instant)]]
 
 
 Disruptive = ResumeRobots | RestartRobots | InvalidateCache | RebootServer
@@ -164,6 +164,6 @@ def told(action: Action) -> str:
         case RestartRobots(exchange):
             return f"restart robots on {exchange}"
         case InvalidateCache(instant):
-            return f"{Kind.CACHE} {spelled(instant)}"
+            return f"{RequestKind.CACHE} {spelled(instant)}"
         case RebootServer(instant):
-            return f"{Kind.REBOOT} {spelled(instant)}"
+            return f"{RequestKind.REBOOT} {spelled(instant)}"

@@ -73,7 +73,7 @@ class DesiredExchange:
         return tuple(self.fields[name] for name in sorted(self.fields))
 
 
-class Kind(enum.StrEnum):
+class RequestKind(enum.StrEnum):
     """The one-shot actions, in the order in which they must happen on one server."""
 
     CACHE = "invalidate-cache"
@@ -100,7 +100,7 @@ class OneShot:
     from the boot) belong to a reboot; an invalidation leaves the robots alone.
     """
 
-    kind: Kind
+    kind: RequestKind
     instant: datetime
     reason: str
     source: SourceLine

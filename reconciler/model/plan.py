@@ -15,7 +15,7 @@ from typing import Final
 
 from reconciler.errors import Exit, JtrError, worst
 from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt
 from reconciler.model.source import SourceLine
@@ -93,7 +93,7 @@ class Disruption:
     remedy: str = ""
     action: Disruptive | None = None
     robots: tuple[Robot, ...] = ()
-    kind: Kind | None = None
+    kind: RequestKind | None = None
     instant: datetime | None = None
     source: SourceLine | None = None
     error: Exit = Exit.DONE

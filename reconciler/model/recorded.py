@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.model.codec import Seconds
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import BootLine, Robot
 from reconciler.model.references import FrozenRef
 from reconciler.model.target import Target
@@ -158,7 +158,7 @@ class Request:
     `boot` is the boot line that proved it.
     """
 
-    kind: Kind
+    kind: RequestKind
     instant: datetime
     reason: str
     stage: Stage
@@ -215,12 +215,12 @@ class Requests:
     closed ones, oldest first, as many as are kept.
     """
 
-    handled: Mapping[Kind, datetime] = field(default_factory=dict)
+    handled: Mapping[RequestKind, datetime] = field(default_factory=dict)
     open: Request | None = None
     past: tuple[Request, ...] = ()
     halt: PendingStarts | None = None
 
-    def closed(self, kind: Kind, instant: datetime) -> Request | None:
+    def closed(self, kind: RequestKind, instant: datetime) -> Request | None:
         """Return the closed request of this name, if it is still kept."""
         found = (r for r in reversed(self.past) if (r.kind, r.instant) == (kind, instant))
         return next(found, None)

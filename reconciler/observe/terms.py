@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.ledger.ledger import Ledger
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Recorded
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -44,7 +44,7 @@ async def live_terms(visit: Visit, context: PassContext) -> Terms:
         raise AssertionError
     log = visit.observed.log
     clock = None
-    wish, handled = visit.desired.reboot, visit.recorded.requests.handled.get(Kind.REBOOT)
+    wish, handled = visit.desired.reboot, visit.recorded.requests.handled.get(RequestKind.REBOOT)
     if wish is not None and wish.instant <= terms.now and (not handled or handled < wish.instant):
         target = visit.desired.target
         clock = await context.driver.clock(target, context.trust(target.url))

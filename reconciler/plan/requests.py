@@ -12,7 +12,7 @@ from datetime import datetime
 
 from reconciler.errors import Exit
 from reconciler.model.actions import InvalidateCache, RebootServer
-from reconciler.model.desired import Afterwards, DesiredServer, Kind, OneShot
+from reconciler.model.desired import Afterwards, DesiredServer, OneShot, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Standing
 from reconciler.model.recorded import MOST_ATTEMPTS, Request, Requests, Stage
@@ -94,7 +94,7 @@ def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
         )
     if terms.now < wish.instant:
         return replace(base, standing=Standing.SCHEDULED)
-    if wish.kind is Kind.REBOOT and satisfies(terms.log, terms.clock, wish.instant):
+    if wish.kind is RequestKind.REBOOT and satisfies(terms.log, terms.clock, wish.instant):
         return replace(
             nothing,
             standing=Standing.SATISFIED,
@@ -145,7 +145,7 @@ def _unsettled(request: Request, wish: OneShot | None, terms: Terms) -> Disrupti
         ),
     )
     asked = f"asked {request.asked_at} by {request.attempts[-1].by if request.attempts else '?'}"
-    if request.kind is Kind.CACHE:
+    if request.kind is RequestKind.CACHE:
         return replace(
             base,
             why=f"{asked}, no answer was noted; an invalidation leaves no evidence, and is never "
@@ -205,7 +205,7 @@ def _with_limits(
         return _blocked(line, terms.refused, terms.remedy)
     if refuses[0]:
         return _blocked(line, *refuses)
-    if terms.log is not None and line.kind is Kind.REBOOT:
+    if terms.log is not None and line.kind is RequestKind.REBOOT:
         if not terms.log.readable:
             return _blocked(
                 line,
@@ -241,7 +241,7 @@ def _with_meaning(
 ) -> Disruption:
     """Say what it does to trading."""
     running = tuple(robot for robot in robots if robot.running)
-    if wish.kind is Kind.CACHE:
+    if wish.kind is RequestKind.CACHE:
         asleep = [robot.name for robot in robots if not robot.running]
         lost = f"; what stopped robots saved is lost: {', '.join(asleep)}" if asleep else ""
         return replace(line, robots=(), why=f"{line.why}; robots store data in the cache{lost}")
@@ -257,7 +257,7 @@ def _with_meaning(
 
 
 def _action(wish: OneShot, *, again: bool = False) -> InvalidateCache | RebootServer:
-    if wish.kind is Kind.CACHE:
+    if wish.kind is RequestKind.CACHE:
         return InvalidateCache(wish.instant, wish.reason)
     within = wish.resume_within.total_seconds()
     return RebootServer(wish.instant, wish.reason, wish.robots, within, again)
@@ -271,6 +271,6 @@ def _blocked(line: Disruption, why: str, remedy: str) -> Disruption:
     return replace(line, standing=Standing.BLOCKED, why=why, remedy=remedy, error=Exit.BLOCKED)
 
 
-def named(kind: Kind, instant: datetime) -> str:
+def named(kind: RequestKind, instant: datetime) -> str:
     """Return how people name a request."""
     return f"{kind} {spelled(instant)}"

@@ -30,7 +30,7 @@ from reconciler.model.actions import (
     WriteExchange,
     told,
 )
-from reconciler.model.desired import Kind, Presence
+from reconciler.model.desired import Presence, RequestKind
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Disruption, Standing, Status
 from reconciler.model.recorded import (
@@ -367,7 +367,7 @@ def _news(known: Observation | None, seen: Observation, every: float) -> bool:
     return not 0 <= age.total_seconds() < every
 
 
-def _to_note(line: Disruption, handled: Mapping[Kind, datetime]) -> bool:
+def _to_note(line: Disruption, handled: Mapping[RequestKind, datetime]) -> bool:
     """Whether the plan found out something that is not in the ledger yet."""
     if line.standing is Standing.FOUND_OUT:
         return True

@@ -19,7 +19,7 @@ from reconciler.model.actions import (
     WriteExchange,
     told,
 )
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
@@ -202,7 +202,9 @@ def _owed(plan: ServerPlan) -> Iterator[str]:
     reboots = due(plan.debts, Owed.REBOOT)
     for debt in reboots:
         yield f"  owed: {debt_text(debt)}"
-    if reboots and not any(line.kind is Kind.REBOOT and line.action for line in plan.disruptions):
+    if reboots and not any(
+        line.kind is RequestKind.REBOOT and line.action for line in plan.disruptions
+    ):
         yield f"{_INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
 
 

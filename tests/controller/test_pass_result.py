@@ -9,7 +9,7 @@ from reconciler.controller import pass_result
 from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.errors import Exit, ServerUnreachable
 from reconciler.model.actions import WriteExchange
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import PendingStarts, Purpose, Recorded, Request, Requests, Stage
@@ -32,7 +32,7 @@ def report(*lines: Line, outcomes: tuple[Outcome, ...] = (), **plan: object) -> 
 def reboot(stage: Stage, closed: timedelta | None) -> Request:
     """A reboot of ours before which one robot ran."""
     at = "" if closed is None else (NOW + closed).isoformat()
-    return Request(Kind.REBOOT, NOW, "asked", stage, ran=(f.GRID,), closed_at=at)
+    return Request(RequestKind.REBOOT, NOW, "asked", stage, ran=(f.GRID,), closed_at=at)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, Final
 from reconciler.drivers.memory import MemoryServer
 from reconciler.drivers.memory_server import boot_line
 from reconciler.ledger.requests import RequestLog
-from reconciler.model.desired import Afterwards, Kind, OnCredentialChange, OneShot
+from reconciler.model.desired import Afterwards, OnCredentialChange, OneShot, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Plan, Standing
 from reconciler.model.recorded import Request, Requests, Stage
@@ -82,8 +82,8 @@ class Trading(Harness):
         robots = {robot.id for robot in known.halt.robots} if known.halt else set()
         open_kind = known.open.kind if known.open and known.open.attempts else None
         recorded = {
-            "reboot": open_kind is Kind.REBOOT,
-            "invalidate": open_kind is Kind.CACHE,
+            "reboot": open_kind is RequestKind.REBOOT,
+            "invalidate": open_kind is RequestKind.CACHE,
             "stop": act.robot in robots,
             "start": known.halt is not None and act.robot in known.halt.begun,
         }
@@ -103,7 +103,7 @@ def _server(clock: VirtualClock) -> MemoryServer:
 def cache(harness: Trading, minutes_ago: float = 10, **more: Any) -> OneShot:
     """A wish for an invalidation."""
     at = harness.time.truth() - timedelta(minutes=minutes_ago)
-    return OneShot(Kind.CACHE, at, "stale", SOURCE, **more)
+    return OneShot(RequestKind.CACHE, at, "stale", SOURCE, **more)
 
 
 def reboot(
@@ -114,7 +114,7 @@ def reboot(
 ) -> OneShot:
     """A wish for a reboot."""
     at = harness.time.truth() - timedelta(minutes=minutes_ago)
-    return OneShot(Kind.REBOOT, at, "new secret", SOURCE, robots=robots, **more)
+    return OneShot(RequestKind.REBOOT, at, "new secret", SOURCE, robots=robots, **more)
 
 
 async def settled(clock: VirtualClock) -> Trading:
@@ -173,7 +173,10 @@ async def judged(harness: Trading, passes: Sequence[Passed], *, readable: bool =
     _judge_robots(harness, plan, verdict)
     while (doubt := harness.requests().open) is not None:
         _judge_doubt(doubt, passes, verdict, readable=readable)
-        done = harness.trader.count("invalidated" if doubt.kind is Kind.CACHE else "rebooted") > 0
+        done = (
+            harness.trader.count("invalidated" if doubt.kind is RequestKind.CACHE else "rebooted")
+            > 0
+        )
         book = harness.book()
         book.resolve(doubt.kind, doubt.instant, done=done, because="I looked at the server")
         for _ in range(2):
@@ -260,8 +263,10 @@ def _follow(now: Whereabouts, act: Act) -> None:
 def _judge_ledger(harness: Trading, verdict: Judgement) -> None:
     """What the ledger calls done was done, and what it calls not done was not."""
     for request in harness.requests().past:
-        happened = harness.trader.count("invalidated" if request.kind is Kind.CACHE else "rebooted")
-        if request.kind is Kind.REBOOT:
+        happened = harness.trader.count(
+            "invalidated" if request.kind is RequestKind.CACHE else "rebooted"
+        )
+        if request.kind is RequestKind.REBOOT:
             happened += harness.trader.count("foreign boot")
             happened += harness.trader.count("boot taken for ours")
         if request.stage is Stage.DONE:
@@ -292,7 +297,7 @@ def _judge_doubt(
 ) -> None:
     """A person is asked only where evidence is truly missing."""
     verdict.counts[f"{doubt.kind} went to a person"] += 1
-    if doubt.kind is Kind.REBOOT:
+    if doubt.kind is RequestKind.REBOOT:
         verdict.holds(not readable, "a reboot is in doubt though the log can be read")
         return
     noted = any(answered_and_noted(passed) for passed in passes)

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from reconciler.documents.formats import instant
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.plan import Disruption, Standing
 from reconciler.system.clocks import SteadyClock
 from tests.crash.harness import Passed
@@ -45,7 +45,7 @@ def run(story: Callable[[VirtualClock], Awaitable[None]]) -> None:
         runner.run(whole(clock))
 
 
-def line(passed: Passed, kind: Kind) -> Disruption:
+def line(passed: Passed, kind: RequestKind) -> Disruption:
     assert passed.plan is not None
     (found,) = (d for d in passed.plan.servers[0].disruptions if d.kind is kind)
     return found
@@ -80,7 +80,9 @@ def test_a_boot_by_others_is_judged_by_the_servers_own_clock(
 
         passed = await harness.apply()
 
-        assert (line(passed, Kind.REBOOT).standing is Standing.SATISFIED) == met, told(passed.plan)
+        assert (line(passed, RequestKind.REBOOT).standing is Standing.SATISFIED) == met, told(
+            passed.plan
+        )
         assert harness.trader.count("rebooted") == (not met)
         for _ in range(2):
             await asyncio.sleep(PAUSE)
@@ -124,7 +126,7 @@ def test_a_boot_too_close_to_the_instant_does_not_count(seconds: float) -> None:
 
         passed = await harness.apply()
 
-        assert line(passed, Kind.REBOOT).standing is not Standing.SATISFIED
+        assert line(passed, RequestKind.REBOOT).standing is not Standing.SATISFIED
 
     run(story)
 
@@ -144,7 +146,7 @@ def test_a_clock_that_does_not_tell_or_contradicts_the_log_satisfies_nothing(
 
         passed = await harness.apply()
 
-        assert line(passed, Kind.REBOOT).standing is not Standing.SATISFIED
+        assert line(passed, RequestKind.REBOOT).standing is not Standing.SATISFIED
 
     run(story)
 
@@ -163,7 +165,7 @@ def test_our_clock_jumps_within_a_pass(jump: timedelta) -> None:
 
         passed = await harness.apply()
 
-        for kind in Kind:
+        for kind in RequestKind:
             assert line(passed, kind).standing is Standing.HELD, told(passed.plan)
             assert "clock" in line(passed, kind).why
         assert harness.trader.acts == []
@@ -220,7 +222,7 @@ def test_our_clock_is_wrong_between_two_passes(jump: timedelta) -> None:
             for _ in range(2):
                 await asyncio.sleep(PAUSE)
                 passed = await harness.apply()
-            for kind in Kind:
+            for kind in RequestKind:
                 assert line(passed, kind).standing is Standing.DONE
         assert harness.trader.acts == acts
 
@@ -243,7 +245,7 @@ def test_a_clock_behind_what_the_ledger_noted_begins_and_ends_nothing(back: time
         passed = await harness.apply()
 
         assert harness.trader.acts == []
-        for kind in Kind:
+        for kind in RequestKind:
             assert line(passed, kind).standing in (Standing.HELD, Standing.BASELINED)
         clock.set_by += back
         steady(harness)
@@ -306,7 +308,7 @@ def test_a_schedule_begins_at_its_instant_and_not_before(written: str, meant: st
         )
         while clock.truth() < at - timedelta(seconds=90):
             passed = await harness.apply()
-            assert line(passed, Kind.REBOOT).standing is Standing.SCHEDULED
+            assert line(passed, RequestKind.REBOOT).standing is Standing.SCHEDULED
             await asyncio.sleep(600)
             if clock.truth() > at - timedelta(seconds=600):
                 break
@@ -333,7 +335,7 @@ def test_a_request_expires_at_its_time(late: float, *, done: bool) -> None:
 
         passed = await harness.apply()
 
-        for kind in Kind:
+        for kind in RequestKind:
             expired = line(passed, kind).standing is Standing.EXPIRED
             assert expired != done
         assert (harness.trader.count("rebooted"), harness.trader.count("invalidated")) == (

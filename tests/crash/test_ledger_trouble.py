@@ -16,7 +16,7 @@ from reconciler.errors import LedgerError
 from reconciler.ledger import Store, Stored
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.plan import Standing
 from reconciler.model.recorded import Stage
 from tests.crash.harness import Passed
@@ -162,7 +162,7 @@ def test_what_the_ledger_could_not_take_is_picked_up_with_nothing_else_to_do(
         assert later.reports[0].failure is None
         assert not file.exists()
         (request,) = harness.requests().past
-        assert (request.kind, request.stage) == (Kind.CACHE, Stage.DONE)
+        assert (request.kind, request.stage) == (RequestKind.CACHE, Stage.DONE)
         assert harness.requests().open is None
         assert harness.trader.count("invalidate") == 1
 

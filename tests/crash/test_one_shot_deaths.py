@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.drivers import Session
 from reconciler.ledger import Store
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from tests.crash.request_scenarios import (
     RUNNING,
     Judgement,
@@ -94,7 +94,7 @@ def meddle(harness: Trading, how: str) -> None:
     match how:
         case "boots":
             doubt = harness.requests().open
-            ours = doubt is not None and doubt.kind is Kind.REBOOT
+            ours = doubt is not None and doubt.kind is RequestKind.REBOOT
             if ours and not harness.trader.count("rebooted"):
                 # Nobody can tell it from ours, which may have been sent: the wish is fulfilled.
                 harness.trader.reboot_by_hand("boot taken for ours")

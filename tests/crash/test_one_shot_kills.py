@@ -23,7 +23,7 @@ import pytest
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.requests import RequestLog
 from reconciler.ledger.stores import open_store
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
@@ -87,8 +87,8 @@ class Rounds:
     server: StandInThread
     chance: random.Random
     counts: Counter[str] = field(default_factory=Counter)
-    wished: dict[Kind, datetime] = field(default_factory=dict)
-    before: dict[Kind, int] = field(default_factory=dict)
+    wished: dict[RequestKind, datetime] = field(default_factory=dict)
+    before: dict[RequestKind, int] = field(default_factory=dict)
     starts: int = 0
 
     def ask(self) -> None:
@@ -96,7 +96,7 @@ class Rounds:
         # To the millisecond, as documents have it, and never in the future.
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        self.wished = dict.fromkeys(Kind, now)
+        self.wished = dict.fromkeys(RequestKind, now)
         self.before = self.happened()
         self.starts = len(self.server.record.starts)
         self.rig.document(
@@ -108,12 +108,12 @@ class Rounds:
             reboot={"bootedAfter": spelled(now), "robots": "resume", "reason": "made up"},
         )
 
-    def happened(self) -> dict[Kind, int]:
+    def happened(self) -> dict[RequestKind, int]:
         """What really happened to the server so far."""
         record = self.server.record
-        return {Kind.CACHE: record.invalidations, Kind.REBOOT: record.reboots}
+        return {RequestKind.CACHE: record.invalidations, RequestKind.REBOOT: record.reboots}
 
-    def did(self, kind: Kind) -> int:
+    def did(self, kind: RequestKind) -> int:
         """How often it happened in this round."""
         return self.happened()[kind] - self.before[kind]
 
@@ -141,7 +141,7 @@ class Rounds:
                 known = requests.load()
                 if known.open is not None:
                     # A reboot leaves evidence: nobody is ever asked about one, at most it is away.
-                    if known.open.kind is Kind.CACHE:
+                    if known.open.kind is RequestKind.CACHE:
                         self.resolve(requests, known.open)
                 elif known.halt is not None:
                     # A server that is just booting is only looked at once more.
@@ -150,7 +150,7 @@ class Rounds:
                 elif all(known.handled.get(k) == at for k, at in self.wished.items()):
                     break
         self._judge_ledger(known)
-        assert {kind: n for kind in Kind if (n := self.did(kind)) > 1} == {}, "done twice"
+        assert {kind: n for kind in RequestKind if (n := self.did(kind)) > 1} == {}, "done twice"
         started = [s.robot for s in self.server.record.starts[self.starts :]]
         assert len(started) == len(set(started)), "a robot was started twice"
         assert self.server.robots_running() == RUNNING, self.text()

@@ -16,7 +16,7 @@ from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.errors import Exit
 from reconciler.ledger import Store, Stored
 from reconciler.model.actions import InvalidateCache, RebootServer
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.outcomes import Outcome
 from reconciler.model.recorded import Stage
 from tests.crash.request_scenarios import Trading, cache, judged, reboot, settled
@@ -120,9 +120,9 @@ class Others:
         assert not thread.is_alive()
 
 
-async def asked(clock: VirtualClock, kind: Kind) -> Trading:
+async def asked(clock: VirtualClock, kind: RequestKind) -> Trading:
     harness = await settled(clock)
-    harness.wish(cache=cache(harness)) if kind is Kind.CACHE else harness.wish(
+    harness.wish(cache=cache(harness)) if kind is RequestKind.CACHE else harness.wish(
         reboot=reboot(harness)
     )
     return harness
@@ -133,9 +133,9 @@ def outcome_of(outcomes: tuple[Outcome, ...]) -> Outcome:
     return found
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(RequestKind))
 @pytest.mark.parametrize("seconds", [1.0, 6.0, 40.0, LONG])
-def test_another_process_applies_meanwhile(kind: Kind, seconds: float) -> None:
+def test_another_process_applies_meanwhile(kind: RequestKind, seconds: float) -> None:
     async def story(clock: VirtualClock) -> None:
         harness = await asked(clock, kind)
         others = Others(harness, clock, seconds)
@@ -147,7 +147,7 @@ def test_another_process_applies_meanwhile(kind: Kind, seconds: float) -> None:
         assert others.done
         result = woken.reports[0].outcomes
         # Whoever was quicker: the server was asked at most once, by one of them.
-        what = "invalidate" if kind is Kind.CACHE else "reboot"
+        what = "invalidate" if kind is RequestKind.CACHE else "reboot"
         assert harness.trader.count(what) <= 1
         assert result
         for _ in range(3):
@@ -162,9 +162,9 @@ def test_another_process_applies_meanwhile(kind: Kind, seconds: float) -> None:
         runner.run(story(clock))
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(RequestKind))
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
-def test_a_person_resolves_it_meanwhile(kind: Kind, seconds: float) -> None:
+def test_a_person_resolves_it_meanwhile(kind: RequestKind, seconds: float) -> None:
     # So soon that neither the send window nor the lease is over: only the nonce tells.
     async def story(clock: VirtualClock) -> None:
         harness = await asked(clock, kind)
@@ -184,9 +184,11 @@ def test_a_person_resolves_it_meanwhile(kind: Kind, seconds: float) -> None:
         runner.run(story(clock))
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(RequestKind))
 @pytest.mark.parametrize(("seconds", "sent"), [(4.0, 1), (6.0, 0), (LONG, 0)])
-def test_nothing_is_sent_after_the_send_window(kind: Kind, seconds: float, sent: int) -> None:
+def test_nothing_is_sent_after_the_send_window(
+    kind: RequestKind, seconds: float, sent: int
+) -> None:
     async def story(clock: VirtualClock) -> None:
         harness = await asked(clock, kind)
         others = Others(harness, clock, seconds)
@@ -208,10 +210,10 @@ def test_nothing_is_sent_after_the_send_window(kind: Kind, seconds: float, sent:
         runner.run(story(clock))
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(RequestKind))
 @pytest.mark.parametrize("seconds", [0.5, 40.0])
 def test_stopped_just_after_the_intent_while_another_one_finds_it(
-    kind: Kind, seconds: float
+    kind: RequestKind, seconds: float
 ) -> None:
     async def story(clock: VirtualClock) -> None:
         harness = await asked(clock, kind)
@@ -228,7 +230,7 @@ def test_stopped_just_after_the_intent_while_another_one_finds_it(
         harness.store = whole
 
         assert others.done == 1
-        what = "invalidate" if kind is Kind.CACHE else "reboot"
+        what = "invalidate" if kind is RequestKind.CACHE else "reboot"
         assert harness.trader.count(what) <= 1
         for _ in range(3):
             await asyncio.sleep(40)

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from reconciler.model.desired import Kind
+from reconciler.model.desired import RequestKind
 from tests.crash.test_one_shot_kills import BRISK, Rounds, forks, rounds
 
 __all__ = ["forks", "rounds"]
@@ -51,7 +51,7 @@ def stopped_at_random(rounds: Rounds, stops: int) -> None:
         assert code in {0, 130, 143, -signal.SIGTERM, -signal.SIGINT}, rounds.text()
         assert "Traceback" not in rounds.text()
         rounds.counts["hasty" if hasty else f"exit {code}"] += 1
-        did = sum(rounds.did(kind) for kind in Kind)
+        did = sum(rounds.did(kind) for kind in RequestKind)
         rounds.counts[("nothing", "one of two", "both")[did] + " done when it ended"] += 1
         # Around the moments in which it acts, on a machine of any speed.
         latest *= (1.06, 1.0, 0.94)[did]

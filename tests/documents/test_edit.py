@@ -23,15 +23,15 @@ from reconciler.documents.edit import Proposal, difference, propose, write
 from reconciler.documents.edit_position import RequestBlock, TextEdit, located
 from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, JtrError
-from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, Kind, OneShot
+from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, OneShot, RequestKind
 from reconciler.model.source import SourceLine
 from tests.support.strategies_config import fleets
 
 NOW = datetime(2099, 12, 31, tzinfo=UTC)
 AT = datetime(2100, 1, 1, tzinfo=UTC)
 WISHES = {
-    "reboot": RequestBlock(Kind.REBOOT, AT, 'say "é": #1', Afterwards.RESUME, "2h", "5m"),
-    "cache": RequestBlock(Kind.CACHE, AT, "true"),
+    "reboot": RequestBlock(RequestKind.REBOOT, AT, 'say "é": #1', Afterwards.RESUME, "2h", "5m"),
+    "cache": RequestBlock(RequestKind.CACHE, AT, "true"),
 }
 FOREIGN = "apiVersion: v1\nkind: TradingServer\na: &x [1]\n? !t b\n: *x # &c\nspec: |+\n  a\n\n"
 
@@ -316,7 +316,7 @@ def test_the_edited_document_asks_for_exactly_this(key: str, tmp_path: Path) -> 
     source = SourceLine(str(tmp_path / "a.yaml"), 8, 5)
     wanted = {
         "reboot": OneShot(
-            Kind.REBOOT,
+            RequestKind.REBOOT,
             AT,
             'say "é": #1',
             source,
@@ -324,7 +324,7 @@ def test_the_edited_document_asks_for_exactly_this(key: str, tmp_path: Path) -> 
             robots=Afterwards.RESUME,
             resume_within=timedelta(minutes=5),
         ),
-        "cache": OneShot(Kind.CACHE, AT, "true", source, expires_after=DEFAULT_EXPIRY),
+        "cache": OneShot(RequestKind.CACHE, AT, "true", source, expires_after=DEFAULT_EXPIRY),
     }
     assert server.one_shots == (wanted[key],)
     assert (proposal.server, proposal.wish, proposal.replaced) == (server, wanted[key], None)

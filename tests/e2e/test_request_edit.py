@@ -15,7 +15,7 @@ import pytest
 from reconciler.cli.app import run
 from reconciler.documents.load import load
 from reconciler.errors import Exit
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.timestamps import spelled
 from tests.support.leaks import Watch
 
@@ -113,7 +113,7 @@ def test_a_reboot_for_now(harness: Harness) -> None:
     assert wish is not None
     assert before <= wish.instant <= datetime.now(UTC)
     assert (wish.kind, wish.robots, wish.reason) == (
-        Kind.REBOOT,
+        RequestKind.REBOOT,
         Afterwards.RESUME,
         "new okx secret",
     )
@@ -176,7 +176,7 @@ def test_an_invalidation_and_a_schedule_in_words(harness: Harness) -> None:
 
     wish = load([str(harness.folder)]).state.servers[0].cache
     assert wish is not None
-    assert (wish.kind, wish.reason) == (Kind.CACHE, "stale")
+    assert (wish.kind, wish.reason) == (RequestKind.CACHE, "stale")
     assert ran.code == Exit.DONE
     assert "until 2190-03-02T03:00:00Z" in ran.out
     assert "not done before 2190-03-01T03:00:00Z" in ran.out
@@ -192,7 +192,7 @@ def test_both_kinds_and_a_later_one_of_the_same(harness: Harness) -> None:
     assert ran.code == Exit.DONE
     assert "takes the place of the request of 2190-01-01T00:00:00Z" in ran.out
     kinds = [wish.kind for wish in load([str(harness.folder)]).state.servers[0].one_shots]
-    assert kinds == [Kind.CACHE, Kind.REBOOT]
+    assert kinds == [RequestKind.CACHE, RequestKind.REBOOT]
     left = harness.file.read_text("utf-8").splitlines()
     assert [line for line in left if line in DOCUMENT.splitlines()] == DOCUMENT.splitlines()
 

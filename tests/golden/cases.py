@@ -22,10 +22,10 @@ from reconciler.model.actions import DeleteExchange, WriteExchange
 from reconciler.model.desired import (
     Afterwards,
     DesiredServer,
-    Kind,
     Mode,
     OnCredentialChange,
     OneShot,
+    RequestKind,
     Suspension,
 )
 from reconciler.model.observed import BootLine, Logbook, Robot
@@ -201,9 +201,9 @@ LOG = Logbook(readable=True, boot=BOOT.time, boots=(BOOT,), newest=BOOT.time + 5
 TERMS = Terms(NOW, log=LOG, baseline=datetime(2026, 11, 1, tzinfo=UTC))
 
 
-def wish(kind: Kind, hour: int, **changes: Any) -> OneShot:
+def wish(kind: RequestKind, hour: int, **changes: Any) -> OneShot:
     """A request of that day."""
-    line = 30 if kind is Kind.CACHE else 31
+    line = 30 if kind is RequestKind.CACHE else 31
     instant = datetime(2026, 11, 22, hour, tzinfo=UTC)
     shot = OneShot(kind, instant, "okx moved", SourceLine("desired.yaml", line, 3))
     return replace(shot, **changes)
@@ -212,8 +212,8 @@ def wish(kind: Kind, hour: int, **changes: Any) -> OneShot:
 def requests_due() -> Shown:
     desired = f.server(
         f.exchange(),
-        reboot=wish(Kind.REBOOT, 9, robots=Afterwards.RESUME),
-        cache=wish(Kind.CACHE, 9),
+        reboot=wish(RequestKind.REBOOT, 9, robots=Afterwards.RESUME),
+        cache=wish(RequestKind.CACHE, 9),
         on_credential_change=OnCredentialChange.RESTART,
         has_security=True,
     )

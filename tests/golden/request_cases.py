@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
-from reconciler.model.desired import Afterwards, Kind, OnCredentialChange
+from reconciler.model.desired import Afterwards, OnCredentialChange, RequestKind
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import ServerPlan
@@ -48,11 +48,11 @@ ASLEEP = (replace(f.GRID, running=False), replace(f.ARB, running=False))
 BY = "apply 812@ci-7"
 
 
-def sent(kind: Kind, hour: int = 9, tries: int = 1, **changes: Any) -> Request:
+def sent(kind: RequestKind, hour: int = 9, tries: int = 1, **changes: Any) -> Request:
     """A request that was sent at that hour."""
     attempts = tuple(Attempt(f"n{n}", SINCE, BY, (BOOT,), LOG.newest) for n in range(tries))
     instant = NOW.replace(hour=hour, minute=0)
-    ran = (f.GRID, f.ARB) if kind is Kind.REBOOT else ()
+    ran = (f.GRID, f.ARB) if kind is RequestKind.REBOOT else ()
     base = Request(kind, instant, "okx moved", Stage.OPEN, attempts, Afterwards.RESUME, ran=ran)
     return replace(base, **changes)
 
@@ -84,40 +84,44 @@ def asked(
 
 
 def scheduled_and_expired() -> Shown:
-    old = replace(wish(Kind.CACHE, 9), instant=NOW - timedelta(hours=25))
-    return alone(asked(reboot=wish(Kind.REBOOT, 23, robots=Afterwards.RESUME), cache=old))
+    old = replace(wish(RequestKind.CACHE, 9), instant=NOW - timedelta(hours=25))
+    return alone(asked(reboot=wish(RequestKind.REBOOT, 23, robots=Afterwards.RESUME), cache=old))
 
 
 def invalidation_in_doubt() -> Shown:
-    requests = Requests(open=sent(Kind.CACHE))
-    return alone(asked(requests, cache=wish(Kind.CACHE, 9), reboot=wish(Kind.REBOOT, 9)))
+    requests = Requests(open=sent(RequestKind.CACHE))
+    return alone(
+        asked(requests, cache=wish(RequestKind.CACHE, 9), reboot=wish(RequestKind.REBOOT, 9))
+    )
 
 
 def reboot_in_doubt() -> Shown:
     silent = replace(TERMS, log=Logbook())
-    return alone(asked(Requests(open=sent(Kind.REBOOT)), terms=silent, robots=ASLEEP))
+    return alone(asked(Requests(open=sent(RequestKind.REBOOT)), terms=silent, robots=ASLEEP))
 
 
 def found_out() -> Shown:
     newer = BootLine(BOOT.time + 60_000, BOOT.pid)
     log = replace(LOG, boot=newer.time, boots=(BOOT, newer), newest=newer.time)
-    requests = Requests(open=sent(Kind.REBOOT))
+    requests = Requests(open=sent(RequestKind.REBOOT))
     terms = replace(TERMS, log=log)
-    return alone(asked(requests, terms=terms, reboot=wish(Kind.REBOOT, 9), robots=ASLEEP))
+    return alone(asked(requests, terms=terms, reboot=wish(RequestKind.REBOOT, 9), robots=ASLEEP))
 
 
 def second_try() -> Shown:
-    requests = Requests(open=sent(Kind.REBOOT))
-    return alone(asked(requests, reboot=wish(Kind.REBOOT, 9, robots=Afterwards.RESUME)))
+    requests = Requests(open=sent(RequestKind.REBOOT))
+    return alone(asked(requests, reboot=wish(RequestKind.REBOOT, 9, robots=Afterwards.RESUME)))
 
 
 def handled() -> Shown:
-    requests = request_state.opened(NO_REQUESTS, sent(Kind.REBOOT))
-    failed = sent(Kind.REBOOT, stage=Stage.NOT_DONE, evidence="asked 2 x, and it still runs")
+    requests = request_state.opened(NO_REQUESTS, sent(RequestKind.REBOOT))
+    failed = sent(RequestKind.REBOOT, stage=Stage.NOT_DONE, evidence="asked 2 x, and it still runs")
     requests = request_state.closed(requests, failed)
-    satisfied = Request(Kind.CACHE, NOW, "", Stage.DONE, evidence="a person said so: looked")
+    satisfied = Request(RequestKind.CACHE, NOW, "", Stage.DONE, evidence="a person said so: looked")
     requests = request_state.noted(requests, satisfied)
-    return alone(asked(requests, reboot=wish(Kind.REBOOT, 9), cache=wish(Kind.CACHE, 8)))
+    return alone(
+        asked(requests, reboot=wish(RequestKind.REBOOT, 9), cache=wish(RequestKind.CACHE, 8))
+    )
 
 
 def robots_owed() -> Shown:
@@ -128,7 +132,7 @@ def robots_owed() -> Shown:
 def robots_left() -> Shown:
     halt = owed(finding="arb-eth: it did not start")
     robots = (f.GRID, ASLEEP[1])
-    return alone(asked(Requests(halt=halt), robots=robots, reboot=wish(Kind.REBOOT, 9)))
+    return alone(asked(Requests(halt=halt), robots=robots, reboot=wish(RequestKind.REBOOT, 9)))
 
 
 def restarts_held() -> Shown:
@@ -150,15 +154,19 @@ def refused_requests() -> Shown:
     return alone(
         asked(
             terms=replace(refused, log=Logbook()),
-            cache=wish(Kind.CACHE, 9),
-            reboot=wish(Kind.REBOOT, 23),
+            cache=wish(RequestKind.CACHE, 9),
+            reboot=wish(RequestKind.REBOOT, 23),
         )
     )
 
 
 def not_disruptive() -> Shown:
     consents = Consents(quiet="--no-disruptive")
-    return alone(asked(consents=consents, cache=wish(Kind.CACHE, 9), reboot=wish(Kind.REBOOT, 9)))
+    return alone(
+        asked(
+            consents=consents, cache=wish(RequestKind.CACHE, 9), reboot=wish(RequestKind.REBOOT, 9)
+        )
+    )
 
 
 def waiting() -> Shown:
@@ -172,8 +180,8 @@ def waiting() -> Shown:
         on_credential_change=OnCredentialChange.RESTART,
         supervised=True,
         windows=windows,
-        cache=wish(Kind.CACHE, 9, expires_after=timedelta(hours=2)),
-        reboot=wish(Kind.REBOOT, 9, robots=Afterwards.RESUME),
+        cache=wish(RequestKind.CACHE, 9, expires_after=timedelta(hours=2)),
+        reboot=wish(RequestKind.REBOOT, 9, robots=Afterwards.RESUME),
     )
     known = f.recorded(replace(ONES, debts=owes))
     sources: dict[str, Any] = {"sources": {"bybit": f.sources(1)}}
@@ -229,7 +237,7 @@ def requests_in_doubt() -> list[Report]:
     )
     why = "stopped: tokyo-1: in doubt"
     rest = Outcome(REBOOT, Result.NOT_ATTEMPTED, why, code=Exit.BLOCKED)
-    osaka = one(named("osaka-1", reboot=wish(Kind.REBOOT, 9)), f.observed(), terms=TERMS)
+    osaka = one(named("osaka-1", reboot=wish(RequestKind.REBOOT, 9)), f.observed(), terms=TERMS)
     return [
         Report(asked(), (doubt, Outcome(REBOOT, Result.NOT_ATTEMPTED))),
         Report(osaka, (rest,)),
@@ -276,26 +284,28 @@ def listing(requests: Requests, **changes: Any) -> Listed:
 
 def list_of_everything() -> list[Listed]:
     done = sent(
-        Kind.CACHE,
+        RequestKind.CACHE,
         8,
         stage=Stage.DONE,
         evidence="the server answered",
         closed_by=BY,
         closed_at=SINCE,
     )
-    doubt = replace(request_state.noted(NO_REQUESTS, done), open=sent(Kind.REBOOT))
+    doubt = replace(request_state.noted(NO_REQUESTS, done), open=sent(RequestKind.REBOOT))
     left = Requests(halt=owed(finding="arb-eth: it did not start"))
     return [
-        listing(doubt, reboot=wish(Kind.REBOOT, 9), cache=wish(Kind.CACHE, 8)),
+        listing(doubt, reboot=wish(RequestKind.REBOOT, 9), cache=wish(RequestKind.CACHE, 8)),
         replace(
-            listing(left, reboot=wish(Kind.REBOOT, 23)), server="osaka-1", held="mode: observe"
+            listing(left, reboot=wish(RequestKind.REBOOT, 23)),
+            server="osaka-1",
+            held="mode: observe",
         ),
         replace(listing(Requests(halt=owed())), server="kyoto-1", declared=False),
         replace(listing(NO_REQUESTS), server="nara-1"),
         replace(
             listing(
                 NO_REQUESTS,
-                reboot=wish(Kind.REBOOT, 9),
+                reboot=wish(RequestKind.REBOOT, 9),
                 windows=(f.window("deny", "0 0 * * *", days=1, hours=-1),),
             ),
             server="nagoya-1",
@@ -305,9 +315,9 @@ def list_of_everything() -> list[Listed]:
 
 def hostile_list() -> list[Listed]:
     robot = Robot(1, HOSTILE, "bybit", running=True)
-    doubt = Requests(open=sent(Kind.REBOOT, ran=(robot,), reason=HOSTILE))
+    doubt = Requests(open=sent(RequestKind.REBOOT, ran=(robot,), reason=HOSTILE))
     left = owed(robots=(robot,), finding=HOSTILE, origin=HOSTILE, by=HOSTILE)
-    closed = sent(Kind.CACHE, stage=Stage.DONE, evidence=HOSTILE, closed_by=HOSTILE)
+    closed = sent(RequestKind.CACHE, stage=Stage.DONE, evidence=HOSTILE, closed_by=HOSTILE)
     everything = replace(doubt, halt=left, past=(closed,))
     return [replace(listing(everything), held=HOSTILE)]
 

@@ -13,7 +13,7 @@ from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import requests_key
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import BootLine, Robot
 from reconciler.model.recorded import (
     NO_REQUESTS,
@@ -41,10 +41,12 @@ def attempt(nonce: str = "nonce-1", by: str = "apply 1@ci") -> Attempt:
     return Attempt(nonce, "2026-11-22T09:59:00.000+00:00", by, (BOOT,), BOOT.time + 5, "boot", 12.5)
 
 
-def request(kind: Kind = Kind.REBOOT, at: datetime = NOW, nonce: str = "nonce-1") -> Request:
+def request(
+    kind: RequestKind = RequestKind.REBOOT, at: datetime = NOW, nonce: str = "nonce-1"
+) -> Request:
     """An intent; of a reboot whose robots are to be resumed."""
     base = Request(kind, at, "okx moved", Stage.OPEN, (attempt(nonce),))
-    if kind is Kind.CACHE:
+    if kind is RequestKind.CACHE:
         return base
     return replace(base, robots=Afterwards.RESUME, ran=(GRID, ARB))
 
@@ -86,8 +88,8 @@ def harness() -> Harness:
 # ── one request, from its intent to its end ──────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_an_intent_is_durable_before_asking_returns(harness: Harness, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(RequestKind))
+def test_an_intent_is_durable_before_asking_returns(harness: Harness, kind: RequestKind) -> None:
     book = harness.one.requests(harness.uid)
     book.load()
 
@@ -107,7 +109,7 @@ def test_a_done_reboot_owes_its_robots_from_the_same_write_on(harness: Harness) 
     book.close(replace(request(), stage=Stage.DONE, boot=NEWER, evidence="boot line"))
 
     kept = harness.stored()
-    assert (kept.open, kept.handled) == (None, {Kind.REBOOT: NOW})
+    assert (kept.open, kept.handled) == (None, {RequestKind.REBOOT: NOW})
     assert kept.halt is not None
     assert (kept.halt.robots, kept.halt.boot, kept.halt.within) == ((GRID, ARB), NEWER, 600)
     assert (kept.halt.host_boot, kept.halt.elapsed) == ("boot", 12.5)
@@ -138,8 +140,11 @@ def test_only_a_reboot_of_ours_that_is_done_owes_robots(stage: Stage) -> None:
     assert request_state.closed(opened, replace(request(), stage=stage)).halt is None
     left = replace(request(), stage=Stage.DONE, robots=Afterwards.LEAVE)
     assert request_state.closed(opened, left).halt is None
-    cache = request_state.opened(NO_REQUESTS, request(Kind.CACHE))
-    assert request_state.closed(cache, replace(request(Kind.CACHE), stage=Stage.DONE)).halt is None
+    cache = request_state.opened(NO_REQUESTS, request(RequestKind.CACHE))
+    assert (
+        request_state.closed(cache, replace(request(RequestKind.CACHE), stage=Stage.DONE)).halt
+        is None
+    )
 
 
 def test_taking_back_leaves_no_trace_and_allows_to_ask_again(harness: Harness) -> None:
@@ -168,14 +173,16 @@ def test_taking_back_the_second_try_leaves_the_first(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("earlier", [timedelta(0), timedelta(microseconds=1), timedelta(days=9)])
-@pytest.mark.parametrize("kind", list(Kind))
-def test_nothing_is_asked_at_or_before_what_was_handled(kind: Kind, earlier: timedelta) -> None:
+@pytest.mark.parametrize("kind", list(RequestKind))
+def test_nothing_is_asked_at_or_before_what_was_handled(
+    kind: RequestKind, earlier: timedelta
+) -> None:
     handled = request_state.noted(NO_REQUESTS, Request(kind, NOW, "", Stage.SATISFIED))
 
     with pytest.raises(Blocked):
         request_state.opened(handled, request(kind, NOW - earlier))
     assert request_state.opened(handled, request(kind, NOW + timedelta(microseconds=1))).open
-    other = Kind.CACHE if kind is Kind.REBOOT else Kind.REBOOT
+    other = RequestKind.CACHE if kind is RequestKind.REBOOT else RequestKind.REBOOT
     assert request_state.opened(handled, request(other, NOW - earlier)).open
 
 
@@ -185,7 +192,7 @@ def test_nothing_is_asked_at_or_before_what_was_handled(kind: Kind, earlier: tim
     ids=["one is open", "robots are owed"],
 )
 def test_nothing_is_asked_or_halted_while_something_is_open(state: Requests) -> None:
-    for kind in Kind:
+    for kind in RequestKind:
         with pytest.raises(Blocked):
             request_state.opened(state, request(kind, NOW + timedelta(hours=1)))
     with pytest.raises(Blocked):
@@ -200,7 +207,7 @@ def test_a_reboot_is_tried_twice_and_an_invalidation_once() -> None:
         request_state.retried(twice, attempt("nonce-3"))
     with pytest.raises(Blocked):
         request_state.retried(
-            request_state.opened(NO_REQUESTS, request(Kind.CACHE)), attempt("nonce-2")
+            request_state.opened(NO_REQUESTS, request(RequestKind.CACHE)), attempt("nonce-2")
         )
     with pytest.raises(LedgerError):
         request_state.retried(NO_REQUESTS, attempt())
@@ -210,10 +217,10 @@ def test_what_was_handled_never_goes_backwards() -> None:
     state = NO_REQUESTS
     for hours in (3, 1, 2, 0):
         state = request_state.noted(
-            state, Request(Kind.CACHE, NOW + timedelta(hours=hours), "", Stage.SATISFIED)
+            state, Request(RequestKind.CACHE, NOW + timedelta(hours=hours), "", Stage.SATISFIED)
         )
 
-    assert state.handled == {Kind.CACHE: NOW + timedelta(hours=3)}
+    assert state.handled == {RequestKind.CACHE: NOW + timedelta(hours=3)}
     assert len(state.past) == 1
 
 
@@ -222,14 +229,14 @@ def test_what_was_handled_is_known_for_ever_though_its_record_is_dropped() -> No
     for hour in range(request_state.KEPT + 5):
         at = NOW + timedelta(hours=hour)
         state = request_state.closed(
-            request_state.opened(state, request(Kind.CACHE, at)),
-            replace(request(Kind.CACHE, at), stage=Stage.DONE),
+            request_state.opened(state, request(RequestKind.CACHE, at)),
+            replace(request(RequestKind.CACHE, at), stage=Stage.DONE),
         )
 
     assert len(state.past) == request_state.KEPT
-    assert state.closed(Kind.CACHE, NOW) is None
+    assert state.closed(RequestKind.CACHE, NOW) is None
     with pytest.raises(Blocked):
-        request_state.opened(state, request(Kind.CACHE, NOW))
+        request_state.opened(state, request(RequestKind.CACHE, NOW))
 
 
 # ── several processes ────────────────────────────────────────────────────────────────────────
@@ -275,7 +282,7 @@ def test_a_person_who_resolves_meanwhile_stops_the_sender(harness: Harness) -> N
     book.ask(request())
     person = harness.ledger("request resolve 7@desk").requests(harness.uid)
 
-    person.resolve(Kind.REBOOT, NOW, done=False, because="I pulled the plug")
+    person.resolve(RequestKind.REBOOT, NOW, done=False, because="I pulled the plug")
 
     with pytest.raises(Conflict):
         book.confirm("nonce-1")
@@ -294,19 +301,20 @@ def test_a_word_closes_a_request_and_owes_no_robot(
     book.load()
     book.ask(request())
 
-    said = book.resolve(Kind.REBOOT, NOW, done=done, because="I looked")
+    said = book.resolve(RequestKind.REBOOT, NOW, done=done, because="I looked")
 
     kept = harness.stored()
-    assert (kept.open, kept.halt, kept.handled) == (None, None, {Kind.REBOOT: NOW})
+    assert (kept.open, kept.halt, kept.handled) == (None, None, {RequestKind.REBOOT: NOW})
     assert (kept.past[0].stage, kept.past[0].evidence) == (stage, "a person said so: I looked")
     assert said.ran == (GRID, ARB)
 
 
 @pytest.mark.parametrize(
-    ("kind", "at"), [(Kind.CACHE, NOW), (Kind.REBOOT, NOW + timedelta(microseconds=1))]
+    ("kind", "at"),
+    [(RequestKind.CACHE, NOW), (RequestKind.REBOOT, NOW + timedelta(microseconds=1))],
 )
 def test_a_word_about_anything_else_changes_nothing(
-    harness: Harness, kind: Kind, at: datetime
+    harness: Harness, kind: RequestKind, at: datetime
 ) -> None:
     book = harness.one.requests(harness.uid)
     book.load()
@@ -359,12 +367,12 @@ def test_a_person_may_have_them_started_after_all(harness: Harness) -> None:
 # ── the document ─────────────────────────────────────────────────────────────────────────────
 
 FULL = Requests(
-    handled={Kind.REBOOT: NOW, Kind.CACHE: NOW - timedelta(hours=1)},
+    handled={RequestKind.REBOOT: NOW, RequestKind.CACHE: NOW - timedelta(hours=1)},
     open=replace(request(at=NOW + timedelta(microseconds=123456)), reason="läuft heiß"),
     past=(
         replace(request(), stage=Stage.DONE, boot=NEWER, evidence="boot line", closed_by="ci"),
-        replace(request(Kind.CACHE), stage=Stage.NOT_DONE),
-        Request(Kind.CACHE, NOW, "", Stage.BASELINED),
+        replace(request(RequestKind.CACHE), stage=Stage.NOT_DONE),
+        Request(RequestKind.CACHE, NOW, "", Stage.BASELINED),
     ),
     halt=halt(others=(2, 3), begun=(1,), boot=BOOT, finding="hangs", host_boot="b", elapsed=1.5),
 )
@@ -409,7 +417,9 @@ def test_a_damaged_document_is_refused_not_guessed(wrong: object) -> None:
 def test_a_history_tells_each_thing_once_in_its_order() -> None:
     name = "reboot 2026-11-22T10:00:00Z"
     deed = HistoryEntry("2026-11-22T10:01:00.000+00:00", "apply 1@ci", name, "in doubt")
-    died = replace(request(Kind.CACHE), attempts=(attempt(by="apply 2@ci"),), stage=Stage.OPEN)
+    died = replace(
+        request(RequestKind.CACHE), attempts=(attempt(by="apply 2@ci"),), stage=Stage.OPEN
+    )
     resolved = replace(
         request(),
         stage=Stage.NOT_DONE,

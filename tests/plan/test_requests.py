@@ -11,7 +11,7 @@ from reconciler.documents.formats import instant
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
 from reconciler.model.actions import InvalidateCache, RebootServer
-from reconciler.model.desired import Afterwards, Kind, Mode, OneShot, Suspension
+from reconciler.model.desired import Afterwards, Mode, OneShot, RequestKind, Suspension
 from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
 from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
@@ -37,10 +37,10 @@ LOG = Logbook(readable=True, boot=BOOT.time, boots=(BOOT,), newest=BOOT.time + 5
 REBOOTED = replace(LOG, boot=NEWER.time, boots=(BOOT, NEWER), newest=NEWER.time)
 TERMS = Terms(NOW, log=LOG, baseline=BORN)
 HOUR = timedelta(hours=1)
-BOTH = tuple(Kind)
+BOTH = tuple(RequestKind)
 
 
-def wish(kind: Kind = Kind.REBOOT, at: datetime = NOW, **changes: Any) -> OneShot:
+def wish(kind: RequestKind = RequestKind.REBOOT, at: datetime = NOW, **changes: Any) -> OneShot:
     """A wish for *kind* at an instant."""
     return replace(OneShot(kind, at, "okx moved", f.SOURCE), **changes)
 
@@ -51,14 +51,16 @@ def attempt(**changes: Any) -> Attempt:
     return replace(base, **changes)
 
 
-def sent(kind: Kind = Kind.REBOOT, at: datetime = NOW - HOUR, tries: int = 1) -> Requests:
+def sent(
+    kind: RequestKind = RequestKind.REBOOT, at: datetime = NOW - HOUR, tries: int = 1
+) -> Requests:
     """A request that was sent, and nobody noted what became of it."""
     attempts = (attempt(),) * tries
     request = Request(kind, at, "okx moved", Stage.OPEN, attempts, ran=(f.GRID,))
     return Requests(open=request)
 
 
-def handled(kind: Kind, at: datetime, stage: Stage = Stage.DONE) -> Requests:
+def handled(kind: RequestKind, at: datetime, stage: Stage = Stage.DONE) -> Requests:
     """A request that was handled, and nothing else."""
     return request_state.noted(NO_REQUESTS, Request(kind, at, "", stage, evidence="as it was"))
 
@@ -75,7 +77,10 @@ def plan(
     """Plan a server with these wishes and nothing else to do."""
     by_kind = {shot.kind: shot for shot in wishes}
     desired = f.server(
-        supervised=True, cache=by_kind.get(Kind.CACHE), reboot=by_kind.get(Kind.REBOOT), **changes
+        supervised=True,
+        cache=by_kind.get(RequestKind.CACHE),
+        reboot=by_kind.get(RequestKind.REBOOT),
+        **changes,
     )
     recorded = replace(Recorded(), requests=known)
     given = Facts({}, {}, terms=terms, **(facts or {}))
@@ -107,11 +112,11 @@ def plan_id(server: ServerPlan) -> str:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_the_first_time_it_is_due(kind: Kind) -> None:
+def test_the_first_time_it_is_due(kind: RequestKind) -> None:
     found = plan(wish(kind))
 
     (action,) = found.actions
-    assert isinstance(action, InvalidateCache if kind is Kind.CACHE else RebootServer)
+    assert isinstance(action, InvalidateCache if kind is RequestKind.CACHE else RebootServer)
     assert action.instant == NOW
     assert stands(wish(kind)) == (Standing.DUE, Exit.DONE, 1)
 
@@ -126,14 +131,16 @@ def test_the_first_time_it_is_due(kind: Kind) -> None:
         (Stage.NOT_DONE, Standing.NOT_DONE, Exit.BLOCKED),
     ],
 )
-def test_once_handled_it_is_over(kind: Kind, stage: Stage, standing: Standing, code: Exit) -> None:
+def test_once_handled_it_is_over(
+    kind: RequestKind, stage: Stage, standing: Standing, code: Exit
+) -> None:
     known = handled(kind, NOW, stage)
 
     assert stands(wish(kind), known=known) == (standing, code, 0)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_once_handled_it_is_over_also_when_its_record_was_dropped(kind: Kind) -> None:
+def test_once_handled_it_is_over_also_when_its_record_was_dropped(kind: RequestKind) -> None:
     forgotten = replace(handled(kind, NOW), past=())
 
     assert stands(wish(kind), known=forgotten) == (Standing.SUPERSEDED, Exit.DONE, 0)
@@ -141,7 +148,7 @@ def test_once_handled_it_is_over_also_when_its_record_was_dropped(kind: Kind) ->
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("stage", [s for s in Stage if s is not Stage.OPEN])
-def test_a_revert_to_an_earlier_instant_repeats_nothing(kind: Kind, stage: Stage) -> None:
+def test_a_revert_to_an_earlier_instant_repeats_nothing(kind: RequestKind, stage: Stage) -> None:
     first = Request(kind, NOW - HOUR, "", Stage.DONE)
     later = Request(kind, NOW, "", stage)
     both = request_state.noted(request_state.noted(NO_REQUESTS, first), later)
@@ -152,7 +159,7 @@ def test_a_revert_to_an_earlier_instant_repeats_nothing(kind: Kind, stage: Stage
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_removed_and_added_again(kind: Kind) -> None:
+def test_removed_and_added_again(kind: RequestKind) -> None:
     known = handled(kind, NOW)
 
     assert plan(known=known).disruptions == ()
@@ -161,13 +168,13 @@ def test_removed_and_added_again(kind: Kind) -> None:
 
 
 def test_the_kinds_do_not_supersede_each_other() -> None:
-    known = handled(Kind.REBOOT, NOW)
+    known = handled(RequestKind.REBOOT, NOW)
 
-    assert stands(wish(Kind.CACHE, NOW - HOUR), known=known)[0] is Standing.DUE
+    assert stands(wish(RequestKind.CACHE, NOW - HOUR), known=known)[0] is Standing.DUE
 
 
 def test_both_are_done_invalidation_first() -> None:
-    found = plan(wish(Kind.REBOOT, NOW - HOUR), wish(Kind.CACHE))
+    found = plan(wish(RequestKind.REBOOT, NOW - HOUR), wish(RequestKind.CACHE))
 
     assert [type(action) for action in found.actions] == [InvalidateCache, RebootServer]
 
@@ -176,7 +183,9 @@ def test_both_are_done_invalidation_first() -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_future_instant_is_a_schedule_in_the_plans_id_and_not_in_its_actions(kind: Kind) -> None:
+def test_a_future_instant_is_a_schedule_in_the_plans_id_and_not_in_its_actions(
+    kind: RequestKind,
+) -> None:
     later = wish(kind, NOW + timedelta(microseconds=1))
     scheduled = plan(later)
     come = plan(later, terms=replace(TERMS, now=later.instant))
@@ -187,7 +196,7 @@ def test_a_future_instant_is_a_schedule_in_the_plans_id_and_not_in_its_actions(k
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_what_is_older_than_the_ledger_is_never_run(kind: Kind) -> None:
+def test_what_is_older_than_the_ledger_is_never_run(kind: RequestKind) -> None:
     old = wish(kind, BORN - timedelta(microseconds=1), expires_after=timedelta(days=30))
 
     assert stands(old) == (Standing.BASELINED, Exit.DONE, 0)
@@ -195,7 +204,7 @@ def test_what_is_older_than_the_ledger_is_never_run(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_after_its_time_it_is_expired_and_says_so_until_it_is_removed(kind: Kind) -> None:
+def test_after_its_time_it_is_expired_and_says_so_until_it_is_removed(kind: RequestKind) -> None:
     just = wish(kind, NOW - timedelta(hours=24))
     over = wish(kind, NOW - timedelta(hours=24, microseconds=1))
 
@@ -207,7 +216,9 @@ def test_after_its_time_it_is_expired_and_says_so_until_it_is_removed(kind: Kind
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("hours", [-30, -1, 1])
-def test_with_an_unsteady_clock_nothing_begins_and_nothing_expires(kind: Kind, hours: int) -> None:
+def test_with_an_unsteady_clock_nothing_begins_and_nothing_expires(
+    kind: RequestKind, hours: int
+) -> None:
     unsteady = replace(TERMS, unsteady="our own clock jumped by 7200 s")
 
     standing, code, actions = stands(wish(kind, NOW + hours * HOUR), terms=unsteady)
@@ -224,7 +235,7 @@ def read(text: str) -> datetime:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_the_hour_that_comes_twice_holds_two_instants_in_their_order(kind: Kind) -> None:
+def test_the_hour_that_comes_twice_holds_two_instants_in_their_order(kind: RequestKind) -> None:
     summer, winter = read("2026-10-25T02:30:00+02:00"), read("2026-10-25T02:30:00+01:00")
     terms = replace(TERMS, now=read("2026-10-25T03:00:00+01:00"), baseline=None)
 
@@ -238,7 +249,7 @@ def test_the_hour_that_comes_twice_holds_two_instants_in_their_order(kind: Kind)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_equal_instants_in_different_zones_are_one_request(kind: Kind) -> None:
+def test_equal_instants_in_different_zones_are_one_request(kind: RequestKind) -> None:
     here, there = read("2026-11-22T09:00:00Z"), read("2026-11-22T18:00:00+09:00")
 
     assert stands(wish(kind, there), known=handled(kind, here))[0] is Standing.DONE
@@ -277,7 +288,7 @@ def test_a_foreign_boot_counts_by_the_measured_offset_to_the_second(hours: int) 
 def test_a_foreign_boot_satisfies_no_invalidation_and_no_schedule() -> None:
     terms = replace(TERMS, log=booted(NOW + HOUR, 0), clock=ClockReading(0, 1))
 
-    assert stands(wish(Kind.CACHE), terms=terms)[0] is Standing.DUE
+    assert stands(wish(RequestKind.CACHE), terms=terms)[0] is Standing.DUE
     assert stands(wish(at=NOW + HOUR / 2), terms=terms)[0] is Standing.SCHEDULED
 
 
@@ -338,7 +349,7 @@ def test_a_boot_of_the_same_process_id_at_the_same_time_is_the_same_boot() -> No
 def test_an_invalidation_in_doubt_stays_so_whatever_the_server_shows(log: Logbook | None) -> None:
     terms = replace(TERMS, log=log, clock=ClockReading(0, 1))
 
-    found = line(wish(Kind.CACHE, NOW - HOUR), known=sent(Kind.CACHE), terms=terms)
+    found = line(wish(RequestKind.CACHE, NOW - HOUR), known=sent(RequestKind.CACHE), terms=terms)
 
     assert (found.standing, found.error, found.action) == (Standing.IN_DOUBT, Exit.IN_DOUBT, None)
     assert "resolve SERVER invalidate-cache 2026-11-22T09:00:00Z" in found.remedy
@@ -396,7 +407,7 @@ def test_an_open_request_is_told_also_when_no_document_asks_any_more(log: Logboo
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("other", BOTH)
-def test_while_one_is_in_doubt_another_is_held(kind: Kind, other: Kind) -> None:
+def test_while_one_is_in_doubt_another_is_held(kind: RequestKind, other: RequestKind) -> None:
     terms = replace(TERMS, log=replace(LOG, strangers=True))
     found = plan(wish(other), known=sent(kind), terms=terms)
     lines = {entry.standing: entry for entry in found.disruptions}
@@ -407,7 +418,7 @@ def test_while_one_is_in_doubt_another_is_held(kind: Kind, other: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_while_robots_are_owed_a_start_a_request_is_held(kind: Kind) -> None:
+def test_while_robots_are_owed_a_start_a_request_is_held(kind: RequestKind) -> None:
     halt = PendingStarts(
         "reboot", (f.GRID,), "2026-11-22T09:00:00+00:00", "apply", 600, finding="hangs"
     )
@@ -422,7 +433,7 @@ def test_while_robots_are_owed_a_start_a_request_is_held(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_ledger_that_may_have_forgotten_allows_none(kind: Kind) -> None:
+def test_a_ledger_that_may_have_forgotten_allows_none(kind: RequestKind) -> None:
     terms = replace(TERMS, refused="this ledger began just now", remedy="ask anew")
     found = line(wish(kind), terms=terms)
 
@@ -433,14 +444,14 @@ def test_a_ledger_that_may_have_forgotten_allows_none(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_an_untested_version_or_a_brake_allows_none(kind: Kind) -> None:
+def test_an_untested_version_or_a_brake_allows_none(kind: RequestKind) -> None:
     refusing = {"refuses_writes": "JT-Trader 9 is outside the tested range"}
 
     assert stands(wish(kind), facts=refusing) == (Standing.BLOCKED, Exit.BLOCKED, 0)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_without_consent_to_disrupt_it_is_held(kind: Kind) -> None:
+def test_without_consent_to_disrupt_it_is_held(kind: RequestKind) -> None:
     assert stands(wish(kind), disruptive=False) == (Standing.HELD, Exit.DONE, 0)
     assert "--no-disruptive" in line(wish(kind), disruptive=False).why
 
@@ -466,11 +477,11 @@ def test_a_reboot_that_nobody_could_prove_is_blocked_an_invalidation_is_not(log:
     terms = replace(TERMS, log=log)
 
     assert stands(wish(), terms=terms) == (Standing.BLOCKED, Exit.BLOCKED, 0)
-    assert stands(wish(Kind.CACHE), terms=terms) == (Standing.DUE, Exit.DONE, 1)
+    assert stands(wish(RequestKind.CACHE), terms=terms) == (Standing.DUE, Exit.DONE, 1)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_server_on_which_nothing_is_applied_gets_none(kind: Kind) -> None:
+def test_a_server_on_which_nothing_is_applied_gets_none(kind: RequestKind) -> None:
     suspended = Suspension("maintenance", "desk", None)
 
     assert plan(wish(kind), mode=Mode.OBSERVE).actions == ()
@@ -478,7 +489,7 @@ def test_a_server_on_which_nothing_is_applied_gets_none(kind: Kind) -> None:
 
 
 def test_two_names_of_one_server_get_none() -> None:
-    plans = [plan(wish(), wish(Kind.CACHE)), plan(wish()), plan(wish())]
+    plans = [plan(wish(), wish(RequestKind.CACHE)), plan(wish()), plan(wish())]
 
     held = hold_twins(plans, [BOOT, NEWER, BOOT])
     apart = hold_twins(plans, [BOOT, NEWER, None])
@@ -507,7 +518,7 @@ def test_a_reboot_names_the_robots_that_stop_and_whether_they_come_back() -> Non
 def test_an_invalidation_names_the_robots_whose_saved_state_is_lost() -> None:
     asleep = Robot(3, "night-owl", "okx", running=False)
 
-    found = line(wish(Kind.CACHE), robots=(f.GRID, asleep))
+    found = line(wish(RequestKind.CACHE), robots=(f.GRID, asleep))
 
     assert "what stopped robots saved is lost: night-owl" in found.why
     assert found.robots == ()

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, ResumeRobots, WriteExchange
-from reconciler.model.desired import Kind, OnCredentialChange, OneShot
+from reconciler.model.desired import OnCredentialChange, OneShot, RequestKind
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
@@ -144,7 +144,7 @@ def test_declined_and_held_writes_restart_nobody() -> None:
 
 
 def test_a_reboot_in_the_same_pass_does_it() -> None:
-    reboot = OneShot(Kind.REBOOT, NOW, "x", f.SOURCE)
+    reboot = OneShot(RequestKind.REBOOT, NOW, "x", f.SOURCE)
     found = plan(reboot=reboot, supervised=True)
 
     assert [type(action) for action in found.actions] == [WriteExchange, RebootServer]
@@ -152,7 +152,7 @@ def test_a_reboot_in_the_same_pass_does_it() -> None:
 
 
 def test_a_reboot_that_is_only_scheduled_does_not() -> None:
-    reboot = OneShot(Kind.REBOOT, NOW.replace(hour=11), "x", f.SOURCE)
+    reboot = OneShot(RequestKind.REBOOT, NOW.replace(hour=11), "x", f.SOURCE)
 
     assert restarts(plan(reboot=reboot, supervised=True)) == [(Standing.DUE, (1,))]
 
@@ -166,7 +166,11 @@ def test_a_reboot_that_is_only_scheduled_does_not() -> None:
             {},
             Requests(
                 open=Request(
-                    Kind.CACHE, NOW, "x", Stage.OPEN, (Attempt("n", SINCE, "ci", (BOOT,), None),)
+                    RequestKind.CACHE,
+                    NOW,
+                    "x",
+                    Stage.OPEN,
+                    (Attempt("n", SINCE, "ci", (BOOT,), None),),
                 )
             ),
         ),
@@ -298,7 +302,7 @@ def test_without_consent_to_disrupt_they_stay_owed() -> None:
 
 
 def test_when_they_run_again_a_request_goes_on_in_the_same_pass() -> None:
-    reboot = OneShot(Kind.REBOOT, NOW, "x", f.SOURCE)
+    reboot = OneShot(RequestKind.REBOOT, NOW, "x", f.SOURCE)
     known = replace(Recorded(), requests=Requests(halt=HALT))
     found = plan_server(
         f.server(reboot=reboot, supervised=True),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler.documents.formats import is_cron
 from reconciler.errors import Exit
-from reconciler.model.desired import Kind, OneShot, Window
+from reconciler.model.desired import OneShot, RequestKind, Window
 from reconciler.model.observed import BootLine, Logbook
 from reconciler.model.plan import Plan, ServerPlan, Standing
 from reconciler.model.recorded import (
@@ -473,7 +473,7 @@ TERMS = Terms(NOW, log=LOG, baseline=at("2026-11-01T00:00"))
 INSIDE = replace(TERMS, now=at("2026-11-23T01:30"))
 
 
-def wish(kind: Kind = Kind.REBOOT, moment: datetime = NOW, **changes: Any) -> OneShot:
+def wish(kind: RequestKind = RequestKind.REBOOT, moment: datetime = NOW, **changes: Any) -> OneShot:
     """A wish for *kind*."""
     return replace(OneShot(kind, moment, "okx moved", f.SOURCE), **changes)
 
@@ -486,7 +486,7 @@ def plan(
     disruptive: bool = True,
 ) -> ServerPlan:
     """Plan a server with one wish and these windows."""
-    field = "cache" if shot.kind is Kind.CACHE else "reboot"
+    field = "cache" if shot.kind is RequestKind.CACHE else "reboot"
     changes: dict[str, Any] = {field: shot}
     return plan_server(
         f.server(supervised=True, windows=windows, **changes),
@@ -497,8 +497,8 @@ def plan(
     )
 
 
-@pytest.mark.parametrize("kind", tuple(Kind))
-def test_a_request_waits_for_its_window_and_keeps_the_plans_id(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", tuple(RequestKind))
+def test_a_request_waits_for_its_window_and_keeps_the_plans_id(kind: RequestKind) -> None:
     waits, comes = plan(wish(kind), NIGHTS), plan(wish(kind), NIGHTS, terms=INSIDE)
     (line,) = waits.disruptions
 
@@ -542,7 +542,7 @@ def test_a_window_comes_after_what_else_stands_against_it() -> None:
 
 def test_a_second_try_waits_as_well() -> None:
     tries = (Attempt("n", "2026-11-22T09:00:00+00:00", "apply 1@ci", (BOOT,), LOG.newest),)
-    sent = Request(Kind.REBOOT, NOW, "x", Stage.OPEN, tries, ran=(f.GRID,))
+    sent = Request(RequestKind.REBOOT, NOW, "x", Stage.OPEN, tries, ran=(f.GRID,))
 
     found = plan(wish(), NIGHTS, known=Requests(open=sent))
 

@@ -25,7 +25,7 @@ from reconciler.model.actions import (
     ResumeRobots,
     WriteExchange,
 )
-from reconciler.model.desired import Kind, Mode, OnCredentialChange, OneShot, Presence
+from reconciler.model.desired import Mode, OnCredentialChange, OneShot, Presence, RequestKind
 from reconciler.model.evidence import Evidence
 from reconciler.model.plan import Status
 from reconciler.model.recorded import ExchangeRecord
@@ -127,17 +127,21 @@ def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> Non
 
 
 @settings(QUICK, max_examples=100)
-@given(given_=planner_inputs(), wished=st.sets(st.sampled_from(Kind)), hours=st.integers(-60, 60))
+@given(
+    given_=planner_inputs(),
+    wished=st.sets(st.sampled_from(RequestKind)),
+    hours=st.integers(-60, 60),
+)
 def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
-    given_: PlannerInput, wished: set[Kind], hours: int
+    given_: PlannerInput, wished: set[RequestKind], hours: int
 ) -> None:
     at = given_.facts.terms.now + timedelta(hours=hours)
     shots = {kind: OneShot(kind, at, "asked", given_.desired.source) for kind in wished}
     desired = replace(
         given_.desired,
         supervised=True,
-        cache=shots.get(Kind.CACHE),
-        reboot=shots.get(Kind.REBOOT),
+        cache=shots.get(RequestKind.CACHE),
+        reboot=shots.get(RequestKind.REBOOT),
     )
     known, terms = given_.recorded.requests, given_.facts.terms
 
@@ -145,7 +149,7 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
 
     planned = [a for a in plan.actions if isinstance(a, (InvalidateCache, RebootServer))]
     for action in planned:
-        kind = Kind.CACHE if isinstance(action, InvalidateCache) else Kind.REBOOT
+        kind = RequestKind.CACHE if isinstance(action, InvalidateCache) else RequestKind.REBOOT
         again = isinstance(action, RebootServer) and action.again
         assert kind in wished
         assert action.instant == at <= terms.now

@@ -18,10 +18,10 @@ from reconciler.model.desired import (
     Afterwards,
     DesiredExchange,
     DesiredServer,
-    Kind,
     Mode,
     OnCredentialChange,
     Presence,
+    RequestKind,
     Suspension,
 )
 from reconciler.model.evidence import Evidence
@@ -289,8 +289,8 @@ def _boots() -> st.SearchStrategy[tuple[BootLine, ...]]:
 
 @st.composite
 def _one_request(draw: st.DrawFn, stages: tuple[Stage, ...]) -> Request:
-    kind = draw(st.sampled_from(Kind))
-    attempts = draw(st.lists(_boots(), min_size=1, max_size=2 if kind is Kind.REBOOT else 1))
+    kind = draw(st.sampled_from(RequestKind))
+    attempts = draw(st.lists(_boots(), min_size=1, max_size=2 if kind is RequestKind.REBOOT else 1))
     return Request(
         kind,
         draw(_INSTANTS),
@@ -320,7 +320,7 @@ def requests(draw: st.DrawFn) -> Requests:
         finding=st.sampled_from(("", "", "it did not start")),
     )
     return Requests(
-        handled=draw(st.dictionaries(st.sampled_from(Kind), _INSTANTS)),
+        handled=draw(st.dictionaries(st.sampled_from(RequestKind), _INSTANTS)),
         open=draw(st.none() | _one_request((Stage.OPEN,))),
         past=tuple(draw(st.lists(_one_request(closed), max_size=2))),
         halt=draw(st.none() | halt),

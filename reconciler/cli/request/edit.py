@@ -15,7 +15,7 @@ from reconciler.documents.files import shown
 from reconciler.documents.formats import duration, instant
 from reconciler.documents.validate import MOST_EXPIRY, MOST_RESUME
 from reconciler.errors import UsageError
-from reconciler.model.desired import Afterwards, Kind, Mode
+from reconciler.model.desired import Afterwards, Mode, RequestKind
 from reconciler.model.timestamps import spelled
 from reconciler.render.escape import plain
 from reconciler.system.console import say
@@ -83,7 +83,7 @@ def reboot(
             "drop one of the two",
         )
     wish = RequestBlock(
-        Kind.REBOOT,
+        RequestKind.REBOOT,
         _moment(at),
         explained("--reason", reason),
         Afterwards(robots),
@@ -106,7 +106,7 @@ def invalidate_cache(
     there is replaced, with the comments inside of it.
     """
     wish = RequestBlock(
-        Kind.CACHE,
+        RequestKind.CACHE,
         _moment(at),
         explained("--reason", reason),
         expires_after=_length("--expires-after", expires_after, MOST_EXPIRY, "30d"),
@@ -184,7 +184,7 @@ def _words(proposal: edit.Proposal, file: str, now: datetime) -> Iterator[str]:
         yield f"  it is a schedule: not done before {begins}"
     if proposal.replaced is not None:
         yield f"  it takes the place of the request of {spelled(proposal.replaced.instant)}"
-    if wish.kind is Kind.CACHE:
+    if wish.kind is RequestKind.CACHE:
         yield "  robots store data in the cache; what stopped robots saved there is lost"
     else:
         yield "  it restarts the JT-Trader process: all robots of all accounts stop"

@@ -13,7 +13,7 @@ from reconciler.documents.formats import instant as parsed_instant
 from reconciler.errors import LedgerMissing, UsageError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import first_known, known_servers
-from reconciler.model.desired import Afterwards, DesiredServer, DesiredState, Kind, Mode
+from reconciler.model.desired import Afterwards, DesiredServer, DesiredState, Mode, RequestKind
 from reconciler.model.recorded import Recorded, Request
 from reconciler.model.source import NOWHERE
 from reconciler.model.timestamps import spelled
@@ -113,7 +113,7 @@ def _held(server: DesiredServer, now: datetime) -> str:
 
 @click.command("resolve")
 @click.argument("server")
-@click.argument("kind", type=click.Choice([kind.value for kind in Kind]))
+@click.argument("kind", type=click.Choice([kind.value for kind in RequestKind]))
 @click.argument("instant")
 @click.option("--done", is_flag=True, help="It took effect.")
 @click.option("--not-done", is_flag=True, help="It did not.")
@@ -149,7 +149,7 @@ def resolve(
         with ledger.lease(uid):
             # What an earlier run found out and could not note comes before anybody's word.
             bootstrap.unrecorded().pick_up(ledger, uid)
-            request = ledger.requests(uid).resolve(Kind(kind), at, done=done, because=words)
+            request = ledger.requests(uid).resolve(RequestKind(kind), at, done=done, because=words)
     finally:
         ledger.close()
     for row in _follows(server, request, done=done):
@@ -162,7 +162,7 @@ def _follows(server: str, request: Request, *, done: bool) -> Iterator[str]:
     word = "done" if done else "NOT done"
     yield f"noted: {named(request.kind, request.instant)} of {server} is {word}"
     yield f"  nothing is ever sent again for {spelled(request.instant)}; to have it done, ask anew:"
-    if request.kind is Kind.CACHE:
+    if request.kind is RequestKind.CACHE:
         yield f"  jtr request invalidate-cache {server} --reason TEXT"
         return
     yield f"  jtr request reboot {server} --robots resume|leave --reason TEXT"
