@@ -27,7 +27,7 @@ PASTED: Final = (
     "put it into Vault and write vault:MOUNT/PATH#FIELD; replace the key if this was ever pushed",
 )
 _NEVER_SHARED: Final = ("url", "account", "reboot", "cache", "takeOver")
-_TYPES: Final = {
+TYPES: Final = {
     "string": "text",
     "object": "a mapping",
     "array": "a list",
@@ -255,7 +255,7 @@ class _Words:
 
     def _wrong_type(self, node: Node, about: Mapping[str, Any], where: str) -> Problem:
         wanted = about["type"] if isinstance(about["type"], list) else [about["type"]]
-        words = " or ".join(_TYPES[kind] for kind in wanted)
+        words = " or ".join(TYPES[kind] for kind in wanted)
         if isinstance(node, Scalar):
             if node.value is None:
                 return Problem(node.source, f"{where} is empty", f"write {_example(about)}")
@@ -349,43 +349,3 @@ def closest(word: str, known: Sequence[str]) -> str | None:
     folded = {candidate.casefold().replace("_", ""): candidate for candidate in known}
     near = difflib.get_close_matches(word.casefold().replace("_", ""), folded, 1, 0.75)
     return folded[near[0]] if near else None
-
-
-def reference_page() -> str:
-    """Return docs/config.md: every key of every document, from the schemas' own words."""
-    lines = [
-        "# Configuration reference",
-        "",
-        "Generated from `schemas/*.json` by `documents.schema.reference_page`; do not edit.",
-        "`CODE`, `LABEL` stand for keys of your choice, `[]` for each item of a list.",
-    ]
-    config, settings = document(CONFIG), document(SETTINGS)
-    parts = [(config["$defs"]["server"], config), (config["$defs"]["defaults"], config)]
-    for about, whole in [*parts, (settings, settings)]:
-        lines += ["", f"## {about['title']}", "", about["description"], ""]
-        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-        lines += _key_rows(about, whole, "")
-    return "\n".join(lines) + "\n"
-
-
-def _key_rows(about: Mapping[str, Any], whole: Mapping[str, Any], path: str) -> Iterator[str]:
-    def row(child: Mapping[str, Any], where: str, *, must: bool) -> Iterator[str]:
-        if "$ref" in child:
-            child = whole["$defs"][child["$ref"].rpartition("/")[2]]
-        kinds = child["type"] if isinstance(child["type"], list) else [child["type"]]
-        choice = ", ".join(f"`{option}`" for option in child.get("enum", ()))
-        kind = choice or " or ".join(_TYPES[kind] for kind in kinds)
-        default = f"`{json.dumps(child['default'])}`" if "default" in child else ""
-        need = "**required**" if must else default
-        meaning = child["description"].replace("|", "\\|")
-        yield f"| `{where}` | {kind} | {need} | {meaning} |"
-        yield from _key_rows(child, whole, where)
-
-    for key, child in about.get("properties", {}).items():
-        yield from row(child, f"{path}.{key}".lstrip("."), must=key in about.get("required", ()))
-    if isinstance(about.get("additionalProperties"), Mapping):
-        word = "CODE" if path.endswith("exchanges") else "LABEL"
-        yield from row(about["additionalProperties"], f"{path}.{word}", must=False)
-    items = about.get("items", {})
-    if "properties" in items:
-        yield from _key_rows(items, whole, f"{path}[]")
