@@ -5,7 +5,7 @@ import json
 import click
 
 from reconciler.cli import options
-from reconciler.documents.effective import BUILT_IN, Row
+from reconciler.documents.effective import BUILT_IN, EffectiveValue
 from reconciler.documents.load import load
 from reconciler.render.escape import plain
 
@@ -24,13 +24,13 @@ def command(server: str, path: str, form: str) -> int:
     if form == "json":
         click.echo(json.dumps(effective.as_document(), indent=2, ensure_ascii=True))
         return 0
-    width = max((len(row.path) for row in effective.rows), default=0)
-    for row in effective.rows:
+    width = max((len(row.path) for row in effective.values), default=0)
+    for row in effective.values:
         click.echo(f"{row.path:{width}}  {plain(row.value, 300)}  # {_origin(row)}")
     return 0
 
 
-def _origin(row: Row) -> str:
+def _origin(row: EffectiveValue) -> str:
     if row.from_default == BUILT_IN:
         return "when nothing is said"
     default = f" (Defaults {row.from_default})" if row.from_default else ""

@@ -1,25 +1,20 @@
-"""
-A server's document after merging, with the origin of each value; for `jtr show`.
-"""
+"""A server's document after merging, with the origin of each value; for `jtr show`."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reconciler.documents.defaults import (
-    Merged,
-    leaves,
-)
+from reconciler.documents.defaults import Merged
 from reconciler.documents.schema import CONFIG, document
-from reconciler.documents.tree import List, Map, Node, Scalar, at, plain, text
+from reconciler.documents.tree import Map, Node, at, entries, leaves, plain
 from reconciler.model.source import NOWHERE, SourceLine
 
 BUILT_IN: Final = "built in"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EffectiveValue:
     """
     One value of an effective document.
 
@@ -36,10 +31,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """A server's document after merging, with each value's origin; for `jtr show`."""
-
-    server: str
-    rows: tuple[Row, ...]
+    values: tuple[EffectiveValue, ...]
     root: Map
 
     def as_document(self) -> dict[str, Any]:
@@ -49,33 +41,28 @@ class Effective:
 
 def effective_document(result: Merged) -> Effective:
     rows = [
-        Row(".".join(path), _shown(leaf), leaf.source, result.origin(path))
+        EffectiveValue(".".join(path), _shown(plain(leaf)), leaf.source, result.origin(path))
         for path, leaf in leaves(result.root)
     ]
     rows += _built_in(result.root)
-    name = text(result.root, "metadata", "name")
-    return Effective(name, tuple(sorted(rows, key=lambda row: row.path)), result.root)
+    return Effective(tuple(sorted(rows, key=lambda row: row.path)), result.root)
 
 
-def _shown(leaf: Scalar | List) -> str:
-    value = plain(leaf)
+def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _built_in(root: Map) -> Iterator[Row]:
+def _built_in(root: Map) -> Iterator[EffectiveValue]:
     """Yield what holds because nobody wrote anything else, from the schema's own words."""
     schema = document(CONFIG)
     definitions = schema["$defs"]
 
-    def below(about: Mapping[str, Any], node: Node | None, path: str) -> Iterator[Row]:
+    def below(about: Mapping[str, Any], node: Node | None, path: str) -> Iterator[EffectiveValue]:
         about = definitions[about["$ref"].rpartition("/")[2]] if "$ref" in about else about
         if node is None and "default" in about:
-            value = about["default"]
-            yield Row(
-                path, value if isinstance(value, str) else json.dumps(value), NOWHERE, BUILT_IN
-            )
+            yield EffectiveValue(path, _shown(about["default"]), NOWHERE, BUILT_IN)
         elif isinstance(node, Map) or path == "spec.robots":
-            written = node.entries if isinstance(node, Map) else {}
+            written = entries(node)
             children = about.get("properties", {})
             more = about.get("additionalProperties")
             for key in (*children, *(key for key in written if key not in children)):

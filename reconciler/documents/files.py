@@ -1,43 +1,23 @@
 """
 Which files are read, and which of their documents are ours.
 
-Files are named on the command line or found in directories.  `parse`, the way from one file's
-text to its positioned trees, is in `reconciler.documents.yaml_reader`.
+Files are named on the command line or found in directories.
 """
 
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from reconciler.documents.tree import List, Map, Node, Scalar, text
-from reconciler.documents.yaml_reader import BYTES_LIMIT, parse, scan
+from reconciler.documents.tree import Map, Node, Scalar, text
+from reconciler.documents.yaml_reader import BYTES_LIMIT, Builder, scan
 from reconciler.errors import UsageError
 from reconciler.model.source import Problem, SourceLine
 from reconciler.system.files import NotRegular, read_regular
 
-__all__ = ["List", "Map", "Node", "Reading", "Scalar", "parse", "read_bytes", "read_documents"]
-
 API_VERSION: Final = "jtr/v1"
 SUFFIXES: Final = (".yaml", ".yml")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """
-    What was read.  `problems` may be there beside documents.
-
-    `complete` is False when the rest of some file could not be read for a syntax error: documents
-    may be missing, so nothing should be concluded from what is absent.
-    """
-
-    documents: tuple[Node, ...]
-    problems: tuple[Problem, ...]
-    files: tuple[str, ...]
-    skipped: int = 0
-    complete: bool = True
 
 
 def shown(path: str) -> str:
@@ -74,7 +54,9 @@ def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
     )
 
 
-def read_documents(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Reading:
+def read_documents(
+    paths: Sequence[str], instead: Mapping[str, bytes] | None = None
+) -> "FoundDocuments":
     """
     Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
 
@@ -88,19 +70,13 @@ def read_documents(paths: Sequence[str], instead: Mapping[str, bytes] | None = N
         raise UsageError(
             f"no such file or directory: {', '.join(map(shown, missing))}", "check the path"
         )
-    gathered = _Gathered(instead or {})
+    found = FoundDocuments(instead or {})
     for path in paths:
         if Path(path).is_dir():
-            gathered.directory(path)
+            found.directory(path)
         else:
-            gathered.file(path)
-    return Reading(
-        tuple(gathered.documents),
-        tuple(sorted(gathered.problems)),
-        tuple(gathered.files),
-        gathered.skipped,
-        gathered.complete,
-    )
+            found.file(path)
+    return found
 
 
 def _exists(path: str) -> bool:
@@ -110,12 +86,18 @@ def _exists(path: str) -> bool:
         return False
 
 
-class _Gathered:
-    """What all paths gave; one file counts once, whatever names lead to it."""
+class FoundDocuments:
+    """
+    What all paths gave; one file counts once, whatever names lead to it.
+
+    `problems` may be there beside documents.  `complete` is False when the rest of some file could
+    not be read for a syntax error: documents may be missing, so nothing should be concluded from
+    what is absent.
+    """
 
     def __init__(self, instead: Mapping[str, bytes]) -> None:
         self._instead = instead
-        self.documents: list[Node] = []
+        self.documents: list[Map] = []
         self.problems: list[Problem] = []
         self.files: list[str] = []
         self.skipped = 0
@@ -128,23 +110,25 @@ class _Gathered:
         self._seen.add(real)
         return fresh
 
-    def _content(self, path: str) -> bytes:
-        found = self._instead.get(os.path.realpath(path))
-        return read_bytes(path) if found is None else found
+    def _scan(self, path: str) -> Builder:
+        instead = self._instead.get(os.path.realpath(path))
+        builder, whole = scan(read_bytes(path) if instead is None else instead, shown(path))
+        self.files.append(path)
+        self.complete &= whole
+        return builder
+
+    def _complain(self, source: SourceLine, what: str, remedy: str) -> None:
+        self.problems.append(Problem(source, what, remedy))
 
     def file(self, path: str) -> None:
         if not self._new(path):
             return
-        builder, whole = scan(self._content(path), shown(path))
-        self.files.append(path)
-        self.complete &= whole
+        builder = self._scan(path)
         self.problems += builder.problems
         roots = [document.root for document in builder.documents]
         real = [root for root in roots if not (isinstance(root, Scalar) and root.value is None)]
         if not real and not builder.problems:
-            self.problems.append(
-                Problem(SourceLine(shown(path), 1), "the file is empty", "write a document")
-            )
+            self._complain(SourceLine(shown(path), 1), "the file is empty", "write a document")
         for root in real:
             self._ours(root, named=True)
 
@@ -155,9 +139,7 @@ class _Gathered:
             if not self._new(path):
                 again = True
                 continue
-            builder, whole = scan(self._content(path), shown(path))
-            self.files.append(path)
-            self.complete &= whole
+            builder = self._scan(path)
             foreign = [d for d in builder.documents if not self._ours(d.root, named=False)]
             # Other programs' documents may use what we refuse.
             self.problems += (
@@ -201,12 +183,10 @@ class _Gathered:
         real = os.path.realpath(path)
         if os.path.commonpath((real, root)) == root:
             return True
-        self.problems.append(
-            Problem(
-                SourceLine(shown(path), 1),
-                "this link leads out of the directory",
-                "copy the file here, or name its place on the command line",
-            )
+        self._complain(
+            SourceLine(shown(path), 1),
+            "this link leads out of the directory",
+            "copy the file here, or name its place on the command line",
         )
         return False
 
@@ -215,19 +195,15 @@ class _Gathered:
         if isinstance(root, Scalar) and root.value is None:
             return True
         if not isinstance(root, Map):
-            self.problems.append(
-                Problem(
-                    root.source, "a document is not a mapping", f"begin: apiVersion: {API_VERSION}"
-                )
+            self._complain(
+                root.source, "a document is not a mapping", f"begin: apiVersion: {API_VERSION}"
             )
             return True
         if "apiVersion" not in root.entries:
-            self.problems.append(
-                Problem(
-                    root.source,
-                    "a document without apiVersion",
-                    f"write apiVersion: {API_VERSION}, or move the file elsewhere",
-                )
+            self._complain(
+                root.source,
+                "a document without apiVersion",
+                f"write apiVersion: {API_VERSION}, or move the file elsewhere",
             )
             return True
         version = text(root, "apiVersion")

@@ -7,7 +7,7 @@ stands in the wrong place is a key.
 
 import itertools
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,6 +32,12 @@ def duration(text: str) -> float | None:
     if not text or DURATION.fullmatch(text) is None:
         return None
     return sum(int(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
+
+
+def span(text: str) -> timedelta | None:
+    """Return a duration as a value."""
+    seconds = duration(text)
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def instant(text: str) -> datetime | None:

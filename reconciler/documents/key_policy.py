@@ -7,11 +7,10 @@ of the document: one that was valid yesterday must not stop a controller at midn
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from reconciler.documents.formats import duration, instant
-from reconciler.documents.tree import List, Node, at, text
+from reconciler.documents.formats import instant, span
+from reconciler.documents.tree import List, Node, at, items, text
 from reconciler.model.key_facts import Cap
 from reconciler.model.key_policy import (
     DEFAULT_ALLOW,
@@ -40,24 +39,22 @@ def effective(server: Node | None, exchange: Node | None) -> Security:
         return NOTHING_DECLARED
 
     def caps(keys: tuple[str, str], default: frozenset[Cap]) -> frozenset[Cap]:
-        written = _written(server, exchange, *keys)
-        if not isinstance(written, List):
+        found = _written(server, exchange, *keys)
+        if not isinstance(found, List):
             return default
-        return frozenset(Cap(text(item)) for item in written.items)
+        return frozenset(Cap(text(item)) for item in found.items)
 
-    def length(key: str) -> timedelta | None:
-        seconds = duration(text(_written(server, exchange, key)))
-        return None if seconds is None else timedelta(seconds=seconds)
+    def written(key: str) -> Node | None:
+        return _written(server, exchange, key)
 
-    on_unverifiable = text(_written(server, exchange, "onUnverifiable"))
     return Security(
-        ip_whitelist=tuple(_networks(_written(server, exchange, "ipWhitelist"))),
+        ip_whitelist=tuple(_networks(written("ipWhitelist"))),
         allow=caps(_ALLOW, DEFAULT_ALLOW),
         require=caps(_REQUIRE, frozenset()),
-        max_key_age=length("maxKeyAge"),
-        warn_before_expiry=length("warnBeforeExpiry") or DEFAULT_WARNING,
-        on_unverifiable=OnUnverifiable(on_unverifiable or OnUnverifiable.WARN),
-        exceptions=tuple(_exceptions(_written(server, exchange, "exceptions"))),
+        max_key_age=span(text(written("maxKeyAge"))),
+        warn_before_expiry=span(text(written("warnBeforeExpiry"))) or DEFAULT_WARNING,
+        on_unverifiable=OnUnverifiable(text(written("onUnverifiable"), default="warn")),
+        exceptions=tuple(_exceptions(written("exceptions"))),
         declared=True,
     )
 
@@ -69,15 +66,12 @@ def contradictions(server: Node | None, exchange: Node | None = None) -> Iterato
     Without *exchange* for the server alone.  Where nothing is allowed by name, the default counts.
     """
     allowed = _written(server, exchange, *_ALLOW)
-    required = _written(server, exchange, *_REQUIRE)
-    if not isinstance(required, List):
-        return
     names = (
         {text(item) for item in allowed.items}
         if isinstance(allowed, List)
         else {str(cap) for cap in DEFAULT_ALLOW}
     )
-    for item in required.items:
+    for item in items(_written(server, exchange, *_REQUIRE)):
         if text(item) not in names:
             yield Problem(
                 item.source, "a required permission is not allowed", "add it to allow as well"
@@ -92,12 +86,12 @@ def _written(server: Node | None, exchange: Node | None, *keys: str) -> Node | N
 def _networks(node: Node | None) -> Iterator["IPv4Network | IPv6Network"]:
     from ipaddress import ip_network  # noqa: PLC0415  - only files that name one
 
-    for item in node.items if isinstance(node, List) else ():
+    for item in items(node):
         yield ip_network(text(item))
 
 
 def _exceptions(node: Node | None) -> Iterator[Accepted]:
-    for item in node.items if isinstance(node, List) else ():
+    for item in items(node):
         until = instant(text(item, "until"))
         # A whole day, the earlier one where the instant lies within it.
         yield Accepted(

@@ -9,15 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.documents.build import build_server
-from reconciler.documents.defaults import (
-    Merged,
-    Shared,
-    merged,
-    shared,
-    template_problems,
-)
+from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
 from reconciler.documents.effective import Effective, effective_document
-from reconciler.documents.files import Reading, read_documents
+from reconciler.documents.files import FoundDocuments, read_documents
 from reconciler.documents.schema import CONFIG, problems, valid
 from reconciler.documents.tree import Map, plain, text
 from reconciler.documents.validate import (
@@ -27,9 +21,7 @@ from reconciler.documents.validate import (
     with_limit,
 )
 from reconciler.errors import InvalidConfig
-from reconciler.model.desired import (
-    DesiredState,
-)
+from reconciler.model.desired import DesiredState
 from reconciler.model.source import Problem
 from reconciler.model.wording import counted
 
@@ -64,24 +56,23 @@ def load(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Lo
     place, at most 50 and then `... and N more`.
     """
     reading = read_documents(paths, instead)
-    found = list(reading.problems)
-    servers, everything, certain = _judged(reading, found)
+    found = reading.problems
+    roots, everything, certain = _judged(reading, found)
     results: list[Merged] = []
     if certain:
-        results = [merged(root, everything, found) for root in servers]
+        results = [merged(root, everything, found) for root in roots]
         for result in results:
             found += server_problems(result.root)
         found += fleet_problems(result.root for result in results)
     if found:
         raise InvalidConfig(with_limit(found), total=len(set(found)))
-    built = sorted(
-        (build_server(result.root) for result in results), key=lambda server: server.name
-    )
-    effective = {text(r.root, "metadata", "name"): effective_document(r) for r in results}
-    return Loaded(DesiredState(tuple(built), reading.skipped), effective, reading.files)
+    servers = {text(result.root, "metadata", "name"): result for result in results}
+    built = tuple(build_server(servers[name].root) for name in sorted(servers))
+    effective = {name: effective_document(result) for name, result in servers.items()}
+    return Loaded(DesiredState(built, reading.skipped), effective, tuple(reading.files))
 
 
-def _judged(reading: Reading, found: list[Problem]) -> tuple[list[Map], list[Shared], bool]:
+def _judged(reading: FoundDocuments, found: list[Problem]) -> tuple[list[Map], list[Shared], bool]:
     """
     Return the server documents that fit the schema, the Defaults, and whether the latter are all.
 
@@ -92,8 +83,6 @@ def _judged(reading: Reading, found: list[Problem]) -> tuple[list[Map], list[Sha
     everything: list[Shared] = []
     certain = reading.complete
     for root in reading.documents:
-        if not isinstance(root, Map):
-            continue
         found += pasted_problems(root)
         is_server = text(root, "kind") == "TradingServer"
         if not valid(plain(root), CONFIG):
@@ -107,6 +96,3 @@ def _judged(reading: Reading, found: list[Problem]) -> tuple[list[Map], list[Sha
             found += wrong
             certain &= not wrong
     return servers, everything, certain
-
-
-# ── building ─────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ The positioned tree: what stood in a YAML document, and where.
 A tree never holds an alias, a tag or a key that is not text; the loader refuses them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.model.source import SourceLine
@@ -35,8 +35,6 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """A sequence."""
-
     items: tuple["Node", ...]
     source: SourceLine
 
@@ -74,3 +72,35 @@ def true(node: Node | None, *path: str) -> bool:
     """Return whether `true` stands below *node* under these keys."""
     found = at(node, *path)
     return isinstance(found, Scalar) and found.value is True
+
+
+def items(node: Node | None, *path: str) -> tuple[Node, ...]:
+    """Return the items of the list below *node* under these keys; none where there is no list."""
+    found = at(node, *path)
+    return found.items if isinstance(found, List) else ()
+
+
+def entries(node: Node | None, *path: str) -> Mapping[str, Node]:
+    """Return what the mapping below *node* under these keys holds; nothing where there is none."""
+    found = at(node, *path)
+    return found.entries if isinstance(found, Map) else {}
+
+
+def keys(node: Node | None, *path: str) -> Mapping[str, SourceLine]:
+    """Return where the keys of the mapping below *node* stand; nothing where there is none."""
+    found = at(node, *path)
+    return found.keys if isinstance(found, Map) else {}
+
+
+def texts(node: Node | None, *path: str) -> dict[str, str]:
+    """Return the texts in the mapping below *node* under these keys."""
+    return {key: text(child) for key, child in entries(node, *path).items()}
+
+
+def leaves(node: Node, *path: str) -> Iterator[tuple[tuple[str, ...], Scalar | List]]:
+    """Yield every value below *node* with its path; a list is one value."""
+    if isinstance(node, Map):
+        for key, child in node.entries.items():
+            yield from leaves(child, *path, key)
+    else:
+        yield path, node

@@ -7,7 +7,6 @@ All trees here fit the schema already and are merged with their defaults.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from reconciler.documents.defaults import leaves
 from reconciler.documents.formats import (
     DAY,
     EXCHANGE,
@@ -22,7 +21,20 @@ from reconciler.documents.formats import (
 )
 from reconciler.documents.key_policy import contradictions
 from reconciler.documents.schema import PASTED, reference_problems
-from reconciler.documents.tree import List, Map, Node, Scalar, at, plain, text, true
+from reconciler.documents.tree import (
+    List,
+    Map,
+    Node,
+    Scalar,
+    at,
+    entries,
+    items,
+    keys,
+    leaves,
+    plain,
+    text,
+    true,
+)
 from reconciler.model.references import SecretRef
 from reconciler.model.source import Problem, SourceLine
 from reconciler.model.target import Target, normalised
@@ -41,32 +53,26 @@ def server_problems(root: Map) -> Iterator[Problem]:
     name = at(root, "metadata", "name")
     if isinstance(name, Scalar) and not NAME.fullmatch(str(name.value)):
         yield Problem(name.source, "a name holds something else", "use a-z, 0-9 and hyphens")
-    if not isinstance(spec, Map):
-        return
-    yield from _address(spec)
     security = at(spec, "security")
-    yield from _exchanges(at(spec, "exchanges"), security)
+    yield from _address(spec)
+    yield from _exchanges(spec, security)
     yield from _security(security)
     yield from contradictions(security)
-    yield from _windows(at(spec, "windows"))
-    yield from _instant(at(spec, "suspend", "until"))
-    yield from _one_shots(spec)
+    yield from _windows(spec)
+    yield from _requests(spec)
 
 
-def _address(spec: Map) -> Iterator[Problem]:
+def _address(spec: Node | None) -> Iterator[Problem]:
     url = at(spec, "url")
     consent = bool(text(spec, "insecureTransport"))
-    if isinstance(url, Scalar):
-        wrong = url_problem(str(url.value), insecure_allowed=consent)
-        if wrong is not None:
-            what, remedy = wrong
-            if what.startswith("http:"):
-                remedy += ", or say why not in insecureTransport"
-            yield Problem(url.source, what, remedy)
+    if url is not None and (wrong := url_problem(text(url), insecure_allowed=consent)):
+        what, remedy = wrong
+        more = ", or say why not in insecureTransport" if what.startswith("http:") else ""
+        yield Problem(url.source, what, remedy + more)
     for key in ("accessSecret", "accessToken"):
         node = at(spec, key)
-        if isinstance(node, Scalar):
-            yield from reference_problems(str(node.value), node.source, field=True)
+        if node is not None:
+            yield from reference_problems(text(node), node.source, field=True)
     token = at(spec, "accessToken")
     if token is not None and text(spec, "account", default="0") == "0":
         yield Problem(
@@ -76,11 +82,9 @@ def _address(spec: Map) -> Iterator[Problem]:
         )
 
 
-def _exchanges(exchanges: Node | None, shared: Node | None) -> Iterator[Problem]:
-    if not isinstance(exchanges, Map):
-        return
-    for code, exchange in exchanges.entries.items():
-        source = exchanges.keys[code]
+def _exchanges(spec: Node | None, shared: Node | None) -> Iterator[Problem]:
+    for code, exchange in entries(spec, "exchanges").items():
+        source = keys(spec, "exchanges")[code]
         if not EXCHANGE.fullmatch(code):
             yield Problem(source, "an exchange code holds something else", "use a-z, 0-9, hyphens")
         yield from _security(at(exchange, "security"))
@@ -101,22 +105,21 @@ def _exchanges(exchanges: Node | None, shared: Node | None) -> Iterator[Problem]
             )
         elif isinstance(credentials, Map):
             yield from _fields(credentials, source)
-        elif isinstance(credentials, Scalar):
-            yield from reference_problems(str(credentials.value), credentials.source, field=False)
+        else:
+            yield from reference_problems(text(credentials), credentials.source, field=False)
 
 
 def _fields(credentials: Map, source: SourceLine) -> Iterator[Problem]:
     seen: dict[SecretRef, str] = {}
-    for name in credentials.entries:
-        place = credentials.entries[name].source
-        wrong = list(reference_problems(text(credentials, name), place, field=True))
+    for name, node in credentials.entries.items():
+        wrong = list(reference_problems(text(node), node.source, field=True))
         yield from wrong
-        reference = SecretRef.parse(text(credentials, name))
+        reference = SecretRef.parse(text(node))
         if wrong or reference is None:
             continue
         if reference in seen:
             yield Problem(
-                place,
+                node.source,
                 f"{name} and {seen[reference]} name the same field of the same secret",
                 "write the field of each",
             )
@@ -132,20 +135,18 @@ def _fields(credentials: Map, source: SourceLine) -> Iterator[Problem]:
 
 
 def _security(security: Node | None) -> Iterator[Problem]:
-    whitelist = at(security, "ipWhitelist")
-    for item in whitelist.items if isinstance(whitelist, List) else ():
+    for item in items(security, "ipWhitelist"):
         wrong = network_problem(str(plain(item)))
         if wrong is not None:
             yield Problem(item.source, *wrong)
     yield from _length(at(security, "maxKeyAge"), MOST_AGE, "10 years")
     yield from _length(at(security, "warnBeforeExpiry"), MOST_AGE, "10 years")
-    exceptions = at(security, "exceptions")
-    for item in exceptions.items if isinstance(exceptions, List) else ():
+    for item in items(security, "exceptions"):
         yield from _instant(at(item, "until"))
 
 
-def _windows(windows: Node | None) -> Iterator[Problem]:
-    for window in windows.items if isinstance(windows, List) else ():
+def _windows(spec: Node | None) -> Iterator[Problem]:
+    for window in items(spec, "windows"):
         schedule, zone = at(window, "schedule"), at(window, "timeZone")
         if schedule is not None and not is_cron(text(schedule)):
             yield Problem(
@@ -160,16 +161,16 @@ def _windows(windows: Node | None) -> Iterator[Problem]:
             )
 
 
-def _one_shots(spec: Map) -> Iterator[Problem]:
-    cache, reboot = at(spec, "cache"), at(spec, "reboot")
-    yield from _instant(at(cache, "invalidatedAfter"))
-    yield from _length(at(cache, "expiresAfter"), MOST_EXPIRY, "30 days")
-    yield from _instant(at(reboot, "bootedAfter"))
-    yield from _length(at(reboot, "expiresAfter"), MOST_EXPIRY, "30 days")
-    yield from _length(at(reboot, "resumeWithin"), MOST_RESUME, "1 day")
-    if reboot is not None and not true(spec, "supervised"):
+def _requests(spec: Node | None) -> Iterator[Problem]:
+    yield from _instant(at(spec, "suspend", "until"))
+    yield from _instant(at(spec, "cache", "invalidatedAfter"))
+    yield from _length(at(spec, "cache", "expiresAfter"), MOST_EXPIRY, "30 days")
+    yield from _instant(at(spec, "reboot", "bootedAfter"))
+    yield from _length(at(spec, "reboot", "expiresAfter"), MOST_EXPIRY, "30 days")
+    yield from _length(at(spec, "reboot", "resumeWithin"), MOST_RESUME, "1 day")
+    if at(spec, "reboot") is not None and not true(spec, "supervised"):
         yield Problem(
-            spec.keys["reboot"],
+            keys(spec)["reboot"],
             "a reboot needs something that starts the process again",
             "write supervised: true if something restarts it after exit code 0",
         )
@@ -206,14 +207,8 @@ def pasted_problems(root: Map) -> Iterator[Problem]:
             for _, inner in leaves(node):
                 if isinstance(inner, Scalar) and looks_secret(str(inner.value)):
                     yield Problem(inner.source, *PASTED)
-    yield from _pasted_keys(at(root, "spec", "exchanges"))
-    yield from _pasted_keys(at(root, "metadata", "labels"))
-
-
-def _pasted_keys(node: Node | None) -> Iterator[Problem]:
-    for key, source in node.keys.items() if isinstance(node, Map) else ():
-        if looks_secret(key):
-            yield Problem(source, *PASTED)
+    named = (*keys(root, "spec", "exchanges").items(), *keys(root, "metadata", "labels").items())
+    yield from (Problem(source, *PASTED) for key, source in named if looks_secret(key))
 
 
 # ── all servers together ─────────────────────────────────────────────────────────────────────
@@ -223,48 +218,34 @@ def fleet_problems(roots: Iterable[Map]) -> Iterator[Problem]:
     """Yield names, addresses and one-shots that two documents must not share."""
     names: dict[str, SourceLine] = {}
     targets: dict[Target, SourceLine] = {}
-    one_shots: dict[str, tuple[Target, SourceLine]] = {}
+    requests: dict[str, tuple[Target, SourceLine]] = {}
     for root in sorted(roots, key=lambda root: root.source):
-        spec = at(root, "spec")
         name = at(root, "metadata", "name")
-        place = name.source if name is not None else root.source
-        earlier = names.setdefault(text(name), place)
-        if earlier != place:
-            yield Problem(place, f"the name stands already at {earlier}", "choose another name")
-        target = _target(spec)
-        if target is None or not isinstance(spec, Map):
+        here = name.source if name is not None else root.source
+        if (earlier := names.setdefault(text(name), here)) != here:
+            yield Problem(here, f"the name stands already at {earlier}", "choose another name")
+        url = text(root, "spec", "url")
+        if url_problem(url, insecure_allowed=True) is not None:
             continue
-        here = spec.keys.get("url", root.source)
-        earlier = targets.setdefault(target, here)
-        if earlier != here:
+        target = Target(normalised(url), text(root, "spec", "account", default="0"))
+        written = keys(root, "spec")
+        here = written.get("url", root.source)
+        if (earlier := targets.setdefault(target, here)) != here:
             yield Problem(
                 here,
                 f"the same URL and account stand already at {earlier}",
                 "keep one of the two documents",
             )
-        yield from _shared_one_shots(spec, target, one_shots)
-
-
-def _shared_one_shots(
-    spec: Map, target: Target, known: dict[str, tuple[Target, SourceLine]]
-) -> Iterator[Problem]:
-    wishes = [spec.keys[key] for key in ("cache", "reboot") if key in spec.entries]
-    if not wishes:
-        return
-    other, place = known.setdefault(target.url, (target, wishes[0]))
-    if other != target:
-        yield Problem(
-            wishes[0],
-            f"another account's document of this server asks for a one-shot at {place}",
-            "let one document of a server carry cache and reboot: both reach all its accounts",
-        )
-
-
-def _target(spec: Node | None) -> Target | None:
-    url = text(spec, "url")
-    if url_problem(url, insecure_allowed=True) is not None:
-        return None
-    return Target(normalised(url), text(spec, "account", default="0"))
+        asked = written.get("cache") or written.get("reboot")
+        if asked is None:
+            continue
+        other, earlier = requests.setdefault(target.url, (target, asked))
+        if other != target:
+            yield Problem(
+                asked,
+                f"another account's document of this server asks for a one-shot at {earlier}",
+                "let one document of a server carry cache and reboot: both reach all its accounts",
+            )
 
 
 def with_limit(problems: Iterable[Problem], limit: int = 50) -> tuple[object, ...]:

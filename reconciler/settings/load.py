@@ -12,10 +12,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from reconciler.documents.files import parse, read_bytes, shown
+from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.formats import duration, url_problem
 from reconciler.documents.schema import SETTINGS, problems
 from reconciler.documents.tree import List, Map, Node, Scalar, at, text, true
+from reconciler.documents.yaml_reader import parse
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.references import SecretRef
 from reconciler.model.secret import Secret

@@ -57,7 +57,7 @@ def give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Give:
 
 
 def origins(effective: Effective) -> dict[str, tuple[str, str | None]]:
-    return {row.path: (row.value, row.from_default) for row in effective.rows}
+    return {row.path: (row.value, row.from_default) for row in effective.values}
 
 
 def test_maps_merge_lists_replace_and_the_nearest_wins(give: Give) -> None:
@@ -94,7 +94,7 @@ def test_each_value_says_where_it_comes_from(give: Give) -> None:
     assert found["spec.account"] == ("0", BUILT_IN)
     assert found["spec.robots.onCredentialChange"] == ("leave", BUILT_IN)
     assert "spec.cache.expiresAfter" not in found
-    places = {row.path: row.origin for row in effective.rows}
+    places = {row.path: row.origin for row in effective.values}
     assert str(places["spec.accessSecret"]) == "a.yaml:6:17"
     assert places["spec.account"] == NOWHERE
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.documents import schema
-from reconciler.documents.files import parse
 from reconciler.documents.load import Loaded, load
 from reconciler.documents.tree import plain
+from reconciler.documents.yaml_reader import parse
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.settings.load import load_settings
 from tests.support.canaries import canaries, find_leaks

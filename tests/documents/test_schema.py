@@ -12,9 +12,9 @@ import pytest
 
 from docs.make import reference_page
 from reconciler.documents import formats, schema
-from reconciler.documents.files import parse
 from reconciler.documents.load import load
 from reconciler.documents.tree import plain
+from reconciler.documents.yaml_reader import parse
 from reconciler.errors import InvalidConfig
 from reconciler.system.timeouts import Timeouts
 
