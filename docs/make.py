@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.documents.schema import CONFIG, SETTINGS, TYPES, document
+from reconciler.documents.schema import CONFIG, SETTINGS, TYPES, document, resolved
 
 
 def reference_page() -> str:
@@ -20,19 +20,21 @@ def reference_page() -> str:
         "Generated from `schemas/*.json` by `docs/make.py`; do not edit.",
         "`CODE`, `LABEL` stand for keys of your choice, `[]` for each item of a list.",
     ]
-    config, settings = document(CONFIG), document(SETTINGS)
-    parts = [(config["$defs"]["server"], config), (config["$defs"]["defaults"], config)]
-    for about, whole in [*parts, (settings, settings)]:
+    kinds = document(CONFIG)["$defs"]
+    for about, name in (
+        (kinds["server"], CONFIG),
+        (kinds["defaults"], CONFIG),
+        (document(SETTINGS), SETTINGS),
+    ):
         lines += ["", f"## {about['title']}", "", about["description"], ""]
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-        lines += _key_rows(about, whole, "")
+        lines += _key_rows(about, name, "")
     return "\n".join(lines) + "\n"
 
 
-def _key_rows(about: Mapping[str, Any], whole: Mapping[str, Any], path: str) -> Iterator[str]:
+def _key_rows(about: Mapping[str, Any], name: str, path: str) -> Iterator[str]:
     def row(child: Mapping[str, Any], where: str, *, must: bool) -> Iterator[str]:
-        if "$ref" in child:
-            child = whole["$defs"][child["$ref"].rpartition("/")[2]]
+        child = resolved(child, name)
         kinds = child["type"] if isinstance(child["type"], list) else [child["type"]]
         choice = ", ".join(f"`{option}`" for option in child.get("enum", ()))
         kind = choice or " or ".join(TYPES[kind] for kind in kinds)
@@ -40,7 +42,7 @@ def _key_rows(about: Mapping[str, Any], whole: Mapping[str, Any], path: str) -> 
         need = "**required**" if must else default
         meaning = child["description"].replace("|", "\\|")
         yield f"| `{where}` | {kind} | {need} | {meaning} |"
-        yield from _key_rows(child, whole, where)
+        yield from _key_rows(child, name, where)
 
     for key, child in about.get("properties", {}).items():
         yield from row(child, f"{path}.{key}".lstrip("."), must=key in about.get("required", ()))
@@ -49,7 +51,7 @@ def _key_rows(about: Mapping[str, Any], whole: Mapping[str, Any], path: str) -> 
         yield from row(about["additionalProperties"], f"{path}.{word}", must=False)
     items = about.get("items", {})
     if "properties" in items:
-        yield from _key_rows(items, whole, f"{path}[]")
+        yield from _key_rows(items, name, f"{path}[]")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from reconciler.documents.edit_position import BY_HAND, KEYS, RequestBlock, loca
 from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.load import Loaded, load
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
-from reconciler.model.desired import DesiredServer, OneShot, RequestKind
+from reconciler.model.desired import DesiredServer, OneShot
 from reconciler.model.timestamps import spelled
 from reconciler.system.files import draft, reason, sync_directory
 
@@ -48,7 +48,7 @@ def propose(top: str, name: str, wish: RequestBlock, now: datetime) -> Proposal:
     events = reader()
     loaded = load((top,))
     server = _server(loaded, name)
-    replaced = _asked(server, wish.kind)
+    replaced = server.asked(wish.kind)
     _allowed(server, wish, replaced, now)
     path = _file(loaded, server, top)
     data = read_bytes(path)
@@ -63,7 +63,7 @@ def propose(top: str, name: str, wish: RequestBlock, now: datetime) -> Proposal:
     wanted[name]["spec"][KEYS[wish.kind][0]] = wish.values()
     found = {one: effective.as_document() for one, effective in result.effective.items()}
     changed = _server(result, name)
-    asked = _asked(changed, wish.kind)
+    asked = changed.asked(wish.kind)
     if asked is None or wanted != found:
         raise JtrError(f"{server.source}: this document cannot be edited safely", BY_HAND)
     if asked.instant + asked.expires_after <= now:
@@ -84,10 +84,6 @@ def _server(loaded: Loaded, name: str) -> DesiredServer:
     raise UsageError(
         f"no server is called {shown(name)}", f"known: {', '.join(known[:10]) or 'none'}{more}"
     )
-
-
-def _asked(server: DesiredServer, kind: RequestKind) -> OneShot | None:
-    return next((one for one in server.one_shots if one.kind is kind), None)
 
 
 def _allowed(

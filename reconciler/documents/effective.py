@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reconciler.documents.defaults import Merged
-from reconciler.documents.schema import CONFIG, document
+from reconciler.documents.schema import CONFIG, document, resolved
 from reconciler.documents.tree import Map, Node, at, entries, leaves, plain
 from reconciler.model.source import NOWHERE, SourceLine
 
@@ -54,11 +54,9 @@ def _shown(value: object) -> str:
 
 def _built_in(root: Map) -> Iterator[EffectiveValue]:
     """Yield what holds because nobody wrote anything else, from the schema's own words."""
-    schema = document(CONFIG)
-    definitions = schema["$defs"]
 
     def below(about: Mapping[str, Any], node: Node | None, path: str) -> Iterator[EffectiveValue]:
-        about = definitions[about["$ref"].rpartition("/")[2]] if "$ref" in about else about
+        about = resolved(about, CONFIG)
         if node is None and "default" in about:
             yield EffectiveValue(path, _shown(about["default"]), NOWHERE, BUILT_IN)
         elif isinstance(node, Map) or path == "spec.robots":
@@ -72,4 +70,5 @@ def _built_in(root: Map) -> Iterator[EffectiveValue]:
                 if isinstance(inner, Mapping):
                     yield from below(inner, at(node, key), f"{path}.{key}")
 
-    yield from below(definitions["server"]["properties"]["spec"], at(root, "spec"), "spec")
+    spec = document(CONFIG)["$defs"]["server"]["properties"]["spec"]
+    yield from below(spec, at(root, "spec"), "spec")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from reconciler.documents.formats import looks_secret
-from reconciler.documents.tree import List, Map, Node, Scalar, plain
+from reconciler.documents.tree import List, Map, Node, Scalar, keys, plain
+from reconciler.documents.tree import text as text_at
 from reconciler.model.references import SecretRef
 from reconciler.model.source import Problem, SourceLine
 
@@ -65,6 +66,13 @@ def text(name: str) -> str:
 def document(name: str) -> Mapping[str, Any]:
     """Return the schema called *name* as JSON values."""
     return cast("Mapping[str, Any]", json.loads(text(name)))
+
+
+def resolved(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what *about*, a part of the schema called *name*, says, or what it refers to."""
+    if "$ref" not in about:
+        return about
+    return cast("Mapping[str, Any]", document(name)["$defs"][about["$ref"].rpartition("/")[2]])
 
 
 def valid(instance: object, name: str) -> bool:
@@ -118,31 +126,27 @@ def problems(node: Node, name: str) -> list[Problem]:
     if valid(instance, name):
         return []
     words = _Words(node, name)
-    found = {
-        p for error in _leaves(worded_validator(name), instance, name) for p in words.say(error)
-    }
+    found = {p for error in _leaves(instance, name) for p in words.say(error)}
     if not found and not words.refused:
         return [Problem(node.source, "this does not fit the schema", "see `jtr schema`")]
     return sorted(found)
 
 
-def _leaves(validator: Any, instance: object, name: str) -> Iterator[Any]:
+def _leaves(instance: object, name: str) -> Iterator[Any]:
     """Yield errors, not endlessly; an unknown kind of document is judged by its kind alone."""
+    validator = worded_validator(name)
     if name == CONFIG:
         branches = ("if", "then", "else")
         envelope = {k: v for k, v in document(name).items() if k not in branches}
         outer = list(validator.evolve(schema=envelope).iter_errors(instance))
-        foreign = [error for error in outer if list(error.absolute_path) == ["apiVersion"]]
         if outer:
+            foreign = [error for error in outer if list(error.absolute_path) == ["apiVersion"]]
             yield from foreign or outer
             return
-    errors = itertools.islice(validator.iter_errors(instance), _ERRORS_LIMIT)
-    yield from (error for error in errors if not _is_said(error))
-
-
-def _is_said(error: Any) -> bool:
-    """Return whether a text fits no pattern because it is empty, which is an error of its own."""
-    return error.validator == "pattern" and error.instance == "" and "minLength" in error.schema
+    for error in itertools.islice(validator.iter_errors(instance), _ERRORS_LIMIT):
+        # A text that fits no pattern because it is empty has an error for that as well.
+        if (error.validator, error.instance) != ("pattern", "") or "minLength" not in error.schema:
+            yield error
 
 
 class _Words:
@@ -150,11 +154,8 @@ class _Words:
 
     def __init__(self, root: Node, name: str) -> None:
         self._root = root
-        self._shared = (
-            isinstance(root, Map)
-            and plain(root.entries.get("kind", Scalar(None, root.source))) == "Defaults"
-        )
-        self._settings = name == SETTINGS
+        self._schema = name
+        self._shared = text_at(root, "kind") == "Defaults"
         self._guesses = 0
         self.refused = 0
 
@@ -167,38 +168,16 @@ class _Words:
         where = place_name(path)
         about = error.schema if isinstance(error.schema, Mapping) else {}
         if "propertyNames" in error.relative_schema_path:
-            yield self._bad_key(node, error, where)
-            return
-        match error.validator:
-            case "additionalProperties":
-                yield from self._unknown_keys(node, about, where)
-            case "required":
-                yield from self._missing(node, error, where)
-            case "type":
-                yield self._wrong_type(node, about, where)
-            case "enum" | "const":
-                yield self._not_one_of(node, about, where)
-            case _ if _expects_reference(about) and not _is_vault(node):
-                yield Problem(node.source, *PASTED)
-            case "minLength" if not (isinstance(node, Scalar) and node.value == ""):
-                yield self._malformed(node, about, where)
-            case keyword if keyword in _LIMITS:
-                what, remedy = _LIMITS[keyword]
-                remedy = remedy.format(limit=error.validator_value, example=_example(about))
-                yield Problem(node.source, f"{where} {what}", remedy)
-            case _:
-                yield self._malformed(node, about, where)
-
-    def _malformed(self, node: Node, about: Mapping[str, Any], where: str) -> Problem:
-        if _expects_reference(about) and isinstance(node, Scalar):
-            field = "#" in about["pattern"]
-            wrong = next(reference_problems(str(node.value), node.source, field=field), None)
-            if wrong is not None:
-                return wrong
-        wanted = about.get("patternErrorMessage", "what the schema wants")
-        return Problem(
-            node.source, f"{where} is not {wanted}", f"write for example {_example(about)}"
-        )
+            key = error.instance if isinstance(error.instance, str) else ""
+            wanted = about.get("patternErrorMessage", "a known name")
+            source = keys(node).get(key, node.source)
+            yield Problem(source, f"a key of {where} is not {wanted}", "write it so")
+        elif error.validator == "additionalProperties":
+            yield from self._unknown_keys(node, about, where)
+        elif error.validator == "required":
+            yield from self._missing(node, about, where)
+        else:
+            yield Problem(node.source, *_wrong(node, error, about, where))
 
     def _node(self, path: Sequence[str | int]) -> Node:
         node = self._root
@@ -209,15 +188,9 @@ class _Words:
                 node = node.items[step]
         return node
 
-    def _bad_key(self, node: Node, error: Any, where: str) -> Problem:
-        key = error.instance if isinstance(error.instance, str) else ""
-        source = node.keys.get(key, node.source) if isinstance(node, Map) else node.source
-        wanted = error.schema.get("patternErrorMessage", "a known name")
-        return Problem(source, f"a key of {where} is not {wanted}", "write it so")
-
     def _unknown_keys(self, node: Node, about: Mapping[str, Any], where: str) -> Iterator[Problem]:
         known = list(about.get("properties", ()))
-        for key, source in node.keys.items() if isinstance(node, Map) else ():
+        for key, source in keys(node).items():
             if key in known:
                 continue
             if self._shared and key in _NEVER_SHARED:
@@ -237,58 +210,61 @@ class _Words:
                 f"did you mean {near}?" if near else f"known here: {', '.join(sorted(known))}",
             )
 
-    def _missing(self, node: Node, error: Any, where: str) -> Iterator[Problem]:
+    def _missing(self, node: Node, about: Mapping[str, Any], where: str) -> Iterator[Problem]:
         # jsonschema yields an error for each missing key; only its text says which.
-        properties = error.schema.get("properties", {})
-        for key in error.validator_value:
-            if isinstance(node, Map) and key not in node.entries:
-                about = self._resolved(properties.get(key, {}))
-                example = _example(about)
+        for key in about["required"]:
+            if key not in keys(node):
+                wanted = resolved(about.get("properties", {}).get(key, {}), self._schema)
+                example = _example(wanted)
                 remedy = f"add {key}: {example}" if len(example) < _LONG else f"add {key}"
                 yield Problem(node.source, f"{where} has no {key}", remedy)
 
-    def _resolved(self, about: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "$ref" not in about:
-            return about
-        name = SETTINGS if self._settings else CONFIG
-        return cast("Mapping[str, Any]", document(name)["$defs"][about["$ref"].rpartition("/")[2]])
 
-    def _wrong_type(self, node: Node, about: Mapping[str, Any], where: str) -> Problem:
-        wanted = about["type"] if isinstance(about["type"], list) else [about["type"]]
-        words = " or ".join(TYPES[kind] for kind in wanted)
-        if isinstance(node, Scalar):
-            if node.value is None:
-                return Problem(node.source, f"{where} is empty", f"write {_example(about)}")
-            if "string" in wanted:
-                if _expects_reference(about):
-                    return Problem(node.source, *PASTED)
-                what = "true or false" if isinstance(node.value, bool) else "a number"
-                return Problem(
-                    node.source,
-                    f"{where} must be text, but YAML reads it as {what}",
-                    "quote it with double quotes",
-                )
-            if wanted == ["boolean"] and str(node.value).lower() in _OLD_BOOLEANS:
-                return Problem(
-                    node.source,
-                    f"{where} must be true or false",
-                    "write true or false: in YAML 1.2 yes, no, on and off are text",
-                )
-            if wanted == ["boolean"]:
-                return Problem(
-                    node.source, f"{where} must be {words}", "write true or false, without quotes"
-                )
-        return Problem(node.source, f"{where} must be {words}", f"write {_example(about)}")
+def _wrong(node: Node, error: Any, about: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """Say what is wrong with a value by itself, and the remedy."""
+    value = node.value if isinstance(node, Scalar) else None
+    reference = isinstance(node, Scalar) and _expects_reference(about)
+    match error.validator:
+        case "type":
+            return _wrong_type(node, about, where)
+        case "enum" | "const":
+            options = about.get("enum") or [about["const"]]
+            several = len(options) > 1
+            near = closest(value, options) if isinstance(value, str) and several else None
+            return (
+                f"{where} must be {'one of ' if several else ''}{', '.join(options)}",
+                f"did you mean {near}?" if near else f"write {options[0]}",
+            )
+        case _ if reference and not str(value).startswith("vault:"):
+            return PASTED
+        case keyword if keyword in _LIMITS and (keyword != "minLength" or value == ""):
+            what, remedy = _LIMITS[keyword]
+            return (
+                f"{where} {what}",
+                remedy.format(limit=error.validator_value, example=_example(about)),
+            )
+    field = "#" in about.get("pattern", "")
+    for problem in reference_problems(str(value), node.source, field=field) if reference else ():
+        return problem.what, problem.remedy
+    wanted = about.get("patternErrorMessage", "what the schema wants")
+    return f"{where} is not {wanted}", f"write for example {_example(about)}"
 
-    def _not_one_of(self, node: Node, about: Mapping[str, Any], where: str) -> Problem:
-        options = about.get("enum") or [about["const"]]
-        what = (
-            f"must be one of {', '.join(options)}" if len(options) > 1 else f"must be {options[0]}"
-        )
-        value = node.value if isinstance(node, Scalar) else None
-        near = closest(value, options) if isinstance(value, str) and len(options) > 1 else None
-        remedy = f"did you mean {near}?" if near else f"write {options[0]}"
-        return Problem(node.source, f"{where} {what}", remedy)
+
+def _wrong_type(node: Node, about: Mapping[str, Any], where: str) -> tuple[str, str]:
+    wanted = about["type"] if isinstance(about["type"], list) else [about["type"]]
+    if isinstance(node, Scalar) and node.value is None:
+        return f"{where} is empty", f"write {_example(about)}"
+    if isinstance(node, Scalar) and "string" in wanted:
+        if _expects_reference(about):
+            return PASTED
+        read = "true or false" if isinstance(node.value, bool) else "a number"
+        return f"{where} must be text, but YAML reads it as {read}", "quote it with double quotes"
+    if isinstance(node, Scalar) and wanted == ["boolean"]:
+        old = str(node.value).lower() in _OLD_BOOLEANS
+        why = ": in YAML 1.2 yes, no, on and off are text" if old else ", without quotes"
+        return f"{where} must be true or false", f"write true or false{why}"
+    words = " or ".join(TYPES[kind] for kind in wanted)
+    return f"{where} must be {words}", f"write {_example(about)}"
 
 
 def reference_problems(value: str, source: SourceLine, *, field: bool) -> Iterator[Problem]:
@@ -314,12 +290,6 @@ def reference_problems(value: str, source: SourceLine, *, field: bool) -> Iterat
 
 def _expects_reference(about: Mapping[str, Any]) -> bool:
     return str(about.get("pattern", "")).startswith("^vault:")
-
-
-def _is_vault(node: Node) -> bool:
-    return not isinstance(node, Scalar) or (
-        isinstance(node.value, str) and node.value.startswith("vault:")
-    )
 
 
 def _example(about: Mapping[str, Any]) -> str:

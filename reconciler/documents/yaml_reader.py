@@ -9,6 +9,7 @@ schema of YAML 1.2, so `yes`, `1:30` and dates stay text.
 No message repeats a value or the parser's own words: a value may be a pasted key.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -130,7 +131,8 @@ class Builder:
     def take(self, event: yaml.Event) -> None:
         """Digest one event.  Raises `_Fatal` beyond a limit."""
         mark = event.start_mark
-        source = SourceLine(self.file, mark.line + 1, mark.column + 1) if mark else self._start()
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        source = SourceLine(self.file, line + 1, column + 1)
         if isinstance(event, yaml.ScalarEvent):
             self._counted(source)
             self._decorations(event, source)
@@ -157,9 +159,6 @@ class Builder:
                 self.complain(source, *_DIRECTIVE)
         elif isinstance(event, yaml.DocumentEndEvent) and self._root is not None:
             self.documents.append(Document(self._root, self._first, source.line))
-
-    def _start(self) -> SourceLine:
-        return SourceLine(self.file, 1)
 
     def _counted(self, source: SourceLine) -> None:
         self._count += 1
@@ -309,9 +308,7 @@ def _unseen(content: str) -> Iterator[re.Match[str]]:
 
 
 def _characters(content: str, file: str) -> Iterator[Problem]:
-    for number, match in enumerate(_unseen(content)):
-        if number == CHARACTER_PROBLEMS_LIMIT:
-            return
+    for match in itertools.islice(_unseen(content), CHARACTER_PROBLEMS_LIMIT):
         place = _place(content, match.start(), file)
         if match[0] == "\0":
             yield Problem(place, "the file holds a NUL byte", "save it as plain UTF-8 text")
@@ -323,9 +320,7 @@ def _characters(content: str, file: str) -> Iterator[Problem]:
                 f"an invisible or control character (U+{ord(match[0]):04X})",
                 "remove it, so that everybody sees what the file says",
             )
-    for number, match in enumerate(_TAB.finditer(content)):
-        if number == CHARACTER_PROBLEMS_LIMIT:
-            return
+    for match in itertools.islice(_TAB.finditer(content), CHARACTER_PROBLEMS_LIMIT):
         place = _place(content, match.end() - 1, file)
         yield Problem(place, "a tab in the indentation", "indent with spaces")
 
