@@ -1,6 +1,4 @@
-"""
-What can be done to a server: a closed set, so that a new action is noticed everywhere.
-"""
+"""What can be done to a server: a closed set, so that a new action is noticed everywhere."""
 
 import enum
 from dataclasses import dataclass
@@ -15,8 +13,6 @@ from reconciler.model.timestamps import spelled
 
 
 class Reason(enum.StrEnum):
-    """Why an action is planned."""
-
     ABSENT = "absent on the server"
     NEW_VERSION = "new version in Vault"
     PIN_MOVED = "the pin moved"
@@ -60,11 +56,6 @@ class WriteExchange:
     purpose: Purpose
     unverified: bool = False  # its verdict was unknown: counted against maxUnknownWrites
 
-    def identity(self) -> list[object]:
-        """Return what this action contributes to the plan's id."""
-        names = sorted(name for name, _ in self.fields)
-        return ["write", self.exchange, names, [str(ref) for _, ref in self.sources]]
-
 
 @dataclass(frozen=True, slots=True)
 class DeleteExchange:
@@ -72,10 +63,6 @@ class DeleteExchange:
 
     exchange: str
     fields: tuple[str, ...]
-
-    def identity(self) -> list[object]:
-        """Return what this action contributes to the plan's id."""
-        return ["delete", self.exchange, sorted(self.fields), []]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +77,6 @@ class ResumeRobots:
     robots: tuple[Robot, ...]
     asked: bool = False
 
-    def identity(self) -> None:
-        """Say that this contributes nothing to the plan's id: robots differ between minutes."""
-
 
 @dataclass(frozen=True, slots=True)
 class RestartRobots:
@@ -101,9 +85,6 @@ class RestartRobots:
     exchange: str
     robots: tuple[Robot, ...]
 
-    def identity(self) -> None:
-        """Say that this contributes nothing to the plan's id: it follows from the writes."""
-
 
 @dataclass(frozen=True, slots=True)
 class InvalidateCache:
@@ -111,10 +92,6 @@ class InvalidateCache:
 
     instant: datetime
     reason: str
-
-    def identity(self) -> list[object]:
-        """Return what this action contributes to the plan's id."""
-        return [str(RequestKind.CACHE), "", [], [spelled(self.instant)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +108,9 @@ class RebootServer:
     resume_within: float  # seconds
     again: bool = False
 
-    def identity(self) -> list[object]:
-        """Return what this action contributes to the plan's id."""
-        return [str(RequestKind.REBOOT), "", [], [spelled(self.instant)]]
-
 
 Disruptive = ResumeRobots | RestartRobots | InvalidateCache | RebootServer
-
-
 Action = WriteExchange | DeleteExchange | Disruptive
-
 
 ORDER: Final = (
     ResumeRobots,  # what an earlier pass owes comes first
@@ -150,6 +120,28 @@ ORDER: Final = (
     InvalidateCache,  # never after the reboot: robots save their state while they stop
     RebootServer,
 )
+"""In which order the actions of one server happen; a failure stops the later ones."""
+
+
+def identity(action: Action) -> list[object] | None:
+    """
+    Return what *action* contributes to a plan's id.
+
+    None for restarts and resumptions: they follow from writes and requests, and which robots run
+    differs between minutes.
+    """
+    match action:
+        case WriteExchange():
+            names = sorted(name for name, _ in action.fields)
+            return ["write", action.exchange, names, [str(ref) for _, ref in action.sources]]
+        case DeleteExchange():
+            return ["delete", action.exchange, sorted(action.fields), []]
+        case InvalidateCache(instant):
+            return [str(RequestKind.CACHE), "", [], [spelled(instant)]]
+        case RebootServer(instant):
+            return [str(RequestKind.REBOOT), "", [], [spelled(instant)]]
+        case ResumeRobots() | RestartRobots():
+            return None
 
 
 def told(action: Action) -> str:

@@ -1,9 +1,8 @@
 """
-The nouns of documents: places in files, references to secrets, desired state.
+Desired state: what the documents say of every server.
 
-Every class is an immutable value without behaviour beyond saying itself.  None of them ever holds
-the value of a secret.  What a server shows is in `observed`, what we remember in `remembered`:
-whoever only validates a document need not pay for these.
+None of these values ever holds the value of a secret.  What a server shows is in `observed`, what
+we remember in `recorded`: whoever only validates a document need not pay for these.
 """
 
 import enum
@@ -16,14 +15,6 @@ from reconciler.model.key_policy import NOTHING_DECLARED, Security
 from reconciler.model.references import SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target, normalised
-
-# ── where something was written ──────────────────────────────────────────────────────────────
-
-
-# ── references to secrets ────────────────────────────────────────────────────────────────────
-
-
-# ── desired state ────────────────────────────────────────────────────────────────────────────
 
 
 class Presence(enum.StrEnum):
@@ -119,8 +110,6 @@ class Suspension:
 
 
 class WindowKind(enum.StrEnum):
-    """Whether disruptive actions are allowed or denied in a window."""
-
     ALLOW = "allow"
     DENY = "deny"
 
@@ -174,7 +163,7 @@ class DesiredServer:
     windows: tuple[Window, ...] = ()
 
     @property
-    def target(self) -> "Target":
+    def target(self) -> Target:
         """The address and account that identify the server itself."""
         return Target(normalised(self.url), self.account)
 
@@ -182,6 +171,9 @@ class DesiredServer:
     def one_shots(self) -> tuple[OneShot, ...]:
         """The wishes for one-shot actions, in the order in which they must happen."""
         return tuple(wish for wish in (self.cache, self.reboot) if wish is not None)
+
+    def asked(self, kind: RequestKind) -> OneShot | None:
+        return next((wish for wish in self.one_shots if wish.kind is kind), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,4 @@
-"""
-What the values of an exchange prove against what a server shows, without the values.
-"""
+"""What the values of an exchange prove against what a server shows, without the values."""
 
 from dataclasses import dataclass
 

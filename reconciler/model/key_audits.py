@@ -1,6 +1,4 @@
-"""
-One audited key, as callers and people see it.  Pure.
-"""
+"""One audited key, as callers and people see it.  Pure."""
 
 import enum
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,4 @@
-"""
-What the documents want of a key, and what the audit has to say about it.  Pure.
-"""
+"""What the documents want of a key, and what the audit has to say about it.  Pure."""
 
 import enum
 from collections.abc import Mapping

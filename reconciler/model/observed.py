@@ -1,15 +1,13 @@
-"""
-The nouns of a visit: what a server shows.
-
-Immutable values; `Mask` holds six characters of a secret and refuses to be shown.
-"""
+"""What a server shows.  `Mask` holds six characters of a secret and refuses to be shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
+
+from reconciler.model.secret import Shy
 
 
-class Mask:
+class Mask(Shy):
     """
     What a server shows of a stored value: its first and last three UTF-16 units.
 
@@ -32,20 +30,7 @@ class Mask:
         return hash(self._text)
 
     def __repr__(self) -> str:
-        return "Mask(***)" if self._text else "Mask(empty)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return format(repr(self), spec)
-
-    def __dir__(self) -> list[str]:
-        return ["encoded"]  # what lists attributes and prints them finds no mask
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a mask is never written down")
-
-    __getstate__ = __reduce__
+        return super().__repr__() if self._text else "Mask(empty)"
 
     def encoded(self) -> bytes:
         """Return the bytes to compute a keyed fingerprint from; nothing else may call this."""

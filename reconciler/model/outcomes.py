@@ -1,6 +1,4 @@
-"""
-What became of actions, and what the robots on the server say about it.  Pure.
-"""
+"""What became of actions, and what the robots on the server say about it.  Pure."""
 
 import enum
 from dataclasses import dataclass

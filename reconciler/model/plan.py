@@ -1,5 +1,5 @@
 """
-The verbs: what may be done to a server, why, and the Plan that lists it.
+The Plan: all that is to be said and done, as one value.
 
 A plan is a value.  It holds references and versions, never values or masks, so printing, storing
 and hashing it needs no redaction.  What `apply` does is described entirely by `Plan.actions`.
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.errors import Exit, JtrError, worst
-from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason
+from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason, identity
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt
@@ -51,9 +51,6 @@ class Category(enum.StrEnum):
 
     CHANGE = "change"
     DRIFT = "drift"
-
-
-"""In which order the actions of one server happen; a failure stops the later ones."""
 
 
 class Standing(enum.StrEnum):
@@ -247,7 +244,7 @@ def identify(servers: Iterable[ServerPlan]) -> str:
     rows = sorted(
         [server.target.url, server.target.account, named]
         for server in servers
-        if (named := [row for action in server.promised if (row := action.identity())])
+        if (named := [row for action in server.promised if (row := identity(action))])
     )
     text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,4 @@
-"""
-References to secrets: `vault:MOUNT/PATH#FIELD@VERSION`, and frozen to one version.
-"""
+"""References to secrets: `vault:MOUNT/PATH#FIELD@VERSION`, and frozen to one version."""
 
 import re
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""
-The shy value of a secret, and what a backend says of one version without its values.
-"""
+"""The shy value of a secret, and what a backend says of one version without its values."""
 
 import weakref
 from dataclasses import dataclass
@@ -14,16 +12,42 @@ def alive() -> list["Secret"]:
     return [secret for ref in list(_ALIVE.values()) if (secret := ref()) is not None]
 
 
-class Secret:
+class Shy:
     """
-    A revealed value that will not show itself.
+    A value that will not show itself: it is not printed, formatted, listed, pickled or copied.
 
-    Not a dataclass: `asdict` and a generated `repr` would hand it out.  It does not compare, hash,
-    serialise or pickle; `reveal` is called by the wire, by masks and by fingerprints only.
+    Its classes are no dataclasses: `asdict` and a generated `repr` would hand it out.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __dir__(self) -> list[str]:
+        return []  # what lists attributes and prints them finds no value
+
+    def __reduce__(self) -> NoReturn:  # copying asks for it as well
+        raise TypeError(f"a {type(self).__name__.lower()} is never written down")
+
+    __getstate__ = __reduce__
+
+
+class Secret(Shy):
+    """
+    A revealed value; `reveal` is called by the wire, by masks and by fingerprints only.
+
+    It does not compare or hash: equal secrets must not be findable in a set.
     """
 
     __slots__ = ("__weakref__", "_text")
-    __hash__ = None  # type: ignore[assignment]  # equal secrets must not be findable in a set
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, text: str) -> None:
         self._text: Final = text
@@ -31,7 +55,6 @@ class Secret:
         _ALIVE[key] = weakref.ref(self, lambda _: _ALIVE.pop(key, None))
 
     def reveal(self) -> str:
-        """Return the value itself."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -39,26 +62,6 @@ class Secret:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a secret is neither true nor false")
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return format(repr(self), spec)
-
-    def __dir__(self) -> list[str]:
-        return ["reveal"]  # what lists attributes and prints them finds no value
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is never written down")
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a secret is never written down")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise TypeError("a secret is not copied")
 
 
 @dataclass(frozen=True, slots=True)

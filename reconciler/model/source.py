@@ -1,6 +1,4 @@
-"""
-Where in a file something stands, and what is wrong there.
-"""
+"""Where in a file something stands, and what is wrong there."""
 
 from dataclasses import dataclass
 from typing import Final

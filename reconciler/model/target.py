@@ -1,6 +1,4 @@
-"""
-Which server is meant: its address and the account on it.  Never its name.
-"""
+"""Which server is meant: its address and the account on it.  Never its name."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit

@@ -1,6 +1,4 @@
-"""
-Instants as people write them.
-"""
+"""Instants as people write them."""
 
 from datetime import UTC, datetime
 

@@ -1,6 +1,4 @@
-"""
-Words that messages share.
-"""
+"""Words that messages share."""
 
 
 def counted(number: int, noun: str) -> str:

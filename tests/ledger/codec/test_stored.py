@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from reconciler.ledger.codec import records, rows
-from reconciler.model.desired import Afterwards, Kind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import BootLine, Robot
 from reconciler.model.recorded import (
     NO_REQUESTS,
@@ -68,7 +68,7 @@ ATTEMPT: Final = Attempt(
     "n1", TEXT, "apply 1@host", (BootLine(1795348800000, 12), BootLine(5, 1)), 6, "boot-id", 12.5
 )
 OPEN: Final = Request(
-    Kind.REBOOT,
+    RequestKind.REBOOT,
     ELSEWHERE,
     "because",
     Stage.OPEN,
@@ -95,7 +95,7 @@ HALT: Final = PendingStarts(
     host_boot="boot-id",
     elapsed=3,
 )
-CLOSED: Final = tuple(Request(Kind.CACHE, AT, "r", stage) for stage in Stage)
+CLOSED: Final = tuple(Request(RequestKind.CACHE, AT, "r", stage) for stage in Stage)
 
 # By the name of the file: the key under which the row lies, and the row.
 STORED: Final[dict[str, tuple[str, object]]] = {
@@ -155,7 +155,7 @@ STORED: Final[dict[str, tuple[str, object]]] = {
     ),
     "requests": (
         rows.requests_key("u1"),
-        Requests({Kind.REBOOT: AT, Kind.CACHE: ELSEWHERE}, OPEN, CLOSED, HALT),
+        Requests({RequestKind.REBOOT: AT, RequestKind.CACHE: ELSEWHERE}, OPEN, CLOSED, HALT),
     ),
     "requests-none": (rows.requests_key("u1"), NO_REQUESTS),
     "history": (
