@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.controller.metrics import exposition
+from reconciler.controller.metrics import HELP, exposition
 from reconciler.controller.status import Health, Sync
 from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.model.key_policy import Severity
@@ -68,10 +68,23 @@ def full() -> StatusStore:
     return made
 
 
+@pytest.mark.parametrize(
+    ("name", "made"), [("full", full()), ("empty", StatusStore(status_store().controller))]
+)
+def test_the_page_is_as_the_file_says(
+    name: str, made: StatusStore, request: pytest.FixtureRequest
+) -> None:
+    path = Path(__file__).parent / "metrics" / f"{name}.prom"
+    if request.config.getoption("--rewrite-golden"):
+        path.write_text(text_of(made), "utf-8")
+
+    assert text_of(made) == path.read_text("utf-8")
+
+
 def test_every_metric_has_its_name_its_help_and_no_other_is_there() -> None:
     found = families(full())
 
-    assert set(found) == NAMES
+    assert set(found) == set(HELP) == NAMES
     assert all(family.documentation.endswith((".", "?")) for family in found.values())
     counters = {name for name, family in found.items() if family.type == "counter"}
     assert counters == {
