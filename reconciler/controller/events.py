@@ -9,10 +9,10 @@ from reconciler.controller.status import ControllerStatus, Health, ServerStatus
 from reconciler.errors import Exit
 from reconciler.model.actions import told
 from reconciler.model.desired import DesiredServer
-from reconciler.model.key_policy import Severity as Weight
+from reconciler.model.key_policy import Severity
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.recorded import Owed
-from reconciler.notifications.events import News, Severity, Topic
+from reconciler.notifications.events import AlertSeverity, News, Topic
 
 
 def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
@@ -20,38 +20,40 @@ def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
     name, owner = status.server, status.owner
 
     def news(
-        topic: Topic, severity: Severity, text: str, *, state: str = "", remind: float = 0.0
+        topic: Topic, severity: AlertSeverity, text: str, *, state: str = "", remind: float = 0.0
     ) -> News:
         said = f"{name}: {text}" if text else f"{name}: well again ({topic})"
         return News(topic, name, state, severity, said, owner, remind)
 
     well = status.health in (Health.HEALTHY, Health.PROGRESSING, Health.SUSPENDED)
-    severity = Severity.CRITICAL if status.health is Health.UNREACHABLE else Severity.WARNING
+    severity = (
+        AlertSeverity.CRITICAL if status.health is Health.UNREACHABLE else AlertSeverity.WARNING
+    )
     # One Vault that is away must not ring once for every server, nor end what was told before.
     if well or not vault_away:
         yield news(
             Topic.HEALTH,
-            Severity.INFO if well else severity,
+            AlertSeverity.INFO if well else severity,
             "" if well else f"{status.health}: {status.reason}",
             state="" if well else str(status.health),
         )
     drifting = bool(status.drift)
     yield news(
         Topic.DRIFT,
-        Severity.WARNING,
+        AlertSeverity.WARNING,
         f"{status.drift} exchange(s) changed on the server by another hand" if drifting else "",
         state="drift" if drifting else "",
     )
     yield news(
         Topic.CONTESTED,
-        Severity.CRITICAL,
+        AlertSeverity.CRITICAL,
         f"contested: {', '.join(status.contested)}" if status.contested else "",
         state=",".join(status.contested),
     )
     owed = sorted({debt.exchange for debt in status.debts if debt.owed is Owed.REBOOT})
     yield news(
         Topic.REBOOT_OWED,
-        Severity.WARNING,
+        AlertSeverity.WARNING,
         f"{', '.join(owed)}: robots use the old credential until the server reboots: "
         f"jtr request reboot {name} --robots resume --reason TEXT"
         if owed
@@ -61,7 +63,7 @@ def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
     )
     yield news(
         Topic.IN_DOUBT,
-        Severity.CRITICAL,
+        AlertSeverity.CRITICAL,
         "a request was sent and nobody knows what became of it: jtr request list"
         if status.in_doubt
         else "",
@@ -71,13 +73,13 @@ def server_news(status: ServerStatus, *, vault_away: bool) -> Iterator[News]:
     stopped = status.stopped_robots
     yield news(
         Topic.ROBOTS,
-        Severity.CRITICAL,
+        AlertSeverity.CRITICAL,
         robot_names(stopped) if stopped else "",
         state=",".join(str(robot.id) for robot in stopped),
     )
     yield news(
         Topic.SUSPENDED,
-        Severity.INFO,
+        AlertSeverity.INFO,
         f"suspended by {status.suspended_by}: {status.suspended}" if status.suspended else "",
         state="suspended" if status.suspended else "",
         remind=DAILY,
@@ -91,7 +93,7 @@ def _audit_news(status: ServerStatus) -> News:
         (exchange, finding)
         for exchange, key in sorted(status.keys.items())
         for finding in key.findings
-        if finding.severity >= Weight.WARNING and not finding.accepted
+        if finding.severity >= Severity.WARNING and not finding.accepted
     ]
     blocked = any(finding.stops for _, finding in found)
     text = "; ".join(f"{exchange}: {finding.what}" for exchange, finding in found)
@@ -99,7 +101,7 @@ def _audit_news(status: ServerStatus) -> News:
         Topic.AUDIT,
         status.server,
         ",".join(f"{exchange}:{finding.code}" for exchange, finding in found),
-        Severity.CRITICAL if blocked else Severity.WARNING,
+        AlertSeverity.CRITICAL if blocked else AlertSeverity.WARNING,
         f"{status.server}: {text or f'well again ({Topic.AUDIT})'}",
         status.owner,
     )
@@ -115,7 +117,7 @@ def applied_news(desired: DesiredServer, report: Report, at: str) -> Iterator[Ne
             Topic.HARM,
             desired.name,
             at,
-            Severity.CRITICAL,
+            AlertSeverity.CRITICAL,
             f"{desired.name}: HARM: {text}",
             desired.owner,
         )
@@ -126,7 +128,7 @@ def applied_news(desired: DesiredServer, report: Report, at: str) -> Iterator[Ne
             Topic.APPLIED,
             desired.name,
             at,
-            Severity.WARNING if bad else Severity.INFO,
+            AlertSeverity.WARNING if bad else AlertSeverity.INFO,
             f"{desired.name}: {text}",
             desired.owner,
         )
@@ -135,32 +137,32 @@ def applied_news(desired: DesiredServer, report: Report, at: str) -> Iterator[Ne
 def controller_news(status: ControllerStatus) -> Iterator[News]:
     """Yield the states of the controller itself."""
 
-    def news(topic: Topic, severity: Severity, state: str, text: str) -> News:
+    def news(topic: Topic, severity: AlertSeverity, state: str, text: str) -> News:
         return News(topic, "", state, severity, text or f"controller: well again ({topic})")
 
     yield news(
         Topic.DOCUMENTS,
-        Severity.WARNING,
+        AlertSeverity.WARNING,
         "not in force" if status.documents else "",
         f"the newest documents are not in force: {status.documents}" if status.documents else "",
     )
     yield news(
         Topic.SECRETS,
-        Severity.CRITICAL,
+        AlertSeverity.CRITICAL,
         "away" if status.secrets else "",
         f"Vault: {status.secrets}" if status.secrets else "",
     )
     for_versions = ", ".join(f"{version}: {why}" for version, why in status.brakes.items())
     yield news(
         Topic.BRAKE,
-        Severity.CRITICAL,
+        AlertSeverity.CRITICAL,
         ",".join(status.brakes),
         f"the brake is on, nothing is written to JT-Trader {for_versions}" if for_versions else "",
     )
     trouble = status.ledger or status.rival
     yield news(
         Topic.CONTROLLER,
-        Severity.WARNING,
+        AlertSeverity.WARNING,
         trouble and ("ledger" if status.ledger else "waiting"),
         f"controller: {trouble}" if trouble else "",
     )

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from reconciler.notifications.events import News, Severity, Topic
+from reconciler.notifications.events import AlertSeverity, News, Topic
 
 STABLE: Final = 60.0  # seconds that a state which may pass by itself lasts before it is told
 REPEAT: Final = 3600.0  # seconds in which the same failed attempt is not told again
@@ -21,11 +21,11 @@ EVENTS: Final = frozenset({Topic.APPLIED, Topic.HARM})
 """Their state is the moment when it happened: told once, never resolved."""
 _FICKLE: Final = frozenset({Topic.HEALTH, Topic.SECRETS})  # critical or not, it may be a blip
 _PROMISED: Final = frozenset({Topic.REBOOT_OWED})  # told at once although it is a warning
-_RANKS: Final = {severity: rank for rank, severity in enumerate(Severity)}
+_RANKS: Final = {severity: rank for rank, severity in enumerate(AlertSeverity)}
 Key = tuple[Topic, str]
 
 
-def rank(severity: Severity) -> int:
+def rank(severity: AlertSeverity) -> int:
     """Return a number that is greater for what matters more."""
     return _RANKS[severity]
 
@@ -35,7 +35,7 @@ class LastSent:
     """What people heard last of one topic and subject; `said` recognises the text."""
 
     state: str
-    severity: Severity
+    severity: AlertSeverity
     at: float
     said: str = ""
 
@@ -54,8 +54,8 @@ class Message:
     subject: str
     before: str
     state: str
-    severity: Severity
-    weight: Severity
+    severity: AlertSeverity
+    weight: AlertSeverity
     text: str
     owner: str
     at: float
@@ -77,8 +77,8 @@ class Message:
         return cls(
             **texts,
             topic=Topic(row["topic"]),
-            severity=Severity(row["severity"]),
-            weight=Severity(row["weight"]),
+            severity=AlertSeverity(row["severity"]),
+            weight=AlertSeverity(row["weight"]),
             owner=str(row["owner"]),
             at=seconds(row["at"]),
             reminder=row["reminder"] is True,
@@ -153,7 +153,7 @@ class Deduplicator:
                 del self._told[key]
                 continue
             text = f"{subject}: no document names it any more; nothing more is told of it ({topic})"
-            self._tell(News(topic, subject, "", Severity.INFO, text), now)
+            self._tell(News(topic, subject, "", AlertSeverity.INFO, text), now)
 
     def due(self, now: float) -> list[Message]:
         """Return what is to be told now, and count it as told."""
@@ -190,7 +190,7 @@ class Deduplicator:
             return told.at + news.remind if news.remind else None
         if not news.state:
             return present.since + self._stable
-        at_once = news.severity is Severity.CRITICAL and news.topic not in _FICKLE
+        at_once = news.severity is AlertSeverity.CRITICAL and news.topic not in _FICKLE
         return present.left + (0 if at_once or news.topic in _PROMISED else self._stable)
 
     def _tell(self, news: News, now: float, *, reminder: bool = False) -> None:
@@ -223,7 +223,7 @@ def _again(told: LastSent | None, news: News, now: float) -> bool:
     """Whether this is the same failed attempt once more; harm is told every time."""
     return (
         told is not None
-        and news.severity is Severity.WARNING
+        and news.severity is AlertSeverity.WARNING
         and told.said == _said(news.text)
         and 0 <= now - told.at < REPEAT
     )
@@ -269,7 +269,7 @@ def _told(rows: list[Any], now: float) -> Iterator[tuple[Key, LastSent]]:
             moment = min(seconds(at), now)
             yield (
                 (Topic(topic), str(subject)),
-                LastSent(str(state), Severity(severity), moment, str(said)),
+                LastSent(str(state), AlertSeverity(severity), moment, str(said)),
             )
         except (ValueError, TypeError):
             continue

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Severity(enum.StrEnum):
+class AlertSeverity(enum.StrEnum):
     """How much a notification matters."""
 
     INFO = "info"
@@ -46,7 +46,7 @@ class News:
     topic: Topic
     subject: str  # a server's name; empty for the controller itself
     state: str
-    severity: Severity
+    severity: AlertSeverity
     text: str
     owner: str = ""
     remind: float = 0.0

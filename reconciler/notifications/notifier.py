@@ -27,9 +27,10 @@ from reconciler.notifications.deduplicate import (
     read_told,
     told_rows,
 )
-from reconciler.notifications.events import News, Severity
+from reconciler.notifications.events import AlertSeverity, News
 from reconciler.notifications.queue import Delivery, RateLimit, SendQueue, read_messages
-from reconciler.notifications.senders import Answer, Sender, Target, open_target
+from reconciler.notifications.senders import Endpoint, open_endpoint
+from reconciler.notifications.transport import Answer, Transport
 from reconciler.render.escape import plain
 from reconciler.settings.notifications import NotificationSettings
 from reconciler.system.log_setup import redacted
@@ -100,7 +101,7 @@ class Notifier:
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        endpoints: Sequence[Endpoint],
         label: str,
         memory: Mapping[str, Any],
         *,
@@ -122,14 +123,14 @@ class Notifier:
         rows: Mapping[str, Any] = waiting if isinstance(waiting, dict) else {}
         self._senders = [
             _Sender(
-                target,
-                Sender(target, label, retry_policy.deadline),
+                endpoint,
+                Transport(endpoint, label, retry_policy.deadline),
                 SendQueue(
-                    retry_policy.rate_limit, now, read_messages(rows.get(target.settings.name))
+                    retry_policy.rate_limit, now, read_messages(rows.get(endpoint.settings.name))
                 ),
                 context,
             )
-            for target in targets
+            for endpoint in endpoints
         ]
         self._heard: dict[Key, tuple[News, News]] = {}
         self._woken = asyncio.Event()
@@ -151,8 +152,8 @@ class Notifier:
         retry_policy: RetryPolicy | None = None,
     ) -> "Notifier":
         """Read the targets' secrets and begin.  Raises UsageError when one cannot be read."""
-        targets = [await asyncio.to_thread(open_target, one) for one in settings]
-        return cls(targets, label, memory, calls=calls, clock=clock, retry_policy=retry_policy)
+        endpoints = [await asyncio.to_thread(open_endpoint, one) for one in settings]
+        return cls(endpoints, label, memory, calls=calls, clock=clock, retry_policy=retry_policy)
 
     def tell(self, news: Iterable[News]) -> None:
         """
@@ -231,7 +232,7 @@ class Notifier:
 def wants(settings: NotificationSettings, message: Message) -> bool:
     """Return whether a target asked for this message; what has no owner concerns all of them."""
     return (
-        rank(message.weight) >= rank(Severity(settings.severity))
+        rank(message.weight) >= rank(AlertSeverity(settings.severity))
         and (not settings.topics or message.topic in settings.topics)
         and (not settings.owners or not message.subject or message.owner in settings.owners)
     )
@@ -241,11 +242,11 @@ class _Sender:
     """The queue and the task of one target."""
 
     def __init__(
-        self, target: Target, post: Sender, queue: SendQueue, context: _Environment
+        self, endpoint: Endpoint, post: Transport, queue: SendQueue, context: _Environment
     ) -> None:
-        self.settings = target.settings
-        self.name = target.settings.name
-        self._target = target  # keeps the parts of its URL known to redaction
+        self.settings = endpoint.settings
+        self.name = endpoint.settings.name
+        self._endpoint = endpoint  # keeps the parts of its URL known to redaction
         self._post = post
         self._queue = queue
         self._calls, self._clock = context.calls, context.clock

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from reconciler.notifications.deduplicate import Message, rank
-from reconciler.notifications.events import Severity
+from reconciler.notifications.events import AlertSeverity
 
 MOST: Final = 200  # messages that wait for one target; a fleet in trouble is one digest
 NAMED: Final = 10  # messages that a digest quotes; the others are listed
@@ -71,7 +71,7 @@ class Delivery:
         return hashlib.sha256(together.encode()).hexdigest()[:32]
 
     @property
-    def severity(self) -> Severity:
+    def severity(self) -> AlertSeverity:
         """Return the worst that is in it."""
         return max((message.severity for message in self.messages), key=rank)
 
@@ -131,7 +131,9 @@ class SendQueue:
         self._waiting[message.key] = message
         if len(self._waiting) <= MOST:
             return None
-        usual = (key for key, one in self._waiting.items() if one.severity is not Severity.CRITICAL)
+        usual = (
+            key for key, one in self._waiting.items() if one.severity is not AlertSeverity.CRITICAL
+        )
         self._lost += 1
         return self._waiting.pop(next(usual, next(iter(self._waiting))))
 
@@ -151,7 +153,7 @@ class SendQueue:
 
     def _picked(self, now: float, *, last: bool) -> list[Message]:
         waiting = list(self._waiting.values())
-        urgent = [message for message in waiting if message.severity is Severity.CRITICAL]
+        urgent = [message for message in waiting if message.severity is AlertSeverity.CRITICAL]
         if not waiting:
             return []
         if last:
@@ -170,7 +172,7 @@ class SendQueue:
         """Return when there will be a token for what waits; None when nothing does."""
         if not self._waiting:
             return None
-        urgent = any(one.severity is Severity.CRITICAL for one in self._waiting.values())
+        urgent = any(one.severity is AlertSeverity.CRITICAL for one in self._waiting.values())
         return min(self._usual.next(), self._urgent.next() if urgent else self._usual.next())
 
     def done(self) -> None:

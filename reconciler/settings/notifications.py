@@ -5,27 +5,19 @@ No secret stands there.  The address of a chat hook is one, and so is a URL that
 such values lie in files, which are named here and read when the controller starts.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from reconciler.documents.formats import looks_secret, url_problem
-from reconciler.documents.tree import List, Node, at, text
+from reconciler.documents.tree import List, Map, Node, at, text
 from reconciler.model.source import SourceLine
 
-TELEGRAM: Final = "https://api.telegram.org"
 DEFAULT_SEVERITY: Final = "warning"
-Complain = Callable[[Node, str, str], None]
+Fault = tuple[Node, str, str]  # where, what is wrong there, what to do
 PathOf = Callable[[Node | None], str | None]
-
-
-class Kind(StrEnum):
-    """How a target is spoken to."""
-
-    WEBHOOK = "webhook"
-    SLACK = "slack"
-    TELEGRAM = "telegram"
+_COMMON: Final = {"kind", "name", "caFile", "topics", "severity", "owners"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +25,42 @@ class NotificationSettings:
     """
     One target.  `topics` and `owners` are filters, empty: all; `severity` is the least one told.
 
-    `url` is there for webhooks only; `api_url` is where Telegram's Bot API is.
+    `own` holds the keys that only this kind knows, as they are written; paths are absolute.
     """
 
-    kind: Kind
+    kind: str
     name: str
-    url: str | None = None
-    url_file: str | None = None
-    secret_file: str | None = None
-    token_file: str | None = None
-    chat_id: str | None = None
-    api_url: str = TELEGRAM
+    own: Mapping[str, str] = field(default_factory=dict)
     ca_file: str | None = None
     topics: tuple[str, ...] = ()
     severity: str = DEFAULT_SEVERITY
     owners: tuple[str, ...] = ()
 
 
-_OWN_KEYS: Final = ("url", "urlFile", "secretFile", "tokenFile", "chatId", "apiUrl")
-# What each kind must have and what it may have.
-_NEEDS: Final = {
-    Kind.WEBHOOK: ({"secretFile"}, {"url", "urlFile"}),
-    Kind.SLACK: ({"urlFile"}, set[str]()),
-    Kind.TELEGRAM: ({"tokenFile", "chatId"}, {"apiUrl"}),
-}
-_WHY: Final = {
-    "secretFile": "it holds the key that every message is signed with",
-    "urlFile": "the hook's URL is a secret, so it lies in a file",
-    "tokenFile": "it holds the bot's token",
-    "chatId": 'for example "-1001234567890"',
-}
+class OwnKeys(Protocol):
+    """
+    What a kind says of its own keys; those whose name ends with `File` are paths.
+
+    `needs` goes from a key to what is said to somebody who left it out.
+    """
+
+    needs: Mapping[str, str]
+    takes: Collection[str]
+
+    def faults(self, item: Node) -> Iterator[Fault]:
+        """Yield what is wrong beyond missing and unknown keys."""
+        ...
+
+
+def _own_keys(kind: str) -> OwnKeys:
+    # By name: the senders stand above the settings, and plug in here with what they say of theirs.
+    registry = importlib.import_module("reconciler.notifications.senders")
+    found: OwnKeys = registry.sender(kind)
+    return found
 
 
 def read_notifications(
-    node: Node | None, path_of: PathOf, complain: Complain
+    node: Node | None, path_of: PathOf, complain: Callable[[Node, str, str], None]
 ) -> tuple[NotificationSettings, ...]:
     """
     Return the targets of a list that fits the schema.
@@ -77,26 +71,25 @@ def read_notifications(
     found: list[NotificationSettings] = []
     names: dict[str, SourceLine] = {}
     for item in node.items if isinstance(node, List) else ():
-        name = text(item, "name")
+        kind, name = text(item, "kind"), text(item, "name")
         if (earlier := names.setdefault(name, item.source)) is not item.source:
             complain(
                 at(item, "name") or item,
                 f"the name {name} is taken at {earlier}",
                 "give each target a name of its own",
             )
-        kind = Kind(text(item, "kind"))
-        for wrong in (*_keys(item, kind), *_addresses(item, kind)):
+        own = {
+            key: (path_of(value) or "") if key.endswith("File") else text(value)
+            for key, value in (item.entries.items() if isinstance(item, Map) else ())
+            if key not in _COMMON
+        }
+        for wrong in _faults(item, kind, own):
             complain(*wrong)
         found.append(
             NotificationSettings(
                 kind,
                 name,
-                url=text(item, "url") or None,
-                url_file=path_of(at(item, "urlFile")),
-                secret_file=path_of(at(item, "secretFile")),
-                token_file=path_of(at(item, "tokenFile")),
-                chat_id=text(item, "chatId") or None,
-                api_url=text(item, "apiUrl", default=TELEGRAM).rstrip("/"),
+                own,
                 ca_file=path_of(at(item, "caFile")),
                 topics=_texts(at(item, "topics")),
                 severity=text(item, "severity", default=DEFAULT_SEVERITY),
@@ -106,39 +99,31 @@ def read_notifications(
     return tuple(found)
 
 
-def _keys(item: Node, kind: Kind) -> Iterator[tuple[Node, str, str]]:
-    given = {key for key in _OWN_KEYS if at(item, key) is not None}
-    needed, possible = _NEEDS[kind]
-    for key in sorted(needed - given):
-        yield item, f"{kind} needs {key}", f"add {key}: {_WHY[key]}"
-    for key in sorted(given - needed - possible):
-        stray = at(item, key) or item
-        if kind is Kind.SLACK and key == "url":
-            yield stray, "a hook's URL is a secret", "write it into a file, name that in urlFile"
-        else:
-            yield stray, f"{kind} has no use for {key}", "remove it"
-    if kind is Kind.WEBHOOK and len(given & {"url", "urlFile"}) != 1:
-        yield item, "webhook needs either url or urlFile", "write one of them"
+def _faults(item: Node, kind: str, own: Mapping[str, str]) -> Iterator[Fault]:
+    keys = _own_keys(kind)
+    for key in keys.needs.keys() - own.keys():
+        yield item, f"{kind} needs {key}", f"add {key}: {keys.needs[key]}"
+    for key in own.keys() - keys.needs.keys() - {*keys.takes}:
+        yield at(item, key) or item, f"{kind} has no use for {key}", "remove it"
+    yield from keys.faults(item)
 
 
-def _addresses(item: Node, kind: Kind) -> Iterator[tuple[Node, str, str]]:
-    for key, belongs in (("url", Kind.WEBHOOK), ("apiUrl", Kind.TELEGRAM)):
-        written = at(item, key)
-        if kind is belongs and written is not None and (wrong := url_fault(text(written))):
-            yield written, *wrong
-
-
-def url_fault(url: str) -> tuple[str, str] | None:
-    """Say what is wrong with a URL that stands in clear, and the remedy; None when nothing is."""
+def url_faults(item: Node, key: str) -> Iterator[Fault]:
+    """Yield what is wrong with a URL that stands in clear."""
+    written = at(item, key)
+    url = text(written)
+    if written is None:
+        return
     if "?" in url or "@" in url or looks_secret(url):
-        return (
+        yield (
+            written,
             "this URL holds something that may be a credential",
             "write the URL into a file and name that in urlFile",
         )
-    wrong = url_problem(url)
-    if wrong is not None and wrong[0].startswith("http:"):
-        return "http:// would carry what people are told in clear", "use https://"
-    return wrong
+    elif (wrong := url_problem(url)) is not None:
+        if wrong[0].startswith("http:"):
+            wrong = "http:// would carry what people are told in clear", "use https://"
+        yield (written, *wrong)
 
 
 def _texts(node: Node | None) -> tuple[str, ...]:

@@ -70,6 +70,14 @@ def read_secret_file(path: str, what: str, error: type[JtrError]) -> bytes:
         ) from None
 
 
+def secret_line(path: str, what: str, error: type[JtrError]) -> str | None:
+    """Return the one line of such a file; None when it holds anything but one line of ASCII."""
+    content = read_secret_file(path, what, error)
+    line = content.removesuffix(b"\n").removesuffix(b"\r")
+    one = len(content) <= SECRET_LIMIT and line.isascii() and b"\n" not in line
+    return line.decode("ascii") if one else None
+
+
 def _read(
     path: Path | str, limit: int, *, follow: bool, folder: int | None
 ) -> tuple[bytes, os.stat_result]:

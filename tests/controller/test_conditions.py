@@ -16,7 +16,7 @@ from reconciler.model.desired import Suspension
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import Debt, Owed, Purpose, Recorded
-from reconciler.notifications.events import Severity, Topic
+from reconciler.notifications.events import AlertSeverity, Topic
 from tests.support import factories as f
 
 ROBOTS = (f.GRID, f.ARB)
@@ -102,7 +102,9 @@ def test_a_suspension_is_shown_until_it_ends() -> None:
     assert (later.health, later.suspended) == (Health.HEALTHY, "")
 
 
-def told(status: ServerStatus, *, vault_away: bool = False) -> dict[Topic, tuple[str, Severity]]:
+def told(
+    status: ServerStatus, *, vault_away: bool = False
+) -> dict[Topic, tuple[str, AlertSeverity]]:
     """What of a server is not well, by topic."""
     news = server_news(status, vault_away=vault_away)
     return {one.topic: (one.state, one.severity) for one in news if one.state}

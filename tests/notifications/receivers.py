@@ -12,7 +12,8 @@ from pathlib import Path
 from aiohttp import web
 
 from reconciler.notifications.notifier import Clock
-from reconciler.settings.notifications import Kind, NotificationSettings
+from reconciler.notifications.senders import sender
+from reconciler.settings.notifications import NotificationSettings
 from tests.support.leaks import PRIVATE, Watch
 
 BEGIN = 1_795_000_000.0
@@ -140,25 +141,27 @@ class Files:
         path.write_text(f"{text}\n", "utf-8")
         return str(path)
 
+    def of(self, kind: str, url: str, name: str = "one") -> NotificationSettings:
+        """A target of any kind at a URL; a key that nobody knows here is taught here."""
+        hook = f"{url}/services/T0/B0/{self.hook}"
+        content = {"secretFile": self.key, "tokenFile": self.token, "urlFile": hook}
+        clear = {"chatId": "-100", "apiUrl": url}
+        keys = {*sender(kind).needs, *sender(kind).takes} - {"url"}  # a file keeps it secret
+        own = {
+            key: self.write(f"{name}-{key}", content[key]) if key in content else clear[key]
+            for key in keys
+        }
+        return NotificationSettings(kind, name, own, severity="info")
+
     def webhook(self, url: str, name: str = "pager") -> NotificationSettings:
         """A webhook at a URL that is no secret."""
-        key = self.write("key", self.key)
-        return NotificationSettings(
-            Kind.WEBHOOK, name, url=f"{url}/jtr", secret_file=key, severity="info"
-        )
+        own = {"url": f"{url}/jtr", "secretFile": self.write("key", self.key)}
+        return NotificationSettings("webhook", name, own, severity="info")
 
     def slack(self, url: str, name: str = "desk") -> NotificationSettings:
         """A hook with a secret URL."""
-        file = self.write(f"hook-{name}", f"{url}/services/T0/B0/{self.hook}")
-        return NotificationSettings(Kind.SLACK, name, url_file=file, severity="info")
+        return self.of("slack", url, name)
 
     def telegram(self, url: str, name: str = "bot") -> NotificationSettings:
         """A bot whose API is at a URL."""
-        return NotificationSettings(
-            Kind.TELEGRAM,
-            name,
-            token_file=self.write("token", self.token),
-            chat_id="-100",
-            api_url=url,
-            severity="info",
-        )
+        return self.of("telegram", url, name)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.notifications.deduplicate import Deduplicator, Message, read_told, told_rows
-from reconciler.notifications.events import News, Severity, Topic
+from reconciler.notifications.events import AlertSeverity, News, Topic
 from reconciler.notifications.queue import MOST, Delivery, RateLimit, SendQueue, read_messages
 
 STABLE = 60.0
@@ -17,7 +17,7 @@ DAY = 86_400.0
 
 
 def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
-    severity = other.pop("severity", Severity.WARNING if state else Severity.INFO)
+    severity = other.pop("severity", AlertSeverity.WARNING if state else AlertSeverity.INFO)
     subject = other.pop("subject", "tokyo-1")
     return News(topic, subject, state, severity, other.pop("text", f"it is {state}"), **other)
 
@@ -48,7 +48,7 @@ def test_a_server_that_flaps_says_nothing() -> None:
     harness = Deduplicator("fleet")
 
     for minute in range(100):
-        heard = news("unreachable" if minute % 2 else "", severity=Severity.CRITICAL)
+        heard = news("unreachable" if minute % 2 else "", severity=AlertSeverity.CRITICAL)
         assert told(harness, minute * 59.0, heard) == []
 
 
@@ -56,7 +56,7 @@ def test_trouble_that_changes_its_name_is_told_all_the_same() -> None:
     harness = Deduplicator("fleet")
 
     assert told(harness, 0, news("degraded")) == []
-    assert told(harness, 30, news("unreachable", severity=Severity.CRITICAL)) == []
+    assert told(harness, 30, news("unreachable", severity=AlertSeverity.CRITICAL)) == []
     assert told(harness, 60, news("degraded")) == [("", "degraded")]
     assert told(harness, 70, news("unreachable")) == []
     assert told(harness, 129, news("")) == []
@@ -67,16 +67,16 @@ def test_trouble_that_changes_its_name_is_told_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("topic", "severity", "at_once"),
     [
-        (Topic.ROBOTS, Severity.CRITICAL, True),
-        (Topic.BRAKE, Severity.CRITICAL, True),
-        (Topic.IN_DOUBT, Severity.CRITICAL, True),
-        (Topic.REBOOT_OWED, Severity.WARNING, True),
-        (Topic.HEALTH, Severity.CRITICAL, False),
-        (Topic.SECRETS, Severity.CRITICAL, False),
-        (Topic.DRIFT, Severity.WARNING, False),
+        (Topic.ROBOTS, AlertSeverity.CRITICAL, True),
+        (Topic.BRAKE, AlertSeverity.CRITICAL, True),
+        (Topic.IN_DOUBT, AlertSeverity.CRITICAL, True),
+        (Topic.REBOOT_OWED, AlertSeverity.WARNING, True),
+        (Topic.HEALTH, AlertSeverity.CRITICAL, False),
+        (Topic.SECRETS, AlertSeverity.CRITICAL, False),
+        (Topic.DRIFT, AlertSeverity.WARNING, False),
     ],
 )
-def test_what_is_told_at_once(topic: Topic, severity: Severity, *, at_once: bool) -> None:
+def test_what_is_told_at_once(topic: Topic, severity: AlertSeverity, *, at_once: bool) -> None:
     harness = Deduplicator("fleet")
 
     assert bool(told(harness, 0, news("x", topic, severity=severity))) is at_once
@@ -103,18 +103,19 @@ def test_a_debt_is_repeated_daily_while_it_lasts() -> None:
 def test_what_happened_is_told_once_each_and_the_same_failure_once_an_hour() -> None:
     harness = Deduplicator("fleet")
 
-    def did(at: str, text: str, severity: Severity = Severity.INFO) -> News:
+    def did(at: str, text: str, severity: AlertSeverity = AlertSeverity.INFO) -> News:
         return news(at, Topic.APPLIED, text=text, severity=severity)
 
     assert len(told(harness, 0, did("09:00", "okx: done"), did("09:01", "bybit: done"))) == 2
     assert told(harness, 1, did("09:01", "bybit: done")) == []
     failing = [
-        len(told(harness, at, did(str(at), "okx: failed", Severity.WARNING)))
+        len(told(harness, at, did(str(at), "okx: failed", AlertSeverity.WARNING)))
         for at in range(10, 7300, 300)
     ]
     assert sum(failing) == 3
     harm = [
-        told(harness, at, news(f"{at}", Topic.HARM, severity=Severity.CRITICAL)) for at in (1, 2)
+        told(harness, at, news(f"{at}", Topic.HARM, severity=AlertSeverity.CRITICAL))
+        for at in (1, 2)
     ]
     assert harm == [[("", "1")], [("", "2")]]
 
@@ -122,14 +123,14 @@ def test_what_happened_is_told_once_each_and_the_same_failure_once_an_hour() -> 
 def test_a_restart_repeats_nothing_and_still_tells_the_end() -> None:
     before = Deduplicator("fleet")
     debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
-    assert told(before, 0, debt, news("1", Topic.HARM, severity=Severity.CRITICAL))
+    assert told(before, 0, debt, news("1", Topic.HARM, severity=AlertSeverity.CRITICAL))
     rows = json.loads(json.dumps(told_rows(before.told)))
 
     after = Deduplicator("fleet", read_told(rows, 100))
 
     assert after.told == before.told
     assert told(after, 2 * DAY) == [], "nobody said yet that it lasts"
-    assert told(after, 100, news("1", Topic.HARM, severity=Severity.CRITICAL), debt) == []
+    assert told(after, 100, news("1", Topic.HARM, severity=AlertSeverity.CRITICAL), debt) == []
     assert told(after, DAY + 1, debt) == [("okx", "okx")]
     assert told(after, DAY + 2, news("", Topic.REBOOT_OWED)) == []
     assert told(after, DAY + 70) == [("okx", "")]
@@ -147,12 +148,14 @@ def test_a_clock_that_was_set_back_delays_by_one_turn_at_most() -> None:
 
 def test_a_server_that_nobody_declares_any_more_is_forgotten_in_words() -> None:
     harness = Deduplicator("fleet")
-    assert told(harness, 0, news("x", Topic.ROBOTS, severity=Severity.CRITICAL), news("degraded"))
+    assert told(
+        harness, 0, news("x", Topic.ROBOTS, severity=AlertSeverity.CRITICAL), news("degraded")
+    )
 
     harness.keep({"osaka-1"}, 10)
     (gone,) = harness.due(10)
 
-    assert (gone.state, gone.weight) == ("", Severity.CRITICAL)
+    assert (gone.state, gone.weight) == ("", AlertSeverity.CRITICAL)
     assert "no document names it any more" in gone.text
     assert told(harness, 1000) == []
 
@@ -212,8 +215,8 @@ def message(number: int, **other: Any) -> Message:
         f"server-{number}",
         "",
         "drift",
-        Severity.WARNING,
-        Severity.WARNING,
+        AlertSeverity.WARNING,
+        AlertSeverity.WARNING,
         f"server-{number} drifts",
         "",
         float(number),
@@ -250,7 +253,7 @@ def test_what_is_critical_has_tokens_of_its_own_and_goes_first() -> None:
     for number in range(4):
         queue.add(message(number))
     for number in range(10, 16):
-        queue.add(message(number, severity=Severity.CRITICAL))
+        queue.add(message(number, severity=AlertSeverity.CRITICAL))
 
     sent = [[int(one.at) for one in delivery.messages] for delivery in drained(queue, 0)]
 
@@ -279,7 +282,7 @@ def test_the_newest_state_counts_and_what_ended_meanwhile_is_not_told() -> None:
 
 def test_the_queue_is_bounded_and_what_was_lost_is_counted() -> None:
     queue = SendQueue(RateLimit(usual=1), 0)
-    queue.add(message(0, severity=Severity.CRITICAL))
+    queue.add(message(0, severity=AlertSeverity.CRITICAL))
     squeezed = [queue.add(message(number)) for number in range(1, MOST + 6)]
 
     assert [one.subject for one in squeezed if one] == [f"server-{n}" for n in range(1, 7)]
@@ -318,7 +321,7 @@ def test_the_rate_holds_for_every_window(steps: list[tuple[float, bool]]) -> Non
     sent: list[float] = []
     for number, (passed, critical) in enumerate(steps):
         now += passed
-        severity = Severity.CRITICAL if critical else Severity.WARNING
+        severity = AlertSeverity.CRITICAL if critical else AlertSeverity.WARNING
         queue.add(message(number, severity=severity))
         sent += [now for _ in drained(queue, now)]
 

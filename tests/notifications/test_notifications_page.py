@@ -8,19 +8,31 @@ from pathlib import Path
 import pytest
 
 from reconciler.notifications import deduplicate
-from reconciler.notifications.events import Severity, Topic
+from reconciler.notifications.events import AlertSeverity, Topic
 from reconciler.notifications.notifier import RetryPolicy
 from reconciler.notifications.queue import MOST, Delivery, RateLimit
-from reconciler.notifications.senders import Sender, open_target, webhook_document
+from reconciler.notifications.senders import open_endpoint
+from reconciler.notifications.senders.webhook import SENDER
+from reconciler.notifications.transport import Transport
 from reconciler.settings import paths
 from reconciler.settings.load import load_settings
+from reconciler.settings.notifications import NotificationSettings
 from tests.house.pages import blocks, page
 from tests.notifications.receivers import Files, receiving
 from tests.support.leaks import Watch
 
 PAGE = page("docs/notifications.md")
 MESSAGE = deduplicate.Message(
-    "id", Topic.ROBOTS, "a", "", "7", Severity.CRITICAL, Severity.CRITICAL, "text", "desk", 0.0
+    "id",
+    Topic.ROBOTS,
+    "a",
+    "",
+    "7",
+    AlertSeverity.CRITICAL,
+    AlertSeverity.CRITICAL,
+    "text",
+    "desk",
+    0.0,
 )
 
 
@@ -32,13 +44,15 @@ def test_the_settings_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     found = load_settings(str(file), {}, []).notifications
 
-    assert [str(one.kind) for one in found] == ["slack", "telegram", "webhook"]
+    assert [one.kind for one in found] == ["slack", "telegram", "webhook"]
 
 
 def test_the_body_has_the_keys_of_a_real_one() -> None:
     (block,) = blocks(PAGE, "body")
 
-    assert list(json.loads(block)) == list(webhook_document(Delivery((MESSAGE,)), "fleet"))
+    assert list(json.loads(block)) == list(
+        SENDER.document(Delivery((MESSAGE,)), "fleet", NotificationSettings("webhook", "pager"))
+    )
 
 
 def test_the_receiver_s_code_believes_what_is_genuine(tmp_path: Path, watch: Watch) -> None:
@@ -51,7 +65,7 @@ def test_the_receiver_s_code_believes_what_is_genuine(tmp_path: Path, watch: Wat
 
     async def story() -> None:
         async with receiving() as receiver:
-            post = Sender(open_target(files.webhook(receiver.url)), "fleet", 5)
+            post = Transport(open_endpoint(files.webhook(receiver.url)), "fleet", 5)
             for now in (time.time(), time.time() - 1000):
                 assert not (await post.send(Delivery((MESSAGE,)), now)).why
             await post.close()

@@ -17,7 +17,7 @@ from aiohttp import web
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
-from reconciler.notifications.events import News, Severity, Topic
+from reconciler.notifications.events import AlertSeverity, News, Topic
 from reconciler.notifications.notifier import Callbacks, Notifier, RetryPolicy, cleaned, wants
 from reconciler.notifications.queue import RateLimit
 from reconciler.settings.notifications import NotificationSettings
@@ -30,14 +30,14 @@ MANNERS = RetryPolicy(deadline=5.0)
 
 def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
     subject = other.pop("subject", "tokyo-1")
-    severity = other.pop("severity", Severity.WARNING if state else Severity.INFO)
+    severity = other.pop("severity", AlertSeverity.WARNING if state else AlertSeverity.INFO)
     text = other.pop("text", f"{subject}: {state or 'well again'}")
     return News(topic, subject, state, severity, text, **other)
 
 
 def robots(state: str, number: int = 1, **other: Any) -> News:
     """A state that is told at once."""
-    severity = Severity.CRITICAL if state else Severity.INFO
+    severity = AlertSeverity.CRITICAL if state else AlertSeverity.INFO
     return news(state, Topic.ROBOTS, subject=f"tokyo-{number}", severity=severity, **other)
 
 
@@ -145,13 +145,13 @@ def test_it_tells_what_lasts_by_itself_and_nothing_of_what_flaps(files: Files) -
     async def story(receiver: Receiver) -> None:
         async with telling(files.slack(receiver.url)) as scene:
             for _ in range(20):
-                scene.notifier.tell([news("unreachable", severity=Severity.CRITICAL)])
+                scene.notifier.tell([news("unreachable", severity=AlertSeverity.CRITICAL)])
                 await scene.pass_time(45)
                 scene.notifier.tell([news("")])
                 await scene.pass_time(45)
             assert receiver.requests == []
 
-            scene.notifier.tell([news("unreachable", severity=Severity.CRITICAL)])
+            scene.notifier.tell([news("unreachable", severity=AlertSeverity.CRITICAL)])
             await scene.pass_time(60)
             assert texts(receiver) == ["[fleet] critical: tokyo-1: unreachable"]
 
@@ -279,13 +279,22 @@ def test_filters(files: Files) -> None:
     every = replace(files.webhook("http://127.0.0.1"), severity="info")
     loud = replace(every, severity="critical")
     end = Message(
-        "id", Topic.ROBOTS, "a", "7", "", Severity.INFO, Severity.CRITICAL, "", "desk-asia", 0.0
+        "id",
+        Topic.ROBOTS,
+        "a",
+        "7",
+        "",
+        AlertSeverity.INFO,
+        AlertSeverity.CRITICAL,
+        "",
+        "desk-asia",
+        0.0,
     )
     own = replace(end, subject="", owner="", topic=Topic.BRAKE)
 
     assert wants(every, end)
     assert wants(loud, end), "who heard of trouble hears of its end"
-    assert not wants(loud, replace(end, weight=Severity.WARNING))
+    assert not wants(loud, replace(end, weight=AlertSeverity.WARNING))
     assert not wants(replace(every, topics=("brake",)), end)
     assert wants(replace(every, topics=("brake",)), own)
     assert not wants(replace(every, owners=("desk-eu",)), end)
@@ -492,7 +501,7 @@ def test_states_that_differ_only_far_behind_are_different(files: Files) -> None:
 
 def test_a_secret_that_cannot_be_read_is_said_at_the_start(files: Files) -> None:
     settings = files.telegram("http://127.0.0.1")
-    (files.folder / "token").unlink()
+    (files.folder / "bot-tokenFile").unlink()
 
     with pytest.raises(UsageError, match="notifications: bot: tokenFile cannot be read"):
         asyncio.run(Notifier.open([settings], "fleet", {}))

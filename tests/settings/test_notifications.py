@@ -7,10 +7,11 @@ import pytest
 
 from reconciler.documents import schema
 from reconciler.errors import InvalidConfig
-from reconciler.notifications.events import Severity, Topic
+from reconciler.notifications.events import AlertSeverity, Topic
+from reconciler.notifications.senders import kinds, telegram
 from reconciler.settings import paths
 from reconciler.settings.load import load_settings
-from reconciler.settings.notifications import TELEGRAM, Kind, NotificationSettings
+from reconciler.settings.notifications import NotificationSettings
 from tests.support.leaks import Watch
 
 Read = Callable[[str], tuple[NotificationSettings, ...]]
@@ -57,20 +58,20 @@ def test_all_kinds(read: Read, tmp_path: Path) -> None:
     )
 
     assert found[0] == NotificationSettings(
-        Kind.WEBHOOK,
+        "webhook",
         "pager",
-        url="https://alerts.test/jtr",
-        secret_file=f"{base}/key",
+        {"url": "https://alerts.test/jtr", "secretFile": f"{base}/key"},
         ca_file=f"{base}/ca.pem",
         topics=("harm", "reboot owed"),
         severity="critical",
         owners=("asia",),
     )
     assert found[1] == NotificationSettings(
-        Kind.SLACK, "desk", url_file=str(tmp_path / "home" / "hook")
+        "slack", "desk", {"urlFile": str(tmp_path / "home" / "hook")}
     )
-    assert found[2].api_url == "http://[::1]:1"
-    assert (found[3].chat_id, found[3].api_url, found[3].severity) == ("@desk", TELEGRAM, "warning")
+    assert found[2].own == {"tokenFile": "/t", "chatId": "-100", "apiUrl": "http://[::1]:1/"}
+    assert found[3].own == {"tokenFile": "/t", "chatId": "@desk"}
+    assert found[3].severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ def test_the_schema_knows_the_controller_s_words() -> None:
     about = schema.document(schema.SETTINGS)["properties"]["notifications"]["items"]["properties"]
 
     assert about["topics"]["items"]["enum"] == [str(topic) for topic in Topic]
-    assert about["severity"]["enum"] == [str(severity) for severity in Severity]
-    assert about["kind"]["enum"] == [str(kind) for kind in Kind]
-    assert about["apiUrl"]["default"] == TELEGRAM
+    assert about["severity"]["enum"] == [str(severity) for severity in AlertSeverity]
+    assert about["kind"]["enum"] == ["webhook", "slack", "telegram"]
+    assert sorted(about["kind"]["enum"]) == kinds()
+    assert about["apiUrl"]["default"] == telegram.API_URL

@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
-from reconciler.system.files import read_secret_file
+from reconciler.system.files import secret_line
 
 _SHORTEST: Final = 16
 _LONGEST: Final = 1024  # a header of a request has to hold it
@@ -17,8 +17,7 @@ _TOKEN: Final = re.compile(rf"[!-~]{{{_SHORTEST},{_LONGEST}}}")
 def read_token(path: str) -> Secret:
     """Read the token from a small regular file.  Raises UsageError, which never quotes it."""
     what = "the file controller.tokenFile"
-    content = read_secret_file(path, what, UsageError)
-    word = content.removesuffix(b"\n").removesuffix(b"\r").decode("ascii", "replace")
+    word = secret_line(path, what, UsageError) or ""
     if not _TOKEN.fullmatch(word):
         raise UsageError(
             f"{what} does not hold a token: {_SHORTEST} to {_LONGEST} characters on one line, "

@@ -1,0 +1,290 @@
+"""
+What every sender is held to, whatever its kind; a new file in `senders/` is found by itself.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+
+from reconciler.errors import UsageError
+from reconciler.notifications.deduplicate import Message
+from reconciler.notifications.events import AlertSeverity, Topic
+from reconciler.notifications.queue import Delivery
+from reconciler.notifications.senders import open_endpoint, sender
+from reconciler.notifications.transport import ANSWER_LIMIT, LONGEST_PAUSE, Answer, Transport
+from reconciler.settings.notifications import NotificationSettings
+from reconciler.system.log_setup import redacted
+from tests.drivers.scripted import Authority
+from tests.notifications.receivers import BEGIN, Files, Receiver, Reply, Request, receiving
+from tests.support.leaks import PRIVATE
+
+MESSAGE = Message(
+    "ab12",
+    Topic.ROBOTS,
+    "tokyo-1",
+    "",
+    "7",
+    AlertSeverity.CRITICAL,
+    AlertSeverity.CRITICAL,
+    "tokyo-1: robots stopped: grid <!channel> & @all",
+    "desk-asia",
+    BEGIN,
+)
+DELIVERY = Delivery((MESSAGE,))
+HOSTILE = "\x1b[2J\u202e\ud83d\x00 <b>&</b> *_`[x](http://x.test) @all <!channel> {{7*7}}\r\n"
+
+
+@dataclass(frozen=True)
+class Held:
+    """One kind that is held to the contract, with secrets of this test."""
+
+    kind: str
+    files: Files
+    folder: Path
+    caplog: pytest.LogCaptureFixture
+
+    def settings(self, url: str) -> NotificationSettings:
+        return self.files.of(self.kind, url)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return self.files.key, self.files.hook, self.files.token
+
+
+async def sent(
+    settings: NotificationSettings, delivery: Delivery = DELIVERY, deadline: float = 5.0
+) -> Answer:
+    transport = Transport(open_endpoint(settings), "fleet", deadline)
+    try:
+        return await transport.send(delivery, BEGIN)
+    finally:
+        await transport.close()
+
+
+def answers(held: Held, reply: Reply, deadline: float = 5.0) -> tuple[Answer, list[Request]]:
+    """How an answer is taken, and what had been asked."""
+
+    async def story() -> tuple[Answer, list[Request]]:
+        async with receiving() as receiver:
+            receiver.replies = [reply]
+            answer = await sent(held.settings(receiver.url), deadline=deadline)
+            return answer, receiver.requests
+
+    return asyncio.run(story())
+
+
+async def silence(_: web.Request) -> web.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def endless(request: web.Request) -> Any:
+    response = web.StreamResponse(status=429)
+    await response.prepare(request)
+    while True:
+        await response.write(b"x" * 65536)
+
+
+# ── the contract ─────────────────────────────────────────────────────────────────────────────
+
+
+def what_arrives_is_json_with_an_idempotency_key(held: Held) -> None:
+    answer, (request,) = answers(held, web.Response(status=204))
+
+    assert answer == Answer()
+    assert request.headers["Idempotency-Key"] == DELIVERY.id
+    assert request.headers["Content-Type"] == "application/json"
+    assert MESSAGE.subject in json.dumps(json.loads(request.body))
+
+
+def what_promises_a_signature_signs_every_byte(held: Held) -> None:
+    if "secretFile" not in sender(held.kind).needs:
+        return
+    _, (request,) = answers(held, web.Response())
+
+    stamp = request.headers["X-JTR-Timestamp"]
+    ours = hmac.new(held.files.key.encode(), f"{stamp}.".encode() + request.body, hashlib.sha256)
+    assert stamp == str(int(BEGIN))
+    assert hmac.compare_digest(request.headers["X-JTR-Signature"], f"v1={ours.hexdigest()}")
+
+
+def answers_are_judged_alike(held: Held) -> None:
+    for status, retry_after, expected in (
+        (200, "", Answer()),
+        (204, "", Answer()),
+        (400, "", Answer("it answered 400")),
+        (404, "7", Answer("it answered 404")),
+        (408, "", Answer("it answered 408", again=True)),
+        (500, "", Answer("it answered 500", again=True)),
+        (503, "9", Answer("it answered 503", again=True, pause=9)),
+        (429, "7", Answer("it answered 429", again=True, pause=7)),
+        (429, "999999", Answer("it answered 429", again=True, pause=LONGEST_PAUSE)),
+        (429, "soon", Answer("it answered 429", again=True)),
+    ):
+        headers = {"Retry-After": retry_after} if retry_after else {}
+        answer, requests = answers(held, web.Response(status=status, headers=headers))
+        assert answer == expected
+        assert len(requests) == 1, "one try is one request"
+
+
+def redirects_are_not_followed(held: Held) -> None:
+    async def story() -> None:
+        async with receiving() as elsewhere, receiving() as receiver:
+            for status in (301, 302, 303, 307, 308):
+                headers = {"Location": f"{elsewhere.url}/x"}
+                receiver.replies = [web.Response(status=status, headers=headers)]
+                answer = await sent(held.settings(receiver.url))
+                assert answer == Answer(f"it answered {status}: redirects are not followed")
+            assert elsewhere.requests == []
+
+    asyncio.run(story())
+
+
+def answers_are_read_within_bounds(held: Held) -> None:
+    again = Answer("it answered 429", again=True)
+
+    assert answers(held, endless)[0] == again
+    assert answers(held, web.Response(status=429, body=b"[" * 4 * ANSWER_LIMIT))[0] == again
+    assert answers(held, silence, deadline=0.1)[0] == Answer("no answer within 0.1 s", again=True)
+
+
+def hostile_and_long_texts_are_only_text(held: Held) -> None:
+    settings = held.settings("http://127.0.0.1")
+    for text in (HOSTILE, "🤖" * 1000, "<" * 1000, "é" * 1000):
+        message = replace(MESSAGE, text=text, owner=HOSTILE, subject=HOSTILE)
+        for many in (1, 200):
+            delivery = Delivery(tuple(replace(message, id=str(n)) for n in range(many)))
+            document = sender(held.kind).document(delivery, "fleet", settings)
+            body = json.dumps(document, allow_nan=False)
+            assert body.isascii()
+            assert body.isprintable()
+            assert json.loads(body) == document
+            # Machines get every message; a chat gets one text, which fits and is never markup.
+            if "items" not in document and many > 1:
+                assert len(document["text"]) < 40_000
+                assert document["text"].endswith("…") or len(document["text"]) < 4000
+            assert "parse_mode" not in document
+            assert not document.get("mrkdwn")
+
+
+def the_environment_is_not_asked(held: Held) -> None:
+    netrc = held.folder / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password something\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NETRC", str(netrc))
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            patch.setenv(name, "http://127.0.0.1:9")
+        answer, (request,) = answers(held, web.Response())
+
+    assert answer == Answer()
+    assert "Authorization" not in request.headers
+
+
+def certificates_are_verified(held: Held) -> None:
+    ours, other = (Authority(held.folder, name) for name in ("ours", "other"))
+    for file in held.folder.glob("*.key"):
+        file.rename(held.folder / PRIVATE / file.name)
+
+    async def story() -> None:
+        async with receiving(ours.server_context()) as receiver:
+            settings = held.settings(receiver.url)
+            for one in (settings, replace(settings, ca_file=str(other.ca_file))):
+                assert await sent(one) == Answer(
+                    "its certificate is not accepted, or it speaks no TLS", again=True
+                )
+            assert receiver.requests == []
+            assert await sent(replace(settings, ca_file=str(ours.ca_file))) == Answer()
+
+    asyncio.run(story())
+
+
+def no_answer_and_no_log_holds_a_secret(held: Held) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gone = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+    async def story(receiver: Receiver) -> list[Answer]:
+        asyncio.get_running_loop().set_debug(True)
+        receiver.replies = [web.Response(status=status) for status in (302, 404, 429, 500)]
+        found = [await sent(held.settings(receiver.url)) for _ in range(4)]
+        async with babbling() as strange:
+            for url in (gone, strange):
+                answer = await sent(held.settings(url))
+                assert answer.again
+                found.append(answer)
+        assert found[-2].why == "it cannot be reached"
+        assert found[-1].why.startswith("the request failed (")
+        return found
+
+    async def run() -> list[Answer]:
+        async with receiving() as receiver:
+            return await story(receiver)
+
+    endpoint = open_endpoint(held.settings("https://x.test"))
+    told = [repr(endpoint), *(answer.why for answer in asyncio.run(run())), held.caplog.text]
+    files = [Path(path) for key, path in endpoint.settings.own.items() if key.endswith("File")]
+    written = "".join(path.read_text("utf-8") for path in files)
+    used = [secret for secret in held.secrets if secret in written]
+
+    assert used
+    for secret in used:
+        assert not [text for text in told if secret in text]
+        assert secret not in redacted(f"POST {endpoint.url.reveal()} failed")
+        assert secret not in redacted(f"by itself: {secret}")
+
+
+def files_that_cannot_be_used_are_named_and_not_quoted(held: Held) -> None:
+    for key, path in held.settings("https://x.test").own.items():
+        if not key.endswith("File"):
+            continue
+        for spoilt in ("", "{}\n{}", "{} é", "short", "x" * 20_000, None):
+            settings = held.settings("https://x.test")
+            good = Path(path).read_text("utf-8").strip()
+            if spoilt is None:
+                Path(path).unlink()
+            else:
+                Path(path).write_text(spoilt.replace("{}", good), "utf-8")
+            with pytest.raises(UsageError) as raised:
+                open_endpoint(settings)
+            message = str(raised.value)
+            assert f"notifications: {settings.name}: " in message
+            assert key in message
+            assert path in message
+            assert raised.value.__cause__ is None
+            assert not [secret for secret in held.secrets if secret in message]
+
+
+@contextlib.asynccontextmanager
+async def babbling() -> AsyncIterator[str]:
+    """Somebody who speaks no HTTP."""
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\0\0\0 hello\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+CONTRACT: Final[tuple[Callable[[Held], None], ...]] = (
+    what_arrives_is_json_with_an_idempotency_key,
+    what_promises_a_signature_signs_every_byte,
+    answers_are_judged_alike,
+    redirects_are_not_followed,
+    answers_are_read_within_bounds,
+    hostile_and_long_texts_are_only_text,
+    the_environment_is_not_asked,
+    certificates_are_verified,
+    no_answer_and_no_log_holds_a_secret,
+    files_that_cannot_be_used_are_named_and_not_quoted,
+)
