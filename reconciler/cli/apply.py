@@ -17,7 +17,6 @@ from reconciler.cli.prompt import confirm
 from reconciler.errors import Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import DesiredState
-from reconciler.model.outcomes import Report
 from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
@@ -26,8 +25,8 @@ from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.escape import plain
-from reconciler.render.plan_json import plan_document, reports_document
-from reconciler.render.plan_text import plan_text, report_text
+from reconciler.render.plan_json import plan_document
+from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
 
@@ -67,7 +66,7 @@ class _Approval:
     show_default=True,
     help="How many servers at once may have robots restarted, a cache invalidated or a reboot.",
 )
-@options.output
+@options.plan_output
 @options.detailed
 @options.settings
 def command(  # noqa: PLR0917  - one parameter per option
@@ -89,7 +88,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     Without a terminal it needs --auto-approve or --expect.  Neither of them corrects drift, takes
     over what somebody else connected, or accepts a changed address: these have their own options.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and form == "text"
+    renderer = plan_renderer(form)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and renderer.live
     if not (auto_approve or expect or terminal):
         raise UsageError(
             "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
@@ -104,7 +104,9 @@ def command(  # noqa: PLR0917  - one parameter per option
     ) as context:
         consents = bootstrap.beside_controller(loaded.settings, context, state, consents)
         skip = on_unreachable == "skip"
-        job = _Job(state, consents, context, approval, form, skip=skip, detailed=detailed_exitcode)
+        job = _Job(
+            state, consents, context, approval, renderer, skip=skip, detailed=detailed_exitcode
+        )
         return run(job.run)
 
 
@@ -117,7 +119,7 @@ class _Job:
         consents: Consents,
         context: PassContext,
         approval: _Approval,
-        form: str,
+        renderer: PlanRenderer,
         *,
         skip: bool,
         detailed: bool,
@@ -126,7 +128,7 @@ class _Job:
         self._consents = consents
         self._context = context
         self._approval = approval
-        self._form = form
+        self._renderer = renderer
         self._skip = skip
         self._detailed = detailed
 
@@ -141,8 +143,8 @@ class _Job:
 
     async def _go_on(self, visits: Sequence[Visit], interruption: Interruption) -> Exit:
         plan = plan_of(visits, self._state, skip_unreachable=self._skip)
-        if self._form == "text":
-            output.show(plan_text(plan))
+        if self._renderer.live:
+            output.show(self._renderer.plan(plan, Exit.DONE))
         if (code := self._refused(plan)) is not None:
             return code
         if self._approval.terminal and not self._approval.everything:
@@ -159,9 +161,9 @@ class _Job:
         code = self._final(plan, worst(report.exit_code for report in reports))
         stopped = interruption.error()
         if stopped is None or code in (Exit.HARM, Exit.IN_DOUBT):
-            self._tell(plan, reports, code)
+            output.show(self._renderer.done(plan, reports, code))
             return code
-        self._tell(plan, reports, stopped.exit_code)
+        output.show(self._renderer.done(plan, reports, stopped.exit_code))
         raise stopped
 
     def _final(self, plan: Plan, code: Exit) -> Exit:
@@ -184,17 +186,14 @@ class _Job:
         code = worst(server.exit_code for server in plan)
         if not plan.actions and code is Exit.DONE:
             code = self._final(plan, code)
-            if self._form == "json":
-                output.show_json(plan_document(plan, code))
-            else:
-                output.show("already applied\n")
+            output.show(self._renderer.already(plan, code))
             return code
         say(f"the plan is not the expected one: it is {plan.id}")
         for row in _differences(known, plan):
             click.echo(f"     {row}", err=True)
         code = worst([Exit.BLOCKED, code])
-        if self._form == "json":
-            output.show_json(plan_document(plan, code))
+        if not self._renderer.live:
+            output.show(self._renderer.plan(plan, code))
         return code
 
     async def _ask(self, visits: Sequence[Visit]) -> None:
@@ -230,16 +229,6 @@ class _Job:
                     line = replace(line, standing=Standing.HELD, why="declined")  # noqa: PLW2901
             lines.append(line)
         visit.plan = replace(plan, disruptions=tuple(lines))
-
-    def _tell(self, plan: Plan, reports: Sequence[Report], code: Exit) -> None:
-        if self._form == "json":
-            output.show_json(reports_document(plan, reports, code))
-        elif any(report.outcomes or report.failure for report in reports):
-            output.show(report_text(reports))
-        elif code is Exit.DONE:
-            output.show("Nothing to do.\n")
-        else:
-            output.show("Nothing was done; the lines above say why.\n")
 
 
 _DOES = {

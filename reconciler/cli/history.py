@@ -12,7 +12,8 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import Known, first_known, known_servers
 from reconciler.model.recorded import HistoryEntry
 from reconciler.render.escape import plain
-from reconciler.render.requests import deed_document, deed_row, history
+from reconciler.render.json_values import to_json
+from reconciler.render.requests import deed_row, history
 from reconciler.settings.load import load_settings
 
 
@@ -58,10 +59,7 @@ def command(
         output.show_json(
             {
                 "formatVersion": 1,
-                "servers": [
-                    {"server": name, "deeds": [deed_document(deed) for deed in deeds]}
-                    for name, deeds in found
-                ],
+                "servers": [{"server": name, "deeds": to_json(deeds)} for name, deeds in found],
             }
         )
     else:

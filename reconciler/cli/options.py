@@ -12,6 +12,7 @@ import click
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.plan.inputs import Consents
+from reconciler.render.registry import plan_forms
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -86,15 +87,21 @@ _consents = together(
     ),
 )
 
-output = click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
+
+def _output(forms: Sequence[str]) -> Decorator:
+    return click.option(
+        "-o",
+        "--output",
+        "form",
+        type=click.Choice(forms),
+        default="text",
+        show_default=True,
+        help="For people or for programs.",
+    )
+
+
+output = _output(["text", "json"])
+plan_output = _output(plan_forms())
 
 detailed = click.option(
     "--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes or drift."

@@ -16,8 +16,7 @@ from reconciler.observe.context import PassContext
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.recall import recall
 from reconciler.reconcile.survey import plan_of, survey
-from reconciler.render.plan_json import plan_document
-from reconciler.render.plan_text import plan_text
+from reconciler.render.registry import plan_renderer
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also ask the exchanges about the keys of servers that declare `security`; reads values.",
 )
-@options.output
+@options.plan_output
 @options.detailed
 @options.settings
 def command(  # noqa: PLR0917  - one parameter per option
@@ -103,13 +102,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     code = exit_code(plan, detailed=detailed_exitcode)
     if audit is not None:
         code = worst([code, audit.code])
-    if form == "json":
-        document = plan_document(plan, code)
-        output.show_json(document if audit is None else document | {"audit": audit.document()})
-    else:
-        output.show(plan_text(plan, recorded=recorded))
-        if audit is not None:
-            output.show(audit.text())
+    output.show(plan_renderer(form).plan(plan, code, recorded=recorded, audit=audit))
     return code
 
 

@@ -23,15 +23,10 @@ from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render import status as rendering
 from reconciler.render.escape import plain
-from reconciler.render.plan_json import debt_document, plan_document, robot_document
-from reconciler.render.plan_text import age_text, debt_text, plan_text
-from reconciler.render.requests import (
-    doubt_row,
-    halt_document,
-    halt_rows,
-    open_code,
-    open_document,
-)
+from reconciler.render.json_values import to_json
+from reconciler.render.lines import age_text, debt_text, running_line, server_line
+from reconciler.render.registry import plan_renderer
+from reconciler.render.requests import doubt_row, halt_rows, open_code, open_document
 from reconciler.settings.load import load_settings
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
@@ -128,7 +123,7 @@ def _text(ledger: Ledger, rows: Known) -> Iterator[str]:
 
 
 def _server_text(identity: Identity, recorded: Recorded) -> Iterator[str]:
-    yield f"{identity.name}  {identity.target.url}  account {plain(identity.target.account)}"
+    yield server_line(identity.name, identity.target)
     if recorded.requests.open is not None:
         yield doubt_row(recorded.requests.open)
     if recorded.requests.halt is not None:
@@ -140,9 +135,7 @@ def _server_text(identity: Identity, recorded: Recorded) -> Iterator[str]:
     age = (bootstrap.now() - datetime.fromisoformat(seen.at)).total_seconds()
     yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
     yield from _exchanges(seen, recorded)
-    running = [robot for robot in seen.robots if robot.running]
-    names = ", ".join(f"{plain(r.name)} ({plain(r.exchange)})" for r in running) or "none"
-    yield f"  robots running: {names}"
+    yield running_line(seen.robots)
     for debt in open_debts(recorded, seen):
         yield f"  owed: {debt_text(debt)}"
 
@@ -193,7 +186,7 @@ def _server(identity: Identity, recorded: Recorded) -> dict[str, Any]:
         "account": identity.target.account,
         "observedAt": None if seen is None else seen.at,
         "inDoubt": open_document(recorded.requests.open),
-        "robotsOwed": halt_document(recorded.requests.halt),
+        "robotsOwed": to_json(recorded.requests.halt),
     }
     if seen is None:
         return document
@@ -204,8 +197,8 @@ def _server(identity: Identity, recorded: Recorded) -> dict[str, Any]:
             for code, record in sorted(recorded.exchanges.items())
             if record.written is not None
         },
-        "robots": [robot_document(robot) for robot in seen.robots],
-        "debts": [debt_document(debt) for debt in open_debts(recorded, seen)],
+        "robots": to_json(seen.robots),
+        "debts": to_json(open_debts(recorded, seen)),
     }
 
 
@@ -288,10 +281,7 @@ def _visit(
         lines = [line for server in plan for line in server.disruptions]
         owed = [line.error for line in lines if line.kind is None or line.error is Exit.IN_DOUBT]
         code = worst([*(failure.exit_code for failure in failures), *owed])
-        if form == "json":
-            output.show_json(plan_document(plan, code))
-        else:
-            output.show(plan_text(plan))
+        output.show(plan_renderer(form).plan(plan, code))
         return code
 
     with bootstrap.prepared(

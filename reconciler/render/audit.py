@@ -6,7 +6,7 @@ Holds names, dates, addresses and words; never a part of a key, its fingerprint 
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from reconciler.errors import Exit
 from reconciler.model.key_audits import Audited, Light
@@ -14,18 +14,15 @@ from reconciler.model.key_facts import Access, Answered, IpRule, KeyFacts, Statu
 from reconciler.model.key_policy import Finding
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-from reconciler.render.plan_text import age_text
+from reconciler.render.json_values import Document, shown, to_json
+from reconciler.render.lines import INDENT, age_text, below
 
 FORMAT_VERSION: Final = 1
 _SIGN: Final = {Light.OK: "✓", Light.ATTENTION: "~", Light.BLOCKED: "!"}
 _LAMP: Final = {Light.OK: "🟢", Light.ATTENTION: "🟠", Light.BLOCKED: "🔴"}
 _HEAD: Final = ("key", "result", "may", "bound to", "expires", "asked")
 _NOT_TOLD: Final = "not told"
-_INDENT: Final = " " * 6
 _FRESH: Final = 60.0  # seconds
-
-Document = dict[str, Any]
-
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,15 +67,14 @@ def _cells(row: Audited, now: datetime) -> tuple[str, ...]:
 
 def _below(row: Audited) -> Iterator[str]:
     if row.failure is not None:
-        yield f"{_INDENT}not read: {plain(row.failure.what, 400)}"
-        if row.failure.remedy:
-            yield f"{_INDENT}  {plain(row.failure.remedy, 400)}"
+        yield f"{INDENT}not read: {plain(row.failure.what, 400)}"
+        yield from (f"  {line}" for line in below(row.failure.remedy))
     for finding in _ordered(row.findings):
-        yield f"{_INDENT}{_severity(finding)} {finding.code}: {plain(finding.what, 400)}"
+        yield f"{INDENT}{_severity(finding)} {finding.code}: {plain(finding.what, 400)}"
         if finding.accepted:
-            yield f"{_INDENT}  accepted: {plain(finding.accepted, 400)}"
-        elif finding.remedy:
-            yield f"{_INDENT}  {plain(finding.remedy, 400)}"
+            yield f"{INDENT}  accepted: {plain(finding.accepted, 400)}"
+        else:
+            yield from (f"  {line}" for line in below(finding.remedy))
 
 
 def _ordered(findings: Iterable[Finding]) -> list[Finding]:
@@ -193,48 +189,17 @@ def _row(row: Audited) -> Document:
         "askedFrom": None if answered is None else answered.egress,
         "sources": list(row.sources),
         "facts": None if answered is None or answered.facts is None else _facts(answered.facts),
-        "findings": [finding_document(finding) for finding in _ordered(row.findings)],
-        "failure": None
-        if row.failure is None
-        else {"what": row.failure.what, "remedy": row.failure.remedy},
+        "findings": to_json(_ordered(row.findings)),
+        "failure": None if row.failure is None else shown(row.failure, "what remedy"),
     }
 
 
 def _facts(facts: KeyFacts) -> Document:
-    return {
-        "grants": None
-        if facts.grants is None
-        else [
-            {
-                "name": grant.raw,
-                "permissions": sorted(map(str, grant.caps)),
-                "access": str(grant.access),
-                "separable": grant.separable,
-                "evidence": str(grant.evidence),
-            }
-            for grant in facts.grants
-        ],
-        "notKnowable": sorted(map(str, facts.unproven)),
-        "bound": facts.ip.bound,
-        "addresses": [str(network) for network in facts.ip.networks],
-        "readOnly": facts.read_only,
-        "createdAt": None if facts.created_at is None else facts.created_at.isoformat(),
-        "expiresAt": None if facts.expires_at is None else facts.expires_at.isoformat(),
-        "neverExpires": facts.never_expires,
-        "environment": None if facts.environment is None else str(facts.environment),
-        "master": facts.master,
-        "traits": dict(facts.traits),
-    }
-
-
-def finding_document(finding: Finding) -> Document:
-    """Return one finding for programs."""
-    return {
-        "code": finding.code,
-        "severity": _severity(finding),
-        "what": finding.what,
-        "remedy": finding.remedy,
-        "data": dict(finding.data),
-        "accepted": finding.accepted,
-        "stops": finding.stops,
-    }
+    document = shown(
+        facts,
+        "grants notKnowable=unproven bound=ip.bound addresses=ip.networks readOnly createdAt"
+        " expiresAt neverExpires environment master traits",
+    )
+    for name, moment in (("createdAt", facts.created_at), ("expiresAt", facts.expires_at)):
+        document[name] = None if moment is None else moment.isoformat()
+    return document

@@ -7,6 +7,7 @@ Every line begins with a sign, so that colour only repeats what the sign says:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from reconciler.errors import Exit, JtrError
 from reconciler.model.actions import (
@@ -23,11 +24,11 @@ from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
-from reconciler.model.recorded import Debt, Owed, due
+from reconciler.model.recorded import Owed, due
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-
-_INDENT = " " * 6
+from reconciler.render.lines import INDENT, age_text, below, debt_text, robot_names, server_line
+from reconciler.render.registry import AuditPart, PlanRenderer
 
 
 def plan_text(plan: Plan, *, recorded: bool = False) -> str:
@@ -40,12 +41,7 @@ def plan_text(plan: Plan, *, recorded: bool = False) -> str:
 
 
 def _server(plan: ServerPlan) -> str:
-    head = f"{plan.server}  {plan.target.url}  account {plain(plan.target.account)}"
-    if plan.version:
-        head += f"  JT-Trader {plain(plan.version)}"
-    if plan.owner:
-        head += f"  owner {plain(plan.owner)}"
-    rows = [head]
+    rows = [server_line(plan.server, plan.target, plan.version, plan.owner)]
     if plan.age is not None:
         rows.append(f"  seen {age_text(plan.age)} ago")
     if plan.failure is not None:
@@ -53,8 +49,7 @@ def _server(plan: ServerPlan) -> str:
         return "\n".join(rows) + "\n"
     if plan.held:
         rows.append(f"  ! nothing is applied: {plain(plan.held, 400)}")
-        if plan.held_remedy:
-            rows.append(f"{_INDENT}{plain(plan.held_remedy, 400)}")
+        rows.extend(below(plan.held_remedy))
     held = " (held back)" if plan.held else ""
     for title, lines in (
         (f"Changes{held}", plan.select(Category.CHANGE)),
@@ -76,8 +71,7 @@ def _server(plan: ServerPlan) -> str:
 
 def _failure(error: JtrError) -> Iterator[str]:
     yield f"  ! {plain(error.what, 400)}"
-    if error.remedy:
-        yield f"{_INDENT}{plain(error.remedy, 400)}"
+    yield from below(error.remedy)
 
 
 def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
@@ -111,21 +105,18 @@ def _line(line: Line, *, held: bool) -> Iterator[str]:
     yield f"    {sign(line)} {'  '.join(said)}"
     if line.asks and line.status is Status.LEFT_ALONE:
         # What holds the whole server back comes first: no other command would help now.
-        yield f"{_INDENT}left alone" + ("" if held else f": {line.remedy}")
+        yield f"{INDENT}left alone" + ("" if held else f": {line.remedy}")
     elif line.remedy:
-        yield f"{_INDENT}{line.remedy}"
+        yield f"{INDENT}{line.remedy}"
     if line.ready is not None:
         yield from _meaning(line)
-    if line.note:
-        yield f"{_INDENT}{plain(line.note, 400)}"
+    yield from below(line.note)
 
 
 def _disruption(line: Disruption, server: str) -> Iterator[str]:
     yield f"    {mark(line)} {plain(line.what)}  {line.standing}"
-    if line.why:
-        yield f"{_INDENT}{plain(line.why, 600)}"
-    if line.remedy:
-        yield f"{_INDENT}{plain(line.remedy.replace('SERVER', server), 400)}"
+    yield from below(line.why, 600)
+    yield from below(line.remedy.replace("SERVER", server))
 
 
 def mark(line: Disruption) -> str:
@@ -164,9 +155,9 @@ def _meaning(line: Line) -> Iterator[str]:
             does = "runs without a key" if one else "run without a key"
         else:
             does = "keeps the old key" if one else "keep the old key"
-        yield f"{_INDENT}{_robots(robots)} {does} until {_UNTIL[need]}"
+        yield f"{INDENT}{_robots(robots)} {does} until {_UNTIL[need]}"
     elif need is Need.REBOOT:
-        yield f"{_INDENT}robots that are started there use the old key until {_UNTIL[need]}"
+        yield f"{INDENT}robots that are started there use the old key until {_UNTIL[need]}"
 
 
 _UNTIL = {
@@ -178,8 +169,7 @@ _UNTIL = {
 
 
 def _robots(robots: Sequence[Robot]) -> str:
-    names = ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
-    return f"{'robot' if len(robots) == 1 else 'robots'} {names}"
+    return f"{'robot' if len(robots) == 1 else 'robots'} {robot_names(robots)}"
 
 
 def _quiet(plan: ServerPlan) -> Iterator[str]:
@@ -197,25 +187,13 @@ def _quiet(plan: ServerPlan) -> Iterator[str]:
 
 
 def _owed(plan: ServerPlan) -> Iterator[str]:
-    for debt in due(plan.debts, Owed.RESTART):
-        yield f"  owed: {debt_text(debt)}"
     reboots = due(plan.debts, Owed.REBOOT)
-    for debt in reboots:
+    for debt in (*due(plan.debts, Owed.RESTART), *reboots):
         yield f"  owed: {debt_text(debt)}"
     if reboots and not any(
         line.kind is RequestKind.REBOOT and line.action for line in plan.disruptions
     ):
-        yield f"{_INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
-
-
-def debt_text(debt: Debt) -> str:
-    """Return one debt in words."""
-    if debt.owed is Owed.RESTART:
-        robot = f"{plain(debt.robot_name)} ({debt.robot_id})"
-        return (
-            f"restart of robot {robot}: it holds the {debt.exchange} key from before {debt.since}"
-        )
-    return f"reboot: the server caches the {debt.exchange} key from before {debt.since}"
+        yield f"{INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
 
 
 def _summary(plan: Plan, *, recorded: bool) -> str:
@@ -267,14 +245,6 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     )
     rows.append(f"Blast radius: {', '.join(radius)}.")
     return "\n".join(rows) + "\n"
-
-
-def age_text(seconds: float) -> str:
-    """Return an age in one unit, of which there are at least two: 90 min is not called 2 h."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 # ── what was done ────────────────────────────────────────────────────────────────────────────
@@ -336,7 +306,31 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
     detail = f": {plain(outcome.detail, 400)}" if outcome.detail else ""
     mark = "✓" if good else ("·" if outcome.result is Result.NOT_ATTEMPTED else "!")
     yield f"  {mark} {plain(told(outcome.action))}: {outcome.result}{detail}"
-    if outcome.remedy:
-        yield f"{_INDENT}{plain(outcome.remedy, 400)}"
+    yield from below(outcome.remedy)
     if outcome.stopped and outcome.code is not Exit.HARM:
-        yield f"{_INDENT}warning: stopped meanwhile: {_robots(outcome.stopped)}"
+        yield f"{INDENT}warning: stopped meanwhile: {_robots(outcome.stopped)}"
+
+
+class PlanText(PlanRenderer):
+    live = True
+
+    def plan(
+        self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
+    ) -> str:
+        del code
+        return plan_text(plan, recorded=recorded) + (audit.text() if audit is not None else "")
+
+    def already(self, plan: Plan, code: Exit) -> str:
+        del plan, code
+        return "already applied\n"
+
+    def done(self, plan: Plan, reports: Sequence[Report], code: Exit) -> str:
+        del plan
+        if any(report.outcomes or report.failure for report in reports):
+            return report_text(reports)
+        if code is Exit.DONE:
+            return "Nothing to do.\n"
+        return "Nothing was done; the lines above say why.\n"
+
+
+RENDERER: Final = PlanText()

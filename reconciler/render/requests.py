@@ -4,24 +4,23 @@ Requests and the history as text for people and as JSON: what is open, owed, han
 The signs are those of `reconciler.render.plan_text`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from reconciler.errors import Exit, worst
-from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Standing
 from reconciler.model.recorded import HistoryEntry, PendingStarts, Request, Requests, Stage
 from reconciler.model.target import Target
 from reconciler.model.timestamps import spelled
 from reconciler.plan.requests import named
 from reconciler.render.escape import plain
-from reconciler.render.plan_json import disruption_document, robot_document
+from reconciler.render.json_values import Document, shown, to_json
+from reconciler.render.lines import INDENT, below, robot_names, server_line
 from reconciler.render.plan_text import mark
 
 NEWEST: Final = 5  # handled requests that a list shows of each server
-_INDENT: Final = " " * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _says_something(one: Listed) -> bool:
 
 
 def _server(one: Listed) -> Iterator[str]:
-    yield f"{plain(one.server)}  {one.target.url}  account {plain(one.target.account)}"
+    yield server_line(one.server, one.target)
     if not one.declared:
         yield "  in no document here; the ledger remembers it"
     if one.held:
@@ -82,26 +81,24 @@ def _server(one: Listed) -> Iterator[str]:
     for request in closed:
         by = f"  {plain(request.closed_at)} by {plain(request.closed_by)}"
         yield f"    {_called(request)}  {request.stage}{by}"
-        if request.evidence:
-            yield f"{_INDENT}  {plain(request.evidence, 400)}"
+        yield from (f"  {row}" for row in below(request.evidence))
 
 
 def _line(server: str, line: Disruption) -> Iterator[str]:
     yield f"  {mark(line)} {plain(line.what)}  {line.standing}"
-    if line.why:
-        yield f"{_INDENT}{plain(line.why, 600)}"
+    yield from below(line.why, 600)
     if line.standing is Standing.IN_DOUBT:
         yield from _doubt(server, line)
-    elif line.remedy:
-        yield f"{_INDENT}{plain(line.remedy, 400)}"
+    else:
+        yield from below(line.remedy)
 
 
 def _doubt(server: str, line: Disruption) -> Iterator[str]:
     if line.robots:
-        yield f"{_INDENT}robots that ran when it was asked: {robot_names(line.robots)}"
-    yield f"{_INDENT}find out on the server, then one of:"
+        yield f"{INDENT}robots that ran when it was asked: {robot_names(line.robots)}"
+    yield f"{INDENT}find out on the server, then one of:"
     for command in resolving(server, line):
-        yield f"{_INDENT}  {command}"
+        yield f"{INDENT}  {command}"
 
 
 def resolving(server: str, line: Disruption) -> tuple[str, ...]:
@@ -121,21 +118,15 @@ def doubt_row(request: Request) -> str:
 def halt_rows(server: str, halt: PendingStarts) -> Iterator[str]:
     """Say which robots are owed a start, why they have not got it, and what to type."""
     yield f"  ! robots owed a start ({plain(halt.origin)}): {robot_names(halt.robots)}"
-    yield f"{_INDENT}stopped {plain(halt.at)} by {plain(halt.by)}"
-    if halt.finding:
-        yield f"{_INDENT}{plain(halt.finding, 600)}"
-    else:
+    yield f"{INDENT}stopped {plain(halt.at)} by {plain(halt.by)}"
+    yield from below(halt.finding, 600)
+    if not halt.finding:
         yield (
-            f"{_INDENT}the next `jtr apply` starts them within {halt.within:g} s of that, "
+            f"{INDENT}the next `jtr apply` starts them within {halt.within:g} s of that, "
             "if nobody else changed robots"
         )
-    yield f"{_INDENT}jtr request resume {server}"
-    yield f"{_INDENT}jtr request resume {server} --leave --because TEXT"
-
-
-def robot_names(robots: Iterable[Robot]) -> str:
-    """Return robots for people."""
-    return ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
+    yield f"{INDENT}jtr request resume {server}"
+    yield f"{INDENT}jtr request resume {server} --leave --because TEXT"
 
 
 def _called(request: Request) -> str:
@@ -145,25 +136,19 @@ def _called(request: Request) -> str:
 # ── as JSON ──────────────────────────────────────────────────────────────────────────────────
 
 
-def requests_document(servers: Sequence[Listed], code: Exit) -> dict[str, Any]:
+def requests_document(servers: Sequence[Listed], code: Exit) -> Document:
     """Return the same as JSON-able data; *code* is what the command ends with."""
     return {
         "formatVersion": 1,
         "exitCode": int(code),
         "servers": [
             {
-                "server": one.server,
-                "url": one.target.url,
-                "account": one.target.account,
-                "declared": one.declared,
-                "held": one.held,
-                "exitCode": int(one.exit_code),
+                **shown(one, "server url=target.url account=target.account declared held exitCode"),
                 "requests": [
-                    disruption_document(line) | {"resolve": _settled_by(one.server, line)}
-                    for line in one.lines
+                    to_json(line) | {"resolve": _settled_by(one.server, line)} for line in one.lines
                 ],
-                "robotsOwed": halt_document(one.requests.halt),
-                "handled": [_closed(request) for request in one.requests.past[::-1]],
+                "robotsOwed": to_json(one.requests.halt),
+                "handled": to_json(one.requests.past[::-1]),
             }
             for one in servers
         ],
@@ -174,44 +159,12 @@ def _settled_by(server: str, line: Disruption) -> list[str]:
     return list(resolving(server, line)) if line.standing is Standing.IN_DOUBT else []
 
 
-def halt_document(halt: PendingStarts | None) -> dict[str, Any] | None:
-    """Return which robots are owed a start."""
-    if halt is None:
-        return None
-    return {
-        "origin": halt.origin,
-        "robots": [robot_document(robot) for robot in halt.robots],
-        "stoppedAt": halt.at,
-        "by": halt.by,
-        "withinSeconds": halt.within,
-        "finding": halt.finding,
-    }
-
-
-def open_document(request: Request | None) -> dict[str, Any] | None:
+def open_document(request: Request | None) -> Document | None:
     """Return the request that is open."""
     if request is None:
         return None
-    return {
-        "kind": str(request.kind),
-        "instant": spelled(request.instant),
-        "askedAt": request.asked_at,
-        "by": request.attempts[-1].by if request.attempts else "",
-        "robotsRan": [robot_document(robot) for robot in request.ran],
-    }
-
-
-def _closed(request: Request) -> dict[str, Any]:
-    return {
-        "kind": str(request.kind),
-        "instant": spelled(request.instant),
-        "reason": request.reason,
-        "stage": str(request.stage),
-        "askedAt": request.asked_at,
-        "closedAt": request.closed_at,
-        "closedBy": request.closed_by,
-        "evidence": request.evidence,
-    }
+    by = request.attempts[-1].by if request.attempts else ""
+    return {**shown(request, "kind instant askedAt"), "by": by, "robotsRan": to_json(request.ran)}
 
 
 # ── the history ──────────────────────────────────────────────────────────────────────────────
@@ -257,14 +210,3 @@ def _time(stamp: str) -> str:
     """Return a time of the ledger as all others are shown: UTC, to the millisecond."""
     moment = datetime.fromisoformat(stamp).astimezone(UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def deed_document(deed: HistoryEntry) -> dict[str, str]:
-    """Return one thing that was done."""
-    return {
-        "at": deed.at,
-        "by": deed.by,
-        "what": deed.what,
-        "result": deed.result,
-        "detail": deed.detail,
-    }

@@ -12,12 +12,18 @@ from typing import Any, Final
 from reconciler.errors import Exit, worst
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Owed
+from reconciler.model.target import Target
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-from reconciler.render.plan_text import age_text, debt_text
-from reconciler.render.requests import robot_names
+from reconciler.render.lines import (
+    INDENT,
+    age_text,
+    debt_text,
+    robot_names,
+    running_line,
+    server_line,
+)
 
-_INDENT: Final = " " * 6
 _LONG: Final = 600
 _IN_ORDER: Final = "ok"  # the light of a key of which everything was verified
 
@@ -46,7 +52,7 @@ def controller_rows(document: Row, url: str) -> Iterator[str]:
     found = document.get("controller")
     status: Row = found if isinstance(found, dict) else {}
     does = "acts" if status.get("acting") is True else "does not act"
-    since = _ago(status, "startedAt", document)
+    since = _since(status.get("startedAt"), document)
     began = f", started {since} ago" if since else ""
     revision = _text(status, "revision")
     force = f", documents {revision[:12]}" if revision else ""
@@ -68,18 +74,14 @@ def controller_rows(document: Row, url: str) -> Iterator[str]:
         if isinstance(brake, dict):
             version = _text(brake, "version")
             yield f"  ! the brake is on for JT-Trader {version}: {_text(brake, 'why')}"
-            yield f"{_INDENT}`jtr ledger release-brake {version} --because TEXT` after you looked"
+            yield f"{INDENT}`jtr ledger release-brake {version} --because TEXT` after you looked"
 
 
 def server_rows(row: Row, document: Row) -> Iterator[str]:
     """Yield what the controller says of one server, without its exchanges."""
     name = _text(row, "server")
-    head = f"{name}  {_text(row, 'url')}  account {_text(row, 'account')}"
-    if version := _text(row, "version"):
-        head += f"  JT-Trader {version}"
-    if owner := _text(row, "owner"):
-        head += f"  owner {owner}"
-    yield head
+    target = Target(_text(row, "url"), _text(row, "account"))
+    yield server_line(name, target, _text(row, "version"), _text(row, "owner"))
     mode = "" if _text(row, "mode") != "observe" else " (observed only)"
     reason = _text(row, "reason")
     said = f": {reason}" if reason else ""
@@ -90,13 +92,11 @@ def server_rows(row: Row, document: Row) -> Iterator[str]:
     for debt in _debts(row):
         age = _since(debt.since, document)
         yield f"  owed{f' for {age}' if age else ''}: {debt_text(debt)}"
-    running = [robot for robot in _robots(row, "robots") if robot.running]
-    names = ", ".join(f"{plain(r.name)} ({plain(r.exchange)})" for r in running) or "none"
-    yield f"  robots running: {names}"
+    yield running_line(_robots(row, "robots"))
 
 
 def _times(row: Row, document: Row) -> str:
-    seen, success = _ago(row, "observedAt", document), _ago(row, "lastSuccess", document)
+    seen, success = (_since(row.get(key), document) for key in ("observedAt", "lastSuccess"))
     parts = [
         f"seen {seen} ago" if seen else "never seen",
         f"last success {success} ago" if success else "no success yet",
@@ -120,7 +120,7 @@ def _standing(row: Row, name: str) -> Iterator[str]:
         yield f"  {', '.join(parts)}; see: jtr plan"
     if contested := [plain(code) for code in _list(row, "contested") if isinstance(code, str)]:
         yield f"  ! contested, somebody keeps changing it back: {', '.join(contested)}"
-        yield f"{_INDENT}`jtr apply --server {name} --correct-drift` corrects it once more"
+        yield f"{INDENT}`jtr apply --server {name} --correct-drift` corrects it once more"
     suspended = row.get("suspended")
     if isinstance(suspended, dict):
         until = f" until {_text(suspended, 'until')}" if suspended.get("until") else ""
@@ -141,10 +141,10 @@ def _open(row: Row, name: str) -> Iterator[str]:
         yield "  ? a request is in doubt; see: jtr request list"
     if owed := _robots(row, "robotsOwed"):
         yield f"  ! robots owed a start: {robot_names(owed)}"
-        yield f"{_INDENT}jtr request resume {name}"
+        yield f"{INDENT}jtr request resume {name}"
     if stopped := _robots(row, "robotsStoppedUnasked"):
         yield f"  ! robots stopped without our asking: {robot_names(stopped)}"
-        yield f"{_INDENT}look at the server; nobody starts them again"
+        yield f"{INDENT}look at the server; nobody starts them again"
     yield from _keys(row)
 
 
@@ -223,10 +223,6 @@ def _seconds(text: object, document: Row) -> float | None:
 def _since(text: object, document: Row) -> str:
     seconds = _seconds(text, document)
     return "" if seconds is None else age_text(seconds)
-
-
-def _ago(row: Row, key: str, document: Row) -> str:
-    return _since(row.get(key), document)
 
 
 def _until(row: Row, key: str, document: Row) -> str:

@@ -19,7 +19,8 @@ from reconciler.model.source import NOWHERE
 from reconciler.model.timestamps import spelled
 from reconciler.observe.terms import recorded_terms
 from reconciler.plan.requests import named, request_lines
-from reconciler.render.requests import Listed, requests_document, requests_text, robot_names
+from reconciler.render.lines import robot_names
+from reconciler.render.requests import Listed, requests_document, requests_text
 from reconciler.settings.load import load_settings
 from reconciler.settings.model import Settings
 

@@ -6,19 +6,16 @@ Pure.  Holds references, versions, names and words; never a value and never a ma
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from reconciler.controller.status import ControllerStatus, KeyStatus, ServerStatus
+from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.errors import JtrError
 from reconciler.model.observed import LogEntry
 from reconciler.render import logs as rendering
-from reconciler.render.audit import finding_document
-from reconciler.render.plan_json import debt_document, robot_document
+from reconciler.render.json_values import Document, shown
 
 FORMAT: Final = 1
-
-Document = dict[str, Any]
 
 
 def trouble(status_store: StatusStore, clock: float, period: float) -> str:
@@ -79,60 +76,35 @@ def status_document(status_store: StatusStore, now: datetime, clock: float) -> D
 
 
 def _controller(status_store: StatusStore, status: ControllerStatus, clock: float) -> Document:
+    ended = status_store.last_pass
     return {
-        "version": status.version,
-        "label": status.label,
-        "startedAt": status.started_at,
-        "acting": status.acting,
+        **shown(status, "version label startedAt acting"),
         "ready": not missing(status_store),
-        "rival": status.rival,
-        "waiting": status.waiting,
-        "stopping": status.stopping,
+        **shown(status, "rival waiting stopping"),
         "stuck": status_store.stuck,
-        "revision": status.revision,
-        "documents": status.documents,
-        "secrets": status.secrets,
-        "ledger": status.ledger,
-        "state": status.state,
+        **shown(status, "revision documents secrets ledger state"),
         "brakes": [
             {"version": version, "why": why} for version, why in sorted(status.brakes.items())
         ],
         "vaultTokenSeconds": status.token_seconds,
-        "lastPassSeconds": None
-        if status_store.last_pass is None
-        else max(0.0, clock - status_store.last_pass),
+        "lastPassSeconds": None if ended is None else max(0.0, clock - ended),
     }
 
 
 def _server(status: ServerStatus) -> Document:
+    suspended = {
+        "reason": status.suspended,
+        "by": status.suspended_by,
+        "until": status.suspended_until or None,
+    }
     return {
-        "server": status.server,
-        "url": status.url,
-        "account": status.account,
-        "owner": status.owner,
-        "labels": dict(status.labels),
-        "version": status.version,
-        "mode": status.mode,
-        "sync": str(status.sync),
-        "health": str(status.health),
-        "reason": status.reason,
-        "changes": status.changes,
-        "drift": status.drift,
-        "contested": list(status.contested),
-        "blocked": status.blocked,
-        "debts": [debt_document(debt) for debt in status.debts],
-        "requestsInDoubt": status.in_doubt,
-        "robotsOwed": [robot_document(robot) for robot in status.owed_robots],
-        "deferred": list(status.deferred),
-        "robotsStoppedUnasked": [robot_document(robot) for robot in status.stopped_robots],
-        "robots": [robot_document(robot) for robot in status.robots],
-        "suspended": None
-        if not status.suspended
-        else {
-            "reason": status.suspended,
-            "by": status.suspended_by,
-            "until": status.suspended_until or None,
-        },
+        **shown(
+            status,
+            "server url account owner labels version mode sync health reason changes drift"
+            " contested blocked debts requestsInDoubt=in_doubt robotsOwed=owed_robots deferred"
+            " robotsStoppedUnasked=stopped_robots robots",
+        ),
+        "suspended": suspended if status.suspended else None,
         "window": None
         if status.window_open is None
         else {"open": status.window_open, "why": status.window},
@@ -145,17 +117,12 @@ def _server(status: ServerStatus) -> Document:
         "failures": status.failures,
         "secretAgeSeconds": dict(sorted(status.secret_ages.items())),
         "outgoing": list(status.outgoing),
-        "keys": [_key(exchange, key) for exchange, key in sorted(status.keys.items())],
-    }
-
-
-def _key(exchange: str, key: KeyStatus) -> Document:
-    return {
-        "exchange": exchange,
-        "light": str(key.light),
-        "askedAt": key.asked_at,
-        "expiresAt": key.expires_at or None,
-        "findings": [finding_document(finding) for finding in key.findings],
+        "keys": [
+            {"exchange": exchange}
+            | shown(key, "light askedAt expiresAt findings")
+            | {"expiresAt": key.expires_at or None}
+            for exchange, key in sorted(status.keys.items())
+        ],
     }
 
 
@@ -187,9 +154,7 @@ def log_document(server: str, entries: Iterable[LogEntry]) -> Document:
 
 def error_document(error: JtrError) -> Document:
     """Return what went wrong, in our own words."""
-    return {
-        "error": {"what": error.what, "remedy": error.remedy, "transient": error.transient},
-    }
+    return {"error": shown(error, "what remedy transient")}
 
 
 def _stamp(moment: datetime) -> str:

@@ -21,8 +21,8 @@ from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.queue import Delivery
 from reconciler.settings.notifications import Fault, NotificationSettings, OwnKeys
-from reconciler.system.network import loopback
 from reconciler.system import files
+from reconciler.system.network import loopback
 
 LONG: Final = 16  # characters that a key has at least, and a part of a path that may be a token
 _PRINTABLE: Final = re.compile(r"[!-~]{8,2000}")

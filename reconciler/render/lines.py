@@ -1,0 +1,53 @@
+"""
+Lines for people that several pages share.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from reconciler.model.observed import Robot
+from reconciler.model.recorded import Debt, Owed
+from reconciler.model.target import Target
+from reconciler.render.escape import plain
+
+INDENT: Final = " " * 6
+
+
+def below(text: str, limit: int = 400) -> Iterator[str]:
+    """Yield *text* as a line that belongs to the one above it, when there is any."""
+    if text:
+        yield f"{INDENT}{plain(text, limit)}"
+
+
+def server_line(name: str, target: Target, version: str = "", owner: str = "") -> str:
+    line = f"{plain(name)}  {target.url}  account {plain(target.account)}"
+    if version:
+        line += f"  JT-Trader {plain(version)}"
+    return f"{line}  owner {plain(owner)}" if owner else line
+
+
+def robot_names(robots: Iterable[Robot]) -> str:
+    return ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
+
+
+def running_line(robots: Iterable[Robot]) -> str:
+    running = (robot for robot in robots if robot.running)
+    names = ", ".join(f"{plain(robot.name)} ({plain(robot.exchange)})" for robot in running)
+    return f"  robots running: {names or 'none'}"
+
+
+def debt_text(debt: Debt) -> str:
+    if debt.owed is Owed.RESTART:
+        robot = f"{plain(debt.robot_name)} ({debt.robot_id})"
+        return (
+            f"restart of robot {robot}: it holds the {debt.exchange} key from before {debt.since}"
+        )
+    return f"reboot: the server caches the {debt.exchange} key from before {debt.since}"
+
+
+def age_text(seconds: float) -> str:
+    """Return an age in one unit, of which there are at least two: 90 min is not called 2 h."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

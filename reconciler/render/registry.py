@@ -1,0 +1,63 @@
+"""
+The forms in which `plan` and `apply` tell what they found: `render/plan_NAME.py` is `-o NAME`.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reconciler import render
+
+if TYPE_CHECKING:  # every command asks for the names alone
+    from reconciler.errors import Exit
+    from reconciler.model.outcomes import Report
+    from reconciler.model.plan import Plan
+
+_PREFIX = "plan_"
+
+
+class AuditPart(Protocol):
+    """What an audit says beside a plan."""
+
+    def text(self) -> str: ...
+
+    def document(self) -> dict[str, Any]: ...
+
+
+class PlanRenderer(Protocol):
+    """
+    One form; its file ends with `RENDERER`.  Pure.
+
+    Every line of a plan is in the text, with its server, and so is what is held, owed, noted and
+    not visited.  Of an error it takes our own words only.  What servers and documents say is
+    escaped: nothing in the text drives a terminal or fakes another line.
+    """
+
+    live: bool  # for people who watch: the plan is shown before it is carried out
+
+    def plan(
+        self, plan: "Plan", code: "Exit", *, recorded: bool = False, audit: AuditPart | None = None
+    ) -> str:
+        """Return the whole plan; *recorded* says that no server was visited for it."""
+        ...
+
+    def already(self, plan: "Plan", code: "Exit") -> str:
+        """Return that what was expected is so already."""
+        ...
+
+    def done(self, plan: "Plan", reports: "Sequence[Report]", code: "Exit") -> str:
+        """Return what was done, failed and not attempted."""
+        ...
+
+
+def plan_forms() -> list[str]:
+    """Return the name of every form, without importing any; the one for people is the first."""
+    found = {module.name for module in pkgutil.iter_modules(render.__path__)}
+    forms = {name.removeprefix(_PREFIX) for name in found if name.startswith(_PREFIX)}
+    return sorted(forms, key=lambda form: (form != "text", form))
+
+
+def plan_renderer(form: str) -> PlanRenderer:
+    found: PlanRenderer = importlib.import_module(f"{render.__name__}.{_PREFIX}{form}").RENDERER
+    return found
