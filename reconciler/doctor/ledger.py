@@ -1,22 +1,177 @@
-"""What `jtr doctor` makes of the ledger and the fingerprint key.  Pure."""
+"""What `jtr doctor` finds out about the ledger and the fingerprint key."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from reconciler.doctor.findings import Finding, failed, listed, ok, warning
-from reconciler.errors import Exit
+from reconciler import bootstrap
+from reconciler.doctor.findings import (
+    Finding,
+    all_or,
+    failed,
+    first,
+    listed,
+    of_error,
+    ok,
+    skipped,
+    warning,
+)
+from reconciler.errors import Exit, JtrError, LedgerMissing
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
+from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.timestamps import spelled
+from reconciler.render.requests import open_code
+from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
+from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.settings.model import Settings
+from reconciler.settings.paths import key_file
 
 ROOM: Final = 64 * 2**20  # bytes; below them the disk of a ledger is about to be full
 
 
-def key_finding(place: str, key_id: str, *, ledger: bool) -> Finding:
-    """Say which key is in use; *key_id* is empty where there is none, *ledger* that one exists."""
-    if key_id:
-        return ok("key.usable", f"{place}, id {key_id}")
+class LedgerLook(NamedTuple):
+    """
+    What was found; `ledger` is open where there is one that can be read.
+
+    `why` says why nobody can tell whether an address is the one that the ledger knows.
+    """
+
+    findings: list[Finding]
+    ledger: Ledger | None = None
+    why: str = ""
+
+
+def look_at_ledger(
+    settings: Settings,
+    vault: VaultBackend | None,
+    rights: list[Finding],
+    state: DesiredState | None,
+) -> LedgerLook:
+    """Open the ledger to read, and look at it; *rights* are those to one in Vault."""
+    place = str(settings.ledger)
+    if settings.ledger.at and vault is None:
+        why = f"{place} cannot be asked while Vault cannot"
+        return LedgerLook([skipped("ledger.present", why)], why=why)
+    ledger = None
+    try:
+        ledger = bootstrap.open_ledger(settings, "doctor", vault=vault)
+        found = list(_judged(ledger, place, settings, state))
+    except JtrError as error:
+        if ledger is not None:
+            ledger.close()
+        missing = isinstance(error, LedgerMissing)
+        why = "" if missing else "the ledger cannot be read: is its address the one that it knows?"
+        return LedgerLook([of_error("ledger.present", error), *rights], why=why)
+    return LedgerLook([*found, *_writable(settings), *rights], ledger)
+
+
+def _judged(
+    ledger: Ledger, place: str, settings: Settings, state: DesiredState | None
+) -> Iterator[Finding]:
+    """Judge an open ledger, and whether it is enough for the requests of *state*."""
+    yield ok("ledger.present", f"{place}, begun {spelled(ledger.birth().replace(microsecond=0))}")
+    suspect = bootstrap.suspicion(settings, ledger, keep=False)
+    forgetful = failed(
+        "ledger.fits",
+        f"no reboot and no invalidation will be done: {suspect}",
+        "find out what was done meanwhile, then: jtr ledger accept-restore --because TEXT",
+        Exit.BLOCKED,
+    )
+    yield forgetful if suspect else ok("ledger.fits", "it is the one that this host saw last")
+    brakes = (
+        failed(
+            "ledger.brake",
+            f"the brake is on for JT-Trader {version}: {brake.why}",
+            f"look at {brake.server}, then: jtr ledger release-brake {version} --because TEXT",
+            Exit.BLOCKED,
+        )
+        for version, brake in ledger.brakes().items()
+    )
+    yield from all_or(brakes, "ledger.brake", "none is on")
+    nothing = "no request is in doubt, no robot is owed a start"
+    yield from all_or(_open(ledger), "ledger.open", nothing)
+    asking = [server.name for server in state.servers if server.one_shots] if state else []
+    if settings.only_ledger:
+        yield ok("ledger.only", "no other ledger knows these servers")
+    elif asking:
+        yield warning(
+            "ledger.only",
+            f"{listed(asking)}: requests are declared, but another ledger might know of them, so "
+            "none is done",
+            "write soleWriter: true into the settings if that is true; else use a ledger in Vault",
+        )
+    else:
+        yield ok("ledger.only", "soleWriter is not set; no request is declared")
+
+
+def _open(ledger: Ledger) -> Iterator[Finding]:
+    """Yield what waits for a person."""
+    for identity, recorded in known_servers(ledger, bootstrap.unrecorded()):
+        code = open_code(recorded.requests)
+        doubt = code is Exit.IN_DOUBT
+        what = "a request is in doubt" if doubt else "robots are owed a start"
+        if code is not Exit.DONE:
+            see = "see: jtr request list PATH"
+            yield failed("ledger.open", f"{identity.name}: {what}", see, code)
+
+
+def _writable(settings: Settings) -> Iterator[Finding]:
+    path = settings.ledger.file
+    if path is None:
+        return
+    try:
+        disk = os.statvfs(path)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else "no reason given"
+        yield warning("ledger.writable", f"its disk does not tell: {why}", "look at it")
+        return
+    yield disk_finding(
+        file=os.access(path, os.W_OK),
+        directory=os.access(path.parent, os.W_OK),
+        disk=not disk.f_flag & os.ST_RDONLY,
+        free=disk.f_bavail * disk.f_frsize,
+    )
+
+
+def disk_finding(*, file: bool, directory: bool, disk: bool, free: int) -> Finding:
+    """Say whether this user can write a ledger in a file, without trying; *free* are bytes."""
+    for fine, what in (
+        (disk, "its disk is mounted read-only"),
+        (directory, "its directory is read-only for this user"),
+        (file, "its file is read-only for this user"),
+    ):
+        if not fine:
+            remedy = "make it writable, or run as its owner"
+            return failed("ledger.writable", what, remedy, Exit.ERROR)
+    return first(
+        "ledger.writable",
+        "file, directory and disk can be written",
+        (
+            free < ROOM,
+            f"only {free // 2**20} MiB are free on its disk; what cannot be recorded is not sent",
+            "make room",
+        ),
+    )
+
+
+def look_at_key(settings: Settings, vault: VaultBackend | None, *, ledger: bool) -> Finding:
+    """Say which fingerprint key is in use; *ledger* says that something was written with one."""
+    ref = settings.fingerprint_key
+    place = key_file() if ref is None else str(ref)
+    try:
+        if ref is None:
+            key = key_from_file(place, create=False)
+        elif vault is None:
+            return skipped("key.usable", f"{place} cannot be read while Vault cannot")
+        else:
+            key = key_from_vault(vault, ref, create=False)
+        if key is not None:
+            return ok("key.usable", f"{place}, id {Fingerprints(key).key_id}")
+    except JtrError as error:
+        return of_error("key.usable", error)
     if ledger:
         return failed(
             "key.usable",
@@ -26,97 +181,3 @@ def key_finding(place: str, key_id: str, *, ledger: bool) -> Finding:
             Exit.BLOCKED,
         )
     return warning("key.usable", f"there is none at {place} yet", "jtr ledger init")
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFacts:
-    """Whether this user may write to the file of a ledger, its directory and its disk."""
-
-    file: bool
-    directory: bool
-    disk: bool
-    free: int
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerFacts:
-    """
-    An open ledger.
-
-    `suspect` says why it may have forgotten something.  `brakes` goes from a version to server and
-    reason.  `open` is, by server, what waits for a person, with its exit code.  `only` says that no
-    other ledger can know the same servers.
-    """
-
-    place: str
-    born: datetime
-    suspect: str
-    brakes: Mapping[str, tuple[str, str]]
-    open: tuple[tuple[str, Exit], ...]
-    only: bool
-
-
-def disk_finding(facts: DiskFacts) -> Finding:
-    """Say whether a ledger in a file can be written, without trying."""
-    for fine, what in (
-        (facts.disk, "its disk is mounted read-only"),
-        (facts.directory, "its directory is read-only for this user"),
-        (facts.file, "its file is read-only for this user"),
-    ):
-        if not fine:
-            return failed(
-                "ledger.writable", what, "make it writable, or run as its owner", Exit.ERROR
-            )
-    if facts.free < ROOM:
-        return warning(
-            "ledger.writable",
-            f"only {facts.free // 2**20} MiB are free on its disk; what cannot be recorded is not "
-            "sent",
-            "make room",
-        )
-    return ok("ledger.writable", "file, directory and disk can be written")
-
-
-def ledger_findings(facts: LedgerFacts, state: DesiredState | None) -> Iterator[Finding]:
-    """Judge an open ledger, and whether it is enough for the requests of *state*."""
-    yield ok("ledger.present", f"{facts.place}, begun {spelled(facts.born.replace(microsecond=0))}")
-    if facts.suspect:
-        yield failed(
-            "ledger.fits",
-            f"no reboot and no invalidation will be done: {facts.suspect}",
-            "find out what was done meanwhile, then: jtr ledger accept-restore --because TEXT",
-            Exit.BLOCKED,
-        )
-    else:
-        yield ok("ledger.fits", "it is the one that this host saw last")
-    for version, (server, why) in facts.brakes.items():
-        yield failed(
-            "ledger.brake",
-            f"the brake is on for JT-Trader {version}: {why}",
-            f"look at {server}, then: jtr ledger release-brake {version} --because TEXT",
-            Exit.BLOCKED,
-        )
-    if not facts.brakes:
-        yield ok("ledger.brake", "none is on")
-    for server, code in facts.open:
-        doubt = code is Exit.IN_DOUBT
-        what = "a request is in doubt" if doubt else "robots are owed a start"
-        yield failed("ledger.open", f"{server}: {what}", "see: jtr request list PATH", code)
-    if not facts.open:
-        yield ok("ledger.open", "no request is in doubt, no robot is owed a start")
-    yield from _sole(facts, state)
-
-
-def _sole(facts: LedgerFacts, state: DesiredState | None) -> Iterator[Finding]:
-    asking = [server.name for server in state.servers if server.one_shots] if state else []
-    if asking and not facts.only:
-        yield warning(
-            "ledger.only",
-            f"{listed(asking)}: requests are declared, but another ledger might know of them, so "
-            "none is done",
-            "write soleWriter: true into the settings if that is true; else use a ledger in Vault",
-        )
-    elif facts.only:
-        yield ok("ledger.only", "no other ledger knows these servers")
-    else:
-        yield ok("ledger.only", "soleWriter is not set; no request is declared")

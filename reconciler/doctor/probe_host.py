@@ -1,61 +1,103 @@
-"""What `jtr doctor` finds out about this host: files, fingerprint key, ledger."""
+"""What `jtr doctor` finds out on this host: documents, settings, the files that they name."""
 
 import os
 import stat
 import zoneinfo
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reconciler import bootstrap
-from reconciler.doctor import findings as checkup
-from reconciler.doctor import ledger as checkup_ledger
-from reconciler.doctor.findings import FileFacts, Finding
-from reconciler.doctor.ledger import DiskFacts, LedgerFacts
-from reconciler.errors import Exit, JtrError, LedgerMissing
-from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.servers import known_servers
+from reconciler.doctor.findings import (
+    MOST_PROBLEMS,
+    Finding,
+    document_findings,
+    failed,
+    first,
+    of_error,
+    of_problems,
+    ok,
+    warning,
+)
+from reconciler.documents.load import load
+from reconciler.errors import Exit, InvalidConfig, UsageError
 from reconciler.model.desired import DesiredState
-from reconciler.model.fingerprints import Fingerprints
-from reconciler.render.requests import open_code
-from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
-from reconciler.secrets.vault.backend import VaultBackend
+from reconciler.settings.load import load_settings
 from reconciler.settings.model import AuthMethod, Settings
-from reconciler.settings.paths import key_file
-
-# ── files ────────────────────────────────────────────────────────────────────────────────────
+from reconciler.settings.paths import refuse_in_tree, settings_file
 
 
-def files(settings: Settings) -> Iterator[FileFacts]:
-    """Look at every file that the settings name."""
-    auth = settings.vault.auth
+def look_at_settings(
+    paths: Sequence[str], flag: str | None, *, in_repo: bool
+) -> tuple[list[Finding], Settings | None]:
+    """Read the settings; None where they cannot be used: then nobody may be asked anything."""
+    beside = ""
+    try:
+        place = settings_file(flag, os.environ)
+        if place is not None:
+            try:
+                refuse_in_tree(place, paths)
+            except UsageError as error:
+                if not in_repo:
+                    return [of_error("settings.place", error)], None
+                beside = error.what
+        settings = load_settings(flag, os.environ, paths, in_repo_allowed=in_repo)
+    except InvalidConfig as error:
+        return list(of_problems("settings.file", error)), None
+    except UsageError as error:
+        return [of_error("settings.file", error)], None
+    return [*_place(settings.source, beside), *_files(settings)], settings
+
+
+def _place(source: str | None, beside: str) -> Iterator[Finding]:
+    """Judge where the settings come from; *beside* says that they lie in the documents' tree."""
+    yield first(
+        "settings.file",
+        str(source),
+        (
+            source is None,
+            "there is no settings file: built-in values and the environment alone hold",
+            "write one: examples/settings.yaml shows every key",
+        ),
+    )
+    if beside:
+        yield warning(
+            "settings.place",
+            f"{beside}: whoever may change the documents may send the Vault token elsewhere",
+            "keep the settings outside of the documents' work tree",
+        )
+    elif source is not None:
+        yield ok("settings.place", "outside of the documents")
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    """Look at every file that the settings name, first at those that hold secrets."""
+    auth, tls = settings.vault.auth, settings.tls
     # The kubelet and CI systems write tokens of theirs as they like; nobody else may replace them.
     private = auth.method is AuthMethod.TOKEN_FILE
     secrets = (
         ("vault-token", "the Vault token file", auth.token_file if private else None),
         ("secret-id", "the secret id file", auth.secret_id_file),
         ("controller-token", "the controller's token file", settings.controller.token_file),
-        *(("client-key", "the client key", rule.client_key) for rule in settings.tls),
+        *(("client-key", "the client key", rule.client_key) for rule in tls),
     )
     others = (
-        ("file", "the settings file", settings.source),
+        ("rights", "the settings file", settings.source),
         ("vault-token", "the token file of the login", None if private else auth.token_file),
         ("role-id", "the role id file", auth.role_id_file),
         ("vault-ca", "Vault's CA file", settings.vault.ca_file),
         ("controller-ca", "the controller's CA file", settings.controller.ca_file),
-        *(("server-ca", "a CA file of servers", rule.ca_file) for rule in settings.tls),
-        *(("client-cert", "the client certificate", rule.client_cert) for rule in settings.tls),
+        *(("server-ca", "a CA file of servers", rule.ca_file) for rule in tls),
+        *(("client-cert", "the client certificate", rule.client_cert) for rule in tls),
     )
     for secret, rows in ((True, secrets), (False, others)):
         for name, what, path in rows:
             if path is not None:
-                code = "settings.rights" if name == "file" else f"settings.{name}"
-                yield _file(code, what, path, secret=secret)
+                yield _file(name, what, path, secret=secret)
 
 
-def _file(code: str, what: str, path: str, *, secret: bool) -> FileFacts:
-    login = code in {"settings.vault-token", "settings.secret-id", "settings.role-id"}
-    exit_code = Exit.SECRETS if login or code == "settings.vault-ca" else Exit.ERROR
+def _file(name: str, what: str, path: str, *, secret: bool) -> Finding:
+    """Judge one file: nobody else may read a *secret* one, or change any other."""
+    code, called = f"settings.{name}", f"{what} {path}"
     trouble, mode, ours = "", 0, True
     try:
         facts = Path(path).stat()  # through links: Kubernetes puts its secrets behind one
@@ -67,10 +109,48 @@ def _file(code: str, what: str, path: str, *, secret: bool) -> FileFacts:
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
         trouble = os.strerror(number) if number else "the path is not usable"
-    return FileFacts(code, what, path, mode, trouble, ours, secret, exit_code)
+    if trouble:
+        login = name in {"vault-token", "secret-id", "role-id", "vault-ca"}
+        return failed(
+            code,
+            f"{called} cannot be read: {trouble}",
+            "check the path and its rights",
+            Exit.SECRETS if login else Exit.ERROR,
+        )
+    who = "everybody" if mode & 0o007 else "its group"
+    return first(
+        code,
+        f"{what}: nobody else can {'open' if secret else 'change'} it",
+        (
+            secret and mode & 0o077,
+            f"{who} can open {called} (mode {mode:04o})",
+            f"chmod 600 {path}",
+        ),
+        (
+            mode & 0o022 or not ours,
+            f"others can change {called} (mode {mode:04o})",
+            f"chown it to this user or to root, and: chmod go-w {path}",
+        ),
+    )
 
 
-def unknown_zones(state: DesiredState) -> list[str]:
+def look_at_documents(
+    paths: Sequence[str], *, needed: bool
+) -> tuple[list[Finding], DesiredState | None]:
+    """Read the documents; raises UsageError where there are none, although they are *needed*."""
+    try:
+        state = load(paths).state
+    except InvalidConfig as error:
+        return list(of_problems("documents.valid", error, MOST_PROBLEMS)), None
+    except UsageError as error:
+        if needed:
+            raise
+        # Nobody named any: Vault and ledger can be looked at without.
+        return [warning("documents.valid", error.what, error.remedy)], None
+    return list(document_findings(state, _unknown_zones(state), bootstrap.now())), state
+
+
+def _unknown_zones(state: DesiredState) -> list[str]:
     """Return the time zones of windows that this machine does not know."""
     zones = {window.zone for server in state.servers for window in server.windows}
     found = []
@@ -80,96 +160,3 @@ def unknown_zones(state: DesiredState) -> list[str]:
         except (LookupError, ValueError, OSError):  # as reconciler.plan.windows judges it
             found.append(zone)
     return found
-
-
-# ── fingerprint key and ledger ───────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerLook:
-    """
-    What was found; `ledger` is open where there is one that can be read.
-
-    `why` says why nobody can tell whether an address is the one that the ledger knows.
-    """
-
-    findings: tuple[Finding, ...]
-    ledger: Ledger | None = None
-    why: str = ""
-
-
-def look_at_ledger(
-    settings: Settings,
-    vault: VaultBackend | None,
-    rights: list[Finding],
-    state: DesiredState | None,
-) -> LedgerLook:
-    """Open the ledger to read, and look at it; *rights* are those to one in Vault."""
-    place = str(settings.ledger)
-    if settings.ledger.at and vault is None:
-        why = f"{place} cannot be asked while Vault cannot"
-        return LedgerLook((checkup.skipped("ledger.present", why),), why=why)
-    ledger = None
-    try:
-        ledger = bootstrap.open_ledger(settings, "doctor", vault=vault)
-        facts = LedgerFacts(
-            place=place,
-            born=ledger.birth(),
-            suspect=bootstrap.suspicion(settings, ledger, keep=False),
-            brakes={v: (brake.server, brake.why) for v, brake in ledger.brakes().items()},
-            open=tuple(_open(ledger)),
-            only=settings.only_ledger,
-        )
-    except JtrError as error:
-        if ledger is not None:
-            ledger.close()
-        missing = isinstance(error, LedgerMissing)
-        found = (checkup.of_error("ledger.present", error), *rights)
-        why = "" if missing else "the ledger cannot be read: is its address the one that it knows?"
-        return LedgerLook(found, why=why)
-    found = (*checkup_ledger.ledger_findings(facts, state), *_writable(settings), *rights)
-    return LedgerLook(found, ledger)
-
-
-def _open(ledger: Ledger) -> Iterator[tuple[str, Exit]]:
-    for identity, recorded in known_servers(ledger, bootstrap.unrecorded()):
-        code = open_code(recorded.requests)
-        if code is not Exit.DONE:
-            yield identity.name, code
-
-
-def _writable(settings: Settings) -> Iterator[Finding]:
-    path = settings.ledger.file
-    if path is None:
-        return
-    try:
-        disk = os.statvfs(path)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else "no reason given"
-        yield checkup.warning("ledger.writable", f"its disk does not tell: {why}", "look at it")
-        return
-    yield checkup_ledger.disk_finding(
-        DiskFacts(
-            file=os.access(path, os.W_OK),
-            directory=os.access(path.parent, os.W_OK),
-            disk=not disk.f_flag & os.ST_RDONLY,
-            free=disk.f_bavail * disk.f_frsize,
-        )
-    )
-
-
-def look_at_key(settings: Settings, vault: VaultBackend | None, *, ledger: bool) -> Finding:
-    """Say which fingerprint key is in use; *ledger* says that something was written with one."""
-    ref = settings.fingerprint_key
-    place = key_file() if ref is None else str(ref)
-    try:
-        if ref is None:
-            key = key_from_file(place, create=False)
-        elif vault is None:
-            return checkup.skipped("key.usable", f"{place} cannot be read while Vault cannot")
-        else:
-            key = key_from_vault(vault, ref, create=False)
-        key_id = "" if key is None else Fingerprints(key).key_id
-    except JtrError as error:
-        return checkup.of_error("key.usable", error)
-    return checkup_ledger.key_finding(place, key_id, ledger=ledger)

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler import bootstrap
-from reconciler.doctor.server import RouteFacts, ServerFacts
+from reconciler.doctor import server as judge
+from reconciler.doctor.findings import Finding, of_error, ok
 from reconciler.drivers import Login
 from reconciler.drivers.connection.reachability import find_route
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.drivers.jt_trader.requests import accepts
-from reconciler.errors import Blocked, DriverError, JtrError
+from reconciler.errors import Blocked, DriverError, JtrError, TlsRefused, WrongAccount
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.model.observed import ObservedServer
+from reconciler.model.observed import Logbook, ObservedServer
 from reconciler.model.target import Target
 from reconciler.observe.context import Allowed
 from reconciler.observe.resolver import Resolver
@@ -25,9 +26,9 @@ class Rounds:
     """
     What a look at servers works with.
 
-    `secrets` is None, with `why`, where Vault cannot be asked.  `visit` says whether to log in: to
-    none, to all (True), or to those that no controller holds (None); `held` goes from servers that
-    one holds to its address.
+    `secrets` is None where Vault cannot be asked; `why` says why nobody can tell whether an address
+    is the one that the ledger knows.  `visit` says whether to log in: to none, to all (True), or to
+    those that no controller holds (None); `held` goes from servers that one holds to its address.
     """
 
     settings: Settings
@@ -46,69 +47,88 @@ def driver(settings: Settings) -> JtTraderDriver:
 
 async def look_at_servers(
     state: DesiredState, servers: Sequence[DesiredServer], rounds: Rounds
-) -> list[ServerFacts]:
+) -> list[Finding]:
     """Look at *servers*, some of those of *state*, a few at a time."""
     gate = asyncio.Semaphore(rounds.parallelism)
 
-    async def one(server: DesiredServer) -> ServerFacts:
+    async def one(server: DesiredServer) -> list[Finding]:
         async with gate:
-            return await _look(server, state, rounds)
+            found = await _look(server, state, rounds)
+        return [replace(finding, server=server.name) for finding in found]
 
-    return list(await asyncio.gather(*map(one, servers)))
-
-
-async def _look(server: DesiredServer, state: DesiredState, rounds: Rounds) -> ServerFacts:
-    connected = server.target in rounds.held
-    refused = await asyncio.to_thread(_refusal, server, state, rounds)
-    facts = ServerFacts(server, bootstrap.now(), refused=refused, connected=connected)
-    if refused is not None:
-        return facts
-    route = await _route(server, rounds)
-    facts = replace(facts, route=route, unvisited=_unvisited(server, route, rounds))
-    if not facts.unvisited:
-        try:
-            seen = await _visit(server, rounds)
-        except JtrError as error:
-            facts = replace(facts, failure=error)
-        else:
-            accepted = accepts(rounds.settings.accept_versions, seen.version)
-            tested = driver(rounds.settings).tested(seen.version)
-            facts = replace(facts, observed=seen, tested=tested, accepted=accepted)
-    return replace(facts, now=bootstrap.now())
+    return [finding for found in await asyncio.gather(*map(one, servers)) for finding in found]
 
 
-def _refusal(server: DesiredServer, state: DesiredState, rounds: Rounds) -> JtrError | None:
-    """Say why nothing may be sent to the address of *server*: as `jtr plan` judges it."""
-    target, settings = server.target, rounds.settings
+async def _look(server: DesiredServer, state: DesiredState, rounds: Rounds) -> list[Finding]:
+    """Look at one server, in the order in which one thing rests on another."""
     try:
-        Allowed(settings.allows_url, settings.allows_path).check(server)
-        known = rounds.ledger.find(target, server.name) if rounds.ledger is not None else None
+        await asyncio.to_thread(_refuse, server, state, rounds)
     except JtrError as error:
-        return error
-    others = {other.target for other in state.servers} - {target}
-    if known is None or known.target == target or known.target in others:
-        return None
-    return Blocked(
-        f"its address changed: it was {known.target}",
-        "`jtr plan` says what that means, and how to agree to it",
-    )
-
-
-async def _route(server: DesiredServer, rounds: Rounds) -> RouteFacts:
+        unasked = ("address", "clock", "login", *judge.VISITED, "registration")
+        return [
+            of_error("server.allowed", error),
+            *judge.left_out("it must not be contacted", *unasked),
+        ]
     settings, url = rounds.settings, server.target.url
     trust = bootstrap.trust(settings, url)
+    connected = server.target in rounds.held
     try:
         route = await find_route(url, trust=trust, timeouts=settings.timeouts)
     except DriverError as error:
-        return RouteFacts(trouble=error)
+        code = "server.tls" if isinstance(error, TlsRefused) else "server.address"
+        return [
+            of_error(code, error),
+            *judge.left_out("there is no way to it", "clock", "login", *judge.VISITED),
+            judge.registration_finding(None, None, connected=connected),
+        ]
     clock = await driver(settings).clock(server.target, trust)
-    return RouteFacts(route.address, route.until, clock=clock)
+    why = _unvisited(server, rounds)
+    seen, failure = None, None
+    if not why:
+        try:
+            seen = await _visit(server, rounds)
+        except JtrError as error:
+            failure = error
+    now = bootstrap.now()
+    found = [
+        ok("server.address", f"{url} answers at {route.address}"),
+        judge.certificate_finding(server, route.until, now),
+        judge.clock_finding(clock, seen.log if seen is not None else Logbook(), now),
+    ]
+    if why:
+        found += judge.left_out(why, "login", *judge.VISITED)
+    else:
+        found += judge.login_findings(server, failure)
+    if seen is not None:
+        found += judge.visit_findings(
+            server,
+            seen,
+            clock,
+            now,
+            tested=driver(settings).tested(seen.version),
+            accepted=accepts(settings.accept_versions, seen.version),
+        )
+    elif not why:
+        told = isinstance(failure, WrongAccount)
+        found += judge.left_out("there was no visit", *judge.VISITED[told:])
+    return [*found, judge.registration_finding(seen, failure, connected=connected)]
 
 
-def _unvisited(server: DesiredServer, route: RouteFacts, rounds: Rounds) -> str:
+def _refuse(server: DesiredServer, state: DesiredState, rounds: Rounds) -> None:
+    """Raise why nothing may be sent to the address of *server*: as `jtr plan` judges it."""
+    target, settings = server.target, rounds.settings
+    Allowed(settings.allows_url, settings.allows_path).check(server)
+    known = rounds.ledger.find(target, server.name) if rounds.ledger is not None else None
+    others = {other.target for other in state.servers} - {target}
+    if known is not None and known.target != target and known.target not in others:
+        raise Blocked(
+            f"its address changed: it was {known.target}",
+            "`jtr plan` says what that means, and how to agree to it",
+        )
+
+
+def _unvisited(server: DesiredServer, rounds: Rounds) -> str:
     """Say why nobody logs in to *server*; empty when somebody does."""
-    if route.trouble is not None:
-        return "there is no way to it"
     if rounds.visit is False:
         return "not visited (--no-visit)"
     if rounds.visit is None and (holder := rounds.held.get(server.target)):

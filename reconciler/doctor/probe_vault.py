@@ -1,115 +1,191 @@
 """What `jtr doctor` finds out about Vault: by questions alone, and of values by none."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from reconciler import bootstrap
-from reconciler.doctor import findings as checkup
 from reconciler.doctor import vault
-from reconciler.doctor.findings import Finding
-from reconciler.doctor.vault import TokenLook, VaultFacts
-from reconciler.errors import JtrError, SecretsError, UsageError
+from reconciler.doctor.findings import (
+    Finding,
+    Grade,
+    all_or,
+    failed,
+    of_error,
+    ok,
+    skipped,
+    warning,
+)
+from reconciler.errors import Exit, JtrError, SecretsError, UsageError
 from reconciler.model.desired import DesiredState, Presence
 from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.wording import counted
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.health import health
 from reconciler.settings.model import AuthMethod, Settings
 
-_RESTS = ("login", "token", "policies", "mount", "can-read", "cannot-write", "powers", "secrets")
+_CODE: Final = Exit.SECRETS
+_RESTS: Final = (
+    "login",
+    "token",
+    "policies",
+    "mount",
+    "can-read",
+    "cannot-write",
+    "powers",
+    "secrets",
+)
 
 
 @dataclass(slots=True)
 class VaultLook:
-    """What was found; `backend` is there once a login worked, `why` says why it is not."""
+    """
+    Asks Vault for its health, the token's life and rights, and the metadata of each secret.
 
+    `backend` is there once a login worked.
+    """
+
+    settings: Settings
+    state: DesiredState | None
+    parallelism: int
     findings: list[Finding] = field(default_factory=list)
-    backend: VaultBackend | None = None
-    why: str = ""
     ledger: list[Finding] = field(default_factory=list)  # what the token may do to a ledger there
-    known: set[SecretPath] = field(default_factory=set)  # of which a failure was told already
+    backend: VaultBackend | None = None
+    _known: set[SecretPath] = field(default_factory=set)  # of which a failure was told already
 
     def close(self) -> None:
-        """Leave Vault."""
         if self.backend is not None:
             self.backend.close()
 
-    def give_up(self, finding: Finding, why: str) -> None:
-        """Note that nothing more can be asked."""
-        self.why = why
-        self.findings.append(finding)
+    async def look(self) -> None:
+        """Find out all of it; what cannot be asked is told as skipped."""
+        if not await self._reach():
+            return
+        backend: VaultBackend | None = None
+        try:
+            backend = bootstrap.backend(self.settings)
+            token = await asyncio.to_thread(backend.whoami)
+        except JtrError as error:
+            if backend is not None:
+                backend.close()
+            self._give_up("vault.login", error, "there was no login to Vault")
+            return
+        self.backend = backend
+        method = self.settings.vault.auth.method
+        own = method not in (AuthMethod.TOKEN, AuthMethod.TOKEN_FILE)
         self.findings += [
-            checkup.skipped(f"vault.{name}", why)
-            for name in _RESTS
-            if f"vault.{name}" != finding.code
+            ok("vault.login", f"by {method}"),
+            vault.token_finding(token.ttl, token.kind, renewable=token.renewable, own=own),
+            vault.policies_finding(token.policies),
         ]
+        ref = self.settings.fingerprint_key
+        key = ref.at if ref is not None else None
+        refs = _references(self.state, key)
+        paths = sorted({ref.at for ref in refs})
+        await self._mounts(paths, backend)
+        await self._rights(paths, key, backend)
+        # The key may be missing: see key.usable.
+        wanted = [ref for ref in refs if ref.at != key and ref.at not in self._known]
+        await self._secrets(wanted, backend)
+
+    def _skip(self, why: str, *names: str) -> None:
+        self.findings += [skipped(f"vault.{name}", why) for name in names]
+
+    def _give_up(self, code: str, error: JtrError, why: str) -> None:
+        """Note that nothing more can be asked."""
+        if isinstance(error, UsageError):
+            # A login that is not set up fails the secrets backend here, not the words.
+            error = SecretsError(error.what, error.remedy)
+        self.findings.append(of_error(code, error))
+        self._skip(why, *(name for name in _RESTS if f"vault.{name}" != code))
+
+    async def _reach(self) -> bool:
+        """Whether Vault answers and is open."""
+        vaults, code = self.settings.vault, "vault.reachable"
+        if vaults.address is None:
+            none = UsageError("no Vault is named", "set VAULT_ADDR, or vault.address in settings")
+            self._give_up(code, none, none.what)
+            return False
+        try:
+            found = await asyncio.to_thread(
+                health,
+                vaults.address,
+                ca_file=vaults.ca_file,
+                timeouts=self.settings.timeouts,
+                now=bootstrap.now,
+            )
+        except JtrError as error:
+            self._give_up(code, error, "Vault cannot be asked")
+            return False
+        state = ok("vault.sealed", "unsealed")
+        if not found.initialised:
+            state = failed("vault.sealed", "it was never initialised", "initialise it", _CODE)
+        elif found.sealed:
+            state = failed("vault.sealed", "it is sealed", "unseal it", _CODE)
+        self.findings += [
+            ok(code, f"{vaults.address}, version {found.version or 'not told'}"),
+            state,
+            vault.clock_finding(found.ahead, found.uncertainty),
+        ]
+        if state.grade is Grade.FAILED:
+            self._skip("Vault is sealed", *_RESTS)
+        return state.grade is Grade.OK
+
+    async def _mounts(self, paths: Sequence[SecretPath], backend: VaultBackend) -> None:
+        """See that each mount is KV version 2, by one secret of each."""
+        first = {at.mount: at for at in reversed(paths)}
+        troubles = {}
+        for mount in sorted(first):
+            try:
+                trouble = await asyncio.to_thread(backend.mount_trouble, first[mount])
+            except SecretsError as error:
+                trouble = error
+            if trouble is not None:
+                troubles[mount] = of_error("vault.mount", trouble)
+        self._known |= {at for at in paths if at.mount in troubles}
+        if first:
+            fine = f"KV version 2: {', '.join(sorted(first))}"
+            self.findings += all_or(troubles.values(), "vault.mount", fine)
+        else:
+            self._skip("nothing is declared", "mount")
+
+    async def _rights(
+        self, paths: Sequence[SecretPath], key: SecretPath | None, backend: VaultBackend
+    ) -> None:
+        ledger = self.settings.ledger.at
+        try:
+            rights = await asyncio.to_thread(backend.capabilities, vault.asked_of(paths, ledger))
+        except SecretsError as error:
+            why = "the token may not ask what it may do (sys/capabilities-self; policy default)"
+            self.findings.append(warning("vault.can-read", error.what, error.remedy))
+            self._skip(why, "cannot-write", "powers")
+            return
+        sound = [at for at in paths if at not in self._known]
+        self.findings += vault.rights_findings(rights, sound, key)
+        self._known |= set(vault.unreadable(rights, sound, "metadata"))
+        if ledger is not None:
+            self.ledger += vault.ledger_rights(rights, ledger)
+
+    async def _secrets(self, refs: Sequence[SecretRef], backend: VaultBackend) -> None:
+        """Read the metadata of each secret: whether there is a version that could be used."""
+        gate = asyncio.Semaphore(self.parallelism)
+
+        async def one(ref: SecretRef) -> Finding | None:
+            async with gate:
+                try:
+                    await asyncio.to_thread(backend.describe, ref.at, ref.version)
+                except SecretsError as error:
+                    return of_error("vault.secrets", error)
+            return None
+
+        if refs:
+            found = filter(None, await asyncio.gather(*map(one, refs)))
+            fine = f"{counted(len(refs), 'secret')}: each has the version that is wanted"
+            self.findings += all_or(found, "vault.secrets", fine)
 
 
-async def look_at_vault(
-    settings: Settings, state: DesiredState | None, *, parallelism: int
-) -> VaultLook:
-    """Ask Vault for its health, the token's life and rights, and the metadata of each secret."""
-    look = VaultLook()
-    if not await _reach(settings, look):
-        return look
-    backend: VaultBackend | None = None
-    try:
-        backend = bootstrap.backend(settings)
-        facts = await asyncio.to_thread(backend.whoami)
-    except JtrError as error:
-        if backend is not None:
-            backend.close()
-        look.give_up(_vault_error("vault.login", error), "there was no login to Vault")
-        return look
-    look.backend = backend
-    own = settings.vault.auth.method not in (AuthMethod.TOKEN, AuthMethod.TOKEN_FILE)
-    token = TokenLook(
-        facts.policies, facts.ttl, facts.renewable, facts.kind, settings.vault.auth.method, own
-    )
-    look.findings += vault.token_findings(token)
-    refs = references(state, settings)
-    await _mounts(refs, backend, look)
-    await _rights(refs, settings, backend, look)
-    await _secrets(refs, settings, backend, look, parallelism)
-    return look
-
-
-async def _reach(settings: Settings, look: VaultLook) -> bool:
-    address = settings.vault.address
-    if address is None:
-        error = SecretsError("no Vault is named", "set VAULT_ADDR, or vault.address in settings")
-        look.give_up(checkup.of_error("vault.reachable", error), "no Vault is named")
-        return False
-    try:
-        found = await asyncio.to_thread(
-            health,
-            address,
-            ca_file=settings.vault.ca_file,
-            timeouts=settings.timeouts,
-            now=bootstrap.now,
-        )
-    except JtrError as error:
-        look.give_up(_vault_error("vault.reachable", error), "Vault cannot be asked")
-        return False
-    look.findings += vault.vault_findings(
-        VaultFacts(
-            address, found.version, found.sealed, found.initialised, found.ahead, found.uncertainty
-        )
-    )
-    if found.sealed or not found.initialised:
-        look.why = "Vault is sealed"
-        look.findings += [checkup.skipped(f"vault.{name}", look.why) for name in _RESTS]
-    return not look.why
-
-
-def _vault_error(code: str, error: JtrError) -> Finding:
-    """A login that is not set up is a failure of the secrets backend here, not of the words."""
-    if isinstance(error, UsageError):
-        error = SecretsError(error.what, error.remedy)
-    return checkup.of_error(code, error)
-
-
-def references(state: DesiredState | None, settings: Settings) -> tuple[SecretRef, ...]:
+def _references(state: DesiredState | None, key: SecretPath | None) -> list[SecretRef]:
     """Return every reference of documents and settings, once, in order."""
     found: set[SecretRef] = set()
     for server in state.servers if state is not None else ():
@@ -118,83 +194,6 @@ def references(state: DesiredState | None, settings: Settings) -> tuple[SecretRe
             if exchange.presence is Presence.PRESENT:
                 found.update(exchange.references)
     whole = {SecretRef(ref.at, None, ref.version) for ref in found}
-    if settings.fingerprint_key is not None:
-        whole.add(SecretRef(settings.fingerprint_key.at))
-    return tuple(sorted(whole, key=str))
-
-
-def _paths(refs: Iterable[SecretRef]) -> list[SecretPath]:
-    return sorted({ref.at for ref in refs})
-
-
-async def _mounts(refs: Sequence[SecretRef], backend: VaultBackend, look: VaultLook) -> None:
-    """See that each mount is KV version 2, by one secret of each."""
-    first: dict[str, SecretPath] = {}
-    for at in _paths(refs):
-        first.setdefault(at.mount, at)
-    troubles: list[Finding] = []
-    for mount, at in first.items():
-        try:
-            trouble = await asyncio.to_thread(backend.mount_trouble, at)
-        except SecretsError as error:
-            trouble = error
-        if trouble is not None:
-            troubles.append(checkup.of_error("vault.mount", trouble))
-            look.known |= {ref.at for ref in refs if ref.at.mount == mount}
-    if troubles:
-        look.findings += troubles
-    elif first:
-        look.findings.append(checkup.ok("vault.mount", f"KV version 2: {', '.join(first)}"))
-    else:
-        look.findings.append(checkup.skipped("vault.mount", "nothing is declared"))
-
-
-async def _rights(
-    refs: Sequence[SecretRef], settings: Settings, backend: VaultBackend, look: VaultLook
-) -> None:
-    ledger = settings.ledger.at
-    paths = _paths(refs)
-    asked = vault.asked_of(paths, ledger)
-    try:
-        rights = await asyncio.to_thread(backend.capabilities, asked)
-    except SecretsError as error:
-        why = "the token may not ask what it may do (sys/capabilities-self; policy default)"
-        look.findings.append(checkup.warning("vault.can-read", error.what, error.remedy))
-        look.findings += [
-            checkup.skipped(f"vault.{name}", why) for name in ("cannot-write", "powers")
-        ]
-        return
-    key = settings.fingerprint_key.at if settings.fingerprint_key is not None else None
-    sound = [at for at in paths if at not in look.known]
-    look.findings += vault.rights_findings(rights, sound, key)
-    look.known |= set(vault.unreadable(rights, sound, "metadata"))
-    if ledger is not None:
-        look.ledger += vault.ledger_rights(rights, ledger)
-
-
-async def _secrets(
-    refs: Sequence[SecretRef],
-    settings: Settings,
-    backend: VaultBackend,
-    look: VaultLook,
-    parallelism: int,
-) -> None:
-    """Read the metadata of each secret: whether there is a version that could be used."""
-    key = settings.fingerprint_key.at if settings.fingerprint_key is not None else None
-    gate = asyncio.Semaphore(parallelism)
-
-    async def one(ref: SecretRef) -> Finding | None:
-        async with gate:
-            try:
-                await asyncio.to_thread(backend.describe, ref.at, ref.version)
-            except SecretsError as error:
-                return checkup.of_error("vault.secrets", error)
-        return None
-
-    # The key may be missing: see key.usable.
-    wanted = [ref for ref in refs if ref.at != key and ref.at not in look.known]
-    found = [finding for finding in await asyncio.gather(*map(one, wanted)) if finding]
-    look.findings += found
-    if wanted and not found:
-        text = f"{checkup.counted(len(wanted), 'secret')}: each has the version that is wanted"
-        look.findings.append(checkup.ok("vault.secrets", text))
+    if key is not None:
+        whole.add(SecretRef(key))
+    return sorted(whole, key=str)

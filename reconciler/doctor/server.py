@@ -1,16 +1,17 @@
 """
-What `jtr doctor` makes of one trading server: address, login, version, clock, log, robots.  Pure.
+What `jtr doctor` makes of one trading server: clock, version, log, supervisor, robots.  Pure.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from reconciler.doctor.findings import (
     Finding,
-    counted,
+    all_or,
+    apart,
     failed,
+    first,
     length,
     listed,
     of_error,
@@ -30,9 +31,11 @@ from reconciler.errors import (
 from reconciler.model.desired import DesiredServer, Presence
 from reconciler.model.observed import ClockReading, Logbook, ObservedServer
 from reconciler.model.timestamps import spelled
+from reconciler.model.wording import counted
 from reconciler.plan.boot_proof import MARGIN, plausible
 
 SOON: Final = timedelta(days=21)  # before a certificate ends somebody has to know
+VISITED: Final = ("account", "version", "log", "supervisor", "exchanges", "robots")
 _RESTARTS: Final = (
     "make sure that it is started again after exit code 0 (systemd: Restart=always, not "
     "on-failure; Docker: restart: unless-stopped)"
@@ -42,272 +45,123 @@ _REGISTER: Final = (
     "it as it is"
 )
 _NEVER_INSIDE: Final = (ServerUnreachable, TlsRefused, Unauthorized)
-_VISITED: Final = ("account", "version", "log", "supervisor", "exchanges", "robots")
 
 
-@dataclass(frozen=True, slots=True)
-class RouteFacts:
-    """
-    The way to a server, without logging in.
-
-    `address` is what its name led to, `until` when its certificate ends (None: no TLS), `trouble`
-    why there is no way.  `clock` is None where the server does not tell.
-    """
-
-    address: str = ""
-    until: datetime | None = None
-    trouble: JtrError | None = None
-    clock: ClockReading | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """
-    What was found out about one server at `now`.
-
-    `refused` says why it must not even be contacted.  `unvisited` says why nobody logged in on
-    purpose; `failure` why a visit failed.  `observed` is None unless it succeeded.  `tested` says
-    that writes to its version were tested, `accepted` that the operator takes them on himself.
-    `connected` says that a controller holds a connection to it.
-    """
-
-    desired: DesiredServer
-    now: datetime
-    refused: JtrError | None = None
-    route: RouteFacts | None = None
-    unvisited: str = ""
-    failure: JtrError | None = None
-    observed: ObservedServer | None = None
-    tested: bool = False
-    accepted: bool = False
-    connected: bool = False
-
-
-def server_findings(facts: ServerFacts) -> Iterator[Finding]:
-    """Judge one server, in the order in which one thing rests on another."""
-    for finding in _findings(facts):
-        yield replace(finding, server=facts.desired.name)
-
-
-def _findings(facts: ServerFacts) -> Iterator[Finding]:
-    if facts.refused is not None:
-        yield of_error("server.allowed", facts.refused)
-        for name in ("address", "clock", "login", *_VISITED, "registration"):
-            yield skipped(f"server.{name}", "it must not be contacted")
-        return
-    yield from _route(facts)
-    yield from _login(facts)
-    seen = facts.observed
-    if seen is None:
-        why = facts.unvisited or "there was no visit"
-        for name in _VISITED:
-            if name != "account" or not isinstance(facts.failure, WrongAccount):
-                yield skipped(f"server.{name}", why)
-    else:
-        yield ok("server.account", f"{seen.account!a}, as declared")
-        yield _version(facts, seen)
-        yield _log(seen.log)
-        yield _supervisor(facts, seen.log)
-        yield from _exchanges(facts, seen)
-        running = seen.running()
-        yield ok("server.robots", f"{len(running)} of {counted(len(seen.robots), 'robot')} running")
-    yield _registration(facts)
+def left_out(why: str, *names: str) -> list[Finding]:
+    return [skipped(f"server.{name}", why) for name in names]
 
 
 # ── the way there ────────────────────────────────────────────────────────────────────────────
 
 
-def _route(facts: ServerFacts) -> Iterator[Finding]:
-    route = facts.route
-    if route is None:
-        yield skipped("server.address", "nobody looked")
-        return
-    if route.trouble is not None:
-        code = "server.tls" if isinstance(route.trouble, TlsRefused) else "server.address"
-        yield of_error(code, route.trouble)
-        yield skipped("server.clock", "there is no way to it")
-        return
-    yield ok("server.address", f"{facts.desired.target.url} answers at {route.address}")
-    if route.until is not None:
-        yield _certificate(route.until, facts.now)
-    elif facts.desired.insecure_transport:
-        yield skipped("server.tls", "none (insecureTransport)")
-    else:
-        yield ok("server.tls", "none is needed: the address ends on this host")
-    yield _clock(facts, route.clock)
-
-
-def _certificate(until: datetime, now: datetime) -> Finding:
+def certificate_finding(server: DesiredServer, until: datetime | None, now: datetime) -> Finding:
+    """Judge the end of its certificate; None says that there is no TLS."""
+    if until is None and server.insecure_transport:
+        return skipped("server.tls", "none (insecureTransport)")
+    if until is None:
+        return ok("server.tls", "none is needed: the address ends on this host")
     left = until - now
     text = f"its certificate is trusted, and ends {spelled(until)} (in {left.days} d)"
-    if left < SOON:
-        return warning("server.tls", text, "renew it: without it nobody connects")
-    return ok("server.tls", text)
+    return first("server.tls", text, (left < SOON, text, "renew it: without it nobody connects"))
 
 
-def _clock(facts: ServerFacts, clock: ClockReading | None) -> Finding:
+def clock_finding(clock: ClockReading | None, log: Logbook, now: datetime) -> Finding:
+    """Judge the clock of its web page, None where that is silent, beside its system log."""
     if clock is None:
         return warning(
             "server.clock",
             "its web page tells no time: a reboot by somebody else never satisfies a request",
             "let `GET /` with its Date header through the proxy",
         )
-    log = facts.observed.log if facts.observed is not None else Logbook()
-    if not plausible(clock, log, facts.now):
-        return warning(
-            "server.clock",
+    return first(
+        "server.clock",
+        f"agrees with ours (to {MARGIN.total_seconds():.0f} s)",
+        (
+            not plausible(clock, log, now),
             "its web page tells an earlier time than its system log: that is another clock",
             "see to NTP on the proxy in front of it and on the server",
-        )
-    if abs(clock.ahead) > MARGIN.total_seconds() + clock.uncertainty:
-        side = "ahead of" if clock.ahead > 0 else "behind"
-        return warning(
-            "server.clock",
-            f"its clock is {length(abs(clock.ahead))} {side} ours; times in its log are its own",
+        ),
+        (
+            abs(clock.ahead) > MARGIN.total_seconds() + clock.uncertainty,
+            f"{apart(clock.ahead)}; times in its log are its own",
             "see to NTP on both machines",
-        )
-    return ok("server.clock", f"agrees with ours (to {MARGIN.total_seconds():.0f} s)")
+        ),
+    )
 
 
 # ── the visit ────────────────────────────────────────────────────────────────────────────────
 
 
-def _login(facts: ServerFacts) -> Iterator[Finding]:
-    error = facts.failure
-    if facts.observed is not None:
-        secret = facts.desired.access_secret
-        yield ok("server.login", f"accepted, with {secret}" if secret else "accepted")
-    elif isinstance(error, WrongAccount):
-        yield ok("server.login", "accepted")
-        yield of_error("server.account", error)
-    elif isinstance(error, Unauthorized):
-        secret = facts.desired.access_secret
-        where = f"compare it with {secret}: " if secret else "declare spec.accessSecret: "
-        yield failed("server.login", error.what, where + error.remedy, error.exit_code)
-    elif error is not None:
-        yield of_error("server.login", error)
-    else:
-        yield skipped("server.login", facts.unvisited or "there was no visit")
+def login_findings(server: DesiredServer, failure: JtrError | None) -> list[Finding]:
+    """Say how the login of a visit went, and whether it met the right account."""
+    secret = server.access_secret
+    match failure:
+        case None:
+            return [ok("server.login", f"accepted, with {secret}" if secret else "accepted")]
+        case WrongAccount():
+            return [ok("server.login", "accepted"), of_error("server.account", failure)]
+        case Unauthorized():
+            where = f"compare it with {secret}: " if secret else "declare spec.accessSecret: "
+            remedy = where + failure.remedy
+            return [failed("server.login", failure.what, remedy, failure.exit_code)]
+        case _:
+            return [of_error("server.login", failure)]
 
 
-def _version(facts: ServerFacts, seen: ObservedServer) -> Finding:
-    if facts.tested:
-        return ok("server.version", f"JT-Trader {seen.version}, tested")
-    if facts.accepted:
-        return ok("server.version", f"JT-Trader {seen.version}, accepted by the settings")
-    return warning(
+def visit_findings(
+    server: DesiredServer,
+    seen: ObservedServer,
+    clock: ClockReading | None,
+    now: datetime,
+    *,
+    tested: bool,
+    accepted: bool,
+) -> Iterator[Finding]:
+    """
+    Judge what a visit saw.
+
+    *tested* says that writes to its version were tested, *accepted* that the operator takes them
+    on himself.
+    """
+    yield ok("server.account", f"{seen.account!a}, as declared")
+    fine = f"JT-Trader {seen.version}, {'tested' if tested else 'accepted by the settings'}"
+    yield first(
         "server.version",
-        f"JT-Trader {seen.version} is outside the tested range: nothing is written to it",
-        "an operator who tried it adds it to acceptVersions in the settings",
+        fine,
+        (
+            not (tested or accepted),
+            f"JT-Trader {seen.version} is outside the tested range: nothing is written to it",
+            "an operator who tried it adds it to acceptVersions in the settings",
+        ),
     )
+    yield log_finding(seen.log)
+    yield supervisor_finding(seen.log, clock, now, declared=server.supervised)
+    yield from _exchanges(server, seen)
+    robots = counted(len(seen.robots), "robot")
+    yield ok("server.robots", f"{len(seen.running())} of {robots} running")
 
 
-def _log(log: Logbook) -> Finding:
-    if not log.readable:
-        return warning(
-            "server.log",
-            "its system log cannot be read: nobody could tell whether it rebooted, so no reboot "
-            "is done",
+def log_finding(log: Logbook) -> Finding:
+    unread = "its system log cannot be read: nobody could tell whether it rebooted"
+    noted = f"it noted a fatal error at {_moment(log.alarm or 0)} (its clock)"
+    return first(
+        "server.log",
+        f"readable, {counted(len(log.boots), 'boot line')}",
+        (
+            not log.readable,
+            f"{unread}, so no reboot is done",
             "see why on its Config page (System logs); the next rotation heals a broken line",
-        )
-    if log.strangers:
-        return warning(
-            "server.log",
+        ),
+        (
+            log.strangers,
             "its system log holds entries of several processes at once, so it proves nothing",
             "see whether two processes of JT-Trader share one log",
-        )
-    if log.alarm is not None and (log.boot is None or log.alarm > log.boot):
-        return warning(
-            "server.log",
-            f"it noted a fatal error at {_moment(log.alarm)} (its clock), which stops all robots",
+        ),
+        (
+            log.alarm is not None and (log.boot is None or log.alarm > log.boot),
+            f"{noted}, which stops all robots",
             "compare with the robots that should run; `jtr logs` shows what was before it",
-        )
-    return ok("server.log", f"readable, {counted(len(log.boots), 'boot line')}")
-
-
-def _supervisor(facts: ServerFacts, log: Logbook) -> Finding:
-    if not facts.desired.supervised:
-        return ok("server.supervisor", "none is declared, so a reboot is refused")
-    if not log.readable:
-        return skipped("server.supervisor", "declared; its log, which could bear it out, is silent")
-    if not log.boots:
-        return warning(
-            "server.supervisor",
-            "declared (supervised: true), and its log holds no start that could bear it out",
-            _RESTARTS,
-        )
-    up = facts.now.timestamp() - log.boots[-1].time / 1000
-    if facts.route is not None and facts.route.clock is not None:
-        up += facts.route.clock.ahead
-    since = f"up for {length(max(up, 0.0))}"
-    if len(log.boots) == 1:
-        return warning(
-            "server.supervisor",
-            f"declared (supervised: true), but its log shows one start only ({since}): nothing "
-            "bears out that something starts it again",
-            _RESTARTS,
-        )
-    return ok(
-        "server.supervisor",
-        f"declared; its log shows {len(log.boots)} starts ({since}); whether something or somebody "
-        "started it cannot be seen from here",
-    )
-
-
-def _exchanges(facts: ServerFacts, seen: ObservedServer) -> Iterator[Finding]:
-    declared = [e for e in facts.desired.exchanges if e.presence is Presence.PRESENT]
-    unknown = [e.code for e in declared if seen.exchange(e.code) is None]
-    for code in unknown:
-        yield failed(
-            "server.exchanges",
-            f"{code} is declared, but the server lists no such exchange",
-            "correct its code: see the exchanges on its Config page",
-            Exit.BLOCKED,
-        )
-    odd = [
-        (e.code, found.trouble)
-        for e in declared
-        if (found := seen.exchange(e.code)) is not None and found.trouble
-    ]
-    for code, trouble in odd:
-        yield failed(
-            "server.exchanges",
-            f"{code} cannot be written safely: {trouble}",
-            "report the server's version and that exchange to jt-reconciler",
-            Exit.BLOCKED,
-        )
-    if not unknown and not odd:
-        yield ok("server.exchanges", f"{counted(len(declared), 'declared exchange')} listed there")
-
-
-def _registration(facts: ServerFacts) -> Finding:
-    """
-    Say who hears of a robot's failure now.
-
-    With nobody registered a failed start, or a robot's own stop, stops all robots of the account.
-    Source: docs/protocol.md, 6.
-    """
-    if facts.observed is None:
-        halfway = isinstance(facts.failure, DriverError)
-        if halfway and not isinstance(facts.failure, _NEVER_INSIDE):
-            return warning(
-                "server.registration",
-                "our visit ended halfway, and perhaps it left nobody registered there: then all "
-                "robots stop if one of them stops itself, or a start fails",
-                _REGISTER,
-            )
-        if facts.connected:
-            return ok("server.registration", "a controller holds a connection to it")
-        return skipped("server.registration", "no visit: who is registered there cannot be seen")
-    running = [robot.name for robot in facts.observed.running()]
-    if not running:
-        return ok("server.registration", "our visit left nobody registered; no robot runs")
-    was = "the controller is registered no more" if facts.connected else "nobody is registered"
-    return warning(
-        "server.registration",
-        f"our visit has ended and {was}: if one of its running robots ({listed(running)}) stops "
-        "itself, or a start fails, all of them stop",
-        _REGISTER,
+        ),
     )
 
 
@@ -316,3 +170,91 @@ def _moment(milliseconds: int) -> str:
         return spelled(datetime.fromtimestamp(milliseconds // 1000, UTC))
     except (ValueError, OverflowError, OSError):  # a server may claim any number
         return "a time that cannot be"
+
+
+def supervisor_finding(
+    log: Logbook, clock: ClockReading | None, now: datetime, *, declared: bool
+) -> Finding:
+    """Say whether the log bears out that something starts the server again."""
+    code = "server.supervisor"
+    if not declared:
+        return ok(code, "none is declared, so a reboot is refused")
+    if not log.readable:
+        return skipped(code, "declared; its log, which could bear it out, is silent")
+    if not log.boots:
+        text = "declared (supervised: true), and its log holds no start that could bear it out"
+        return warning(code, text, _RESTARTS)
+    up = now.timestamp() - log.boots[-1].time / 1000 + (clock.ahead if clock is not None else 0)
+    since = f"up for {length(max(up, 0.0))}"
+    if len(log.boots) == 1:
+        return warning(
+            code,
+            f"declared (supervised: true), but its log shows one start only ({since}): nothing "
+            "bears out that something starts it again",
+            _RESTARTS,
+        )
+    return ok(
+        code,
+        f"declared; its log shows {len(log.boots)} starts ({since}); whether something or somebody "
+        "started it cannot be seen from here",
+    )
+
+
+def _exchanges(server: DesiredServer, seen: ObservedServer) -> list[Finding]:
+    declared = [e.code for e in server.exchanges if e.presence is Presence.PRESENT]
+    listing = [(code, seen.exchange(code)) for code in declared]
+    unknown = [
+        failed(
+            "server.exchanges",
+            f"{code} is declared, but the server lists no such exchange",
+            "correct its code: see the exchanges on its Config page",
+            Exit.BLOCKED,
+        )
+        for code, found in listing
+        if found is None
+    ]
+    odd = [
+        failed(
+            "server.exchanges",
+            f"{code} cannot be written safely: {found.trouble}",
+            "report the server's version and that exchange to jt-reconciler",
+            Exit.BLOCKED,
+        )
+        for code, found in listing
+        if found is not None and found.trouble
+    ]
+    fine = f"{counted(len(declared), 'declared exchange')} listed there"
+    return all_or([*unknown, *odd], "server.exchanges", fine)
+
+
+def registration_finding(
+    seen: ObservedServer | None, failure: JtrError | None, *, connected: bool
+) -> Finding:
+    """
+    Say who hears of a robot's failure now; *connected* says that a controller did before.
+
+    With nobody registered a failed start, or a robot's own stop, stops all robots of the account.
+    Source: docs/protocol.md, 6.
+    """
+    code = "server.registration"
+    if seen is None and isinstance(failure, DriverError) and not isinstance(failure, _NEVER_INSIDE):
+        return warning(
+            code,
+            "our visit ended halfway, and perhaps it left nobody registered there: then all "
+            "robots stop if one of them stops itself, or a start fails",
+            _REGISTER,
+        )
+    if seen is None and connected:
+        return ok(code, "a controller holds a connection to it")
+    if seen is None:
+        return skipped(code, "no visit: who is registered there cannot be seen")
+    running = [robot.name for robot in seen.running()]
+    was = "the controller is registered no more" if connected else "nobody is registered"
+    if not running:
+        return ok(code, "our visit left nobody registered; no robot runs")
+    return warning(
+        code,
+        f"our visit has ended and {was}: if one of its running robots ({listed(running)}) stops "
+        "itself, or a start fails, all of them stop",
+        _REGISTER,
+    )

@@ -43,7 +43,7 @@ PURE = (
     *("controller/conditions.py", "controller/events.py", "controller/status.py"),
     *("controller/pass_result.py", "controller/requeue.py"),
     *("notifications/deduplicate.py", "notifications/events.py", "notifications/queue.py"),
-    *("doctor/findings.py", "doctor/vault.py", "doctor/ledger.py", "doctor/server.py"),
+    *("doctor/findings.py", "doctor/vault.py", "doctor/server.py"),
 )
 HARMLESS = {
     *("abc", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "itertools"),
