@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from reconciler.sandbox.demo.controller import Beside
 from reconciler.sandbox.demo.runner import Demo
-from reconciler.sandbox.demo.steps import Done, Ran, Step, Tally
+from reconciler.sandbox.demo.steps import Ran, Seen, Step, Tally, deeds
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.record import Start
 from reconciler.sandbox.playground import Playground
@@ -204,7 +205,7 @@ def test_output_with_a_secret_is_withheld(ground: Playground, watch: Watch) -> N
     demo = Demo(ground, printed.append)
 
     demo._show_output(leaking)
-    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], leaking, Tally(), Done(), ())]
+    wrong = [seen for _, seen in demo._wrong(demo._steps()[0], Seen(leaking, Tally()))]
 
     watch.search("the demo's output", "".join(printed))
     assert "withheld" in "".join(printed)
@@ -220,12 +221,12 @@ def test_every_deviation_is_named(ground: Playground) -> None:
         output: str,
         code: int | None = 0,
         tally: Tally | None = None,
-        *deeds: tuple[object, ...],
+        *done: tuple[object, ...],
         sent: tuple[str | None, ...] = ("exchange-config-request",),
     ) -> set[str]:
         tally = tally or Tally(connections=1, events=4)
         ran = Ran(step.args, code, output)
-        return {seen for _, seen in demo._wrong(step, ran, tally, Done(deeds), sent)}
+        return {seen for _, seen in demo._wrong(step, Seen(ran, tally, deeds(done), sent))}
 
     good = "".join(f"    + {code}  write\n" for code in ("bybit", "okx", "gateio"))
     good += "Blast radius: 1 server, 3 exchanges, 2 robots.\n"
@@ -288,10 +289,10 @@ def find(demo: Demo, what: str) -> Step:
 def test_a_controller_that_does_not_start_is_noticed(ground: Playground) -> None:
     demo = Demo(ground, lambda _text: None)
     step = find(demo, "requests removed from the document; a controller takes over")
-    with Beside(ground) as beside:
+    with closing(Beside(ground)) as beside:
         ran = beside.start((*step.args, "--listen", "nowhere"))
 
-    wrong = dict(demo._wrong(step, ran, Tally(), Done(), ()))
+    wrong = dict(demo._wrong(step, Seen(ran, Tally())))
 
     assert ran.code == 64
     assert wrong["no end"] == "exit code 64"
@@ -302,7 +303,7 @@ def test_leaving_the_story_ends_the_controller(ground: Playground) -> None:
     demo = Demo(ground, lambda _text: None)
     ledger = find(demo, "begin a ledger")
     assert demo._jtr(ledger).code == 0
-    with Beside(ground) as beside:
+    with closing(Beside(ground)) as beside:
         ran = beside.start(("controller", "docs", "--listen", "127.0.0.1:0"))
         assert ran.code is None, ran.output
         assert len(ground.server.connections()) == 1, "positive control: it runs"

@@ -10,26 +10,25 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from reconciler.model.wording import counted
-from reconciler.sandbox.demo.audit import audit_steps
-from reconciler.sandbox.demo.controller import Beside, controller_steps
-from reconciler.sandbox.demo.credentials import credential_steps, mistake_steps
-from reconciler.sandbox.demo.requests import request_steps
+from reconciler.sandbox.demo.controller import Beside
 from reconciler.sandbox.demo.steps import (
     READS,
     THAT_INSTANT,
     THAT_PLAN,
-    Done,
-    Hands,
     Ran,
+    Seen,
     Step,
     Tally,
-    invocation,
+    deeds,
+    started,
 )
+from reconciler.sandbox.demo.story import Hands, story
 from reconciler.sandbox.playground import INTERVAL, ROWS, SETTLE, Playground
 
 _PATIENCE: Final = 60.0  # seconds for one command, which takes about one
@@ -41,6 +40,8 @@ _FOUND: Final = {
     THAT_INSTANT: re.compile(r"jtr request resolve \S+ \S+ (\S+) "),
 }
 """What a later command takes over from the output of an earlier one."""
+
+Wrong = Iterator[tuple[str, str]]  # what was expected and what was seen
 
 
 @dataclass(slots=True)
@@ -56,17 +57,15 @@ class Demo:
     check: Callable[[], None] = lambda: None
     verbose: bool = False
     _hands: Hands = field(init=False)
-    _beside: Beside = field(init=False)
     _found: dict[str, str] = field(default_factory=dict, init=False)
     _trading: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
-        self._hands = Hands(self.ground)
-        self._beside = Beside(self.ground)
+        self._hands = Hands(self.ground, Beside(self.ground))
 
     def run(self) -> bool:
         """Tell all of it; False when a step did not come out as it must."""
-        with self._beside:
+        with closing(self._hands.beside):
             return self._story()
 
     def _story(self) -> bool:
@@ -74,20 +73,19 @@ class Demo:
         record = self.ground.server.record
         steps = self._steps()
         # Whatever is counted belongs to a step: a controller works between two of them, too.
-        before, done_before = Tally(), Done()
+        before, told = Tally(), 0
         for number, step in enumerate(steps, 1):
             self.check()
             step.prepare()
             ran = self._jtr(step) if step.runs is None else step.runs(step.args)
             self._let_go(step)
-            after, done_after = Tally.of(record, self.ground.asked()), Done.of(record)
-            tally, done = after.since(before), done_after.since(done_before)
+            after = Tally.of(record, self.ground.asked())
             sent = {one.event for one in record.received[before.events :]}
-            before, done_before = after, done_after
-            wrong = list(self._wrong(step, ran, tally, done, sent))
-            self._tell(number, step, ran, self._counts(tally, done), failed=bool(wrong))
+            seen = Seen(ran, after.since(before), deeds(record.history[told:]), sent)
+            before, told = after, len(record.history)
+            wrong = list(self._wrong(step, seen))
+            self._tell(number, step, seen, wrong)
             if wrong:
-                self._explain(number, ran, wrong)
                 return False
             step.afterwards()
         took = time.monotonic() - began
@@ -100,35 +98,17 @@ class Demo:
         return True
 
     def _steps(self) -> tuple[Step, ...]:
-        hands = self._hands
-        return (
-            *credential_steps(hands),
-            *audit_steps(hands),
-            *request_steps(hands),
-            *controller_steps(hands, self._beside),
-            *mistake_steps(hands),
-        )
+        return story(self._hands)
 
     # ── doing and judging ────────────────────────────────────────────────────────────────
 
     def _jtr(self, step: Step) -> Ran:
         args = tuple(self._found.get(arg, arg) for arg in step.args)
-        command, environment = invocation(self.ground, args)
-        with subprocess.Popen(  # noqa: S603  - our own interpreter and package
-            command,
-            env=environment,
-            cwd=self.ground.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C is ours to handle: this one ends first
-        ) as process:
+        with started(self.ground, args, subprocess.PIPE) as process:
             try:
                 if step.kills is not None:
                     _kill(process, step.kills)
-                output, _ = process.communicate(timeout=_PATIENCE)
+                output = process.communicate(timeout=_PATIENCE)[0].decode("utf-8", "replace")
             except subprocess.TimeoutExpired:
                 process.kill()
                 return Ran(args, None, "")
@@ -149,27 +129,26 @@ class Demo:
     def _open(self) -> int:
         return len(self.ground.server.connections())
 
-    def _wrong(
-        self, step: Step, ran: Ran, tally: Tally, done: Done, sent: Collection[str | None]
-    ) -> Iterator[tuple[str, str]]:
+    def _wrong(self, step: Step, seen: Seen) -> Wrong:
         """Give what was expected and what was seen, for everything that does not agree."""
+        ran = seen.ran
         if self.ground.reveals(ran.output):
             yield "no secret in the output", "a trace of one"
         if ran.code != step.code:
             yield _ended(step.code), _ended(ran.code)
-        planned = frozenset(_PLANNED.findall(ran.output))
-        if planned != step.planned:
-            yield f"planned: {_listed(step.planned)}", _listed(planned)
+        lines = {f"{sign} {code}" for sign, code in _PLANNED.findall(ran.output)}
+        if (planned := ", ".join(sorted(lines))) != step.planned:
+            yield f"planned: {step.planned or 'nothing'}", planned or "nothing"
         for pattern in step.says:
             if not re.search(pattern, ran.output, re.MULTILINE):
                 yield f"the output says {pattern!r}", "it does not"
-        yield from self._wrong_counts(step, tally, done, sent)
+        if seen.did != step.did:
+            yield f"the server: {step.did or 'nothing'}", seen.did or "nothing"
+        yield from self._wrong_counts(step, seen.tally, seen.sent)
         yield from self._wrong_values(step)
         yield from self._wrong_robots(step)
 
-    def _wrong_counts(
-        self, step: Step, tally: Tally, done: Done, sent: Collection[str | None]
-    ) -> Iterator[tuple[str, str]]:
+    def _wrong_counts(self, step: Step, tally: Tally, sent: Collection[str | None]) -> Wrong:
         silent = step.refused or not step.connections
         wanted = Tally(
             connections=step.connections,
@@ -184,18 +163,13 @@ class Demo:
             yield f"server: {wanted!r}", repr(tally)
         if not silent and not tally.events:
             yield "events at the server", "none"
-        if done != Done(step.did):
-            wanted_done = str(Done(step.did)) or "nothing"
-            yield f"the server: {wanted_done}", str(done) or "nothing"
         if strange := set(sent) - READS - step.sends:
-            yield (
-                f"only reads and {', '.join(sorted(step.sends))}",
-                f"also {', '.join(map(str, sorted(strange, key=str)))}",
-            )
+            names = ", ".join(map(str, sorted(strange, key=str)))
+            yield f"only reads and {', '.join(sorted(step.sends))}", f"also {names}"
         if (opened := self._open()) != step.held:
             yield f"{counted(step.held, 'connection')} open afterwards", f"{opened}"
 
-    def _wrong_values(self, step: Step) -> Iterator[tuple[str, str]]:
+    def _wrong_values(self, step: Step) -> Wrong:
         server, expected = self.ground.server, self._hands.expected
         for exchange in step.stores:
             expected |= self.ground.in_vault[exchange]
@@ -209,7 +183,7 @@ class Demo:
         if len(server.rows()) != len(stored):
             yield "one row for each field", "duplicates"
 
-    def _wrong_robots(self, step: Step) -> Iterator[tuple[str, str]]:
+    def _wrong_robots(self, step: Step) -> Wrong:
         server, record = self.ground.server, self.ground.server.record
         hazards = record.fatal_paths + record.crashes
         running = server.robots_running()
@@ -226,31 +200,28 @@ class Demo:
             if server.robot_credentials(robot.id) == self.ground.in_vault[robot.exchange]
         }
         if trading != self._trading:
-            yield (
-                f"robots trade with what Vault holds: {sorted(self._trading)}",
-                f"those on {sorted(trading)}",
-            )
+            wanted = f"robots trade with what Vault holds: {sorted(self._trading)}"
+            yield wanted, f"those on {sorted(trading)}"
 
     # ── telling ──────────────────────────────────────────────────────────────────────────
 
-    def _tell(self, number: int, step: Step, ran: Ran, counts: str, *, failed: bool) -> None:
+    def _tell(
+        self, number: int, step: Step, seen: Seen, wrong: Collection[tuple[str, str]]
+    ) -> None:
+        ran, tally = seen.ran, seen.tally
         command = re.sub(r"(sha256:[0-9a-f]{6})[0-9a-f]+", r"\1…", shlex.join(("jtr", *ran.args)))
-        line = f"{'!' if failed else '✓'} {number:2} {step.what}: {command}"
-        if not failed:
-            line += f" → {step.came}; {counts}"
-        self.show(f"{line}\n")
-        if self.verbose and not failed:
-            self._show_output(ran)
-
-    def _counts(self, tally: Tally, done: Done) -> str:
-        counts = ", ".join(filter(None, (str(tally), str(done)))) or "nothing written"
-        running = counted(len(self.ground.server.robots_running()), "robot")
-        asked = f"; exchanges: {counted(tally.calls, 'request')}" if tally.calls else ""
-        return f"server: {counts}, {running} running{asked}"
-
-    def _explain(self, number: int, ran: Ran, wrong: list[tuple[str, str]]) -> None:
-        for expected, seen in wrong:
-            self.show(f"     expected  {expected}\n     seen      {seen}\n")
+        line = f"{number:2} {step.what}: {command}"
+        if not wrong:
+            counts = ", ".join(filter(None, (str(tally), seen.did))) or "nothing written"
+            running = counted(len(self.ground.server.robots_running()), "robot")
+            asked = f"; exchanges: {counted(tally.calls, 'request')}" if tally.calls else ""
+            self.show(f"✓ {line} → {step.came}; server: {counts}, {running} running{asked}\n")
+            if self.verbose:
+                self._show_output(ran)
+            return
+        self.show(f"! {line}\n")
+        for expected, found in wrong:
+            self.show(f"     expected  {expected}\n     seen      {found}\n")
         self._show_output(ran)
         self.show(f"\nStep {number} did not come out as it must; the demo ends here.\n")
 
@@ -273,7 +244,7 @@ def introduction(folder: Path) -> str:
     )
 
 
-def _kill(process: subprocess.Popen[str], when: Callable[[], bool]) -> None:
+def _kill(process: subprocess.Popen[bytes], when: Callable[[], bool]) -> None:
     """Kill a command by its id as soon as *when* holds, unless it ended before."""
     deadline = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
@@ -285,7 +256,3 @@ def _kill(process: subprocess.Popen[str], when: Callable[[], bool]) -> None:
 
 def _ended(code: int | None) -> str:
     return "no end" if code is None else f"exit code {code}"
-
-
-def _listed(planned: frozenset[tuple[str, str]]) -> str:
-    return ", ".join(f"{sign} {code}" for sign, code in sorted(planned)) or "nothing"

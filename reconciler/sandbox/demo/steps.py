@@ -1,22 +1,23 @@
 """
-What the story of `jtr demo` is made of: steps, what a server counted, and what people do by hand.
+What the story of `jtr demo` is made of: steps, and what a server counted.
 """
 
+import operator
+import shlex
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Final, NamedTuple
 
 import reconciler
 from reconciler.model.wording import counted
 from reconciler.sandbox.jt_trader.record import Record
 from reconciler.sandbox.playground import DOCUMENTS, Playground
 
-APPLY: Final = ("apply", DOCUMENTS, "--auto-approve")
-PLAN: Final = ("plan", DOCUMENTS)
-THAT_PLAN: Final = "PLANID"  # in a step's arguments: the id that the last plan had
-RESTART: Final = "robots: {onCredentialChange: restart}"  # a line of a document
+APPLY: Final = f"apply {DOCUMENTS} --auto-approve"
+THAT_PLAN: Final = "PLANID"  # in a step's command: the id that the last plan had
 THAT_INSTANT: Final = "INSTANT"  # likewise: of the request that it said is in doubt
 ROBOTS: Final = frozenset({1, 2})
 READS: Final = frozenset(
@@ -38,11 +39,10 @@ _WORDS: Final = {
     "start": "started robot",
     "stop": "stopped robot",
 }
-_COUNTED: Final = frozenset({"save", "delete"})  # a tally has their numbers
+_COUNTED: Final = ("save", "delete")  # a tally has their numbers
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """
     What a server has counted; the difference of two tallies is what happened between them.
 
@@ -71,16 +71,7 @@ class Tally:
         )
 
     def since(self, earlier: "Tally") -> "Tally":
-        """Return what happened since *earlier*."""
-        return Tally(
-            self.connections - earlier.connections,
-            self.events - earlier.events,
-            self.saves - earlier.saves,
-            self.fields - earlier.fields,
-            self.deletes - earlier.deletes,
-            self.asked - earlier.asked,
-            self.calls - earlier.calls,
-        )
+        return Tally(*map(operator.sub, self, earlier))
 
     def __str__(self) -> str:
         if not self.connections and not self.events:
@@ -97,28 +88,15 @@ class Tally:
         return ", ".join(said)
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a server did to robots, cache and process, in its order; see `Record.history`."""
-
-    deeds: tuple[tuple[Any, ...], ...] = ()
-
-    @classmethod
-    def of(cls, record: Record) -> "Done":
-        """Return what *record* says now."""
-        return cls(tuple(deed for deed in record.history if deed[0] not in _COUNTED))
-
-    def since(self, earlier: "Done") -> "Done":
-        """Return what was done since *earlier*."""
-        return Done(self.deeds[len(earlier.deeds) :])
-
-    def __str__(self) -> str:
-        words = ((_WORDS.get(what, what), *rest) for what, *rest in self.deeds)
-        return ", ".join(" ".join(map(str, deed)) for deed in words)
+def deeds(history: Sequence[tuple[object, ...]]) -> str:
+    """Say what a server did to robots, cache and process, in its order; see `Record.history`."""
+    done = [deed for deed in history if deed[0] not in _COUNTED]
+    return ", ".join(
+        " ".join(map(str, (_WORDS.get(str(what), what), *rest))) for what, *rest in done
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """How a command ended; *code* is None when it did not, or not in time."""
 
     args: tuple[str, ...]
@@ -126,10 +104,19 @@ class Ran:
     output: str
 
 
+class Seen(NamedTuple):
+    """What became of one step: the command's end, and what the server noted meanwhile."""
+
+    ran: Ran
+    tally: Tally
+    did: str = ""
+    sent: Collection[str | None] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """
-    One command and what must come of it.
+    One command, and in words what it is for and what came of it.
 
     `planned` are the signs and exchanges of the plan's lines, `says` patterns in the output.
     `stores` are exchanges that the server then holds as Vault does, `removes` those it no longer
@@ -145,14 +132,14 @@ class Step:
     """
 
     what: str
-    args: tuple[str, ...]
     came: str
-    prepare: Callable[[], None] = lambda: None
-    afterwards: Callable[[], None] = lambda: None
+    command: str = APPLY
+    prepare: Callable[[], object] = lambda: None
+    afterwards: Callable[[], object] = lambda: None
     kills: Callable[[], bool] | None = None
     runs: Callable[[tuple[str, ...]], Ran] | None = None
     code: int | None = 0
-    planned: frozenset[tuple[str, str]] = frozenset()
+    planned: str = ""
     says: tuple[str, ...] = ()
     connections: int = 1
     held: int = 0
@@ -163,22 +150,29 @@ class Step:
     removes: tuple[str, ...] = ()
     asked: int = 0
     calls: int = 0
-    did: tuple[tuple[Any, ...], ...] = ()
+    did: str = ""
     running: frozenset[int] = ROBOTS
     trades: frozenset[str] | None = None
 
+    @property
+    def args(self) -> tuple[str, ...]:
+        return tuple(shlex.split(self.command))
 
-@dataclass(slots=True)
-class Hands:
-    """What people do by hand, and what the server must store because of it."""
 
-    ground: Playground
-    expected: dict[str, str] = field(default_factory=dict)
-
-    def type(self, row: str) -> None:
-        """Change a value as somebody does on the server's Config page."""
-        self.expected[row] = self.ground.made_up()
-        self.ground.server.set_value(row, self.expected[row])
+def started(
+    ground: Playground, args: Sequence[str], output: int | IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start `jtr` with *args* in a session of its own: Ctrl-C is for us to handle."""
+    command, environment = invocation(ground, args)
+    return subprocess.Popen(  # noqa: S603  - our own interpreter and package
+        command,
+        env=environment,
+        cwd=ground.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def invocation(ground: Playground, args: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
