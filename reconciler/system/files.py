@@ -16,6 +16,7 @@ from typing import Final
 from reconciler.errors import JtrError
 
 SECRET_LIMIT: Final = 65536
+LINE_LIMIT: Final = 16 * 1024
 
 
 class NotRegular(OSError):
@@ -74,7 +75,7 @@ def secret_line(path: str, what: str, error: type[JtrError]) -> str | None:
     """Return the one line of such a file; None when it holds anything but one line of ASCII."""
     content = read_secret_file(path, what, error)
     line = content.removesuffix(b"\n").removesuffix(b"\r")
-    one = len(content) <= SECRET_LIMIT and line.isascii() and b"\n" not in line
+    one = len(content) <= LINE_LIMIT and line.isascii() and b"\n" not in line
     return line.decode("ascii") if one else None
 
 
