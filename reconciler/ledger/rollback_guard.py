@@ -249,15 +249,12 @@ class GuardedStore:
 
     @property
     def created(self) -> bool:
-        """Whether this very object made the store."""
         return self._store.created
 
     def get(self, key: str) -> Stored | None:
-        """Return the newest document under *key*."""
         return self._store.get(key)
 
     def put(self, key: str, text: str, *, expect: int) -> int:
-        """Write a document if its revision still is *expect*."""
         revision = self._store.put(key, text, expect=expect)
         with self._lock:
             self._writes += 1
@@ -266,15 +263,12 @@ class GuardedStore:
         return revision
 
     def keys(self, prefix: str) -> list[str]:
-        """Return all keys that begin with *prefix*, sorted."""
         return self._store.keys(prefix)
 
     def sequence(self) -> int:
-        """Return how many writes ever took place."""
         return self._store.sequence()
 
     def close(self) -> None:
-        """Give the store back."""
         self._store.close()
 
 

@@ -19,12 +19,10 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Stored | None:
-        """Return the newest document under *key*."""
         with self._lock:
             return self._documents.get(checked(key))
 
     def put(self, key: str, text: str, *, expect: int) -> int:
-        """Write a document if its revision still is *expect*."""
         with self._lock:
             stored = self._documents.get(checked(key))
             if (stored.revision if stored else 0) != expect:
@@ -33,12 +31,10 @@ class MemoryStore:
             return expect + 1
 
     def keys(self, prefix: str) -> list[str]:
-        """Return all keys that begin with *prefix*, sorted."""
         with self._lock:
             return sorted(key for key in self._documents if key.startswith(prefix))
 
     def sequence(self) -> int:
-        """Return the sum of all revisions."""
         with self._lock:
             return sum(stored.revision for stored in self._documents.values())
 

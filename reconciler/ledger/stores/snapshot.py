@@ -27,7 +27,6 @@ class SnapshotStore:
             ) from None
 
     def get(self, key: str) -> Stored | None:
-        """Return the document under *key*."""
         text = self._documents.get(checked(key))
         return None if text is None else Stored(1, text)
 
@@ -40,7 +39,6 @@ class SnapshotStore:
         )
 
     def keys(self, prefix: str) -> list[str]:
-        """Return all keys that begin with *prefix*, sorted."""
         return sorted(key for key in self._documents if key.startswith(prefix))
 
     def sequence(self) -> int:

@@ -92,18 +92,15 @@ class SqliteStore:
 
     @property
     def created(self) -> bool:
-        """Whether this very object made the store."""
         return self._created
 
     def get(self, key: str) -> Stored | None:
-        """Return the newest document under *key*."""
         checked(key)
         with self._using() as connection:
             row = _selected(connection, key)
         return Stored(*row) if row else None
 
     def put(self, key: str, text: str, *, expect: int) -> int:
-        """Write a document if its revision still is *expect*; durable on return."""
         checked(key)
         with self._using() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -120,7 +117,6 @@ class SqliteStore:
         return expect + 1
 
     def keys(self, prefix: str) -> list[str]:
-        """Return all keys that begin with *prefix*, sorted."""
         with self._using() as connection:
             # "0" follows "/" in ASCII, so this is the range of all keys below the prefix.
             rows = connection.execute(
@@ -130,7 +126,6 @@ class SqliteStore:
         return [key for (key,) in rows]
 
     def sequence(self) -> int:
-        """Return the sum of all revisions."""
         with self._using() as connection:
             (total,) = connection.execute(
                 "SELECT coalesce(sum(revision), 0) FROM documents"
@@ -138,7 +133,6 @@ class SqliteStore:
         return int(total)
 
     def close(self) -> None:
-        """Close the file."""
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None and os.getpid() == self._pid:

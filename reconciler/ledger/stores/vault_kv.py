@@ -138,11 +138,9 @@ class VaultStore:
 
     @property
     def created(self) -> bool:
-        """Whether this very object made the store."""
         return self._created
 
     def get(self, key: str) -> Stored | None:
-        """Return the newest document under *key*."""
         self._usable()
         name = named(key)
         known = self._seen.get(key, 0)  # before asking: another thread may write meanwhile
@@ -191,7 +189,6 @@ class VaultStore:
         return revision
 
     def keys(self, prefix: str) -> list[str]:
-        """Return all keys that begin with *prefix*, sorted."""
         self._usable()
         folders = [named(prefix.rstrip("/")) if prefix else ""]
         found: list[str] = []
