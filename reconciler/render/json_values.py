@@ -72,15 +72,20 @@ _KINDS: Final = {
 }
 
 
-def to_json(value: object) -> Any:
+def to_json(value: Any) -> Any:
     """Return a value as JSON has it.  Raises TypeError for what is not to be shown."""
+    return _converter(type(value))(value)
+
+
+@functools.cache
+def _converter(kind: type) -> Callable[[Any], Any]:
     for types, convert in _AS:
-        if isinstance(value, types):
-            return convert(value)
-    if type(value) not in SHOWN:
-        raise TypeError(f"{type(value).__name__} is not to be shown")
-    kind = {"kind": _KINDS[type(value)]} if type(value) in _KINDS else {}
-    return kind | shown(value, SHOWN[type(value)])
+        if issubclass(kind, types):
+            return convert
+    if kind not in SHOWN:
+        raise TypeError(f"{kind.__name__} is not to be shown")
+    named = {"kind": _KINDS[kind]} if kind in _KINDS else {}
+    return lambda value: named | shown(value, SHOWN[kind])
 
 
 def _write(action: WriteExchange) -> Document:
