@@ -4,7 +4,7 @@ Options that several commands share, and the servers that they select.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import click
@@ -18,7 +18,6 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def together(*decorators: Decorator) -> Decorator:
-    """Apply several option decorators as one."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
@@ -135,24 +134,25 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What `plan` and `apply` were asked for beyond the documents: servers and consents."""
+    """What `plan` and `apply` were asked for beyond the documents: their options by name."""
 
-    selection: Selection
-    drift: bool
+    servers: tuple[str, ...]
+    selector: str
+    correct_drift: bool
     take_over: tuple[str, ...]
     rewrite: tuple[str, ...]
-    targets: tuple[str, ...]
-    disruptive: bool = True
+    approve_target_change: tuple[str, ...]
+    no_disruptive: bool
 
     def of(self, state: DesiredState) -> tuple[DesiredState, Consents]:
         """Return the selected servers and the consents.  Raises UsageError for unknown names."""
-        chosen = self.selection.of(state)
+        chosen = Selection(self.servers, self.selector).of(state)
         return chosen, Consents(
-            drift=self.drift,
+            drift=self.correct_drift,
             take_over=known_entries(self.take_over, chosen, "--take-over"),
             rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
-            targets=known_servers(self.targets, chosen, "--approve-target-change"),
-            quiet="" if self.disruptive else "--no-disruptive",
+            targets=known_servers(self.approve_target_change, chosen, "--approve-target-change"),
+            quiet="--no-disruptive" if self.no_disruptive else "",
         )
 
 
@@ -160,26 +160,9 @@ def wishes(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of selection and consent; the command gets them as one `Wishes`."""
 
     @functools.wraps(function)
-    def gathered(
-        *,
-        servers: tuple[str, ...],
-        selector: str,
-        correct_drift: bool,
-        take_over: tuple[str, ...],
-        rewrite: tuple[str, ...],
-        approve_target_change: tuple[str, ...],
-        no_disruptive: bool,
-        **rest: Any,
-    ) -> Any:
-        asked = Wishes(
-            Selection(servers, selector),
-            correct_drift,
-            take_over,
-            rewrite,
-            approve_target_change,
-            disruptive=not no_disruptive,
-        )
-        return function(asked=asked, **rest)
+    def gathered(**given: Any) -> Any:
+        asked = Wishes(**{field.name: given.pop(field.name) for field in fields(Wishes)})
+        return function(asked=asked, **given)
 
     return _selection(_consents(gathered))
 
@@ -233,5 +216,4 @@ def known_servers(names: Sequence[str], state: DesiredState, option: str) -> fro
 
 
 def named(state: DesiredState, name: str) -> DesiredServer:
-    """Return one server by name.  Raises UsageError."""
     return Selection((name,)).of(state).servers[0]

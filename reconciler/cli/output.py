@@ -41,7 +41,6 @@ def _painted(line: str) -> str:
 
 
 def show_json(document: Mapping[str, Any]) -> None:
-    """Print *document* as JSON."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=True))
 
 

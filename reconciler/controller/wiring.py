@@ -131,10 +131,15 @@ async def _notifier(
     changed: Callable[[], None],
     status_store: "StatusStore",
 ) -> "Notifier":
-    from reconciler.notifications.notifier import Callbacks, Notifier  # noqa: PLC0415  - heavy
+    from reconciler.notifications.notifier import (  # noqa: PLC0415  - heavy
+        Callbacks,
+        Notifier,
+        open_endpoints,
+    )
 
     def counted(target: str, result: str) -> None:
         status_store.notifications[target, result] += 1
 
     calls = Callbacks(counted=counted, changed=changed)
-    return await Notifier.open(settings.notifications, label, told, calls=calls)
+    endpoints = await open_endpoints(settings.notifications)
+    return Notifier(endpoints, label, told, calls=calls)

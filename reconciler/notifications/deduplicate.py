@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from reconciler.notifications.events import AlertSeverity, News, Topic
@@ -67,8 +67,7 @@ class Message:
         return (self.topic, self.subject, *((self.id,) if self.topic in EVENTS else ()))
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {name: getattr(self, name) for name in _FIELDS} | {"reminder": self.reminder}
+        return asdict(self)
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> "Message":
@@ -83,12 +82,6 @@ class Message:
             at=seconds(row["at"]),
             reminder=row["reminder"] is True,
         )
-
-
-_FIELDS: Final = (
-    *("id", "topic", "subject", "before", "state"),
-    *("severity", "weight", "text", "owner", "at"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +116,6 @@ class Deduplicator:
         return self._told
 
     def hear(self, news: News, now: float) -> None:
-        """Take the present state of one topic and subject."""
         key = (news.topic, news.subject)
         told = self._told.get(key)
         known = "" if told is None else told.state
@@ -184,7 +176,6 @@ class Deduplicator:
             self._told[key] = replace(told, at=now)
 
     def _moment(self, key: Key, present: _Present) -> float | None:
-        """Return when the present state is to be told."""
         news, told = present.news, self._told.get(key)
         if told is not None and told.state == news.state:
             return told.at + news.remind if news.remind else None
@@ -250,7 +241,6 @@ def seconds(value: Any) -> float:
 
 
 def told_rows(told: Mapping[Key, LastSent]) -> list[list[Any]]:
-    """Return what was told as JSON values."""
     return [
         [topic, subject, one.state, one.severity, one.at, one.said]
         for (topic, subject), one in told.items()

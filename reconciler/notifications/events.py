@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 
 class AlertSeverity(enum.StrEnum):
-    """How much a notification matters."""
-
     INFO = "info"
     WARNING = "warning"
     CRITICAL = "critical"

@@ -54,7 +54,6 @@ class Clock:
     """Seconds since the epoch, and waiting; tests bring one of their own."""
 
     def now(self) -> float:
-        """Return the present moment."""
         return time.time()
 
     async def wait(self, woken: asyncio.Event, seconds: float | None) -> None:
@@ -88,12 +87,9 @@ class Callbacks:
     changed: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class _Environment:
-    calls: Callbacks
-    clock: Clock
-    retry_policy: RetryPolicy
-    luck: Callable[[], float]
+async def open_endpoints(settings: Sequence[NotificationSettings]) -> list[Endpoint]:
+    """Read the targets' secrets.  Raises UsageError when one cannot be read."""
+    return [await asyncio.to_thread(open_endpoint, one) for one in settings]
 
 
 class Notifier:
@@ -108,52 +104,34 @@ class Notifier:
         calls: Callbacks | None = None,
         clock: Clock | None = None,
         retry_policy: RetryPolicy | None = None,
-        luck: Callable[[], float] = random.random,
     ) -> None:
-        context = _Environment(
-            calls or Callbacks(), clock or Clock(), retry_policy or RetryPolicy(), luck
-        )
-        self._calls, self._clock, retry_policy = context.calls, context.clock, context.retry_policy
-        now = self._clock.now()
-        label = _clean(label, STATE)
-        self._desk = Deduplicator(
-            label, read_told(memory.get("told"), now), stable=retry_policy.stable
-        )
+        calls, clock = calls or Callbacks(), clock or Clock()
+        retry_policy = retry_policy or RetryPolicy()
+        self._calls, self._clock = calls, clock
+        now, label = clock.now(), _clean(label, STATE)
+        told = read_told(memory.get("told"), now)
+        self._deduplicator = Deduplicator(label, told, stable=retry_policy.stable)
         waiting = memory.get("waiting")
         rows: Mapping[str, Any] = waiting if isinstance(waiting, dict) else {}
-        self._senders = [
-            _Sender(
-                endpoint,
-                Transport(endpoint, label, retry_policy.deadline),
-                SendQueue(
-                    retry_policy.rate_limit, now, read_messages(rows.get(endpoint.settings.name))
-                ),
-                context,
+        self._workers = []
+        for endpoint in endpoints:
+            transport = Transport(endpoint, label, retry_policy.deadline)
+            left = read_messages(rows.get(endpoint.settings.name))
+            queue = SendQueue(retry_policy.rate_limit, now, left)
+            worker = _Worker(
+                *(endpoint, transport, queue),
+                calls=calls,
+                clock=clock,
+                retry_policy=retry_policy,
             )
-            for endpoint in endpoints
-        ]
+            self._workers.append(worker)
         self._heard: dict[Key, tuple[News, News]] = {}
         self._woken = asyncio.Event()
         self._tasks = [asyncio.create_task(self._run(), name="notify")]
         self._tasks += [
-            asyncio.create_task(sender.run(), name=f"notify {sender.name}")
-            for sender in self._senders
+            asyncio.create_task(worker.run(), name=f"notify {worker.name}")
+            for worker in self._workers
         ]
-
-    @classmethod
-    async def open(
-        cls,
-        settings: Sequence[NotificationSettings],
-        label: str,
-        memory: Mapping[str, Any],
-        *,
-        calls: Callbacks | None = None,
-        clock: Clock | None = None,
-        retry_policy: RetryPolicy | None = None,
-    ) -> "Notifier":
-        """Read the targets' secrets and begin.  Raises UsageError when one cannot be read."""
-        endpoints = [await asyncio.to_thread(open_endpoint, one) for one in settings]
-        return cls(endpoints, label, memory, calls=calls, clock=clock, retry_policy=retry_policy)
 
     def tell(self, news: Iterable[News]) -> None:
         """
@@ -163,7 +141,7 @@ class Notifier:
         """
         now = self._clock.now()
         for one in self._cleaned(list(news)):
-            self._desk.hear(one, now)
+            self._deduplicator.hear(one, now)
         self._hand_out(now)
 
     def _cleaned(self, news: Sequence[News]) -> list[News]:
@@ -181,14 +159,14 @@ class Notifier:
     def keep(self, servers: Collection[str]) -> None:
         """Forget all servers but these: they are in the documents no more."""
         now = self._clock.now()
-        self._desk.keep({_clean(name, STATE) for name in servers}, now)
+        self._deduplicator.keep({_clean(name, STATE) for name in servers}, now)
         self._hand_out(now)
 
     def memory(self) -> dict[str, Any]:
         """Return what the next run must know, as JSON values; no secret is in it."""
         return {
-            "told": told_rows(self._desk.told),
-            "waiting": {sender.name: rows for sender in self._senders if (rows := sender.rows())},
+            "told": told_rows(self._deduplicator.told),
+            "waiting": {worker.name: rows for worker in self._workers if (rows := worker.rows())},
         }
 
     async def close(self, grace: float) -> None:
@@ -198,14 +176,14 @@ class Notifier:
         What did not arrive stays in `memory` and is sent by the next run.
         """
         self._tasks[0].cancel()
-        for sender in self._senders:
-            sender.finish()
+        for worker in self._workers:
+            worker.finish()
         _, late = await asyncio.wait(self._tasks, timeout=grace)
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for sender in self._senders:
-            await sender.close()
+        for worker in self._workers:
+            await worker.close()
         self._calls.changed()
 
     async def _run(self) -> None:
@@ -214,16 +192,16 @@ class Notifier:
             now = self._clock.now()
             self._hand_out(now)
             self._woken.clear()
-            moment = self._desk.wake()
+            moment = self._deduplicator.wake()
             await self._clock.wait(self._woken, None if moment is None else max(0.0, moment - now))
 
     def _hand_out(self, now: float) -> None:
-        messages = self._desk.due(now)
+        messages = self._deduplicator.due(now)
         for message in messages:
             _log.debug("notify topic=%s subject=%s", message.topic, message.subject)
-            for sender in self._senders:
-                if wants(sender.settings, message):
-                    sender.add(message)
+            for worker in self._workers:
+                if wants(worker.settings, message):
+                    worker.add(message)
         if messages:
             self._calls.changed()
         self._woken.set()
@@ -238,19 +216,24 @@ def wants(settings: NotificationSettings, message: Message) -> bool:
     )
 
 
-class _Sender:
+class _Worker:
     """The queue and the task of one target."""
 
     def __init__(
-        self, endpoint: Endpoint, post: Transport, queue: SendQueue, context: _Environment
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        queue: SendQueue,
+        *,
+        calls: Callbacks,
+        clock: Clock,
+        retry_policy: RetryPolicy,
     ) -> None:
         self.settings = endpoint.settings
         self.name = endpoint.settings.name
-        self._endpoint = endpoint  # keeps the parts of its URL known to redaction
-        self._post = post
+        self._transport = transport
         self._queue = queue
-        self._calls, self._clock = context.calls, context.clock
-        self._manners, self._luck = context.retry_policy, context.luck
+        self._calls, self._clock, self._retry_policy = calls, clock, retry_policy
         self._woken = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -268,7 +251,7 @@ class _Sender:
         self._woken.set()
 
     async def close(self) -> None:
-        await self._post.close()
+        await self._transport.close()
         if left := len(self._queue.rows()):
             _log.warning("notify target=%s: %d messages wait for the next start", self.name, left)
 
@@ -288,7 +271,7 @@ class _Sender:
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send until it arrives, is refused, or was tried often enough."""
-        retry_policy = self._manners
+        retry_policy = self._retry_policy
         for attempt in range(1, retry_policy.tries + 1):
             answer = await self._once(delivery)
             if not answer.why:
@@ -303,12 +286,13 @@ class _Sender:
                 return
             self._calls.counted(self.name, Result.RETRIED)
             _log.info("notify target=%s: %s; trying again", self.name, answer.why)
-            backoff = retry_policy.backoff * 2 ** (attempt - 1) * (0.5 + self._luck() / 2)
+            luck = 0.5 + random.random() / 2  # noqa: S311  - spreads tries, hides nothing
+            backoff = retry_policy.backoff * 2 ** (attempt - 1) * luck
             await self._clock.wait(self._stop, max(backoff, answer.pause))
 
     async def _once(self, delivery: Delivery) -> Answer:
         try:
-            return await self._post.send(delivery, self._clock.now())
+            return await self._transport.send(delivery, self._clock.now())
         except Exception as error:  # noqa: BLE001  - one target's trouble must not end its task
             return Answer(f"unexpected {type(error).__name__}")
 

@@ -46,7 +46,6 @@ class _Tokens:
         return True
 
     def next(self) -> float:
-        """Return when there is a token again."""
         # A little later than exact: just short of one whole token would be none.
         return self.at + max(0.0, 1 - self.left) * self.period / self.most + 0.001
 
@@ -72,12 +71,10 @@ class Delivery:
 
     @property
     def severity(self) -> AlertSeverity:
-        """Return the worst that is in it."""
         return max((message.severity for message in self.messages), key=rank)
 
     @property
     def at(self) -> float:
-        """Return when the last of it was decided."""
         return max(message.at for message in self.messages)
 
     @property
@@ -88,7 +85,6 @@ class Delivery:
 
     @property
     def text(self) -> str:
-        """Return what people read."""
         lines = [message.text for message in self.messages[:NAMED]]
         if rest := self.messages[NAMED:]:
             names = [f"{message.subject or 'controller'} ({message.topic})" for message in rest]
@@ -176,19 +172,16 @@ class SendQueue:
         return min(self._usual.next(), self._urgent.next() if urgent else self._usual.next())
 
     def done(self) -> None:
-        """Note that what was flying arrived."""
         if self.flying is not None:
             self._lost -= self.flying.lost
         self.flying = None
 
     def fail(self) -> None:
-        """Note that what was flying is given up."""
         if self.flying is not None:
             self._lost += len(self.flying.messages)
         self.flying = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all that has not arrived, as JSON values."""
         flying = () if self.flying is None else self.flying.messages
         return [message.document() for message in (*flying, *self._waiting.values())]
 

@@ -39,7 +39,7 @@ class Transport:
     """Made and used on the event loop; `close` it."""
 
     def __init__(self, endpoint: Endpoint, label: str, deadline: float) -> None:
-        self._endpoint = endpoint
+        self._endpoint = endpoint  # keeps the parts of its URL known to redaction
         self._sender = sender(endpoint.settings.kind)
         self._label = label
         self._deadline = deadline

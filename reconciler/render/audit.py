@@ -42,7 +42,6 @@ def audit_text(rows: Sequence[Audited], now: datetime, notes: Iterable[str] = ()
 
 
 def summary(rows: Sequence[Audited]) -> str:
-    """Return how many keys have which light."""
     lights = [row.light for row in rows]
     parts = [f"{lights.count(light)} {light}" for light in Light]
     unread = sum(row.failure is not None for row in rows)
@@ -129,7 +128,6 @@ def _asked(answered: Answered, now: datetime) -> str:
 
 
 def audit_markdown(rows: Sequence[Audited], now: datetime, notes: Iterable[str] = ()) -> str:
-    """Return a table for a pull request or a report."""
     lines = ["### Audit of API keys", ""]
     if rows:
         lines += [

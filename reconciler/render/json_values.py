@@ -74,7 +74,7 @@ _KINDS: Final = {
 
 def to_json(value: Any) -> Any:
     """Return a value as JSON has it.  Raises TypeError for what is not to be shown."""
-    return _converter(type(value))(value)
+    return _converter(value.__class__)(value)
 
 
 @functools.cache

@@ -35,7 +35,6 @@ class Wanted:
     _last: int | None = field(default=None, init=False)
 
     def of(self, entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
-        """Yield the entries that are wanted."""
         for entry in entries:
             self._last = self._last if entry.time is None else entry.time
             late = self.since is None or (self._last is not None and self._last >= self.since)

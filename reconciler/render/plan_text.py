@@ -79,7 +79,6 @@ def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
 
 
 def sign(line: Line) -> str:
-    """Return the sign that stands before a line."""
     if line.status in (Status.BLOCKED, Status.FAILED):
         return "!"
     if line.category is Category.DRIFT:
@@ -120,24 +119,17 @@ def _disruption(line: Disruption, server: str) -> Iterator[str]:
 
 
 def mark(line: Disruption) -> str:
-    """Return the sign that stands before a line about robots or a request."""
-    match line.standing:
-        case Standing.DUE:
-            match line.action:
-                case RestartRobots():
-                    return "↻"
-                case InvalidateCache():
-                    return "∅"
-                case RebootServer():
-                    return "⏻"
-            return "▶"
-        case Standing.SCHEDULED | Standing.WAITING | Standing.HELD:
-            return "…"
-        case Standing.IN_DOUBT:
-            return "?"
-        case Standing.BLOCKED | Standing.EXPIRED | Standing.NOT_DONE:
-            return "!"
-    return "="
+    if line.standing is Standing.DUE:
+        return _DUE.get(type(line.action), "▶")
+    return _MARKS.get(line.standing, "=")
+
+
+_DUE = {RestartRobots: "↻", InvalidateCache: "∅", RebootServer: "⏻"}
+_MARKS = {
+    **dict.fromkeys((Standing.SCHEDULED, Standing.WAITING, Standing.HELD), "…"),
+    **dict.fromkeys((Standing.BLOCKED, Standing.EXPIRED, Standing.NOT_DONE), "!"),
+    Standing.IN_DOUBT: "?",
+}
 
 
 def _why(line: Line) -> str:
@@ -251,7 +243,6 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
 
 
 def report_text(reports: Iterable[Report]) -> str:
-    """Return what was done, failed and not attempted, server by server."""
     reports = tuple(reports)
     rows = [row for report in reports for row in _report(report)]
     results = [outcome.result for report in reports for outcome in report.outcomes]

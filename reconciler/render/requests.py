@@ -110,7 +110,6 @@ def resolving(server: str, line: Disruption) -> tuple[str, ...]:
 
 
 def doubt_row(request: Request) -> str:
-    """Return one row about an open request, for a summary."""
     since = f" since {plain(request.asked_at)}" if request.asked_at else ""
     return f"  ? in doubt{since}: {_called(request)}; see: jtr request list"
 
@@ -160,7 +159,6 @@ def _settled_by(server: str, line: Disruption) -> list[str]:
 
 
 def open_document(request: Request | None) -> Document | None:
-    """Return the request that is open."""
     if request is None:
         return None
     by = request.attempts[-1].by if request.attempts else ""
@@ -200,7 +198,6 @@ _STAGES: Final = {Stage.DONE: str(Standing.DONE), Stage.NOT_DONE: str(Standing.N
 
 
 def deed_row(deed: HistoryEntry) -> str:
-    """Return one thing that was done, on one line."""
     detail = f": {plain(deed.detail, 400)}" if deed.detail else ""
     head = f"{_time(deed.at)}  {plain(deed.by)}  {plain(deed.what)}"
     return f"{head}  {plain(deed.result)}{detail}"

@@ -31,7 +31,6 @@ Row = Mapping[str, Any]
 
 
 def served_servers(document: Row) -> list[Row]:
-    """Return the servers of a status document."""
     return [row for row in _list(document, "servers") if isinstance(row, dict)]
 
 
@@ -48,7 +47,6 @@ def served_code(servers: Iterable[Row]) -> Exit:
 
 
 def controller_rows(document: Row, url: str) -> Iterator[str]:
-    """Yield what the controller says of itself."""
     found = document.get("controller")
     status: Row = found if isinstance(found, dict) else {}
     does = "acts" if status.get("acting") is True else "does not act"

@@ -18,7 +18,14 @@ from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.events import AlertSeverity, News, Topic
-from reconciler.notifications.notifier import Callbacks, Notifier, RetryPolicy, cleaned, wants
+from reconciler.notifications.notifier import (
+    Callbacks,
+    Notifier,
+    RetryPolicy,
+    cleaned,
+    open_endpoints,
+    wants,
+)
 from reconciler.notifications.queue import RateLimit
 from reconciler.settings.notifications import NotificationSettings
 from tests.notifications.receivers import Files, ManualClock, Receiver, Request, receiving
@@ -79,8 +86,8 @@ async def telling(
         if scenes:
             scenes[0].changes.append(json.loads(json.dumps(scenes[0].notifier.memory())))
 
-    notifier = await Notifier.open(
-        settings,
+    notifier = Notifier(
+        await open_endpoints(settings),
         "fleet",
         memory or {},
         calls=Callbacks(lambda target, result: results.update([(target, str(result))]), changed),
@@ -504,14 +511,14 @@ def test_a_secret_that_cannot_be_read_is_said_at_the_start(files: Files) -> None
     (files.folder / "bot-tokenFile").unlink()
 
     with pytest.raises(UsageError, match="notifications: bot: tokenFile cannot be read"):
-        asyncio.run(Notifier.open([settings], "fleet", {}))
+        asyncio.run(open_endpoints([settings]))
 
 
 def test_without_targets_and_with_the_real_clock_it_stops_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def story() -> None:
-        notifier = await Notifier.open([], "fleet", {})
+        notifier = Notifier([], "fleet", {})
         notifier.tell([robots("7"), news("degraded")])
         await asyncio.sleep(0)
         assert [row[2] for row in notifier.memory()["told"]] == ["7"]

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -30,12 +31,6 @@ from reconciler.system.network import loopback
 
 FORMAT: Final = 1
 MOST: Final = 64 * 1024 * 1024  # bytes of an answer
-_OK: Final = 200
-_UNAUTHORIZED: Final = 401
-_FORBIDDEN: Final = 403
-_NOT_FOUND: Final = 404
-_BAD_GATEWAY: Final = 502
-_UNAVAILABLE: Final = 503
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  - whom to ask, not where to listen
 
 
@@ -88,7 +83,6 @@ class Controller:
         return self._document("/v1/status", self._timeouts.secrets_request)
 
     def ledger_documents(self) -> Snapshot:
-        """Return the rows of its ledger."""
         found = self._document("/v1/observations", self._timeouts.secrets_total)
         documents = found.get("documents")
         if not isinstance(documents, dict):
@@ -110,11 +104,11 @@ class Controller:
         # The controller waits for the server up to twice the time of one request.
         limit = 2 * self._timeouts.request + self._timeouts.secrets_request
         reply = self._get(f"/v1/logs?server={quote(server, safe='')}", limit)
-        if reply.status == _NOT_FOUND:
+        if reply.status == HTTPStatus.NOT_FOUND:
             raise UsageError(*self._told(reply))
-        if reply.status == _BAD_GATEWAY:
+        if reply.status == HTTPStatus.BAD_GATEWAY:
             raise DriverError(*self._told(reply))
-        if reply.status == _UNAVAILABLE:
+        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
             raise ServerUnreachable(*self._told(reply))
         entries = self._read(reply).get("entries")
         if not isinstance(entries, list):
@@ -125,7 +119,7 @@ class Controller:
 
     def _document(self, path: str, limit: float) -> dict[str, Any]:
         reply = self._get(path, limit)
-        if reply.status == _UNAVAILABLE:
+        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
             what, remedy = self._told(reply)
             raise ControllerAway(f"{self._name} cannot tell now: {what}", remedy)
         return self._read(reply)
@@ -149,13 +143,13 @@ class Controller:
         return found
 
     def _read(self, reply: Reply) -> dict[str, Any]:
-        if reply.status in (_UNAUTHORIZED, _FORBIDDEN):
+        if reply.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             state = "asks for a token" if self._token is None else "does not accept the token"
             raise ControllerRefused(
                 f"{self._name} {state}",
                 "controller.tokenFile of the settings names a file with the controller's token",
             )
-        if reply.status != _OK or len(reply.content) > MOST:
+        if reply.status != HTTPStatus.OK or len(reply.content) > MOST:
             raise self._strange(f" (status {reply.status})")
         document = _parsed(reply.content)
         if document.get("formatVersion") != FORMAT:
@@ -213,7 +207,6 @@ def ask(
 
 
 def untrusted(found: Lost) -> bool:
-    """Return whether it was TLS that failed."""
     return isinstance(found.error, requests.exceptions.SSLError | ssl.SSLError)
 
 
@@ -242,7 +235,7 @@ def alive(listen: str, settings: Settings) -> int:
     if isinstance(found, Lost):
         say(f"no controller answers at {where}: {lost(found, limit)}")
         return Exit.ERROR
-    if found.status != _OK:
+    if found.status != HTTPStatus.OK:
         reason = _parsed(found.content).get("reason", f"it answers {found.status}")
         say(f"the controller at {where} is not alive: {plain(str(reason), 600)}")
         return Exit.ERROR

@@ -153,7 +153,6 @@ def log_document(server: str, entries: Iterable[LogEntry]) -> Document:
 
 
 def error_document(error: JtrError) -> Document:
-    """Return what went wrong, in our own words."""
     return {"error": shown(error, "what remedy transient")}
 
 

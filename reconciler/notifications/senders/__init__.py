@@ -99,7 +99,6 @@ def open_endpoint(settings: NotificationSettings) -> Endpoint:
 
 
 def secret_line(settings: NotificationSettings, key: str) -> str:
-    """Return the one line of the file that *key* names."""
     path, what = settings.own.get(key, ""), f"notifications: {settings.name}: {key}"
     line = files.secret_line(path, what, UsageError)
     if line is None:

@@ -45,7 +45,6 @@ class Webhook(Sender):
     def document(
         self, delivery: Delivery, label: str, settings: NotificationSettings
     ) -> dict[str, Any]:
-        """Return the body; a digest has its messages in `items`."""
         del settings
         document: dict[str, Any] = {"formatVersion": FORMAT, "id": delivery.id, "controller": label}
         if len(delivery.messages) == 1:
