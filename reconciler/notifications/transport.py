@@ -60,7 +60,7 @@ class Transport:
 
     async def send(self, delivery: Delivery, now: float) -> Answer:
         """Send a delivery once.  Raises nothing but cancellation."""
-        document = self._sender.document(delivery, self._label, self._endpoint.settings)
+        document = self._sender.document(delivery, self._label, self._endpoint)
         body = json.dumps(document).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": delivery.id}
         headers |= self._sender.headers(self._endpoint, now, body)

@@ -159,12 +159,12 @@ def answers_are_read_within_bounds(held: Held) -> None:
 
 
 def hostile_and_long_texts_are_only_text(held: Held) -> None:
-    settings = held.settings("http://127.0.0.1")
+    endpoint = open_endpoint(held.settings("http://127.0.0.1"))
     for text in (HOSTILE, "🤖" * 1000, "<" * 1000, "é" * 1000):
         message = replace(MESSAGE, text=text, owner=HOSTILE, subject=HOSTILE)
         for many in (1, 200):
             delivery = Delivery(tuple(replace(message, id=str(n)) for n in range(many)))
-            document = sender(held.kind).document(delivery, "fleet", settings)
+            document = sender(held.kind).document(delivery, "fleet", endpoint)
             body = json.dumps(document, allow_nan=False)
             assert body.isascii()
             assert body.isprintable()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.secret import Secret
 from reconciler.notifications import deduplicate
 from reconciler.notifications.events import AlertSeverity, Topic
 from reconciler.notifications.notifier import RetryPolicy
 from reconciler.notifications.queue import MOST, Delivery, RateLimit
-from reconciler.notifications.senders import open_endpoint
+from reconciler.notifications.senders import Endpoint, open_endpoint
 from reconciler.notifications.senders.webhook import SENDER
 from reconciler.notifications.transport import Transport
 from reconciler.settings import paths
@@ -49,10 +50,9 @@ def test_the_settings_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_body_has_the_keys_of_a_real_one() -> None:
     (block,) = blocks(PAGE, "body")
+    endpoint = Endpoint(NotificationSettings("webhook", "pager"), Secret(""))
 
-    assert list(json.loads(block)) == list(
-        SENDER.document(Delivery((MESSAGE,)), "fleet", NotificationSettings("webhook", "pager"))
-    )
+    assert list(json.loads(block)) == list(SENDER.document(Delivery((MESSAGE,)), "fleet", endpoint))
 
 
 def test_the_receiver_s_code_believes_what_is_genuine(tmp_path: Path, watch: Watch) -> None:

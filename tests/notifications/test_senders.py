@@ -120,7 +120,7 @@ UNSIGNED = """
         return super().headers(endpoint, now, b"")
 """
 MARKUP = """
-    def document(self, delivery, label, settings):
+    def document(self, delivery, label, endpoint):
         return {"text": delivery.text, "parse_mode": "HTML"}
 """
 QUOTING = """
@@ -261,13 +261,13 @@ def test_telegram_gets_plain_text_in_the_right_chat(files: Files) -> None:
 def test_long_texts_fit(files: Files, letter: str) -> None:
     long = Delivery(tuple(replace(MESSAGE, text=letter * 1000) for _ in range(200)))
 
-    settings = files.telegram("https://x.test")
-    text = telegram.SENDER.document(long, "fleet", settings)["text"]
+    endpoint = open_endpoint(files.telegram("https://x.test"))
+    text = telegram.SENDER.document(long, "fleet", endpoint)["text"]
 
     units = len(text.encode("utf-16-le")) // 2
     assert telegram.LIMIT - 2 <= units <= telegram.LIMIT
     assert text.endswith("…")
-    assert len(slack.SENDER.document(long, "fleet", settings)["text"]) < 40_000
+    assert len(slack.SENDER.document(long, "fleet", endpoint)["text"]) < 40_000
 
 
 @pytest.mark.parametrize(

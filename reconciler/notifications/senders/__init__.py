@@ -28,6 +28,9 @@ LONG: Final = 16  # characters that a key has at least, and a part of a path tha
 _PRINTABLE: Final = re.compile(r"[!-~]{8,2000}")
 
 
+Document = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One receiver with its secrets: where to post, and the key to sign with."""
@@ -56,9 +59,7 @@ class Sender(OwnKeys, Protocol):
         """Read the secrets.  Blocking.  Raises UsageError."""
         ...
 
-    def document(
-        self, delivery: Delivery, label: str, settings: NotificationSettings
-    ) -> dict[str, Any]:
+    def document(self, delivery: Delivery, label: str, endpoint: Endpoint) -> Document:
         """Return what is posted as JSON: texts of any length, with signs of any kind in them."""
         ...
 
@@ -99,20 +100,23 @@ def open_endpoint(settings: NotificationSettings) -> Endpoint:
 
 
 def secret_line(settings: NotificationSettings, key: str) -> str:
-    path, what = settings.own.get(key, ""), f"notifications: {settings.name}: {key}"
-    line = files.secret_line(path, what, UsageError)
+    what = f"notifications: {settings.name}: {key}"
+    line = files.secret_line(settings.own[key], what, UsageError)
     if line is None:
-        raise UsageError(f"{what} is not a file with one line of ASCII text", f"check {path}")
+        raise unusable(settings, key, "is not a file with one line of ASCII text")
     return line
+
+
+def unusable(settings: NotificationSettings, key: str, why: str) -> UsageError:
+    """Return the error to raise about what stands in the file that *key* names."""
+    return UsageError(f"notifications: {settings.name}: {key} {why}", f"check {settings.own[key]}")
 
 
 def open_hook(settings: NotificationSettings) -> Endpoint:
     """Return the endpoint whose whole URL is a secret, in the file `urlFile`."""
     url = secret_line(settings, "urlFile")
     if wrong := _hook_fault(url):
-        raise UsageError(
-            f"notifications: {settings.name}: urlFile {wrong}", f"check {settings.own['urlFile']}"
-        )
+        raise unusable(settings, "urlFile", wrong)
     parts = urlsplit(url)
     longer = [piece for piece in parts.path.split("/") if len(piece) >= LONG]
     telling = [part for part in (parts.path, parts.query, *longer) if len(part) > 1]

@@ -4,11 +4,11 @@ Plain text for an incoming webhook of Slack, or of a chat that understands the s
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from reconciler.documents.tree import Node, at
 from reconciler.notifications.queue import Delivery
-from reconciler.notifications.senders import Endpoint, Sender, chat_text, open_hook
+from reconciler.notifications.senders import Document, Endpoint, Sender, chat_text, open_hook
 from reconciler.settings.notifications import Fault, NotificationSettings
 
 LIMIT: Final = 3000  # UTF-16 units before escaping; Slack cuts at 40,000 characters
@@ -25,11 +25,9 @@ class Slack(Sender):
     def open(self, settings: NotificationSettings) -> Endpoint:
         return open_hook(settings)
 
-    def document(
-        self, delivery: Delivery, label: str, settings: NotificationSettings
-    ) -> dict[str, Any]:
+    def document(self, delivery: Delivery, label: str, endpoint: Endpoint) -> Document:
         """Return plain text that mentions and links nobody."""
-        del settings
+        del endpoint
         text = chat_text(delivery, label, LIMIT)
         for sign, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
             text = text.replace(sign, escape)

@@ -5,13 +5,19 @@ Plain text from a bot of Telegram into one chat: core.telegram.org/bots/api#send
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from reconciler.documents.tree import Node
-from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.queue import Delivery
-from reconciler.notifications.senders import Endpoint, Sender, chat_text, secret_line
+from reconciler.notifications.senders import (
+    Document,
+    Endpoint,
+    Sender,
+    chat_text,
+    secret_line,
+    unusable,
+)
 from reconciler.settings.notifications import Fault, NotificationSettings, url_faults
 
 API_URL: Final = "https://api.telegram.org"
@@ -33,19 +39,14 @@ class Telegram(Sender):
     def open(self, settings: NotificationSettings) -> Endpoint:
         token = secret_line(settings, "tokenFile")
         if not _BOT_TOKEN.fullmatch(token):
-            raise UsageError(
-                f"notifications: {settings.name}: tokenFile does not hold a bot's token",
-                f"check {settings.own['tokenFile']}",
-            )
+            raise unusable(settings, "tokenFile", "does not hold a bot's token")
         url = settings.own.get("apiUrl", API_URL).rstrip("/")
         return Endpoint(settings, Secret(f"{url}/bot{token}/sendMessage"), (Secret(token),))
 
-    def document(
-        self, delivery: Delivery, label: str, settings: NotificationSettings
-    ) -> dict[str, Any]:
+    def document(self, delivery: Delivery, label: str, endpoint: Endpoint) -> Document:
         """Return plain text, because no `parse_mode` is named."""
         return {
-            "chat_id": settings.own["chatId"],
+            "chat_id": endpoint.settings.own["chatId"],
             "text": chat_text(delivery, label, LIMIT),
             "link_preview_options": {"is_disabled": True},
         }

@@ -6,14 +6,21 @@ import hashlib
 import hmac
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from reconciler.documents.tree import Node, at
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.queue import Delivery
-from reconciler.notifications.senders import LONG, Endpoint, Sender, open_hook, secret_line
+from reconciler.notifications.senders import (
+    LONG,
+    Document,
+    Endpoint,
+    Sender,
+    open_hook,
+    secret_line,
+)
 from reconciler.settings.notifications import Fault, NotificationSettings, url_faults
 
 FORMAT: Final = 1
@@ -42,11 +49,9 @@ class Webhook(Sender):
             )
         return Endpoint(settings, endpoint.url, endpoint.held, Secret(key))
 
-    def document(
-        self, delivery: Delivery, label: str, settings: NotificationSettings
-    ) -> dict[str, Any]:
-        del settings
-        document: dict[str, Any] = {"formatVersion": FORMAT, "id": delivery.id, "controller": label}
+    def document(self, delivery: Delivery, label: str, endpoint: Endpoint) -> Document:
+        del endpoint
+        document: Document = {"formatVersion": FORMAT, "id": delivery.id, "controller": label}
         if len(delivery.messages) == 1:
             (message,) = delivery.messages
             return document | _facts(message) | {"text": delivery.text, "lost": delivery.lost}
@@ -73,7 +78,7 @@ class Webhook(Sender):
         return {"X-JTR-Timestamp": timestamp, "X-JTR-Signature": f"v1={signature}"}
 
 
-def _facts(message: Message) -> dict[str, Any]:
+def _facts(message: Message) -> Document:
     names = ("topic", "subject", "state", "severity", "text", "owner", "reminder")
     return {name: getattr(message, name) for name in names} | {"at": _moment(message.at)}
 
