@@ -5,8 +5,8 @@ The stand-in's record is the oracle: what arrived there, not what the driver say
 """
 
 import asyncio
+import gc
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -30,16 +30,16 @@ from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import canary
 from tests.support.fault_proxy import HEALTHY, End, FaultProxy, Faults, Way, broken
 from tests.support.loops import LoopThread
+from tests.support.quiet_time import QuietTime
 
 T = TypeVar("T")
-
-SLACK: Final = 5.0
-"""Seconds that a wait may last longer than its deadline; the machine has other work, too."""
 
 WAITS: Final = Timeouts(
     connect=0.6, authenticate=0.6, request=0.6, close=0.2, robot=0.6, invalidate=0.6
 )
-"""Long enough for a healthy link to a stand-in, short enough to wait for hundreds of times."""
+"""In the time of `QuietTime`, in which what a machine does takes none."""
+
+ROUNDING: Final = 1e-6  # of adding up seconds
 
 OPENING: Final = WAITS.connect + WAITS.authenticate + 2 * WAITS.close
 ASKING: Final = WAITS.request + 2 * WAITS.close
@@ -50,6 +50,28 @@ PATIENCE: Final = 30.0
 
 
 _AT_ONCE: Final = 24  # conversations; more would wait for one another
+
+
+class Network(LoopThread):
+    """The loop of all proxies, on a thread; stories are told on loops beside it, in its time."""
+
+    def __init__(self) -> None:
+        self._time: Final = QuietTime()
+        super().__init__("fault proxies", self._time.loop())
+
+    def tell(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run *story*, and see that it leaves no task and no open session behind."""
+
+        async def whole() -> None:
+            await story()
+            # A server of the test may still be putting its own tasks away.
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                _, left = await asyncio.wait(left, timeout=1)
+            assert not left, left
+            gc.collect()  # an unclosed session or socket warns here, and a warning is an error
+
+        with asyncio.Runner(loop_factory=self._time.loop) as runner:
+            runner.run(whole())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +145,18 @@ class Link:
         )
 
     async def timed(self, what: str, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-        """Await *work*; note when it took longer than *seconds* and the slack."""
-        began = time.monotonic()
+        """Await *work*; note when it took longer than *seconds*."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             return await work
         finally:
-            if (took := time.monotonic() - began) > seconds + SLACK:
+            if (took := clock() - began) > seconds + ROUNDING:
                 self.overdue.append(f"{what} took {took:.2f} s instead of {seconds:g}")
+
+    async def cut(self, end: End) -> None:
+        """End all connections; the peers get the time to notice it."""
+        await asyncio.wrap_future(self.proxy.cutting(end))
 
     async def arrived(self, event: str) -> None:
         """Wait until the server has received *event*."""
@@ -209,7 +236,7 @@ async def awaited(work: Awaitable[object]) -> object:
 
 @asynccontextmanager
 async def linked(
-    on: LoopThread,
+    on: Network,
     faults: Faults = HEALTHY,
     *,
     trust: Trust | None = None,
@@ -248,7 +275,7 @@ Place = tuple[Way, int]
 
 
 async def offsets(
-    on: LoopThread, act: Act, chance: random.Random, *, some: int, last: int | None = None
+    on: Network, act: Act, chance: random.Random, *, some: int, last: int | None = None
 ) -> list[Place]:
     """
     Return where to break a conversation: at each end of a frame, one byte before and after it.
@@ -277,7 +304,7 @@ async def offsets(
 
 
 async def swept(
-    on: LoopThread,
+    on: Network,
     act: Act,
     end: End,
     places: list[Place],
@@ -307,7 +334,7 @@ async def swept(
     return ended
 
 
-async def begun(on: LoopThread, act: Act) -> int:
+async def begun(on: Network, act: Act) -> int:
     """Return a byte in the middle of the frame that a clean run of *act* writes with."""
     async with linked(on) as link:
         session = await link.open()

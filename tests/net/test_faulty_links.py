@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import sys
-import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from reconciler.errors import (
 )
 from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour
-from tests.drivers.scripted import Authority, told
+from tests.drivers.scripted import Authority
 from tests.net.links import (
     ASKING,
     OBSERVE,
@@ -31,6 +30,7 @@ from tests.net.links import (
     WAITS,
     WRITES,
     Act,
+    Network,
     Place,
     begun,
     linked,
@@ -48,7 +48,6 @@ from tests.support.fault_proxy import (
     late,
     slow,
 )
-from tests.support.loops import LoopThread
 
 ENDS = pytest.mark.parametrize("end", [End.FIN, End.RST, End.MUTE], ids=lambda end: end.value)
 ALL_ENDS = pytest.mark.parametrize("end", End, ids=lambda end: end.value)
@@ -66,17 +65,17 @@ async def all_of(*stories: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.fixture(scope="module")
-def on() -> Iterator[LoopThread]:
-    """The loop of all proxies of this module."""
-    with LoopThread("fault proxies") as loop:
-        yield loop
+def on() -> Iterator[Network]:
+    """All proxies of this module, and the time of its stories."""
+    with Network() as network:
+        yield network
 
 
 # ── broken at a byte ─────────────────────────────────────────────────────────────────────────
 
 
 @ALL_ENDS
-def test_a_look_that_is_broken_anywhere_ends_in_time(on: LoopThread, end: End) -> None:
+def test_a_look_that_is_broken_anywhere_ends_in_time(on: Network, end: End) -> None:
     chance = random.Random(f"{SEED} {end}")
 
     async def story() -> None:
@@ -84,14 +83,12 @@ def test_a_look_that_is_broken_anywhere_ends_in_time(on: LoopThread, end: End) -
         for ended in (await swept(on, OBSERVE, end, places)).values():
             assert {"ServerUnreachable", "ConnectionLost"} <= ended.keys() <= {"NoneType", *EARLY}
 
-    told(story)
+    on.tell(story)
 
 
 @ACTS
 @ENDS
-def test_a_write_that_is_broken_anywhere_is_never_repeated(
-    on: LoopThread, act: Act, end: End
-) -> None:
+def test_a_write_that_is_broken_anywhere_is_never_repeated(on: Network, act: Act, end: End) -> None:
     chance = random.Random(f"{SEED} {act.name} {end}")
 
     async def story() -> None:
@@ -102,14 +99,14 @@ def test_a_write_that_is_broken_anywhere_is_never_repeated(
             if act.answered:
                 assert ended["NoAnswer"], "positive control: some were not known"
 
-    told(story)
+    on.tell(story)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("act", [OBSERVE, *WRITES], ids=lambda act: act.name)
 @ALL_ENDS
-def test_broken_at_very_many_bytes(on: LoopThread, act: Act, end: End) -> None:
+def test_broken_at_very_many_bytes(on: Network, act: Act, end: End) -> None:
     seed = random.randrange(2**32)
     sys.stdout.write(f"seed {seed}\n")
     places: list[Place] = []
@@ -120,13 +117,13 @@ def test_broken_at_very_many_bytes(on: LoopThread, act: Act, end: End) -> None:
         else:
             places.extend(await offsets(on, act, random.Random(seed), some=120))
 
-    told(story)
+    on.tell(story)
     while places:
-        told(story)
+        on.tell(story)
 
 
 @ENDS
-def test_tls_that_is_broken_anywhere_ends_in_time(on: LoopThread, end: End, tmp_path: Path) -> None:
+def test_tls_that_is_broken_anywhere_ends_in_time(on: Network, end: End, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     context, trust = authority.server_context(), Trust(ca_file=str(authority.ca_file))
     chance = random.Random(f"{SEED} tls {end}")
@@ -144,7 +141,7 @@ def test_tls_that_is_broken_anywhere_ends_in_time(on: LoopThread, end: End, tmp_
         for ended in (await swept(on, OBSERVE, end, places, tls=context, trust=trust)).values():
             assert ended["ServerUnreachable"]
 
-    told(story)
+    on.tell(story)
 
 
 # ── doors, drips, delays ─────────────────────────────────────────────────────────────────────
@@ -153,27 +150,28 @@ def test_tls_that_is_broken_anywhere_ends_in_time(on: LoopThread, end: End, tmp_
 @pytest.mark.parametrize(
     "door", [Door.SILENT, Door.RESET, Door.CLOSED], ids=lambda door: door.value
 )
-def test_who_is_not_let_in_knows_it_in_time(on: LoopThread, door: Door) -> None:
+def test_who_is_not_let_in_knows_it_in_time(on: Network, door: Door) -> None:
     async def story() -> None:
         async with linked(on, Faults(door=door)) as link:
             target = Target(link.proxy.url, "0")
-            began = time.monotonic()
+            clock = asyncio.get_running_loop().time
+            began = clock()
             outcome = await link.converse(OBSERVE)
-            took = time.monotonic() - began
-            clock = link.driver.clock(target, Trust())
-            assert await link.timed("clock", WAITS.connect + WAITS.close, clock) is None
+            took = clock() - began
+            date = link.driver.clock(target, Trust())
+            assert await link.timed("clock", WAITS.connect + WAITS.close, date) is None
             assert isinstance(outcome, ServerUnreachable)
             assert link.server.record.handshakes == []
-            assert (took >= WAITS.connect) == (door is Door.SILENT)
+            assert took == pytest.approx(WAITS.connect if door is Door.SILENT else 0.0)
             await link.healed()
             assert await link.driver.clock(target, Trust()) is not None
             assert link.judged(OBSERVE, outcome) == []
 
-    told(story)
+    on.tell(story)
 
 
 @pytest.mark.parametrize("act", [OBSERVE, SAVING], ids=lambda act: act.name)
-def test_no_wait_is_longer_for_a_byte_now_and_then(on: LoopThread, act: Act) -> None:
+def test_no_wait_is_longer_for_a_byte_now_and_then(on: Network, act: Act) -> None:
     async def story(rate: float) -> None:
         async with linked(on, slow(rate)) as link:
             outcome = await link.converse(act, seconds=4 * ASKING)
@@ -181,11 +179,11 @@ def test_no_wait_is_longer_for_a_byte_now_and_then(on: LoopThread, act: Act) -> 
             await link.healed()
             assert link.judged(act, outcome) == []
 
-    told(lambda: all_of(story(1), story(100), story(1000)))
+    on.tell(lambda: all_of(story(1), story(100), story(1000)))
 
 
 @ACTS
-def test_an_answer_that_trickles_in_is_no_answer(on: LoopThread, act: Act) -> None:
+def test_an_answer_that_trickles_in_is_no_answer(on: Network, act: Act) -> None:
     async def story(rate: float) -> None:
         async with linked(on) as link:
             session = await link.open()
@@ -196,20 +194,20 @@ def test_an_answer_that_trickles_in_is_no_answer(on: LoopThread, act: Act) -> No
             await link.healed()
             assert link.judged(act, outcome) == []
 
-    told(lambda: all_of(story(10), story(1000)))
+    on.tell(lambda: all_of(story(10), story(1000)))
 
 
 @pytest.mark.parametrize("act", [OBSERVE, *WRITES], ids=lambda act: act.name)
-def test_a_slow_network_is_no_fault(on: LoopThread, act: Act) -> None:
+def test_a_slow_network_is_no_fault(on: Network, act: Act) -> None:
     async def story(faults: Faults) -> None:
         async with linked(on, faults) as link:
             assert await link.converse(act, seconds=4 * ASKING) is None
             assert link.overdue == []
 
-    told(lambda: all_of(story(late(0.05)), story(late(0.01)), story(slow(200_000))))
+    on.tell(lambda: all_of(story(late(0.05)), story(late(0.01)), story(slow(200_000))))
 
 
-def test_a_network_that_is_too_slow_is_one(on: LoopThread) -> None:
+def test_a_network_that_is_too_slow_is_one(on: Network) -> None:
     async def story() -> None:
         async with linked(on, late(2 * WAITS.connect)) as link:
             outcome = await link.converse(OBSERVE)
@@ -217,13 +215,13 @@ def test_a_network_that_is_too_slow_is_one(on: LoopThread) -> None:
             await link.healed()
             assert link.judged(OBSERVE, outcome) == []
 
-    told(story)
+    on.tell(story)
 
 
 # ── a link that dies under a session ─────────────────────────────────────────────────────────
 
 
-def test_leaving_through_a_dead_link_takes_bounded_time(on: LoopThread) -> None:
+def test_leaving_through_a_dead_link_takes_bounded_time(on: Network) -> None:
     async def story() -> None:
         async with linked(on) as link:
             for faults in (HALF_OPEN, HALF_OPEN, slow(1), broken(Way.UP, 0, End.SWALLOW)):
@@ -231,15 +229,15 @@ def test_leaving_through_a_dead_link_takes_bounded_time(on: LoopThread) -> None:
                 await session.observe()
                 link.proxy.switch(faults)
                 await link.close(session)
-                link.proxy.cut()
+                await link.cut(End.RST)
                 link.proxy.heal()
             await link.healed()
             assert link.overdue == []
 
-    told(story)
+    on.tell(story)
 
 
-def test_a_link_that_died_quietly_is_noticed_by_the_next_question(on: LoopThread) -> None:
+def test_a_link_that_died_quietly_is_noticed_by_the_next_question(on: Network) -> None:
     async def story() -> None:
         async with linked(on) as link:
             session = await link.open()
@@ -256,10 +254,10 @@ def test_a_link_that_died_quietly_is_noticed_by_the_next_question(on: LoopThread
             assert link.overdue == []
             assert len(events) == len(set(events)) == 4, "what was held died with its sender"
 
-    told(story)
+    on.tell(story)
 
 
-def test_a_link_that_died_quietly_is_noticed_by_its_pings(on: LoopThread) -> None:
+def test_a_link_that_died_quietly_is_noticed_by_its_pings(on: Network) -> None:
     async def story() -> None:
         behaviour = Behaviour(ping_interval=0.2, ping_timeout=0.2)
         async with linked(on, behaviour=behaviour) as link:
@@ -271,16 +269,16 @@ def test_a_link_that_died_quietly_is_noticed_by_its_pings(on: LoopThread) -> Non
             await link.healed()
             assert link.overdue == []
 
-    told(story)
+    on.tell(story)
 
 
 @pytest.mark.parametrize("end", [End.FIN, End.RST], ids=lambda end: end.value)
-def test_a_session_that_was_cut_sends_nothing_more(on: LoopThread, end: End) -> None:
+def test_a_session_that_was_cut_sends_nothing_more(on: Network, end: End) -> None:
     async def story() -> None:
         async with linked(on) as link:
             session = await link.open()
             await session.observe()
-            link.proxy.cut(end)
+            await link.cut(end)
             assert await session.ended(PATIENCE)
             with pytest.raises(ConnectionLost, match="nothing was sent"):
                 await session.invalidate()
@@ -288,10 +286,10 @@ def test_a_session_that_was_cut_sends_nothing_more(on: LoopThread, end: End) -> 
             await link.healed()
             assert link.server.record.invalidation_requests == 0
 
-    told(story)
+    on.tell(story)
 
 
-def test_what_a_tunnel_delivers_late_was_called_unknown(on: LoopThread) -> None:
+def test_what_a_tunnel_delivers_late_was_called_unknown(on: Network) -> None:
     # The end of a tunnel takes a request at once, and may deliver it when nobody waits any more.
     async def story(act: Act) -> None:
         place = await begun(on, act)
@@ -304,7 +302,7 @@ def test_what_a_tunnel_delivers_late_was_called_unknown(on: LoopThread) -> None:
             await link.healed()
             assert link.judged(act, outcome) == []
 
-    told(lambda: all_of(*map(story, WRITES)))
+    on.tell(lambda: all_of(*map(story, WRITES)))
 
 
 # ── answers that come twice ──────────────────────────────────────────────────────────────────
@@ -323,7 +321,7 @@ REPEATS = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("act", [OBSERVE, *WRITES], ids=lambda act: act.name)
 @REPEATS
-def test_an_answer_that_comes_twice_does_no_harm(on: LoopThread, act: Act, lane: Lane) -> None:
+def test_an_answer_that_comes_twice_does_no_harm(on: Network, act: Act, lane: Lane) -> None:
     async def story() -> None:
         async with linked(on, Faults(down=lane)) as link:
             outcome = await link.converse(act)
@@ -331,10 +329,10 @@ def test_an_answer_that_comes_twice_does_no_harm(on: LoopThread, act: Act, lane:
             await link.healed()
             assert link.judged(act, outcome) == []
 
-    told(story)
+    on.tell(story)
 
 
-def test_after_an_answer_that_nobody_asked_for_nothing_is_written(on: LoopThread) -> None:
+def test_after_an_answer_that_nobody_asked_for_nothing_is_written(on: Network) -> None:
     async def story() -> None:
         async with linked(on, Faults(down=Lane(repeat=b"exchange-config-response"))) as link:
             session = await link.open()
@@ -345,11 +343,11 @@ def test_after_an_answer_that_nobody_asked_for_nothing_is_written(on: LoopThread
             await link.healed()
             assert link.server.record.invalidation_requests == 0
 
-    told(story)
+    on.tell(story)
 
 
 @REPEATS
-def test_a_stale_list_never_leads_to_a_second_delete(on: LoopThread, lane: Lane) -> None:
+def test_a_stale_list_never_leads_to_a_second_delete(on: Network, lane: Lane) -> None:
     # Deleting what is not stored stops all robots.
     async def story() -> None:
         async with linked(on, Faults(down=lane)) as link:
@@ -368,4 +366,4 @@ def test_a_stale_list_never_leads_to_a_second_delete(on: LoopThread, lane: Lane)
             assert await link.converse(WRITES[1]) is None, "positive control: it can be deleted"
             assert link.server.record.rows_deleted == 1
 
-    told(story)
+    on.tell(story)

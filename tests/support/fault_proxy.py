@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -204,6 +205,10 @@ class FaultProxy:
     def cut(self, end: End = End.RST) -> None:
         """End all connections that live now, with FIN or RST; new ones are not concerned."""
         self._loop().run(self._cut(end))
+
+    def cutting(self, end: End) -> Future[None]:
+        """Do so without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(self._cut(end), self._loop().loop)
 
     def marks(self, way: Way) -> tuple[int, ...]:
         """Return after which bytes a frame of the newest connection ended; the HTTP head first."""

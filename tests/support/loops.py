@@ -16,8 +16,8 @@ _T = TypeVar("_T")
 class LoopThread:
     """Enter it; `run` may be called from every thread but its own."""
 
-    def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop or asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     def __enter__(self) -> Self:
