@@ -299,7 +299,7 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._places: frozenset[_Place] = frozenset()
         self._signature = self._content = ""
-        self._read_at = 0.0
+        self._read_at = float("-inf")  # not 0: a machine that has just been started is near it
         self._anew = False  # its watches are deaf, perhaps: make them anew
 
     @property

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,6 +126,20 @@ async def test_a_plain_save(tree: Path, watched: Watching, named: str) -> None:
 
         await it.reports_once()
         assert it.watcher.trouble == ""
+
+
+@looped
+async def test_the_first_look_is_a_whole_one_on_a_machine_that_has_just_been_started(
+    tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booted = time.monotonic() - 2.0
+    monkeypatch.setattr(
+        file_watcher, "time", SimpleNamespace(monotonic=lambda: time.monotonic() - booted)
+    )
+    async with watched(tree) as it:  # sees the documents, not nothing
+        (tree / "one.yaml").write_text("a: 2\n", "utf-8")
+
+        await it.reports_once()
 
 
 @pytest.mark.parametrize("path", [".", "deep/..", "./deep/../one.yaml", "up", "../tree/up/"])
