@@ -1,8 +1,8 @@
 """What people changed on a server by hand: told, left alone, put back only with consent."""
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e import answers
 from tests.e2e.answers import line, results, statuses, stored
+from tests.e2e.meanwhile import LOOK, when_asked
 from tests.support.rig import Rig
 
 KEY = "okx_api_key"
@@ -160,20 +161,12 @@ def test_drift_of_one_server_does_not_hold_back_changes_of_the_same_server(rig: 
     assert stored("bybit", new).items() <= server.values().items()
 
 
-def types_meanwhile(rig: Rig, server: StandInThread, name: str) -> Thread:
+@contextmanager
+def types_meanwhile(rig: Rig, server: StandInThread, name: str) -> Iterator[None]:
     """Let somebody type a value as soon as the server was looked at once more."""
-    seen = server.record.events("logs-list-request")
     value = rig.watch.secret("hex")
-
-    def person() -> None:
-        deadline = time.monotonic() + 5
-        while server.record.events("logs-list-request") == seen and time.monotonic() < deadline:
-            time.sleep(0.005)
-        server.set_value(name, value)
-
-    thread = Thread(target=person)
-    thread.start()
-    return thread
+    with when_asked(server, LOOK, lambda: server.set_value(name, value)):
+        yield
 
 
 @pytest.mark.parametrize("field", ["okx_api_key", "okx_password"])
@@ -184,9 +177,8 @@ def test_what_changed_between_plan_and_apply_is_not_overwritten(rig: Rig, field:
     saves = server.record.saves
     rig.rotate(exchange="okx")
 
-    person = types_meanwhile(rig, server, field)
-    ran = rig.apply("-o", "json")
-    person.join()
+    with types_meanwhile(rig, server, field):
+        ran = rig.apply("-o", "json")
 
     assert ran.code == 4
     assert results(ran) == {"okx": "failed"}
@@ -202,9 +194,8 @@ def test_another_exchange_that_changed_meanwhile_does_not_matter(rig: Rig) -> No
     rig.document("tokyo-2")
     new = rig.rotate(exchange="okx")
 
-    person = types_meanwhile(rig, server, "bybit_api_key")
-    ran = rig.apply("-o", "json")
-    person.join()
+    with types_meanwhile(rig, server, "bybit_api_key"):
+        ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (0, {"okx": "done"})
     assert stored("okx", new).items() <= server.values().items()

@@ -1,9 +1,8 @@
 """What `jtr apply` makes of servers that lie, fall silent or hang up: read again, never repeat."""
 
+import asyncio
 import json
-import time
 from datetime import UTC, datetime
-from threading import Thread
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import codes, results, server, statuses, stored
+from tests.e2e.meanwhile import DELETE, HELD, LOOK, SAVE, going_down, when_asked
 from tests.support.rig import DURATIONS, Rig
 
 Fault = Literal[
@@ -168,22 +168,21 @@ def test_a_delayed_answer_is_waited_for(rig: Rig) -> None:
 
 def test_a_connection_that_went_away_before_the_write_is_opened_once_more(rig: Rig) -> None:
     stand_in = rig.server()
-    rig.server("tokyo-2", behaviour=Behaviour(login_delay=0.5))  # keeps the plan waiting
+    other = rig.server("tokyo-2", behaviour=Behaviour(login_delay=HELD))  # the plan waits for it
     rig.document("tokyo-1")
     rig.document("tokyo-2")
     rig.begin()
 
     def cut() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.events("logs-list-request") and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(0.05)  # the answer has gone out
-        stand_in.drop_connections()
+        stand_in.server.drop_connections()
+        other.behaviour.login_delay = 0.0
 
-    thread = Thread(target=cut)
-    thread.start()
-    ran = rig.apply("-o", "json")
-    thread.join()
+    def answered() -> None:
+        # On the server's own loop: a timer comes after everything that is ready, the answer too.
+        asyncio.get_running_loop().call_later(0.05, cut)
+
+    with when_asked(stand_in, LOOK, answered):
+        ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (0, {"bybit": "done"})
     assert stand_in.record.saves == 1
@@ -196,18 +195,9 @@ def test_when_vault_fails_in_the_middle_of_silence_the_brake_stays(rig: Rig, bao
     bao.write_policy(f"read-{rig.team}", {"secret/*": ["read", "list"]})
     token = bao.create_token([f"read-{rig.team}"])
     rig.watch.guard(token.reveal(), "token")
-    saves = stand_in.record.saves
 
-    def revoke() -> None:
-        deadline = time.monotonic() + 5
-        while stand_in.record.saves == saves and time.monotonic() < deadline:
-            time.sleep(0.005)
-        bao.revoke(token)
-
-    thread = Thread(target=revoke)
-    thread.start()
-    ran = rig.apply("-o", "json", environment={"VAULT_TOKEN": token.reveal()})
-    thread.join()
+    with when_asked(stand_in, SAVE, lambda: bao.revoke(token)):
+        ran = rig.apply("-o", "json", environment={"VAULT_TOKEN": token.reveal()})
     planned = rig.plan("-o", "json")
 
     assert (ran.code, results(ran)) == (6, {"okx": "outcome unknown"})
@@ -218,18 +208,12 @@ def test_a_robot_list_of_unknown_shape_after_a_write_is_no_proof_that_robots_run
     rig: Rig,
 ) -> None:
     stand_in, _ = rotated(rig, fault="drop-after")
-    saves = stand_in.record.saves
 
     def spoil() -> None:
-        deadline = time.monotonic() + 5
-        while stand_in.record.saves == saves and time.monotonic() < deadline:
-            time.sleep(0.001)
         stand_in.behaviour.unknown = frozenset({"background-jobs-list-response"})
 
-    thread = Thread(target=spoil)
-    thread.start()
-    ran = rig.apply("-o", "json")
-    thread.join()
+    with when_asked(stand_in, SAVE, spoil):
+        ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (6, {"okx": "outcome unknown"})
 
@@ -273,15 +257,10 @@ def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_ta
     rig.document("tokyo-1", "bybit", rotate=False, exchanges=absent)
 
     def edits_exchanges_conf() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.deletes and time.monotonic() < deadline:
-            time.sleep(0.001)
         stand_in.server._state.additional = ("mexc",)
 
-    thread = Thread(target=edits_exchanges_conf)
-    thread.start()
-    ran = rig.apply("-o", "json")
-    thread.join()
+    with when_asked(stand_in, DELETE, edits_exchanges_conf):
+        ran = rig.apply("-o", "json")
     listed_again = ("mexc", "kucoin")
     unlisted = rig.apply()
     stand_in.server._state.additional = listed_again
@@ -294,20 +273,10 @@ def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_ta
 
 
 def test_what_was_seen_before_a_server_went_away_keeps_its_time(rig: Rig) -> None:
-    rig.settings(durations=DURATIONS | {"reconnect": "400ms"})
+    rig.settings(timeouts=DURATIONS | {"reconnect": "400ms"})
     stand_in, _ = rotated(rig, fault="silent-after")
-    saves = stand_in.record.saves
-
-    def outage() -> None:
-        deadline = time.monotonic() + 5
-        while stand_in.record.saves == saves and time.monotonic() < deadline:
-            time.sleep(0.005)
-        stand_in.stop()
-
-    thread = Thread(target=outage)
-    thread.start()
-    rig.apply()
-    thread.join()
+    with going_down(stand_in, SAVE):
+        rig.apply()
     ended = datetime.now(UTC)
     (seen,) = json.loads(rig.jtr("status", "-o", "json").out)["servers"]
 

@@ -2,15 +2,16 @@
 
 import json
 import sqlite3
-import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import pairwise
-from threading import Event, Thread
 
 import pytest
 
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
+from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside, going_down, when_asked
+from tests.support.processes import PATIENCE
 from tests.support.rig import DURATIONS, Ran, Rig
 
 VERSION = "0.24.19"
@@ -123,16 +124,9 @@ def test_a_scout_that_was_not_sent_proves_nothing(rig: Rig) -> None:
         rig.document(name)
     rig.begin()
 
-    def person() -> None:
-        deadline = time.monotonic() + 5
-        while not first.record.events("logs-list-request") and time.monotonic() < deadline:
-            time.sleep(0.005)
-        first.set_value("bybit_api_key", rig.watch.secret())
-
-    thread = Thread(target=person)
-    thread.start()
-    ran = rig.apply("--parallelism", "20", "-o", "json")
-    thread.join()
+    typed = rig.watch.secret()
+    with when_asked(first, LOOK, lambda: first.set_value("bybit_api_key", typed)):
+        ran = rig.apply("--parallelism", "20", "-o", "json")
 
     assert ran.code == 8
     assert first.record.saves == 0
@@ -180,19 +174,16 @@ def test_harm_on_one_server_outweighs_every_other_code(rig: Rig) -> None:
     assert codes(ran) == {"tokyo-1": 8, "tokyo-2": 4, "tokyo-3": 6, "tokyo-4": 5}
 
 
-def stops_after_the_save(stand_in: StandInThread, *robots: int) -> Thread:
+@contextmanager
+def stopping_at_the_save(stand_in: StandInThread, *robots: int) -> Iterator[None]:
     """Let robots stop as soon as a save was received."""
 
-    def watch() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.saves and time.monotonic() < deadline:
-            time.sleep(0.001)
+    def stop() -> None:
         for robot in robots:
             stand_in.set_running(robot, running=False)
 
-    thread = Thread(target=watch)
-    thread.start()
-    return thread
+    with when_asked(stand_in, SAVE, stop):
+        yield
 
 
 def test_one_robot_of_two_that_stopped_is_a_warning_that_names_it(rig: Rig) -> None:
@@ -200,9 +191,8 @@ def test_one_robot_of_two_that_stopped_is_a_warning_that_names_it(rig: Rig) -> N
     rig.document()
     rig.begin()
 
-    thread = stops_after_the_save(stand_in, 2)
-    ran = rig.apply()
-    thread.join()
+    with stopping_at_the_save(stand_in, 2):
+        ran = rig.apply()
 
     assert ran.code == 0, ran.text
     assert "warning: stopped meanwhile: robot arb (2)" in ran.out
@@ -214,9 +204,8 @@ def test_the_only_robot_that_stopped_is_a_warning_too(rig: Rig) -> None:
     rig.document()
     rig.begin()
 
-    thread = stops_after_the_save(stand_in, 1)
-    ran = rig.apply("-o", "json")
-    thread.join()
+    with stopping_at_the_save(stand_in, 1):
+        ran = rig.apply("-o", "json")
 
     assert ran.code == 0
     assert [robot["id"] for robot in server(ran)["outcomes"][0]["robotsStopped"]] == [1]
@@ -227,9 +216,8 @@ def test_all_of_two_robots_stopped_is_harm_also_without_a_log_entry(rig: Rig) ->
     rig.document()
     rig.begin()
 
-    thread = stops_after_the_save(stand_in, 1, 2)
-    ran = rig.apply("-o", "json")
-    thread.join()
+    with stopping_at_the_save(stand_in, 1, 2):
+        ran = rig.apply("-o", "json")
 
     assert (ran.code, results(ran)) == (8, {"bybit": "harm"})
     assert [brake["server"] for brake in brakes(rig)] == ["tokyo-1"]
@@ -241,15 +229,10 @@ def test_a_log_entry_of_the_fatal_path_is_harm_also_without_robots(rig: Rig) -> 
     rig.begin()
 
     def note() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.saves and time.monotonic() < deadline:
-            time.sleep(0.001)
         stand_in.append_log("error", "MainProcessExceptionHandler", "Error: made up")
 
-    thread = Thread(target=note)
-    thread.start()
-    ran = rig.apply()
-    thread.join()
+    with when_asked(stand_in, SAVE, note):
+        ran = rig.apply()
 
     assert ran.code == 8, ran.text
 
@@ -272,16 +255,8 @@ def test_a_silent_server_that_goes_down_leaves_the_outcome_unknown_and_the_brake
     rig.document("tokyo-2")
     rig.begin()
 
-    def outage() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.saves and time.monotonic() < deadline:
-            time.sleep(0.005)
-        stand_in.stop()
-
-    thread = Thread(target=outage)
-    thread.start()
-    ran = rig.apply("-o", "json")
-    thread.join()
+    with going_down(stand_in, SAVE):
+        ran = rig.apply("-o", "json")
     stand_in.start()
     shown, planned = brakes(rig), rig.plan("-o", "json")
 
@@ -327,8 +302,8 @@ def test_a_version_outside_the_tested_range_is_read_but_not_written(rig: Rig) ->
 def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(rig: Rig) -> None:
     stand_in = rig.server()
     # Holds the pass in this process up until another process has done its harm.
-    rig.settings(durations=DURATIONS | {"authenticate": "20s"})
-    rig.server("tokyo-2", behaviour=Behaviour(login_delay=6.0))
+    rig.settings(timeouts=DURATIONS | {"authenticate": "10m"})
+    other = rig.server("tokyo-2", behaviour=Behaviour(login_delay=HELD))
     harming = rig.server("osaka-1")
     rig.document("tokyo-1")
     rig.document("tokyo-2")
@@ -340,46 +315,31 @@ def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(rig: Rig)
     done: list[Ran] = []
 
     def first() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.events("logs-list-request") and time.monotonic() < deadline:
-            time.sleep(0.005)
-        thread = stops_after_the_save(harming, 1, 2)
-        done.append(rig.process("apply", str(apart), "--auto-approve"))
-        thread.join()
+        with stopping_at_the_save(harming, 1, 2):
+            done.append(rig.process("apply", str(apart), "--auto-approve"))
+        other.behaviour.login_delay = 0.0
 
-    thread = Thread(target=first)
-    thread.start()
-    ran = rig.apply("-o", "json")
-    thread.join()
+    with beside(stand_in, LOOK, first):
+        ran = rig.apply("-o", "json")
 
-    assert [other.code for other in done] == [8]
+    assert [one.code for one in done] == [8]
     assert ran.code == 4
     assert stand_in.record.saves == 0
 
 
 @pytest.mark.fatal_paths(1)
 def test_harm_is_told_as_harm_also_when_the_ledger_cannot_be_written(rig: Rig) -> None:
-    rig.settings(durations=DURATIONS | {"ledgerBusy": "200ms"})
+    rig.settings(timeouts=DURATIONS | {"ledgerBusy": "200ms"})
     stand_in = rig.server(behaviour=Behaviour(save="fatal"))
     rig.document()
     rig.begin()
     (file,) = (rig.home / "state").rglob("ledger.db")
-    released = Event()
-
-    def locks() -> None:
-        deadline = time.monotonic() + 5
-        while not stand_in.record.saves and time.monotonic() < deadline:
-            time.sleep(0.005)
-        with closing(sqlite3.connect(file, isolation_level=None)) as database:
-            database.execute("begin immediate")
-            released.wait(timeout=10)
-            database.execute("rollback")
-
-    thread = Thread(target=locks)
-    thread.start()
-    ran = rig.apply("-o", "json")
-    released.set()
-    thread.join()
+    with closing(
+        sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    ) as database:
+        with when_asked(stand_in, SAVE, lambda: database.execute("begin immediate")):
+            ran = rig.apply("-o", "json")
+        database.execute("rollback")
 
     assert (ran.code, results(ran)) == (8, {"bybit": "harm"})
     assert server(ran)["failure"] is not None

@@ -1,13 +1,20 @@
 """Which server an address means: tunnels get swapped, servers move, two people apply at once."""
 
 import sqlite3
-import time
-from threading import Thread
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event
+from typing import Any
 
 import pytest
 
-from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
+from reconciler.sandbox.jt_trader import writes
+from reconciler.sandbox.jt_trader.faults import lasting
+from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from tests.e2e.answers import codes, document, results, server, statuses, stored
+from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside
+from tests.support.processes import until
 from tests.support.rig import DURATIONS, Ran, Rig
 
 
@@ -219,40 +226,58 @@ def test_addresses_and_paths_outside_the_operators_lists_are_blocked(rig: Rig) -
 # ── two at once ──────────────────────────────────────────────────────────────────────────────
 
 
-def slow(rig: Rig, seconds: float, wait: str) -> StandInThread:
-    """Return a server whose rows take their time, and set how long a lease is waited for."""
-    rig.settings(durations=DURATIONS | {"request": "30s", "leaseWait": wait})
-    stand_in = rig.server(behaviour=Behaviour(row_delay=(seconds, seconds)))
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Until it is set the first save is in flight."""
+    save, rows, free = writes._save_row, count(), Event()
+
+    async def held(*args: Any) -> str:
+        if next(rows) == 0:
+            await lasting(lambda: 0.0 if free.is_set() else HELD)
+        return await save(*args)
+
+    monkeypatch.setattr(writes, "_save_row", held)
+    return free
+
+
+def both_at_once(rig: Rig, free: Event, enough: Callable[[], bool]) -> tuple[Ran, Ran]:
+    """
+    Apply tokyo-1 here and, while its save is in flight, everything in another process.
+
+    The save goes on when it is *enough*, or when the other process has ended.
+    """
+
+    def second() -> Ran:
+        return rig.process("apply", str(rig.docs), "--auto-approve", "-o", "json")
+
+    def beside_it() -> None:
+        other = pool.submit(second)
+        until(lambda: other.done() or enough())
+        free.set()
+        ran.append(other.result())
+
+    ran: list[Ran] = []
+    with ThreadPoolExecutor(1) as pool, beside(rig.servers["tokyo-1"], SAVE, beside_it):
+        first = rig.apply("--server", "tokyo-1", "-o", "json")
+    return first, ran[0]
+
+
+def held_server(rig: Rig, wait: str) -> StandInThread:
+    """Return a server to write to, and set how long a lease is waited for."""
+    rig.settings(timeouts=DURATIONS | {"request": "10m", "leaseWait": wait})
+    stand_in = rig.server()
     rig.document("tokyo-1")
     rig.begin()
     return stand_in
 
 
-def both_at_once(rig: Rig) -> tuple[Ran, Ran]:
-    """Apply tokyo-1 here and, while its save is in flight, everything in another process."""
-    stand_in = rig.servers["tokyo-1"]
-    other: list[Ran] = []
-
-    def second() -> None:
-        deadline = time.monotonic() + 30
-        while not stand_in.record.saves and time.monotonic() < deadline:
-            time.sleep(0.005)
-        other.append(rig.process("apply", str(rig.docs), "--auto-approve", "-o", "json"))
-
-    thread = Thread(target=second)
-    thread.start()
-    ran = rig.apply("--server", "tokyo-1", "-o", "json")
-    thread.join()
-    return ran, other[0]
-
-
 def test_a_second_apply_is_told_who_holds_the_server_and_goes_on_with_others(
-    rig: Rig,
+    rig: Rig, free: Event
 ) -> None:
-    one, two = slow(rig, 3.0, "300ms"), rig.server("tokyo-2")
+    one, two = held_server(rig, "300ms"), rig.server("tokyo-2")
     rig.document("tokyo-2")
 
-    first, second = both_at_once(rig)
+    first, second = both_at_once(rig, free, lambda: False)
 
     assert (first.code, results(first)) == (0, {"bybit": "done"})
     assert codes(second) == {"tokyo-1": 4, "tokyo-2": 0}
@@ -260,10 +285,17 @@ def test_a_second_apply_is_told_who_holds_the_server_and_goes_on_with_others(
     assert (one.record.saves, two.record.saves) == (1, 1)
 
 
-def test_a_second_apply_waits_its_turn_and_writes_nothing_twice(rig: Rig) -> None:
-    stand_in = slow(rig, 0.1, "5s")
+def test_a_second_apply_waits_its_turn_and_writes_nothing_twice(rig: Rig, free: Event) -> None:
+    stand_in = held_server(rig, "10m")
 
-    first, second = both_at_once(rig)
+    def planned() -> bool:
+        """Whether the second one has looked, too: what it does next needs the lease."""
+        first = stand_in.record.handshakes[0].connection
+        return any(
+            one.event == LOOK and one.connection != first for one in stand_in.record.received
+        )
+
+    first, second = both_at_once(rig, free, planned)
 
     assert first.code == 0
     assert second.code in {0, 4}  # 4: what it had planned on is no longer so

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from reconciler.sandbox.jt_trader.faults import lasting
 from reconciler.sandbox.jt_trader.record import Handshake
 from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.sandbox.jt_trader.rows import Rejected
@@ -140,8 +141,7 @@ class Clients:
     async def answer(self, socket: Socket, event: str, *payload: object) -> None:
         """Send an answer, perhaps late, with the unsolicited messages that come at any time."""
         behaviour = self._state.behaviour
-        if behaviour.answer_delay:
-            await asyncio.sleep(behaviour.answer_delay)
+        await lasting(lambda: behaviour.answer_delay)
         if event in behaviour.unknown:
             payload = ({"unexpected": True},)
         await self._sprinkle(socket)

@@ -1,5 +1,7 @@
 """How a stand-in JT-Trader behaves: what tests switch on, most of it while it runs."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,7 +32,7 @@ class Behaviour:
     The default is a healthy server with everything that makes the real one hard to talk to.
 
     `ping_interval`, `ping_timeout` and `max_payload` are read when the server starts, everything
-    else at each use.  Durations are seconds.
+    else at each use; `login_delay` and `answer_delay` also while they last.  Durations are seconds.
     """
 
     login: Literal["answer", "silent"] = "answer"
@@ -93,3 +95,11 @@ class Behaviour:
     ping_interval: float = 25.0
     ping_timeout: float = 20.0
     max_payload: int = 1_000_000
+
+
+async def lasting(seconds: Callable[[], float]) -> None:
+    """Wait for so long; whoever sets it to less meanwhile ends the wait sooner."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while (left := began + seconds() - clock()) > 0:  # noqa: ASYNC110  - no event: it may be set anywhere
+        await asyncio.sleep(min(left, 0.01))

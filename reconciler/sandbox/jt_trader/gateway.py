@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from reconciler.sandbox.jt_trader import exchange_list, writes
 from reconciler.sandbox.jt_trader.clients import Clients, Link, Socket
+from reconciler.sandbox.jt_trader.faults import lasting
 from reconciler.sandbox.jt_trader.record import Handshake, Received
 from reconciler.sandbox.jt_trader.requests import OneShots
 from reconciler.sandbox.jt_trader.robot_requests import RobotRequests, Spawn
@@ -143,7 +144,8 @@ class Gateway:
         behaviour = self._state.behaviour
         if behaviour.login == "silent":
             return False
-        await asyncio.sleep(behaviour.login_delay)
+        await asyncio.sleep(0)
+        await lasting(lambda: behaviour.login_delay)
         if not again or self._state.random.random() < 1 / 2:
             await self.clients.authenticated(socket, socket.verdict)
         self.clients.register(socket, socket.verdict)
