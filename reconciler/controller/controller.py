@@ -30,6 +30,7 @@ from reconciler.model.observed import LogEntry
 from reconciler.model.references import SecretPath
 from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
+from reconciler.system.systemd import ALIVE
 
 LOG: Final = logging.getLogger("reconciler.controller")
 LAST: Final = 1.8  # seconds after the grace time in which the process ends, whatever hangs
@@ -287,7 +288,7 @@ class Controller:
             status_store.tasks = len(asyncio.all_tasks())
             status_store.stuck = self._workers.stuck() if self._workers is not None else ""
             if not status_store.stuck:
-                dependencies.systemd.tell("WATCHDOG=1")
+                dependencies.systemd.tell(ALIVE)
             if loop.time() - told >= pause:
                 told = loop.time()
                 self._tell(self._states())

@@ -43,7 +43,8 @@ def soak(
     """
     Soak through so many *phases* of *each* seconds of trouble, and for so long at least.
 
-    *growth* in MiB is allowed.  *spare* is by how much the least of what else is counted may grow: pools still fill up.
+    *growth* in MiB is allowed.  *spare* is by how much the least of what else is counted may grow:
+    pools still fill up.
     """
     seed = int(os.environ.get("JTR_SOAK_SEED", "") or secrets.randbits(32))
     print(f"seed {seed}")  # noqa: T201  - shown when it fails, and with -rP

@@ -21,27 +21,34 @@ HELD: Final = 3600.0
 
 
 @contextmanager
-def when_asked(server: StandInThread, event: str, act: Callable[[], object]) -> Iterator[None]:
+def when_asked(
+    server: StandInThread, event: str, act: Callable[[], object], *others: StandInThread
+) -> Iterator[None]:
     """
-    Call *act* once, on the server's own thread, at the first *event* from now on.
+    Call *act* once, on the server's own thread, at the first *event* that any receives from now on.
 
     It must not call anything that waits for that thread, such as `stop`.
     """
-    record, done = server.record, Event()
-    note = record.add_received
+    first = iter((act,))
+    before = [(one.record, one.record.add_received) for one in (server, *others)]
 
-    def noted(received: Received) -> None:
-        note(received)
-        if received.event == event and not done.is_set():
-            done.set()
-            act()
+    def noting(note: Callable[[Received], None]) -> Callable[[Received], None]:
+        def noted(received: Received) -> None:
+            note(received)
+            if received.event == event:
+                for todo in first:
+                    todo()
 
-    record.add_received = noted  # type: ignore[method-assign]
+        return noted
+
+    for record, note in before:
+        record.add_received = noting(note)  # type: ignore[method-assign]
     try:
         yield
-        assert done.is_set(), f"{event} never came"
+        assert not list(first), f"{event} never came"
     finally:
-        record.add_received = note  # type: ignore[method-assign]
+        for record, note in before:
+            record.add_received = note  # type: ignore[method-assign]
 
 
 @contextmanager

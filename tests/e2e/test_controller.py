@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.controller.test_controller import BRISK
+from tests.support.processes import PATIENCE, until
 from tests.support.rig import Rig
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +44,7 @@ class Running:
         """Everything that was logged so far; each line is one JSON object."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def until(self, message: str, within: float = 20.0) -> dict[str, Any]:
+    def until(self, message: str, within: float = PATIENCE) -> dict[str, Any]:
         """Wait for a line with this message."""
         end = time.monotonic() + within
         while time.monotonic() < end:
@@ -63,7 +65,7 @@ class Running:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -72,7 +74,8 @@ class Running:
         """Send a signal and wait for the end."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(12)
+        # Its own deadline is a few seconds, and its code says whether that had to end it.
+        code = self.process.wait(PATIENCE)
         self.rig.watch.search("the controller's log", self.log.read_text())
         return code
 
@@ -149,16 +152,21 @@ def test_it_says_ready_and_stopping_to_systemd(kept: Rig) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         path = str(kept.home / "notify")
         manager.bind(path)
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE)
         environment = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "3000000"}
-        with controller(kept, **environment) as running:
-            heard: list[str] = []
-            while "READY=1" not in heard or "WATCHDOG=1" not in heard:
-                heard += manager.recv(4096).decode().splitlines()
-            running.until("pass healthy")
-            running.process.send_signal(signal.SIGTERM)
+        heard: list[str] = []
+
+        def read() -> None:
             while "STOPPING=1" not in heard:
-                heard += manager.recv(4096).decode().splitlines()
+                heard.extend(manager.recv(4096).decode().splitlines())
+
+        with controller(kept, **environment) as running, ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read)
+            until(lambda: {"READY=1", "WATCHDOG=1"} <= set(heard))
+            running.until("pass healthy")
+            assert not reading.done()
+            running.process.send_signal(signal.SIGTERM)
+            reading.result(PATIENCE)
 
 
 def test_hangup_looks_at_everything_now(kept: Rig) -> None:
@@ -168,7 +176,7 @@ def test_hangup_looks_at_everything_now(kept: Rig) -> None:
         running.until("pass healthy")
         fields = kept.rotate()
         running.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while kept.servers["tokyo-1"].values()["bybit_api_key"] != fields["apiKey"]:
             assert time.monotonic() < end, running.log.read_text()
             time.sleep(0.02)
@@ -192,7 +200,7 @@ def test_what_it_refuses_at_once(
         kept, *(("--listen", "127.0.0.1:0") if not args else ()), *args, **environment
     )
 
-    assert running.process.wait(20) == code
+    assert running.process.wait(PATIENCE) == code
     text = running.log.read_text()
     assert word in text, text
     assert "Traceback" not in text
@@ -220,7 +228,7 @@ def test_documents_that_are_invalid_at_the_start_stop_it(kept: Rig, what: str) -
 
     running = Running(kept, "--listen", "127.0.0.1:0")
 
-    assert running.process.wait(20) == 3
+    assert running.process.wait(PATIENCE) == 3
     said = running.log.read_text()
     assert re.search(r"tokyo-1\.yaml:\d+:\d+: ", said), said
     assert word in said or what == "not YAML"
@@ -232,7 +240,7 @@ def test_a_port_in_use_is_named(kept: Rig) -> None:
         other.listen()
         port = other.getsockname()[1]
         running = Running(kept, "--listen", f"127.0.0.1:{port}")
-        assert running.process.wait(20) == 64
+        assert running.process.wait(PATIENCE) == 64
 
     said = running.log.read_text()
     assert f"cannot listen on 127.0.0.1:{port}" in said

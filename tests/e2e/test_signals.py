@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e.answers import results, statuses
+from tests.e2e.meanwhile import DELETE, SAVE, when_asked
 from tests.e2e.terminal import Command
 from tests.support.processes import until
 from tests.support.rig import DURATIONS, Rig
@@ -19,13 +20,14 @@ SIGNALS = pytest.mark.parametrize(
 
 @SIGNALS
 def test_a_signal_during_plan_ends_it_at_once(rig: Rig, number: signal.Signals, code: int) -> None:
+    rig.settings(timeouts=DURATIONS | {"authenticate": "10m"})
     stand_in = rig.server(behaviour=Behaviour(login="silent"))
     rig.document()
 
     with Command(rig, "plan", str(rig.docs)) as command:
         until(lambda: stand_in.record.handshakes)
         command.signal(number)
-        ended = command.ended(patience=5)
+        ended = command.ended()
         text = command.text
 
     assert ended == code
@@ -33,8 +35,8 @@ def test_a_signal_during_plan_ends_it_at_once(rig: Rig, number: signal.Signals, 
 
 
 def slow_pair(rig: Rig) -> tuple[StandInThread, StandInThread]:
-    """Return two servers of which the first one's save takes a second, one after the other."""
-    rig.settings(durations=DURATIONS | {"request": "4s"})
+    """Return two servers, one with two exchanges."""
+    rig.settings(timeouts=DURATIONS | {"request": "10m"})
     one = rig.server("tokyo-1")
     two = rig.server("tokyo-2")
     rig.document("tokyo-1", "bybit", "okx")
@@ -50,12 +52,10 @@ def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
     one, two = slow_pair(rig)
     args = ("apply", str(rig.docs), "--auto-approve", "-o", "json")
 
-    with Command(rig, *args) as command:
-        until(lambda: one.record.events("logs-list-request") + two.record.saves >= 1)
-        for server in (one, two):
-            server.behaviour.answer_delay = 0.15
-        until(lambda: one.record.saves + two.record.saves)
-        command.signal(number)
+    with (
+        Command(rig, *args) as command,
+        when_asked(one, SAVE, lambda: command.signal(number), two),
+    ):
         ended = command.ended()
         text = command.text
 
@@ -66,8 +66,6 @@ def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
     assert sorted(outcomes) == ["done", "not attempted", "not attempted"]
     assert one.record.saves + two.record.saves == 1
 
-    for server in (one, two):
-        server.behaviour.answer_delay = 0.0
     rig.settings()
     later = rig.apply("-o", "json")
     assert later.code == 0
@@ -75,7 +73,7 @@ def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
 
 
 def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(rig: Rig) -> None:
-    rig.settings(durations=DURATIONS | {"request": "30s"})
+    rig.settings(timeouts=DURATIONS | {"request": "10m"})
     stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
     rig.document()
     rig.begin()
@@ -86,9 +84,7 @@ def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(rig: Rig) -> 
         time.sleep(0.3)
         still = command.process.poll()
         command.signal(signal.SIGTERM)
-        began = time.monotonic()
         ended = command.ended()
-        took = time.monotonic() - began
         text = command.text
 
     stand_in.behaviour.save = "answer"
@@ -97,7 +93,6 @@ def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(rig: Rig) -> 
     repaired = rig.apply("-o", "json")
 
     assert (still, ended) == (None, 143)
-    assert took < 5
     assert "Traceback" not in text
     assert statuses(planned) == {"bybit": "write"}
     assert "an earlier write did not finish" in planned.out
@@ -112,16 +107,17 @@ def test_harm_outweighs_a_signal(rig: Rig) -> None:
     rig.document()
     rig.begin()
 
-    with Command(rig, "apply", str(rig.docs), "--auto-approve") as command:
-        until(lambda: stand_in.record.saves)
-        command.signal(signal.SIGTERM)
+    with (
+        Command(rig, "apply", str(rig.docs), "--auto-approve") as command,
+        when_asked(stand_in, SAVE, lambda: command.signal(signal.SIGTERM)),
+    ):
         ended = command.ended()
 
     assert ended == 8
 
 
 def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) -> None:
-    rig.settings(durations=DURATIONS | {"request": "10s", "leaseWait": "5s"})
+    rig.settings(timeouts=DURATIONS | {"request": "10m", "leaseWait": "10m"})
     stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
     rig.document()
     rig.begin()
@@ -142,22 +138,21 @@ def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) 
 
 
 def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(rig: Rig) -> None:
-    rig.settings(durations=DURATIONS | {"request": "4s"})
+    rig.settings(timeouts=DURATIONS | {"request": "10m"})
     stand_in = rig.server(robots=[])
     rig.document("tokyo-1", "bybit", "okx")
     rig.begin()
     rig.apply()
     rig.document("tokyo-1", "bybit", rotate=False, exchanges={"okx": {"state": "absent"}})
-    stand_in.behaviour.answer_delay = 0.1
     args = ("apply", str(rig.docs), "--auto-approve", "-o", "json")
 
-    with Command(rig, *args) as command:
-        until(lambda: stand_in.record.deletes)
-        command.signal(signal.SIGTERM)
+    with (
+        Command(rig, *args) as command,
+        when_asked(stand_in, DELETE, lambda: command.signal(signal.SIGTERM)),
+    ):
         ended = command.ended()
         text = command.text
 
-    stand_in.behaviour.answer_delay = 0.0
     deletes = stand_in.record.deletes
     later = rig.apply("-o", "json")
 

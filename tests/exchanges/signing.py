@@ -78,7 +78,7 @@ class SigningServer(ExchangeServer):
     def _serve_one(self, call: Call) -> Reply | None:
         reply = self.reply(call)
         if isinstance(reply, Silence):
-            self._closing.wait(30)
+            self._closing.wait(600)  # longer than any test waits
         return reply if isinstance(reply, Reply) else None
 
 

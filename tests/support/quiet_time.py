@@ -9,7 +9,8 @@ import asyncio
 import selectors
 import threading
 import time
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from tests.crash.harness import Inline
 
@@ -109,3 +110,9 @@ class QuietLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._quiet_time.at
+
+
+def told(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run *story* on a loop of its own."""
+    with asyncio.Runner(loop_factory=QuietTime().loop) as runner:
+        runner.run(story())
