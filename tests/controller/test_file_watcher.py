@@ -58,6 +58,32 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     return Looks(monkeypatch)
 
 
+class Clock:
+    """The watcher's, which can stand still: what a busy machine does takes no time then."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._still: float | None = None
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead if self._still is None else self._still
+
+    def stop(self) -> None:
+        self._still = self()
+
+    def go_on(self, ahead: float = 0.0) -> None:
+        """Go on from where it stood, or from so many seconds later."""
+        self._ahead = self() + ahead - time.monotonic()
+        self._still = None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(file_watcher, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
 def make(tree: Path, text: str) -> None:
     tree.mkdir()
     (tree / "one.yaml").write_text(text, "utf-8")
@@ -130,12 +156,9 @@ async def test_a_plain_save(tree: Path, watched: Watching, named: str) -> None:
 
 @looped
 async def test_the_first_look_is_a_whole_one_on_a_machine_that_has_just_been_started(
-    tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
+    tree: Path, watched: Watching, clock: Clock
 ) -> None:
-    booted = time.monotonic() - 2.0
-    monkeypatch.setattr(
-        file_watcher, "time", SimpleNamespace(monotonic=lambda: time.monotonic() - booted)
-    )
+    clock.go_on(ahead=2.0 - time.monotonic())
     async with watched(tree) as it:  # sees the documents, not nothing
         (tree / "one.yaml").write_text("a: 2\n", "utf-8")
 
@@ -182,7 +205,7 @@ async def test_files_that_come_move_and_go_at_any_depth(tree: Path, watched: Wat
 
 
 @looped
-async def test_a_git_checkout_of_many_files(tree: Path, watched: Watching) -> None:
+async def test_a_git_checkout_of_many_files(tree: Path, watched: Watching, clock: Clock) -> None:
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=desk", "-c", "user.email=desk@example.test")
         environment = {"PATH": os.environ["PATH"], "HOME": str(tree.parent)}
@@ -203,9 +226,13 @@ async def test_a_git_checkout_of_many_files(tree: Path, watched: Watching) -> No
         git("commit", "--quiet", "--message", version)
         git("tag", version)
     async with watched(tree, Timeouts(quiet=0.4, rescan=600.0)) as it:
+        clock.stop()
+        waiting = asyncio.create_task(it.changed())
         await asyncio.to_thread(git, "checkout", "--quiet", "old")
+        clock.go_on()
 
-        await it.reports_once()
+        assert await waiting == content_hash([str(tree)])
+        await it.is_silent()
 
 
 def config_map(volume: Path, generation: int, text: str) -> None:
@@ -370,18 +397,22 @@ async def test_an_unreadable_file(
 
 @looped
 async def test_a_half_written_file_is_not_looked_at(
-    tree: Path, watched: Watching, looks: Looks
+    tree: Path, watched: Watching, looks: Looks, clock: Clock
 ) -> None:
-    async with watched(tree, Timeouts(quiet=0.5, rescan=600.0)) as it:
+    async with watched(tree, Timeouts(quiet=0.1, rescan=600.0)) as it:
         waiting = asyncio.create_task(it.changed())
         before, seen = looks.count, [0.0]
+        clock.stop()
         with (tree / "one.yaml").open("w", encoding="utf-8") as file:
             for number in range(4):
+                clock.go_on(ahead=0.05)  # half of what is quiet
+                clock.stop()
                 seen.append(it.watcher._hints.latest)
                 file.write(f"a{number}: 1\n")
                 file.flush()
                 await until(lambda: it.watcher._hints.latest != seen[-1])
         assert looks.count == before
+        clock.go_on()
 
         assert await waiting == content_hash([str(tree)])
         await it.is_silent()
@@ -550,7 +581,7 @@ async def test_without_inotify_it_polls_and_says_so_once(
 
 @looped
 async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
-    tree: Path, watched: Watching, looks: Looks, monkeypatch: pytest.MonkeyPatch
+    tree: Path, watched: Watching, looks: Looks, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []
 
@@ -563,11 +594,13 @@ async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
         await it.reports_once()
         monkeypatch.setattr(file_watcher, "stat_signature", unmoved)
         await it.is_silent()
+        clock.stop()
         before = looks.count
         waiting = asyncio.create_task(it.changed())
         (tree / "one.yaml").write_text("a: 3\n", "utf-8")
         await until(lambda: len(compared) > 3)
         assert looks.count == before
+        clock.go_on(ahead=1.0)
 
         assert await waiting == content_hash([str(tree)])
         assert looks.count == before + 1

@@ -9,6 +9,7 @@ ledger.
 import gc
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,10 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 120.0  # seconds until a run that takes less than one hangs
+VOLUME = 3600
+"""Seconds for tests of so many runs that only a machine decides how long they take together; what
+hangs is noticed by run."""
 
 
 class Forks:
@@ -59,6 +64,8 @@ class Forks:
             raise AssertionError
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
+        answers, _, _ = select.select([self._server.stdout], [], [], PATIENCE)
+        assert answers, f"hangs: {order}"
         return self._server.stdout.readline()
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.model.recorded import Owed
 from reconciler.plan.inputs import Consents
+from tests.crash.forkserver import VOLUME
 from tests.crash.harness import Harness, Inline
 from tests.crash.scenarios import converges, desk_in_memory
 from tests.support.strategies import TUNINGS
@@ -76,6 +77,7 @@ def test_after_one_death_at_any_moment_a_plain_apply_is_enough(
     assert not failed, f"{len(failed)} of {len(deaths)}: {failed[:5]}"
 
 
+@pytest.mark.timeout(VOLUME)
 def test_after_two_deaths_at_any_moments_a_plain_apply_is_enough(
     loop: asyncio.Runner,
 ) -> None:

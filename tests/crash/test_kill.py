@@ -21,7 +21,7 @@ import pytest
 
 from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
-from tests.crash.forkserver import Forks
+from tests.crash.forkserver import PATIENCE, VOLUME, Forks
 from tests.crash.harness import FIELDS, SPELLED, Forge
 from tests.support.rig import DURATIONS, Rig
 
@@ -154,7 +154,7 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
     print(f"FIGURES: {kills} kills, one apply {took:.2f} s: {dict(counts)}")  # noqa: T201  - shown with -rP
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(VOLUME)
 def test_killed_at_random_moments(rounds: Rounds) -> None:
     killed_at_random(rounds, 100)
 
@@ -221,7 +221,7 @@ class Assassin:
     def _strike(self) -> None:
         if len(self.events) == self._number + 1 and not self.struck:
             self.struck = True
-            self._known.wait(5)
+            assert self._known.wait(PATIENCE)
             os.kill(self._pid, signal.SIGKILL)
 
 
@@ -237,7 +237,7 @@ def round_killed_at_event(rounds: Rounds, number: int, when: str) -> Assassin:
     return assassin
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(VOLUME)
 def test_killed_at_every_event(rounds: Rounds) -> None:
     writes: list[set[int]] = []
     for _ in range(2):
@@ -257,7 +257,7 @@ def test_killed_at_every_event(rounds: Rounds) -> None:
     assert kills > 60
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(VOLUME)
 def test_killed_at_every_write_to_the_ledger(rounds: Rounds) -> None:
     moment, kills, killed = 0, 0, True
     while killed:

@@ -20,6 +20,9 @@ from reconciler.drivers import Session
 from reconciler.ledger import Store
 from reconciler.model.desired import RequestKind
 from tests.crash.request_scenarios import (
+from reconciler.model.desired import Kind
+from tests.crash.forkserver import VOLUME
+from tests.crash.request_scenarios import (
     RUNNING,
     Judgement,
     Trading,
@@ -159,6 +162,7 @@ def named(case: object) -> str:
     return case.name if isinstance(case, Way) else getattr(case, "__name__", str(case))
 
 
+@pytest.mark.timeout(VOLUME)
 @pytest.mark.parametrize(("wishes", "way"), CASES, ids=named)
 def test_one_death_at_any_moment(wishes: Wishes, way: Way) -> None:
     counts = judge_all([Story(wishes, way, (at,)) for at in range(moments(wishes, way))])
@@ -181,6 +185,7 @@ def test_one_death_and_nobody_comes_for_a_long_time(wishes: Wishes) -> None:
     judge_all([Story(wishes, Way.DID, (at,), pause=TOO_LATE) for at in range(last)])
 
 
+@pytest.mark.timeout(VOLUME)
 @pytest.mark.parametrize("wishes", WAYS, ids=named)
 def test_two_deaths(wishes: Wishes) -> None:
     chance = random.Random(f"two deaths {wishes.__name__}")

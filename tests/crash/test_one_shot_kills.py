@@ -27,7 +27,7 @@ from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
-from tests.crash.forkserver import Forks
+from tests.crash.forkserver import VOLUME, Forks
 from tests.support.rig import DURATIONS, Rig
 
 SERVER: Final = "tokyo-1"
@@ -49,6 +49,7 @@ FAST: Final[Mapping[str, Any]] = {
     "row_delay": (0.0, 0.001),
 }
 RUNNING: Final = {1, 2}
+MOST_LOST: Final = 100  # connections in one round
 PARTS: Final = 3  # a worker each
 
 
@@ -122,9 +123,19 @@ class Rounds:
         args = ["apply", str(self.rig.docs), "--auto-approve"]
         return self.forks.run(args, self.rig.environment, self.rig.home / "apply.log")
 
+    def no_request_is_open(self) -> bool:
+        """Whether every request has its outcome."""
+        with book(self.rig) as requests:
+            return requests.load().open is None
+
     def apply(self) -> int:
         """Apply undisturbed; return the exit code."""
         return self.forks.wait(self.start())
+
+    @property
+    def lost(self) -> bool:
+        """Whether the newest apply lost its connection."""
+        return "the connection was lost" in self.text()
 
     def text(self) -> str:
         """What the newest apply printed."""
@@ -134,9 +145,14 @@ class Rounds:
         """Apply until nothing is left to do, as a person does; ask the stand-in what was done."""
         with book(self.rig) as requests:
             self.counts["left open"] += requests.load().open is not None
-        for _ in range(6):
+        applies = lost = 0
+        while applies < 6:
             code = self.apply()
             assert code in (0, 4, 6, 7), self.text()
+            # A busy machine lets a connection with such short pings lapse; that says nothing of us.
+            lost += self.lost
+            applies += not self.lost
+            assert lost < MOST_LOST, self.text()
             with book(self.rig) as requests:
                 known = requests.load()
                 if known.open is not None:
@@ -145,7 +161,7 @@ class Rounds:
                         self.resolve(requests, known.open)
                 elif known.halt is not None:
                     # A server that is just booting is only looked at once more.
-                    if code != 0 and "the connection was lost" not in self.text():
+                    if code != 0 and not self.lost:
                         self.start_by_hand(requests, known)
                 elif all(known.handled.get(k) == at for k, at in self.wished.items()):
                     break
@@ -201,14 +217,17 @@ def rounds(rig: Rig, forks: Forks) -> Rounds:
 
 def killed_at_random(rounds: Rounds, kills: int) -> None:
     """Kill so many applies at moments drawn by chance; those that came too late do not count."""
-    took = 0.0
-    for _ in range(2):
+    took, undisturbed = 0.0, 0
+    while undisturbed < 2:
         rounds.ask()
         began = time.monotonic()
-        assert rounds.apply() == 0, rounds.text()
+        code = rounds.apply()
         took = time.monotonic() - began
+        assert code == 0 or rounds.lost, rounds.text()
+        undisturbed += not rounds.lost
+        assert rounds.lost or rounds.no_request_is_open(), rounds.text()
         rounds.judge()
-    assert rounds.counts["left open"] == 0
+    rounds.counts.clear()
     hits, whole = 0, took
     while hits < kills:
         rounds.ask()
@@ -226,7 +245,7 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
     print(f"FIGURES: {kills} kills, one apply {whole:.2f} s: {counts}")  # noqa: T201  - shown with -rP
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(VOLUME)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_random_moments(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
     killed_at_random(rounds, 300 // PARTS)

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
-from tests.crash.forkserver import Forks
+from tests.crash.forkserver import VOLUME, Forks
 from tests.crash.test_one_shot_kills import BRISK, FAST, spelled
 from tests.support.rig import Rig
 
@@ -140,7 +140,7 @@ def raced(races: Races, crowd: list[Forks], rounds: int) -> None:
     assert ended >= 2 * rounds
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(VOLUME)
 def test_whoever_wins_only_one_sends(races: Races, crowd: list[Forks]) -> None:
     raced(races, crowd, 6)
 

@@ -17,6 +17,7 @@ import pytest
 
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
+from tests.crash.forkserver import VOLUME
 from tests.crash.handles import OnLoopback
 from tests.crash.harness import FIELDS, SPELLED, Harness
 from tests.crash.loopback import SWIFT, desk_on_loopback
@@ -139,7 +140,7 @@ async def applied_meanwhile(
     return rotations
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(VOLUME)
 def test_no_mixed_pair_is_ever_stored(bao: OpenBao) -> None:
     never_mixed(bao, ["okx"], 400)
 

@@ -42,13 +42,13 @@ def when_asked(
         return noted
 
     for record, note in before:
-        record.add_received = noting(note)  # type: ignore[method-assign]
+        record.add_received = noting(note)  # type: ignore[method-assign,assignment]
     try:
         yield
         assert not list(first), f"{event} never came"
     finally:
         for record, note in before:
-            record.add_received = note  # type: ignore[method-assign]
+            record.add_received = note  # type: ignore[method-assign,assignment]
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from tests.exchanges.signing import HangUp, Reply, Silence
 from tests.support.leaks import Watch
 
 _SKEW_MS = 3_600_000
-_TIMEOUT = 0.5  # seconds; one row of the table waits for it
+PATIENT = 60.0  # seconds; whoever answers at all does so in milliseconds
+HASTY = 0.5  # seconds, where nobody answers
 
 # In these the exchange itself has not spoken: whatever a status of HTTP says, the key is not wrong.
 TROUBLE = [
@@ -69,6 +70,11 @@ class _Diversion(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
+def patience(reply: object) -> float:
+    """Return how long to wait for a reply."""
+    return HASTY if isinstance(reply, Silence) else PATIENT
+
+
 def ask(
     adapter: Adapter,
     url: str,
@@ -76,6 +82,7 @@ def ask(
     environment: Environment = Environment.LIVE,
     *,
     skew_ms: int = 0,
+    timeout: float = PATIENT,
     meant: list[str] | None = None,
 ) -> Asked:
     """
@@ -87,7 +94,7 @@ def ask(
     secrets = {name: Secret(value) for name, value in credentials.items()}
     base = url if meant is None else ""
     with opened(
-        adapter.ccxt_id, secrets, environment=environment, timeout=_TIMEOUT, base=base
+        adapter.ccxt_id, secrets, environment=environment, timeout=timeout, base=base
     ) as exchange:
         if meant is not None:
             exchange.session.mount("https://", _Diversion(url, meant))

@@ -3,7 +3,6 @@ A loopback exchange that knows many keys, and counts: how often it was asked, an
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,14 +50,19 @@ KUCOIN = Kind(
 
 
 class Crowd(SigningServer):
-    """One exchange with *keys* by their API key; each answer takes *delay* seconds."""
+    """One exchange with *keys* by their API key; each answer waits until *may_answer* returns."""
 
-    def __init__(self, kind: Kind, keys: list[Credentials], delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        keys: list[Credentials],
+        may_answer: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(kind.check, {})
         self.kind = kind
         self.keys = {key["apiKey"]: key for key in keys}
         self.own: dict[str, Any] = {}  # answers to single keys
-        self.delay = delay
+        self._may_answer = may_answer
         self.at_once = self.most_at_once = 0
         self.begun = threading.Event()  # somebody asks
         self._lock = threading.Lock()
@@ -70,7 +74,7 @@ class Crowd(SigningServer):
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.begun.set()
         try:
-            time.sleep(self.delay)
+            self._may_answer()
             return self._reply(call)
         finally:
             with self._lock:

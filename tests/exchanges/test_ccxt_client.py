@@ -127,7 +127,7 @@ def test_a_call_goes_through_the_proxy(plain: dict[str, str]) -> None:
         proxy.script.append(signing.bybit_error("10010"))
         with (
             opened(
-                "bybit", secrets(plain), environment=LIVE, timeout=2, proxy=proxy.url, base=NOWHERE
+                "bybit", secrets(plain), environment=LIVE, timeout=60, proxy=proxy.url, base=NOWHERE
             ) as exchange,
             pytest.raises(Exception, match="10010"),
         ):
@@ -216,7 +216,7 @@ def test_proxies_of_the_environment_are_not_used(
     monkeypatch.setenv("no_proxy", "")
     with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
         with opened(
-            "bybit", secrets(plain), environment=LIVE, timeout=2, base=server.url
+            "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
             bybit.ADAPTER.fetch(exchange, LIVE)
 
@@ -231,7 +231,7 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(plain: dict[str, str]) -> N
         server.script.append(signing.Reply(b"", 307, {"Location": f"{elsewhere.url}{PATH}"}))
         with (
             opened(
-                "bybit", secrets(plain), environment=LIVE, timeout=2, base=server.url
+                "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
             ) as exchange,
             pytest.raises(Exception, match="bybit GET"),
         ):
@@ -248,7 +248,7 @@ def test_nothing_is_tried_twice_and_no_older_answer_is_taken_for_this_one(
 ) -> None:
     with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
         with opened(
-            "bybit", secrets(plain), environment=LIVE, timeout=2, base=server.url
+            "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
             before = exchange.last_http_response
             assert before is None
@@ -265,7 +265,7 @@ def test_nothing_is_tried_twice_and_no_older_answer_is_taken_for_this_one(
 def test_afterwards_no_credential_is_left_in_the_exchange(plain: dict[str, str]) -> None:
     with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
         with opened(
-            "bybit", secrets(plain), environment=LIVE, timeout=2, base=server.url
+            "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
             assert exchange.apiKey == plain["apiKey"]
             bybit.ADAPTER.fetch(exchange, LIVE)
@@ -296,7 +296,7 @@ def test_debug_logging_shows_neither_key_nor_query(
         signing.binance, plain, {"/sapi/v1/account/apiRestrictions": {}}
     ) as server:
         with opened(
-            "binance", secrets(plain), environment=LIVE, timeout=2, base=server.url
+            "binance", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
             exchange.sapiGetAccountApiRestrictions()
 

@@ -203,6 +203,7 @@ def test_trouble_on_the_way_is_never_a_wrong_key(
     credentials = contract.made_up(watch)
     with signing.serving(contract.check, credentials, {}) as server:
         server.script += [*before, reply]
-        asked = asking.ask(contract.adapter, server.url, credentials)
+        timeout = asking.patience(reply)
+        asked = asking.ask(contract.adapter, server.url, credentials, timeout=timeout)
 
     assert asked.status is status

@@ -5,7 +5,6 @@ The stand-in's record is the oracle: what arrived there, not what the driver say
 """
 
 import asyncio
-import gc
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -27,7 +26,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.system.timeouts import Timeouts
-from tests.drivers.scripted import canary
+from tests.drivers.scripted import Story, canary, told
 from tests.support.fault_proxy import HEALTHY, End, FaultProxy, Faults, Way, broken
 from tests.support.loops import LoopThread
 from tests.support.quiet_time import QuietTime
@@ -59,19 +58,9 @@ class Network(LoopThread):
         self._time: Final = QuietTime()
         super().__init__("fault proxies", self._time.loop())
 
-    def tell(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run *story*, and see that it leaves no task and no open session behind."""
-
-        async def whole() -> None:
-            await story()
-            # A server of the test may still be putting its own tasks away.
-            if left := asyncio.all_tasks() - {asyncio.current_task()}:
-                _, left = await asyncio.wait(left, timeout=1)
-            assert not left, left
-            gc.collect()  # an unclosed session or socket warns here, and a warning is an error
-
-        with asyncio.Runner(loop_factory=self._time.loop) as runner:
-            runner.run(whole())
+    def tell(self, story: Story) -> None:
+        """Run *story*; see `told`."""
+        told(story, self._time.told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,11 @@ class QuietTime:
             self._loops += 1
         return QuietLoop(self)
 
+    def told(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run *story* on a new loop."""
+        with asyncio.Runner(loop_factory=self.loop) as runner:
+            runner.run(story())
+
     def leave(self, who: "_Patient") -> None:
         """Go on without a loop that was closed."""
         with self._lock:
@@ -113,6 +118,5 @@ class QuietLoop(asyncio.SelectorEventLoop):
 
 
 def told(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run *story* on a loop of its own."""
-    with asyncio.Runner(loop_factory=QuietTime().loop) as runner:
-        runner.run(story())
+    """Run *story* on a loop and a clock of its own."""
+    QuietTime().told(story)

@@ -292,7 +292,9 @@ def test_trouble_on_the_way_is_never_a_wrong_key(
 ) -> None:
     with serving(KNOWN[ccxt_id][0], credentials, {}) as server:
         server.script.append(reply)
-        asked = asking.ask(SignedRead(ccxt_id), server.url, credentials)
+        asked = asking.ask(
+            SignedRead(ccxt_id), server.url, credentials, timeout=asking.patience(reply)
+        )
 
     assert asked.status is status
 
@@ -443,7 +445,9 @@ def balance(ccxt_id: str, ours: Mapping[str, str], answer: Any) -> tuple[Any, li
     held = {name: Secret(value) for name, value in ours.items()}
     with (
         Anyone(answer) as server,
-        opened(ccxt_id, held, environment=Environment.LIVE, timeout=2, base=server.url) as exchange,
+        opened(
+            ccxt_id, held, environment=Environment.LIVE, timeout=60, base=server.url
+        ) as exchange,
     ):
         exchange.session.mount("https://", abroad)
         exchange.enableRateLimit = False
@@ -483,7 +487,9 @@ def test_what_there_is_to_trade_is_asked_without_the_key(ccxt_id: str, watch: Wa
     held = {name: Secret(value) for name, value in ours.items()}
     with (
         Anyone({"note": "words"}) as server,
-        opened(ccxt_id, held, environment=Environment.LIVE, timeout=2, base=server.url) as exchange,
+        opened(
+            ccxt_id, held, environment=Environment.LIVE, timeout=60, base=server.url
+        ) as exchange,
     ):
         exchange.enableRateLimit = False
         # What is asked for is the markets, so that an answer must prove nothing.
@@ -551,7 +557,7 @@ def test_a_public_answer_after_a_refusal_proves_nothing(credentials: dict[str, s
     with (
         serving(signing_second.anybody, credentials, {}) as server,
         opened(
-            "hitbtc", held, environment=Environment.LIVE, timeout=2, base=server.url
+            "hitbtc", held, environment=Environment.LIVE, timeout=60, base=server.url
         ) as exchange,
     ):
 
@@ -593,7 +599,9 @@ def test_trouble_on_the_way_to_a_balance_is_never_a_wrong_key(
 ) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script += [*earlier, reply, reply]
-        asked = asking.ask(SignedRead("bitstamp"), server.url, credentials)
+        asked = asking.ask(
+            SignedRead("bitstamp"), server.url, credentials, timeout=asking.patience(reply)
+        )
 
     assert asked.status is status
 
