@@ -271,7 +271,7 @@ def test_eight_threads(sides: Sides, at: SecretPath) -> None:
     barrier = threading.Barrier(8)
 
     def work(number: int) -> set[str]:
-        barrier.wait(5)
+        barrier.wait(60)
         return {
             backend.read(at, number, backend.describe(at, number).created)["apiKey"].reveal()
             for _ in range(5)

@@ -42,7 +42,7 @@ def begin(rig: Rig, **settings: Any) -> None:
 
 def converged(rig: Rig, **spec: Any) -> StandInThread:
     """One server that is as its document says, and a ledger that knows it."""
-    quick = Behaviour(ping_interval=0.15, ping_timeout=0.15)
+    quick = Behaviour(ping_interval=0.1, ping_timeout=0.6)
     server = rig.server(behaviour=quick)
     rig.document("tokyo-1", "bybit", **spec)
     begin(rig)

@@ -1,5 +1,5 @@
 """
-Servers that hang, in a fleet of fifty: everybody else is kept as if they were not there.
+Servers that hang, in fleets of up to fifty: everybody else is kept as if they were not there.
 
 Tests of order and counts: every deadline of the hung ones is so far away that nothing that happens
 here can have waited for it.  `bench/fleet.py` measures the times.
@@ -58,9 +58,9 @@ async def converged(harness: Harness, fleet: Fleet, *hung: str, writes: int = 1)
     assert {name: saves(fleet)[name] for name in others} == dict.fromkeys(others, writes)
 
 
-@pytest.mark.parametrize(("way", "count"), list(zip(WAYS, (50, 20, 20), strict=True)))
-def test_all_others_converge_while_one_hangs_from_the_start(rig: Rig, way: str, count: int) -> None:
-    with Fleet(rig, count, behaviour=UNHURRIED) as fleet:
+@pytest.mark.parametrize("way", WAYS)
+def test_all_others_converge_while_one_hangs_from_the_start(rig: Rig, way: str) -> None:
+    with Fleet(rig, 20, behaviour=UNHURRIED) as fleet:
         fleet.proxy(HUNG)
         fleet.document(HUNG)
         begin(rig, durations=PATIENT)

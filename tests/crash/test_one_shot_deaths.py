@@ -19,8 +19,6 @@ import pytest
 from reconciler.drivers import Session
 from reconciler.ledger import Store
 from reconciler.model.desired import RequestKind
-from tests.crash.request_scenarios import (
-from reconciler.model.desired import Kind
 from tests.crash.forkserver import VOLUME
 from tests.crash.request_scenarios import (
     RUNNING,

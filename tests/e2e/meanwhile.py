@@ -48,7 +48,7 @@ def when_asked(
         assert not list(first), f"{event} never came"
     finally:
         for record, note in before:
-            record.add_received = note  # type: ignore[method-assign,assignment]
+            record.add_received = note  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def ready(rig: Rig, *names: str, robots: list[Robot] | None = None) -> list[Stan
     servers = []
     for name in names or ("tokyo-1",):
         options: dict[str, Any] = {} if robots is None else {"robots": robots}
-        quick = Behaviour(ping_interval=0.15, ping_timeout=0.15)  # what was sent cannot be late
+        quick = Behaviour(ping_interval=0.1, ping_timeout=0.6)  # what was sent cannot be late
         servers.append(rig.server(name, behaviour=quick, **options))
         rig.document(name, "bybit", supervised=True)
     rig.begin()

@@ -62,7 +62,7 @@ class Crowd(SigningServer):
         self.kind = kind
         self.keys = {key["apiKey"]: key for key in keys}
         self.own: dict[str, Any] = {}  # answers to single keys
-        self._may_answer = may_answer
+        self.may_answer = may_answer
         self.at_once = self.most_at_once = 0
         self.begun = threading.Event()  # somebody asks
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class Crowd(SigningServer):
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.begun.set()
         try:
-            self._may_answer()
+            self.may_answer()
             return self._reply(call)
         finally:
             with self._lock:

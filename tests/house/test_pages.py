@@ -17,7 +17,7 @@ from tests.support.processes import Running
 from tests.support.rig import DURATIONS, Rig
 
 OPERATIONS = page("docs/operations.md")
-QUICK = Behaviour(ping_interval=0.15, ping_timeout=0.15)
+QUICK = Behaviour(ping_interval=0.1, ping_timeout=0.6)
 BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms"}
 KNOWN = {
     "docs/audit.md": {"try", "try stopped", "try mended"},

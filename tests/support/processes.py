@@ -112,7 +112,7 @@ class Running:
     def survivors(self) -> list[int]:
         """Return which of its remembered descendants are still there a moment later."""
         assert self._family, "positive control: it had children"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while (left := [p for p in self._family if _alive(p)]) and time.monotonic() < deadline:
             time.sleep(0.02)
         return [pid for pid, _ in left]

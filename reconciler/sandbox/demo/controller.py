@@ -16,8 +16,8 @@ from reconciler.sandbox.demo.steps import Ran, started
 from reconciler.sandbox.parent_watch import Watchdog
 from reconciler.sandbox.playground import Playground
 
-_PATIENCE: Final = 20.0  # seconds for what takes less than one
-_EXIT: Final = 12.0  # seconds; a controller ends within 10
+_PATIENCE: Final = 60.0  # seconds for what takes less than one, also on a busy machine
+_EXIT: Final = 60.0  # seconds; a controller ends itself within 10
 _POLL: Final = 0.02  # seconds between two looks at log and server
 _FULL: Final = 2  # of two passes that end from now on, one also begins from now on
 

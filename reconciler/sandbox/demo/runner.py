@@ -33,7 +33,7 @@ from reconciler.sandbox.playground import INTERVAL, ROWS, SETTLE, Playground
 
 _PATIENCE: Final = 60.0  # seconds for one command, which takes about one
 _POLL: Final = 0.005  # seconds between two looks whether it is time to kill a command
-_GOODBYE: Final = 2.0  # seconds; the server notices the end of a process within milliseconds
+_GOODBYE: Final = 20.0  # seconds; the server notices the end of a process within milliseconds
 _PLANNED: Final = re.compile(r"^    ([+~≠!-]) (\S+)  ", re.MULTILINE)
 _FOUND: Final = {
     THAT_PLAN: re.compile(r"^Plan id: (sha256:[0-9a-f]{64})$", re.MULTILINE),

@@ -39,6 +39,7 @@ from reconciler.secrets.vault.client import _PATH
 from reconciler.secrets.vault.kv_documents import VaultDocuments
 from reconciler.system.timeouts import Timeouts
 from tests.secrets.http_stub import Script, answer, stub
+from tests.support.processes import PATIENCE
 
 QUICK = replace(Timeouts(), connect=1.0, secrets_request=1.0, secrets_total=1.5)
 ROW = "server/a/requests"
@@ -564,12 +565,12 @@ def test_processes_that_are_stopped_at_random_have_one_winner_each_time(
         wins = [
             int(line)
             for process in processes
-            for line in process.communicate(timeout=10)[0].split()
+            for line in process.communicate(timeout=PATIENCE)[0].split()
         ]
     finally:
         for process in processes:
             process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=PATIENCE)
 
     assert [process.returncode for process in processes] == [0] * racers
     assert sorted(wins) == list(range(rounds))

@@ -302,7 +302,7 @@ def test_hanging_ends_in_time_and_recovers(bao: OpenBao) -> None:
     backend.close()
 
 
-def in_the_end(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def in_the_end(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """
     Wait for what must succeed under deadlines that are short so that a hanging ends soon.
 

@@ -81,7 +81,7 @@ def test_eight_threads_get_what_belongs_to_their_question(
     barrier = threading.Barrier(8)
 
     def work(at: SecretPath) -> list[str]:
-        barrier.wait(5)
+        barrier.wait(60)
         seen = []
         for _ in range(20):
             for version in (1, 2):
@@ -103,7 +103,7 @@ def test_eight_processes_that_create_at_once_agree(
     barrier = threading.Barrier(8)
 
     def create(number: int) -> str:
-        barrier.wait(5)
+        barrier.wait(60)
         return backends[number].create_once(place.at, "key", Secret(offers[number])).reveal()
 
     with ThreadPoolExecutor(8) as pool:

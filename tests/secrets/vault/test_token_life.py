@@ -215,7 +215,7 @@ def test_many_threads_share_one_failed_login(
     barrier = threading.Barrier(8)
 
     def fail(_: int) -> str:
-        barrier.wait(5)
+        barrier.wait(60)
         with pytest.raises(LoginFailed) as caught:
             backend.describe(place.at)
         return str(caught.value)
