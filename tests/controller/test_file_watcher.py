@@ -22,7 +22,7 @@ from reconciler.controller import file_watcher
 from reconciler.controller.document_source import content_hash
 from reconciler.controller.file_watcher import Watcher
 from reconciler.system.timeouts import Timeouts
-from tests.sandbox.visits import looped
+from tests.sandbox.visits import really_looped
 
 PATIENCE = 30.0
 # A rescan that never comes: what is found, an event announced.
@@ -145,7 +145,7 @@ Watching = Callable[..., contextlib.AbstractAsyncContextManager[Watched]]
 
 
 @pytest.mark.parametrize("named", ["directory", "file"])
-@looped
+@really_looped
 async def test_a_plain_save(tree: Path, watched: Watching, named: str) -> None:
     async with watched(tree if named == "directory" else tree / "one.yaml") as it:
         (tree / "one.yaml").write_text("a: 2\n", "utf-8")
@@ -154,7 +154,7 @@ async def test_a_plain_save(tree: Path, watched: Watching, named: str) -> None:
         assert it.watcher.trouble == ""
 
 
-@looped
+@really_looped
 async def test_the_first_look_is_a_whole_one_on_a_machine_that_has_just_been_started(
     tree: Path, watched: Watching, clock: Clock
 ) -> None:
@@ -166,7 +166,7 @@ async def test_the_first_look_is_a_whole_one_on_a_machine_that_has_just_been_sta
 
 
 @pytest.mark.parametrize("path", [".", "deep/..", "./deep/../one.yaml", "up", "../tree/up/"])
-@looped
+@really_looped
 async def test_a_path_with_dots(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -180,7 +180,7 @@ async def test_a_path_with_dots(
 
 
 @pytest.mark.parametrize("named", ["directory", "file"])
-@looped
+@really_looped
 async def test_an_atomic_rename(tree: Path, watched: Watching, named: str) -> None:
     async with watched(tree if named == "directory" else tree / "one.yaml") as it:
         for number in range(3):
@@ -190,7 +190,7 @@ async def test_an_atomic_rename(tree: Path, watched: Watching, named: str) -> No
             await it.reports_once()
 
 
-@looped
+@really_looped
 async def test_files_that_come_move_and_go_at_any_depth(tree: Path, watched: Watching) -> None:
     async with watched(tree) as it:
         (tree / "deep" / "er").mkdir(parents=True)
@@ -204,7 +204,7 @@ async def test_files_that_come_move_and_go_at_any_depth(tree: Path, watched: Wat
         await it.reports_once()
 
 
-@looped
+@really_looped
 async def test_a_git_checkout_of_many_files(tree: Path, watched: Watching, clock: Clock) -> None:
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=desk", "-c", "user.email=desk@example.test")
@@ -248,7 +248,7 @@ def config_map(volume: Path, generation: int, text: str) -> None:
 
 
 @pytest.mark.parametrize("named", ["directory", "file", "linked"])
-@looped
+@really_looped
 async def test_a_config_map_swap(tmp_path: Path, watched: Watching, named: str) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
@@ -269,7 +269,7 @@ async def test_a_config_map_swap(tmp_path: Path, watched: Watching, named: str) 
         await it.is_silent()
 
 
-@looped
+@really_looped
 async def test_a_link_that_leads_to_another_directory(tmp_path: Path, watched: Watching) -> None:
     for name in ("old", "new"):
         (tmp_path / name / "tree").mkdir(parents=True)
@@ -284,7 +284,7 @@ async def test_a_link_that_leads_to_another_directory(tmp_path: Path, watched: W
         await it.reports_once()
 
 
-@looped
+@really_looped
 async def test_a_bind_mount_without_events(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -309,7 +309,7 @@ async def test_a_bind_mount_without_events(
 
 
 @pytest.mark.parametrize("named", ["directory", "file"])
-@looped
+@really_looped
 async def test_a_directory_that_is_deleted_and_made_again(
     tree: Path, watched: Watching, named: str
 ) -> None:
@@ -323,7 +323,7 @@ async def test_a_directory_that_is_deleted_and_made_again(
             await it.reports_once()
 
 
-@looped
+@really_looped
 async def test_a_directory_that_is_replaced_by_another(tree: Path, watched: Watching) -> None:
     async with watched(tree) as it:
         shutil.move(tree, tree.with_name("gone"))
@@ -333,7 +333,7 @@ async def test_a_directory_that_is_replaced_by_another(tree: Path, watched: Watc
         await it.reports_once()
 
 
-@looped
+@really_looped
 async def test_40_000_events_at_once(
     tree: Path, watched: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -369,7 +369,7 @@ def directory(path: Path) -> None:
 
 @pytest.mark.parametrize("place", [fifo, dangling, loop, directory])
 @pytest.mark.parametrize("named", ["directory", "file"])
-@looped
+@really_looped
 async def test_an_unreadable_file(
     tree: Path, watched: Watching, named: str, place: Callable[[Path], None]
 ) -> None:
@@ -395,7 +395,7 @@ async def test_an_unreadable_file(
         await it.is_silent()
 
 
-@looped
+@really_looped
 async def test_a_half_written_file_is_not_looked_at(
     tree: Path, watched: Watching, looks: Looks, clock: Clock
 ) -> None:
@@ -421,7 +421,7 @@ async def test_a_half_written_file_is_not_looked_at(
 # ── what must not matter ─────────────────────────────────────────────────────────────────────
 
 
-@looped
+@really_looped
 async def test_a_touch_is_no_change(tree: Path, watched: Watching) -> None:
     async with watched(tree) as it:
         (tree / "one.yaml").write_text("a: 1\n", "utf-8")
@@ -431,7 +431,7 @@ async def test_a_touch_is_no_change(tree: Path, watched: Watching) -> None:
         await it.is_silent()
 
 
-@looped
+@really_looped
 async def test_looking_wakes_nobody(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,7 +453,7 @@ async def test_looking_wakes_nobody(
     assert set(seen) == {"modified", "closed"}
 
 
-@looped
+@really_looped
 async def test_a_stream_of_events_does_not_postpone_the_look_for_ever(
     tree: Path, watched: Watching
 ) -> None:
@@ -469,7 +469,7 @@ async def test_a_stream_of_events_does_not_postpone_the_look_for_ever(
         assert waiting.result() == content_hash([str(tree)])
 
 
-@looped
+@really_looped
 async def test_events_at_once_call_the_loop_once(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -505,7 +505,7 @@ async def test_events_at_once_call_the_loop_once(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("durations", [EVENTS, RESCAN], ids=["a look", "a rescan"])
-@looped
+@really_looped
 async def test_an_observer_that_died_is_replaced(
     tree: Path, watched: Watching, timeouts: Timeouts
 ) -> None:
@@ -523,7 +523,7 @@ async def test_an_observer_that_died_is_replaced(
         assert it.watcher._observer is not dead
 
 
-@looped
+@really_looped
 async def test_an_observer_that_is_put_away_is_no_error(
     tree: Path, watched: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -538,7 +538,7 @@ async def test_an_observer_that_is_put_away_is_no_error(
     assert not [line for line in caplog.records if line.levelno >= logging.ERROR]
 
 
-@looped
+@really_looped
 async def test_a_watch_that_went_deaf_is_made_anew(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,7 +554,7 @@ async def test_a_watch_that_went_deaf_is_made_anew(
         assert it.watcher.trouble == ""  # one may be a coincidence
 
 
-@looped
+@really_looped
 async def test_without_inotify_it_polls_and_says_so_once(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -579,7 +579,7 @@ async def test_without_inotify_it_polls_and_says_so_once(
     assert said == ["WARNING", "INFO"]
 
 
-@looped
+@really_looped
 async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
     tree: Path, watched: Watching, looks: Looks, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -608,7 +608,7 @@ async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
         assert it.watcher._observer is None
 
 
-@looped
+@really_looped
 async def test_a_look_that_hangs_is_said_and_waited_for(
     tree: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -634,7 +634,7 @@ async def test_a_look_that_hangs_is_said_and_waited_for(
     looks.gate.set()  # leaving did not wait for it
 
 
-@looped
+@really_looped
 async def test_a_look_that_fails_is_said_and_tried_again(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -654,7 +654,7 @@ async def test_a_look_that_fails_is_said_and_tried_again(
         assert it.watcher.trouble == ""
 
 
-@looped
+@really_looped
 async def test_cancelling_loses_nothing(tree: Path, watched: Watching, looks: Looks) -> None:
     async with watched(tree) as it:
         looks.gate.clear()
@@ -672,7 +672,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-@looped
+@really_looped
 async def test_leaving_gives_back_threads_and_descriptors(tree: Path, watched: Watching) -> None:
     threads = threading.active_count()
     async with watched(tree):

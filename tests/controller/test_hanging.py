@@ -18,7 +18,7 @@ from tests.support.fleet import Fleet
 from tests.support.rig import Rig
 
 FAR = f"{PATIENCE * 10:.0f}s"
-PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR}
+PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR, "stop": FAR}
 # A connection is given up when its pings stay away, too; ten minutes are not believed.
 UNHURRIED = Behaviour(ping_interval=PATIENCE * 8)
 LIST = "exchange-config-request"
@@ -133,7 +133,7 @@ def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_kno
 ) -> None:
     """As it has to: if it stopped its robots, the next write would stop those of another."""
     with Fleet(rig, 20, behaviour=UNHURRIED) as fleet:
-        begin(rig, durations=PATIENT | {"request": "700ms"})
+        begin(rig, timeouts=PATIENT | {"request": "4s"})
         others = [name for name in fleet.names if name != HUNG]
 
         async def story(harness: Harness) -> None:

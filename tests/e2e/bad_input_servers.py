@@ -5,6 +5,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.e2e.bad_input_scene import HASTY, OWN_FIELDS, Setup
+
 from reconciler.drivers.jt_trader.driver import MESSAGE_LIMIT
 from reconciler.errors import Exit
 from reconciler.sandbox.jt_trader.server import StandInThread
@@ -20,6 +22,8 @@ def _behaving(**changes: Any) -> Callable[[Setup], None]:
     def spoil(setup: Setup) -> None:
         for name, value in changes.items():
             setattr(setup.bad.behaviour, name, value)
+        if {"silent", "silent-before", "silent-after", "fatal"} & set(map(str, changes.values())):
+            setup.use(timeouts=HASTY)
 
     return spoil
 
@@ -155,7 +159,7 @@ def _site_account(setup: Setup) -> None:
 
 
 def _too_much(setup: Setup) -> None:
-    setup.use(durations={"request": "20s"})
+    setup.use(timeouts={"request": "10m"})
     setup.bad.behaviour.answer_padding = MESSAGE_LIMIT + 2**20
 
 

@@ -34,9 +34,13 @@ OWN_FIELDS = """\
         password: {path}/{name}/okx#password
 """
 STORED = {"apiKey": "api_key", "secret": "api_secret", "password": "password"}
+PATIENT = {
+    "connect": "60s",
+    "authenticate": "60s",
+    "request": "60s",
+}
+HASTY = {"authenticate": "300ms", "request": "400ms"}  # where the server does not answer
 SHORT = {
-    "authenticate": "300ms",
-    "request": "400ms",
     "leaseWait": "100ms",
     "quiesce": "5ms",  # no fatal path runs in these tests
 }
@@ -88,8 +92,8 @@ class Setup:
             self._known |= {f"{server}/{exchange}": values}
 
     def use(self, **changes: Any) -> None:
-        """Write the settings with these changes; what waits in vain waits briefly."""
-        timeouts = DURATIONS | SHORT | changes.pop("durations", {})
+        """Write the settings with these changes; what waits in vain is made to wait briefly."""
+        timeouts = DURATIONS | PATIENT | SHORT | changes.pop("durations", {})
         if self.authority is not None:
             changes.setdefault("tls", [{"urls": [self.address], "caFile": self.authority.file}])
         self.rig.settings(durations=timeouts, **changes)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.processes import until
 from tests.support.rig import Rig
 
 PATIENCE = 60.0  # seconds; generous, for a machine that others use, too
@@ -93,8 +95,9 @@ class Command:
         os.write(self._ours, f"{reply}\n".encode())
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send it a signal, and wait until it was taken: two that wait are one."""
         self.process.send_signal(number)
+        until(lambda: self.process.poll() is not None or not _waits(self.process.pid, number))
 
     def ended(self, patience: float = PATIENCE) -> int:
         """Wait for its end, reading on; returns its exit code."""
@@ -114,3 +117,12 @@ class Command:
             return False
         self._seen += data
         return bool(data)
+
+
+def _waits(pid: int, number: int) -> bool:
+    """Whether the system has not handed a signal over to the process yet."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("SigPnd:", "ShdPnd:")) and int(line[7:], 16) >> (number - 1) & 1:
+                return True
+    return False

@@ -9,12 +9,29 @@ from typing import Any
 from socketio.exceptions import ConnectionError as Refused
 
 from reconciler.sandbox.jt_trader.server import StandIn
+from tests import quiet_time
 from tests.conformance.naive import WAIT, NaiveClient
 
+Test = Callable[..., Coroutine[Any, Any, None]]
 
-def looped(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an asynchronous test on a loop of its own, which must be left without tasks."""
 
+def looped(test: Test) -> Callable[..., None]:
+    """
+    Run an asynchronous test on a loop of its own, which must be left without tasks.
+
+    What does not come in some time comes never, however busy this machine is.
+    """
+    return _looped(test, quiet_time.told)
+
+
+def really_looped(test: Test) -> Callable[..., None]:
+    """Do so in real time: for what threads bring about."""
+    return _looped(test, lambda story: asyncio.run(story()))
+
+
+def _looped(
+    test: Test, run_story: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*arguments: Any, **options: Any) -> None:
         async def whole() -> None:
@@ -23,7 +40,7 @@ def looped(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None
             # A client's tasks end one turn of the loop after it was closed.
             await asyncio.wait_for(asyncio.gather(*left), WAIT)
 
-        asyncio.run(whole())
+        run_story(whole)
 
     return run
 
