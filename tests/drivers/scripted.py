@@ -27,7 +27,7 @@ from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 from reconciler.system.timeouts import Timeouts
-from tests import quiet_time
+from tests.support import quiet_time
 
 PATIENCE = 25.0
 """Seconds that any story may take."""

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.e2e.bad_input_scene import HASTY, OWN_FIELDS, Setup
-
 from reconciler.drivers.jt_trader.driver import MESSAGE_LIMIT
 from reconciler.errors import Exit
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.e2e.bad_input_row import APPLY, Row, Scope, unreachable, visiting
-from tests.e2e.bad_input_setup import OWN_FIELDS, Setup
+from tests.e2e.bad_input_setup import HASTY, OWN_FIELDS, Setup
 from tests.e2e.bad_input_tls import Authority
 
 _BLOCKED = visiting(Exit.BLOCKED)

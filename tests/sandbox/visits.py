@@ -9,8 +9,8 @@ from typing import Any
 from socketio.exceptions import ConnectionError as Refused
 
 from reconciler.sandbox.jt_trader.server import StandIn
-from tests import quiet_time
 from tests.conformance.naive import WAIT, NaiveClient
+from tests.support import quiet_time
 
 Test = Callable[..., Coroutine[Any, Any, None]]
 

@@ -45,7 +45,6 @@ from reconciler.errors import (
 )
 from reconciler.model.observed import Robot
 from reconciler.model.secret import Secret
-from tests import quiet_time
 from tests.drivers.scripted import (
     HASTY,
     QUICK,
@@ -58,6 +57,7 @@ from tests.drivers.scripted import (
     scripted,
     told,
 )
+from tests.support import quiet_time
 
 LISTING = {
     "main": [
