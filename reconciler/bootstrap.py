@@ -14,8 +14,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
-from reconciler.documents.load import Loaded as LoadedDocuments
-from reconciler.documents.load import load as load_documents
 from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
@@ -42,7 +40,6 @@ from reconciler.secrets.vault.auth import (
 )
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import (
     AuthMethod,
     Role,
@@ -62,25 +59,11 @@ REMEMBER_EVERY: Final = 600.0  # seconds: how old a sight in the ledger gets whi
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """The documents and the operator's settings of one command."""
-
-    documents: LoadedDocuments
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
 class Recalled:
     """A ledger that was read elsewhere; `only` says that no other one knows its servers."""
 
     ledger: Ledger
     only: bool
-
-
-def load(paths: Sequence[str], settings_file: str | None, *, in_repo: bool) -> Loaded:
-    """Read documents and settings; an invalid document stops a command before any network."""
-    found = load_documents(paths)
-    return Loaded(found, load_settings(settings_file, os.environ, paths, in_repo_allowed=in_repo))
 
 
 def now() -> datetime:

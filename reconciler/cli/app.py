@@ -1,8 +1,7 @@
 """
-The group of commands, each imported only when it runs, and what becomes of exceptions.
+The group of commands, and what becomes of exceptions.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -12,58 +11,41 @@ import click
 from click.shell_completion import CompletionItem
 
 from reconciler import __version__
+from reconciler.cli.commands import Commands
 from reconciler.errors import Exit, InvalidConfig, JtrError
 
 COMMANDS: Final = {
-    "validate": ("validate", "Check documents; contacts nothing."),
-    "show": ("show", "Print the effective document of a server and where each value is from."),
-    "plan": ("plan", "Show what apply would do, and what it means for trading."),
-    "apply": ("apply", "Make the servers as the documents say."),
-    "controller": ("controller", "Keep the servers as the documents say, until told to stop."),
-    "audit": ("audit", "Ask the exchanges what each key may do; changes nothing."),
-    "status": ("status", "Show what was last seen of each server, and what is owed."),
-    "logs": ("logs", "Print a server's system log, or follow it."),
-    "request": ("request", "Ask for a reboot or a cache invalidation; see what became of it."),
-    "history": ("history", "Show what was done on servers, and by whom."),
-    "doctor": (
-        "doctor",
-        "Check Vault, rights, ledger and every server, and say what to mend.",
-    ),
-    "schema": ("schema", "Print the JSON Schema of documents, settings or plans."),
-    "ledger": ("ledger", "Begin a ledger, or release a brake."),
-    "sandbox": ("sandbox", "Run a real OpenBao and a stand-in JT-Trader to play with."),
-    "demo": ("demo", "Run the whole story in a sandbox and prove each step."),
-    "completion": ("completion", "Print the line that switches on shell completion."),
+    "validate": "Check documents; contacts nothing.",
+    "show": "Print the effective document of a server and where each value is from.",
+    "plan": "Show what apply would do, and what it means for trading.",
+    "apply": "Make the servers as the documents say.",
+    "controller": "Keep the servers as the documents say, until told to stop.",
+    "audit": "Ask the exchanges what each key may do; changes nothing.",
+    "status": "Show what was last seen of each server, and what is owed.",
+    "logs": "Print a server's system log, or follow it.",
+    "request": "Ask for a reboot or a cache invalidation; see what became of it.",
+    "history": "Show what was done on servers, and by whom.",
+    "doctor": "Check Vault, rights, ledger and every server, and say what to mend.",
+    "schema": "Print the JSON Schema of documents, settings or plans.",
+    "ledger": "Begin a ledger, or release a brake.",
+    "sandbox": "Run a real OpenBao and a stand-in JT-Trader to play with.",
+    "demo": "Run the whole story in a sandbox and prove each step.",
+    "completion": "Print the line that switches on shell completion.",
 }
 ALIASES: Final = {"diff": "plan"}
 
 
-class Commands(click.Group):
-    """A group whose commands are imported when they are called, never to be listed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(COMMANDS)
+class Jtr(Commands):
+    """The commands and their aliases; a mistyped one is met with a guess."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        name = ALIASES.get(cmd_name, cmd_name)
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"reconciler.cli.{COMMANDS[name][0]}")
-        command = module.command
-        return command if isinstance(command, click.Command) else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # Click's own would import every command for its help text.
         found = [
             CompletionItem(name, help=text)
-            for name, (_, text) in COMMANDS.items()
+            for name, text in COMMANDS.items()
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
@@ -82,7 +64,9 @@ class Commands(click.Group):
 
 
 @click.group(
-    cls=Commands,
+    cls=Jtr,
+    package=__package__,
+    helps=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 error, 2 changes or drift (--detailed-exitcode), 3 invalid file, "
     "4 blocked, 5 secrets backend, 6 trading server, 7 request in doubt, 8 harm, 64 usage.",
@@ -144,13 +128,11 @@ def _explain(error: JtrError, *, debug: bool) -> None:
 
 def _frames(error: BaseException, *, debug: bool) -> None:
     """Print where an error came from: frames only, texts of foreign exceptions may hold secrets."""
-    if not debug:
-        click.echo("     run it with --debug before the command to see where", err=True) if (
-            not isinstance(error, JtrError)
-        ) else None
-        return
-    import traceback  # noqa: PLC0415  - only for who debugs
+    if debug:
+        import traceback  # noqa: PLC0415  - only for who debugs
 
-    for frame in traceback.extract_tb(error.__traceback__):
-        click.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
-    click.echo(f"  {type(error).__name__}", err=True)
+        for frame in traceback.extract_tb(error.__traceback__):
+            click.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
+        click.echo(f"  {type(error).__name__}", err=True)
+    elif not isinstance(error, JtrError):
+        click.echo("     run it with --debug before the command to see where", err=True)

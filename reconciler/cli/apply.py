@@ -6,14 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
-from reconciler.cli import options, output
+from reconciler.cli import commands, options, output
 from reconciler.cli.prompt import confirm
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import DesiredState
@@ -29,16 +31,6 @@ from reconciler.render.plan_json import plan_document
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
-
-
-@dataclass(frozen=True, slots=True)
-class _Approval:
-    """How far a plan is approved before it is known."""
-
-    everything: bool
-    expected: tuple[str, list[str]] | None
-    terminal: bool
-    most: int  # servers at once whose robots may be stopped
 
 
 @click.command("apply")
@@ -59,16 +51,10 @@ class _Approval:
     show_default=True,
     help="What a server that cannot be reached means; the others go on in any case.",
 )
-@click.option(
-    "--max-disruptive",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="How many servers at once may have robots restarted, a cache invalidated or a reboot.",
-)
+@commands.max_disruptive
 @options.plan_output
 @options.detailed
-@options.settings
+@settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
     asked: options.Wishes,
@@ -79,8 +65,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     max_disruptive: int,
     form: str,
     detailed_exitcode: bool,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Make the servers of PATH... as the documents say; shows the plan and asks first.
@@ -94,76 +79,68 @@ def command(  # noqa: PLR0917  - one parameter per option
         raise UsageError(
             "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
         )
-    approval = _Approval(
-        auto_approve, _expectation(expect) if expect else None, terminal, max_disruptive
-    )
-    loaded = bootstrap.load(paths, settings_file, in_repo=settings_in_repo)
-    state, consents = asked.of(loaded.documents.state)
+    expected = _expectation(expect) if expect else None
+    state, settings = source.inputs(*paths)
+    state, consents = asked.of(state)
     with bootstrap.prepared(
-        loaded.settings, "apply", parallelism=parallelism, writes=True, begin=terminal
+        settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as context:
-        consents = bootstrap.beside_controller(loaded.settings, context, state, consents)
-        skip = on_unreachable == "skip"
+        consents = bootstrap.beside_controller(settings, context, state, consents)
         job = _Job(
-            state, consents, context, approval, renderer, skip=skip, detailed=detailed_exitcode
+            state=state,
+            consents=consents,
+            context=context,
+            renderer=renderer,
+            asks=terminal and not auto_approve,
+            expected=expected,
+            most=max_disruptive,
+            skip=on_unreachable == "skip",
+            detailed=detailed_exitcode,
         )
         return run(job.run)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """One run of apply: look, ask, do, tell."""
-
-    def __init__(
-        self,
-        state: DesiredState,
-        consents: Consents,
-        context: PassContext,
-        approval: _Approval,
-        renderer: PlanRenderer,
-        *,
-        skip: bool,
-        detailed: bool,
-    ) -> None:
-        self._state = state
-        self._consents = consents
-        self._context = context
-        self._approval = approval
-        self._renderer = renderer
-        self._skip = skip
-        self._detailed = detailed
+    state: DesiredState
+    consents: Consents
+    context: PassContext
+    renderer: PlanRenderer
+    asks: bool
+    expected: tuple[str, list[str]] | None
+    most: int  # servers at once whose robots may be stopped
+    skip: bool
+    detailed: bool
 
     async def run(self, interruption: Interruption) -> Exit:
-        """Do it all and return the exit code."""
-        with output.progress(f"looking at {counted(len(self._state.servers), 'server')}"):
-            visits = await survey(self._state, self._consents, self._context)
+        with output.progress(f"looking at {counted(len(self.state.servers), 'server')}"):
+            visits = await survey(self.state, self.consents, self.context)
         try:
             return await self._go_on(visits, interruption)
         finally:
             await asyncio.gather(*(visit.close() for visit in visits))
 
     async def _go_on(self, visits: Sequence[Visit], interruption: Interruption) -> Exit:
-        plan = plan_of(visits, self._state, skip_unreachable=self._skip)
-        if self._renderer.live:
-            output.show(self._renderer.plan(plan, Exit.DONE))
+        plan = plan_of(visits, self.state, skip_unreachable=self.skip)
+        if self.renderer.live:
+            output.show(self.renderer.plan(plan, Exit.DONE))
         if (code := self._refused(plan)) is not None:
             return code
-        if self._approval.terminal and not self._approval.everything:
+        if self.asks:
             await self._ask(visits)
-            plan = plan_of(visits, self._state, skip_unreachable=self._skip)
+            plan = plan_of(visits, self.state, skip_unreachable=self.skip)
         brake = CircuitBreaker()
         interruption.on_first = lambda: brake.stop("interrupted")
         with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
-            disruption_budget = DisruptionBudget(self._approval.most)
-            reports = await apply_all(
-                visits, self._consents, self._context, brake, disruption_budget
-            )
+            budget = DisruptionBudget(self.most)
+            reports = await apply_all(visits, self.consents, self.context, brake, budget)
         reports = [report for report in reports if report.plan in plan.servers]
         code = self._final(plan, worst(report.exit_code for report in reports))
         stopped = interruption.error()
         if stopped is None or code in (Exit.HARM, Exit.IN_DOUBT):
-            output.show(self._renderer.done(plan, reports, code))
+            output.show(self.renderer.done(plan, reports, code))
             return code
-        output.show(self._renderer.done(plan, reports, stopped.exit_code))
+        output.show(self.renderer.done(plan, reports, stopped.exit_code))
         raise stopped
 
     def _final(self, plan: Plan, code: Exit) -> Exit:
@@ -174,26 +151,22 @@ class _Job:
             for category in Category
             for line in server.select(category)
         )
-        return Exit.CHANGES if code is Exit.DONE and self._detailed and left else code
+        return Exit.CHANGES if code is Exit.DONE and self.detailed and left else code
 
     def _refused(self, plan: Plan) -> Exit | None:
-        expected = self._approval.expected
-        if expected is None:
-            return None
-        planned, known = expected
-        if plan.id == planned:
+        if self.expected is None or plan.id == self.expected[0]:
             return None
         code = worst(server.exit_code for server in plan)
         if not plan.actions and code is Exit.DONE:
             code = self._final(plan, code)
-            output.show(self._renderer.already(plan, code))
+            output.show(self.renderer.already(plan, code))
             return code
         say(f"the plan is not the expected one: it is {plan.id}")
-        for row in _differences(known, plan):
+        for row in _differences(self.expected[1], plan):
             click.echo(f"     {row}", err=True)
         code = worst([Exit.BLOCKED, code])
-        if not self._renderer.live:
-            output.show(self._renderer.plan(plan, code))
+        if not self.renderer.live:
+            output.show(self.renderer.plan(plan, code))
         return code
 
     async def _ask(self, visits: Sequence[Visit]) -> None:
@@ -203,14 +176,13 @@ class _Job:
         corrections = _count(plans, Category.DRIFT, asking=False)
         drift = _count(plans, Category.DRIFT, asking=True)
         if changes and not await confirm(f"Apply {counted(changes, 'change')}?"):
-            _decline(visits, Category.CHANGE)
+            _mark(visits, Category.CHANGE, "declined")
         if corrections and not await confirm(
             f"Correct {counted(corrections, 'drifted exchange')}?"
         ):
-            _decline(visits, Category.DRIFT)
+            _mark(visits, Category.DRIFT, "declined")
         elif drift and await confirm(f"Correct {counted(drift, 'drifted exchange')} as well?"):
-            for visit in visits:
-                visit.plan = replace(visit.plan, lines=tuple(map(_agreed, visit.plan.lines)))
+            _mark(visits, Category.DRIFT, "")
         for visit in visits:
             await self._ask_robots(visit)
 
@@ -247,18 +219,15 @@ def _count(plans: Sequence[ServerPlan], category: Category, *, asking: bool) -> 
     )
 
 
-def _decline(visits: Sequence[Visit], category: Category) -> None:
-    def declined(line: Line) -> Line:
-        if line.category is category and line.ready is not None:
-            return replace(line, asks="declined")
-        return line
+def _mark(visits: Sequence[Visit], category: Category, asks: str) -> None:
+    """Let lines of *category* go ahead, or with *asks* take out those that would."""
+
+    def marked(line: Line) -> Line:
+        meant = line.category is category and (line.ready is not None or not asks)
+        return replace(line, asks=asks) if meant else line
 
     for visit in visits:
-        visit.plan = replace(visit.plan, lines=tuple(map(declined, visit.plan.lines)))
-
-
-def _agreed(line: Line) -> Line:
-    return replace(line, asks="") if line.category is Category.DRIFT else line
+        visit.plan = replace(visit.plan, lines=tuple(map(marked, visit.plan.lines)))
 
 
 def _expectation(expected: str) -> tuple[str, list[str]]:
@@ -267,16 +236,19 @@ def _expectation(expected: str) -> tuple[str, list[str]]:
         return expected, []
     try:
         document = json.loads(Path(expected).read_text("utf-8"))
-        rows = [
-            _row(server["server"], action)
-            for server in document["servers"]
-            for action in server["actions"]
-        ]
-        return str(document["planId"]), rows
+        return str(document["planId"]), _rows(document)
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
             "--expect takes sha256:... or the file of `jtr plan -o json`", "give one of them"
         ) from None
+
+
+def _rows(document: dict[str, Any]) -> list[str]:
+    return [
+        _row(server["server"], action)
+        for server in document["servers"]
+        for action in server["actions"]
+    ]
 
 
 def _row(server: str, action: dict[str, object]) -> str:
@@ -289,11 +261,7 @@ def _row(server: str, action: dict[str, object]) -> str:
 
 
 def _differences(known: Sequence[str], plan: Plan) -> list[str]:
-    present = [
-        _row(server["server"], action)
-        for server in plan_document(plan, Exit.DONE)["servers"]
-        for action in server["actions"]
-    ]
+    present = _rows(plan_document(plan, Exit.DONE))
     if not known:
         return [f"  now: {row}" for row in present]
     gone = [f"- {row}" for row in known if row not in present]

@@ -1,15 +1,15 @@
 """`jtr audit`: ask the exchanges what each key may do.  Changes nothing anywhere."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
+from reconciler.cli.look import look
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.formats import duration
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.exchanges.cache import GOOD
@@ -17,9 +17,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited, Light
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
-from reconciler.plan.inputs import Consents
 from reconciler.reconcile.audit_keys import gather_keys
-from reconciler.reconcile.survey import survey
 from reconciler.render import audit as rendering
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
@@ -53,7 +51,7 @@ from reconciler.system.interrupts import run
     show_default=True,
     help="For people, for programs, or for a pull request.",
 )
-@options.settings
+@settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
     servers: tuple[str, ...],
@@ -63,8 +61,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     visit: bool,
     parallelism: int,
     form: str,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Ask the exchanges what the keys of PATH... may do, and hold that against `security`.
@@ -74,14 +71,12 @@ def command(  # noqa: PLR0917  - one parameter per option
     not be used as it is.  --visit has a cost: see `jtr plan`.
     """
     within = _within(expiring)
-    loaded = bootstrap.load(paths, settings_file, in_repo=settings_in_repo)
-    state = options.Selection(servers, selector).of(loaded.documents.state)
-    with bootstrap.prepared(
-        loaded.settings, "audit", parallelism=parallelism, writes=False
-    ) as context:
+    state, settings = source.inputs(*paths)
+    state = options.Selection(servers, selector).of(state)
+    with bootstrap.prepared(settings, "audit", parallelism=parallelism, writes=False) as context:
         if not context.fingerprints.lasting:
             say("there is no fingerprint key, so no answer of an exchange is remembered")
-        found = run(lambda _: audited(state, context, loaded.settings, fresh=fresh, visit=visit))
+        found = run(lambda _: audited(state, context, settings, fresh=fresh, visit=visit))
     now = bootstrap.now()
     rows, notes = _chosen(found.rows, now, within)
     code = worst([*(error.exit_code for error in found.failures), code_of(rows)])
@@ -112,26 +107,6 @@ def code_of(rows: Sequence[Audited]) -> Exit:
             *(Exit.BLOCKED for row in rows if row.light is Light.BLOCKED),
         ]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What an audit says, beside something else."""
-
-    rows: Sequence[Audited]
-
-    @property
-    def code(self) -> Exit:
-        """The code that it alone would end a command with."""
-        return code_of(self.rows)
-
-    def text(self) -> str:
-        """Return it for people."""
-        return rendering.audit_text(self.rows, bootstrap.now(), [])
-
-    def document(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return rendering.audit_document(self.rows, bootstrap.now(), self.code)
 
 
 @dataclass(slots=True)
@@ -167,9 +142,7 @@ async def _addresses(
     state: DesiredState, context: PassContext, found: Found
 ) -> dict[str, tuple[str, ...]]:
     """Return from which addresses the servers say that they leave; what fails is said and kept."""
-    with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-        visits = await survey(state, Consents(), context)
-    await asyncio.gather(*(visit.close() for visit in visits))
+    visits = await look(state, context)
     for visit in visits:
         if visit.observed is None:
             why = visit.plan.failure or visit.plan.held

@@ -2,27 +2,23 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
-from reconciler.cli import options
+from reconciler.cli import commands, options
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.controller.wiring import ControllerOptions, dependencies
 from reconciler.documents.load import load
 from reconciler.errors import UsageError
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import Role, Settings
 from reconciler.system import log_setup
 from reconciler.system.allocator import share_arenas
-
-if TYPE_CHECKING:
-    pass
 
 LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 0.5  # seconds for all threads to end; idle ones do so at once
@@ -37,13 +33,7 @@ THREADS: Final = 32  # for Vault, ledger and files; a slow one must not keep the
     help="Where to serve health, metrics and status (else controller.listen of the settings).",
 )
 @options.visiting
-@click.option(
-    "--max-disruptive",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="How many servers at once may have robots restarted, a cache invalidated or a reboot.",
-)
+@commands.max_disruptive
 @click.option(
     "--no-disruptive",
     is_flag=True,
@@ -55,7 +45,7 @@ THREADS: Final = 32  # for Vault, ledger and files; a slow one must not keep the
     is_flag=True,
     help="Ask the controller that runs on this host whether it is alive, and exit with 0 or 1.",
 )
-@options.settings
+@settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
     listen: str | None,
@@ -64,8 +54,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     no_disruptive: bool,
     polling: bool,
     check: bool,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Keep the servers of PATH... as the documents say, until SIGTERM or SIGINT.
@@ -76,7 +65,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     if not check and not paths:
         raise UsageError("no PATH was given", "name the file or directory of the documents")
-    settings = load_settings(settings_file, os.environ, paths, in_repo_allowed=settings_in_repo)
+    settings = source.settings(*paths)
     where = listen or settings.controller.listen
     if check:
         from reconciler.controller.api.client import alive  # noqa: PLC0415  - only here

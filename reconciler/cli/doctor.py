@@ -3,6 +3,7 @@
 import click
 
 from reconciler.cli import options, output
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.doctor.checkup import check
 from reconciler.doctor.findings import conclusion
 from reconciler.doctor.probe_host import look_at_documents, look_at_settings
@@ -25,7 +26,7 @@ from reconciler.system.interrupts import run
 )
 @options.visiting
 @options.output
-@options.settings
+@settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
     path: str | None,
@@ -33,8 +34,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     visit: bool | None,
     parallelism: int,
     form: str,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Check settings, Vault, ledger, controller and every server of PATH..., and say what to mend.
@@ -50,7 +50,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     places = named or (".",)
     documents, state = look_at_documents(places, needed=bool(named or servers))
     chosen = options.Selection(servers).of(state).servers if state is not None else ()
-    findings, settings = look_at_settings(places, settings_file, in_repo=settings_in_repo)
+    findings, settings = look_at_settings(places, source.file, in_repo=source.in_repo)
     if settings is None:
         findings += documents
     else:

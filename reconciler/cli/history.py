@@ -1,12 +1,13 @@
 """`jtr history`: what was done on servers, when, by whom, and what came of it."""
 
-import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.load import load
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import Known, first_known, known_servers
@@ -14,7 +15,6 @@ from reconciler.model.recorded import HistoryEntry
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
 from reconciler.render.requests import deed_row, history
-from reconciler.settings.load import load_settings
 
 
 @click.command("history")
@@ -30,31 +30,26 @@ from reconciler.settings.load import load_settings
     help="How many of the newest of each server.",
 )
 @options.output
-@options.settings
+@settings_options
 def command(
     *,
     server: str | None,
     path: str | None,
     limit: int,
     form: str,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Show what was done on SERVER, or on every server of the ledger, newest last.
 
     From the ledger alone: what people do on a server's own page is not in it.
     """
-    paths = () if path is None else (path,)
-    settings = load_settings(settings_file, os.environ, paths, in_repo_allowed=settings_in_repo)
-    ledger = bootstrap.open_ledger(settings, "history")
-    try:
+    settings = source.settings(*(() if path is None else (path,)))
+    with closing(bootstrap.open_ledger(settings, "history")) as ledger:
         found = [
             (identity.name, history(ledger.history(identity.uid), known.requests)[-limit:])
             for identity, known in _chosen(ledger, server, path)
         ]
-    finally:
-        ledger.close()
     if form == "json":
         output.show_json(
             {

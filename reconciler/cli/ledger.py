@@ -1,17 +1,15 @@
 """`jtr ledger`: begin one, accept a restored one, release a brake."""
 
-import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import options
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import LedgerError, LedgerMissing, UsageError
 from reconciler.ledger.stores.vault_kv import insists_on_cas
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import Settings
 from reconciler.settings.paths import key_file
 from reconciler.system.console import say
@@ -23,15 +21,15 @@ def command() -> None:
 
 
 @command.command("init")
-@options.settings
-def init(settings_file: str | None, settings_in_repo: bool) -> int:
+@settings_options
+def init(source: SettingsSource) -> int:
     """
     Begin the ledger that the settings name, and make the fingerprint key where it is missing.
 
     The ledger remembers what no server can tell: what was written from which version, what is
     owed to robots.  It holds no secret.
     """
-    settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
+    settings = source.settings()
     with ExitStack() as stack:
         # One login for both: a secret id may be good for one use only.
         vault = None
@@ -52,11 +50,9 @@ def _begin(settings: Settings, vault: VaultBackend | None) -> None:
         return
     except LedgerMissing:
         ledger = bootstrap.open_ledger(settings, "ledger init", create=True, vault=vault)
-    try:
+    with closing(ledger):
         if trouble := bootstrap.suspicion(settings, ledger, keep=True):
             say(trouble)
-    finally:
-        ledger.close()
     click.echo(f"began a ledger: {place}")
     if vault is not None and place.at:
         _advise(VaultDocuments(vault, place.at), place.at.mount)
@@ -80,8 +76,8 @@ def _advise(documents: VaultDocuments, mount: str) -> None:
 
 @command.command("accept-restore")
 @click.option("--because", default="", metavar="TEXT", help="What you found out; it is kept.")
-@options.settings
-def accept_restore(because: str, settings_file: str | None, settings_in_repo: bool) -> int:
+@settings_options
+def accept_restore(because: str, source: SettingsSource) -> int:
     """
     Go on with a ledger that was restored, moved or copied.
 
@@ -89,9 +85,8 @@ def accept_restore(because: str, settings_file: str | None, settings_in_repo: bo
     until now counts as handled; to have one done, ask anew.  Make sure that no other copy of the
     ledger is used.
     """
-    settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
-    ledger = bootstrap.open_ledger(settings, "ledger accept-restore")
-    try:
+    settings = source.settings()
+    with closing(bootstrap.open_ledger(settings, "ledger accept-restore")) as ledger:
         suspect = bootstrap.suspicion(settings, ledger, keep=False)
         if not suspect:
             raise LedgerError(
@@ -100,8 +95,6 @@ def accept_restore(because: str, settings_file: str | None, settings_in_repo: bo
             )
         ledger.accept_restore(because.strip())
         bootstrap.accept_ledger(settings, ledger)
-    finally:
-        ledger.close()
     click.echo(f"accepted: {suspect}")
     click.echo("every reboot and invalidation asked for until now counts as handled")
     return 0
@@ -110,21 +103,16 @@ def accept_restore(because: str, settings_file: str | None, settings_in_repo: bo
 @command.command("release-brake")
 @click.argument("version")
 @click.option("--because", required=True, metavar="TEXT", help="What you found out.")
-@options.settings
-def release_brake(
-    version: str, because: str, settings_file: str | None, settings_in_repo: bool
-) -> int:
+@settings_options
+def release_brake(version: str, because: str, source: SettingsSource) -> int:
     """Allow writes to JT-Trader VERSION again, after a write did harm or was not answered."""
     if not because.strip():
         raise UsageError("--because is empty", "say what you found out; it is kept")
-    settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
-    ledger = bootstrap.open_ledger(settings, "ledger release-brake")
-    try:
+    settings = source.settings()
+    with closing(bootstrap.open_ledger(settings, "ledger release-brake")) as ledger:
         brake = ledger.brakes().get(version)
         if brake is None:
             raise LedgerError(f"no brake holds for JT-Trader {version}", "see `jtr status`")
         ledger.release_brake(version, because.strip())
-    finally:
-        ledger.close()
     click.echo(f"released: JT-Trader {version} (it was: {brake.why} on {brake.server})")
     return 0

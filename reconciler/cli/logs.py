@@ -1,7 +1,6 @@
 """`jtr logs SERVER`: the system log of a trading server, as the Config page shows it, and safer."""
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,17 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import options, output
+from reconciler.cli import commands, options, output
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.formats import duration, instant
-from reconciler.drivers import Session
 from reconciler.errors import Blocked, DriverError, JtrError, UsageError
-from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.desired import DesiredState
 from reconciler.model.observed import LogEntry
-from reconciler.model.plan import ServerPlan
 from reconciler.observe.context import PassContext
-from reconciler.observe.visit import Visit, enter
+from reconciler.observe.visit import Visit, enter, first_visit
 from reconciler.render import logs as rendering
-from reconciler.settings.load import load_settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import run, stopping
 from reconciler.system.timeouts import Timeouts
@@ -33,9 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("logs")
 @click.argument("server")
-@click.option(
-    "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
-)
+@commands.documents
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is new, until interrupted.")
 @click.option(
     "--level",
@@ -58,7 +53,7 @@ if TYPE_CHECKING:
     "--visit", is_flag=True, help="Visit the server even if the settings name a controller."
 )
 @options.output
-@options.settings
+@settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     server: str,
     path: str,
@@ -68,8 +63,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     full: bool,
     visit: bool,
     form: str,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Print the system log of SERVER, oldest entry first, with times of the server's own clock.
@@ -86,7 +80,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         )
     start = _start(since)
     printer = _Printer(rendering.Wanted(level), form, full=full)
-    settings = load_settings(settings_file, os.environ, (path,), in_repo_allowed=settings_in_repo)
+    settings = source.settings(path)
     if settings.controller.url is not None and not (visit or full):
         from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
@@ -97,11 +91,10 @@ def command(  # noqa: PLR0917  - one parameter per option
             if told.answered:
                 raise
             say(f"{error.what}; visiting the server instead")
-    loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
-    state = loaded.documents.state
-    desired = options.named(state, server)
-    with bootstrap.prepared(loaded.settings, "logs", parallelism=1, writes=False) as context:
-        reader = _Reader(desired, context, printer)
+    state, settings = source.inputs(path)
+    new = first_visit(options.named(state, server))
+    with bootstrap.prepared(settings, "logs", parallelism=1, writes=False) as context:
+        reader = _Reader(new, context, printer)
         run(lambda _: reader.read(state, start, follow=follow))
     return 0
 
@@ -187,31 +180,30 @@ class _Told:
 class _Reader:
     """Reads one server's log, on one connection for as long as that lives."""
 
-    desired: DesiredServer
+    visit: Visit
     context: PassContext
     printer: _Printer
-    _session: Session | None = field(default=None, init=False)
 
     async def read(
         self, state: DesiredState, start: timedelta | datetime | None, *, follow: bool
     ) -> None:
-        self.context.allowed.check(self.desired)
+        self.context.allowed.check(self.visit.desired)
         await self._refuse_moved(state)
         self.printer.wanted.since = await self._since(start)
         try:
-            with output.progress(f"reading the log of {self.desired.name}"):
+            with output.progress(f"reading the log of {self.visit.desired.name}"):
                 entries = await self._entries()
             if entries is None:
                 raise DriverError(
-                    f"{self.desired.target.url} does not show its system log: a line of the file"
-                    " is not JSON",
+                    f"{self.visit.desired.target.url} does not show its system log: a line of the "
+                    "file is not JSON",
                     "look at the file on the server's own machine; the next rotation heals it",
                 )
             self.printer.show(entries)
             if follow:
                 await self._follow()
         finally:
-            await self._leave()
+            await self.visit.close()
 
     async def _follow(self) -> None:
         """Print what is new, for ever; a server that is away for too long ends it."""
@@ -223,7 +215,7 @@ class _Reader:
             try:
                 entries = await self._entries()
             except DriverError as error:
-                await self._leave()
+                await self.visit.close()
                 if not error.transient or clock() - seen > timeouts.ready:
                     raise
                 if not away:
@@ -238,24 +230,16 @@ class _Reader:
             readable = entries is not None
 
     async def _entries(self) -> tuple[LogEntry, ...] | None:
-        if self._session is None:
-            plan = ServerPlan(self.desired.name, self.desired.target, self.desired.owner)
-            visit = Visit(self.desired, plan)
-            await enter(visit, self.context)
-            self._session = visit.session
-        if self._session is None:
+        if self.visit.session is None:
+            await enter(self.visit, self.context)
+        if self.visit.session is None:
             raise AssertionError
-        return await self._session.entries()
-
-    async def _leave(self) -> None:
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        return await self.visit.session.entries()
 
     async def _since(self, start: timedelta | datetime | None) -> int | None:
         """Return the beginning on the server's clock, which may be another than ours."""
         if isinstance(start, timedelta):
-            target = self.desired.target
+            target = self.visit.desired.target
             clock = await self.context.driver.clock(target, self.context.trust(target.url))
             ahead = timedelta(seconds=clock.ahead if clock else 0.0)
             start = self.context.now() + ahead - start
@@ -263,14 +247,14 @@ class _Reader:
 
     async def _refuse_moved(self, state: DesiredState) -> None:
         """Show no login at an address that the ledger does not know for this server."""
-        target, ledger = self.desired.target, self.context.ledger
+        target, ledger = self.visit.desired.target, self.context.ledger
         if ledger is None:
             return
-        found = await asyncio.to_thread(ledger.load, target, self.desired.name)
+        found = await asyncio.to_thread(ledger.load, target, self.visit.desired.name)
         known = found.identity
         others = {other.target for other in state.servers} - {target}
         if known is not None and known.target != target and known.target not in others:
             raise Blocked(
-                f"the address of {self.desired.name} changed: it was {known.target}",
+                f"the address of {self.visit.desired.name} changed: it was {known.target}",
                 "`jtr plan` says what that means, and how to agree to it",
             )

@@ -1,28 +1,23 @@
 """`jtr plan`: show what apply would do.  Writes nothing anywhere."""
 
-import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
+from reconciler.cli.look import look
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import Plan
-from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
-from reconciler.plan.inputs import Consents
 from reconciler.reconcile.recall import recall
-from reconciler.reconcile.survey import plan_of, survey
-from reconciler.render.registry import plan_renderer
+from reconciler.reconcile.survey import plan_of
+from reconciler.render.audit import audit_document, audit_text
+from reconciler.render.registry import AuditPart, plan_renderer
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
-from reconciler.system.interrupts import Interruption, run
-
-if TYPE_CHECKING:
-    from reconciler.cli.audit import _Told
+from reconciler.system.interrupts import run
 
 
 @click.command("plan")
@@ -50,7 +45,7 @@ if TYPE_CHECKING:
 )
 @options.plan_output
 @options.detailed
-@options.settings
+@settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
     asked: options.Wishes,
@@ -60,8 +55,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     asks: bool,
     form: str,
     detailed_exitcode: bool,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Show what apply would do to the servers of PATH..., why, and what it means for their robots.
@@ -73,11 +67,11 @@ def command(  # noqa: PLR0917  - one parameter per option
             "--audit reads the values of keys, and --recorded reads none",
             "leave one of them out; `jtr audit` asks about keys without looking at servers",
         )
-    loaded = bootstrap.load(paths, settings_file, in_repo=settings_in_repo)
-    state, consents = asked.of(loaded.documents.state)
-    recalled, away = _served(loaded.settings) if recorded else (None, None)
+    state, settings = source.inputs(*paths)
+    state, consents = asked.of(state)
+    recalled, away = _served(settings) if recorded else (None, None)
     with bootstrap.prepared(
-        loaded.settings,
+        settings,
         "plan",
         parallelism=parallelism,
         writes=False,
@@ -87,35 +81,35 @@ def command(  # noqa: PLR0917  - one parameter per option
         if away is not None and context.ledger is None:
             raise away
         if recalled is None:  # what the controller told is what the controller would do
-            consents = bootstrap.beside_controller(loaded.settings, context, state, consents)
-        plan = run(
-            lambda interruption: look(
-                state,
-                consents,
-                context,
-                interruption,
-                recorded=recorded,
-                skip_unreachable=on_unreachable == "skip",
-            )
-        )
-        audit = _audit(state, context, loaded.settings) if asks else None
-    code = exit_code(plan, detailed=detailed_exitcode)
+            consents = bootstrap.beside_controller(settings, context, state, consents)
+        skip = on_unreachable == "skip"
+        if recorded:
+            visits, skip = run(lambda _: recall(state, consents, context)), False
+        else:
+            visits = run(lambda _: look(state, context, consents))
+        plan = plan_of(visits, state, skip_unreachable=skip)
+        audit = _audit(state, context, settings) if asks else None
+    code = worst(server.exit_code for server in plan)
+    if code is Exit.DONE and detailed_exitcode and any(server.differs for server in plan):
+        code = Exit.CHANGES
     if audit is not None:
         code = worst([code, audit.code])
     output.show(plan_renderer(form).plan(plan, code, recorded=recorded, audit=audit))
     return code
 
 
-def _audit(state: DesiredState, context: PassContext, settings: Settings) -> "_Told":
+def _audit(state: DesiredState, context: PassContext, settings: Settings) -> AuditPart:
     """Ask the exchanges about the keys for which the documents declare `security`."""
-    from reconciler.cli.audit import _Told, audited  # noqa: PLC0415  - only who audits pays for it
+    from reconciler.cli.audit import audited, code_of  # noqa: PLC0415  - only who audits pays for it
 
     servers = tuple(
         replace(server, exchanges=tuple(e for e in server.exchanges if e.security.declared))
         for server in state.servers
     )
     chosen = replace(state, servers=tuple(server for server in servers if server.exchanges))
-    return _Told(run(lambda _: audited(chosen, context, settings, fresh=False, visit=False)).rows)
+    rows = run(lambda _: audited(chosen, context, settings, fresh=False, visit=False)).rows
+    code, now = code_of(rows), bootstrap.now()
+    return AuditPart(code, audit_text(rows, now, []), audit_document(rows, now, code))
 
 
 def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | None]:
@@ -129,30 +123,3 @@ def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | N
     except client.ControllerAway as error:
         say(f"{error.what}; comparing with the ledger of the settings, if there is one")
         return None, error
-
-
-async def look(
-    state: DesiredState,
-    consents: Consents,
-    context: PassContext,
-    interruption: Interruption,
-    *,
-    recorded: bool,
-    skip_unreachable: bool,
-) -> Plan:
-    """Visit the servers (or recall them), plan, and leave."""
-    del interruption
-    if recorded:
-        return plan_of(await recall(state, consents, context), state, skip_unreachable=False)
-    with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-        visits = await survey(state, consents, context)
-    await asyncio.gather(*(visit.close() for visit in visits))
-    return plan_of(visits, state, skip_unreachable=skip_unreachable)
-
-
-def exit_code(plan: Plan, *, detailed: bool) -> Exit:
-    """Return what `plan` ends with."""
-    code = worst(server.exit_code for server in plan)
-    if code is Exit.DONE and detailed and any(server.differs for server in plan):
-        return Exit.CHANGES
-    return code

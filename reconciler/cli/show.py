@@ -4,7 +4,7 @@ import json
 
 import click
 
-from reconciler.cli import options
+from reconciler.cli import commands, options
 from reconciler.documents.effective import BUILT_IN, EffectiveValue
 from reconciler.documents.load import load
 from reconciler.render.escape import plain
@@ -12,9 +12,7 @@ from reconciler.render.escape import plain
 
 @click.command("show")
 @click.argument("server")
-@click.option(
-    "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
-)
+@commands.documents
 @options.output
 def command(server: str, path: str, form: str) -> int:
     """Print what the documents say of SERVER after defaults were merged, and where it is said."""

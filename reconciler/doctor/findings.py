@@ -115,7 +115,6 @@ def listed(names: Iterable[str]) -> str:
 
 
 def apart(ahead: float) -> str:
-    """Say how far another clock is from ours."""
     return f"its clock is {length(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} ours"
 
 

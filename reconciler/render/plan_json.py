@@ -61,7 +61,7 @@ class PlanJson(PlanRenderer):
     ) -> str:
         del recorded
         document = plan_document(plan, code)
-        return _printed(document if audit is None else document | {"audit": audit.document()})
+        return _printed(document if audit is None else document | {"audit": audit.document})
 
     def already(self, plan: Plan, code: Exit) -> str:
         return self.plan(plan, code)

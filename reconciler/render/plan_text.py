@@ -309,7 +309,7 @@ class PlanText(PlanRenderer):
         self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
     ) -> str:
         del code
-        return plan_text(plan, recorded=recorded) + (audit.text() if audit is not None else "")
+        return plan_text(plan, recorded=recorded) + (audit.text if audit is not None else "")
 
     def already(self, plan: Plan, code: Exit) -> str:
         del plan, code

@@ -5,7 +5,7 @@ The forms in which `plan` and `apply` tell what they found: `render/plan_NAME.py
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from reconciler import render
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:  # every command asks for the names alone
 _PREFIX = "plan_"
 
 
-class AuditPart(Protocol):
-    """What an audit says beside a plan."""
+class AuditPart(NamedTuple):
+    """What an audit says beside a plan, and what it alone would end a command with."""
 
-    def text(self) -> str: ...
-
-    def document(self) -> dict[str, Any]: ...
+    code: "Exit"
+    text: str
+    document: dict[str, Any]
 
 
 class PlanRenderer(Protocol):

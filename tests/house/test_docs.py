@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from reconciler.cli.app import ALIASES, COMMANDS, Commands, cli
+from reconciler.cli.app import ALIASES, COMMANDS, cli
+from reconciler.cli.commands import Commands
 from reconciler.errors import PRECEDENCE, Exit
 
 ROOT = Path(__file__).parent.parent.parent

@@ -1,4 +1,4 @@
-"""`jtr request reboot|invalidate-cache`: write a request into the server's document."""
+"""What `jtr request reboot` and `invalidate-cache` share: a request goes into the document."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from reconciler.cli import options
+from reconciler.cli import commands, options
 from reconciler.cli.free_text import explained
 from reconciler.cli.output import coloured, show_json
 from reconciler.documents import edit
@@ -20,16 +20,9 @@ from reconciler.model.timestamps import spelled
 from reconciler.render.escape import plain
 from reconciler.system.console import say
 
-_asking = options.together(
+asking = options.together(
     click.argument("server"),
-    click.option(
-        "--from",
-        "path",
-        default=".",
-        show_default=True,
-        metavar="PATH",
-        help="Where documents are.",
-    ),
+    commands.documents,
     click.option(
         "--at",
         metavar="INSTANT",
@@ -44,74 +37,6 @@ _asking = options.together(
         help="How long after that moment it may still be done (24h; at most 30d).",
     ),
 )
-
-
-@click.command("reboot")
-@_asking
-@click.option(
-    "--robots",
-    required=True,
-    type=click.Choice([one.value for one in Afterwards]),
-    help="Start the robots that ran again afterwards, or leave them stopped.",
-)
-@click.option(
-    "--resume-within",
-    metavar="DURATION",
-    help="How long after the boot robots may still be started (10m; at most 1d).",
-)
-@options.output
-def reboot(
-    *,
-    server: str,
-    path: str,
-    at: str | None,
-    reason: str,
-    expires_after: str | None,
-    robots: str,
-    resume_within: str | None,
-    form: str,
-) -> int:
-    """
-    Ask for one reboot of SERVER: of the JT-Trader process, not of the machine.
-
-    Only edits the server's document, for you to commit; contacts nothing.  A request that stands
-    there is replaced, with the comments inside of it.
-    """
-    if resume_within is not None and robots == Afterwards.LEAVE:
-        raise UsageError(
-            "--resume-within says when robots may be started, but --robots leave starts none",
-            "drop one of the two",
-        )
-    wish = RequestBlock(
-        RequestKind.REBOOT,
-        _moment(at),
-        explained("--reason", reason),
-        Afterwards(robots),
-        _length("--expires-after", expires_after, MOST_EXPIRY, "30d"),
-        _length("--resume-within", resume_within, MOST_RESUME, "1d"),
-    )
-    return _ask(path, server, wish, form)
-
-
-@click.command("invalidate-cache")
-@_asking
-@options.output
-def invalidate_cache(
-    *, server: str, path: str, at: str | None, reason: str, expires_after: str | None, form: str
-) -> int:
-    """
-    Ask for one invalidation of SERVER's cache.  Robots store data in it: be careful.
-
-    Only edits the server's document, for you to commit; contacts nothing.  A request that stands
-    there is replaced, with the comments inside of it.
-    """
-    wish = RequestBlock(
-        RequestKind.CACHE,
-        _moment(at),
-        explained("--reason", reason),
-        expires_after=_length("--expires-after", expires_after, MOST_EXPIRY, "30d"),
-    )
-    return _ask(path, server, wish, form)
 
 
 def _moment(at: str | None) -> datetime:
@@ -140,7 +65,26 @@ def _length(option: str, text: str | None, most: float, words: str) -> str:
     return text
 
 
-def _ask(path: str, server: str, wish: RequestBlock, form: str) -> int:
+def ask(  # noqa: PLR0917  - as the options are called
+    kind: RequestKind,
+    server: str,
+    path: str,
+    at: str | None,
+    reason: str,
+    expires_after: str | None,
+    form: str,
+    robots: Afterwards | None = None,
+    resume_within: str | None = None,
+) -> int:
+    """Write the request, and say what it means."""
+    wish = RequestBlock(
+        kind,
+        _moment(at),
+        explained("--reason", reason),
+        robots,
+        _length("--expires-after", expires_after, MOST_EXPIRY, "30d"),
+        _length("--resume-within", resume_within, MOST_RESUME, "1d"),
+    )
     now = datetime.now(UTC)
     proposal = edit.propose(path, server, wish, now)
     file = shown(os.path.relpath(proposal.path))

@@ -6,17 +6,18 @@ What protects the robots that run stays: see `reconciler.apply.robots`.
 """
 
 import asyncio
-import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import click
 
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
-from reconciler.cli import options, output
+from reconciler.cli import commands, options, output
 from reconciler.cli.free_text import explained
 from reconciler.cli.prompt import confirm
+from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Blocked, Exit, UsageError, worst
 from reconciler.ledger.servers import first_known
 from reconciler.model.actions import ResumeRobots, told
@@ -31,7 +32,6 @@ from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import survey
 from reconciler.render.lines import robot_names
 from reconciler.render.plan_text import report_text
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
@@ -39,22 +39,19 @@ from reconciler.system.interrupts import Interruption, run
 
 @click.command("resume")
 @click.argument("server")
-@click.option(
-    "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
-)
+@commands.documents
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--leave", is_flag=True, help="Start none: they shall stay stopped.")
 @click.option("--because", default="", metavar="TEXT", help="With --leave: why; it is kept.")
-@options.settings
-def resume(
+@settings_options
+def command(
     *,
     server: str,
     path: str,
     auto_approve: bool,
     leave: bool,
     because: str,
-    settings_file: str | None,
-    settings_in_repo: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Start the robots of SERVER that a restart or a reboot of ours left stopped, one by one.
@@ -63,22 +60,20 @@ def resume(
     """
     if leave:
         words = explained("--because", because)
-        settings = load_settings(settings_file, os.environ, (), in_repo_allowed=settings_in_repo)
-        return _leave(settings, server, words)
+        return _leave(source.settings(), server, words)
     if because:
         raise UsageError("--because says why robots are left", "give --leave as well, or drop it")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not (auto_approve or terminal):
         raise UsageError("nobody is there to approve it", "give --auto-approve")
-    loaded = bootstrap.load((path,), settings_file, in_repo=settings_in_repo)
-    desired = options.named(loaded.documents.state, server)
-    with bootstrap.prepared(loaded.settings, "request", parallelism=1, writes=True) as context:
+    state, settings = source.inputs(path)
+    desired = options.named(state, server)
+    with bootstrap.prepared(settings, "request", parallelism=1, writes=True) as context:
         return run(_Resumption(desired, context, asks=not auto_approve).run)
 
 
 def _leave(settings: Settings, name: str, because: str) -> int:
-    ledger = bootstrap.open_ledger(settings, "request resume")
-    try:
+    with closing(bootstrap.open_ledger(settings, "request resume")) as ledger:
         uid = first_known(ledger, bootstrap.unrecorded(), name)[0].uid
         with ledger.lease(uid):
             book = ledger.requests(uid)
@@ -95,22 +90,17 @@ def _leave(settings: Settings, name: str, because: str) -> int:
                 f"{', '.join(robot.name for robot in halt.robots)}: {because}",
             )
             ledger.record(uid, [deed])
-    finally:
-        ledger.close()
     output.show(f"noted: they get no start any more: {robot_names(halt.robots)}\n")
     return Exit.DONE
 
 
 @dataclass(frozen=True, slots=True)
 class _Resumption:
-    """One run of the command."""
-
     server: DesiredServer
     context: PassContext
     asks: bool
 
     async def run(self, interruption: Interruption) -> Exit:
-        """Look, ask, start, tell; return the exit code."""
         requests = await asyncio.to_thread(self._recorded)
         if requests.halt is None:
             return self._nothing(requests)

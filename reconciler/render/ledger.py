@@ -1,0 +1,108 @@
+"""
+What a ledger knows of its servers, as text for people and as JSON.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from reconciler.ledger.codec.rows import Brake
+from reconciler.model.recorded import Identity, Observation, Recorded
+from reconciler.plan.compare import Shown, is_ours
+from reconciler.plan.consequences import open_debts
+from reconciler.render.escape import plain
+from reconciler.render.json_values import to_json
+from reconciler.render.lines import age_text, debt_text, running_line, server_line
+from reconciler.render.requests import doubt_row, halt_rows, open_document
+
+Known = Sequence[tuple[Identity, Recorded]]
+
+
+def ledger_rows(brakes: Mapping[str, Brake], rows: Known, now: datetime) -> Iterator[str]:
+    for version, brake in brakes.items():
+        yield f"! the brake is on for JT-Trader {version}: {brake.why} ({brake.server})"
+        yield f"      `jtr ledger release-brake {version} --because TEXT` after you looked"
+    if not rows:
+        yield "The ledger knows no server yet; `jtr apply` makes them known."
+    for identity, recorded in rows:
+        yield from recorded_rows(identity, recorded, now)
+
+
+def recorded_rows(identity: Identity, recorded: Recorded, now: datetime) -> Iterator[str]:
+    yield server_line(identity.name, identity.target)
+    if recorded.requests.open is not None:
+        yield doubt_row(recorded.requests.open)
+    if recorded.requests.halt is not None:
+        yield from halt_rows(identity.name, recorded.requests.halt)
+    seen = recorded.observation
+    if seen is None:
+        yield "  never seen"
+        return
+    age = (now - datetime.fromisoformat(seen.at)).total_seconds()
+    yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
+    yield from exchange_rows(seen, recorded)
+    yield running_line(seen.robots)
+    for debt in open_debts(recorded, seen):
+        yield f"  owed: {debt_text(debt)}"
+
+
+def exchange_rows(seen: Observation, recorded: Recorded) -> Iterator[str]:
+    for code in sorted(seen.masks.keys() | recorded.exchanges.keys()):
+        shown, record = Shown.of(seen, code), recorded.exchanges.get(code)
+        if record is not None and is_ours(record):
+            state = _state(shown, recorded, code)
+        elif shown.present:
+            found = record is not None and record.found is not None
+            state = "found, looks as desired" if found else "connected by somebody else"
+        else:
+            continue
+        yield f"  {plain(code)}: {state}"
+
+
+def _state(shown: Shown, recorded: Recorded, code: str) -> str:
+    record = recorded.exchanges[code]
+    if record.intent is not None:
+        return "a write did not finish; `jtr apply` writes it again"
+    if record.written is None:
+        return "unknown"
+    origin = ", ".join(sorted({f"{r.at}@{r.version}" for r in record.written.sources.values()}))
+    if shown.is_all(record.written):
+        return f"written from {origin}"
+    if record.written.key_id != shown.key_id:
+        return f"written from {origin}, under another fingerprint key"
+    return f"drifted: written from {origin}, the server shows something else"
+
+
+def ledger_document(brakes: Mapping[str, Brake], rows: Known) -> dict[str, Any]:
+    return {
+        "formatVersion": 1,
+        "brakes": [
+            {"version": brake.version, "server": brake.server, "why": brake.why}
+            for brake in brakes.values()
+        ],
+        "servers": [_server(identity, recorded) for identity, recorded in rows],
+    }
+
+
+def _server(identity: Identity, recorded: Recorded) -> dict[str, Any]:
+    seen = recorded.observation
+    document: dict[str, Any] = {
+        "server": identity.name,
+        "url": identity.target.url,
+        "account": identity.target.account,
+        "observedAt": None if seen is None else seen.at,
+        "inDoubt": open_document(recorded.requests.open),
+        "robotsOwed": to_json(recorded.requests.halt),
+    }
+    if seen is None:
+        return document
+    return document | {
+        "version": seen.version,
+        "exchanges": {
+            code: sorted({f"{r.at}@{r.version}" for r in record.written.sources.values()})
+            for code, record in sorted(recorded.exchanges.items())
+            if record.written is not None
+        },
+        "robots": to_json(seen.robots),
+        "debts": to_json(open_debts(recorded, seen)),
+    }
