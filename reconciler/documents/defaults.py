@@ -32,7 +32,6 @@ class Shared:
 
 
 def shared(root: Map) -> Shared:
-    """Return a valid `Defaults` document as a value."""
     spec = at(root, "spec")
     return Shared(
         text(root, "metadata", "name") or f"{root.source.file}:{root.source.line}",

@@ -9,6 +9,7 @@ the two disagree, the loader's judgement of the result says so.
 A request that stood there before is replaced as a whole, the comments inside of it included.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ KEYS: Final = {
 }
 BY_HAND: Final = "write it by hand, or write the document in the usual block style"
 _PLAIN: Final = ("robots", "expiresAfter", "resumeWithin")  # words that need no quotes in YAML
-_BOM: Final = "\ufeff"
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\r\n]*)?(?=\r?\n|\Z)")
 _ENTRY_ENDS: Final = re.compile(r"[ \t]*,?[ \t]*\r?\n")
 
@@ -48,7 +48,6 @@ class RequestBlock:
     resume_within: str = ""
 
     def values(self) -> dict[str, str]:
-        """Return the keys and values of the block, in the order in which they are written."""
         found = {
             KEYS[self.kind][1]: spelled(self.instant),
             "robots": str(self.robots or ""),
@@ -75,14 +74,15 @@ class TextEdit:
 
     def applied(self, data: bytes) -> bytes:
         """Return *data* with the replacement; all else is the same, byte for byte."""
-        mark, content = _decoded(data)
-        return f"{mark}{content[: self.begin]}{self.text}{content[self.end :]}".encode()
+        content = data.decode("utf-8-sig")
+        mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+        return mark + f"{content[: self.begin]}{self.text}{content[self.end :]}".encode()
 
     def on_disk(self, problem: object, data: bytes, file: str) -> object:
         """Return a problem of the edited text with the place that it has in *data*."""
         if not isinstance(problem, Problem) or problem.source.file != file:
             return problem
-        _, content = _decoded(data)
+        content = data.decode("utf-8-sig")
         first = content.count("\n", 0, self.begin) + 1
         added = self.text.count("\n")
         if problem.source.line < first:
@@ -92,12 +92,6 @@ class TextEdit:
         gone = content.count("\n", self.begin, self.end)
         line = problem.source.line - added + gone
         return replace(problem, source=SourceLine(file, line, problem.source.column))
-
-
-def _decoded(data: bytes) -> tuple[str, str]:
-    """Return the byte order mark, if there is one, and the text after it."""
-    content = data.decode()
-    return (_BOM, content[1:]) if content.startswith(_BOM) else ("", content)
 
 
 def reader() -> Callable[[str], Iterator[Any]]:
@@ -127,12 +121,10 @@ class _Piece:
     children: list["_Piece"] = field(default_factory=list)
 
     def entry(self, key: str) -> tuple["_Piece", "_Piece"] | None:
-        """Return a key and its value."""
         pairs = zip(self.children[::2], self.children[1::2], strict=False)
         return next((pair for pair in pairs if self.mapping and pair[0].value == key), None)
 
     def at(self, *path: str) -> "_Piece | None":
-        """Return the value below these keys."""
         piece: _Piece | None = self
         for key in path:
             found = piece.entry(key) if piece is not None else None
@@ -140,9 +132,7 @@ class _Piece:
         return piece
 
     def text(self, *path: str) -> str:
-        """Return the text below these keys."""
-        found = self.at(*path)
-        return found.value if found is not None else ""
+        return found.value if (found := self.at(*path)) is not None else ""
 
 
 def _roots(content: str, events: Callable[[str], Iterator[Any]]) -> Iterator[_Piece]:
@@ -194,7 +184,7 @@ def located(
     """
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415  - an extra that only this needs
 
-    _, content = _decoded(data)
+    content = data.decode("utf-8-sig")
     try:
         spec = _spec(content, name, events or reader())
     except YAMLError:  # its text quotes the file
@@ -246,13 +236,10 @@ def _added(content: str, key: _Piece, spec: _Piece, wish: RequestBlock) -> TextE
     lines = [f"{name}:", *(step + line for line in _lines(wish))]
     indented = [" " * spec.column + line for line in lines]
     if content[spec.end - 1] == "\n":  # behind `|+`, whose empty lines belong to it
-        return TextEdit(spec.end, spec.end, _joined([*indented, ""], content, spec.end - 1), *place)
+        text = _line_break(content, spec.end - 1).join([*indented, ""])
+        return TextEdit(spec.end, spec.end, text, *place)
     end = _line_end(content, spec.end)
-    return TextEdit(end, end, _joined(["", *indented], content, end), *place)
-
-
-def _joined(lines: list[str], content: str, position: int) -> str:
-    return _line_break(content, position).join(lines)
+    return TextEdit(end, end, _line_break(content, end).join(["", *indented]), *place)
 
 
 def _line_end(content: str, position: int) -> int:

@@ -35,7 +35,6 @@ def duration(text: str) -> float | None:
 
 
 def span(text: str) -> timedelta | None:
-    """Return a duration as a value."""
     seconds = duration(text)
     return None if seconds is None else timedelta(seconds=seconds)
 

@@ -35,7 +35,6 @@ class Loaded:
     files: tuple[str, ...]
 
     def summary(self) -> str:
-        """Say what was read, in lines for people."""
         exchanges = sum(len(server.exchanges) for server in self.state.servers)
         parts = (
             counted(len(self.state.servers), "server"),

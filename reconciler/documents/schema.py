@@ -64,7 +64,6 @@ def text(name: str) -> str:
 
 @functools.cache
 def document(name: str) -> Mapping[str, Any]:
-    """Return the schema called *name* as JSON values."""
     return cast("Mapping[str, Any]", json.loads(text(name)))
 
 
@@ -293,7 +292,6 @@ def _expects_reference(about: Mapping[str, Any]) -> bool:
 
 
 def _example(about: Mapping[str, Any]) -> str:
-    """Return the schema's own example of what *about* describes."""
     example = about["examples"][0]
     return example if isinstance(example, str) else json.dumps(example)
 
@@ -311,7 +309,6 @@ def place_name(path: Iterable[str | int]) -> str:
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that *word* was probably meant to be."""
     import difflib  # noqa: PLC0415  - only for what is wrong
 
     if len(word) > 40:  # noqa: PLR2004  - no known word is; comparing long texts is slow

@@ -2,6 +2,9 @@
 The positioned tree: what stood in a YAML document, and where.
 
 A tree never holds an alias, a tag or a key that is not text; the loader refuses them.
+
+The functions look below a node under some keys, and find nothing where one of these is missing or
+where something of another kind stands.
 """
 
 from collections.abc import Iterator, Mapping
@@ -54,7 +57,6 @@ def plain(node: Node) -> object:
 
 
 def at(node: Node | None, *path: str) -> Node | None:
-    """Return what stands below *node* under these keys, or None where one of them is missing."""
     for key in path:
         if not isinstance(node, Map):
             return None
@@ -63,37 +65,31 @@ def at(node: Node | None, *path: str) -> Node | None:
 
 
 def text(node: Node | None, *path: str, default: str = "") -> str:
-    """Return the text below *node* under these keys, or *default*."""
     found = at(node, *path)
     return found.value if isinstance(found, Scalar) and isinstance(found.value, str) else default
 
 
 def true(node: Node | None, *path: str) -> bool:
-    """Return whether `true` stands below *node* under these keys."""
     found = at(node, *path)
     return isinstance(found, Scalar) and found.value is True
 
 
 def items(node: Node | None, *path: str) -> tuple[Node, ...]:
-    """Return the items of the list below *node* under these keys; none where there is no list."""
     found = at(node, *path)
     return found.items if isinstance(found, List) else ()
 
 
 def entries(node: Node | None, *path: str) -> Mapping[str, Node]:
-    """Return what the mapping below *node* under these keys holds; nothing where there is none."""
     found = at(node, *path)
     return found.entries if isinstance(found, Map) else {}
 
 
 def keys(node: Node | None, *path: str) -> Mapping[str, SourceLine]:
-    """Return where the keys of the mapping below *node* stand; nothing where there is none."""
     found = at(node, *path)
     return found.keys if isinstance(found, Map) else {}
 
 
 def texts(node: Node | None, *path: str) -> dict[str, str]:
-    """Return the texts in the mapping below *node* under these keys."""
     return {key: text(child) for key, child in entries(node, *path).items()}
 
 

@@ -128,6 +128,10 @@ class Builder:
     def complain(self, source: SourceLine, what: str, remedy: str) -> None:
         self.problems.append(Problem(source, what, remedy))
 
+    def _refused(self, source: SourceLine, what: str, remedy: str) -> Scalar:
+        self.complain(source, what, remedy)
+        return Scalar(None, source, sound=False)
+
     def take(self, event: yaml.Event) -> None:
         """Digest one event.  Raises `_Fatal` beyond a limit."""
         mark = event.start_mark
@@ -150,8 +154,9 @@ class Builder:
             self._add(self._stack.pop().node())
         elif isinstance(event, yaml.AliasEvent):
             self._counted(source)
-            self.complain(source, "aliases (*name) are not used here", "write the value out")
-            self._add(Scalar(None, source, sound=False))
+            self._add(
+                self._refused(source, "aliases (*name) are not used here", "write the value out")
+            )
         elif isinstance(event, yaml.DocumentStartEvent):
             self._first = source.line
             self._root = None
@@ -193,20 +198,20 @@ class Builder:
         if _INTEGER.fullmatch(value) or _FLOAT.fullmatch(value):
             return self._number(value, source)
         if _NO_NUMBER.fullmatch(value):
-            self.complain(source, "infinity and not-a-number are no values", "write a number")
-            return Scalar(None, source, sound=False)
+            return self._refused(
+                source, "infinity and not-a-number are no values", "write a number"
+            )
         return Scalar(value, source)
 
     def _number(self, value: str, source: SourceLine) -> Scalar:
         exponent = value.lower().partition("e")[2].lstrip("+-")
         prefixed = value.startswith("0x")
         if len(value) > DIGITS_LIMIT or (not prefixed and exponent and len(exponent) > 2):  # noqa: PLR2004  - up to e99
-            self.complain(
+            return self._refused(
                 source,
                 "a number that is too long or too large",
                 "put it in double quotes if it is text",
             )
-            return Scalar(None, source, sound=False)
         if _INTEGER.fullmatch(value):
             base = {"0o": 8, "0x": 16}.get(value[:2], 10)
             return Scalar(int(value, base), source)

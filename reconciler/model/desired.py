@@ -18,8 +18,6 @@ from reconciler.model.target import Target, normalised
 
 
 class Presence(enum.StrEnum):
-    """Whether an exchange's credentials shall be on the server."""
-
     PRESENT = "present"
     ABSENT = "absent"
 
@@ -32,8 +30,6 @@ class Mode(enum.StrEnum):
 
 
 class OnCredentialChange(enum.StrEnum):
-    """What happens to the robots that still hold an old key."""
-
     LEAVE = "leave"
     RESTART = "restart"
 
@@ -58,7 +54,6 @@ class DesiredExchange:
 
     @property
     def references(self) -> tuple[SecretRef, ...]:
-        """All references, in a fixed order."""
         if self.secret is not None:
             return (self.secret,)
         return tuple(self.fields[name] for name in sorted(self.fields))

@@ -60,13 +60,8 @@ def light(answered: Answered, findings: Iterable[Finding]) -> Light:
     if any(finding.stops for finding in found):
         return Light.BLOCKED
     verified = answered.facts is not None and answered.facts.grants is not None
-    open_ones = (f for f in found if f.severity >= (Severity.ERROR if f.accepted else _WORTH))
-    if not verified or any(open_ones):
-        return Light.ATTENTION
-    return Light.OK
-
-
-_WORTH: Final = Severity.WARNING
+    worth = (f.severity >= (Severity.ERROR if f.accepted else Severity.WARNING) for f in found)
+    return Light.ATTENTION if not verified or any(worth) else Light.OK
 
 
 @dataclass(frozen=True, slots=True)

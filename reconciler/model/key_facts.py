@@ -42,15 +42,11 @@ class Cap(enum.StrEnum):
 
 
 class Access(enum.StrEnum):
-    """Whether a grant only shows or also acts."""
-
     READ = "read"
     WRITE = "write"
 
 
 class Evidence(enum.StrEnum):
-    """How a grant is known."""
-
     REPORTED = "reported"  # the exchange lists it
     PROBED = "probed"  # a harmless read that needs it was answered
     INFERRED = "inferred"
@@ -75,8 +71,6 @@ TRANSIENT = frozenset({Status.CLOCK, Status.UNREACHABLE, Status.RATE_LIMITED, St
 
 
 class Environment(enum.StrEnum):
-    """Where a key belongs."""
-
     LIVE = "live"
     TEST = "test"
 

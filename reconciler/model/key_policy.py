@@ -89,5 +89,4 @@ class Finding:
 
     @property
     def stops(self) -> bool:
-        """Whether the gate before a push stops on it."""
         return self.severity >= Severity.ERROR and not self.accepted

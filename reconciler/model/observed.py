@@ -57,7 +57,6 @@ class ObservedExchange:
 
     @property
     def empty(self) -> bool:
-        """Whether no field shows anything."""
         return not any(f.mask for f in self.fields)
 
 
@@ -130,8 +129,6 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class ObservedServer:
-    """Everything that one visit saw."""
-
     account: str
     version: str
     exchanges: tuple[ObservedExchange, ...]
@@ -139,9 +136,7 @@ class ObservedServer:
     log: Logbook
 
     def exchange(self, code: str) -> ObservedExchange | None:
-        """Return the exchange with this code, wherever the server lists it."""
         return next((e for e in self.exchanges if e.code == code), None)
 
     def running(self, exchange: str | None = None) -> tuple[Robot, ...]:
-        """Return the robots that run, on one exchange or on all."""
         return tuple(r for r in self.robots if r.running and exchange in (None, r.exchange))

@@ -12,8 +12,6 @@ SEVERAL = 2  # one robot that stopped may have stopped by itself; all of at leas
 
 
 class Result(enum.StrEnum):
-    """What became of an action."""
-
     DONE = "done"
     NOT_VERIFIABLE = "written, not verifiable"
     FAILED = "failed"
@@ -39,8 +37,6 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done on one server."""
-
     plan: ServerPlan
     outcomes: tuple[Outcome, ...] = ()
     failure: JtrError | None = None
@@ -64,7 +60,6 @@ class Aftermath:
 
     @property
     def stopped(self) -> tuple[Robot, ...]:
-        """The robots that ran before and do not run after."""
         if self.after is None:
             return ()
         still = {robot.id for robot in self.after.running()}

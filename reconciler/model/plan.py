@@ -23,16 +23,12 @@ from reconciler.model.target import Target
 
 
 class Verdict(enum.StrEnum):
-    """How an exchange on the server compares with what is desired."""
-
     SAME = "same"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
 
 
 class Status(enum.StrEnum):
-    """What a line of the plan says about one exchange."""
-
     WRITE = "write"
     DELETE = "delete"
     IN_SYNC = "in sync"
@@ -54,8 +50,6 @@ class Category(enum.StrEnum):
 
 
 class Standing(enum.StrEnum):
-    """Where a wish for a disruptive action stands."""
-
     DUE = "due"
     SCHEDULED = "scheduled"
     WAITING = "waits for its window"
@@ -159,19 +153,19 @@ class ServerPlan:
     @property
     def actions(self) -> tuple[Action, ...]:
         """What apply would do, in the order of doing."""
-        if self.held or self.failure:
-            return ()
-        entries: tuple[Line | Disruption, ...] = (*self.lines, *self.disruptions)
-        ready = [entry.ready for entry in entries if entry.ready is not None]
-        return tuple(sorted(ready, key=_place))
+        disruptive = (line.ready for line in self.disruptions)
+        return self._ordered((*(line.ready for line in self.lines), *disruptive))
 
     @property
     def promised(self) -> tuple[Action, ...]:
         """What it is bound to do sooner or later: the actions, and what waits for its time."""
+        later = (d.action for d in self.disruptions if d.standing in BOUND)
+        return self._ordered((*self.actions, *later))
+
+    def _ordered(self, found: Iterable[Action | None]) -> tuple[Action, ...]:
         if self.held or self.failure:
             return ()
-        later = [d.action for d in self.disruptions if d.standing in BOUND]
-        return tuple(sorted((*self.actions, *(a for a in later if a is not None)), key=_place))
+        return tuple(sorted((action for action in found if action is not None), key=_place))
 
     def select(self, category: Category) -> tuple[Line, ...]:
         """Return the lines of one category that stand for a difference."""
@@ -191,7 +185,6 @@ class ServerPlan:
 
     @property
     def exit_code(self) -> Exit:
-        """The code that this server's plan alone would end a command with."""
         codes = [line.error for line in self.lines] + [line.error for line in self.disruptions]
         if self.failure:
             codes.append(self.failure.exit_code)
@@ -211,7 +204,6 @@ class Plan:
 
     @property
     def actions(self) -> tuple[tuple[ServerPlan, Action], ...]:
-        """Every action with its server."""
         return tuple((server, action) for server in self.servers for action in server.actions)
 
     @property
@@ -220,9 +212,15 @@ class Plan:
         The SHA-256 that names what this plan would do.
 
         Covers, per server, URL, account and ordered actions; nothing that differs between roles or
-        minutes.  A plan without actions has an id as well.
+        minutes, nor the order of the servers.  A plan without actions has an id as well.
         """
-        return identify(self.servers)
+        rows = sorted(
+            [server.target.url, server.target.account, named]
+            for server in self.servers
+            if (named := [row for action in server.promised if (row := identity(action))])
+        )
+        text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     def robots_concerned(self) -> frozenset[tuple[str, int]]:
         """Return (server, robot id) of every robot that keeps an old key, stops or is started."""
@@ -237,17 +235,6 @@ class Plan:
                 if entry.ready is not None:
                     found.update((server.server, robot.id) for robot in entry.robots)
         return frozenset(found)
-
-
-def identify(servers: Iterable[ServerPlan]) -> str:
-    """Return the id of the actions in *servers*; their order does not matter."""
-    rows = sorted(
-        [server.target.url, server.target.account, named]
-        for server in servers
-        if (named := [row for action in server.promised if (row := identity(action))])
-    )
-    text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _place(action: Action) -> tuple[int, str]:

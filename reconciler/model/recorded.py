@@ -45,8 +45,6 @@ class Write:
 
 
 class Owed(enum.StrEnum):
-    """What a credential write leaves to be done."""
-
     RESTART = "restart"
     REBOOT = "reboot"
 
@@ -221,7 +219,6 @@ class Requests:
     halt: PendingStarts | None = None
 
     def closed(self, kind: RequestKind, instant: datetime) -> Request | None:
-        """Return the closed request of this name, if it is still kept."""
         found = (r for r in reversed(self.past) if (r.kind, r.instant) == (kind, instant))
         return next(found, None)
 
@@ -255,7 +252,6 @@ NOTHING_RECORDED: Final = Recorded()
 
 
 def due(debts: Iterable[Debt], owed: Owed) -> tuple[Debt, ...]:
-    """Return the debts of one kind."""
     return tuple(debt for debt in debts if debt.owed is owed)
 
 

@@ -7,22 +7,15 @@ from typing import Final, Self
 from reconciler.model.codec import Inline
 
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
-
-
 _REFERENCE: Final = re.compile(
     rf"vault:(?P<mount>{_SEGMENT}(?:/{_SEGMENT})*?)(?P<sep>//|/)(?P<path>{_SEGMENT}(?:/{_SEGMENT})*)"
-    r"(?:\#(?P<field>[A-Za-z0-9_][A-Za-z0-9_.\-]*))?"
-    r"(?:@(?P<version>[1-9][0-9]{0,8}))?"
+    rf"(?:\#(?P<field>{_SEGMENT}))?(?:@(?P<version>[1-9][0-9]{{0,8}}))?"
 )
-
-
 REFERENCE_LIMIT: Final = 512
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SecretPath:
-    """A secret in a KV version 2 mount."""
-
     mount: str
     path: str
 

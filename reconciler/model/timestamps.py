@@ -1,4 +1,4 @@
-"""Instants as people write them."""
+"""Instants as people write them in documents."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,6 @@ def stamp(moment: datetime) -> str:
 
 
 def spelled(instant: datetime) -> str:
-    """Return an instant as people write it in documents."""
     fraction = instant.microsecond
     precise = "microseconds" if fraction % 1000 else "milliseconds" if fraction else "seconds"
     return instant.astimezone(UTC).isoformat(timespec=precise).replace("+00:00", "Z")

@@ -1,6 +1,5 @@
-"""Words that messages share."""
+"""A number with its noun, for people: `1 server`, `2 servers`."""
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, for people: `1 server`, `2 servers`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
