@@ -4,6 +4,8 @@ The command line: parses, calls, prints, returns a code.
 Two things are answered here, before the parser of arguments is imported, because they are called
 oftenest and would cost twice as long: `jtr --version`, and `jtr validate PATH...` of valid files.
 Whatever is not that simple takes the ordinary road, with all its messages.
+
+Never decides about a server: that is the plan's.
 """
 
 import os

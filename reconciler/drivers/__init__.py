@@ -1,8 +1,8 @@
 """
 The contract of a driver: how jt-reconciler speaks to a trading server.
 
-A driver knows one kind of server.  It reports facts; the planner decides.  The same contract tests
-hold for every driver (`tests/contract/test_drivers.py`).
+A driver knows one kind of server.  It reports facts and never decides; the planner does.  The same
+contract tests hold for every driver (`tests/contract/test_drivers.py`).
 """
 
 from collections.abc import Mapping

@@ -6,8 +6,8 @@ time with compare-and-set; it knows nothing of servers.  `reconciler.ledger.ledg
 meaning and works on any store.  No decision ever needs two documents to change together, because a
 key-value store has no such transaction: what belongs together lies in one document.
 
-Documents are never deleted.  A store that could forget a key would let "create only" succeed a
-second time, and with it a deed that must not happen twice.
+Never deletes a document: a store that could forget a key would let "create only" succeed a second
+time, and with it a deed that must not happen twice.
 """
 
 import re

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -14,7 +15,8 @@ from reconciler.errors import PRECEDENCE, Exit
 ROOT = Path(__file__).parent.parent.parent
 PROSE = sorted(
     path
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("[bd]e*/*.md"))
+    for pattern in ("*.md", "docs/**/*.md", "[bd]e*/*.md", "tests/*.md")
+    for path in ROOT.glob(pattern)
     if path.is_file()
 )
 README = (ROOT / "README.md").read_text("utf-8")
@@ -73,6 +75,33 @@ def test_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     assert [int(code) for code in order[1].split(",")] == [
         int(code) for code in PRECEDENCE if code is not Exit.DONE
     ]
+
+
+def unlisted(page: str, names: Iterable[str]) -> list[str]:
+    """The names for which *page*, a text with tables, has no row."""
+    rows = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+    return [name for name in names if not any(name in row for row in rows)]
+
+
+def test_every_decision_stands_in_the_index() -> None:
+    pages = {path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md")}
+    index = (ROOT / "docs" / "adr" / "README.md").read_text("utf-8")
+
+    assert len(pages) >= 8
+    assert unlisted(index, (f"]({name})" for name in sorted(pages))) == []
+    assert unlisted("| [1](0001-a.md) | A |", ["](0001-a.md)", "](0002-b.md)"]) == ["](0002-b.md)"]
+
+
+def test_every_folder_of_tests_and_every_helper_is_explained() -> None:
+    folders = {path.parent for path in (ROOT / "tests").glob("*/*.py")} | {
+        path.parent.parent for path in (ROOT / "tests").glob("*/*/*.py")
+    }
+    helpers = {path.name for path in (ROOT / "tests" / "support").glob("*.py")}
+    page = (ROOT / "tests" / "README.md").read_text("utf-8")
+
+    assert unlisted(page, (f"`{folder.name}/`" for folder in sorted(folders))) == []
+    assert unlisted(page, (f"`{name}`" for name in sorted(helpers))) == []
+    assert unlisted(page, ["`nowhere/`", "`golden/`"]) == ["`nowhere/`"]
 
 
 def test_nothing_speaks_of_the_machine_that_it_was_written_on() -> None:
