@@ -53,7 +53,7 @@ class Answers(Protocol):
 
 
 class Site(Protocol):
-    """Serves health, metrics and status; see `reconciler.controller.web`."""
+    """Serves health, metrics and status; see `controller.api.server`."""
 
     async def start(self) -> None:
         """Listen.  Raises JtrError where that is not possible."""

@@ -2,8 +2,8 @@
 What the documents say now, and the last good desired state.
 
 `content_hash` names the content of everything that the loader would read; `Source` keeps in force
-what was last read without a mistake.  Nothing here waits for files to change: `reconciler.
-controller.watch` does.
+what was last read without a mistake.  Nothing here waits for files to change:
+`controller.file_watcher` does.
 """
 
 import enum

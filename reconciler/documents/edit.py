@@ -52,12 +52,12 @@ def propose(top: str, name: str, wish: RequestBlock, now: datetime) -> Proposal:
     _allowed(server, wish, replaced, now)
     path = _file(loaded, server, top)
     data = read_bytes(path)
-    splice = located(data, name, wish, events)
-    edited = splice.applied(data)
+    change = located(data, name, wish, events)
+    edited = change.applied(data)
     try:
         result = load((top,), {os.path.realpath(path): edited})
     except InvalidConfig as error:
-        problems = [splice.on_disk(one, data, shown(path)) for one in error.problems]
+        problems = [change.on_disk(one, data, shown(path)) for one in error.problems]
         raise InvalidConfig(problems, total=error.total) from None
     wanted = {one: effective.as_document() for one, effective in loaded.effective.items()}
     wanted[name]["spec"][KEYS[wish.kind][0]] = wish.values()

@@ -1,4 +1,4 @@
-"""A board with something on it, for tests of what is shown of it."""
+"""A status store with something in it, for tests of what is shown of it."""
 
 from datetime import UTC, datetime
 
@@ -84,7 +84,7 @@ def busy(name: str = "osaka-2") -> ServerStatus:
 
 
 def status_store(*servers: ServerStatus, **controller: object) -> StatusStore:
-    """A board of a controller that acts and is ready, with these servers."""
+    """The statuses of a controller that acts and is ready, with these servers."""
     made = StatusStore(
         ControllerStatus(
             "1.2.3",

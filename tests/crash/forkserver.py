@@ -145,13 +145,13 @@ def _die_at(moment: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
 
-    def mortal(self: SqliteStore, key: str, text: str, *, expect: int) -> int:
+    def dying(self: SqliteStore, key: str, text: str, *, expect: int) -> int:
         step()
         revision = put(self, key, text, expect=expect)
         step()
         return revision
 
-    SqliteStore.put = mortal  # type: ignore[method-assign]  # only in this short-lived process
+    SqliteStore.put = dying  # type: ignore[method-assign]  # only in this short-lived process
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ TOO_LATE: Final = 700.0  # robots are started again within ten minutes only
 
 
 async def begun(clock: VirtualClock, wishes: Wishes, way: Way) -> Trading:
-    """A settled desk on which something is wished."""
+    """A settled server on which something is wished."""
     harness = await settled(clock)
     harness.trader.way = way
     wishes(harness)

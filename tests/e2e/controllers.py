@@ -1,4 +1,4 @@
-"""The pages of a controller that is not there: a board that a test fills, and a real ledger."""
+"""The pages of a controller that is not there: statuses that a test fills in, and a real ledger."""
 
 import asyncio
 from collections.abc import Mapping

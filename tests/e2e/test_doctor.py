@@ -608,7 +608,7 @@ def test_one_silent_server_hides_no_other(rig: Rig) -> None:
 
 @contextmanager
 def controller(status_store: StatusStore, bearer: str = "") -> Iterator[str]:
-    """Answer as a controller with the status page of *board*; yields its address."""
+    """Answer as a controller with the status page of *status_store*; yields its address."""
     status = status_document(status_store, datetime.now(UTC), 0.0)
 
     class Page(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ LEDGER = "tests/crash/test_ledger_trouble.py"
 DRIVER = "tests/contract/test_drivers.py"
 WRITES = "tests/e2e/test_apply_faults.py"
 LOOP = "tests/controller/test_controller.py"
-YARD = "tests/controller/test_shared.py"
+SHARED = "tests/controller/test_shared.py"
 TIMES = "tests/controller/test_requeue.py"
 ENDS = "tests/controller/test_pass_result.py"
 ROLE = "tests/controller/test_role.py"
@@ -329,28 +329,28 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/controller/shared.py",
         "        elif self._recorded:\n",
         "        else:\n",
-        (YARD,),
+        (SHARED,),
     ),
     Mutant(
         "two documents of one server are not noticed",
         "reconciler/controller/shared.py",
         "        visit.plan = hold_twins(plans, [self.boots.get(name), *others])[0]\n",
         "",
-        (YARD,),
+        (SHARED,),
     ),
     Mutant(
         "robots are disturbed before every server was looked at",
         "reconciler/controller/shared.py",
         "        if self.quiet or (unseen and waited < patience):\n",
         "        if self.quiet:\n",
-        (YARD,),
+        (SHARED,),
     ),
     Mutant(
-        "the turnstile opens for the next server after a failure",
+        "the disruption budget lets the next server through after a failure",
         "reconciler/controller/shared.py",
         "        if self._shut_by == name and well:\n",
         "        if well:\n",
-        (YARD,),
+        (SHARED,),
     ),
     Mutant(
         "drift is corrected for ever",
