@@ -122,9 +122,6 @@ def _file(loaded: Loaded, server: DesiredServer, top: str) -> str:
     return path
 
 
-# ── the file ─────────────────────────────────────────────────────────────────────────────────
-
-
 def write(proposal: Proposal) -> None:
     """
     Replace the file in one step: it is the old one or the new one, whatever happens.

@@ -217,7 +217,7 @@ def _replaced(content: str, spec: _Piece, wish: RequestBlock) -> TextEdit | None
     # The comment on its last line goes, too: it would stand beside another key now.
     end = _line_end(content, value.begin + len(content[value.begin : value.end].rstrip()))
     gap = _line_break(content, value.begin) + " " * value.column
-    return TextEdit(value.begin, end, gap.join(_lines(wish)), *place)
+    return TextEdit(value.begin, end, gap.join(_pairs(wish)), *place)
 
 
 def _added(content: str, key: _Piece, spec: _Piece, wish: RequestBlock) -> TextEdit:
@@ -233,7 +233,7 @@ def _added(content: str, key: _Piece, spec: _Piece, wish: RequestBlock) -> TextE
         label = f'"{name}"' if quoted else name
         return TextEdit(end, end, f",{gap}{label}: {_flow(wish, quoted=quoted)}", *place)
     step = " " * (spec.column - key.column or 2)  # none where the key is written `? spec`
-    lines = [f"{name}:", *(step + line for line in _lines(wish))]
+    lines = [f"{name}:", *(step + line for line in _pairs(wish))]
     indented = [" " * spec.column + line for line in lines]
     if content[spec.end - 1] == "\n":  # behind `|+`, whose empty lines belong to it
         text = _line_break(content, spec.end - 1).join([*indented, ""])
@@ -258,19 +258,16 @@ def _line_break(content: str, position: int) -> str:
     return "\r\n" if content[max(0, found - 1) : found] == "\r" else "\n"
 
 
-def _written(key: str, value: str, *, quoted: bool = False) -> str:
-    # JSON's text is YAML's double-quoted text.
-    plain = key in _PLAIN and not quoted
-    return value if plain else json.dumps(value, ensure_ascii=False)
+def _pairs(wish: RequestBlock, *, quoted: bool = False) -> list[str]:
+    def written(word: str, *, plain: bool) -> str:
+        # JSON's text is YAML's double-quoted text.
+        return word if plain and not quoted else json.dumps(word, ensure_ascii=False)
 
-
-def _lines(wish: RequestBlock) -> list[str]:
-    return [f"{key}: {_written(key, value)}" for key, value in wish.values().items()]
+    return [
+        f"{written(key, plain=True)}: {written(value, plain=key in _PLAIN)}"
+        for key, value in wish.values().items()
+    ]
 
 
 def _flow(wish: RequestBlock, *, quoted: bool) -> str:
-    pairs = (
-        f"{json.dumps(key) if quoted else key}: {_written(key, value, quoted=quoted)}"
-        for key, value in wish.values().items()
-    )
-    return "{" + ", ".join(pairs) + "}"
+    return "{" + ", ".join(_pairs(wish, quoted=quoted)) + "}"

@@ -49,8 +49,6 @@ def instant(text: str) -> datetime | None:
         return None
 
 
-# ── addresses ────────────────────────────────────────────────────────────────────────────────
-
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)")
@@ -126,8 +124,6 @@ def network_problem(text: str) -> tuple[str, str] | None:
     return None
 
 
-# ── schedules ────────────────────────────────────────────────────────────────────────────────
-
 _MONTHS: Final = [
     *("jan", "feb", "mar", "apr", "may", "jun"),
     *("jul", "aug", "sep", "oct", "nov", "dec"),
@@ -185,8 +181,6 @@ def is_zone(text: str) -> bool:
         return not zoneinfo.available_timezones()
     return True
 
-
-# ── pasted secrets ───────────────────────────────────────────────────────────────────────────
 
 _KNOWN: Final = re.compile(
     r"-----BEGIN "

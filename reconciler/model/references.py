@@ -77,5 +77,4 @@ class FrozenRef:
     field: str | None = None
 
     def __str__(self) -> str:
-        name = f"#{self.field}" if self.field else ""
-        return f"{self.at}{name}@{self.version}"
+        return str(SecretRef(self.at, self.field, self.version))
