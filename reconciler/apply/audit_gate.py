@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.apply.execution import Execution
 from reconciler.errors import Blocked
 from reconciler.model.actions import WriteExchange
-from reconciler.model.key_policy import Finding
+from reconciler.model.key_policy import KeyFinding
 from reconciler.model.recorded import Purpose
 from reconciler.observe.context import Audit
 
@@ -54,10 +54,12 @@ async def ask_first(execution: Execution, action: WriteExchange) -> None:
         raise Blocked(f"the audit stops it: {_told(stops)}", first.remedy or "see: jtr audit")
 
 
-async def _stops(audit: Audit, key: "KeyToAsk", within: timedelta | None = None) -> list[Finding]:
+async def _stops(
+    audit: Audit, key: "KeyToAsk", within: timedelta | None = None
+) -> list[KeyFinding]:
     findings = (await audit([key], within=within))[key.id][1]
     return [finding for finding in findings if finding.stops]
 
 
-def _told(findings: list[Finding]) -> str:
+def _told(findings: list[KeyFinding]) -> str:
     return "; ".join(f"{finding.code}: {finding.what}" for finding in findings)

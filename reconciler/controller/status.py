@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.model.key_audits import Light
-from reconciler.model.key_policy import Finding
+from reconciler.model.key_policy import KeyFinding
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt
 
@@ -44,7 +44,7 @@ class KeyStatus:
     """
 
     light: Light
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[KeyFinding, ...] = ()
     asked_at: str = ""
     expires_at: str = ""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.errors import JtrError
 from reconciler.model.key_facts import Answered
-from reconciler.model.key_policy import Finding, Severity
+from reconciler.model.key_policy import KeyFinding, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Light(enum.StrEnum):
     BLOCKED = "blocked"
 
 
-def light(answered: Answered, findings: Iterable[Finding]) -> Light:
+def light(answered: Answered, findings: Iterable[KeyFinding]) -> Light:
     """
     Return the light of a key.
 
@@ -74,7 +74,7 @@ class Audited:
 
     key: KeyId
     answered: Answered | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[KeyFinding, ...] = ()
     failure: JtrError | None = None
     sources: tuple[str, ...] = ()
 
@@ -86,4 +86,4 @@ class Audited:
         return light(self.answered, self.findings)
 
 
-Results = Mapping[KeyId, tuple[Answered, tuple[Finding, ...]]]
+Results = Mapping[KeyId, tuple[Answered, tuple[KeyFinding, ...]]]

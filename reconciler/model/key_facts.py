@@ -46,7 +46,9 @@ class Access(enum.StrEnum):
     WRITE = "write"
 
 
-class Evidence(enum.StrEnum):
+class GrantEvidence(enum.StrEnum):
+    """How a grant is known."""
+
     REPORTED = "reported"  # the exchange lists it
     PROBED = "probed"  # a harmless read that needs it was answered
     INFERRED = "inferred"
@@ -89,7 +91,7 @@ class Grant:
     caps: frozenset[Cap]
     access: Access = Access.WRITE
     separable: bool = True
-    evidence: Evidence = Evidence.REPORTED
+    evidence: GrantEvidence = GrantEvidence.REPORTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Severity(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class KeyFinding:
     """
     One thing that the audit has to say: code, severity, what, remedy; never a part of a key.
 

@@ -11,7 +11,7 @@ from typing import Final
 from reconciler.errors import Exit
 from reconciler.model.key_audits import Audited, Light
 from reconciler.model.key_facts import Access, Answered, IpRule, KeyFacts, Status
-from reconciler.model.key_policy import Finding
+from reconciler.model.key_policy import KeyFinding
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
 from reconciler.render.json_values import Document, shown, to_json
@@ -76,11 +76,11 @@ def _below(row: Audited) -> Iterator[str]:
             yield from (f"  {line}" for line in below(finding.remedy))
 
 
-def _ordered(findings: Iterable[Finding]) -> list[Finding]:
+def _ordered(findings: Iterable[KeyFinding]) -> list[KeyFinding]:
     return sorted(findings, key=lambda f: (-f.severity, bool(f.accepted), f.code))
 
 
-def _severity(finding: Finding) -> str:
+def _severity(finding: KeyFinding) -> str:
     return finding.severity.name.lower()
 
 

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
-from reconciler.sandbox.exchanges.server import GOOD, KINDS, ExchangeStandIn, Traits
+from reconciler.sandbox.exchanges.server import DIALECTS, GOOD, ExchangeStandIn, Traits
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
@@ -90,7 +90,7 @@ class Playground:
             additional=("kucoin", "mexc"),
             behaviour=behaviour,
         )
-        self.exchanges = {code: ExchangeStandIn(kind) for code, kind in KINDS.items()}
+        self.exchanges = {code: ExchangeStandIn(dialect) for code, dialect in DIALECTS.items()}
         self.in_vault: dict[str, dict[str, str]] = {}
         """What Vault holds: the server's name of each field and its value, per exchange."""
         self._token = Secret("")
@@ -207,7 +207,7 @@ class Playground:
     def write_settings(self, *more: str) -> None:
         """Write the operator's settings; *more* are further lines at their end."""
         exchanges = self.exchanges.values()
-        bases = "".join(f"    {one.kind.ccxt_id}: {one.url}\n" for one in exchanges)
+        bases = "".join(f"    {one.dialect.ccxt_id}: {one.url}\n" for one in exchanges)
         self.settings.write_text(
             "# The operator's settings.  They never lie with the documents: whoever may change\n"
             "# them may send the Vault token elsewhere.\n"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from reconciler.controller.status import ControllerStatus, Health, KeyStatus, ServerStatus, Sync
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.key_audits import Light
-from reconciler.model.key_policy import Finding, Severity
+from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Owed
 
@@ -72,9 +72,13 @@ def busy(name: str = "osaka-2") -> ServerStatus:
             "okx": KeyStatus(
                 Light.BLOCKED,
                 (
-                    Finding("PERM_WITHDRAW", Severity.CRITICAL, "it may withdraw funds", "take it"),
-                    Finding("KEY_OLD", Severity.WARNING, "it is 100 days old", accepted="tomorrow"),
-                    Finding("PERM_COARSE", Severity.INFO, "trade is one right"),
+                    KeyFinding(
+                        "PERM_WITHDRAW", Severity.CRITICAL, "it may withdraw funds", "take it"
+                    ),
+                    KeyFinding(
+                        "KEY_OLD", Severity.WARNING, "it is 100 days old", accepted="tomorrow"
+                    ),
+                    KeyFinding("PERM_COARSE", Severity.INFO, "trade is one right"),
                 ),
                 "2026-11-22T09:00:00+00:00",
                 "2026-12-01T00:00:00+00:00",

@@ -23,7 +23,7 @@ from reconciler.model.key_facts import (
     KeyFacts,
     Status,
 )
-from reconciler.model.key_policy import Finding, Security
+from reconciler.model.key_policy import KeyFinding, Security
 
 KEY = "documented-key"
 WALLET = "0x5e9ee1089755c3435139848e47e6635505d5a13a"
@@ -77,7 +77,7 @@ def findings(
     return [f"{finding.severity.name} {finding.code}" for finding in found]
 
 
-def refusal(adapter: Adapter, code: str) -> Finding:
+def refusal(adapter: Adapter, code: str) -> KeyFinding:
     """Return the worst that is to be said after an answer with this error code."""
     refused = Answered(adapter.codes[code], AT, code=code, adapter=adapter.ccxt_id)
     return judge(refused, WANTED, environment=Environment.LIVE, today=AT.date(), from_server=False)[

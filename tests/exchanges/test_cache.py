@@ -17,8 +17,8 @@ from reconciler.model.key_facts import (
     Answered,
     Cap,
     Environment,
-    Evidence,
     Grant,
+    GrantEvidence,
     IpRule,
     KeyFacts,
     Status,
@@ -29,7 +29,7 @@ SLOT = Slot("f" * 64, Environment.LIVE, "here", "bybit", 1)
 FACTS = KeyFacts(
     grants=(
         Grant("Spot.SpotTrade", frozenset({Cap.SPOT})),
-        Grant("trade", frozenset({Cap.OPTION, Cap.SPOT}), Access.READ, False, Evidence.PROBED),
+        Grant("trade", frozenset({Cap.OPTION, Cap.SPOT}), Access.READ, False, GrantEvidence.PROBED),
     ),
     ip=IpRule(
         True,

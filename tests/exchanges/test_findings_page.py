@@ -25,7 +25,7 @@ def written() -> Iterator[tuple[str, str]]:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
-                case ast.Call(func=ast.Name(id="Finding"), args=[first, second, *_]):
+                case ast.Call(func=ast.Name(id="KeyFinding"), args=[first, second, *_]):
                     codes = [one.value for one in ast.walk(first) if isinstance(one, ast.Constant)]
                     # Of two codes in one place the severities cannot be told apart here.
                     severity = ast.unparse(second) if len(codes) == 1 else ""

@@ -19,8 +19,8 @@ from reconciler.model.key_facts import (
     Answered,
     Cap,
     Environment,
-    Evidence,
     Grant,
+    GrantEvidence,
     IpRule,
     KeyFacts,
     Status,
@@ -28,7 +28,7 @@ from reconciler.model.key_facts import (
 from reconciler.model.key_policy import (
     NOTHING_DECLARED,
     Accepted,
-    Finding,
+    KeyFinding,
     OnUnverifiable,
     Security,
     Severity,
@@ -69,7 +69,9 @@ def said(facts: KeyFacts | None = None, status: Status = Status.VALID, **fields:
     return Answered(status, **{"at": NOW, "facts": facts, "adapter": "bybit", **fields})
 
 
-def verdict(answered: Answered, security: Security = WANTED, **fields: Any) -> tuple[Finding, ...]:
+def verdict(
+    answered: Answered, security: Security = WANTED, **fields: Any
+) -> tuple[KeyFinding, ...]:
     """Return the findings on a key that should be a live one."""
     named: dict[str, Any] = {
         "environment": Environment.LIVE,
@@ -81,7 +83,7 @@ def verdict(answered: Answered, security: Security = WANTED, **fields: Any) -> t
     return judge(answered, security, **named)
 
 
-def codes(found: tuple[Finding, ...]) -> list[tuple[str, Severity]]:
+def codes(found: tuple[KeyFinding, ...]) -> list[tuple[str, Severity]]:
     """Return what a table row states of findings."""
     return [(finding.code, finding.severity) for finding in found]
 
@@ -109,7 +111,7 @@ FACTS: list[tuple[str, Mapping[str, Any], list[tuple[str, Severity]]]] = [
     ),
     (
         "withdraw, found by a probe",
-        {"grants": (grant("wd", Cap.WITHDRAW, access=Access.READ, evidence=Evidence.PROBED),)},
+        {"grants": (grant("wd", Cap.WITHDRAW, access=Access.READ, evidence=GrantEvidence.PROBED),)},
         [("PERM_WITHDRAW", CRITICAL), ("PROBED", INFO)],
     ),
     ("excess", {"grants": (SPOT, grant("options", Cap.OPTION))}, [("PERM_FORBIDDEN", ERROR)]),
@@ -120,7 +122,7 @@ FACTS: list[tuple[str, Mapping[str, Any], list[tuple[str, Severity]]]] = [
     ),
     (
         "excess by a probe: perhaps it writes",
-        {"grants": (grant("earn", Cap.EARN, access=Access.READ, evidence=Evidence.PROBED),)},
+        {"grants": (grant("earn", Cap.EARN, access=Access.READ, evidence=GrantEvidence.PROBED),)},
         [("PERM_FORBIDDEN", ERROR), ("PROBED", INFO)],
     ),
     (
@@ -155,7 +157,9 @@ FACTS: list[tuple[str, Mapping[str, Any], list[tuple[str, Severity]]]] = [
         "the account by a probe: perhaps it writes",
         {
             "grants": (
-                grant("account", Cap.ACCOUNT_READ, access=Access.READ, evidence=Evidence.PROBED),
+                grant(
+                    "account", Cap.ACCOUNT_READ, access=Access.READ, evidence=GrantEvidence.PROBED
+                ),
             )
         },
         [("PERM_NOT_KNOWABLE", WARNING), ("PROBED", INFO)],
@@ -268,7 +272,7 @@ WISHES: list[tuple[str, Mapping[str, Any], Mapping[str, Any], list[tuple[str, Se
     ),
     (
         "required, and found by a probe",
-        {"grants": (grant("spot", Cap.SPOT, access=Access.READ, evidence=Evidence.PROBED),)},
+        {"grants": (grant("spot", Cap.SPOT, access=Access.READ, evidence=GrantEvidence.PROBED),)},
         {"require": {Cap.SPOT}},
         [("PERM_NOT_KNOWABLE", WARNING), ("PROBED", INFO)],
     ),
@@ -276,7 +280,9 @@ WISHES: list[tuple[str, Mapping[str, Any], Mapping[str, Any], list[tuple[str, Se
         "reading the account required, and found by a probe",
         {
             "grants": (
-                grant("account", Cap.ACCOUNT_READ, access=Access.READ, evidence=Evidence.PROBED),
+                grant(
+                    "account", Cap.ACCOUNT_READ, access=Access.READ, evidence=GrantEvidence.PROBED
+                ),
             )
         },
         {"require": {Cap.ACCOUNT_READ}},
@@ -284,7 +290,7 @@ WISHES: list[tuple[str, Mapping[str, Any], Mapping[str, Any], list[tuple[str, Se
     ),
     (
         "required, and only concluded",
-        {"grants": (grant("trade", Cap.SPOT, evidence=Evidence.INFERRED),)},
+        {"grants": (grant("trade", Cap.SPOT, evidence=GrantEvidence.INFERRED),)},
         {"require": {Cap.SPOT}},
         [("PERM_NOT_KNOWABLE", WARNING), ("PROBED", INFO)],
     ),
@@ -559,7 +565,7 @@ grants = st.builds(
     caps=st.frozensets(caps, max_size=3),
     access=st.sampled_from(Access),
     separable=st.booleans(),
-    evidence=st.sampled_from(Evidence),
+    evidence=st.sampled_from(GrantEvidence),
 )
 networks = st.sampled_from(
     [

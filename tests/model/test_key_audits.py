@@ -9,7 +9,7 @@ import pytest
 from reconciler.errors import Exit, SecretMissing
 from reconciler.model.key_audits import Audited, KeyId, Light, light
 from reconciler.model.key_facts import Access, Answered, Cap, Grant, IpRule, KeyFacts, Status
-from reconciler.model.key_policy import Finding, Severity
+from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.render.audit import audit_document, audit_markdown, audit_text
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -22,8 +22,8 @@ def answered(status: Status = Status.VALID, facts: KeyFacts | None = GOOD, **mor
     return Answered(status, more.pop("at", NOW), facts, **more)
 
 
-def finding(severity: Severity, accepted: str = "") -> Finding:
-    return Finding("SOME_CODE", severity, "what", "remedy", accepted=accepted)
+def finding(severity: Severity, accepted: str = "") -> KeyFinding:
+    return KeyFinding("SOME_CODE", severity, "what", "remedy", accepted=accepted)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def finding(severity: Severity, accepted: str = "") -> Finding:
         *((answered(status, None), [], Light.ATTENTION) for status in Status),
     ],
 )
-def test_the_light_of_a_key(said: Answered, findings: list[Finding], expected: Light) -> None:
+def test_the_light_of_a_key(said: Answered, findings: list[KeyFinding], expected: Light) -> None:
     assert light(said, findings) is expected
     assert Audited(KeyId("s", "x"), said, tuple(findings)).light is expected
 
@@ -110,7 +110,7 @@ def test_nothing_that_was_read_drives_a_terminal_or_ends_a_cell() -> None:
     row = Audited(
         KeyId("s", "x"),
         answered(),
-        (Finding("CODE", Severity.WARNING, HOSTILE, HOSTILE, accepted=HOSTILE),),
+        (KeyFinding("CODE", Severity.WARNING, HOSTILE, HOSTILE, accepted=HOSTILE),),
     )
     text, table = audit_text([row], NOW), audit_markdown([row], NOW)
 

@@ -23,9 +23,9 @@ from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 from reconciler.sandbox.exchanges import http
 from reconciler.sandbox.exchanges.http import Call, ExchangeServer, Reply
 from reconciler.sandbox.exchanges.server import (
+    DIALECTS,
     EXPIRED,
     GOOD,
-    KINDS,
     TRADE,
     UNBOUND,
     WITHDRAWS,
@@ -49,7 +49,7 @@ ELSEWHERE = {"bybit": "10010", "okx": "50110", "gateio": "IP_FORBIDDEN", "kucoin
 Key = dict[str, str]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=DIALECTS)
 def code(request: pytest.FixtureRequest) -> str:
     """Each exchange of the sandbox, by JT-Trader's code."""
     return str(request.param)
@@ -58,7 +58,7 @@ def code(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def exchange(code: str) -> Iterator[ExchangeStandIn]:
     """A stand-in without any key."""
-    with ExchangeStandIn(KINDS[code]) as exchange:
+    with ExchangeStandIn(DIALECTS[code]) as exchange:
         yield exchange
 
 
@@ -179,7 +179,7 @@ def test_what_has_ended_or_comes_from_elsewhere_is_refused(
 def test_a_key_that_expired_is_not_in_the_list_of_its_account(watch: Watch) -> None:
     """Gate shows all keys of an account to each of them."""
     old, other, ours = ({name: watch.secret() for name in ROWS["gateio"]} for _ in range(3))
-    with ExchangeStandIn(KINDS["gateio"]) as exchange:
+    with ExchangeStandIn(DIALECTS["gateio"]) as exchange:
         exchange.know(old, EXPIRED)
         exchange.know(other, UNBOUND)
         exchange.know(ours)
@@ -207,8 +207,8 @@ def test_a_call_of_nobody_is_refused_and_the_exchange_lives_on(
     code: str, exchange: ExchangeStandIn, key: Key, headers: Key
 ) -> None:
     exchange.know(key)
-    blank = {exchange.kind.header: "", **headers}
-    for path in (exchange.kind.path, "/", "/%00?x=%ff"):
+    blank = {exchange.dialect.header: "", **headers}
+    for path in (exchange.dialect.path, "/", "/%00?x=%ff"):
         request = urllib.request.Request(exchange.url + path, headers=blank)
         try:
             with _direct().open(request, timeout=5) as answer:

@@ -17,8 +17,8 @@ from reconciler.model.key_facts import (
     Access,
     Cap,
     Environment,
-    Evidence,
     Grant,
+    GrantEvidence,
     IpRule,
     KeyFacts,
     Status,
@@ -75,13 +75,13 @@ _OLDER: Final[Mapping[str, Grant]] = {
         "readonly",
         frozenset({Cap.ACCOUNT_READ}),
         access=Access.READ,
-        evidence=Evidence.INFERRED,
+        evidence=GrantEvidence.INFERRED,
     ),
     "trade": Grant(
         "trade",
         _ALL_MARKETS | {Cap.TRANSFER},
         separable=False,
-        evidence=Evidence.INFERRED,
+        evidence=GrantEvidence.INFERRED,
     ),
 }
 _UNIFIED_CAPS: Final[Mapping[str, frozenset[Cap]]] = {

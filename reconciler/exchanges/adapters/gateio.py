@@ -21,8 +21,8 @@ from reconciler.model.key_facts import (
     Access,
     Cap,
     Environment,
-    Evidence,
     Grant,
+    GrantEvidence,
     IpRule,
     KeyFacts,
     Status,
@@ -244,7 +244,7 @@ def _probed(detail: Any, outcomes: Mapping[str, Any], environment: Environment) 
                 _caps(permission),
                 access=Access.READ,  # at least
                 separable=len(_caps(permission)) == 1,
-                evidence=Evidence.PROBED,
+                evidence=GrantEvidence.PROBED,
             )
             for permission in granted
         ),

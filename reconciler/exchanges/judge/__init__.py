@@ -14,7 +14,7 @@ from typing import Final
 from reconciler.exchanges.judge.addresses import Address, judged_addresses, undeclared
 from reconciler.exchanges.judge.permissions import judged_permissions, not_told
 from reconciler.model.key_facts import Answered, Environment, KeyFacts, Status
-from reconciler.model.key_policy import Finding, Security, Severity
+from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 FROM_SERVER: Final = timedelta(days=7)
 """So long do facts count that were taken from the server's address."""
@@ -63,7 +63,7 @@ def judge(
     fingerprint_twins: tuple[str, ...] = (),
     from_server: bool,
     earlier: Answered | None = None,
-) -> tuple[Finding, ...]:
+) -> tuple[KeyFinding, ...]:
     """
     Return everything to be said of one key, the worst first.
 
@@ -97,7 +97,7 @@ def judge(
     return tuple(_accepted(ordered, security, today))
 
 
-def _status(answered: Answered, security: Security, *, from_server: bool) -> Iterator[Finding]:
+def _status(answered: Answered, security: Security, *, from_server: bool) -> Iterator[KeyFinding]:
     """Say what became of asking, where no facts of the key came of it."""
     said = f" ({answered.code})" if answered.code else ""
     place = (answered.adapter, answered.code)
@@ -106,7 +106,7 @@ def _status(answered: Answered, security: Security, *, from_server: bool) -> Ite
         case Status.VALID:
             return
         case Status.REJECTED if place in _OTHER_ENVIRONMENT:
-            yield Finding(
+            yield KeyFinding(
                 "ENV_MISMATCH",
                 Severity.ERROR,
                 f"it is a key of the exchange's other environment{said}",
@@ -114,7 +114,7 @@ def _status(answered: Answered, security: Security, *, from_server: bool) -> Ite
                 data,
             )
         case Status.REJECTED:
-            yield Finding(
+            yield KeyFinding(
                 "KEY_REJECTED",
                 Severity.CRITICAL,
                 f"the exchange does not accept it{said}{_HINTS.get(place, '')}",
@@ -122,7 +122,7 @@ def _status(answered: Answered, security: Security, *, from_server: bool) -> Ite
                 data,
             )
         case Status.IP_REFUSED if from_server:
-            yield Finding(
+            yield KeyFinding(
                 "IP_MISSING_SERVER",
                 Severity.ERROR,
                 f"the exchange refuses it from the server's own address{said}",
@@ -131,7 +131,7 @@ def _status(answered: Answered, security: Security, *, from_server: bool) -> Ite
             )
             yield not_told(security)
         case Status.IP_REFUSED:
-            yield Finding(
+            yield KeyFinding(
                 "IP_REFUSED_HERE",
                 Severity.WARNING,
                 f"bound: ok, by refusal{said}; permissions: not knowable from here",
@@ -139,14 +139,14 @@ def _status(answered: Answered, security: Security, *, from_server: bool) -> Ite
                 data,
             )
         case Status.DENIED:
-            yield Finding(
+            yield KeyFinding(
                 "NOT_TOLD",
                 Severity.INFO,
                 f"the key lives, and may not ask about itself{said}",
                 data=data,
             )
         case Status.UNSUPPORTED:
-            yield Finding(
+            yield KeyFinding(
                 "NOT_AUDITED",
                 security.unverified,
                 f"this exchange cannot be asked about it{said}",
@@ -157,7 +157,7 @@ def _status(answered: Answered, security: Security, *, from_server: bool) -> Ite
             code, what, remedy = _TROUBLE[trouble]
             # Worth a warning even where people ignore what is not verifiable: it was not tried.
             severity = max(Severity.WARNING, security.unverified)
-            yield Finding(code, severity, f"{what}{said}{_HINTS.get(place, '')}", remedy, data)
+            yield KeyFinding(code, severity, f"{what}{said}{_HINTS.get(place, '')}", remedy, data)
 
 
 def _fresh(earlier: Answered | None, answered: Answered, today: date) -> Answered | None:
@@ -169,18 +169,18 @@ def _fresh(earlier: Answered | None, answered: Answered, today: date) -> Answere
     return earlier if timedelta(0) <= age <= FROM_SERVER else None
 
 
-def _from_server(earlier: Answered) -> tuple[Finding, ...]:
+def _from_server(earlier: Answered) -> tuple[KeyFinding, ...]:
     day = earlier.at.astimezone(UTC).date().isoformat()
     what = f"judged by what the exchange told the server's address on {day}"
-    return (Finding("FACTS_FROM_SERVER", Severity.INFO, what, data={"at": day}),)
+    return (KeyFinding("FACTS_FROM_SERVER", Severity.INFO, what, data={"at": day}),)
 
 
 def _facts(
     facts: KeyFacts, security: Security, environment: Environment, now: datetime
-) -> Iterator[Finding]:
+) -> Iterator[KeyFinding]:
     """Say what is wrong with the key itself; addresses and permissions apart."""
     if facts.same_key is False:
-        yield Finding(
+        yield KeyFinding(
             "KEY_MISMATCH",
             Severity.CRITICAL,
             "the exchange answered about another key",
@@ -188,14 +188,14 @@ def _facts(
         )
         return
     if facts.owner:
-        yield Finding(
+        yield KeyFinding(
             "OWNER_KEY",
             Severity.CRITICAL,
             "it is the owner's own key: it can move all funds",
             "make an agent key for trading, and put that in Vault",
         )
     if facts.frozen:
-        yield Finding(
+        yield KeyFinding(
             "KEY_FROZEN",
             Severity.ERROR,
             f"the exchange has stopped it: {facts.frozen}",
@@ -203,14 +203,14 @@ def _facts(
             {"state": facts.frozen},
         )
     if facts.environment is not None and facts.environment is not environment:
-        yield Finding(
+        yield KeyFinding(
             "ENV_MISMATCH",
             Severity.ERROR,
             f"it is a {facts.environment} key where a {environment} one belongs",
             "put a key of the right environment in Vault",
         )
     if facts.master:
-        yield Finding(
+        yield KeyFinding(
             "MASTER_KEY",
             Severity.WARNING,
             "it belongs to the main account",
@@ -220,21 +220,21 @@ def _facts(
     yield from _age(facts, security, now)
 
 
-def _expiry(facts: KeyFacts, security: Security, now: datetime) -> Iterator[Finding]:
+def _expiry(facts: KeyFacts, security: Security, now: datetime) -> Iterator[KeyFinding]:
     if facts.expires_at is not None:
         day = facts.expires_at.astimezone(UTC).date().isoformat()
         data = {"expires": day}
         if facts.expires_at <= now:
             what = f"it expired on {day}"
-            yield Finding("KEY_EXPIRED", Severity.ERROR, what, "make a new key", data)
+            yield KeyFinding("KEY_EXPIRED", Severity.ERROR, what, "make a new key", data)
         elif facts.expires_at - now <= security.warn_before_expiry:
             left = max((facts.expires_at - now).days, 0)
             what = f"it expires on {day}, in {left} days"
-            yield Finding("EXPIRES_SOON", Severity.WARNING, what, "make a new key in time", data)
+            yield KeyFinding("EXPIRES_SOON", Severity.WARNING, what, "make a new key in time", data)
     elif not facts.never_expires:
         lapses = facts.traits.get("lapses", "")
         what = f"it lapses {lapses}" if lapses else "when it expires is not told"
-        yield Finding(
+        yield KeyFinding(
             "EXPIRES_SOON" if lapses else "EXPIRY_NOT_SHOWN",
             Severity.WARNING if lapses else Severity.INFO,
             what,
@@ -242,16 +242,16 @@ def _expiry(facts: KeyFacts, security: Security, now: datetime) -> Iterator[Find
         )
 
 
-def _age(facts: KeyFacts, security: Security, now: datetime) -> Iterator[Finding]:
+def _age(facts: KeyFacts, security: Security, now: datetime) -> Iterator[KeyFinding]:
     if security.max_key_age is None:
         return
     if facts.created_at is None:
-        yield Finding(
+        yield KeyFinding(
             "AGE_NOT_SHOWN", security.unverified, "how old it is is not told", "count yourself"
         )
     elif now - facts.created_at > security.max_key_age:
         days = (now - facts.created_at).days
-        yield Finding(
+        yield KeyFinding(
             "KEY_OLD",
             Severity.WARNING,
             f"it is {days} days old, maxKeyAge is {security.max_key_age.days}",
@@ -260,10 +260,10 @@ def _age(facts: KeyFacts, security: Security, now: datetime) -> Iterator[Finding
         )
 
 
-def _twins(twins: tuple[str, ...]) -> Iterator[Finding]:
+def _twins(twins: tuple[str, ...]) -> Iterator[KeyFinding]:
     if twins:
         names = ", ".join(sorted(twins))
-        yield Finding(
+        yield KeyFinding(
             "SAME_KEY_TWICE",
             Severity.WARNING,
             f"the same key is also used by {names}",
@@ -272,7 +272,7 @@ def _twins(twins: tuple[str, ...]) -> Iterator[Finding]:
         )
 
 
-def _accepted(found: Iterable[Finding], security: Security, today: date) -> Iterator[Finding]:
+def _accepted(found: Iterable[KeyFinding], security: Security, today: date) -> Iterator[KeyFinding]:
     """Mark what somebody accepted, until the day before their end; say which end has come."""
     reasons, ended = dict[str, str](), dict[str, date]()
     for accepted in security.exceptions:

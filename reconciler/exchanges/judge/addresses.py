@@ -17,7 +17,7 @@ from ipaddress import (
 from typing import Final
 
 from reconciler.model.key_facts import IpRule
-from reconciler.model.key_policy import Finding, Security, Severity
+from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -32,7 +32,7 @@ def judged_addresses(
     server_addresses: tuple[Address, ...],
     *,
     from_server: bool,
-) -> Iterator[Finding]:
+) -> Iterator[KeyFinding]:
     """
     Yield what is wrong with a binding, or not knowable.
 
@@ -40,14 +40,14 @@ def judged_addresses(
     that was answered there is bound to it, too.
     """
     if rule.bound is None:
-        yield Finding(
+        yield KeyFinding(
             "IP_NOT_KNOWABLE",
             security.unverified,
             "whether it is bound to addresses is not knowable",
             "look at the key on the exchange's own page",
         )
     elif not rule.offered:
-        yield Finding(
+        yield KeyFinding(
             "IP_NOT_OFFERED",
             Severity.WARNING,
             "keys of this exchange cannot be bound to addresses: whoever gets it can use it",
@@ -58,7 +58,7 @@ def judged_addresses(
     elif rule.listed:
         yield from _listed(_collapsed(rule.networks), security, server_addresses, from_server)
     else:
-        yield Finding(
+        yield KeyFinding(
             "IP_LIST_NOT_SHOWN",
             Severity.INFO if from_server else security.unverified,
             "it is bound, the exchange does not show to what"
@@ -67,7 +67,7 @@ def judged_addresses(
         )
 
 
-def undeclared(security: Security, server_addresses: tuple[Address, ...]) -> Iterator[Finding]:
+def undeclared(security: Security, server_addresses: tuple[Address, ...]) -> Iterator[KeyFinding]:
     """Say which addresses the server leaves from that the documents do not name."""
     declared = _collapsed(security.ip_whitelist)
     if not declared:
@@ -75,7 +75,7 @@ def undeclared(security: Security, server_addresses: tuple[Address, ...]) -> Ite
     foreign = [one for one in map(ip_network, server_addresses) if not _covers(declared, one)]
     if foreign:
         names = _names(foreign)
-        yield Finding(
+        yield KeyFinding(
             "IP_NOT_DECLARED",
             Severity.WARNING,
             f"the server leaves from {names}, which ipWhitelist does not name",
@@ -89,7 +89,7 @@ def _listed(
     security: Security,
     server_addresses: tuple[Address, ...],
     from_server: bool,  # noqa: FBT001  - handed on
-) -> Iterator[Finding]:
+) -> Iterator[KeyFinding]:
     if not bound_to or any(network.prefixlen == 0 for network in bound_to):
         yield _unbound("it is bound to every address")
         return
@@ -98,7 +98,7 @@ def _listed(
     wide = [one for one in bound_to if _wide(one) and not _covers(declared, one)]
     if wide:
         names = _names(wide)
-        yield Finding(
+        yield KeyFinding(
             "IP_TOO_WIDE",
             Severity.WARNING,
             f"it is bound to {names}, which others share",
@@ -112,7 +112,7 @@ def _listed(
     ]
     if missing:
         names = _names(missing)
-        yield Finding(
+        yield KeyFinding(
             "IP_MISSING_SERVER",
             Severity.ERROR,
             f"it is not bound to {names}: the server's calls will be refused",
@@ -123,7 +123,7 @@ def _listed(
     extra = [one for one in bound_to if one not in wide and not _covers(expected, one)]
     if declared and extra:
         names = _names(extra)
-        yield Finding(
+        yield KeyFinding(
             "IP_EXTRA",
             Severity.WARNING,
             f"it is also bound to {names}",
@@ -131,7 +131,7 @@ def _listed(
             {"addresses": names},
         )
     if not declared and not own and not from_server:
-        yield Finding(
+        yield KeyFinding(
             "IP_NOT_COMPARED",
             security.unverified,
             f"it is bound to {_names(bound_to)}; whether the server is among them is not knowable",
@@ -139,8 +139,8 @@ def _listed(
         )
 
 
-def _unbound(what: str) -> Finding:
-    return Finding(
+def _unbound(what: str) -> KeyFinding:
+    return KeyFinding(
         "IP_UNBOUND",
         Severity.ERROR,
         what,

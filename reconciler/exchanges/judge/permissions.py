@@ -8,15 +8,15 @@ granted apart from what is allowed is merely coarse.  What is not known is never
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from reconciler.model.key_facts import Access, Cap, Evidence, Grant, KeyFacts
-from reconciler.model.key_policy import Finding, Security, Severity
+from reconciler.model.key_facts import Access, Cap, Grant, GrantEvidence, KeyFacts
+from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 _UNKNOWN: Final = frozenset({Cap.OTHER})
 _TAKE_OFF: Final = "take it off the key at the exchange"
 _ADD: Final = "add it to the key at the exchange"
 
 
-def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[Finding]:
+def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[KeyFinding]:
     """Yield what is wrong with the permissions, coarse, or not knowable."""
     if facts.grants is None:
         yield not_told(security)
@@ -33,9 +33,9 @@ def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[Finding]
     yield from _unproven(facts.grants, security)
 
 
-def not_told(security: Security) -> Finding:
+def not_told(security: Security) -> KeyFinding:
     """Return the finding for a key of which no permission is known."""
-    return Finding(
+    return KeyFinding(
         "PERM_NOT_KNOWABLE",
         security.unverified,
         "what the key may do is not knowable",
@@ -43,7 +43,7 @@ def not_told(security: Security) -> Finding:
     )
 
 
-def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[Finding]:
+def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[KeyFinding]:
     """Say how far one grant goes beyond what is allowed."""
     caps = grant.caps or _UNKNOWN
     # A permission of that name that writes is more than reading the account.
@@ -51,10 +51,10 @@ def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[Finding]:
         cap for cap in caps & allow if cap is not Cap.ACCOUNT_READ or grant.access is Access.READ
     )
     outside = caps - usable
-    reads = grant.access is Access.READ and grant.evidence is Evidence.REPORTED
+    reads = grant.access is Access.READ and grant.evidence is GrantEvidence.REPORTED
     data = {"permission": grant.raw, "caps": _names(caps)}
     if Cap.WITHDRAW in outside and not reads:
-        yield Finding(
+        yield KeyFinding(
             "PERM_WITHDRAW",
             Severity.CRITICAL,
             f"it may withdraw funds ({grant.raw})",
@@ -62,7 +62,7 @@ def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[Finding]:
             data,
         )
     elif Cap.OTHER in outside:
-        yield Finding(
+        yield KeyFinding(
             "PERM_UNKNOWN_NAME" if reads else "PERM_FORBIDDEN",
             Severity.WARNING if reads else Severity.ERROR,
             f"{grant.raw}: a permission that jtr does not know{_by_reading(reads)}",
@@ -70,14 +70,14 @@ def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[Finding]:
             data,
         )
     elif outside and usable:
-        yield Finding(
+        yield KeyFinding(
             "PERM_COARSE",
             Severity.INFO,
             f"{grant.raw} includes {_names(outside)}: not granted apart at this exchange",
             data=data,
         )
     elif outside:
-        yield Finding(
+        yield KeyFinding(
             "PERM_FORBIDDEN",
             Severity.WARNING if reads else Severity.ERROR,
             f"{grant.raw} ({_names(outside)}) is not allowed{_by_reading(reads)}",
@@ -85,7 +85,7 @@ def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[Finding]:
             data,
         )
     elif Cap.OTHER in caps:
-        yield Finding(
+        yield KeyFinding(
             "PERM_UNKNOWN_NAME",
             Severity.INFO,
             f"{grant.raw}: a permission that jtr does not know, allowed as other",
@@ -99,14 +99,16 @@ def _by_reading(reads: bool) -> str:  # noqa: FBT001  - one word for a sentence
 
 def _required(
     grants: Iterable[Grant], unproven: frozenset[Cap], security: Security
-) -> Iterator[Finding]:
+) -> Iterator[KeyFinding]:
     """Say which demanded right is absent, only reads, or cannot be proven."""
     missing, reading, unknown = set[Cap](), set[Cap](), set[Cap]()
     for cap in security.require:
         holders = [grant for grant in grants if cap in grant.caps]
         if any(_meets(grant, cap) for grant in holders):
             continue
-        if cap in unproven or any(grant.evidence is not Evidence.REPORTED for grant in holders):
+        if cap in unproven or any(
+            grant.evidence is not GrantEvidence.REPORTED for grant in holders
+        ):
             unknown.add(cap)
         elif any(grant.access is Access.READ for grant in holders):
             reading.add(cap)
@@ -114,7 +116,9 @@ def _required(
             missing.add(cap)
     if missing:
         names = _names(missing)
-        yield Finding("PERM_MISSING", Severity.ERROR, f"it may not {names}", _ADD, {"caps": names})
+        yield KeyFinding(
+            "PERM_MISSING", Severity.ERROR, f"it may not {names}", _ADD, {"caps": names}
+        )
     if reading:
         yield _read_only(reading)
     if unknown:
@@ -124,7 +128,7 @@ def _required(
 
 
 def _meets(grant: Grant, cap: Cap) -> bool:
-    if grant.evidence is not Evidence.REPORTED:
+    if grant.evidence is not GrantEvidence.REPORTED:
         return False
     match cap:
         case Cap.ACCOUNT_READ:
@@ -135,9 +139,9 @@ def _meets(grant: Grant, cap: Cap) -> bool:
             return grant.access is Access.WRITE
 
 
-def _read_only(caps: Iterable[Cap]) -> Finding:
+def _read_only(caps: Iterable[Cap]) -> KeyFinding:
     names = _names(caps)
-    return Finding(
+    return KeyFinding(
         "KEY_READ_ONLY",
         Severity.ERROR,
         f"it only reads, required is {names}",
@@ -146,13 +150,13 @@ def _read_only(caps: Iterable[Cap]) -> Finding:
     )
 
 
-def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[Finding]:
+def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[KeyFinding]:
     """Say what is known by trying only, and what trying could not show."""
-    tried = [grant for grant in grants if grant.evidence is not Evidence.REPORTED]
+    tried = [grant for grant in grants if grant.evidence is not GrantEvidence.REPORTED]
     if not tried:
         return
     raws = ", ".join(sorted(grant.raw for grant in tried))
-    yield Finding(
+    yield KeyFinding(
         "PROBED",
         Severity.INFO,
         f"not told by the exchange but concluded: {raws}",
@@ -166,8 +170,8 @@ def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[Finding]:
         yield _not_knowable("whether account_read only reads", security.unverified, caps)
 
 
-def _not_knowable(what: str, severity: Severity, caps: Iterable[Cap]) -> Finding:
-    return Finding(
+def _not_knowable(what: str, severity: Severity, caps: Iterable[Cap]) -> KeyFinding:
+    return KeyFinding(
         "PERM_NOT_KNOWABLE",
         severity,
         f"not knowable: {what}",

@@ -76,7 +76,7 @@ class _Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Dialect:
     """
     How one exchange is spoken to.
 
@@ -90,8 +90,8 @@ class Kind:
     path: str
     check: Check
     answer: Callable[[_Key, Iterable[_Key]], Any]
-    expired: Callable[[], Reply]
-    elsewhere: Callable[[], Reply]
+    expired: Reply
+    elsewhere: Reply
 
 
 class ExchangeStandIn(ExchangeServer):
@@ -101,9 +101,9 @@ class ExchangeStandIn(ExchangeServer):
     `requests` counts every call, whatever it was answered.
     """
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         super().__init__(self._reply)
-        self.kind: Final = kind
+        self.dialect: Final = dialect
         self.requests = 0
         self._keys: dict[str, _Key] = {}
         self._lock = threading.Lock()
@@ -124,19 +124,19 @@ class ExchangeStandIn(ExchangeServer):
         with self._lock:
             self.requests += 1
             keys = dict(self._keys)
-        kind, api_key = self.kind, call.headers.get(self.kind.header, "")
+        dialect, api_key = self.dialect, call.headers.get(self.dialect.header, "")
         known = keys[api_key].credentials if api_key in keys else None
-        refused = kind.check(call, known, Environment.LIVE)
+        refused = dialect.check(call, known, Environment.LIVE)
         if refused is not None:
             return refused
         key, now = keys[api_key], datetime.now(UTC)
         if key.expired(now):
-            return kind.expired()
+            return dialect.expired
         if not key.traits.admits(call.peer):
-            return kind.elsewhere()
-        if call.path != kind.path or call.method != "GET":
+            return dialect.elsewhere
+        if call.path != dialect.path or call.method != "GET":
             return Reply({}, 404)
-        return Reply(kind.answer(key, (one for one in keys.values() if not one.expired(now))))
+        return Reply(dialect.answer(key, (one for one in keys.values() if not one.expired(now))))
 
 
 # ── what each says of a key ──────────────────────────────────────────────────────────────────
@@ -265,42 +265,42 @@ def _iso(instant: datetime) -> str:
     return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
 
 
-KINDS: Final[Mapping[str, Kind]] = {
-    "bybit": Kind(
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "bybit": Dialect(
         "bybit",
         "x-bapi-api-key",
         "/v5/user/query-api",
         signing.bybit,
         _bybit,
-        expired=lambda: signing.bybit_error("33004"),
-        elsewhere=lambda: signing.bybit_error("10010"),
+        expired=signing.bybit_error("33004"),
+        elsewhere=signing.bybit_error("10010"),
     ),
-    "okx": Kind(
+    "okx": Dialect(
         "okx",
         "ok-access-key",
         "/api/v5/account/config",
         signing.okx,
         _okx,
-        expired=lambda: signing.okx_error("50119", 401),
-        elsewhere=lambda: signing.okx_error("50110", 401),
+        expired=signing.okx_error("50119", 401),
+        elsewhere=signing.okx_error("50110", 401),
     ),
-    "gateio": Kind(
+    "gateio": Dialect(
         "gate",
         "key",
         "/api/v4/account/main_keys",
         signing.gate,
         _gate,
-        expired=lambda: signing.gate_error("INVALID_KEY", 401),
-        elsewhere=lambda: signing.gate_error("IP_FORBIDDEN", 403),
+        expired=signing.gate_error("INVALID_KEY", 401),
+        elsewhere=signing.gate_error("IP_FORBIDDEN", 403),
     ),
-    "kucoin": Kind(
+    "kucoin": Dialect(
         "kucoin",
         "kc-api-key",
         "/api/v1/user/api-key",
         signing.kucoin,
         _kucoin,
-        expired=lambda: signing.kucoin_error("400003", 401),
-        elsewhere=lambda: signing.kucoin_error("400006", 401),
+        expired=signing.kucoin_error("400003", 401),
+        elsewhere=signing.kucoin_error("400006", 401),
     ),
 }
 """By JT-Trader's code."""

@@ -17,8 +17,8 @@ from reconciler.model.key_facts import (
     Access,
     Cap,
     Environment,
-    Evidence,
     Grant,
+    GrantEvidence,
     IpRule,
     KeyFacts,
     Status,
@@ -213,9 +213,11 @@ ROWS = [
                 "trade",
                 *MARKETS,
                 Cap.TRANSFER,
-                evidence=Evidence.INFERRED,
+                evidence=GrantEvidence.INFERRED,
             ),
-            grant("readonly", Cap.ACCOUNT_READ, access=Access.READ, evidence=Evidence.INFERRED),
+            grant(
+                "readonly", Cap.ACCOUNT_READ, access=Access.READ, evidence=GrantEvidence.INFERRED
+            ),
         ),
         [
             "WARNING PERM_NOT_KNOWABLE",

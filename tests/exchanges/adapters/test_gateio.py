@@ -15,8 +15,8 @@ from reconciler.model.key_facts import (
     Access,
     Cap,
     Environment,
-    Evidence,
     Grant,
+    GrantEvidence,
     IpRule,
     KeyFacts,
     Status,
@@ -216,7 +216,7 @@ NEVER_PROVEN = frozenset(
 
 def probed(raw: str, *caps: Cap) -> Grant:
     """Return what an answered probe proves."""
-    return grant(raw, *caps, access=Access.READ, evidence=Evidence.PROBED)
+    return grant(raw, *caps, access=Access.READ, evidence=GrantEvidence.PROBED)
 
 
 def proved(**fields: Any) -> KeyFacts:
