@@ -74,6 +74,7 @@ def _once(asking: Asking, adapter: Adapter, timeout: float) -> Answered:
             timeout=timeout,
             proxy=asking.egress.proxy,
             base=asking.base,
+            test_by_header=adapter.test_by_header,
         ) as exchange:
             said = replace(said, at=datetime.now(UTC))
             return _answer(asking, adapter, exchange, said)
@@ -88,5 +89,5 @@ def _answer(asking: Asking, adapter: Adapter, exchange: Any, said: Answered) -> 
         plain = {name: value.reveal() for name, value in asking.credentials.items()}
         return replace(said, status=Status.VALID, facts=adapter.parse(answers, plain, environment))
     except Exception as error:  # noqa: BLE001  - ccxt raises anything; its texts hold addresses
-        status, code = classify(error, exchange.last_http_response, adapter.codes, adapter.ccxt_id)
+        status, code = classify(error, exchange.last_http_response, adapter)
         return replace(said, status=status, code=code)

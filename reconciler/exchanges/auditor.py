@@ -165,6 +165,7 @@ class Auditor:
             findings = judge(
                 answered,
                 key.security,
+                adapter=registry.entry(key.id.exchange).adapter,
                 environment=slot.environment,
                 today=self._now().astimezone(UTC).date(),
                 server_addresses=tuple(ip_address(text) for text in key.outgoing),

@@ -19,7 +19,7 @@ from reconciler.model.key_facts import Environment
 from reconciler.model.secret import Secret
 from reconciler.system.network import loopback
 
-# Below WARNING they print headers (API keys, OKX's passphrase) and paths with their signatures.
+# Below WARNING they print headers (API keys, passphrases) and paths with their signatures.
 _LOGGERS: Final = ("ccxt", "urllib3", "requests")
 # A filter acts on the logger that a line is given to, not on those below it.
 _TALKERS: Final = (
@@ -44,15 +44,17 @@ def opened(
     timeout: float,
     proxy: str = "",
     base: str = "",
+    test_by_header: bool = False,
 ) -> Iterator[Any]:
     """
     Give an exchange of ccxt, sync, for implicit methods; its connections are closed at the end.
 
     *timeout* is in seconds, for one request.  *proxy* is the URL of an HTTP or SOCKS proxy; the
     environment's own ones are not used.  *base* stands in for the scheme and host of every
-    address, for a stand-in: without TLS on loopback only.  A redirect is not followed: it would
-    carry the key elsewhere.  Nothing is tried twice, and `last_http_response` is of the last
-    request alone, None when it brought none.
+    address, for a stand-in: without TLS on loopback only.  *test_by_header* says that a test
+    network is there although it has no address.  A redirect is not followed: it would carry the key
+    elsewhere.  Nothing is tried twice, and `last_http_response` is of the last request alone, None
+    when it brought none.
 
     Raises NotOffered, and UsageError for a proxy or base that cannot be used.
     """
@@ -72,7 +74,10 @@ def opened(
         exchange.session.trust_env = False
         exchange.session.max_redirects = 0
         if environment is Environment.TEST:
-            _enter_test_network(exchange)
+            # Of several the entry is there and None, and ccxt then dies with a bare TypeError.
+            if not exchange.urls.get("test") and not test_by_header:
+                raise NotOffered(f"ccxt knows no test network of {ccxt_id}")
+            exchange.set_sandbox_mode(True)
         if base:
             exchange.urls["api"] = _rebased(exchange.urls["api"], _usable_base(base))
         if proxy:
@@ -105,14 +110,6 @@ def _class(ccxt_id: str) -> Any:
     if not knows(ccxt_id):
         raise NotOffered(f"ccxt {_ccxt().__version__} does not know {ccxt_id}")
     return getattr(_ccxt(), ccxt_id)
-
-
-def _enter_test_network(exchange: Any) -> None:
-    # Of several exchanges the entry is there and None, and ccxt then dies with a bare TypeError;
-    # Bitget has none and says it in a header.
-    if not exchange.urls.get("test") and exchange.id != "bitget":
-        raise NotOffered(f"ccxt knows no test network of {exchange.id}")
-    exchange.set_sandbox_mode(True)
 
 
 def _usable_base(base: str) -> str:
@@ -179,7 +176,7 @@ def _pin_loggers() -> None:
 
 
 def _without_queries(record: logging.LogRecord) -> bool:
-    """Blot out what follows a question mark: signatures, and HTX's access key."""
+    """Blot out what follows a question mark: signatures, and at one exchange the API key."""
     record.msg = _QUERY.sub(_WITH_QUERY, record.getMessage())
     record.args = ()
     record.exc_info = None  # texts of errors hold the same addresses

@@ -7,37 +7,39 @@ number is read from both.  No message repeats what an answer held: it may echo a
 
 import hmac
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
-from reconciler.exchanges.adapter import NotUnderstood
-from reconciler.model.key_facts import IpRule
+from reconciler.model.key_facts import Access, Cap, Grant, IpRule
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,15}")
 # A name goes to terminals and logs: neither control characters nor whole sentences.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_. -]{0,47}")
 _MASKED: Final = re.compile(r"(?=.*[0-9])(?=.*\*)[0-9A-Fa-f.:*/]+")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# A code stands in documentation; whatever could be a part of a key or an address does not get out.
+_NUMBER: Final = re.compile(r"-?[0-9]{1,9}")
+_WORDS: Final = re.compile(r"[A-Za-z]{1,20}(?:[_:-][A-Za-z]{1,20}){0,6}")
+# Where exchanges put it; the first that is there counts.
+_CODES: Final = ("retCode", "label", "code", "err-code", "err_code", "errorCode", "error_code")
+UNKNOWN: Final = frozenset({Cap.OTHER})
+"""What a permission amounts to whose name is in no documentation."""
 
 
-def only(answers: Sequence[Any]) -> Mapping[str, Any]:
-    """Return the one answer that `fetch` brought, a JSON object."""
-    if len(answers) != 1:
-        raise NotUnderstood(f"expected one answer, got {len(answers)}")
-    return mapping(answers[0], "the answer")
+class NotUnderstood(Exception):
+    """An answer is not of the documented shape; its content is not repeated."""
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:
-    """Return *value* when it is a JSON object."""
     if not isinstance(value, dict):
         raise NotUnderstood(f"{what} is no object")
     return value
 
 
 def listing(value: Any, what: str) -> Sequence[Any]:
-    """Return *value* when it is a JSON array."""
     if not isinstance(value, list):
         raise NotUnderstood(f"{what} is no list")
     return value
@@ -50,8 +52,23 @@ def member(record: Mapping[str, Any], key: str) -> Any:
     return record[key]
 
 
+def record(outer: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return mapping(member(outer, key), key)
+
+
+def entries(outer: Mapping[str, Any], key: str) -> Sequence[Any]:
+    return listing(member(outer, key), key)
+
+
+def good(answer: Any, key: str, wanted: int) -> Mapping[str, Any]:
+    """Return an answer, a JSON object whose *key* says that all is well."""
+    found = mapping(answer, "the answer")
+    if integer(found, key) != wanted:
+        raise NotUnderstood(f"{key} is not {wanted}")
+    return found
+
+
 def text(record: Mapping[str, Any], key: str) -> str:
-    """Return a promised text."""
     value = member(record, key)
     if not isinstance(value, str):
         raise NotUnderstood(f"{key} is no text")
@@ -64,6 +81,14 @@ def flag(record: Mapping[str, Any], key: str) -> bool:
     if not isinstance(value, bool):
         raise NotUnderstood(f"{key} is neither true nor false")
     return value
+
+
+def bit(record: Mapping[str, Any], key: str) -> bool:
+    """Return a promised truth value that is written as 0 or 1."""
+    value = integer(record, key)
+    if value not in {0, 1}:
+        raise NotUnderstood(f"{key} is neither 0 nor 1")
+    return value == 1
 
 
 def integer(record: Mapping[str, Any], key: str) -> int:
@@ -157,6 +182,34 @@ def ip_rule(entries: Iterable[Any], anywhere: Collection[str] = ()) -> IpRule:
     return IpRule(bound=bool(networks), networks=tuple(networks), listed=True)
 
 
+def grant(raw: str, caps: AbstractSet[Cap], *, reads: bool = False) -> Grant:
+    """Return a permission that amounts to these; several of them cannot be granted apart."""
+    access = Access.READ if reads else Access.WRITE
+    return Grant(raw, frozenset(caps), access=access, separable=len(caps) == 1)
+
+
+def grants(
+    raws: Iterable[str], known: Mapping[str, AbstractSet[Cap]], reads: Collection[str] = ()
+) -> tuple[Grant, ...]:
+    """Return what these names grant; one that is not *known* may be anything."""
+    return tuple(grant(raw, known.get(raw, UNKNOWN), reads=raw in reads) for raw in raws)
+
+
+def scope(
+    raw: str, caps: tuple[AbstractSet[Cap], AbstractSet[Cap]], *, reads: bool, writes: bool
+) -> Iterator[Grant]:
+    """Yield what a key may do in one scope: reading apart where it amounts to something else."""
+    reading, writing = caps
+    if writes:
+        yield grant(raw, writing)
+    if reads and not (writes and reading == writing):
+        yield grant(raw, reading, reads=True)
+
+
+def only_reads(granted: Iterable[Grant]) -> bool:
+    return all(one.access is Access.READ for one in granted)
+
+
 def same_key(answered: str, ours: str) -> bool | None:
     """Say whether the answer is about our key; None when it shows the key masked or not at all."""
     if not answered or "*" in answered:
@@ -164,6 +217,36 @@ def same_key(answered: str, ours: str) -> bool | None:
     return hmac.compare_digest(
         answered.encode("utf-8", "surrogatepass"), ours.encode("utf-8", "surrogatepass")
     )
+
+
+def error_code(answer: Any) -> str:
+    """Return the raw code of an error where most exchanges have it; empty when there is none."""
+    if not isinstance(answer, dict):
+        return ""
+    for field in _CODES:
+        if _plain(answer.get(field)) and answer[field] != "":
+            return code(answer[field])
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return code(error.get("code"))
+    return code(error) or code(first_error(answer).get("id"))
+
+
+def first_error(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first of several errors."""
+    errors = answer.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    return first if isinstance(first, dict) else {}
+
+
+def code(value: Any) -> str:
+    """Return a raw code that may be shown, empty for any other value."""
+    shown = str(value) if _plain(value) else ""
+    return shown if _NUMBER.fullmatch(shown) or _WORDS.fullmatch(shown) else ""
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _network(entry: str) -> IPv4Network | IPv6Network | None:

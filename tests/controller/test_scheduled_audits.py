@@ -242,7 +242,7 @@ def test_a_key_whose_trader_could_be_disturbed_is_asked_about_before_its_push_on
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nonce = replace(registry.entry("bybit").adapter, disturbs_trading=True)  # type: ignore[type-var]
-    monkeypatch.setattr(registry, "_ADAPTERS", {"bybit": nonce})
+    monkeypatch.setattr(registry, "discovered", lambda: {"bybit": nonce})
     opened(market, every=OFTEN)
     assert market.calls() == 1
 

@@ -94,7 +94,12 @@ def ask(
     secrets = {name: Secret(value) for name, value in credentials.items()}
     base = url if meant is None else ""
     with opened(
-        adapter.ccxt_id, secrets, environment=environment, timeout=timeout, base=base
+        adapter.ccxt_id,
+        secrets,
+        environment=environment,
+        timeout=timeout,
+        base=base,
+        test_by_header=adapter.test_by_header,
     ) as exchange:
         if meant is not None:
             exchange.session.mount("https://", _Diversion(url, meant))
@@ -104,8 +109,7 @@ def ask(
             answers = adapter.fetch(exchange, environment)
             facts = adapter.parse(answers, credentials, environment)
         except Exception as error:  # noqa: BLE001  - whatever ccxt raises is what is classified
-            body = exchange.last_http_response
-            return Asked(*classify(error, body, adapter.codes, adapter.ccxt_id))
+            return Asked(*classify(error, exchange.last_http_response, adapter))
     return Asked(Status.VALID, facts=facts)
 
 

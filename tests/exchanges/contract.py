@@ -6,7 +6,9 @@ how it hands them over, and `test_contract.py` is what is demanded of all alike.
 exchange does stays a test of its own file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from hypothesis.strategies import SearchStrategy
 from reconciler.exchanges.adapter import Adapter
 from reconciler.model.key_facts import Environment, KeyFacts, Status
 from reconciler.model.key_policy import Security
+from tests.exchanges import adapters as suites
 from tests.exchanges import asking
 from tests.exchanges.documented import WANTED, changed
 from tests.exchanges.signing import Check, Reply
@@ -75,6 +78,20 @@ class Contract:
     def adapter(self) -> Adapter:
         """The first adapter."""
         return self.adapters[0]
+
+
+def collected() -> tuple[Contract, ...]:
+    """Return the contract of every suite that stands in `tests/exchanges/adapters/`."""
+    modules = (
+        importlib.import_module(f"{suites.__name__}.{file.name}")
+        for file in pkgutil.iter_modules(suites.__path__)
+    )
+    return tuple(module.CONTRACT for module in modules if hasattr(module, "CONTRACT"))
+
+
+def unmatched(found: Iterable[str], contracts: Iterable[Contract]) -> set[str]:
+    """Return the exchanges that have an adapter and no contract, or the reverse."""
+    return set(found) ^ {one.ccxt_id for contract in contracts for one in contract.adapters}
 
 
 def made_of(**shapes: str) -> Callable[[Watch], dict[str, str]]:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import strategies
 
-from reconciler.exchanges.adapter import Adapter, NotUnderstood
+from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.judge import judge
+from reconciler.exchanges.parse import NotUnderstood
 from reconciler.model.key_facts import (
     Access,
     Answered,
@@ -70,6 +71,7 @@ def findings(
     found = judge(
         Answered(Status.VALID, AT, facts, adapter=adapter.ccxt_id),
         wanted,
+        adapter=adapter,
         environment=environment,
         today=AT.date(),
         from_server=from_server,
@@ -80,9 +82,14 @@ def findings(
 def refusal(adapter: Adapter, code: str) -> KeyFinding:
     """Return the worst that is to be said after an answer with this error code."""
     refused = Answered(adapter.codes[code], AT, code=code, adapter=adapter.ccxt_id)
-    return judge(refused, WANTED, environment=Environment.LIVE, today=AT.date(), from_server=False)[
-        0
-    ]
+    return judge(
+        refused,
+        WANTED,
+        adapter=adapter,
+        environment=Environment.LIVE,
+        today=AT.date(),
+        from_server=False,
+    )[0]
 
 
 def refuse(

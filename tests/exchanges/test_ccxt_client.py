@@ -30,6 +30,7 @@ NOWHERE = "http://127.0.0.1:9"  # never asked
 
 def made(ccxt_id: str, environment: Environment = LIVE, **fields: Any) -> Any:
     """Return the exchange of a block that has ended, as far as it is still there."""
+    fields["test_by_header"] = ccxt_id == "bitget"
     with opened(ccxt_id, {}, environment=environment, timeout=1, **fields) as exchange:
         return exchange
 
@@ -131,7 +132,7 @@ def test_a_call_goes_through_the_proxy(plain: dict[str, str]) -> None:
             ) as exchange,
             pytest.raises(Exception, match="10010"),
         ):
-            bybit.ADAPTER.fetch(exchange, LIVE)
+            bybit.ADAPTERS[0].fetch(exchange, LIVE)
 
     (call,) = proxy.calls
     assert (call.path, call.headers["host"]) == (PATH, "127.0.0.1:9")
@@ -198,7 +199,7 @@ def test_a_call_goes_through_a_tunnel(
                     proxy=proxy,
                     base=f"http://{host}:80",
                 ) as asking:
-                    bybit.ADAPTER.fetch(asking, LIVE)
+                    bybit.ADAPTERS[0].fetch(asking, LIVE)
             finally:
                 tunnel.shutdown()
                 thread.join(5)
@@ -218,7 +219,7 @@ def test_proxies_of_the_environment_are_not_used(
         with opened(
             "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
-            bybit.ADAPTER.fetch(exchange, LIVE)
+            bybit.ADAPTERS[0].fetch(exchange, LIVE)
 
         assert server.paths() == [PATH]
 
@@ -235,7 +236,7 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(plain: dict[str, str]) -> N
             ) as exchange,
             pytest.raises(Exception, match="bybit GET"),
         ):
-            bybit.ADAPTER.fetch(exchange, LIVE)
+            bybit.ADAPTERS[0].fetch(exchange, LIVE)
 
         assert (len(server.calls), elsewhere.calls) == (1, [])
 
@@ -252,11 +253,11 @@ def test_nothing_is_tried_twice_and_no_older_answer_is_taken_for_this_one(
         ) as exchange:
             before = exchange.last_http_response
             assert before is None
-            bybit.ADAPTER.fetch(exchange, LIVE)
+            bybit.ADAPTERS[0].fetch(exchange, LIVE)
             assert exchange.last_http_response == '{"retCode": 0}'
             server.script.append(reply)
             with pytest.raises(Exception, match="bybit"):
-                bybit.ADAPTER.fetch(exchange, LIVE)
+                bybit.ADAPTERS[0].fetch(exchange, LIVE)
             assert not exchange.last_http_response
 
         assert len(server.calls) == 2
@@ -268,7 +269,7 @@ def test_afterwards_no_credential_is_left_in_the_exchange(plain: dict[str, str])
             "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
             assert exchange.apiKey == plain["apiKey"]
-            bybit.ADAPTER.fetch(exchange, LIVE)
+            bybit.ADAPTERS[0].fetch(exchange, LIVE)
 
         left = str({**vars(exchange), "options": None})
         assert not any(value in left for value in plain.values())

@@ -6,38 +6,22 @@ as well: an arrow in the reference is a row here.
 """
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ccxt
 import pytest
 
-from reconciler.exchanges.adapter import NotUnderstood
-from reconciler.exchanges.adapters import (
-    bitfinex,
-    bitget,
-    bybit,
-    coinbase,
-    deribit,
-    gateio,
-    htx,
-    kraken,
-    kucoin,
-    okx,
-)
-from reconciler.exchanges.adapters.signed_read import SignedRead
+from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.classify import classify
+from reconciler.exchanges.parse import NotUnderstood
+from reconciler.exchanges.registry import discovered
 from reconciler.model.key_facts import TRANSIENT, Status
 from tests.support.leaks import Watch
 
-_MODULES = (bitfinex, bitget, bybit, coinbase, deribit, gateio, htx, kraken, kucoin, okx)
-CODES: Mapping[str, Mapping[str, Status]] = {
-    **{module.ADAPTER.ccxt_id: module.ADAPTER.codes for module in _MODULES},
-    **{
-        ccxt_id: SignedRead(ccxt_id).codes
-        for ccxt_id in ("mexc", "bingx", "cryptocom", "phemex", "krakenfutures")
-    },
-}
+NOVEL = Adapter("novel")
+"""Of an exchange of which no code is known."""
+ADAPTERS = [*discovered().values(), NOVEL]
 
 
 def raised(ccxt_id: str, body: Any, status: int = 200) -> BaseException | None:
@@ -61,7 +45,7 @@ def meaning(ccxt_id: str, body: Any, status: int = 200) -> tuple[Status, str]:
     """Return what we make of it; a silent answer is refused by its parser."""
     text = body if isinstance(body, str) else json.dumps(body)
     error = raised(ccxt_id, body, status) or NotUnderstood("no such shape")
-    return classify(error, text, CODES.get(ccxt_id, {}), ccxt_id)
+    return classify(error, text, discovered().get(ccxt_id, NOVEL))
 
 
 def row(ccxt_id: str, body: Any, expected: tuple[Status, str], status: int = 200) -> Any:
@@ -285,7 +269,9 @@ def test_an_answer_that_raises_nothing_is_classified_all_the_same(
     codes = {"1002": Status.DENIED, "2002": Status.REJECTED}
 
     assert raised("htx", body) is None  # what this is about
-    found = classify(NotUnderstood("no such shape"), json.dumps(body), codes, "htx")
+    found = classify(
+        NotUnderstood("no such shape"), json.dumps(body), replace(discovered()["htx"], codes=codes)
+    )
 
     assert found == (expected, str(code))
 
@@ -314,13 +300,15 @@ def test_an_answer_that_raises_nothing_is_classified_all_the_same(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_where_no_code_is_known_the_class_counts(error: Exception, expected: Status) -> None:
-    assert classify(error, '{"note": "no code"}', {}, "novel") == (expected, "")
+    assert classify(error, '{"note": "no code"}', NOVEL) == (expected, "")
 
 
 def test_a_code_wins_over_the_class() -> None:
     body = '{"code": "7"}'
 
-    found = classify(ccxt.AuthenticationError("x"), body, {"7": Status.IP_REFUSED}, "novel")
+    found = classify(
+        ccxt.AuthenticationError("x"), body, replace(NOVEL, codes={"7": Status.IP_REFUSED})
+    )
 
     assert found == (Status.IP_REFUSED, "7")
 
@@ -329,7 +317,7 @@ def test_a_code_wins_over_the_class() -> None:
     "error", [ccxt.AuthenticationError("x"), ccxt.PermissionDenied("x")], ids=["wrong", "denied"]
 )
 def test_without_an_answer_no_key_is_called_wrong(error: Exception) -> None:
-    assert classify(error, None, {}, "novel") == (Status.INDETERMINATE, "")
+    assert classify(error, None, NOVEL) == (Status.INDETERMINATE, "")
 
 
 @pytest.mark.parametrize("status", [401, 407, 511])
@@ -338,7 +326,7 @@ def test_a_status_of_http_alone_calls_no_key_wrong(status: int, body: str) -> No
     error = raised("coinmate", body, status)
     assert isinstance(error, ccxt.AuthenticationError)  # what this is about
 
-    found, code = classify(error, body, {}, "coinmate")
+    found, code = classify(error, body, NOVEL)
 
     assert found is Status.INDETERMINATE
     assert code == ("4711" if "4711" in body else f"HTTP {status}")
@@ -348,7 +336,7 @@ def test_unless_its_adapter_says_so() -> None:
     error = raised("coinmate", "no", 401)
     assert error is not None
 
-    found = classify(error, "no", {"HTTP 401": Status.REJECTED}, "coinmate")
+    found = classify(error, "no", replace(NOVEL, codes={"HTTP 401": Status.REJECTED}))
 
     assert found == (Status.REJECTED, "HTTP 401")
 
@@ -367,15 +355,15 @@ def test_a_page_of_some_proxy_is_no_verdict(ccxt_id: str, status: int) -> None:
     ["", "{", "null", "[]", "[1]", '"10003"', "{}", '{"retCode": null}', '{"retCode": {}}'],
 )
 def test_a_body_without_a_code_has_none(body: str) -> None:
-    for ccxt_id in ("bybit", "okx", "kraken", "bitfinex", "phemex", "htx", "coinbase", "novel"):
-        assert classify(ccxt.ExchangeError("x"), body, {}, ccxt_id) == (Status.INDETERMINATE, "")
+    for adapter in ADAPTERS:
+        assert classify(ccxt.ExchangeError("x"), body, adapter) == (Status.INDETERMINATE, "")
 
 
 @pytest.mark.parametrize("code", [0, "0", "200", 200, "00000", "200000"])
 def test_success_is_no_code(code: Any) -> None:
     body = json.dumps({"code": code, "data": "of another shape"})
 
-    assert classify(NotUnderstood("x"), body, {}, "novel") == (Status.INDETERMINATE, "")
+    assert classify(NotUnderstood("x"), body, NOVEL) == (Status.INDETERMINATE, "")
 
 
 @pytest.mark.parametrize(
@@ -388,14 +376,12 @@ def test_success_is_no_code(code: Any) -> None:
     ids=["deep", "long code", "long text"],
 )
 def test_neither_has_a_huge_one(body: str) -> None:
-    assert classify(ccxt.ExchangeError("x"), body, {}, "novel") == (Status.INDETERMINATE, "")
+    assert classify(ccxt.ExchangeError("x"), body, NOVEL) == (Status.INDETERMINATE, "")
 
 
 @pytest.mark.parametrize("shape", ["base62", "hex", "uuid", "passphrase", "base64-32", "jwt"])
-@pytest.mark.parametrize(
-    "ccxt_id", ["bybit", "okx", "kraken", "bitfinex", "phemex", "htx", "coinbase", "novel"]
-)
-def test_what_echoes_a_key_is_never_handed_on(watch: Watch, shape: str, ccxt_id: str) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.ccxt_id)
+def test_what_echoes_a_key_is_never_handed_on(watch: Watch, shape: str, adapter: Adapter) -> None:
     key = watch.secret(shape)
     bodies: list[Any] = [
         {"code": key},
@@ -414,7 +400,7 @@ def test_what_echoes_a_key_is_never_handed_on(watch: Watch, shape: str, ccxt_id:
     ]
     codes = {"Request IP mismatch": Status.IP_REFUSED}
     for body in bodies:
-        error = ccxt.AuthenticationError(f"{ccxt_id} {json.dumps(body)}")
+        error = ccxt.AuthenticationError(f"{adapter.ccxt_id} {json.dumps(body)}")
         for known in ({}, codes):
-            _, code = classify(error, json.dumps(body), known, ccxt_id)
+            _, code = classify(error, json.dumps(body), replace(adapter, codes=known))
             assert code in {"", "1", "17", "401", "Request IP mismatch"}

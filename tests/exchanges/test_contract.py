@@ -13,41 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.exchanges.adapter import Adapter
+from reconciler.exchanges.registry import discovered
 from reconciler.model.key_facts import KeyFacts, Status
 from tests.exchanges import asking, signing
-from tests.exchanges.adapters import (
-    test_binance,
-    test_bitfinex,
-    test_bitget,
-    test_bybit,
-    test_coinbase,
-    test_deribit,
-    test_gateio,
-    test_htx,
-    test_hyperliquid,
-    test_kraken,
-    test_kucoin,
-    test_okx,
-)
-from tests.exchanges.contract import Contract, Good
+from tests.exchanges.contract import Contract, Good, collected, unmatched
 from tests.exchanges.documented import check, findings, refuse, survives
 from tests.exchanges.signing import Reply
 from tests.support.leaks import Watch
 
-CONTRACTS = (
-    test_binance.CONTRACT,
-    test_bitfinex.CONTRACT,
-    test_bitget.CONTRACT,
-    test_bybit.CONTRACT,
-    test_coinbase.CONTRACT,
-    test_deribit.CONTRACT,
-    test_gateio.CONTRACT,
-    test_htx.CONTRACT,
-    test_hyperliquid.CONTRACT,
-    test_kraken.CONTRACT,
-    test_kucoin.CONTRACT,
-    test_okx.CONTRACT,
-)
+CONTRACTS = collected()
 
 
 def rows(of: Callable[[Contract], Iterable[ParameterSet]]) -> list[ParameterSet]:
@@ -97,6 +71,10 @@ def other_numbers(contract: Contract) -> Iterator[ParameterSet]:
 
 EVERY = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda one: one.adapter.ccxt_id)
 MEANINGS = rows(lambda contract: contract.rows)
+
+
+def test_every_adapter_has_its_contract_and_the_reverse() -> None:
+    assert unmatched(discovered(), CONTRACTS) == set()
 
 
 @pytest.mark.parametrize(("contract", "answer", "expected", "found"), MEANINGS)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.exchanges import registry
 from reconciler.exchanges.judge import judge
 from reconciler.model.key_facts import (
     TRANSIENT,
@@ -74,6 +75,7 @@ def verdict(
 ) -> tuple[KeyFinding, ...]:
     """Return the findings on a key that should be a live one."""
     named: dict[str, Any] = {
+        "adapter": registry.entry(answered.adapter).adapter,
         "environment": Environment.LIVE,
         "today": TODAY,
         "server_addresses": (SERVER,),

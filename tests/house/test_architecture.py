@@ -38,6 +38,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 PURE = (
     *("errors.py", "model/*.py", "plan/*.py", "documents/tree.py", "exchanges/judge/*.py"),
+    *("exchanges/adapter.py", "exchanges/classify.py", "exchanges/parse.py"),
     *("system/timeouts.py", "ledger/codec/rows.py"),
     *("ledger/request_state.py", "ledger/exchange_state.py"),
     *("controller/conditions.py", "controller/events.py", "controller/status.py"),

@@ -11,117 +11,101 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
 
 _CODES: Final[Mapping[str, Status]] = {
-    "-1001": Status.UNREACHABLE,  # their system is disconnected
+    **dict.fromkeys(("-1001", "-1006", "-1007", "-1016"), Status.UNREACHABLE),
+    **dict.fromkeys(("-1003", "-1008", "-1015"), Status.RATE_LIMITED),
+    **dict.fromkeys(("-1022", "-2008", "-2014"), Status.REJECTED),
     "-1002": Status.INDETERMINATE,  # "not authorized": by what is not told
-    "-1003": Status.RATE_LIMITED,
-    "-1006": Status.UNREACHABLE,
-    "-1007": Status.UNREACHABLE,
-    "-1008": Status.RATE_LIMITED,  # overloaded
-    "-1015": Status.RATE_LIMITED,
-    "-1016": Status.UNREACHABLE,  # shutting down
     "-1021": Status.CLOCK,
-    "-1022": Status.REJECTED,
-    "-2008": Status.REJECTED,
-    "-2014": Status.REJECTED,
     # Key, address or permission, and a ban for asking too often as well: Binance does not tell.
     "-2015": Status.INDETERMINATE,
 }
 
-_OTHER: Final = frozenset({Cap.OTHER})
-_CAPS: Final[Mapping[str, frozenset[Cap]]] = {
-    "enableReading": frozenset({Cap.ACCOUNT_READ}),
+_CAPS: Final = {
+    "enableReading": {Cap.ACCOUNT_READ},
     # One permission for orders on both; borrowing is enableMargin.
-    "enableSpotAndMarginTrading": frozenset({Cap.SPOT, Cap.MARGIN}),
-    "enableMargin": frozenset({Cap.MARGIN}),
-    "enableFutures": frozenset({Cap.PERPETUAL, Cap.DELIVERY}),
-    "enableVanillaOptions": frozenset({Cap.OPTION}),
-    "enableWithdrawals": frozenset({Cap.WITHDRAW}),
-    "enableInternalTransfer": frozenset({Cap.TRANSFER, Cap.SUBACCOUNT}),
-    "permitsUniversalTransfer": frozenset({Cap.TRANSFER}),
-    "enablePortfolioMarginTrading": _OTHER,
-    "enableFixApiTrade": _OTHER,
-    "enableFixReadOnly": _OTHER,
+    "enableSpotAndMarginTrading": {Cap.SPOT, Cap.MARGIN},
+    "enableMargin": {Cap.MARGIN},
+    "enableFutures": {Cap.PERPETUAL, Cap.DELIVERY},
+    "enableVanillaOptions": {Cap.OPTION},
+    "enableWithdrawals": {Cap.WITHDRAW},
+    "enableInternalTransfer": {Cap.TRANSFER, Cap.SUBACCOUNT},
+    "permitsUniversalTransfer": {Cap.TRANSFER},
 }
-_READS: Final = frozenset({"enableReading", "enableFixReadOnly"})
+_READS: Final = ("enableReading", "enableFixReadOnly")
 _SWITCHES: Final = ("enable", "permits")
 _NO_PERMISSION: Final = frozenset({"ipRestrict"})
 
 
-@dataclass(frozen=True, slots=True)
-class Binance:
+@dataclass(frozen=True, kw_only=True)
+class Binance(Adapter):
     """
-    Asks Binance about a key.
-
-    `balance` is ccxt's implicit method for the balance of this id's own test network, and *sums*
+    `balance` is ccxt's implicit method for the balance of this id's own test network, and `sums`
     the field that holds a list of balances there; empty when the whole answer is the list.
     """
 
-    ccxt_id: str
     balance: str
     sums: str
-    version: int = 1
-    disturbs_trading: bool = False
 
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """`code` of the answer, a negative number."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+    def fetch(self, exchange: Any, environment: Environment, /) -> Sequence[Any]:
         """Ask with one request."""
         if environment is Environment.LIVE:
-            return (exchange.sapiGetAccountApiRestrictions(),)
+            return super().fetch(exchange, environment)
         # ccxt refuses to speak to the futures test network unless told so.
         exchange.options["disableFuturesSandboxWarning"] = True
         return (getattr(exchange, self.balance)(),)
 
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; of a key of the test network only that it lives."""
-        del credentials
+    def facts(self, answer: Any, _ours: Credentials, environment: Environment, /) -> KeyFacts:
         if environment is Environment.TEST:
-            return self._lives(answers)
-        answer = take.only(answers)
-        bound = take.flag(answer, "ipRestrict")
-        grants = tuple(_grants(answer))
+            return self._lives(answer)
+        told = take.mapping(answer, "the answer")
+        bound = take.flag(told, "ipRestrict")
+        grants = take.grants(_switched_on(told), _CAPS, reads=_READS)
         return KeyFacts(
             grants=grants,
             ip=IpRule(bound=bound),
-            read_only=all(grant.access is Access.READ for grant in grants),
-            created_at=take.milliseconds(answer, "createTime"),
+            read_only=take.only_reads(grants),
+            created_at=take.milliseconds(told, "createTime"),
             # Strictly, when trading lapses; told only of unbound keys.
-            expires_at=take.milliseconds(answer, "tradingAuthorityExpirationTime"),
+            expires_at=take.milliseconds(told, "tradingAuthorityExpirationTime"),
             environment=environment,
         )
 
-    def _lives(self, answers: Sequence[Any]) -> KeyFacts:
-        if len(answers) != 1:
-            raise NotUnderstood(f"expected one answer, got {len(answers)}")
-        balances = take.member(take.only(answers), self.sums) if self.sums else answers[0]
-        take.listing(balances, "the balances")
+    def _lives(self, answer: Any) -> KeyFacts:
+        """Return of a key of the test network only that it lives."""
+        if self.sums:
+            answer = take.member(take.mapping(answer, "the answer"), self.sums)
+        take.listing(answer, "the balances")
         # canTrade and canWithdraw beside them are about the account, not the key.
         return KeyFacts(environment=Environment.TEST)
 
 
-def _grants(answer: Mapping[str, Any]) -> Iterator[Grant]:
-    """Give what is switched on; a switch that we do not know counts as one."""
+def _switched_on(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is switched on; a switch that we do not know counts as one."""
     for promised in ("enableReading", "enableWithdrawals", "enableSpotAndMarginTrading"):
         take.flag(answer, promised)
     for key, value in answer.items():
-        if key in _NO_PERMISSION or not (key.startswith(_SWITCHES) or isinstance(value, bool)):
-            continue
-        raw = take.name(key, "a permission")
-        if take.flag(answer, key):
-            caps = _CAPS.get(raw, _OTHER)
-            access = Access.READ if raw in _READS else Access.WRITE
-            yield Grant(raw, caps, access=access, separable=len(caps) == 1)
+        if key not in _NO_PERMISSION and (key.startswith(_SWITCHES) or isinstance(value, bool)):
+            raw = take.name(key, "a permission")
+            if take.flag(answer, key):
+                yield raw
 
 
-ADAPTER: Final = Binance("binance", balance="privateGetAccount", sums="balances")
-USDM: Final = Binance("binanceusdm", balance="fapiPrivateV3GetBalance", sums="")
-COINM: Final = Binance("binancecoinm", balance="dapiPrivateGetBalance", sums="")
+ADAPTERS: Final = tuple(
+    Binance(
+        ccxt_id,
+        method="sapiGetAccountApiRestrictions",
+        balance=balance,
+        sums=sums,
+        codes=_CODES,
+        hints={"-2015": "; it says so of a wrong key, address or permission alike"},
+    )
+    for ccxt_id, balance, sums in (
+        ("binance", "privateGetAccount", "balances"),
+        ("binanceusdm", "fapiPrivateV3GetBalance", ""),
+        ("binancecoinm", "dapiPrivateGetBalance", ""),
+    )
+)

@@ -6,13 +6,12 @@ whether it writes, and nothing else.  The key itself, its addresses, age and end
 has no test network; its paper trading is an account of the live one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, Grant, KeyFacts, Status
 
 _CODES: Final[Mapping[str, Status]] = {
     "10000": Status.INDETERMINATE,
@@ -27,76 +26,65 @@ _CODES: Final[Mapping[str, Status]] = {
 _ACCOUNT: Final = frozenset({Cap.ACCOUNT_READ})
 _TRADE: Final = frozenset({Cap.SPOT, Cap.MARGIN, Cap.PERPETUAL})
 _WITHDRAW: Final = frozenset({Cap.WITHDRAW})
-_OTHER: Final = frozenset({Cap.OTHER})
 # What reading and what writing in a scope amounts to.
-_SCOPES: Final[Mapping[str, tuple[frozenset[Cap], frozenset[Cap]]]] = {
-    "account": (_ACCOUNT, _OTHER),
-    "history": (_ACCOUNT, _OTHER),
+_SCOPES: Final = {
+    "account": (_ACCOUNT, take.UNKNOWN),
+    "history": (_ACCOUNT, take.UNKNOWN),
     "orders": (_TRADE, _TRADE),
-    "positions": (_ACCOUNT, _OTHER),  # claims them; orders are another scope
+    "positions": (_ACCOUNT, take.UNKNOWN),  # claims them; orders are another scope
     "funding": (_ACCOUNT, frozenset({Cap.EARN})),
-    "settings": (_ACCOUNT, _OTHER),
+    "settings": (_ACCOUNT, take.UNKNOWN),
     "wallets": (_ACCOUNT, frozenset({Cap.TRANSFER})),
     "withdraw": (_WITHDRAW, _WITHDRAW),
     "ui_withdraw": (_WITHDRAW, _WITHDRAW),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Bitfinex:
-    """Asks Bitfinex about a key: its permissions are told, and nothing else."""
+class Bitfinex(Adapter):
+    """
+    Permissions are told, and nothing else; a key that is known is a live one.
 
-    ccxt_id: str = "bitfinex"
-    version: int = 1
-    disturbs_trading: bool = True
+    The nonce of a request is the time in milliseconds, as ccxt's always is.
+    """
 
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """The second entry of `["error", code, words]`."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
-        """Ask with one request, whose nonce is the time in milliseconds, as ccxt's always is."""
-        del environment
-        return (exchange.privatePostAuthRPermissions(),)
-
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; a key that Bitfinex knows is a live one, wherever it should belong."""
-        del credentials, environment
-        if len(answers) != 1:
-            raise NotUnderstood(f"expected one answer, got {len(answers)}")
-        scopes = take.listing(answers[0], "the answer")
+    def facts(self, answer: Any, _ours: Credentials, _environment: Environment, /) -> KeyFacts:
+        scopes = take.listing(answer, "the answer")
         if not scopes:  # those not granted are listed, too
-            raise NotUnderstood("there is no scope")
+            raise take.NotUnderstood("there is no scope")
         grants = tuple(grant for scope in scopes for grant in _grants(scope))
         return KeyFacts(
-            grants=grants,
-            read_only=all(grant.access is Access.READ for grant in grants),
-            environment=Environment.LIVE,
+            grants=grants, read_only=take.only_reads(grants), environment=Environment.LIVE
         )
+
+    def raw_code(self, answer: Any) -> str:
+        """Return the second entry of `["error", code, words]`."""
+        refused = isinstance(answer, list) and len(answer) > 1 and answer[0] == "error"
+        return take.code(answer[1]) if refused else ""
 
 
 def _grants(scope: Any) -> Iterator[Grant]:
-    """Yield what a key may do in one scope: reading apart where it amounts to something else."""
     row = take.listing(scope, "a scope")
     if len(row) < 3:  # noqa: PLR2004  - name, read, write
-        raise NotUnderstood("a scope is not complete")
+        raise take.NotUnderstood("a scope is not complete")
     raw = take.name(row[0], "a scope")
-    reads, writes = _flag(row[1]), _flag(row[2])
-    reading, writing = _SCOPES.get(raw, (_OTHER, _OTHER))
-    if writes:
-        yield Grant(raw, writing, separable=len(writing) == 1)
-    if reads and not (writes and reading == writing):
-        yield Grant(raw, reading, access=Access.READ, separable=len(reading) == 1)
+    rights = {"reading": row[1], "writing": row[2]}
+    return take.scope(
+        raw,
+        _SCOPES.get(raw, (take.UNKNOWN, take.UNKNOWN)),
+        reads=take.bit(rights, "reading"),
+        writes=take.bit(rights, "writing"),
+    )
 
 
-def _flag(value: Any) -> bool:
-    number = take.integer({"a right": value}, "a right")
-    if number not in {0, 1}:
-        raise NotUnderstood("a right is neither 0 nor 1")
-    return number == 1
-
-
-ADAPTER: Final = Bitfinex()
+ADAPTERS: Final = (
+    Bitfinex(
+        "bitfinex",
+        method="privatePostAuthRPermissions",
+        codes=_CODES,
+        hints={
+            "10100": "; nobody documents what it says of a foreign address",
+            "10114": "; or somebody who uses the same key has just sent a greater number",
+        },
+        disturbs_trading=True,
+    ),
+)

@@ -7,11 +7,10 @@ coarse words.  The key itself, its age and expiry are not told.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
+from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.exchanges.classify import classify
 from reconciler.model.key_facts import (
     Access,
@@ -26,48 +25,38 @@ from reconciler.model.key_facts import (
 
 _UNIFIED: Final = "40085"  # a unified account, asked in the classic way
 _CODES: Final[Mapping[str, Status]] = {
-    "429": Status.RATE_LIMITED,
-    "30007": Status.RATE_LIMITED,
-    "40001": Status.INDETERMINATE,  # 40001, 40002, 40003, 40011: a header got lost
-    "40002": Status.INDETERMINATE,
-    "40003": Status.INDETERMINATE,
-    "40004": Status.CLOCK,
-    "40005": Status.CLOCK,
-    "40006": Status.REJECTED,
-    "40008": Status.CLOCK,
-    "40009": Status.REJECTED,
+    **dict.fromkeys(("429", "30007"), Status.RATE_LIMITED),
+    **dict.fromkeys(("40016", "40084"), Status.INDETERMINATE),
+    # A header got lost.
+    **dict.fromkeys(("40001", "40002", "40003", "40011"), Status.INDETERMINATE),
+    **dict.fromkeys(("40004", "40005", "40008"), Status.CLOCK),
+    **dict.fromkeys(("40006", "40009", "40012", "40037"), Status.REJECTED),
     "40010": Status.INDETERMINATE,  # timed out by its documentation, a wrong signature by ccxt's
-    "40011": Status.INDETERMINATE,
-    "40012": Status.REJECTED,
     "40013": Status.INDETERMINATE,  # the user's state, not the key's
     "40014": Status.DENIED,
     "40015": Status.UNREACHABLE,  # their system
-    "40016": Status.INDETERMINATE,
     "40018": Status.IP_REFUSED,
     "40036": Status.REJECTED,  # wrong passphrase; ccxt has no class for it
-    "40037": Status.REJECTED,
     "40038": Status.IP_REFUSED,  # nor for this
-    "40084": Status.INDETERMINATE,
     _UNIFIED: Status.INDETERMINATE,
     "40099": Status.REJECTED,  # a key of the other environment
 }
 
 _CONTRACT: Final = frozenset({Cap.PERPETUAL, Cap.DELIVERY})
-_SUBJECTS: Final[Mapping[str, frozenset[Cap]]] = {
+_SUBJECTS: Final = {
     "coo": _CONTRACT,  # orders
     "cpo": _CONTRACT,  # positions
-    "sto": frozenset({Cap.SPOT}),
-    "smo": frozenset({Cap.MARGIN}),
-    "tto": frozenset({Cap.COPY}),
-    "wto": frozenset({Cap.TRANSFER}),
-    "tax": frozenset({Cap.TAX}),
-    "cho": frozenset({Cap.SUBACCOUNT}),
-    "p2p": frozenset({Cap.P2P}),
-    "pll": frozenset({Cap.LOAN}),
-    "wwo": frozenset({Cap.WITHDRAW}),
+    "sto": {Cap.SPOT},
+    "smo": {Cap.MARGIN},
+    "tto": {Cap.COPY},
+    "wto": {Cap.TRANSFER},
+    "tax": {Cap.TAX},
+    "cho": {Cap.SUBACCOUNT},
+    "p2p": {Cap.P2P},
+    "pll": {Cap.LOAN},
+    "wwo": {Cap.WITHDRAW},
 }
-_SUFFIXES: Final[Mapping[str, Access]] = {"r": Access.READ, "w": Access.WRITE}
-_OTHER: Final = frozenset({Cap.OTHER})
+_SUFFIXES: Final = {"r": True, "w": False}
 _ALL_MARKETS: Final = frozenset({Cap.SPOT, Cap.PERPETUAL, Cap.DELIVERY, Cap.MARGIN})
 # The example of the documentation still shows these, older words; what they include is not told.
 _OLDER: Final[Mapping[str, Grant]] = {
@@ -84,65 +73,41 @@ _OLDER: Final[Mapping[str, Grant]] = {
         evidence=GrantEvidence.INFERRED,
     ),
 }
-_UNIFIED_CAPS: Final[Mapping[str, frozenset[Cap]]] = {
-    "uta_mgt": _OTHER,  # of what is not documented
-    "uta_trade": _ALL_MARKETS,
-    "withdraw": frozenset({Cap.WITHDRAW}),
-}
+# What `uta_mgt` manages is not documented.
+_UNIFIED_CAPS: Final = {"uta_trade": _ALL_MARKETS, "withdraw": {Cap.WITHDRAW}}
 _COPY: Final = "copy_futures_"
-_PERM_TYPES: Final[Mapping[str, Access]] = {
-    "read-only": Access.READ,
-    "read-and-write": Access.WRITE,
-}
+_PERM_TYPES: Final = {"read-only": True, "read-and-write": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Bitget:
-    """Asks Bitget about a key, in the way of its kind of account."""
+class Bitget(Adapter):
+    """A key is asked about in the way of its kind of account; the answer does not repeat it."""
 
-    ccxt_id: str = "bitget"
-    version: int = 1
-    disturbs_trading: bool = False
-
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """`code` of the answer."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+    def fetch(self, exchange: Any, environment: Environment, /) -> Sequence[Any]:
         """Ask with one request, a unified account with two; demo trading is a header."""
-        del environment
         try:
-            return (exchange.privateSpotGetV2SpotAccountInfo(),)
+            return super().fetch(exchange, environment)
         except Exception as error:
-            _, code = classify(error, exchange.last_http_response, _CODES, self.ccxt_id)
+            _, code = classify(error, exchange.last_http_response, self)
             if code != _UNIFIED:
                 raise
         return (exchange.privateUtaGetV3AccountInfo(),)
 
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; the answer does not repeat the key."""
-        del credentials
-        answer = take.only(answers)
-        if take.integer(answer, "code") != 0:
-            raise NotUnderstood("code is not 00000")
-        data = take.mapping(take.member(answer, "data"), "data")
+    def facts(self, answer: Any, _ours: Credentials, environment: Environment, /) -> KeyFacts:
+        data = take.record(take.good(answer, "code", 0), "data")
         grants = _unified(data) if "permType" in data else _classic(data)
         return KeyFacts(
             grants=grants,
-            ip=_ip(take.member(data, "ips")),
+            ip=_ip(data),
             # Every key may read its account; which are for that alone is not told.
             unproven=frozenset({Cap.ACCOUNT_READ}),
-            read_only=all(grant.access is Access.READ for grant in grants),
+            read_only=take.only_reads(grants),
             environment=environment,
             master=_master(data),
         )
 
 
 def _classic(data: Mapping[str, Any]) -> tuple[Grant, ...]:
-    listed = take.listing(take.member(data, "authorities"), "authorities")
+    listed = take.entries(data, "authorities")
     return tuple(_authority(take.name(raw, "an authority")) for raw in listed)
 
 
@@ -150,32 +115,26 @@ def _authority(raw: str) -> Grant:
     if raw in _OLDER:
         return _OLDER[raw]
     if raw == "p2p":  # writes; `p2pr` reads
-        return Grant(raw, _SUBJECTS["p2p"])
-    access = _SUFFIXES.get(raw[3:])
-    caps = _SUBJECTS.get(raw[:3])
-    if access is None or caps is None:
-        return Grant(raw, _OTHER)
-    return Grant(raw, caps, access=access, separable=len(caps) == 1)
+        return take.grant(raw, _SUBJECTS[raw])
+    if raw[3:] not in _SUFFIXES or raw[:3] not in _SUBJECTS:
+        return take.grant(raw, take.UNKNOWN)
+    return take.grant(raw, _SUBJECTS[raw[:3]], reads=_SUFFIXES[raw[3:]])
 
 
 def _unified(data: Mapping[str, Any]) -> tuple[Grant, ...]:
-    access = _PERM_TYPES.get(take.text(data, "permType"))
-    if access is None:
-        raise NotUnderstood("permType is none that is documented")
-    listed = take.listing(take.member(data, "permissions"), "permissions")
-    return tuple(_word(take.name(raw, "a permission"), access) for raw in listed)
+    reads = _PERM_TYPES.get(take.text(data, "permType"))
+    if reads is None:
+        raise take.NotUnderstood("permType is none that is documented")
+    raws = [take.name(raw, "a permission") for raw in take.entries(data, "permissions")]
+    copies = {raw: {Cap.COPY} for raw in raws if raw.startswith(_COPY)}
+    return take.grants(raws, {**_UNIFIED_CAPS, **copies}, reads=raws if reads else ())
 
 
-def _word(raw: str, access: Access) -> Grant:
-    copies = raw.startswith(_COPY)
-    caps = frozenset({Cap.COPY}) if copies else _UNIFIED_CAPS.get(raw, _OTHER)
-    return Grant(raw, caps, access=access, separable=len(caps) == 1)
-
-
-def _ip(ips: Any) -> IpRule:
+def _ip(data: Mapping[str, Any]) -> IpRule:
     """Return the rule; a text with commas in the one way of asking, a list in the other."""
+    ips = take.member(data, "ips")
     if isinstance(ips, str):
-        return take.addresses({"ips": ips}, "ips")
+        return take.addresses(data, "ips")
     return IpRule() if ips is None else take.ip_rule(take.listing(ips, "ips"))
 
 
@@ -187,4 +146,12 @@ def _master(data: Mapping[str, Any]) -> bool | None:
     return parent == own
 
 
-ADAPTER: Final = Bitget()
+ADAPTERS: Final = (
+    Bitget(
+        "bitget",
+        method="privateSpotGetV2SpotAccountInfo",
+        codes=_CODES,
+        other_environment=frozenset({"40099"}),
+        test_by_header=True,
+    ),
+)

@@ -6,88 +6,64 @@ ccxt words 10005 as if the key needed transfer or withdrawal rights: the opposit
 that text is never shown.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 
 _CODES: Final[Mapping[str, Status]] = {
-    "10000": Status.UNREACHABLE,  # their server timed out
+    **dict.fromkeys(("10000", "10016"), Status.UNREACHABLE),
+    **dict.fromkeys(("10006", "10018"), Status.RATE_LIMITED),
     "10002": Status.CLOCK,
     "10003": Status.REJECTED,  # also a key of the other environment: Bybit does not tell them apart
     "10004": Status.REJECTED,
     "10005": Status.DENIED,
-    "10006": Status.RATE_LIMITED,
     "10007": Status.INDETERMINATE,  # "authentication failed": of what is not told
     "10009": Status.RATE_LIMITED,  # the address is banned for asking too often, not the key
     "10010": Status.IP_REFUSED,
-    "10016": Status.UNREACHABLE,  # their server failed
-    "10018": Status.RATE_LIMITED,
     "33004": Status.REJECTED,  # expired
 }
 
 _CONTRACT: Final = frozenset({Cap.PERPETUAL, Cap.DELIVERY})
-_CAPS: Final[Mapping[tuple[str, str], frozenset[Cap]]] = {
-    ("ContractTrade", "Order"): _CONTRACT,
-    ("ContractTrade", "Position"): _CONTRACT,
-    ("Derivatives", "DerivativesTrade"): _CONTRACT,
-    ("Spot", "SpotTrade"): frozenset({Cap.SPOT}),
-    ("Options", "OptionsTrade"): frozenset({Cap.OPTION}),
-    ("Wallet", "AccountTransfer"): frozenset({Cap.TRANSFER}),
-    ("Wallet", "SubMemberTransfer"): frozenset({Cap.TRANSFER, Cap.SUBACCOUNT}),
-    ("Wallet", "SubMemberTransferList"): frozenset({Cap.TRANSFER, Cap.SUBACCOUNT}),
-    ("Wallet", "Withdraw"): frozenset({Cap.WITHDRAW}),
-    ("Exchange", "ExchangeHistory"): frozenset({Cap.CONVERT}),
-    ("Earn", "Earn"): frozenset({Cap.EARN}),
-    ("FiatP2P", "FiatP2POrder"): frozenset({Cap.P2P}),
-    ("FiatP2P", "Advertising"): frozenset({Cap.P2P}),
-    ("Affiliate", "Affiliate"): frozenset({Cap.COMMISSION}),
-    ("CopyTrading", "CopyTrading"): frozenset({Cap.COPY}),
+_CAPS: Final = {
+    "ContractTrade.Order": _CONTRACT,
+    "ContractTrade.Position": _CONTRACT,
+    "Derivatives.DerivativesTrade": _CONTRACT,
+    "Spot.SpotTrade": {Cap.SPOT},
+    "Options.OptionsTrade": {Cap.OPTION},
+    "Wallet.AccountTransfer": {Cap.TRANSFER},
+    "Wallet.SubMemberTransfer": {Cap.TRANSFER, Cap.SUBACCOUNT},
+    "Wallet.SubMemberTransferList": {Cap.TRANSFER, Cap.SUBACCOUNT},
+    "Wallet.Withdraw": {Cap.WITHDRAW},
+    "Exchange.ExchangeHistory": {Cap.CONVERT},
+    "Earn.Earn": {Cap.EARN},
+    "FiatP2P.FiatP2POrder": {Cap.P2P},
+    "FiatP2P.Advertising": {Cap.P2P},
+    "Affiliate.Affiliate": {Cap.COMMISSION},
+    "CopyTrading.CopyTrading": {Cap.COPY},
 }
-# Groups appear without notice: whatever is not in the table is Cap.OTHER.
-_UNKNOWN: Final = frozenset({Cap.OTHER})
-
 _ANYWHERE: Final = ("*",)
 _NO_DEADLINE: Final = -2
 _NO_EXPIRY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Bybit:
-    """Asks Bybit about a key; permissions, addresses, expiry and the master flag are all told."""
+class Bybit(Adapter):
+    """
+    Permissions, addresses, expiry and the master flag are all told.
 
-    ccxt_id: str = "bybit"
-    version: int = 1
-    disturbs_trading: bool = False
+    The host tells the environment: an answered call proves that the key belongs to it.
+    """
 
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """`retCode` of the answer."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
-        """Ask with one request; the host tells the environment."""
-        del environment
-        return (exchange.privateGetV5UserQueryApi(),)
-
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; an answered call proves that the key belongs to *environment*."""
-        answer = take.only(answers)
-        if take.integer(answer, "retCode") != 0:
-            raise NotUnderstood("retCode is not 0")
-        result = take.mapping(take.member(answer, "result"), "result")
-        read_only = _read_only(result)
-        access = Access.READ if read_only else Access.WRITE
-        ip = take.ip_rule(take.listing(take.member(result, "ips"), "ips"), _ANYWHERE)
+    def facts(self, answer: Any, ours: Credentials, environment: Environment, /) -> KeyFacts:
+        result = take.record(take.good(answer, "retCode", 0), "result")
+        read_only = take.bit(result, "readOnly")
+        ip = take.ip_rule(take.entries(result, "ips"), _ANYWHERE)
         expires_at, never_expires = _expiry(answer, result, ip)
         return KeyFacts(
-            grants=tuple(_grants(result, access)),
+            grants=tuple(_grants(result, read_only=read_only)),
             ip=ip,
             # Any permission lets a key read its account; which are for that alone is not told.
             unproven=frozenset({Cap.ACCOUNT_READ}),
@@ -97,26 +73,18 @@ class Bybit:
             never_expires=never_expires,
             environment=environment,
             master=take.flag(result, "isMaster") if "isMaster" in result else None,
-            same_key=take.same_key(take.text(result, "apiKey"), credentials["apiKey"]),
+            same_key=take.same_key(take.text(result, "apiKey"), ours["apiKey"]),
         )
 
 
-def _read_only(result: Mapping[str, Any]) -> bool:
-    value = take.integer(result, "readOnly")
-    if value not in {0, 1}:
-        raise NotUnderstood("readOnly is neither 0 nor 1")
-    return value == 1
-
-
-def _grants(result: Mapping[str, Any], access: Access) -> Iterator[Grant]:
-    groups = take.mapping(take.member(result, "permissions"), "permissions")
-    for group, granted in groups.items():
+def _grants(result: Mapping[str, Any], *, read_only: bool) -> Iterator[Grant]:
+    for group, granted in take.record(result, "permissions").items():
         group_name = take.name(group, "a group of permissions")
         # An empty list of theirs may be written as null.
         for item in () if granted is None else take.listing(granted, "a group of permissions"):
-            item_name = take.name(item, "a permission")
-            caps = _CAPS.get((group_name, item_name), _UNKNOWN)
-            yield Grant(f"{group_name}.{item_name}", caps, access=access, separable=len(caps) == 1)
+            raw = f"{group_name}.{take.name(item, 'a permission')}"
+            # Groups appear without notice: whatever is not in the table may be anything.
+            yield take.grant(raw, _CAPS.get(raw, take.UNKNOWN), reads=read_only)
 
 
 def _expiry(
@@ -140,4 +108,16 @@ def _expiry(
     return None, True if never else None
 
 
-ADAPTER: Final = Bybit()
+_METHOD: Final = "privateGetV5UserQueryApi"
+ADAPTERS: Final = (
+    Bybit(
+        "bybit",
+        method=_METHOD,
+        codes=_CODES,
+        hints={
+            "10003": "; it may be one of the other environment",
+            "33004": "; it has expired",
+        },
+    ),
+    *(Bybit(ccxt_id, method=_METHOD, codes=_CODES) for ccxt_id in ("bybiteu", "bybitid")),
+)

@@ -6,69 +6,52 @@ secret, a private key (EC in PEM, or Ed25519), with which every request is signe
 network with keys of its own.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
 _CODES: Final[Mapping[str, Status]] = {
+    **dict.fromkeys(("unauthorized", "authentication_error", "invalid_token"), Status.REJECTED),
+    **dict.fromkeys(("revoked_token", "expired_token"), Status.REJECTED),
+    **dict.fromkeys(("identity_verification_required", "unverified_email"), Status.INDETERMINATE),
+    **dict.fromkeys(("rate_limit_exceeded", "resource_exhausted"), Status.RATE_LIMITED),
     "request timestamp expired": Status.CLOCK,  # words, and the code is that of a wrong key
     "Unauthorized": Status.REJECTED,  # the whole answer: one word, no JSON
-    "unauthorized": Status.REJECTED,
-    "authentication_error": Status.REJECTED,
-    "invalid_token": Status.REJECTED,
-    "revoked_token": Status.REJECTED,
-    "expired_token": Status.REJECTED,
     "PERMISSION_DENIED": Status.DENIED,
     "invalid_scope": Status.DENIED,  # ccxt takes it for a wrong key
     "personal_details_required": Status.INDETERMINATE,  # so does it these, which the owner owes
-    "identity_verification_required": Status.INDETERMINATE,
-    "unverified_email": Status.INDETERMINATE,
-    "rate_limit_exceeded": Status.RATE_LIMITED,
-    "resource_exhausted": Status.RATE_LIMITED,
     "internal_server_error": Status.UNREACHABLE,
 }
 
-_GRANTS: Final = (
-    Grant("can_view", frozenset({Cap.ACCOUNT_READ}), access=Access.READ),
-    Grant("can_trade", frozenset({Cap.SPOT, Cap.PERPETUAL}), separable=False),
-    Grant("can_transfer", frozenset({Cap.TRANSFER, Cap.WITHDRAW}), separable=False),
-)
+_CAPS: Final = {
+    "can_view": {Cap.ACCOUNT_READ},
+    "can_trade": {Cap.SPOT, Cap.PERPETUAL},
+    "can_transfer": {Cap.TRANSFER, Cap.WITHDRAW},
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Coinbase:
-    """Asks Coinbase about a key; neither its addresses nor its age nor its end are told."""
+class Coinbase(Adapter):
+    """Neither a key's addresses nor its age nor its end are told; what is known is a live one."""
 
-    ccxt_id: str = "coinbase"
-    version: int = 1
-    disturbs_trading: bool = False
-
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """`error`, or the `id` of the first of `errors`, or words of its message."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
-        """Ask with one request."""
-        del environment
-        return (exchange.v3PrivateGetBrokerageKeyPermissions(),)
-
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; a key that Coinbase knows is a live one, wherever it should belong."""
-        del credentials, environment
-        answer = take.only(answers)
-        grants = tuple(grant for grant in _GRANTS if take.flag(answer, grant.raw))
+    def facts(self, answer: Any, _ours: Credentials, _environment: Environment, /) -> KeyFacts:
+        told = take.mapping(answer, "the answer")
+        switched_on = [raw for raw in _CAPS if take.flag(told, raw)]
+        grants = take.grants(switched_on, _CAPS, reads=("can_view",))
         return KeyFacts(
-            grants=grants,
-            read_only=all(grant.access is Access.READ for grant in grants),
-            environment=Environment.LIVE,
+            grants=grants, read_only=take.only_reads(grants), environment=Environment.LIVE
         )
 
 
-ADAPTER: Final = Coinbase()
+ADAPTERS: Final = (
+    Coinbase(
+        "coinbase",
+        method="v3PrivateGetBrokerageKeyPermissions",
+        codes=_CODES,
+        in_words=True,
+        hints={"Unauthorized": "; it says so of a foreign address and a wrong clock, too"},
+        also_called=("coinbaseadvanced",),
+    ),
+)

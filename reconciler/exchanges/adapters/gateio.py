@@ -9,16 +9,16 @@ five minutes to act.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
+from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.exchanges.classify import classify
 from reconciler.model.key_facts import (
     TRANSIENT,
-    Access,
     Cap,
     Environment,
     Grant,
@@ -31,43 +31,33 @@ from reconciler.model.key_facts import (
 _NOT_OPENED: Final = "USER_NOT_FOUND"
 _NO_SUCH_PATH: Final = "HTTP 404"
 _CODES: Final[Mapping[str, Status]] = {
-    "INVALID_KEY": Status.REJECTED,
-    "INVALID_SIGNATURE": Status.REJECTED,
-    "INVALID_CREDENTIALS": Status.REJECTED,
+    **dict.fromkeys(("INVALID_KEY", "INVALID_SIGNATURE", "INVALID_CREDENTIALS"), Status.REJECTED),
+    **dict.fromkeys(("FORBIDDEN", "READ_ONLY"), Status.DENIED),
+    **dict.fromkeys(("ACCOUNT_LOCKED", "SUB_ACCOUNT_LOCKED"), Status.INDETERMINATE),
+    **dict.fromkeys(("TOO_FAST", "TOO_MANY_REQUESTS"), Status.RATE_LIMITED),
+    **dict.fromkeys(("INTERNAL", "SERVER_ERROR", "TOO_BUSY"), Status.UNREACHABLE),
     "AUTHENTICATION_FAILED": Status.INDETERMINATE,  # of what is not told
     "MISSING_REQUIRED_HEADER": Status.INDETERMINATE,  # it got lost
     "IP_FORBIDDEN": Status.IP_REFUSED,  # ccxt takes it for a wrong key
     "REQUEST_EXPIRED": Status.CLOCK,  # and this
-    "FORBIDDEN": Status.DENIED,
-    "READ_ONLY": Status.DENIED,
-    "ACCOUNT_LOCKED": Status.INDETERMINATE,
-    "SUB_ACCOUNT_LOCKED": Status.INDETERMINATE,
-    "TOO_FAST": Status.RATE_LIMITED,
-    "TOO_MANY_REQUESTS": Status.RATE_LIMITED,
-    "INTERNAL": Status.UNREACHABLE,
-    "SERVER_ERROR": Status.UNREACHABLE,
-    "TOO_BUSY": Status.UNREACHABLE,
 }
 
-_SPOT: Final = frozenset({Cap.SPOT, Cap.MARGIN})  # one permission, "spot/margin" on the form
-_OTHER: Final = frozenset({Cap.OTHER})
-_CAPS: Final[Mapping[str, frozenset[Cap]]] = {
-    "spot": _SPOT,
-    "futures": frozenset({Cap.PERPETUAL}),
-    "delivery": frozenset({Cap.DELIVERY}),
-    "options": frozenset({Cap.OPTION}),
-    "wallet": frozenset({Cap.TRANSFER}),
-    "account": frozenset({Cap.ACCOUNT_READ}),
-    "margin": frozenset({Cap.MARGIN}),
-    "loan": frozenset({Cap.LOAN}),
-    "unified": _OTHER,
-    "earn": frozenset({Cap.EARN}),
-    "custody": frozenset({Cap.CUSTODY}),
-    "copy": frozenset({Cap.COPY}),
-    "pilot": frozenset({Cap.PILOT}),
-    "p2p": frozenset({Cap.P2P}),
-    "subaccount": frozenset({Cap.SUBACCOUNT}),
-    "rebate": frozenset({Cap.COMMISSION}),
+_CAPS: Final = {
+    "spot": {Cap.SPOT, Cap.MARGIN},  # one permission, "spot/margin" on the form
+    "futures": {Cap.PERPETUAL},
+    "delivery": {Cap.DELIVERY},
+    "options": {Cap.OPTION},
+    "wallet": {Cap.TRANSFER},
+    "account": {Cap.ACCOUNT_READ},
+    "margin": {Cap.MARGIN},
+    "loan": {Cap.LOAN},
+    "earn": {Cap.EARN},
+    "custody": {Cap.CUSTODY},
+    "copy": {Cap.COPY},
+    "pilot": {Cap.PILOT},
+    "p2p": {Cap.P2P},
+    "subaccount": {Cap.SUBACCOUNT},
+    "rebate": {Cap.COMMISSION},
 }
 
 
@@ -78,25 +68,23 @@ class _Probe:
     permission: str
     group: str
     method: str
-    params: Mapping[str, str]
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
-def _probe(permission: str, group: str, method: str, settle: str = "") -> _Probe:
-    return _Probe(permission, group, method, {"settle": settle} if settle else {})
-
-
-_DETAIL: Final = _probe("account", "account", "privateAccountGetDetail")
+_LIST: Final = _Probe("", "account", "privateAccountGetMainKeys")
+_DETAIL: Final = _Probe("account", "account", "privateAccountGetDetail")
+_USDT: Final = {"settle": "usdt"}
 _PROBES: Final = (
-    _probe("spot", "spot", "privateSpotGetAccounts"),
-    _probe("futures", "futures", "privateFuturesGetSettleAccounts", "usdt"),
-    _probe("delivery", "delivery", "privateDeliveryGetSettleAccounts", "usdt"),
-    _probe("options", "options", "privateOptionsGetAccounts"),
-    _probe("wallet", "wallet", "privateWalletGetTotalBalance"),
-    _probe("subaccount", "subAccounts", "privateSubAccountsGetSubAccounts"),
-    _probe("rebate", "rebate", "privateRebateGetUserInfo"),
-    _probe("earn", "earn", "privateEarnGetUniLends"),
-    _probe("margin", "margin", "privateMarginGetAccounts"),
-    _probe("unified", "unified", "privateUnifiedGetAccounts"),
+    _Probe("spot", "spot", "privateSpotGetAccounts"),
+    _Probe("futures", "futures", "privateFuturesGetSettleAccounts", _USDT),
+    _Probe("delivery", "delivery", "privateDeliveryGetSettleAccounts", _USDT),
+    _Probe("options", "options", "privateOptionsGetAccounts"),
+    _Probe("wallet", "wallet", "privateWalletGetTotalBalance"),
+    _Probe("subaccount", "subAccounts", "privateSubAccountsGetSubAccounts"),
+    _Probe("rebate", "rebate", "privateRebateGetUserInfo"),
+    _Probe("earn", "earn", "privateEarnGetUniLends"),
+    _Probe("margin", "margin", "privateMarginGetAccounts"),
+    _Probe("unified", "unified", "privateUnifiedGetAccounts"),
 )
 
 _GRANTED: Final = "granted"
@@ -111,27 +99,16 @@ _SECONDS: Final = range(1_000_000_000, 10_000_000_000)
 _LAPSES: Final = "90 days after it was made (not bound to addresses)"
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Asks Gate about a key; no expiry is told."""
+class Gate(Adapter):
+    """No expiry is told."""
 
-    ccxt_id: str = "gate"
-    version: int = 1
-    disturbs_trading: bool = False
-
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """`label` of the answer."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+    def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """
         Ask with one request, and with up to eleven more where the key may not see the list.
 
         Of those answers only the account's own is handed on, of the others what they prove.
         """
-        del environment
-        listed, outcome = self._try(exchange, _probe("", "account", "privateAccountGetMainKeys"))
+        listed, outcome = self._try(exchange, _LIST)
         if outcome == _GRANTED and _ours(listed, exchange.apiKey):
             return (listed,)
         detail, outcome = self._try(exchange, _DETAIL)
@@ -141,16 +118,16 @@ class Gate:
         return (None, detail, outcomes)
 
     def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
+        self, answers: Sequence[Any], ours: Credentials, environment: Environment, /
     ) -> KeyFacts:
         """Return the facts of our key in the list, or what the probes prove."""
         match answers:
             case [keys]:
-                return _listed(take.listing(keys, "the answer"), credentials, environment)
+                return _listed(take.listing(keys, "the answer"), ours["apiKey"], environment)
             case [None, detail, outcomes]:
                 return _probed(detail, take.mapping(outcomes, "the probes"), environment)
             case _:
-                raise NotUnderstood(f"expected one or three answers, got {len(answers)}")
+                raise take.NotUnderstood(f"expected one or three answers, got {len(answers)}")
 
     def _try(self, exchange: Any, probe: _Probe) -> tuple[Any, str]:
         """
@@ -163,7 +140,7 @@ class Gate:
         try:
             return getattr(exchange, probe.method)(dict(probe.params)), _GRANTED
         except Exception as error:
-            status, code = classify(error, exchange.last_http_response, _CODES, self.ccxt_id)
+            status, code = classify(error, exchange.last_http_response, self)
             if code == _NOT_OPENED:
                 return None, _GRANTED  # the key may, there is nothing to see
             if status is Status.DENIED:
@@ -186,22 +163,22 @@ def _is(row: Mapping[str, Any], api_key: str) -> bool:
     return isinstance(shown, str) and take.same_key(shown, api_key) is True
 
 
-def _listed(keys: Sequence[Any], credentials: Credentials, environment: Environment) -> KeyFacts:
+def _listed(keys: Sequence[Any], api_key: str, environment: Environment) -> KeyFacts:
     rows = [take.mapping(row, "a key") for row in keys]
-    ours = [row for row in rows if _is(row, credentials["apiKey"])]
+    ours = [row for row in rows if _is(row, api_key)]
     if len(ours) != 1:
-        raise NotUnderstood("our key is not once in the list")
+        raise take.NotUnderstood("our key is not once in the list")
     row = ours[0]
     state = take.integer(row, "state")
     if state not in _STATES:
-        raise NotUnderstood("state is none that is documented")
+        raise take.NotUnderstood("state is none that is documented")
     perms = take.member(row, "perms")
     grants = tuple(_grant(perm) for perm in (() if perms is None else take.listing(perms, "perms")))
     ip = _ip(row)
     return KeyFacts(
         grants=grants,
         ip=ip,
-        read_only=all(grant.access is Access.READ for grant in grants),
+        read_only=take.only_reads(grants),
         created_at=_seconds(row, "created_at"),
         environment=environment,
         master=True,  # the list holds keys of the main account only
@@ -214,15 +191,13 @@ def _listed(keys: Sequence[Any], credentials: Credentials, environment: Environm
 def _grant(perm: Any) -> Grant:
     row = take.mapping(perm, "a permission")
     raw = take.name(take.member(row, "name"), "a permission")
-    access = Access.READ if take.flag(row, "read_only") else Access.WRITE
-    caps = _caps(raw)
-    return Grant(raw, caps, access=access, separable=len(caps) == 1)
+    return take.grant(raw, _caps(raw), reads=take.flag(row, "read_only"))
 
 
-def _caps(raw: str) -> frozenset[Cap]:
+def _caps(raw: str) -> AbstractSet[Cap]:
     if raw.lower().startswith("withdraw"):  # the exact name is not documented
-        return frozenset({Cap.WITHDRAW})
-    return _CAPS.get(raw, _OTHER)
+        return {Cap.WITHDRAW}
+    return _CAPS.get(raw, take.UNKNOWN)
 
 
 def _probed(detail: Any, outcomes: Mapping[str, Any], environment: Environment) -> KeyFacts:
@@ -234,20 +209,13 @@ def _probed(detail: Any, outcomes: Mapping[str, Any], environment: Environment) 
     granted = [permission for permission in known if known[permission]]
     if "spot" in granted and "margin" in granted:
         granted.remove("margin")  # one permission may have answered both
-    decided = frozenset[Cap]().union(*(_caps(permission) for permission in known)) - _OTHER
+    decided = frozenset[Cap]().union(*map(_caps, known)) - take.UNKNOWN
     if known.get("spot") is False and "margin" not in known:
         decided -= {Cap.MARGIN}
+    # That they read is the least that they do.
+    grants = (take.grant(permission, _caps(permission), reads=True) for permission in granted)
     return KeyFacts(
-        grants=tuple(
-            Grant(
-                permission,
-                _caps(permission),
-                access=Access.READ,  # at least
-                separable=len(_caps(permission)) == 1,
-                evidence=GrantEvidence.PROBED,
-            )
-            for permission in granted
-        ),
+        grants=tuple(replace(grant, evidence=GrantEvidence.PROBED) for grant in grants),
         ip=IpRule() if detail is None else _ip(take.mapping(detail, "the account")),
         unproven=frozenset(Cap) - decided,
         environment=environment,
@@ -268,4 +236,7 @@ def _seconds(row: Mapping[str, Any], key: str) -> datetime | None:
     return None
 
 
-ADAPTER: Final = Gate()
+ADAPTERS: Final = (
+    Gate("gate", codes=_CODES, also_called=("gateio",), without_keys=("gateio-mock",)),
+    Gate("gateeu", codes=_CODES),
+)

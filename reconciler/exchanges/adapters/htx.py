@@ -7,13 +7,12 @@ the first one has proven that the key is valid, and nothing else is knowable.  N
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
 _OK: Final = 200
 _NEVER: Final = -1
@@ -40,35 +39,23 @@ _CODES: Final[Mapping[str, Status]] = {
 }
 _TROUBLE: Final = frozenset({429, 500})  # says nothing of what a key may ask
 
-_CAPS: Final[Mapping[str, frozenset[Cap]]] = {
-    "readOnly": frozenset({Cap.ACCOUNT_READ}),
-    "trade": frozenset({Cap.SPOT, Cap.MARGIN, Cap.PERPETUAL, Cap.DELIVERY, Cap.TRANSFER}),
-    "withdraw": frozenset({Cap.WITHDRAW}),
+_CAPS: Final = {
+    "readOnly": {Cap.ACCOUNT_READ},
+    "trade": {Cap.SPOT, Cap.MARGIN, Cap.PERPETUAL, Cap.DELIVERY, Cap.TRANSFER},
+    "withdraw": {Cap.WITHDRAW},
 }
-_UNKNOWN: Final = frozenset({Cap.OTHER})
 
 
-@dataclass(frozen=True, slots=True)
-class Htx:
-    """Asks HTX about a key; whether it is a sub-user's is not told."""
+class Htx(Adapter):
+    """Whether a key is a sub-user's is not told; one that is known is a live one."""
 
-    ccxt_id: str = "htx"
-    version: int = 1
-    disturbs_trading: bool = False
-
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """Words of `err-msg`, then `err-code`; `code` of the second version."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+    def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """
         Ask with two requests, the second of which needs the user's number.
 
         Whoever was refused the first is not asked the second: the error is that of the last one.
         Our time goes with the answers, for HTX tells how many days are left.
         """
-        del environment
         user = exchange.v2PrivateGetUserUid()
         if not _good(user):
             return ({"user": user},)
@@ -76,23 +63,19 @@ class Htx:
         told = exchange.v2PrivateGetUserApiKey(key)
         return ({"user": user, "key": told, "at": exchange.milliseconds()},)
 
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; a key that HTX knows is a live one, wherever it should belong."""
-        del environment
-        both = take.only(answers)
+    def facts(self, answer: Any, ours: Credentials, _environment: Environment, /) -> KeyFacts:
+        both = take.mapping(answer, "the answer")
         user = take.member(both, "user")
         if not _good(user):
-            raise NotUnderstood("the user's number was not told")
+            raise take.NotUnderstood("the user's number was not told")
         take.integer(user, "data")
-        told = take.mapping(take.member(both, "key"), "the answer")
+        told = take.record(both, "key")
         at = take.milliseconds(both, "at")
         if take.integer(told, "code") in _TROUBLE or at is None:
-            raise NotUnderstood("the key was not told")
+            raise take.NotUnderstood("the key was not told")
         if not _good(told):
             return KeyFacts(environment=Environment.LIVE)
-        return _facts(take.listing(take.member(told, "data"), "data"), credentials["apiKey"], at)
+        return _facts(take.entries(told, "data"), ours["apiKey"], at)
 
 
 def _good(answer: Any) -> bool:
@@ -103,15 +86,15 @@ def _facts(records: Sequence[Any], ours: str, at: datetime) -> KeyFacts:
     """Return what HTX says of our key; *at* is when it said so."""
     keys = [take.mapping(record, "a key") for record in records]
     if not keys:
-        raise NotUnderstood("there is no key")
+        raise take.NotUnderstood("there is no key")
     found = next((key for key in keys if take.same_key(take.text(key, "accessKey"), ours)), keys[0])
-    grants = tuple(_grant(raw) for raw in take.names(found, "permission"))
+    grants = take.grants(take.names(found, "permission"), _CAPS, reads=("readOnly",))
     left = take.integer(found, "validDays")
     state = take.name(take.member(found, "status"), "status")
     return KeyFacts(
         grants=grants,
         ip=take.addresses(found, "ipAddresses"),
-        read_only=all(grant.access is Access.READ for grant in grants),
+        read_only=take.only_reads(grants),
         created_at=take.milliseconds(found, "createTime"),
         expires_at=None if left == _NEVER else take.later(at, days=left),
         never_expires=left == _NEVER,
@@ -121,10 +104,12 @@ def _facts(records: Sequence[Any], ours: str, at: datetime) -> KeyFacts:
     )
 
 
-def _grant(raw: str) -> Grant:
-    caps = _CAPS.get(raw, _UNKNOWN)
-    access = Access.READ if raw == "readOnly" else Access.WRITE
-    return Grant(raw, caps, access=access, separable=len(caps) == 1)
-
-
-ADAPTER: Final = Htx()
+ADAPTERS: Final = (
+    Htx(
+        "htx",
+        codes=_CODES,
+        in_words=True,
+        hints={"1003": "; nobody documents what it says of a wrong clock"},
+        also_called=("huobi",),
+    ),
+)

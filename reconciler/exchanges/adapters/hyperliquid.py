@@ -9,13 +9,13 @@ the address of the key, which ccxt derives; the key itself is never sent, and ne
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
 
 # `/info` has no codes of its own.
 _CODES: Final[Mapping[str, Status]] = {
@@ -25,34 +25,21 @@ _CODES: Final[Mapping[str, Status]] = {
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
 _TRADE: Final = frozenset({Cap.SPOT, Cap.PERPETUAL})
-_AGENT: Final = Grant("agent", _TRADE, separable=False)
-_OWNER: Final = Grant(
-    "owner", _TRADE | {Cap.WITHDRAW, Cap.TRANSFER, Cap.SUBACCOUNT}, separable=False
-)
+_AGENT: Final = take.grant("agent", _TRADE)
+_OWNER: Final = take.grant("owner", _TRADE | {Cap.WITHDRAW, Cap.TRANSFER, Cap.SUBACCOUNT})
 _ACCOUNTS: Final = frozenset({"vault", "subAccount"})  # they have no private key of their own
 _UNKNOWN_AGENT: Final = "no account approves of it as an agent, or does so any longer"
 
 
-@dataclass(frozen=True, slots=True)
-class Hyperliquid:
-    """Asks Hyperliquid whose agent a private key is, on the live or the test network."""
+class Hyperliquid(Adapter):
+    """Asks whose agent a private key is; a key of the other network is unknown to this one."""
 
-    ccxt_id: str = "hyperliquid"
-    version: int = 1
-    disturbs_trading: bool = False
-
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """What HTTP says."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
+    def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """
         Ask for the role of the key's address, and for its end where it is an agent.
 
         A key of the wallet itself needs no answer: that it can move funds is certain without.
         """
-        del environment
         address = exchange.eth_get_address_from_private_key(exchange.privateKey)
         wallet = exchange.walletAddress
         try:
@@ -66,14 +53,11 @@ class Hyperliquid:
             agents = exchange.publicPostInfo({"type": "extraAgents", "user": wallet})
         return ({"address": address, "role": role, "agents": agents},)
 
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; a key of the other network is unknown to this one."""
-        answer = take.only(answers)
-        address = _address(answer, "address")
-        wallet = credentials["walletAddress"]
-        role = take.mapping(take.member(answer, "role"), "role")
+    def facts(self, answer: Any, ours: Credentials, environment: Environment, /) -> KeyFacts:
+        told = take.mapping(answer, "the answer")
+        address = _address(told, "address")
+        wallet = ours["walletAddress"]
+        role = take.record(told, "role")
         facts = KeyFacts(
             ip=IpRule(bound=False, listed=True, offered=False),
             read_only=False,
@@ -82,11 +66,11 @@ class Hyperliquid:
         )
         match take.text(role, "role"):
             case "agent":
-                data = take.mapping(take.member(role, "data"), "data")
+                data = take.record(role, "data")
                 return replace(
                     facts,
                     grants=(_AGENT,),
-                    expires_at=_ends(answer, address),
+                    expires_at=_ends(told, address),
                     same_key=_same(_address(data, "user"), wallet),
                 )
             case "user":
@@ -98,7 +82,7 @@ class Hyperliquid:
             case role_of_an_account if role_of_an_account in _ACCOUNTS:
                 return replace(facts, same_key=False)
             case _:
-                raise NotUnderstood("role is none that is documented")
+                raise take.NotUnderstood("role is none that is documented")
 
 
 def _owned(facts: KeyFacts) -> KeyFacts:
@@ -107,7 +91,7 @@ def _owned(facts: KeyFacts) -> KeyFacts:
 
 def _ends(answer: Mapping[str, Any], address: str) -> datetime | None:
     """Return the end of an agent's approval; that of an agent without a name is not told."""
-    for listed in take.listing(take.member(answer, "agents"), "agents"):
+    for listed in take.entries(answer, "agents"):
         agent = take.mapping(listed, "an agent")
         if _same(_address(agent, "address"), address):
             return take.milliseconds(agent, "validUntil")
@@ -117,7 +101,7 @@ def _ends(answer: Mapping[str, Any], address: str) -> datetime | None:
 def _address(record: Mapping[str, Any], key: str) -> str:
     address = take.text(record, key).lower()
     if not _ADDRESS.fullmatch(address):
-        raise NotUnderstood(f"{key} is no address")
+        raise take.NotUnderstood(f"{key} is no address")
     return address
 
 
@@ -126,4 +110,4 @@ def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
-ADAPTER: Final = Hyperliquid()
+ADAPTERS: Final = (Hyperliquid("hyperliquid", codes=_CODES),)

@@ -5,107 +5,90 @@ Documented at docs.kraken.com/api-reference/account-data/get-api-key-info.  Only
 futures are another one of ccxt, with other keys.  It has no test network.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, Grant, KeyFacts, Status
 
 _CODES: Final[Mapping[str, Status]] = {
+    "EAPI:Rate limit exceeded": Status.RATE_LIMITED,
+    "EGeneral:Temporary lockout": Status.RATE_LIMITED,
+    "EGeneral:Too many requests": Status.RATE_LIMITED,
+    **dict.fromkeys(("EDatabase:Internal error", "EGeneral:Internal error"), Status.UNREACHABLE),
+    **dict.fromkeys(("EService:Busy", "EService:Unavailable"), Status.UNREACHABLE),
     "EAPI:Invalid key": Status.REJECTED,
     "EAPI:Invalid signature": Status.REJECTED,  # ccxt has no class for it
     "EAPI:Invalid nonce": Status.CLOCK,  # or the trader has just used a greater one
-    "EAPI:Rate limit exceeded": Status.RATE_LIMITED,
-    "EDatabase:Internal error": Status.UNREACHABLE,
-    "EGeneral:Internal error": Status.UNREACHABLE,
     "EGeneral:Invalid arguments": Status.INDETERMINATE,
     # As this question needs no permission: a foreign address, or a second factor for the key.
     "EGeneral:Permission denied": Status.DENIED,
-    "EGeneral:Temporary lockout": Status.RATE_LIMITED,
-    "EGeneral:Too many requests": Status.RATE_LIMITED,
-    "EService:Busy": Status.UNREACHABLE,
-    "EService:Unavailable": Status.UNREACHABLE,
     "ESession:Invalid session": Status.INDETERMINATE,  # ccxt takes it for a wrong key
 }
 
-_ACCOUNT: Final = frozenset({Cap.ACCOUNT_READ})
+_CODE: Final = re.compile(r"E[A-Z][A-Za-z]{1,12}:[A-Z][a-z]{1,16}(?: [a-z]{1,16}){0,4}")
+
 _TRADE: Final = frozenset({Cap.SPOT, Cap.MARGIN})
-_OTHER: Final = frozenset({Cap.OTHER})
-_READS: Final[Mapping[str, frozenset[Cap]]] = {
-    "query-funds": _ACCOUNT,
-    "query-open-trades": _ACCOUNT,
-    "query-closed-trades": _ACCOUNT,
-    "query-ledger": _ACCOUNT,
-    "create-ws-token": _ACCOUNT,  # streams show and do what the other permissions allow
-    "export-data": _OTHER,
-}
-# Deposits and the addresses of withdrawals are under none of our names, so they are forbidden.
-_WRITES: Final[Mapping[str, frozenset[Cap]]] = {
-    "modify-trades": _TRADE,  # makes, changes and cancels orders
-    "close-trades": _TRADE,
-    "withdraw-funds": frozenset({Cap.WITHDRAW}),
-    "earn-funds": frozenset({Cap.EARN}),
+_READS: Final = {
+    "query-funds": {Cap.ACCOUNT_READ},
+    "query-open-trades": {Cap.ACCOUNT_READ},
+    "query-closed-trades": {Cap.ACCOUNT_READ},
+    "query-ledger": {Cap.ACCOUNT_READ},
+    # Streams show and do what the other permissions allow.
+    "create-ws-token": {Cap.ACCOUNT_READ},
+    "export-data": take.UNKNOWN,
 }
 _CANCELS: Final = "close-trades"
 _MAKES: Final = "modify-trades"
+# Deposits and the addresses of withdrawals are under none of our names, so they are forbidden.
+_CAPS: Final = {
+    **_READS,
+    _MAKES: _TRADE,  # makes, changes and cancels orders
+    "withdraw-funds": {Cap.WITHDRAW},
+    "earn-funds": {Cap.EARN},
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Kraken:
-    """Asks Kraken about a key; whether its account is a sub-account is not told."""
+class Kraken(Adapter):
+    """
+    Whether a key's account is a sub-account is not told; a key that is known is a live one.
 
-    ccxt_id: str = "kraken"
-    version: int = 1
-    disturbs_trading: bool = True
+    The nonce of a request is the time in milliseconds, as ccxt's always is.
+    """
 
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """The first text of `error`."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
-        """Ask with one request, whose nonce is the time in milliseconds, as ccxt's always is."""
-        del environment
-        return (exchange.privatePostGetApiKeyInfo(),)
-
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; a key that Kraken knows is a live one, wherever it should belong."""
-        del environment
-        answer = take.only(answers)
-        if take.listing(take.member(answer, "error"), "error"):
-            raise NotUnderstood("there is an error")
-        result = take.mapping(take.member(answer, "result"), "result")
-        grants = _grants(take.listing(take.member(result, "permissions"), "permissions"))
-        allowed = take.listing(take.member(result, "ipAllowlist"), "ipAllowlist")
+    def facts(self, answer: Any, ours: Credentials, _environment: Environment, /) -> KeyFacts:
+        told = take.mapping(answer, "the answer")
+        if take.entries(told, "error"):
+            raise take.NotUnderstood("there is an error")
+        result = take.record(told, "result")
+        grants = _grants(take.entries(result, "permissions"))
         expires_at = _ends(result)
         return KeyFacts(
             grants=grants,
-            ip=take.ip_rule(allowed),
-            read_only=all(grant.access is Access.READ for grant in grants),
+            ip=take.ip_rule(take.entries(result, "ipAllowlist")),
+            read_only=take.only_reads(grants),
             created_at=take.seconds(result, "createdTime"),
             expires_at=expires_at,
             never_expires=expires_at is None,
             environment=Environment.LIVE,
-            same_key=take.same_key(take.text(result, "apiKey"), credentials["apiKey"]),
+            same_key=take.same_key(take.text(result, "apiKey"), ours["apiKey"]),
         )
+
+    def raw_code(self, answer: Any) -> str:
+        """Return the first text of `error`."""
+        errors = answer.get("error") if isinstance(answer, dict) else None
+        first = errors[0] if isinstance(errors, list) and errors else None
+        return first if isinstance(first, str) and _CODE.fullmatch(first) else ""
 
 
 def _grants(listed: Sequence[Any]) -> tuple[Grant, ...]:
-    raws = tuple(take.name(raw, "a permission") for raw in listed)
-    return tuple(_grant(raw, makes=_MAKES in raws) for raw in raws)
-
-
-def _grant(raw: str, *, makes: bool) -> Grant:
-    if raw in _READS:
-        return Grant(raw, _READS[raw], access=Access.READ)
+    raws = [take.name(raw, "a permission") for raw in listed]
     # Alone it only cancels: that is not the right to trade.
-    caps = _OTHER if raw == _CANCELS and not makes else _WRITES.get(raw, _OTHER)
-    return Grant(raw, caps, separable=len(caps) == 1)
+    cancels = _TRADE if _MAKES in raws else take.UNKNOWN
+    return take.grants(raws, {**_CAPS, _CANCELS: cancels}, reads=_READS)
 
 
 def _ends(result: Mapping[str, Any]) -> datetime | None:
@@ -113,4 +96,13 @@ def _ends(result: Mapping[str, Any]) -> datetime | None:
     return take.seconds(result, "validUntil") if take.integer(result, "validUntil") else None
 
 
-ADAPTER: Final = Kraken()
+_NONCE: Final = "; or somebody who uses the same key has just sent a greater number"
+ADAPTERS: Final = (
+    Kraken(
+        "kraken",
+        method="privatePostGetApiKeyInfo",
+        codes=_CODES,
+        hints={"EAPI:Invalid nonce": _NONCE},
+        disturbs_trading=True,
+    ),
+)

@@ -5,101 +5,67 @@ Documented at okx.com/docs-v5 (account configuration, error codes).  Its permiss
 `trade` includes every market and transfers between wallets.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
-from reconciler.exchanges.adapter import Credentials, NotUnderstood
-from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
+from reconciler.exchanges.adapter import Adapter, Credentials
+from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
 _CODES: Final[Mapping[str, Status]] = {
-    "50001": Status.UNREACHABLE,  # maintenance
-    "50004": Status.UNREACHABLE,  # timed out
-    "50005": Status.UNREACHABLE,  # offline
-    "50011": Status.RATE_LIMITED,
-    "50013": Status.UNREACHABLE,  # busy
-    "50026": Status.UNREACHABLE,  # their system failed
-    "50030": Status.DENIED,
+    **dict.fromkeys(("50001", "50004", "50005", "50013", "50026"), Status.UNREACHABLE),
+    **dict.fromkeys(("50011", "50040", "50061"), Status.RATE_LIMITED),
+    **dict.fromkeys(("50030", "50120"), Status.DENIED),
+    **dict.fromkeys(("50105", "50111", "50113"), Status.REJECTED),
     "50035": Status.DENIED,  # only a key that is bound may ask this
-    "50040": Status.RATE_LIMITED,
-    "50061": Status.RATE_LIMITED,
     "50101": Status.REJECTED,  # a key of the other environment
     "50102": Status.CLOCK,
-    "50103": Status.INDETERMINATE,  # 50103, 50104, 50106, 50107: a header got lost
-    "50104": Status.INDETERMINATE,
-    "50105": Status.REJECTED,
-    "50106": Status.INDETERMINATE,
-    "50107": Status.INDETERMINATE,
+    # A header got lost.
+    **dict.fromkeys(("50103", "50104", "50106", "50107"), Status.INDETERMINATE),
     "50110": Status.IP_REFUSED,
-    "50111": Status.REJECTED,
     "50112": Status.CLOCK,  # ccxt takes it for a wrong key
-    "50113": Status.REJECTED,
     "50114": Status.INDETERMINATE,  # "invalid authorization": of what is not told
     "50119": Status.REJECTED,  # no such key; ccxt has no class for it
-    "50120": Status.DENIED,
     "HTTP 429": Status.RATE_LIMITED,  # without an answer in it ccxt calls it "not available"
 }
 
-_GRANTS: Final[Mapping[str, Grant]] = {
-    "read_only": Grant("read_only", frozenset({Cap.ACCOUNT_READ}), access=Access.READ),
-    "trade": Grant(
-        "trade",
-        frozenset(
-            {Cap.SPOT, Cap.PERPETUAL, Cap.DELIVERY, Cap.MARGIN, Cap.OPTION, Cap.TRANSFER},
-        ),
-        separable=False,
-    ),
-    "withdraw": Grant("withdraw", frozenset({Cap.WITHDRAW})),
+_CAPS: Final = {
+    "read_only": {Cap.ACCOUNT_READ},
+    "trade": {Cap.SPOT, Cap.PERPETUAL, Cap.DELIVERY, Cap.MARGIN, Cap.OPTION, Cap.TRANSFER},
+    "withdraw": {Cap.WITHDRAW},
 }
 _LAPSES: Final = "after 14 days without use, for it is not bound to addresses"
 
 
-@dataclass(frozen=True, slots=True)
-class Okx:
-    """Asks OKX about a key; neither expiry nor the key itself is told."""
+class Okx(Adapter):
+    """Neither expiry nor the key itself is told; demo trading is a header on the same host."""
 
-    ccxt_id: str = "okx"
-    version: int = 1
-    disturbs_trading: bool = False
-
-    @property
-    def codes(self) -> Mapping[str, Status]:
-        """`code` of the answer."""
-        return _CODES
-
-    def fetch(self, exchange: Any, environment: Environment) -> Sequence[Any]:
-        """Ask with one request; demo trading is a header on the same host."""
-        del environment
-        return (exchange.privateGetAccountConfig(),)
-
-    def parse(
-        self, answers: Sequence[Any], credentials: Credentials, environment: Environment
-    ) -> KeyFacts:
-        """Return the facts; a key of the other environment is answered with 50101 only."""
-        del credentials
-        answer = take.only(answers)
-        if take.integer(answer, "code") != 0:
-            raise NotUnderstood("code is not 0")
-        data = take.listing(take.member(answer, "data"), "data")
+    def facts(self, answer: Any, _ours: Credentials, environment: Environment, /) -> KeyFacts:
+        data = take.entries(take.good(answer, "code", 0), "data")
         if len(data) != 1:
-            raise NotUnderstood("data does not hold one account")
+            raise take.NotUnderstood("data does not hold one account")
         account = take.mapping(data[0], "data")
-        grants = tuple(
-            _GRANTS.get(raw, Grant(raw, frozenset({Cap.OTHER})))
-            for raw in take.names(account, "perm")
-        )
+        grants = take.grants(take.names(account, "perm"), _CAPS, reads=("read_only",))
         ip = take.addresses(account, "ip")
-        acts = any(grant.access is Access.WRITE for grant in grants)
-        lapses = acts and ip.bound is False and environment is Environment.LIVE
+        read_only = take.only_reads(grants)
+        lapses = not read_only and ip.bound is False and environment is Environment.LIVE
         return KeyFacts(
             grants=grants,
             ip=ip,
-            read_only=not acts,
+            read_only=read_only,
             environment=environment,
             master=_master(account),
             traits={"lapses": _LAPSES} if lapses else {},
         )
+
+    def raw_code(self, answer: Any) -> str:
+        """Return `code`, of an answer about several things that of the first."""
+        found = take.error_code(answer)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        # 1 and 2: some or all of it failed, each for its own reason.
+        if found in {"1", "2"} and isinstance(data, list) and data and isinstance(data[0], dict):
+            return take.code(data[0].get("sCode")) or found
+        return found
 
 
 def _master(account: Mapping[str, Any]) -> bool | None:
@@ -109,4 +75,12 @@ def _master(account: Mapping[str, Any]) -> bool | None:
     return take.text(account, "uid") == take.text(account, "mainUid")
 
 
-ADAPTER: Final = Okx()
+ADAPTERS: Final = tuple(
+    Okx(
+        ccxt_id,
+        method="privateGetAccountConfig",
+        codes=_CODES,
+        other_environment=frozenset({"50101"}),
+    )
+    for ccxt_id in ("okx", "myokx", "okxus")
+)

@@ -11,7 +11,9 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Final
 
+from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.judge.addresses import Address, judged_addresses, undeclared
+from reconciler.exchanges.judge.findings import say
 from reconciler.exchanges.judge.permissions import judged_permissions, not_told
 from reconciler.model.key_facts import Answered, Environment, KeyFacts, Status
 from reconciler.model.key_policy import KeyFinding, Security, Severity
@@ -19,36 +21,13 @@ from reconciler.model.key_policy import KeyFinding, Security, Severity
 FROM_SERVER: Final = timedelta(days=7)
 """So long do facts count that were taken from the server's address."""
 
-# Codes that say "a key, but of the other environment"; those of _HINTS may mean several things.
-_OTHER_ENVIRONMENT: Final = frozenset(
-    {("okx", "50101"), ("myokx", "50101"), ("okxus", "50101"), ("bitget", "40099")}
-)
-_AMBIGUOUS: Final = "; it says so of a wrong key, address or permission alike"
-_NONCE: Final = "; or somebody who uses the same key has just sent a greater number"
-_HINTS: Final[Mapping[tuple[str, str], str]] = {
-    ("bybit", "10003"): "; it may be one of the other environment",
-    ("bybit", "33004"): "; it has expired",
-    ("bitfinex", "10100"): "; nobody documents what it says of a foreign address",
-    ("bitfinex", "10114"): _NONCE,
-    ("kraken", "EAPI:Invalid nonce"): _NONCE,
-    ("coinbase", "Unauthorized"): "; it says so of a foreign address and a wrong clock, too",
-    ("htx", "1003"): "; nobody documents what it says of a wrong clock",
-    ("binance", "-2015"): _AMBIGUOUS,
-    ("binanceusdm", "-2015"): _AMBIGUOUS,
-    ("binancecoinm", "-2015"): _AMBIGUOUS,
-}
-_TROUBLE: Final[Mapping[Status, tuple[str, str, str]]] = {
-    Status.CLOCK: (
-        "CLOCK_SKEW",
-        "the exchange does not accept the time of the call",
-        "set the clock of this host; trading will fail by it, too",
-    ),
-    Status.UNREACHABLE: ("UNREACHABLE", "the exchange was not reached", "audit again later"),
-    Status.RATE_LIMITED: ("RATE_LIMITED", "the exchange was asked too often", "audit again later"),
+_TROUBLE: Final[Mapping[Status, tuple[str, str]]] = {
+    Status.CLOCK: ("CLOCK_SKEW", "the exchange does not accept the time of the call"),
+    Status.UNREACHABLE: ("UNREACHABLE", "the exchange was not reached"),
+    Status.RATE_LIMITED: ("RATE_LIMITED", "the exchange was asked too often"),
     Status.INDETERMINATE: (
         "INDETERMINATE",
         "the exchange's answer does not say what is the matter",
-        "look its code up in the exchange's documentation",
     ),
 }
 
@@ -57,6 +36,7 @@ def judge(
     answered: Answered,
     security: Security,
     *,
+    adapter: Adapter | None,
     environment: Environment,
     today: date,
     server_addresses: tuple[Address, ...] = (),
@@ -67,14 +47,15 @@ def judge(
     """
     Return everything to be said of one key, the worst first.
 
-    *environment* is where the key should belong, *today* a day in UTC.  *server_addresses* are
+    *adapter* asked about it; it knows what its exchange's codes mean.  *environment* is where the
+    key should belong, *today* a day in UTC.  *server_addresses* are
     those that the server itself says it leaves from, *fingerprint_twins* name other places that
     hold the same key.  *from_server* says that the exchange was asked from the server's address;
     *earlier* is what it answered there about the same key: it counts for seven days where our own
     address is refused.
     """
     found = [
-        *_status(answered, security, from_server=from_server),
+        *_status(answered, security, adapter, from_server=from_server),
         *undeclared(security, server_addresses),
         *_twins(fingerprint_twins),
     ]
@@ -97,67 +78,45 @@ def judge(
     return tuple(_accepted(ordered, security, today))
 
 
-def _status(answered: Answered, security: Security, *, from_server: bool) -> Iterator[KeyFinding]:
+def _status(
+    answered: Answered, security: Security, adapter: Adapter | None, *, from_server: bool
+) -> Iterator[KeyFinding]:
     """Say what became of asking, where no facts of the key came of it."""
     said = f" ({answered.code})" if answered.code else ""
-    place = (answered.adapter, answered.code)
     data = {"code": answered.code} if answered.code else {}
+    hint, elsewhere = "", False
+    if adapter is not None:
+        hint = adapter.hints.get(answered.code, "")
+        elsewhere = answered.code in adapter.other_environment
     match answered.status:
         case Status.VALID:
             return
-        case Status.REJECTED if place in _OTHER_ENVIRONMENT:
-            yield KeyFinding(
-                "ENV_MISMATCH",
-                Severity.ERROR,
-                f"it is a key of the exchange's other environment{said}",
-                "put a key of the right environment in Vault",
-                data,
-            )
+        case Status.REJECTED if elsewhere:
+            what = f"it is a key of the exchange's other environment{said}"
+            yield say("ENV_MISMATCH", what, data)
         case Status.REJECTED:
-            yield KeyFinding(
-                "KEY_REJECTED",
-                Severity.CRITICAL,
-                f"the exchange does not accept it{said}{_HINTS.get(place, '')}",
-                "compare key, secret and passphrase in Vault with the exchange's",
-                data,
-            )
+            yield say("KEY_REJECTED", f"the exchange does not accept it{said}{hint}", data)
         case Status.IP_REFUSED if from_server:
-            yield KeyFinding(
+            yield say(
                 "IP_MISSING_SERVER",
-                Severity.ERROR,
                 f"the exchange refuses it from the server's own address{said}",
-                "add the server's address to the key at the exchange",
                 data,
+                remedy="add the server's address to the key at the exchange",
             )
             yield not_told(security)
         case Status.IP_REFUSED:
-            yield KeyFinding(
-                "IP_REFUSED_HERE",
-                Severity.WARNING,
-                f"bound: ok, by refusal{said}; permissions: not knowable from here",
-                "audit from the server's address (audit.proxy)",
-                data,
-            )
+            what = f"bound: ok, by refusal{said}; permissions: not knowable from here"
+            yield say("IP_REFUSED_HERE", what, data)
         case Status.DENIED:
-            yield KeyFinding(
-                "NOT_TOLD",
-                Severity.INFO,
-                f"the key lives, and may not ask about itself{said}",
-                data=data,
-            )
+            yield say("NOT_TOLD", f"the key lives, and may not ask about itself{said}", data)
         case Status.UNSUPPORTED:
-            yield KeyFinding(
-                "NOT_AUDITED",
-                security.unverified,
-                f"this exchange cannot be asked about it{said}",
-                "look at the key on the exchange's own page",
-                data,
-            )
+            what = f"this exchange cannot be asked about it{said}"
+            yield say("NOT_AUDITED", what, data, severity=security.unverified)
         case trouble:
-            code, what, remedy = _TROUBLE[trouble]
+            code, what = _TROUBLE[trouble]
             # Worth a warning even where people ignore what is not verifiable: it was not tried.
             severity = max(Severity.WARNING, security.unverified)
-            yield KeyFinding(code, severity, f"{what}{said}{_HINTS.get(place, '')}", remedy, data)
+            yield say(code, f"{what}{said}{hint}", data, severity=severity)
 
 
 def _fresh(earlier: Answered | None, answered: Answered, today: date) -> Answered | None:
@@ -170,9 +129,9 @@ def _fresh(earlier: Answered | None, answered: Answered, today: date) -> Answere
 
 
 def _from_server(earlier: Answered) -> tuple[KeyFinding, ...]:
-    day = earlier.at.astimezone(UTC).date().isoformat()
+    day = _day(earlier.at)
     what = f"judged by what the exchange told the server's address on {day}"
-    return (KeyFinding("FACTS_FROM_SERVER", Severity.INFO, what, data={"at": day}),)
+    return (say("FACTS_FROM_SERVER", what, {"at": day}),)
 
 
 def _facts(
@@ -180,96 +139,56 @@ def _facts(
 ) -> Iterator[KeyFinding]:
     """Say what is wrong with the key itself; addresses and permissions apart."""
     if facts.same_key is False:
-        yield KeyFinding(
-            "KEY_MISMATCH",
-            Severity.CRITICAL,
-            "the exchange answered about another key",
-            "are the fields of the secret in Vault swapped, or of two keys?",
-        )
+        yield say("KEY_MISMATCH", "the exchange answered about another key")
         return
     if facts.owner:
-        yield KeyFinding(
-            "OWNER_KEY",
-            Severity.CRITICAL,
-            "it is the owner's own key: it can move all funds",
-            "make an agent key for trading, and put that in Vault",
-        )
+        yield say("OWNER_KEY", "it is the owner's own key: it can move all funds")
     if facts.frozen:
-        yield KeyFinding(
-            "KEY_FROZEN",
-            Severity.ERROR,
-            f"the exchange has stopped it: {facts.frozen}",
-            "ask the exchange, or make a new key",
-            {"state": facts.frozen},
-        )
+        what = f"the exchange has stopped it: {facts.frozen}"
+        yield say("KEY_FROZEN", what, {"state": facts.frozen})
     if facts.environment is not None and facts.environment is not environment:
-        yield KeyFinding(
-            "ENV_MISMATCH",
-            Severity.ERROR,
-            f"it is a {facts.environment} key where a {environment} one belongs",
-            "put a key of the right environment in Vault",
-        )
+        what = f"it is a {facts.environment} key where a {environment} one belongs"
+        yield say("ENV_MISMATCH", what)
     if facts.master:
-        yield KeyFinding(
-            "MASTER_KEY",
-            Severity.WARNING,
-            "it belongs to the main account",
-            "use a key of a sub-account: it can reach that one's funds only",
-        )
+        yield say("MASTER_KEY", "it belongs to the main account")
     yield from _expiry(facts, security, now)
     yield from _age(facts, security, now)
 
 
 def _expiry(facts: KeyFacts, security: Security, now: datetime) -> Iterator[KeyFinding]:
+    lapses = facts.traits.get("lapses", "")
     if facts.expires_at is not None:
-        day = facts.expires_at.astimezone(UTC).date().isoformat()
-        data = {"expires": day}
+        day, left = _day(facts.expires_at), facts.expires_at - now
         if facts.expires_at <= now:
-            what = f"it expired on {day}"
-            yield KeyFinding("KEY_EXPIRED", Severity.ERROR, what, "make a new key", data)
-        elif facts.expires_at - now <= security.warn_before_expiry:
-            left = max((facts.expires_at - now).days, 0)
-            what = f"it expires on {day}, in {left} days"
-            yield KeyFinding("EXPIRES_SOON", Severity.WARNING, what, "make a new key in time", data)
-    elif not facts.never_expires:
-        lapses = facts.traits.get("lapses", "")
-        what = f"it lapses {lapses}" if lapses else "when it expires is not told"
-        yield KeyFinding(
-            "EXPIRES_SOON" if lapses else "EXPIRY_NOT_SHOWN",
-            Severity.WARNING if lapses else Severity.INFO,
-            what,
-            "bind it to the server's addresses at the exchange" if lapses else "",
-        )
+            yield say("KEY_EXPIRED", f"it expired on {day}", {"expires": day})
+        elif left <= security.warn_before_expiry:
+            what = f"it expires on {day}, in {max(left.days, 0)} days"
+            yield say("EXPIRES_SOON", what, {"expires": day})
+    elif facts.never_expires:
+        return
+    elif lapses:
+        remedy = "bind it to the server's addresses at the exchange"
+        yield say("EXPIRES_SOON", f"it lapses {lapses}", remedy=remedy)
+    else:
+        yield say("EXPIRY_NOT_SHOWN", "when it expires is not told")
 
 
 def _age(facts: KeyFacts, security: Security, now: datetime) -> Iterator[KeyFinding]:
     if security.max_key_age is None:
         return
     if facts.created_at is None:
-        yield KeyFinding(
-            "AGE_NOT_SHOWN", security.unverified, "how old it is is not told", "count yourself"
-        )
+        what = "how old it is is not told"
+        yield say("AGE_NOT_SHOWN", what, severity=security.unverified)
     elif now - facts.created_at > security.max_key_age:
         days = (now - facts.created_at).days
-        yield KeyFinding(
-            "KEY_OLD",
-            Severity.WARNING,
-            f"it is {days} days old, maxKeyAge is {security.max_key_age.days}",
-            "make a new key",
-            {"days": str(days)},
-        )
+        what = f"it is {days} days old, maxKeyAge is {security.max_key_age.days}"
+        yield say("KEY_OLD", what, {"days": str(days)})
 
 
 def _twins(twins: tuple[str, ...]) -> Iterator[KeyFinding]:
     if twins:
         names = ", ".join(sorted(twins))
-        yield KeyFinding(
-            "SAME_KEY_TWICE",
-            Severity.WARNING,
-            f"the same key is also used by {names}",
-            "give each its own: they spend one rate limit, and one change stops both",
-            {"also": names},
-        )
+        yield say("SAME_KEY_TWICE", f"the same key is also used by {names}", {"also": names})
 
 
 def _accepted(found: Iterable[KeyFinding], security: Security, today: date) -> Iterator[KeyFinding]:
@@ -289,3 +208,7 @@ def _accepted(found: Iterable[KeyFinding], security: Security, today: date) -> I
 def _now(answered: Answered, today: date) -> datetime:
     """Return the later of the answer's instant and the beginning of the day: answers are kept."""
     return max(answered.at, datetime.combine(today, time_of_day(), UTC))
+
+
+def _day(instant: datetime) -> str:
+    return instant.astimezone(UTC).date().isoformat()

@@ -16,6 +16,7 @@ from ipaddress import (
 )
 from typing import Final
 
+from reconciler.exchanges.judge.findings import say
 from reconciler.model.key_facts import IpRule
 from reconciler.model.key_policy import KeyFinding, Security, Severity
 
@@ -40,31 +41,27 @@ def judged_addresses(
     that was answered there is bound to it, too.
     """
     if rule.bound is None:
-        yield KeyFinding(
+        yield say(
             "IP_NOT_KNOWABLE",
-            security.unverified,
             "whether it is bound to addresses is not knowable",
-            "look at the key on the exchange's own page",
+            severity=security.unverified,
         )
     elif not rule.offered:
-        yield KeyFinding(
+        yield say(
             "IP_NOT_OFFERED",
-            Severity.WARNING,
             "keys of this exchange cannot be bound to addresses: whoever gets it can use it",
-            "accept it with an exception, or keep little at this exchange",
         )
     elif not rule.bound:
-        yield _unbound("it is not bound to any address")
+        yield say("IP_UNBOUND", "it is not bound to any address")
     elif rule.listed:
         yield from _listed(_collapsed(rule.networks), security, server_addresses, from_server)
     else:
-        yield KeyFinding(
-            "IP_LIST_NOT_SHOWN",
-            Severity.INFO if from_server else security.unverified,
-            "it is bound, the exchange does not show to what"
-            + (": to the server's address, too, it answered there" if from_server else ""),
-            "" if from_server else "audit from the server's address (audit.proxy)",
-        )
+        what = "it is bound, the exchange does not show to what"
+        if from_server:
+            what += ": to the server's address, too, it answered there"
+            yield say("IP_LIST_NOT_SHOWN", what, severity=Severity.INFO, remedy="")
+        else:
+            yield say("IP_LIST_NOT_SHOWN", what, severity=security.unverified)
 
 
 def undeclared(security: Security, server_addresses: tuple[Address, ...]) -> Iterator[KeyFinding]:
@@ -75,13 +72,8 @@ def undeclared(security: Security, server_addresses: tuple[Address, ...]) -> Ite
     foreign = [one for one in map(ip_network, server_addresses) if not _covers(declared, one)]
     if foreign:
         names = _names(foreign)
-        yield KeyFinding(
-            "IP_NOT_DECLARED",
-            Severity.WARNING,
-            f"the server leaves from {names}, which ipWhitelist does not name",
-            "has its address changed? add it here and at the exchange before keys stop working",
-            {"addresses": names},
-        )
+        what = f"the server leaves from {names}, which ipWhitelist does not name"
+        yield say("IP_NOT_DECLARED", what, {"addresses": names})
 
 
 def _listed(
@@ -91,19 +83,15 @@ def _listed(
     from_server: bool,  # noqa: FBT001  - handed on
 ) -> Iterator[KeyFinding]:
     if not bound_to or any(network.prefixlen == 0 for network in bound_to):
-        yield _unbound("it is bound to every address")
+        yield say("IP_UNBOUND", "it is bound to every address")
         return
     declared = _collapsed(security.ip_whitelist)
     own = [ip_network(address) for address in server_addresses]
     wide = [one for one in bound_to if _wide(one) and not _covers(declared, one)]
     if wide:
         names = _names(wide)
-        yield KeyFinding(
-            "IP_TOO_WIDE",
-            Severity.WARNING,
-            f"it is bound to {names}, which others share",
-            "bind it to the server's addresses alone",
-            {"addresses": names},
+        yield say(
+            "IP_TOO_WIDE", f"it is bound to {names}, which others share", {"addresses": names}
         )
     missing = [
         # A network is wanted as a place to be in: narrower is fine.
@@ -112,40 +100,19 @@ def _listed(
     ]
     if missing:
         names = _names(missing)
-        yield KeyFinding(
-            "IP_MISSING_SERVER",
-            Severity.ERROR,
-            f"it is not bound to {names}: the server's calls will be refused",
-            "add it to the key at the exchange",
-            {"addresses": names},
-        )
+        what = f"it is not bound to {names}: the server's calls will be refused"
+        yield say("IP_MISSING_SERVER", what, {"addresses": names})
     expected = _collapsed((*declared, *own))
     extra = [one for one in bound_to if one not in wide and not _covers(expected, one)]
     if declared and extra:
         names = _names(extra)
-        yield KeyFinding(
-            "IP_EXTRA",
-            Severity.WARNING,
-            f"it is also bound to {names}",
-            "take it off at the exchange, or name it in ipWhitelist",
-            {"addresses": names},
-        )
+        yield say("IP_EXTRA", f"it is also bound to {names}", {"addresses": names})
     if not declared and not own and not from_server:
-        yield KeyFinding(
+        yield say(
             "IP_NOT_COMPARED",
-            security.unverified,
             f"it is bound to {_names(bound_to)}; whether the server is among them is not knowable",
-            "name the server's addresses in security.ipWhitelist",
+            severity=security.unverified,
         )
-
-
-def _unbound(what: str) -> KeyFinding:
-    return KeyFinding(
-        "IP_UNBOUND",
-        Severity.ERROR,
-        what,
-        "bind it to the server's addresses at the exchange: whoever gets it can use it anywhere",
-    )
 
 
 def _collapsed(networks: Iterable[Network]) -> tuple[Network, ...]:

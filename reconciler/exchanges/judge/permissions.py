@@ -8,12 +8,11 @@ granted apart from what is allowed is merely coarse.  What is not known is never
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from reconciler.exchanges.judge.findings import TAKE_OFF, say
 from reconciler.model.key_facts import Access, Cap, Grant, GrantEvidence, KeyFacts
 from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 _UNKNOWN: Final = frozenset({Cap.OTHER})
-_TAKE_OFF: Final = "take it off the key at the exchange"
-_ADD: Final = "add it to the key at the exchange"
 
 
 def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[KeyFinding]:
@@ -35,12 +34,8 @@ def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[KeyFindi
 
 def not_told(security: Security) -> KeyFinding:
     """Return the finding for a key of which no permission is known."""
-    return KeyFinding(
-        "PERM_NOT_KNOWABLE",
-        security.unverified,
-        "what the key may do is not knowable",
-        "look at the key on the exchange's own page",
-    )
+    what = "what the key may do is not knowable"
+    return say("PERM_NOT_KNOWABLE", what, severity=security.unverified)
 
 
 def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[KeyFinding]:
@@ -53,48 +48,27 @@ def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[KeyFinding]:
     outside = caps - usable
     reads = grant.access is Access.READ and grant.evidence is GrantEvidence.REPORTED
     data = {"permission": grant.raw, "caps": _names(caps)}
+    only = "; it only reads" if reads else ""
+    severity = Severity.WARNING if reads else Severity.ERROR
     if Cap.WITHDRAW in outside and not reads:
-        yield KeyFinding(
-            "PERM_WITHDRAW",
-            Severity.CRITICAL,
-            f"it may withdraw funds ({grant.raw})",
-            f"{_TAKE_OFF} at once",
-            data,
-        )
+        yield say("PERM_WITHDRAW", f"it may withdraw funds ({grant.raw})", data)
     elif Cap.OTHER in outside:
-        yield KeyFinding(
+        yield say(
             "PERM_UNKNOWN_NAME" if reads else "PERM_FORBIDDEN",
-            Severity.WARNING if reads else Severity.ERROR,
-            f"{grant.raw}: a permission that jtr does not know{_by_reading(reads)}",
-            f"{_TAKE_OFF}, or accept it with a reason",
+            f"{grant.raw}: a permission that jtr does not know{only}",
             data,
+            severity=severity,
+            remedy=f"{TAKE_OFF}, or accept it with a reason",
         )
     elif outside and usable:
-        yield KeyFinding(
-            "PERM_COARSE",
-            Severity.INFO,
-            f"{grant.raw} includes {_names(outside)}: not granted apart at this exchange",
-            data=data,
-        )
+        what = f"{grant.raw} includes {_names(outside)}: not granted apart at this exchange"
+        yield say("PERM_COARSE", what, data)
     elif outside:
-        yield KeyFinding(
-            "PERM_FORBIDDEN",
-            Severity.WARNING if reads else Severity.ERROR,
-            f"{grant.raw} ({_names(outside)}) is not allowed{_by_reading(reads)}",
-            f"{_TAKE_OFF}, or allow it in security.permissions",
-            data,
-        )
+        what = f"{grant.raw} ({_names(outside)}) is not allowed{only}"
+        yield say("PERM_FORBIDDEN", what, data, severity=severity)
     elif Cap.OTHER in caps:
-        yield KeyFinding(
-            "PERM_UNKNOWN_NAME",
-            Severity.INFO,
-            f"{grant.raw}: a permission that jtr does not know, allowed as other",
-            data=data,
-        )
-
-
-def _by_reading(reads: bool) -> str:  # noqa: FBT001  - one word for a sentence
-    return "; it only reads" if reads else ""
+        what = f"{grant.raw}: a permission that jtr does not know, allowed as other"
+        yield say("PERM_UNKNOWN_NAME", what, data, severity=Severity.INFO, remedy="")
 
 
 def _required(
@@ -116,9 +90,7 @@ def _required(
             missing.add(cap)
     if missing:
         names = _names(missing)
-        yield KeyFinding(
-            "PERM_MISSING", Severity.ERROR, f"it may not {names}", _ADD, {"caps": names}
-        )
+        yield say("PERM_MISSING", f"it may not {names}", {"caps": names})
     if reading:
         yield _read_only(reading)
     if unknown:
@@ -141,13 +113,7 @@ def _meets(grant: Grant, cap: Cap) -> bool:
 
 def _read_only(caps: Iterable[Cap]) -> KeyFinding:
     names = _names(caps)
-    return KeyFinding(
-        "KEY_READ_ONLY",
-        Severity.ERROR,
-        f"it only reads, required is {names}",
-        "give it the right to write at the exchange",
-        {"caps": names},
-    )
+    return say("KEY_READ_ONLY", f"it only reads, required is {names}", {"caps": names})
 
 
 def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[KeyFinding]:
@@ -156,12 +122,7 @@ def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[KeyFindin
     if not tried:
         return
     raws = ", ".join(sorted(grant.raw for grant in tried))
-    yield KeyFinding(
-        "PROBED",
-        Severity.INFO,
-        f"not told by the exchange but concluded: {raws}",
-        data={"names": raws},
-    )
+    yield say("PROBED", f"not told by the exchange but concluded: {raws}", {"names": raws})
     if (
         any(Cap.ACCOUNT_READ in grant.caps for grant in tried)
         and Cap.ACCOUNT_READ in security.allow
@@ -171,13 +132,8 @@ def _unproven(grants: Iterable[Grant], security: Security) -> Iterator[KeyFindin
 
 
 def _not_knowable(what: str, severity: Severity, caps: Iterable[Cap]) -> KeyFinding:
-    return KeyFinding(
-        "PERM_NOT_KNOWABLE",
-        severity,
-        f"not knowable: {what}",
-        "look at the key on the exchange's own page",
-        {"caps": _names(caps)},
-    )
+    names = _names(caps)
+    return say("PERM_NOT_KNOWABLE", f"not knowable: {what}", {"caps": names}, severity=severity)
 
 
 def _names(caps: Iterable[Cap]) -> str:

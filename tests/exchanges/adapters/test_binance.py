@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from reconciler.exchanges.adapters.binance import ADAPTER, COINM, USDM, Binance
+from reconciler.exchanges.adapters.binance import ADAPTERS, Binance
 from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
@@ -23,6 +23,7 @@ from tests.exchanges.documented import (
 )
 from tests.support.leaks import Watch
 
+ADAPTER, USDM, COINM = ADAPTERS
 PATH = "/sapi/v1/account/apiRestrictions"
 ALL = [pytest.param(adapter, id=adapter.ccxt_id) for adapter in (ADAPTER, USDM, COINM)]
 
@@ -361,7 +362,7 @@ def on_test(adapter: Binance, host: str) -> Good:
 
 
 CONTRACT = Contract(
-    adapters=(ADAPTER, USDM, COINM),
+    adapters=ADAPTERS,
     check=signing.binance,
     made_up=made_of(apiKey="base62-long", secret="base62-long"),
     documented=documented(),

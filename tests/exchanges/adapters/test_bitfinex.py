@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from reconciler.exchanges.adapters.bitfinex import ADAPTER
+from reconciler.exchanges.adapters.bitfinex import ADAPTERS
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing_more
 from tests.exchanges.contract import Contract, Good, errors, made_of
@@ -21,6 +21,7 @@ from tests.exchanges.documented import (
 )
 from tests.exchanges.signing import Reply
 
+ADAPTER = ADAPTERS[0]
 PATH = "/v2/auth/r/permissions"
 SCOPES = (
     *("account", "history", "orders", "positions", "funding", "settings", "wallets"),
@@ -222,7 +223,7 @@ TROUBLE += [
 ]
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing_more.bitfinex,
     made_up=made_of(apiKey="base62", secret="hex"),
     documented=documented(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.adapters.bitget import ADAPTER
+from reconciler.exchanges.adapters.bitget import ADAPTERS
 from reconciler.model.key_facts import (
     Access,
     Cap,
@@ -29,6 +29,7 @@ from tests.exchanges.documented import check, mangled
 from tests.exchanges.signing import Call, Reply
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 CLASSIC = "/api/v2/spot/account/info"
 UNIFIED = "/api/v3/account/info"
 
@@ -368,7 +369,7 @@ CODES = {
 }
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=bitget,
     made_up=made_of(apiKey="base62", secret="hex", password="base62"),
     documented=documented(),

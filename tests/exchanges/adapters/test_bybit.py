@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.adapters.bybit import ADAPTER
+from reconciler.exchanges.adapters.bybit import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
 from tests.exchanges import signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
@@ -21,6 +21,7 @@ from tests.exchanges.documented import (
     refusal,
 )
 
+ADAPTER = ADAPTERS[0]
 PATH = "/v5/user/query-api"
 TIME = 1_763_800_000_000
 DERIVATIVES = frozenset({Cap.PERPETUAL, Cap.DELIVERY})
@@ -359,7 +360,7 @@ CODES = {
 }
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing.bybit,
     made_up=made_of(apiKey="base62", secret="base62"),
     documented=documented(),

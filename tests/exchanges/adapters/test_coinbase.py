@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from reconciler.exchanges.adapters.coinbase import ADAPTER
+from reconciler.exchanges.adapters.coinbase import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
 from tests.exchanges import asking, signing_second
 from tests.exchanges.contract import Contract, Good, errors, spoilt
@@ -24,6 +24,7 @@ from tests.exchanges.documented import (
 from tests.exchanges.signing import serving
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 PATH = "/api/v3/brokerage/key_permissions"
 
 
@@ -198,7 +199,7 @@ def test_that_an_address_is_not_told_apart_is_said() -> None:
 
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing_second.coinbase,
     made_up=made_up,
     documented=documented(),

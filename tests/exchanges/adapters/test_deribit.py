@@ -7,7 +7,7 @@ from typing import Any
 import ccxt
 import pytest
 
-from reconciler.exchanges.adapters.deribit import ADAPTER
+from reconciler.exchanges.adapters.deribit import ADAPTERS
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.model.secret import Secret
@@ -24,6 +24,7 @@ from tests.exchanges.documented import (
 )
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 PATH = "/api/v2/public/auth"
 USUAL_SCOPE = "account:read trade:read_write wallet:none"
 
@@ -266,7 +267,7 @@ def good(environment: Environment, host: str) -> Good:
 
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing_more.deribit,
     made_up=made_of(apiKey="base62", secret="base64url"),
     documented=documented(),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from reconciler.exchanges.adapters.gateio import ADAPTER
+from reconciler.exchanges.adapters.gateio import ADAPTERS
 from reconciler.model.key_facts import (
     Access,
     Cap,
@@ -27,6 +27,7 @@ from tests.exchanges.documented import CREDENTIALS, KEY, changed, findings, gran
 from tests.exchanges.signing import Reply, gate, gate_error
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 PREFIX = "/api/v4"
 LIST = f"{PREFIX}/account/main_keys"
 
@@ -453,7 +454,7 @@ def test_a_read_that_is_gone_proves_nothing(credentials: dict[str, str]) -> None
 TROUBLE = [row for row in asking.TROUBLE if row.id != "a list"]
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=gate,
     made_up=made_of(apiKey="hex", secret="hex"),
     documented=documented(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.adapters.htx import ADAPTER
+from reconciler.exchanges.adapters.htx import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing_second
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
@@ -25,6 +25,7 @@ from tests.exchanges.documented import (
 from tests.exchanges.signing import Reply, serving
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 USER = "/v2/user/uid"
 OWN = "/v2/user/api-key"
 UID = {"code": 200, "data": 63_628_520}
@@ -316,7 +317,7 @@ def test_that_a_clock_is_not_told_apart_is_said() -> None:
 
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing_second.htx,
     made_up=made_of(apiKey="hex", secret="uuid"),
     documented=documented(),

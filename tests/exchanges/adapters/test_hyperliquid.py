@@ -9,7 +9,7 @@ from typing import Any
 import ccxt
 import pytest
 
-from reconciler.exchanges.adapters.hyperliquid import ADAPTER
+from reconciler.exchanges.adapters.hyperliquid import ADAPTERS
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.model.secret import Secret
@@ -24,6 +24,7 @@ from tests.exchanges.documented import (
 from tests.exchanges.signing import Call, HangUp, Reply
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 PATH = "/info"
 AGENT = "0x19e7e376e7c213b7e7e7e46cc70a5dd086daff2a"
 STRANGER = "0x0000000000000000000000000000000000000017"
@@ -375,7 +376,7 @@ def test_neither_is_trouble_with_the_second_request(
 
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=approving,
     made_up=lambda watch: of_agent(watch.secret("hex")),
     documented=documented(),

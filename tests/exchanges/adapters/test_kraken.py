@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.adapters.kraken import ADAPTER
+from reconciler.exchanges.adapters.kraken import ADAPTERS
 from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing, signing_more
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
@@ -26,6 +26,7 @@ from tests.exchanges.documented import (
 )
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 PATH = "/0/private/GetApiKeyInfo"
 SPOT_WANTED = replace(WANTED, require=frozenset({Cap.SPOT, Cap.ACCOUNT_READ}))
 ENDS = 1_765_000_000  # 2025-12-06, two weeks after the tables' day
@@ -275,7 +276,7 @@ def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
 
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing_more.kraken,
     made_up=made_of(apiKey="base64-32", secret="base64-64"),  # as Kraken's are
     documented=documented(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.adapters.kucoin import ADAPTER, FUTURES
+from reconciler.exchanges.adapters.kucoin import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
 from tests.exchanges import signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
@@ -21,6 +21,7 @@ from tests.exchanges.documented import (
     mangled,
 )
 
+ADAPTER, FUTURES = ADAPTERS
 PATH = "/api/v1/user/api-key"
 
 
@@ -233,7 +234,7 @@ CODES = {
 }
 
 CONTRACT = Contract(
-    adapters=(ADAPTER, FUTURES),
+    adapters=ADAPTERS,
     check=signing.kucoin,
     made_up=made_of(apiKey="hex", secret="uuid", password="password"),
     documented=documented(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.exchanges.adapters.okx import ADAPTER
+from reconciler.exchanges.adapters.okx import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
 from tests.exchanges import asking, signing
 from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
@@ -19,6 +19,7 @@ from tests.exchanges.documented import (
 )
 from tests.support.leaks import Watch
 
+ADAPTER = ADAPTERS[0]
 PATH = "/api/v5/account/config"
 
 
@@ -271,7 +272,7 @@ CODES = {
 }
 
 CONTRACT = Contract(
-    adapters=(ADAPTER,),
+    adapters=ADAPTERS,
     check=signing.okx,
     made_up=made_of(apiKey="uuid", secret="base62", password="password"),
     documented=documented(),

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from reconciler.exchanges.adapter import NotUnderstood
 from reconciler.exchanges.adapters.signed_read import SignedRead, reader
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
 from reconciler.exchanges.ccxt_client import opened
-from reconciler.exchanges.registry import entry
+from reconciler.exchanges.parse import NotUnderstood
+from reconciler.exchanges.registry import discovered, entry
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_facts import TRANSIENT, Environment, KeyFacts, Status
@@ -30,41 +30,11 @@ from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Timeouts
 from tests.exchanges import asking, signing_second
-from tests.exchanges.documented import changed, check, findings, mangled, refuse, survives
+from tests.exchanges.adapters import test_mexc
+from tests.exchanges.documented import check, mangled, refuse, survives
 from tests.exchanges.signing import Call, HangUp, Reply, SigningServer, serving
 from tests.support.leaks import Watch
 
-NOTHING_TOLD = ["WARNING IP_NOT_KNOWABLE", "WARNING PERM_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
-KNOWN: Mapping[str, tuple[Any, str, dict[str, Any]]] = {
-    "mexc": (
-        signing_second.mexc,
-        "/api/v3/account",
-        {"canTrade": True, "canWithdraw": True, "permissions": ["SPOT"], "balances": []},
-    ),
-    "bingx": (
-        signing_second.bingx,
-        "/openApi/spot/v1/account/balance",
-        {"code": 0, "msg": "", "debugMsg": "", "data": {"balances": []}},
-    ),
-    "cryptocom": (
-        signing_second.cryptocom,
-        "/exchange/v1/private/user-balance",
-        {"id": 1, "method": "private/user-balance", "code": 0, "result": {"data": []}},
-    ),
-    "phemex": (signing_second.phemex, "/spot/wallets", {"code": 0, "msg": "OK", "data": []}),
-    "krakenfutures": (
-        signing_second.krakenfutures,
-        "/derivatives/api/v3/accounts",
-        {"result": "success", "accounts": {}, "serverTime": "2026-11-22T00:00:00Z"},
-    ),
-}
-HOSTS = {
-    "mexc": "https://api.mexc.com",
-    "bingx": "https://open-api.bingx.com",
-    "cryptocom": "https://api.crypto.com",
-    "phemex": "https://api.phemex.com",
-    "krakenfutures": "https://futures.kraken.com",
-}
 _BALANCE = """
     alpaca apex backpack bequant bigone binanceus bit2c bitbank bitbns bitflyer bithumb bitopro
     bitrue bitso bitstamp bitteam bittrade bitvavo blofin btcbox btcmarkets btcturk btse bydfi cex
@@ -82,6 +52,7 @@ _FULL = """
     gateeu htx hyperliquid kraken kucoin kucoinfutures myokx okx okxus
 """
 BALANCE = _BALANCE.split()
+KNOWN = ("mexc", "bingx", "cryptocom", "phemex", "krakenfutures")
 WAYS = {
     **dict.fromkeys(_FULL.split(), "a full adapter"),
     **dict.fromkeys(KNOWN, "one known request"),
@@ -133,7 +104,7 @@ def test_a_wallet_is_not_asked_even_with_a_key_beside_it() -> None:
 
 
 def test_only_where_the_nonce_is_known_to_do_no_harm_nobody_is_disturbed() -> None:
-    assert not any(SignedRead(ccxt_id).disturbs_trading for ccxt_id in KNOWN)
+    assert not any(discovered()[ccxt_id].disturbs_trading for ccxt_id in KNOWN)
     assert all(SignedRead(ccxt_id).disturbs_trading for ccxt_id in BALANCE)
 
 
@@ -148,195 +119,9 @@ def made_up(watch: Watch) -> str:
     return watch.guard(base64.b64encode(secrets.token_bytes(32)).decode())
 
 
-# ── one known request ────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("ccxt_id", KNOWN)
-def test_a_documented_answer_means_that_nothing_is_known(ccxt_id: str) -> None:
-    check(SignedRead(ccxt_id), KNOWN[ccxt_id][2], KeyFacts())
-    assert findings(SignedRead(ccxt_id), KeyFacts()) == NOTHING_TOLD
-
-
-@pytest.mark.parametrize("ccxt_id", KNOWN)
-def test_real_ccxt_signs_one_request(ccxt_id: str, credentials: dict[str, str]) -> None:
-    sign, path, answer = KNOWN[ccxt_id]
-    with serving(sign, credentials, {path: answer}) as server:
-        asked = asking.ask(SignedRead(ccxt_id), server.url, credentials)
-
-    assert (asked.status, asked.facts) == (Status.VALID, KeyFacts())
-    assert server.paths() == [path]
-
-
-@pytest.mark.parametrize("ccxt_id", KNOWN)
-def test_the_real_address_is_the_documented_one(ccxt_id: str, credentials: dict[str, str]) -> None:
-    sign, path, answer = KNOWN[ccxt_id]
-    meant: list[str] = []
-    with serving(sign, credentials, {path: answer}) as server:
-        asked = asking.ask(SignedRead(ccxt_id), server.url, credentials, meant=meant)
-
-    assert asked.status is Status.VALID
-    assert meant == [HOSTS[ccxt_id] + path]
-
-
-WRONG = [
-    ("mexc", "apiKey", "10072"),
-    ("mexc", "secret", "700002"),
-    ("mexc", "clock", "700003"),
-    ("bingx", "apiKey", "100413"),
-    ("bingx", "secret", "100001"),
-    ("bingx", "clock", "100421"),
-    ("cryptocom", "apiKey", "40101"),
-    ("cryptocom", "secret", "40101"),
-    ("cryptocom", "clock", "40102"),
-    ("phemex", "apiKey", "Api key not found"),
-    ("phemex", "secret", "signature verification failed"),
-    ("krakenfutures", "apiKey", "authenticationError"),
-    ("krakenfutures", "secret", "authenticationError"),
-]
-
-
-@pytest.mark.parametrize(("ccxt_id", "wrong", "code"), WRONG)
-def test_what_is_wrong_with_a_key_is_told_apart(
-    credentials: dict[str, str], watch: Watch, ccxt_id: str, wrong: str, code: str
-) -> None:
-    sign, path, answer = KNOWN[ccxt_id]
-    ours, skew = asking.spoilt(credentials, watch, wrong)
-    if wrong == "secret":
-        ours["secret"] = made_up(watch)
-    with serving(sign, credentials, {path: answer}) as server:
-        asked = asking.ask(SignedRead(ccxt_id), server.url, ours, skew_ms=skew)
-
-    assert (asked.status, asked.code) == (asking.expected(wrong), code)
-    assert server.paths() == [path]
-
-
-CODES: Mapping[str, Mapping[str, Status]] = {
-    "mexc": {
-        **dict.fromkeys(("602", "700001", "700002", "10072"), Status.REJECTED),
-        "700006": Status.IP_REFUSED,
-        **dict.fromkeys(("700007", "701", "702", "703", "704"), Status.DENIED),
-        **dict.fromkeys(("700003", "10073"), Status.CLOCK),
-        **dict.fromkeys(("429", "510"), Status.RATE_LIMITED),
-        "999999": Status.INDETERMINATE,
-    },
-    "bingx": {
-        **dict.fromkeys(("100413", "100001"), Status.REJECTED),
-        "100419": Status.IP_REFUSED,
-        "100004": Status.DENIED,
-        "100421": Status.CLOCK,
-        "429": Status.RATE_LIMITED,
-        "999999": Status.INDETERMINATE,
-    },
-    "cryptocom": {
-        "40101": Status.REJECTED,
-        "40103": Status.IP_REFUSED,
-        **dict.fromkeys(("10002", "10003", "10005"), Status.DENIED),
-        **dict.fromkeys(("40102", "10007"), Status.CLOCK),
-        "42901": Status.RATE_LIMITED,
-        "999999": Status.INDETERMINATE,
-    },
-    "phemex": {
-        **dict.fromkeys(("Api key not found", "signature verification failed"), Status.REJECTED),
-        "Request IP mismatch": Status.IP_REFUSED,
-        "Insufficient privilege": Status.DENIED,
-        "401": Status.INDETERMINATE,
-        "39995": Status.RATE_LIMITED,
-        "999999": Status.INDETERMINATE,
-    },
-    "krakenfutures": {
-        "authenticationError": Status.REJECTED,
-        **dict.fromkeys(("nonceBelowThreshold", "nonceDuplicate"), Status.CLOCK),
-        "apiLimitExceeded": Status.RATE_LIMITED,
-        **dict.fromkeys(("Unavailable", "unavailable"), Status.UNREACHABLE),
-        "novelError": Status.INDETERMINATE,
-    },
-}
-
-
-def error(ccxt_id: str, code: str) -> Reply:
-    """Return an error in the exchange's shape."""
-    if ccxt_id == "krakenfutures":
-        return signing_second.krakenfutures_error(code)
-    if ccxt_id != "phemex":
-        return signing_second.numbered(code)
-    if code.isdigit():
-        return signing_second.phemex_words("novel words", int(code))
-    return signing_second.phemex_words(f"401 {code}.")
-
-
-@pytest.mark.parametrize(
-    ("ccxt_id", "code", "status"),
-    [(ccxt_id, code, status) for ccxt_id in CODES for code, status in CODES[ccxt_id].items()],
-)
-def test_an_error_code_has_its_status(
-    credentials: dict[str, str], ccxt_id: str, code: str, status: Status
-) -> None:
-    with serving(KNOWN[ccxt_id][0], credentials, {}) as server:
-        server.script.append(error(ccxt_id, code))
-        asked = asking.ask(SignedRead(ccxt_id), server.url, credentials)
-
-    assert (asked.status, asked.code) == (status, code)
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize("ccxt_id", KNOWN)
-def test_every_code_is_in_the_table(ccxt_id: str) -> None:
-    assert set(SignedRead(ccxt_id).codes) <= set(CODES[ccxt_id])
-    assert not set(SignedRead("hitbtc").codes)
-
-
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
-@pytest.mark.parametrize("ccxt_id", ["mexc", "phemex"])
-def test_trouble_on_the_way_is_never_a_wrong_key(
-    credentials: dict[str, str], ccxt_id: str, reply: Any, status: Status
-) -> None:
-    with serving(KNOWN[ccxt_id][0], credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(
-            SignedRead(ccxt_id), server.url, credentials, timeout=asking.patience(reply)
-        )
-
-    assert asked.status is status
-
-
-@pytest.mark.parametrize("ccxt_id", ["bingx", "cryptocom", "krakenfutures"])
-@pytest.mark.parametrize("reply", [Reply(b"<html>log in</html>"), Reply([]), Reply({})])
-def test_an_answer_of_somebody_else_proves_nothing(
-    credentials: dict[str, str], ccxt_id: str, reply: Reply
-) -> None:
-    with serving(KNOWN[ccxt_id][0], credentials, {}) as server:
-        server.script.append(reply)
-        asked = asking.ask(SignedRead(ccxt_id), server.url, credentials)
-
-    assert asked.status is Status.INDETERMINATE
-
-
-HOSTILE = [
-    ("mexc", "balances", ...),
-    ("mexc", "balances", "hostile"),
-    ("bingx", "code", ...),
-    ("bingx", "code", 80_014),
-    ("bingx", "data", ...),
-    ("bingx", "data", None),
-    ("cryptocom", "code", "hostile"),
-    ("cryptocom", "result", None),
-    ("phemex", "code", 1),
-    ("phemex", "data", None),
-    ("krakenfutures", "result", "error"),
-    ("krakenfutures", "result", ...),
-    ("krakenfutures", "accounts", ...),
-]
-
-
-@pytest.mark.parametrize(("ccxt_id", "path", "value"), HOSTILE)
-def test_another_shape_is_not_understood(ccxt_id: str, path: str, value: Any) -> None:
-    refuse(SignedRead(ccxt_id), [changed(KNOWN[ccxt_id][2], path, value)])
-
-
 @settings(deadline=None, max_examples=50)
-@given(mangled(KNOWN["bingx"][2]))
+@given(mangled({"code": 0, "msg": "", "data": {"balances": []}}))
 def test_no_answer_at_all_does_harm(answer: Any) -> None:
-    survives(SignedRead("bingx"), answer)
     survives(SignedRead("hitbtc"), answer)
 
 
@@ -599,9 +384,7 @@ def test_trouble_on_the_way_to_a_balance_is_never_a_wrong_key(
 ) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script += [*earlier, reply, reply]
-        asked = asking.ask(
-            SignedRead("bitstamp"), server.url, credentials, timeout=asking.patience(reply)
-        )
+        asked = asking.ask(SignedRead("bitstamp"), server.url, credentials)
 
     assert asked.status is status
 
@@ -617,10 +400,11 @@ def test_trouble_with_one_of_them_does_not_stop_the_others_and_answers_are_remem
         KeyToAsk(KeyId("tokyo-1", code), held, NOTHING_DECLARED)
         for code in ("phemex", "mexc", "dydx")
     ]
-    sign, path, answer = KNOWN["mexc"]
+    known = test_mexc.CONTRACT
+    (good,) = known.good
     with (
         serving(signing_second.phemex, credentials, {}) as silent,
-        serving(sign, credentials, {path: answer}) as server,
+        serving(known.check, credentials, good.answers("")) as server,
     ):
         silent.script += [HangUp()] * 4
         auditor = Auditor(
