@@ -25,7 +25,7 @@ from reconciler.model.actions import (
     WriteExchange,
 )
 from reconciler.model.key_facts import Grant
-from reconciler.model.key_policy import Finding, Severity
+from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan import Disruption, Line, ServerPlan
@@ -41,7 +41,7 @@ SHOWN: Final[Mapping[type, str]] = {
     Debt: "owed exchange since robotId robotName",
     DeleteExchange: "exchange fields",
     Disruption: "what standing why remedy kind instant robots source exitCode=error",
-    Finding: "code severity what remedy data accepted stops",
+    KeyFinding: "code severity what remedy data accepted stops",
     Grant: "name=raw permissions=caps access separable evidence",
     HistoryEntry: "at by what result detail",
     InvalidateCache: "instant reason",
