@@ -174,7 +174,6 @@ class Transport:
     async def close(self) -> None:
         """End all connections and tasks; raise what failed unexpectedly in between."""
         self.drop(None)
-        await self._server.shutdown()
         await self.let_go()
         if self._failures:
             raise BaseExceptionGroup("the stand-in itself failed", self._failures)
@@ -185,6 +184,7 @@ class Transport:
             for task in leftover:
                 task.cancel()
             await asyncio.gather(*leftover, return_exceptions=True)
+            await asyncio.sleep(0)  # their callbacks leave the sets; since 3.12 gather may not wait
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
