@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual = clock
         self.set_default_executor(Inline())
 
-    async def shutdown_default_executor(self) -> None:
+    async def shutdown_default_executor(self, _timeout: float | None = None) -> None:
         """Do nothing: there are no threads, and waiting for a real one has no virtual time."""
 
     def time(self) -> float:

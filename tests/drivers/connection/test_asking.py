@@ -772,7 +772,8 @@ def test_a_polite_goodbye_still_arrives_as_one() -> None:
 
     async def script(peer: Peer) -> None:
         await peer.admit()
-        message = await peer.ws.receive()
+        while (message := await peer.ws.receive()).type is WSMsgType.TEXT:
+            ends.append(message.data)
         ends.append((message.type, peer.ws.close_code))
         left.set()
 
@@ -783,7 +784,9 @@ def test_a_polite_goodbye_still_arrives_as_one() -> None:
             await left.wait()
 
     told(story)
-    assert ends == [(WSMsgType.CLOSE, 1000)]
+    # Since Python 3.12 the packets of both protocols that say so come first.
+    assert ends[:-1] in ([], ["41", "1"])
+    assert ends[-1] == (WSMsgType.CLOSE, 1000)
 
 
 def test_the_memory_driver_needs_no_network_library() -> None:
