@@ -192,17 +192,36 @@ async def opened(
     return await driver.open(Target(url, account), login(secret), trust or Trust())
 
 
-class Authority:
-    """A throw-away certification authority whose files lie in one folder."""
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
-    def __init__(self, folder: Path, name: str = "ca") -> None:
+
+class Authority:
+    """
+    A throw-away certification authority whose files lie in one folder.
+
+    Not *identified*: its certificates lack what Python 3.13 asks for and older ones do not.
+    """
+
+    def __init__(self, folder: Path, name: str = "ca", *, identified: bool = True) -> None:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test {name}")])
-        constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = self._builder(self.name, self.key.public_key(), days=(-1, 1))
-        self.certificate = builder.add_extension(constraints, critical=True).sign(
-            self.key, hashes.SHA256()
+        self.identified = identified
+        self.certificate = (
+            self._builder(self.name, self.key.public_key(), days=(-1, 1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .sign(self.key, hashes.SHA256())
         )
         self.ca_file = folder / f"{name}.pem"
         self.ca_file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
@@ -245,7 +264,7 @@ class Authority:
     ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         start, end = (now + dt.timedelta(days=day) for day in days)
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.name)
@@ -253,4 +272,10 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
             .not_valid_after(end)
+        )
+        if not self.identified:
+            return builder
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return builder.add_extension(issuer, critical=False).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key), critical=False
         )

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import gc
-import ipaddress
 import json
 import signal
 import socket
@@ -21,14 +19,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from reconciler.sandbox.jt_trader import exchange_list, record
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from tests.conformance.naive import WAIT, NaiveClient
+from tests.drivers.scripted import Authority
 from tests.support.leaks import Watch
 
 pytestmark = pytest.mark.naive
@@ -292,45 +287,13 @@ def test_a_taken_port_is_an_error_that_leaves_nothing(secret: str) -> None:
 
 
 def test_tls(secret: str, tmp_path: Path) -> None:
-    authority, context = _certificate(tmp_path)
-    with StandInThread(access_secret=secret, tls=context) as server:
-        client = ssl.create_default_context(cafile=str(authority))
+    authority = Authority(tmp_path)
+    with StandInThread(access_secret=secret, tls=authority.server_context()) as server:
+        client = ssl.create_default_context(cafile=str(authority.ca_file))
         with urllib.request.urlopen(server.url, context=client, timeout=WAIT) as answer:
             assert answer.status == 200
 
         assert server.url.startswith("https://127.0.0.1:")
-
-
-def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    authority, private = folder / "ca.pem", folder / "key.pem"
-    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority, private)
-    return authority, context
 
 
 # The record

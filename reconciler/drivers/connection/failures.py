@@ -13,6 +13,7 @@ from typing import Final
 
 import aiohttp
 
+from reconciler.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.drivers.jt_trader.requests import Request
 from reconciler.errors import (
     AnswerTooLong,
@@ -42,13 +43,6 @@ _REFUSED_ANYHOW: Final = (
 )
 
 _LIKE_A_CLIENT_CERTIFICATE: Final = ", as one does that wants a client certificate"
-# OpenSSL's X509_V_ERR_* numbers.
-_CERTIFICATE: Final = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
-    62: "its certificate is for another name than this address",
-    64: "its certificate is for another address",
-}
 _CA_UNKNOWN: Final = "its certificate is not signed by a CA that is trusted for this address"
 _NAME_CA: Final = "if it is the right server, name its CA as caFile in the settings (tls)"
 _NAME_CLIENT: Final = "clientCert and clientKey in the settings (tls) say what is shown to it"
@@ -59,6 +53,7 @@ _REMEDIES: Final = {
     "its certificate has expired": "renew it on the server, or compare the clocks of both hosts",
     "its certificate is for another name than this address": "write the name that it is for",
     "its certificate is for another address": "write the address or name that it is for",
+    **dict.fromkeys(STRICT.values(), ISSUE_ANEW),
     "it wants a client certificate": _NAME_CLIENT,
     "it does not know the CA of our client certificate": _NAME_CLIENT,
     "it does not speak TLS at this port": _SPEAK_TLS,
@@ -137,7 +132,7 @@ def explained(url: str, error: BaseException) -> DriverError:
     # aiohttp wraps the errors of `ssl` in classes that inherit from them, but hold nothing.
     codes = [code for cause in chain if (code := getattr(cause, "verify_code", None))]
     if codes or any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
-        return _tls(url, next((_CERTIFICATE[c] for c in codes if c in _CERTIFICATE), _CA_UNKNOWN))
+        return _tls(url, next((REFUSED[c] for c in codes if c in REFUSED), _CA_UNKNOWN))
     # "Want read" only says that the handshake was under way when something else ended it.
     waiting = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
     if any(isinstance(c, ssl.SSLError) and not isinstance(c, waiting) for c in chain):

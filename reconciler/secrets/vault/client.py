@@ -26,6 +26,7 @@ from urllib.parse import urlencode, urlsplit
 
 import requests
 
+from reconciler.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
 from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
@@ -41,13 +42,6 @@ _HOST: Final = re.compile(r"[A-Za-z0-9:.\-]{1,253}")
 _TRY_AGAIN: Final = frozenset({412, 429, 500, 502, 503, 504})
 _NOT_DONE: Final = frozenset({412, 429, 503})  # refused before anything was done: a POST may repeat
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-# OpenSSL's X509_V_ERR_* numbers.
-_CERTIFICATE: Final = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
-    62: "its certificate is for another name than this address",
-    64: "its certificate is for another address",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +228,13 @@ class VaultSession:
         chain = tuple(_chain(lost.error))
         for cause in chain:
             if isinstance(cause, ssl.SSLCertVerificationError):
-                why = _CERTIFICATE.get(
+                why = REFUSED.get(
                     cause.verify_code, "its certificate is not signed by a CA that is trusted here"
                 )
+                remedy = "set the CA file (vault.caFile, VAULT_CACERT) of the right Vault"
                 return SecretsError(
                     f"Vault at {self.address} is not trusted: {why}",
-                    "set the CA file (vault.caFile, VAULT_CACERT) of the right Vault",
+                    ISSUE_ANEW if cause.verify_code in STRICT else remedy,
                 )
         return SecretsUnreachable(
             f"Vault at {self.address} cannot be reached: {_why(lost, chain)}",

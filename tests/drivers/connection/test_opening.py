@@ -6,8 +6,10 @@ import errno
 import gc
 import logging
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -346,6 +348,36 @@ def test_other_certificates_are_refused_with_the_reason(
             with pytest.raises(TlsRefused, match=words):
                 await opened(url, secret=canary(), trust=Trust(ca_file=ca_file))
             assert peers == []
+
+    told(story)
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["as Python has it", "strict"])
+def test_a_private_authority_of_old_kind_is_refused_with_what_to_do(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    strict: bool,  # noqa: FBT001  - a column of the table
+) -> None:
+    old, usual = Authority(tmp_path, identified=False), ssl.create_default_context
+
+    def made(**options: Any) -> ssl.SSLContext:
+        context = usual(**options)
+        if strict:
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", made)
+
+    async def story() -> None:
+        trust = Trust(ca_file=str(old.ca_file))
+        async with scripted(admitting, context=old.server_context()) as (url, peers):
+            if strict or sys.version_info >= (3, 13):
+                with pytest.raises(TlsRefused, match=r"since 3\.13: it has no") as caught:
+                    await opened(url, secret=canary(), trust=trust)
+                assert "issue the CA and the certificate anew" in caught.value.remedy
+                assert peers == []
+            else:
+                await (await opened(url, trust=trust)).close()
 
     told(story)
 

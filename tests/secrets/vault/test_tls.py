@@ -1,6 +1,7 @@
 """TLS towards a real OpenBao: the pinned CA is accepted, nothing else is, with the reason."""
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 from reconciler.errors import SecretsError, SecretsUnreachable
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
+from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
 from reconciler.system.timeouts import Timeouts
+from tests.drivers.scripted import Authority
 from tests.secrets.conftest import QUICK
 from tests.secrets.http_stub import always, stub
 
@@ -68,6 +71,20 @@ def test_another_name_than_the_certificate_has(secure: OpenBao) -> None:
         threading.Thread(target=_relay, args=(relay, port), daemon=True).start()
         with pytest.raises(SecretsError, match="for another"):
             describe(other, secure.root_token, secure.ca_file)
+
+
+def test_a_private_authority_of_old_kind_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    old = Authority(tmp_path, identified=False)
+    # Who answers does not matter: since Python 3.13 the handshake fails.
+    with (
+        StandInThread(access_secret="unused", tls=old.server_context()) as server,
+        pytest.raises(SecretsError) as caught,
+    ):
+        describe(server.url, Secret("made-up"), str(old.ca_file))
+
+    refused = "since 3.13: it has no" in caught.value.what
+    anew = "issue the CA and the certificate anew" in caught.value.remedy
+    assert (refused, anew) == (sys.version_info >= (3, 13),) * 2
 
 
 def _relay(relay: socket.socket, port: int) -> None:
