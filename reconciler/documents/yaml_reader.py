@@ -64,6 +64,8 @@ _SYNTAX: Final = {
     ),
 }
 
+_TOO_DEEP: Final = "exceeded maximum nesting depth"  # since PyYAML 6.0.4, at 1,000 levels
+
 # A reviewer must see what a file says: no control characters, no invisible or direction-changing
 # ones, no line breaks that only some programs honour.
 _UNSEEN: Final = (
@@ -111,6 +113,13 @@ class _Frame:
 
 class _Fatal(Exception):
     """The rest of the file cannot be read; the problem was noted."""
+
+
+class _TooDeepToParse(Exception):
+    """The parser looked ahead and met its own limit of nesting before ours; at `offset`."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset: Final = offset
 
 
 class Builder:
@@ -282,21 +291,35 @@ def scan(data: bytes, file: str) -> tuple[Builder, bool]:
             _place(before, len(before), file), "the file is not UTF-8 text", "save it as UTF-8"
         )
         return builder, False
-    builder.problems.extend(_characters(content, file))
     if not hasattr(yaml, "CLoader"):
         raise JtrError("PyYAML has no C parser here", "install a PyYAML wheel with libyaml")
+    unseen = list(_characters(content, file))
+    while True:
+        builder = Builder(file)
+        builder.problems.extend(unseen)
+        try:
+            return builder, _read(content, builder)
+        except _TooDeepToParse as error:
+            # What stands before that is deep enough for our own limit to be met, at its own place.
+            content = content[: error.offset]
+
+
+def _read(content: str, builder: Builder) -> bool:
+    """Let *builder* take all events; return whether the end was reached."""
     parser = yaml.CLoader(content)
     try:
         while not isinstance(event := parser.get_event(), yaml.StreamEndEvent | None):
             builder.take(event)
     except _Fatal:
-        return builder, False
+        return False
     except yaml.YAMLError as error:
-        builder.problems.extend(_syntax(error, file, builder.problems))
-        return builder, False
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem == _TOO_DEEP:
+            raise _TooDeepToParse(error.problem_mark.index if error.problem_mark else 0) from None
+        builder.problems.extend(_syntax(error, builder.file, builder.problems))
+        return False
     finally:
         parser.dispose()
-    return builder, True
+    return True
 
 
 def _place(content: str, offset: int, file: str) -> SourceLine:

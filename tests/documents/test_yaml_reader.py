@@ -105,6 +105,22 @@ def test_nesting_up_to_the_limit_is_read() -> None:
         parse(b"[" * 41 + b"]" * 41, "f")
 
 
+@pytest.mark.parametrize("depth", [900, 1_100, 100_000])
+@pytest.mark.parametrize(
+    ("level", "place"), [("[", "1:41"), ("{a: ", "1:161"), ("- ", "1:81"), ("? ", "1:81")]
+)
+def test_our_limit_of_nesting_is_met_before_any_of_the_parser(
+    level: str, depth: int, place: str
+) -> None:
+    """Source: PyYAML 6.0.4 gives up at 1,000 levels, and looks that far ahead in flow style."""
+    with pytest.raises(InvalidConfig) as raised:
+        parse(f"{level * depth}\n\tx".encode(), "f")
+
+    deep, tab = raised.value.problems
+    assert str(deep) == f"f:{place}: nested deeper than 40 levels; no document needs that"
+    assert tab.what == "a tab in the indentation"
+
+
 def test_no_message_repeats_the_file() -> None:
     with pytest.raises(InvalidConfig) as raised:
         parse(b"a: @QwErTyUiOp1234\nb: *QwErTyUiOp1234\n", "f")
