@@ -37,7 +37,7 @@ def _files() -> Iterator[Path]:
     for top in sorted(ROOT.iterdir()):
         if top.is_file():
             yield top
-        elif top.name not in (".git", ".venv"):
+        elif top.name != ".git" and not top.name.startswith(".venv"):
             yield from (path for path in sorted(top.rglob("*")) if path.is_file())
 
 
