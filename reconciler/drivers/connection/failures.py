@@ -13,7 +13,6 @@ from typing import Final
 
 import aiohttp
 
-from reconciler.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.drivers.jt_trader.requests import Request
 from reconciler.errors import (
     AnswerTooLong,
@@ -26,6 +25,7 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
+from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
 
 _REFUSED: Final = {
     4001: (

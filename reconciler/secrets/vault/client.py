@@ -26,9 +26,9 @@ from urllib.parse import urlencode, urlsplit
 
 import requests
 
-from reconciler.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
+from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
 from reconciler.system.network import loopback
 from reconciler.system.timeouts import Timeouts
