@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli import options, output
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.doctor.checkup import check
+from reconciler.doctor.diagnosis import check
 from reconciler.doctor.findings import conclusion
 from reconciler.doctor.probe_host import look_at_documents, look_at_settings
 from reconciler.doctor.report import checkup_document, checkup_text

@@ -15,7 +15,7 @@ from reconciler.model.key_policy import KeyFinding
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
 from reconciler.render.json_values import Document, shown, to_json
-from reconciler.render.lines import INDENT, age_text, below
+from reconciler.render.phrases import INDENT, age_text, below
 
 FORMAT_VERSION: Final = 1
 _SIGN: Final = {Light.OK: "✓", Light.ATTENTION: "~", Light.BLOCKED: "!"}

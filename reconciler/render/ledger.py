@@ -12,7 +12,7 @@ from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import open_debts
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
-from reconciler.render.lines import age_text, debt_text, running_line, server_line
+from reconciler.render.phrases import age_text, debt_text, running_line, server_line
 from reconciler.render.requests import doubt_row, halt_rows, open_document
 
 Known = Sequence[tuple[Identity, Recorded]]

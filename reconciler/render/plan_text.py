@@ -27,7 +27,7 @@ from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, 
 from reconciler.model.recorded import Owed, due
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-from reconciler.render.lines import INDENT, age_text, below, debt_text, robot_names, server_line
+from reconciler.render.phrases import INDENT, age_text, below, debt_text, robot_names, server_line
 from reconciler.render.registry import AuditPart, PlanRenderer
 
 

@@ -17,7 +17,7 @@ from reconciler.model.timestamps import spelled
 from reconciler.plan.requests import named
 from reconciler.render.escape import plain
 from reconciler.render.json_values import Document, shown, to_json
-from reconciler.render.lines import INDENT, below, robot_names, server_line
+from reconciler.render.phrases import INDENT, below, robot_names, server_line
 from reconciler.render.plan_text import mark
 
 NEWEST: Final = 5  # handled requests that a list shows of each server

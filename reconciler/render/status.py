@@ -15,7 +15,7 @@ from reconciler.model.recorded import Debt, Owed
 from reconciler.model.target import Target
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-from reconciler.render.lines import (
+from reconciler.render.phrases import (
     INDENT,
     age_text,
     debt_text,

@@ -34,7 +34,7 @@ class _Undo:
     act: Callable[[], object] = field(compare=False)
 
 
-class Mischief:
+class Trouble:
     """
     Strikes once at a time, and undoes what it did when its time has come.
 

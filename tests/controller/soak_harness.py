@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 from reconciler.model.plan import Standing
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from tests.controller.controller_harness import PATIENCE
-from tests.controller.faults import KINDS, Mischief
+from tests.controller.faults import KINDS, Trouble
 from tests.controller.process_meter import Meter
 from tests.controller.test_controller import BRISK
 from tests.e2e.test_controller import ROOT, Running
@@ -124,7 +124,7 @@ class Soak:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.fleet)
-            self.mischief = Mischief(self.rig, self._bao, self.fleet, self.chance, self.counts)
+            self.trouble = Trouble(self.rig, self._bao, self.fleet, self.chance, self.counts)
             self.rig.settings(soleWriter=True, durations=DURATIONS)
             self.rig.begin()
             self.running = Running(self.rig, "--listen", "127.0.0.1:0")
@@ -152,17 +152,17 @@ class Soak:
 
     def phase(self, seconds: float) -> None:
         """Let things happen for so long; then everything recovers, and is judged."""
-        self.mischief.forget_requests()
+        self.trouble.forget_requests()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.mischief.undo()
-            self.mischief.strike()
+            self.trouble.undo()
+            self.trouble.strike()
             self.look()
             time.sleep(self.chance.uniform(0.05, 0.35))
-        self.mischief.undo(everything=True)
+        self.trouble.undo(everything=True)
         over = datetime.now(UTC)
         for name in self.fleet.names:
-            self.mischief.publish(name)
+            self.trouble.publish(name)
         self._recovered("after trouble")
         self._requests_ended()
         self._start_robots(self.fleet.names)
@@ -252,11 +252,11 @@ class Soak:
 
     def _resolve(self, name: str, line: dict[str, Any]) -> None:
         kind = "reboot" if line["kind"] == "reboot" else "cache"
-        done = self._done(name, kind) >= self.mischief.asked[name, kind]
+        done = self._done(name, kind) >= self.trouble.asked[name, kind]
         word = "--done" if done else "--not-done"
         told = ("request", "resolve", name, line["kind"], line["instant"], word)
         self._jtr(*told, "--because", "soak: counted", anyway=True)  # it may be settled by now
-        self.mischief.unsure[name, kind] += 1
+        self.trouble.unsure[name, kind] += 1
         self.counts[f"resolved {kind} {word}"] += 1
 
     def _peace(self) -> None:
@@ -293,11 +293,9 @@ class Soak:
         assert '"level": "error"' not in self.running.log.read_text("utf-8"), self._worst()
         for name in self.fleet.names:
             for kind in KINDS:
-                done, asked = self._done(name, kind), self.mischief.asked[name, kind]
+                done, asked = self._done(name, kind), self.trouble.asked[name, kind]
                 assert done <= asked, f"{name}: {done} times {kind} for {asked} requests"
-                assert done >= asked - self.mischief.unsure[name, kind], (
-                    f"{name}: {kind} is missing"
-                )
+                assert done >= asked - self.trouble.unsure[name, kind], f"{name}: {kind} is missing"
 
     def _worst(self) -> list[str]:
         lines = self.running.log.read_text("utf-8").splitlines()

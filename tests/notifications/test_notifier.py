@@ -70,7 +70,7 @@ class Execution:
 
 
 @contextlib.asynccontextmanager
-async def telling(
+async def revealing(
     *settings: NotificationSettings,
     memory: Mapping[str, Any] | None = None,
     retry_policy: RetryPolicy = MANNERS,
@@ -127,39 +127,39 @@ def texts(receiver: Receiver) -> list[str]:
 
 def test_trouble_and_its_end_are_told_once_each(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
-            tell = scene.notifier.tell
+        async with revealing(files.webhook(receiver.url)) as stage:
+            tell = stage.notifier.tell
             tell([news(""), robots("")])
             tell([robots("7")])
             tell([robots("7"), robots("7")])
             assert said(await receiver.next()) == "tokyo-1: 7"
             tell([robots("7"), robots("")])
-            await scene.pass_time(59)
+            await stage.pass_time(59)
             tell([robots("")])
-            await scene.idle()
+            await stage.idle()
             assert len(receiver.requests) == 1
-            await scene.pass_time(1)
+            await stage.pass_time(1)
             tell([robots("")])
-            await scene.pass_time(1000)
+            await stage.pass_time(1000)
 
             assert texts(receiver) == ["tokyo-1: 7", "tokyo-1: well again"]
-            assert scene.results == {("pager", "sent"): 2}
+            assert stage.results == {("pager", "sent"): 2}
 
     told(story)
 
 
 def test_it_tells_what_lasts_by_itself_and_nothing_of_what_flaps(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.slack(receiver.url)) as scene:
+        async with revealing(files.slack(receiver.url)) as stage:
             for _ in range(20):
-                scene.notifier.tell([news("unreachable", severity=AlertSeverity.CRITICAL)])
-                await scene.pass_time(45)
-                scene.notifier.tell([news("")])
-                await scene.pass_time(45)
+                stage.notifier.tell([news("unreachable", severity=AlertSeverity.CRITICAL)])
+                await stage.pass_time(45)
+                stage.notifier.tell([news("")])
+                await stage.pass_time(45)
             assert receiver.requests == []
 
-            scene.notifier.tell([news("unreachable", severity=AlertSeverity.CRITICAL)])
-            await scene.pass_time(60)
+            stage.notifier.tell([news("unreachable", severity=AlertSeverity.CRITICAL)])
+            await stage.pass_time(60)
             assert texts(receiver) == ["[fleet] critical: tokyo-1: unreachable"]
 
     told(story)
@@ -169,16 +169,16 @@ def test_a_debt_is_told_at_once_and_daily(files: Files) -> None:
     debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
 
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell([debt])
-            await scene.idle()
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell([debt])
+            await stage.idle()
             assert len(receiver.requests) == 1
-            await scene.pass_time(DAY - 1)
-            scene.notifier.tell([debt])
-            await scene.idle()
+            await stage.pass_time(DAY - 1)
+            stage.notifier.tell([debt])
+            await stage.idle()
             assert len(receiver.requests) == 1
-            await scene.pass_time(1)
-            await scene.pass_time(DAY)
+            await stage.pass_time(1)
+            await stage.pass_time(DAY)
 
             bodies = [json.loads(request.body) for request in receiver.requests]
             assert [body["reminder"] for body in bodies] == [False, True, True]
@@ -189,20 +189,20 @@ def test_a_debt_is_told_at_once_and_daily(files: Files) -> None:
 
 def test_a_restart_repeats_nothing(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell([robots("7"), news("okx", Topic.REBOOT_OWED, remind=DAY)])
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell([robots("7"), news("okx", Topic.REBOOT_OWED, remind=DAY)])
             await receiver.next()
             await receiver.next()
-            await scene.idle()
-        memory = scene.changes[-1]
+            await stage.idle()
+        memory = stage.changes[-1]
         assert memory["waiting"] == {}
 
-        async with telling(files.webhook(receiver.url), memory=memory) as scene:
-            scene.notifier.tell([robots("7"), news("okx", Topic.REBOOT_OWED, remind=DAY)])
-            await scene.pass_time(100)
+        async with revealing(files.webhook(receiver.url), memory=memory) as stage:
+            stage.notifier.tell([robots("7"), news("okx", Topic.REBOOT_OWED, remind=DAY)])
+            await stage.pass_time(100)
             assert len(receiver.requests) == 2
-            scene.notifier.tell([robots("")])
-            await scene.pass_time(60)
+            stage.notifier.tell([robots("")])
+            await stage.pass_time(60)
             assert texts(receiver)[2:] == ["tokyo-1: well again"]
 
     told(story)
@@ -210,15 +210,15 @@ def test_a_restart_repeats_nothing(files: Files) -> None:
 
 def test_a_death_before_the_answer_sends_it_again_under_the_same_key(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell([robots("7")])
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell([robots("7")])
             # What a process that is killed now leaves: it was handed over before anything was sent.
-            memory = scene.changes[-1]
+            memory = stage.changes[-1]
             await receiver.next()
-        async with telling(files.webhook(receiver.url), memory=memory) as scene:
-            scene.notifier.tell([robots("7")])
+        async with revealing(files.webhook(receiver.url), memory=memory) as stage:
+            stage.notifier.tell([robots("7")])
             await receiver.next()
-            await scene.idle()
+            await stage.idle()
 
         keys = [request.headers["Idempotency-Key"] for request in receiver.requests]
         assert len(keys) == 2
@@ -237,8 +237,8 @@ def test_a_death_before_the_answer_sends_it_again_under_the_same_key(files: File
 )
 def test_a_broken_memory_begins_anew(files: Files, memory: Mapping[str, Any]) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url), memory=memory) as scene:
-            scene.notifier.tell([robots("7")])
+        async with revealing(files.webhook(receiver.url), memory=memory) as stage:
+            stage.notifier.tell([robots("7")])
             assert said(await receiver.next()) == "tokyo-1: 7"
 
     told(story)
@@ -246,15 +246,15 @@ def test_a_broken_memory_begins_anew(files: Files, memory: Mapping[str, Any]) ->
 
 def test_a_server_that_left_is_forgotten_in_words(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell([robots("7", 1), robots("8", 2)])
-            await scene.idle()
-            scene.notifier.keep({"tokyo-2"})
-            await scene.idle()
-            await scene.pass_time(1000)
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell([robots("7", 1), robots("8", 2)])
+            await stage.idle()
+            stage.notifier.keep({"tokyo-2"})
+            await stage.idle()
+            await stage.pass_time(1000)
 
             assert "no document names it any more" in texts(receiver)[-1]
-            assert [row[1] for row in scene.notifier.memory()["told"]] == ["tokyo-2"]
+            assert [row[1] for row in stage.notifier.memory()["told"]] == ["tokyo-2"]
 
     told(story)
 
@@ -264,20 +264,20 @@ def test_a_server_that_left_is_forgotten_in_words(files: Files) -> None:
 
 def test_a_fleet_in_trouble_is_a_few_messages_and_a_digest(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell([drifting(number) for number in range(57)])
-            await scene.pass_time(60)
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell([drifting(number) for number in range(57)])
+            await stage.pass_time(60)
             assert len(receiver.requests) == 20
-            scene.notifier.tell([robots("7")])
-            await scene.idle()
+            stage.notifier.tell([robots("7")])
+            await stage.idle()
             assert texts(receiver)[20:] == ["tokyo-1: 7"], "what is critical does not wait"
-            await scene.pass_time(31)
+            await stage.pass_time(31)
 
             digest = json.loads(receiver.requests[-1].body)
             assert len(receiver.requests) == 22
             assert len(digest["items"]) == 37
             assert "and 27 more: tokyo-30 (drift), tokyo-31" in digest["text"]
-            assert scene.results == {("pager", "sent"): 58, ("pager", "gathered"): 37}
+            assert stage.results == {("pager", "sent"): 58, ("pager", "gathered"): 37}
 
     told(story)
 
@@ -317,22 +317,22 @@ def test_failures_are_tried_again_and_then_dropped_with_a_line(
 ) -> None:
     async def story(receiver: Receiver) -> None:
         receiver.replies = [web.Response(status=503) for _ in range(5)]
-        async with telling(files.slack(receiver.url)) as scene:
-            scene.notifier.tell([robots("7")])
-            await scene.idle()
+        async with revealing(files.slack(receiver.url)) as stage:
+            stage.notifier.tell([robots("7")])
+            await stage.idle()
             for _ in range(4):
-                await scene.pass_time(20)
+                await stage.pass_time(20)
             assert len(receiver.requests) == 5
-            assert scene.results == {("desk", "retried"): 4, ("desk", "dropped"): 1}
-            waits = [wait for wait in scene.clock.waits if wait < 60]
+            assert stage.results == {("desk", "retried"): 4, ("desk", "dropped"): 1}
+            waits = [wait for wait in stage.clock.waits if wait < 60]
             assert [low <= wait <= 2 * low for low, wait in zip((1, 2, 4, 8), waits, strict=True)]
 
-            scene.notifier.tell([robots("8", 2)])
-            await scene.idle()
+            stage.notifier.tell([robots("8", 2)])
+            await stage.idle()
             assert texts(receiver)[-1].endswith(
                 "tokyo-2: 8\n1 earlier notification could not be delivered: see `jtr status`"
             )
-            assert scene.notifier.memory()["waiting"] == {}
+            assert stage.notifier.memory()["waiting"] == {}
 
     told(story)
 
@@ -345,14 +345,14 @@ def test_a_receiver_that_asks_for_time_gets_it(files: Files) -> None:
         receiver.replies = [
             web.json_response({"ok": False, "parameters": {"retry_after": 40}}, status=429)
         ]
-        async with telling(files.telegram(receiver.url)) as scene:
-            scene.notifier.tell([robots("7")])
-            await scene.idle()
-            await scene.pass_time(39)
+        async with revealing(files.telegram(receiver.url)) as stage:
+            stage.notifier.tell([robots("7")])
+            await stage.idle()
+            await stage.pass_time(39)
             assert len(receiver.requests) == 1
-            await scene.pass_time(1)
+            await stage.pass_time(1)
             assert len(receiver.requests) == 2
-            assert scene.results == {("bot", "retried"): 1, ("bot", "sent"): 1}
+            assert stage.results == {("bot", "retried"): 1, ("bot", "sent"): 1}
 
     told(story)
 
@@ -362,10 +362,10 @@ def test_a_refusal_is_not_repeated_and_no_redirect_is_followed(files: Files, sta
     async def story(receiver: Receiver) -> None:
         async with receiving() as elsewhere:
             receiver.replies = [web.Response(status=status, headers={"Location": elsewhere.url})]
-            async with telling(files.webhook(receiver.url)) as scene:
-                scene.notifier.tell([robots("7")])
-                await scene.idle()
-                assert scene.results == {("pager", "dropped"): 1}
+            async with revealing(files.webhook(receiver.url)) as stage:
+                stage.notifier.tell([robots("7")])
+                await stage.idle()
+                assert stage.results == {("pager", "dropped"): 1}
                 assert len(receiver.requests) == 1
                 assert elsewhere.requests == []
 
@@ -381,15 +381,15 @@ def test_a_silent_receiver_delays_neither_the_loop_nor_the_others(files: Files) 
         async with receiving() as hung:
             hung.replies = [silent] * 100
             slow = files.webhook(hung.url, "slow")
-            async with telling(slow, files.slack(receiver.url), grace=0.1) as scene:
+            async with revealing(slow, files.slack(receiver.url), grace=0.1) as stage:
                 begin = time.monotonic()
                 for number in range(50):
-                    scene.notifier.tell([robots("7", number)])
+                    stage.notifier.tell([robots("7", number)])
                 assert time.monotonic() - begin < 5
                 for _ in range(50):
                     await receiver.next()
                 assert len(hung.requests) == 1
-            waiting = scene.changes[-1]["waiting"]
+            waiting = stage.changes[-1]["waiting"]
             assert len(waiting["slow"]) == 50
 
     told(story)
@@ -398,14 +398,14 @@ def test_a_silent_receiver_delays_neither_the_loop_nor_the_others(files: Files) 
 def test_a_dead_receiver_costs_bounded_memory(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
         receiver.replies = [web.Response(status=503) for _ in range(10_000)]
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell(robots("7", number, text="x" * 5000) for number in range(3000))
-            await scene.idle()
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell(robots("7", number, text="x" * 5000) for number in range(3000))
+            await stage.idle()
 
-            memory = scene.notifier.memory()
+            memory = stage.notifier.memory()
             assert len(memory["waiting"]["pager"]) <= 201
             assert len(json.dumps(memory["waiting"])) < 400_000
-            assert scene.results["pager", "dropped"] >= 2799
+            assert stage.results["pager", "dropped"] >= 2799
 
     told(story)
 
@@ -416,13 +416,13 @@ def test_a_dead_receiver_costs_bounded_memory(files: Files) -> None:
 def test_at_a_stop_everything_goes_at_once_whatever_the_rate(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
         retry_policy = RetryPolicy(rate_limit=RateLimit(usual=1))
-        async with telling(files.webhook(receiver.url), retry_policy=retry_policy) as scene:
-            scene.notifier.tell([drifting(number) for number in range(5)])
-            await scene.pass_time(60)
+        async with revealing(files.webhook(receiver.url), retry_policy=retry_policy) as stage:
+            stage.notifier.tell([drifting(number) for number in range(5)])
+            await stage.pass_time(60)
             assert len(receiver.requests) == 1
 
         assert len(json.loads(receiver.requests[1].body)["items"]) == 4
-        assert scene.changes[-1]["waiting"] == {}
+        assert stage.changes[-1]["waiting"] == {}
 
     told(story)
 
@@ -432,14 +432,14 @@ def test_what_a_stop_leaves_is_sent_by_the_next_run(
 ) -> None:
     async def story(receiver: Receiver) -> None:
         receiver.replies = [web.Response(status=503) for _ in range(2)]
-        async with telling(files.webhook(receiver.url)) as scene:
-            scene.notifier.tell([robots("7")])
-            await scene.idle()
+        async with revealing(files.webhook(receiver.url)) as stage:
+            stage.notifier.tell([robots("7")])
+            await stage.idle()
         assert len(receiver.requests) == 2, "once more, without waiting"
         assert "target=pager: 1 messages wait for the next start" in caplog.text
 
-        async with telling(files.webhook(receiver.url), memory=scene.changes[-1]) as scene:
-            await scene.idle()
+        async with revealing(files.webhook(receiver.url), memory=stage.changes[-1]) as stage:
+            await stage.idle()
         assert texts(receiver) == ["tokyo-1: 7"] * 3
 
     told(story)
@@ -456,10 +456,10 @@ def test_a_secret_in_a_text_does_not_get_out(files: Files, watch: Watch) -> None
     )
 
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url), files.slack(receiver.url)) as scene:
-            scene.notifier.tell([dirty])
-            await scene.idle()
-            memory = json.dumps(scene.notifier.memory())
+        async with revealing(files.webhook(receiver.url), files.slack(receiver.url)) as stage:
+            stage.notifier.tell([dirty])
+            await stage.idle()
+            memory = json.dumps(stage.notifier.memory())
         bodies = [request.body.decode() for request in receiver.requests]
         assert len(bodies) == 2
         for text in (*bodies, memory):
@@ -485,11 +485,11 @@ def test_a_secret_with_any_sign_in_it_does_not_get_out(watch: Watch) -> None:
 
 def test_several_states_of_one_topic_are_heard_in_their_order(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
+        async with revealing(files.webhook(receiver.url)) as stage:
             did = [news(at, Topic.APPLIED, text=at) for at in ("09:00", "09:01", "09:02")]
-            scene.notifier.tell(did[:1])
-            scene.notifier.tell([did[0], did[1], did[2]])
-            await scene.idle()
+            stage.notifier.tell(did[:1])
+            stage.notifier.tell([did[0], did[1], did[2]])
+            await stage.idle()
             assert texts(receiver) == ["09:00", "09:01", "09:02"]
 
     told(story)
@@ -497,10 +497,10 @@ def test_several_states_of_one_topic_are_heard_in_their_order(files: Files) -> N
 
 def test_states_that_differ_only_far_behind_are_different(files: Files) -> None:
     async def story(receiver: Receiver) -> None:
-        async with telling(files.webhook(receiver.url)) as scene:
+        async with revealing(files.webhook(receiver.url)) as stage:
             for end in "ab":
-                scene.notifier.tell([robots("x" * 300 + end, text=end)])
-                await scene.idle()
+                stage.notifier.tell([robots("x" * 300 + end, text=end)])
+                await stage.idle()
             assert texts(receiver) == ["a", "b"]
 
     told(story)

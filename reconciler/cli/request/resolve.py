@@ -15,7 +15,7 @@ from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.recorded import Request
 from reconciler.model.timestamps import spelled
 from reconciler.plan.requests import named
-from reconciler.render.lines import robot_names
+from reconciler.render.phrases import robot_names
 
 
 @click.command("resolve")

@@ -30,7 +30,7 @@ from reconciler.plan.inputs import Consents
 from reconciler.plan.requests import named
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import survey
-from reconciler.render.lines import robot_names
+from reconciler.render.phrases import robot_names
 from reconciler.render.plan_text import report_text
 from reconciler.settings.model import Settings
 from reconciler.system.console import say

@@ -119,8 +119,8 @@ def open_hook(settings: NotificationSettings) -> Endpoint:
         raise unusable(settings, "urlFile", wrong)
     parts = urlsplit(url)
     longer = [piece for piece in parts.path.split("/") if len(piece) >= LONG]
-    telling = [part for part in (parts.path, parts.query, *longer) if len(part) > 1]
-    return Endpoint(settings, Secret(url), tuple(map(Secret, telling)))
+    revealing = [part for part in (parts.path, parts.query, *longer) if len(part) > 1]
+    return Endpoint(settings, Secret(url), tuple(map(Secret, revealing)))
 
 
 def _hook_fault(url: str) -> str:
