@@ -1,6 +1,6 @@
-# Everything runs in .venv, which is made where it is missing.
+# Everything runs in .venv, which is made where it is missing, or where another Python made it.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 # More than cores: the tests mostly wait for servers and processes.
 WORKERS ?= 4
@@ -10,26 +10,35 @@ DESTRUCTIVE ?=
 # The tests start hundreds of processes: each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install dev demo sandbox test test-long mutants check format conformance bench pictures lock clean
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+MADE := $(VENV)/made-by-python-$(VERSION)
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# The versions that were tested together, pip and what builds the package included.
+LOCKED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock
+FREEZE := $(PIP) list --format freeze --exclude-editable --exclude setuptools
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help install dev demo sandbox tools test test-newest newest upgraded test-long mutants check format conformance bench pictures lock locked clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make ... PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
 # The stamps depend on what decides which packages are there.
-$(VENV)/installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox]'
+$(VENV)/installed: $(MADE) pyproject.toml requirements.lock
+	$(LOCKED) $(PIP) install --upgrade 'pip>=25.1'
+	$(LOCKED) $(PIP) install --editable '.[sandbox]'
 	@touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	$(LOCKED) $(PIP) install --group dev
 	@touch $@
 
-install: $(VENV)/installed ## Make .venv/bin/jtr
+install: $(VENV)/installed ## Make .venv/bin/jtr, in the versions that were tested
 
 dev: $(VENV)/developed ## Make .venv with all that tests and checks need
 
@@ -39,11 +48,31 @@ demo: install ## Run the whole story in a sandbox and prove each step
 sandbox: install ## Run OpenBao and a stand-in JT-Trader to play with
 	@$(BIN)/jtr sandbox
 
-test: dev ## Run the tests (under 10 minutes on two cores)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not long'
+# What PyPI does not have. Where it cannot be had, the tests say at their end what they did not run.
+tools:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then .ci/tools || true; fi
+
+test: dev tools ## Run the tests (under 10 minutes on two cores)
+	$(PYTEST) -m 'not long'
+
+test-newest: ## Run the tests with the newest version of everything instead of the tested ones
+	@$(MAKE) --no-print-directory VENV=.venv-newest newest
+
+upgraded: $(MADE)
+	$(PIP) install --upgrade pip
+	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[sandbox]' --group dev
+
+define differs
+echo 'This is the newest of everything. What differs from requirements.lock (<):'; \
+$(FREEZE) | diff requirements.lock - | grep '^[<>]' || echo 'nothing'
+endef
+
+newest: upgraded
+	@$(differs)
+	$(PYTEST) -m 'not long'; code=$$?; $(differs); exit $$code
 
 test-long: dev ## Run the longer suites as well
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --timeout 3600
+	$(PYTEST) --timeout 3600
 
 mutants: dev ## Break the code in many ways and see the tests turn red
 	$(BIN)/python tests/mutants/run.py
@@ -71,8 +100,11 @@ bench: dev ## Measure start-up, how soon a change is seen, what a hung server an
 pictures: dev ## Take the pictures of the documentation anew
 	$(BIN)/python docs/img/make.py
 
-lock: dev ## Write the versions that CI and the image use
-	$(BIN)/python -m pip list --format freeze --exclude-editable --exclude pip --exclude setuptools > requirements.lock
+lock: ## Write the newest versions for everybody to use; with the oldest Python that is supported
+	@$(MAKE) --no-print-directory VENV=.venv-newest locked
+
+locked: upgraded
+	$(FREEZE) > requirements.lock
 
 clean: ## Remove what was made
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

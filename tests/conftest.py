@@ -14,6 +14,8 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader import server as jt_trader
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
+from tests import guards
+from tests.deploy.tools import not_run
 from tests.support import guards
 from tests.support.leaks import Watch
 from tests.support.rig import Rig
@@ -65,6 +67,13 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 def _freeze() -> None:
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which programs were missed."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    if said := not_run(reasons):
+        terminalreporter.write_line(said, yellow=True, bold=True)
 
 
 @pytest.fixture(autouse=True)
