@@ -18,7 +18,7 @@ LOCKED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.loc
 FREEZE := $(PIP) list --format freeze --exclude-editable --exclude setuptools
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-newest newest upgraded test-long mutants check format conformance bench pictures lock locked clean
+.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock locked clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ tools:
 
 test: dev tools ## Run the tests (under 10 minutes on two cores)
 	$(PYTEST) -m 'not long'
+
+test-quick: dev ## Run the tests that start no server and no process (under a minute)
+	$(PYTEST) -m 'not long' --quick
 
 test-newest: ## Run the tests with the newest version of everything instead of the tested ones
 	@$(MAKE) --no-print-directory VENV=.venv-newest newest

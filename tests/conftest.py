@@ -16,6 +16,7 @@ from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
 from tests import guards
 from tests.deploy.tools import not_run
+from tests.quick import forbid_starts, is_quick
 from tests.support import guards
 from tests.support.leaks import Watch
 from tests.support.rig import Rig
@@ -26,7 +27,12 @@ _tests = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Golden files are written anew on demand; see `tests/golden`."""
+    """Golden files are written anew on demand, see `tests/golden`; quick tests are chosen."""
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only the tests that can start neither a server nor a process, see tests/quick.py",
+    )
     parser.addoption(
         "--rewrite-golden",
         action="store_true",
@@ -40,6 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
     record.SINK = lambda command, event: _events.add((command, event))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what is not quick where only that was asked for."""
+    chosen = config.getoption("--quick") and collection_path.name.startswith("test_")
+    return True if chosen and not is_quick(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that may take long: the last one must not keep all others waiting."""
 
@@ -50,8 +62,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=longest)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Let the garbage collector pass over what lives as long as the run: half of all time."""
+    if session.config.getoption("--quick") and hasattr(session.config, "workerinput"):
+        forbid_starts()  # not where the workers are started from
     gc.set_threshold(20_000, 20, 20)
     _freeze()
 
