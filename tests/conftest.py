@@ -14,11 +14,10 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader import server as jt_trader
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
-from tests import guards
 from tests.deploy.tools import not_run
-from tests.quick import forbid_starts, is_quick
 from tests.support import guards
 from tests.support.leaks import Watch
+from tests.support.quick import forbid_starts, is_quick
 from tests.support.rig import Rig
 
 _watch = pytest.StashKey[Watch]()
@@ -31,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick",
         action="store_true",
-        help="only the tests that can start neither a server nor a process, see tests/quick.py",
+        help="only tests that can start neither a server nor a process: tests/support/quick.py",
     )
     parser.addoption(
         "--rewrite-golden",

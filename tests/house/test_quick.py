@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.quick import is_quick
+from tests.support.quick import is_quick
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from tests.quick import is_quick
         ("from reconciler import sandbox", False),
         ("from reconciler.sandbox.openbao import OpenBao", False),
         ("import tests.support.rig", False),
-        ("from tests import world", False),
+        ("from tests.support import rig", False),
         ("from tests.support.rig import Rig", False),
         ("if True:\n    from tests.support.rig import World", False),
     ],

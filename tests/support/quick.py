@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parents[2]
 _STARTERS: Final = {
     *("aiohttp", "multiprocessing", "pty", "select", "socket", "subprocess"),
     *("reconciler.__main__", "reconciler.sandbox"),
