@@ -13,7 +13,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -125,41 +125,21 @@ class Conversation:
         """Seconds after which the server has dropped a peer that it no longer hears."""
         return self._patience
 
-    @classmethod
-    async def open(
-        cls,
-        url: str,
-        *,
-        account: str,
-        login: Mapping[str, str],
-        trust: Trust,
-        agent: str,
-        may_send: frozenset[str],
-        timeouts: Timeouts,
-        message_limit: int,
-    ) -> Self:
+    async def open(self, login: Mapping[str, str], *, trust: Trust, agent: str) -> None:
         """
-        Connect to *url* with *login* as the handshake and wait to be let in as *account*.
+        Connect with *login* as the handshake and wait to be let in as the expected account.
 
         Raises ServerUnreachable, TlsRefused, LoginSilent, Unauthorized or WrongAccount; nothing
         stays open then.
         """
-        self = cls(
-            url=url,
-            account=account,
-            may_send=may_send,
-            timeouts=timeouts,
-            message_limit=message_limit,
-        )
         try:
             await self._connect(login, trust, agent)
             if not 0 < self._patience <= LONGEST_PATIENCE:
-                raise unreachable(url, "it announces pings that jtr does not believe in")  # noqa: TRY301  - dropped below
+                raise unreachable(self._url, "it announces pings that jtr does not believe in")  # noqa: TRY301  - dropped below
             await self._await_admission()
         except BaseException:
             await self._drop()
             raise
-        return self
 
     async def ask(
         self,
@@ -236,8 +216,9 @@ class Conversation:
             )
         refuse_payload(request, payload)
         body: dict[str, object] = {"event": request.event}
-        if payload is not None:  # a null payload makes some requests fail inside the server
-            body["payload"] = payload
+        if payload is None:  # a null payload makes some requests fail inside the server
+            return body
+        body["payload"] = payload
         packet = Packet(socketio.packet.EVENT, data=[MESSAGE, body])
         if 1 + len(packet.encode().encode()) > FRAME_LIMIT:
             raise ServerRefused(
@@ -251,15 +232,12 @@ class Conversation:
         self, request: Request, body: Mapping[str, object], seconds: float
     ) -> Mapping[str, object] | None:
         """Send once and wait for the answer, or for the sending; None after a failure."""
-        client = self._live_client(request)
+        self._refuse_dead(request)
         loop = asyncio.get_running_loop()
         question = self._question = _Question(request.answer, loop.create_future())
-        if not request.answer:
-            client.eio.ws.watch(request.event, self._on_written)
-        _LOG.debug("asks %s: %s", self._url, request.event)
         try:
             async with asyncio.timeout(seconds):
-                await client.emit(MESSAGE, body)
+                await self._emit(request, body)
                 return await question.reply
         except TimeoutError:
             self._fail(timed_out(self._url, request, seconds))
@@ -274,7 +252,32 @@ class Conversation:
             self._question = None
         return None
 
-    # ── connecting ───────────────────────────────────────────────────────────────────────────
+    def _refuse_dead(self, request: Request) -> None:
+        if self._stray and request.writes:
+            self._fail(ended(self._url, "the server sent an answer that nobody had asked for"))
+        if self._failure is None and not self._closing and self._connected():
+            return
+        self._fail(ended(self._url, "the connection was lost"))
+        raise self._unsent()
+
+    # ── the connection; with servers in memory there is another one ──────────────────────────
+
+    def _connected(self) -> bool:
+        # The engine drops what it is given after its end without a word.
+        client = self._client
+        return client is not None and client.connected and client.eio.state == "connected"
+
+    async def _emit(self, request: Request, body: Mapping[str, object]) -> None:
+        """Send once; of a request without an answer `_on_written` is told what became of it."""
+        client: Any = self._client
+        _LOG.debug("asks %s: %s", self._url, request.event)
+        if not request.answer:
+            client.eio.ws.watch(request.event, self._on_written)
+        await client.emit(MESSAGE, body)
+
+    def _cut(self) -> None:
+        """Abandon the connection at once: nothing that is still queued may arrive later."""
+        self._made.cut()
 
     async def _connect(self, login: Mapping[str, str], trust: Trust, agent: str) -> None:
         parts = urlsplit(self._url)
@@ -431,13 +434,13 @@ class Conversation:
         self._settle(self._admitted)
         self._reply(None)
         self._over.set()
-        self._made.cut()
+        self._cut()
 
     async def _drop(self) -> None:
         """Close what is left, by force, in bounded time."""
         self._closing = True
         self._over.set()
-        self._made.cut()
+        self._cut()
         try:
             if self._http is not None:
                 with contextlib.suppress(TimeoutError):
@@ -455,17 +458,6 @@ class Conversation:
                 with contextlib.suppress(ValueError):  # the engine keeps a list for its signals
                     engineio.base_client.connected_clients.remove(self._client.eio)
             self._made.give_back()
-
-    def _live_client(self, request: Request) -> socketio.AsyncClient:
-        client = self._client
-        if self._stray and request.writes:
-            self._fail(ended(self._url, "the server sent an answer that nobody had asked for"))
-        if self._failure is None and not self._closing and client is not None:
-            # The engine drops what it is given after its end without a word.
-            if client.connected and client.eio.state == "connected":
-                return client
-            self._fail(ended(self._url, "the connection was lost"))
-        raise self._unsent()
 
     def _unsent(self) -> ConnectionLost:
         return ended(self._url, "this connection is over; nothing was sent")

@@ -6,7 +6,7 @@ sent.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from reconciler import __version__
@@ -27,6 +27,7 @@ from reconciler.drivers.jt_trader.requests import (
     START,
     STOP,
     TESTED,
+    Request,
     accepts,
     delete_names,
     save_rows,
@@ -74,7 +75,6 @@ class JtTraderSession:
 
     @property
     def patience(self) -> float:
-        """Seconds after which nothing that was sent here can still be under way."""
         return self._wire.patience
 
     async def observe(self) -> ObservedServer:
@@ -86,26 +86,21 @@ class JtTraderSession:
         return ObservedServer(self._wire.account, version, exchanges, robots, log)
 
     async def exchanges(self) -> tuple[ObservedExchange, ...]:
-        """Read the exchange list anew."""
         self._listed = await self._wire.ask(EXCHANGES, read_exchanges)
         return self._listed
 
     async def robots(self) -> tuple[Robot, ...]:
-        """Read the robot list anew."""
         self._robots = await self._wire.ask(ROBOTS, read_robots)
         return self._robots
 
     async def log(self) -> Logbook:
-        """Read what the system log proves."""
         # Never another name: the server creates a file for it, or leaves its folder.
         return await self._wire.ask(LOG, read_log, SYSTEM_LOG)
 
     async def entries(self) -> tuple[LogEntry, ...] | None:
-        """Read the system log for people."""
         return await self._wire.ask(LOG, read_entries, SYSTEM_LOG)
 
     async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
-        """Write all fields of *exchange* in one message."""
         async with self._writing:
             rows = save_rows(self._listed, exchange, values)
             self._session_limits.take(SAVE)
@@ -127,43 +122,36 @@ class JtTraderSession:
             return WriteAnswer(_find(self._listed, exchange))
 
     async def stop(self, robot: int) -> tuple[Robot, ...]:
-        """Stop one robot that the newest read on this connection showed running."""
-        async with self._writing:
-            number = stop_id(self._robots, robot)
-            self._session_limits.take(STOP)
-            self._robots = await self._wire.ask(
-                STOP, read_robots, number, within=self._timeouts.robot
-            )
-            return self._robots
+        return await self._turn(STOP, stop_id, robot)
 
     async def start(self, robot: int) -> tuple[Robot, ...]:
-        """Start one robot that the newest read showed stopped, on a connection made for it."""
+        return await self._turn(START, start_id, robot)
+
+    async def _turn(
+        self, request: Request, id_of: Callable[..., int], robot: int
+    ) -> tuple[Robot, ...]:
         async with self._writing:
-            number = start_id(self._robots, robot)
-            self._session_limits.take(START)
+            number = id_of(self._robots, robot)
+            self._session_limits.take(request)
             self._robots = await self._wire.ask(
-                START, read_robots, number, within=self._timeouts.robot
+                request, read_robots, number, within=self._timeouts.robot
             )
             return self._robots
 
     async def invalidate(self) -> None:
-        """Invalidate the cache; returns when the server answered that it did."""
         async with self._writing:
             self._session_limits.take(INVALIDATE)
             await self._wire.ask(INVALIDATE, read_nothing, within=self._timeouts.invalidate)
 
     async def reboot(self) -> None:
-        """Ask the server's process to end; afterwards this session only reads."""
         async with self._writing:
             self._session_limits.take(REBOOT)
             await self._wire.tell(REBOOT)
 
     async def ended(self, within: float) -> bool:
-        """Wait up to *within* seconds for the connection to end; True when it has."""
         return await self._wire.ended(within)
 
     async def close(self) -> None:
-        """Leave politely, in bounded time; never raises."""
         await self._wire.close()
 
 
@@ -172,7 +160,8 @@ class JtTraderDriver:
     Opens sessions with JT-Trader servers for one command; see `reconciler.drivers.Driver`.
 
     *command* decides which events may be sent (`MAY_SEND`).  *accept_versions* are versions whose
-    writes the operator takes on himself, exact (`0.25.1`) or a whole line (`0.25.*`).
+    writes the operator takes on himself, exact (`0.25.1`) or a whole line (`0.25.*`).  *converse*
+    makes what it speaks through.
     """
 
     def __init__(
@@ -182,48 +171,43 @@ class JtTraderDriver:
         timeouts: Timeouts,
         accept_versions: Collection[str] = (),
         message_limit: int = MESSAGE_LIMIT,
+        converse: Callable[..., Conversation] = Conversation,
     ) -> None:
         self._may_send: Final = MAY_SEND[command]
         self._agent: Final = f"jt-reconciler/{__version__} ({command})"
         self._timeouts: Final = timeouts
         self._accepted: Final = TESTED.union(accept_versions)
         self._message_limit: Final = message_limit
+        self._converse: Final = converse
 
     async def open(self, target: Target, login: Login, trust: Trust) -> JtTraderSession:
-        """Connect and wait until the server accepts us as the expected account."""
-        conversation = await Conversation.open(
-            target.url,
+        conversation = self._converse(
+            url=target.url,
             account=target.account,
-            login={
-                "accessToken": _revealed(login.access_token),
-                "accessSecret": _revealed(login.access_secret),
-            },
-            trust=trust,
-            agent=self._agent,
             may_send=self._may_send,
             timeouts=self._timeouts,
             message_limit=self._message_limit,
         )
+        shown = {
+            "accessToken": _revealed(login.access_token),
+            "accessSecret": _revealed(login.access_secret),
+        }
+        await conversation.open(shown, trust=trust, agent=self._agent)
         return JtTraderSession(conversation, self._timeouts)
 
     async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
-        """Read the server's clock from its web page, without logging in."""
         return await read_clock(target.url, trust=trust, agent=self._agent, timeouts=self._timeouts)
 
     def mask(self, value: Secret) -> Mask:
-        """Return what the server would show of *value*."""
         return Mask(masks.mask_text(value.reveal()))
 
     def refusal(self, value: Secret) -> str:
-        """Say why *value* must not be sent; empty when it may."""
         return masks.refusal(value.reveal())
 
     def mask_bits(self, value: Secret) -> float:
-        """Return how many bits of *value* its mask proves."""
         return masks.mask_bits(value.reveal())
 
     def tested(self, version: str) -> bool:
-        """Whether writes were tested against *version*, or the operator accepts it."""
         return accepts(self._accepted, version)
 
 

@@ -7,6 +7,7 @@ error, never a guess.  Tried on all definitions of 0.24.19 and on 76 exchanges o
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 CREDENTIALS: Final = (
@@ -29,6 +30,7 @@ _BY_LABEL: Final = {name.lower(): name for name in CREDENTIALS} | {
 }
 
 
+@lru_cache
 def credential_of(label: str) -> str | None:
     """Return ccxt's name for the credential with this label; None when it is not known."""
     # Case folding makes ASCII letters of some others (the Kelvin sign): those are not our labels.

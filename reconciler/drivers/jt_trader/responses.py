@@ -72,7 +72,6 @@ def read_exchanges(payload: object) -> tuple[ObservedExchange, ...]:
 
 
 def read_version(payload: object) -> str:
-    """Return the server's version from its engine configuration."""
     version = _mapping(payload, "the engine configuration").get("version")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         raise _odd("the engine configuration has no usable version")
@@ -156,7 +155,6 @@ def read_entries(payload: object) -> tuple[LogEntry, ...] | None:
 
 
 def read_nothing(payload: object) -> None:
-    """Accept an answer that has no payload."""
     if payload is not None:
         raise _odd("an answer that is none but a word has a payload")
 
@@ -279,7 +277,10 @@ def _items(value: object, what: str) -> list[object]:
 
 
 def _repeated(values: Iterable[_T]) -> set[_T]:
-    return {value for value, times in Counter(values).items() if times > 1}
+    found = list(values)
+    if len(set(found)) == len(found):  # nearly always
+        return set()
+    return {value for value, times in Counter(found).items() if times > 1}
 
 
 def _odd(what: str) -> UnknownAnswer:
