@@ -1,12 +1,13 @@
 """
 The contract of `reconciler.drivers`, held by every driver.
 
-Each test runs against JT-Trader's driver speaking to the stand-in, and against the one in memory:
-whatever is built on the second must find the same behaviour on the first.
+A driver joins by an entry in `RIGS`.  JT-Trader's speaks to the stand-in over loopback and in
+memory: whatever is built on the second must find the same behaviour on the first.
 """
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,6 @@ import pytest
 from reconciler.drivers import Driver, Session, Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.drivers.jt_trader.masks import mask_text
-from reconciler.drivers.memory import (
-    Door,
-    Fault,
-    MemoryDriver,
-    MemoryServer,
-    Reboot,
-    Trouble,
-)
 from reconciler.errors import (
     ConnectionLost,
     DriverError,
@@ -39,7 +32,8 @@ from reconciler.model.observed import Logbook, Mask, ObservedExchange
 from reconciler.model.observed import Robot as SeenRobot
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
-from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
+from reconciler.sandbox.jt_trader.memory import MemoryDriver, MemoryServer
+from reconciler.sandbox.jt_trader.server import Robot, StandIn
 from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, login, told
 
@@ -71,14 +65,9 @@ class Rig:
 Opened = Callable[..., contextlib.AbstractAsyncContextManager[Rig]]
 
 
-@contextlib.asynccontextmanager
-async def through_the_wire(
-    *, timeouts: Timeouts = QUICK, command: str = "apply"
-) -> AsyncIterator[Rig]:
-    robots = [Robot(*robot) for robot in ROBOTS]
-    server = StandIn(access_secret=SECRET, robots=robots, behaviour=Behaviour())
-    url = await server.start()
-    record, behaviour = server.record, server.behaviour
+def rig_of(server: StandIn, url: str, driver: Driver) -> Rig:
+    """Return the rig of a stand-in, however it is reached."""
+    record, behaviour, robots = server.record, server.behaviour, server.robots
     faults: dict[str, tuple[object, str, Any]] = {
         "fatal": (behaviour, "save", "fatal"),
         "silent": (behaviour, "save", "silent-after"),
@@ -100,85 +89,68 @@ async def through_the_wire(
         "1 hangs in its stop": (robots[0], "stop", "hangs"),
         "reboot ignored": (behaviour, "reboot", "ignored"),
         "reboot late": (behaviour, "reboot", "late"),
-        "reboot normal": (behaviour, "reboot", "normal"),
         "log unreadable": (behaviour, "log", "unreadable"),
         "clock ahead": (behaviour, "clock_offset", 7200.0),
     }
+    return Rig(
+        driver=driver,
+        target=Target(url, "0"),
+        set_value=server.set_value,
+        values=server.values,
+        running=server.robots_running,
+        done=lambda: (record.saves, record.deletes, record.fatal_paths),
+        acted=lambda: (
+            len(record.robot_starts),
+            sum(done[0] == "stop" for done in record.history),
+            record.invalidations,
+            record.reboots,
+        ),
+        misbehave=lambda fault: setattr(*faults[fault]),
+    )
+
+
+@contextlib.asynccontextmanager
+async def on_loopback(*, timeouts: Timeouts = QUICK, command: str = "apply") -> AsyncIterator[Rig]:
+    server = StandIn(access_secret=SECRET, robots=[Robot(*robot) for robot in ROBOTS])
+    driver = JtTraderDriver(command=command, timeouts=timeouts)
     try:
-        yield Rig(
-            driver=JtTraderDriver(command=command, timeouts=timeouts),
-            target=Target(url, "0"),
-            set_value=server.set_value,
-            values=server.values,
-            running=server.robots_running,
-            done=lambda: (record.saves, record.deletes, record.fatal_paths),
-            acted=lambda: (
-                len(record.robot_starts),
-                sum(done[0] == "stop" for done in record.history),
-                record.invalidations,
-                record.reboots,
-            ),
-            misbehave=lambda fault: setattr(*faults[fault]),
-        )
+        yield rig_of(server, await server.start(), driver)
     finally:
         await server.stop()
 
 
 @contextlib.asynccontextmanager
-async def in_memory(
-    *,
-    timeouts: Timeouts = QUICK,  # noqa: ARG001  - nothing waits here
-    command: str = "apply",
-) -> AsyncIterator[Rig]:
-    server = MemoryServer(access_secret=SECRET, robots=[SeenRobot(*robot) for robot in ROBOTS])
+async def in_memory(*, timeouts: Timeouts = QUICK, command: str = "apply") -> AsyncIterator[Rig]:
     url = "http://127.0.0.1:1"
-    faults: dict[str, Callable[[], object]] = {
-        "fatal": lambda: server.faults.append(Fault.FATAL),
-        "silent": lambda: server.faults.append(Fault.SILENT),
-        "lost before": lambda: server.faults.append(Fault.LOST_BEFORE),
-        "lost after": lambda: server.faults.append(Fault.LOST_AFTER),
-        "odd answer": lambda: server.faults.append(Fault.ODD_ANSWER),
-        "lose": lambda: setattr(server, "lose_field", "bybit_api_secret"),
-        "silent door": lambda: setattr(server, "door", Door.SILENT),
-        "lost in a read": lambda: setattr(server, "lose_connection_on_read", True),
-        "cache silent": lambda: server.cache_faults.append(Fault.SILENT),
-        "cache lost before": lambda: server.cache_faults.append(Fault.LOST_BEFORE),
-        "cache lost after": lambda: server.cache_faults.append(Fault.LOST_AFTER),
-        "start silent": lambda: server.robot_faults.append(Fault.SILENT),
-        "start lost before": lambda: server.robot_faults.append(Fault.LOST_BEFORE),
-        "stop silent": lambda: server.robot_faults.append(Fault.SILENT),
-        "stop lost before": lambda: server.robot_faults.append(Fault.LOST_BEFORE),
-        "3 fails to start": lambda: server.troubles.update({3: Trouble.FAILS_TO_START}),
-        "3 hangs in its start": lambda: server.troubles.update({3: Trouble.START_HANGS}),
-        "1 hangs in its stop": lambda: server.troubles.update({1: Trouble.STOP_HANGS}),
-        "reboot ignored": lambda: server.reboots.append(Reboot.IGNORED),
-        "reboot late": lambda: server.reboots.append(Reboot.LATE),
-        "reboot normal": lambda: None,
-        "log unreadable": lambda: setattr(server, "log_readable", False),
-        "clock ahead": lambda: setattr(server, "ahead", 7200.0),
-    }
-    yield Rig(
-        driver=MemoryDriver({url: server}, command=command),
-        target=Target(url, "0"),
-        set_value=server.values.__setitem__,
-        values=lambda: dict(server.values),
-        running=lambda: {robot.id for robot in server.robots if robot.running},
-        done=lambda: (server.done["saved"], server.done["deleted"], server.done["fatal"]),
-        acted=lambda: (
-            server.done["started"],
-            server.done["stopped"],
-            server.done["invalidated"],
-            server.done["rebooted"],
-        ),
-        misbehave=lambda fault: (faults[fault](), None)[1],
-    )
+    server = MemoryServer(url, access_secret=SECRET, robots=[Robot(*robot) for robot in ROBOTS])
+    driver = MemoryDriver({url: server}, command=command, timeouts=timeouts)
+    try:
+        yield rig_of(server, await server.start(), driver)
+    finally:
+        await server.stop()
 
 
-@pytest.fixture(params=[through_the_wire, in_memory], ids=["jt-trader", "memory"])
+RIGS: dict[str, Opened] = {"jt_trader": on_loopback, "jt_trader, in memory": in_memory}
+
+
+@pytest.fixture(params=RIGS)
 def opened(request: pytest.FixtureRequest) -> Opened:
     """Return what makes a rig."""
-    rig: Opened = request.param
-    return rig
+    return RIGS[request.param]
+
+
+def test_in_memory_there_are_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        for way in ("bind", "connect", "connect_ex"):
+            monkeypatch.setattr(socket.socket, way, lambda *_: pytest.fail("a socket"))
+        async with in_memory() as rig:
+            session = await rig.session()
+            assert len((await session.observe()).robots) == 3
+            await session.reboot()
+            assert await session.ended(5)
+            await session.close()
+
+    told(story)
 
 
 def bybit() -> dict[str, Secret]:
@@ -353,7 +325,7 @@ def test_after_a_write_of_unknown_outcome_the_session_is_dead(
     stored: bool,  # noqa: FBT001  - a parameter of the table
     harmed: bool,  # noqa: FBT001  - likewise
 ) -> None:
-    if harmed and opened is through_the_wire:
+    if harmed:
         request.applymarker(pytest.mark.fatal_paths(1))
 
     async def story() -> None:
@@ -559,12 +531,9 @@ def test_a_start_that_fails_harms_nobody_while_we_are_registered(opened: Opened)
     told(story)
 
 
-def test_a_start_that_fails_with_nobody_registered_stops_all(
-    request: pytest.FixtureRequest, opened: Opened
-) -> None:
+@pytest.mark.fatal_paths(1)
+def test_a_start_that_fails_with_nobody_registered_stops_all(opened: Opened) -> None:
     """Why a start needs a connection that was opened after the last one was closed."""
-    if opened is through_the_wire:
-        request.applymarker(pytest.mark.fatal_paths(1))
 
     async def story() -> None:
         async with opened() as rig:

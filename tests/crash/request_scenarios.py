@@ -12,27 +12,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from reconciler.drivers.memory import MemoryServer
-from reconciler.drivers.memory_server import boot_line
 from reconciler.ledger.requests import RequestLog
 from reconciler.model.desired import Afterwards, OnCredentialChange, OneShot, RequestKind
-from reconciler.model.observed import Robot
+from reconciler.model.observed import Robot as SeenRobot
 from reconciler.model.plan import Disruption, Plan, Standing
 from reconciler.model.recorded import Request, Requests, Stage
+from reconciler.sandbox.jt_trader.memory import MemoryDriver, MemoryServer, calm
+from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.system.timeouts import Timeouts
 from tests.crash.harness import SOURCE, Harness, Passed
-from tests.crash.server_models import Act, Trader, WatchedDriver
+from tests.crash.server_models import Act, Trader, WatchedRecord
 from tests.support.virtual_clock import VirtualClock
 
 SERVER: Final = "tokyo-1"
 URL: Final = "https://tokyo-1.test"
-ROBOTS: Final = (
-    Robot(1, "grid", "bybit", running=True),
-    Robot(2, "arb", "okx", running=True),
-    Robot(3, "old", "mexc", running=False),
-    Robot(4, "maker", "bybit", running=True),
-)
+ROBOTS: Final = {1: ("grid", "bybit"), 2: ("arb", "okx"), 3: ("old", "mexc"), 4: ("maker", "bybit")}
 RUNNING: Final = frozenset({1, 2, 4})
 OURS: Final = Timeouts(settle=0.0, quiesce=0.001)  # all others as they are: time costs nothing
 SAID: Final = frozenset({Standing.IN_DOUBT, Standing.BLOCKED, Standing.NOT_DONE})
@@ -47,12 +42,12 @@ class Trading(Harness):
     def __init__(self, clock: VirtualClock, **options: Any) -> None:
         self.time = clock
         self.sent_unrecorded: list[str] = []
-        self.trader = Trader(URL, _server(clock), truth=clock.truth)
-        traders = {URL: self.trader}
+        server = _server(clock)
+        self.trader = Trader(URL, server)
         backend = MemoryBackend(keep=100)
         super().__init__(
             {SERVER: self.trader},
-            lambda command: WatchedDriver(traders, command),
+            lambda command: MemoryDriver({URL: server}, command=command, timeouts=OURS),
             backend,
             backend.put,
             timeouts=OURS,
@@ -96,8 +91,15 @@ class Trading(Harness):
 
 
 def _server(clock: VirtualClock) -> MemoryServer:
-    began = int((clock.truth() - timedelta(days=3)).timestamp() * 1000)
-    return MemoryServer(robots=list(ROBOTS), log=[boot_line(began, 41)], clock=began + 1)
+    behaviour = calm()
+    behaviour.reboot_drop, behaviour.reboot_down = 1.0, 2.0  # as observed
+    return MemoryServer(
+        URL,
+        robots=[Robot(n, *told, running=n in RUNNING) for n, told in ROBOTS.items()],
+        behaviour=behaviour,
+        record=WatchedRecord(),
+        now=lambda: clock.truth().timestamp(),
+    )
 
 
 def cache(harness: Trading, minutes_ago: float = 10, **more: Any) -> OneShot:
@@ -120,6 +122,10 @@ def reboot(
 async def settled(clock: VirtualClock) -> Trading:
     """A server on which bybit and kucoin are written and three robots run, and an hour passes."""
     harness = Trading(clock)
+    behaviour = harness.trader.server.behaviour
+    behaviour.clock_offset = -3 * 86400.0  # it booted three days ago
+    await harness.trader.server.start()
+    behaviour.clock_offset = 0.0
     for code in ("bybit", "kucoin"):
         harness.rotate(SERVER, code)
         harness.declare(SERVER, code)
@@ -282,9 +288,8 @@ def _judge_robots(harness: Trading, plan: Plan, verdict: Judgement) -> None:
     left = RUNNING - harness.trader.running()
     if harness.trader.count("foreign boot"):
         left &= whereabouts(harness.trader.acts).down
-    names = {robot.id: robot.name for robot in ROBOTS}
     for robot in left:
-        said = any(_names(line, robot, names[robot]) for line in _disruptions(plan))
+        said = any(_names(line, robot, ROBOTS[robot][0]) for line in _disruptions(plan))
         verdict.holds(said, f"robot {robot} is stopped and nobody says so: {told(plan)}")
 
 
@@ -325,7 +330,7 @@ def _disruptions(plan: Plan) -> tuple[Disruption, ...]:
     return plan.servers[0].disruptions
 
 
-def _says(plan: Plan, robots: Sequence[Robot]) -> bool:
+def _says(plan: Plan, robots: Sequence[SeenRobot]) -> bool:
     return any(_names(line, r.id, r.name) for r in robots for line in _disruptions(plan))
 
 

@@ -2,36 +2,38 @@
 Stories carried out on a harness, and the judgement at their end: what must be true of the servers.
 """
 
+import itertools
 import random
 from dataclasses import replace
 
-from reconciler.drivers.memory import MemoryDriver, MemoryServer
 from reconciler.model.desired import DesiredState
 from reconciler.model.outcomes import Result
 from reconciler.model.plan import Category, Plan, Status
 from reconciler.plan.inputs import Consents
+from reconciler.sandbox.jt_trader.memory import MemoryDriver, MemoryServer
 from reconciler.secrets.memory import MemoryBackend
-from tests.crash.handles import InMemory, in_memory_robots
-from tests.crash.harness import EVERYTHING_ELSE, Harness
+from tests.crash.handles import Handle, three_robots
+from tests.crash.harness import EVERYTHING_ELSE, PATIENT, Harness
 from tests.support.strategies import SERVERS, TUNINGS, Step, Story
 
 RECOVERY = Consents(drift=True, targets=frozenset(SERVERS))
 
 
-def desk_in_memory(servers: int) -> Harness:
-    """A harness with memory servers and secrets in memory."""
+async def desk_in_memory(servers: int) -> Harness:
+    """A harness with servers and secrets in memory."""
     backend = MemoryBackend(keep=100)
-    made = {
-        f"https://{name}.test": MemoryServer(robots=in_memory_robots())
-        for name in SERVERS[:servers]
-    }
-    handles = {
-        name: InMemory(f"https://{name}.test", made[f"https://{name}.test"])
-        for name in SERVERS[:servers]
-    }
+    made, handles = {}, {}
+    for name in SERVERS[:servers]:
+        url = f"https://{name}.test"
+        moments = itertools.count(2_000)  # of its own clock, in ms: no two of its entries are alike
+        made[url] = MemoryServer(
+            url, robots=three_robots(), now=lambda moments=moments: next(moments) / 1000
+        )
+        await made[url].start()
+        handles[name] = Handle(url, made[url])
     return Harness(
         handles,
-        lambda command: MemoryDriver(made, command=command),
+        lambda command: MemoryDriver(made, command=command, timeouts=PATIENT),
         backend,
         backend.put,
     )
@@ -50,7 +52,7 @@ async def act(harness: Harness, step: Step) -> None:
         await one_pass(harness, step)
     else:
         _people(harness, step)
-        _machines(harness, step)
+        await _machines(harness, step)
 
 
 def _people(harness: Harness, step: Step) -> None:
@@ -74,14 +76,14 @@ def _people(harness: Harness, step: Step) -> None:
             harness.new_key()
 
 
-def _machines(harness: Harness, step: Step) -> None:
+async def _machines(harness: Harness, step: Step) -> None:
     handle = harness.handles[step.server]
     match step.deed:
         case "robot":
             for number in (1, 2, 3):
                 handle.set_running(number, step.how == "start")
         case "boot":
-            handle.boot()
+            await handle.boot()
             for number in (1, 2):
                 handle.set_running(number, running=True)
 

@@ -67,11 +67,10 @@ def test_a_boot_by_others_is_judged_by_the_servers_own_clock(
     # The boot is half an hour before or after the instant, whatever the server's clock shows.
     async def story(clock: VirtualClock) -> None:
         harness = await settled(clock)
-        harness.trader.ahead = hours * 3600.0
-        harness.trader.server.clock = 0
+        harness.trader.server.behaviour.clock_offset = hours * 3600.0
         # What this clock wrote until now; a server's log never goes back.
-        harness.trader.server.log = []
-        harness.trader.reboot_by_hand()
+        harness.trader.server.rotate_log()
+        await harness.trader.reboot_by_hand()
         for robot in RUNNING:
             harness.trader.turn_by_hand(robot, running=True)
         harness.trader.acts.clear()
@@ -96,10 +95,8 @@ def test_a_boot_by_others_is_judged_by_the_servers_own_clock(
 def test_our_own_reboot_is_proved_whatever_the_servers_clock_shows(hours: int) -> None:
     async def story(clock: VirtualClock) -> None:
         harness = await settled(clock)
-        harness.trader.ahead = hours * 3600.0
+        harness.trader.server.behaviour.clock_offset = hours * 3600.0
         everything(harness)
-        if hours < 0:
-            harness.trader.server.log[-1]["time"] = harness.trader.server.clock = 1
 
         passes = [await harness.apply()]
         for _ in range(2):
@@ -121,7 +118,7 @@ def test_a_boot_too_close_to_the_instant_does_not_count(seconds: float) -> None:
         harness.wish(
             reboot=replace(reboot(harness), instant=clock.truth() - timedelta(seconds=seconds))
         )
-        harness.trader.reboot_by_hand()
+        await harness.trader.reboot_by_hand()
         await asyncio.sleep(PAUSE)
 
         passed = await harness.apply()
@@ -138,11 +135,10 @@ def test_a_clock_that_does_not_tell_or_contradicts_the_log_satisfies_nothing(
     # None: the web page has no `Date`.  A day behind: a proxy answers with a clock of its own.
     async def story(clock: VirtualClock) -> None:
         harness = await settled(clock)
-        harness.trader.reboot_by_hand()
+        await harness.trader.reboot_by_hand()
         await asyncio.sleep(3600)
         harness.wish(reboot=reboot(harness, 120))
-        harness.trader.proxy = True
-        harness.trader.server.ahead = ahead
+        harness.trader.server.ahead = lambda: ahead
 
         passed = await harness.apply()
 

@@ -13,24 +13,24 @@ import pytest
 from reconciler.model.recorded import Owed
 from reconciler.plan.inputs import Consents
 from tests.crash.forkserver import VOLUME
-from tests.crash.harness import Harness, Inline
+from tests.crash.harness import Clock, Harness
 from tests.crash.scenarios import converges, desk_in_memory
 from tests.support.strategies import TUNINGS
+from tests.support.virtual_clock import VirtualLoop
 
 SERVER = "tokyo-1"
 
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[asyncio.Runner]:
-    """One loop for all deaths; nothing in memory needs a thread."""
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(Inline())
+    """One loop for all deaths; in memory nothing needs a thread, or time."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(Clock())) as runner:
         yield runner
 
 
 async def settled_desk() -> Harness:
     """A server on which bybit, where a robot runs, and kucoin are written."""
-    harness = desk_in_memory(1)
+    harness = await desk_in_memory(1)
     for code in ("bybit", "kucoin"):
         harness.rotate(SERVER, code)
         harness.declare(SERVER, code)
@@ -108,7 +108,7 @@ def test_no_debt_is_lost_by_two_deaths(loop: asyncio.Runner) -> None:
     # A key is written, then its companions change: the server may have cached the first pair, so
     # only a reboot helps, whichever of the processes died and wherever.
     async def story(first: int, second: int) -> None:
-        harness = desk_in_memory(1)
+        harness = await desk_in_memory(1)
         harness.rotate(SERVER, "bybit")
         harness.declare(SERVER, "bybit")
         await harness.apply()
@@ -139,7 +139,7 @@ def test_going_back_to_the_old_values_after_a_death_still_owes_a_restart(
     loop: asyncio.Runner,
 ) -> None:
     async def story(first: int) -> None:
-        harness = desk_in_memory(1)
+        harness = await desk_in_memory(1)
         harness.rotate(SERVER, "bybit")
         harness.declare(SERVER, "bybit")
         await harness.apply()

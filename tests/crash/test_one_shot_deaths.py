@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from reconciler.drivers import Session
+from reconciler.drivers.jt_trader.requests import ALL
 from reconciler.ledger import Store
 from reconciler.model.desired import RequestKind
 from tests.crash.forkserver import VOLUME
@@ -75,7 +76,7 @@ async def told(clock: VirtualClock, story: Story) -> Judgement:
         await asyncio.sleep(story.pause)
     found_open = harness.requests().open is not None
     down = whereabouts(harness.trader.acts).down
-    meddle(harness, story.meddling)
+    await meddle(harness, story.meddling)
     before = len(harness.trader.acts)
     for _ in range(3):
         passes.append(await harness.apply())
@@ -90,7 +91,7 @@ async def told(clock: VirtualClock, story: Story) -> Judgement:
     return verdict
 
 
-def meddle(harness: Trading, how: str) -> None:
+async def meddle(harness: Trading, how: str) -> None:
     """Let somebody else do something."""
     match how:
         case "boots":
@@ -98,9 +99,9 @@ def meddle(harness: Trading, how: str) -> None:
             ours = doubt is not None and doubt.kind is RequestKind.REBOOT
             if ours and not harness.trader.count("rebooted"):
                 # Nobody can tell it from ours, which may have been sent: the wish is fulfilled.
-                harness.trader.reboot_by_hand("boot taken for ours")
+                await harness.trader.reboot_by_hand("boot taken for ours")
             else:
-                harness.trader.reboot_by_hand()
+                await harness.trader.reboot_by_hand()
         case "starts":
             harness.trader.turn_by_hand(3, running=True)
 
@@ -233,6 +234,5 @@ def test_a_store_writes_in_one_way_only() -> None:
 
 def arrived(harness: Trading) -> int:
     """How many requests that change it the server itself has received."""
-    done = harness.trader.server.done
-    events = [name for name in done if name.endswith("-request")]
-    return done["saved"] + done["deleted"] + sum(done[event] for event in events)
+    received = [received.event for received in harness.trader.server.record.received]
+    return sum(received.count(request.event) for request in ALL if request.writes)

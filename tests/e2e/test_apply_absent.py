@@ -152,7 +152,7 @@ def test_absent_where_nothing_is_stored_is_in_sync(rig: Rig) -> None:
 def test_a_half_done_delete_is_finished_by_the_next_apply(rig: Rig) -> None:
     server = converged(rig, "bybit", "okx")
     absent(rig, "okx")
-    server.behaviour.spare = 1
+    server.behaviour.next_writes = ["answer"]
     server.behaviour.delete = "silent-before"
     torn = rig.apply("-o", "json")
     server.behaviour.delete = "answer"
@@ -172,7 +172,7 @@ def test_a_half_done_delete_that_is_no_longer_wanted_is_written_whole_again(rig:
     server = converged(rig, "bybit", "okx")
     before = server.values()
     absent(rig, "okx")
-    server.behaviour.spare = 1
+    server.behaviour.next_writes = ["answer"]
     server.behaviour.delete = "silent-before"
     rig.apply()
     server.behaviour.delete = "answer"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.drivers.memory import MemoryDriver
+from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
@@ -48,7 +48,8 @@ class Restless(Away):
 
 def resolver(backend: Away, said: list[str] | None = None, timeouts: Timeouts = QUICK) -> Resolver:
     """A resolver on this backend."""
-    return Resolver(backend, MemoryDriver({}), timeouts, (said if said is not None else []).append)
+    driver = JtTraderDriver(command="plan", timeouts=timeouts)
+    return Resolver(backend, driver, timeouts, (said if said is not None else []).append)
 
 
 @pytest.mark.parametrize(("seconds", "asked"), [(0.25, 1), (0.0, 3)])

@@ -12,22 +12,22 @@ from hypothesis import given, settings
 
 from reconciler.plan.inputs import Consents
 from reconciler.sandbox.openbao import OpenBao
-from tests.crash.harness import Harness, Inline
+from tests.crash.harness import Clock, Harness
 from tests.crash.loopback import desk_on_loopback
 from tests.crash.scenarios import RECOVERY, act, begin, converges, desk_in_memory
 from tests.support.strategies import QUICK, SERVERS, Story, stories
+from tests.support.virtual_clock import VirtualLoop
 
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[asyncio.Runner]:
-    """One loop for all examples; nothing in memory needs a thread."""
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(Inline())
+    """One loop for all examples; in memory nothing needs a thread, or time."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(Clock())) as runner:
         yield runner
 
 
 async def lived_in_memory(story: Story, consents: Consents = RECOVERY) -> None:
-    await lived(desk_in_memory(story.servers), story, consents)
+    await lived(await desk_in_memory(story.servers), story, consents)
 
 
 async def lived(harness: Harness, story: Story, consents: Consents) -> None:
@@ -41,7 +41,7 @@ async def lived(harness: Harness, story: Story, consents: Consents) -> None:
 def test_another_server_is_asked_about_once(loop: asyncio.Runner) -> None:
     # All that we wrote there was changed by hand, and no document wants any of it any more.
     async def story() -> None:
-        harness = desk_in_memory(1)
+        harness = await desk_in_memory(1)
         begin(harness, Story(1, (("tokyo-1", "bybit", "secret", "key"),), ()))
         await harness.apply()
         harness.edit("tokyo-1", "bybit", "all")

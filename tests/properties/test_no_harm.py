@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.drivers.memory import Door
 from reconciler.errors import JtrError
 from reconciler.model.actions import (
     DeleteExchange,
@@ -35,8 +34,8 @@ from reconciler.plan.server import plan_server, wanted_values
 from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.memory import MemoryBackend
-from tests.crash.handles import InMemory, OnLoopback, in_memory_robots
-from tests.crash.harness import CODES, FIELDS, Harness, Inline
+from tests.crash.handles import OnLoopback, three_robots
+from tests.crash.harness import CODES, FIELDS, Clock, Harness
 from tests.crash.loopback import desk_on_loopback
 from tests.crash.scenarios import act, begin, converges, desk_in_memory
 from tests.support.strategies import (
@@ -48,13 +47,13 @@ from tests.support.strategies import (
     planner_inputs,
     stories,
 )
+from tests.support.virtual_clock import VirtualLoop
 
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[asyncio.Runner]:
-    """One loop for all examples; nothing in memory needs a thread."""
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(Inline())
+    """One loop for all examples; in memory nothing needs a thread, or time."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(Clock())) as runner:
         yield runner
 
 
@@ -173,7 +172,7 @@ def test_the_order_of_documents_changes_no_plan(given_: PlannerInput) -> None:
 
 # ── whole passes in memory ───────────────────────────────────────────────────────────────────
 
-ROBOTS = {robot.id: robot.exchange for robot in in_memory_robots()}
+ROBOTS = {robot.id: robot.exchange for robot in three_robots()}
 ANYTHING = st.sets(st.sampled_from((*SERVERS, *(f"{SERVERS[0]}/{code}" for code in CODES))))
 
 
@@ -190,7 +189,7 @@ def test_what_another_hand_stored_stays_without_being_asked(
     """Exchanges that were there from the start, whole or in part, whatever is declared of them."""
 
     async def lived() -> None:
-        harness = desk_in_memory(story.servers)
+        harness = await desk_in_memory(story.servers)
         handles = harness.handles.values()
         for handle, code in itertools.product(handles, kept):
             for name in list(FIELDS[code])[: 1 if parts else None]:
@@ -207,12 +206,12 @@ def test_what_another_hand_stored_stays_without_being_asked(
 
 
 @settings(QUICK, max_examples=60)
-@given(
-    story=stories(deaths=False, faults=()), door=st.sampled_from((Door.UNREACHABLE, Door.SILENT))
-)
-def test_what_cannot_be_read_is_left_alone(loop: asyncio.Runner, story: Story, door: Door) -> None:
+@given(story=stories(deaths=False, faults=()), reachable=st.booleans())
+def test_what_cannot_be_read_is_left_alone(
+    loop: asyncio.Runner, story: Story, *, reachable: bool
+) -> None:
     async def lived() -> None:
-        harness = desk_in_memory(story.servers)
+        harness = await desk_in_memory(story.servers)
         begin(harness, story)
         for step in story.steps:
             await act(harness, step)
@@ -225,8 +224,9 @@ def test_what_cannot_be_read_is_left_alone(loop: asyncio.Runner, story: Story, d
         closed = next((name for name in harness.handles if name != server), None)
         if closed is not None:
             handle = harness.handles[closed]
-            assert isinstance(handle, InMemory)
-            handle.server.door = door
+            handle.server.behaviour.login = "silent"
+            if not reachable:
+                await handle.server.stop()
         wish = harness.wishes[server].get(code)
         before = harness.stored(server, code)
         writes = {name: handle.writes() for name, handle in harness.handles.items()}
@@ -312,7 +312,7 @@ class Dues:
 @given(story=stories(by_hand=False, most_servers=1))
 def test_no_debt_is_lost(loop: asyncio.Runner, story: Story) -> None:
     async def lived() -> None:
-        harness = desk_in_memory(story.servers)
+        harness = await desk_in_memory(story.servers)
         begin(harness, story)
         dues = Dues(harness)
         for step in story.steps:

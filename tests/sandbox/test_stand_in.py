@@ -292,7 +292,7 @@ async def result(client: NaiveClient, expected: str) -> str:
 
 @looped
 async def test_a_fault_can_be_kept_for_a_later_write(server: StandIn, secret: str) -> None:
-    server.behaviour.save, server.behaviour.spare = "silent-before", 1
+    server.behaviour.save, server.behaviour.next_writes = "silent-before", ["answer"]
     async with visited(server, secret) as client:
         first = await client.ask(SAVE, [row("a", "1")], answer=LISTED)
         second = await client.ask(SAVE, [row("b", "2")], answer=LISTED, patience=QUICK)

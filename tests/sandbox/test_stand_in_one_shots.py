@@ -214,18 +214,12 @@ async def test_a_server_that_cannot_come_back_says_so(server: StandIn, secret: s
     other = StandIn(access_secret=secret)
     server.behaviour.reboot_down = 0.05
     async with NaiveClient(await server.start(), {"accessSecret": secret}) as client:
-        server._port = await taken(other)
+        server.url = await other.start()  # somebody else listens there
         await rebooted(client)
         await until(lambda: any(task.done() for task in server._ends))
     with pytest.raises(ExceptionGroup, match="failed to come back"):
         await server.stop()
     await other.stop()
-
-
-async def taken(other: StandIn) -> int:
-    """Return a port on which somebody else listens."""
-    url = await other.start()
-    return int(url.rpartition(":")[2])
 
 
 # Cache

@@ -7,11 +7,11 @@ section 6.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from reconciler.sandbox.jt_trader.faults import lasting
+from reconciler.sandbox.jt_trader.faults import Effect, lasting
 from reconciler.sandbox.jt_trader.record import Handshake
 from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.sandbox.jt_trader.rows import Rejected
@@ -22,7 +22,7 @@ JOB_LIST = "background-jobs-list-response"
 
 
 class Link(Protocol):
-    """The way to the clients; all do nothing for a connection or process that is gone."""
+    """A process's way to its clients; nothing is done for a connection that is gone."""
 
     async def send(
         self, connection: str | None, message: Mapping[str, object], event: str = "message"
@@ -32,8 +32,8 @@ class Link(Protocol):
     def drop(self, connection: str | None) -> None:
         """End the transport of one connection, or of all, without any goodbye."""
 
-    def end(self) -> None:
-        """End this process by a reboot; returns at once."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let *work* go on in the background until the process ends."""
 
 
 @dataclass(slots=True)
@@ -55,8 +55,6 @@ class Socket:
 
 
 class Clients:
-    """All connections of one process."""
-
     def __init__(self, state: ServerState, link: Link) -> None:
         self._state = state
         self._link = link
@@ -64,7 +62,6 @@ class Clients:
         self._registered: dict[str, str] = {}
 
     def add(self, socket: Socket) -> None:
-        """Take a connection in."""
         self.sockets[socket.connection] = socket
 
     def register(self, socket: Socket, account: str) -> None:
@@ -85,15 +82,12 @@ class Clients:
             self._registered.pop(socket.account, None)
 
     def is_registered(self, account: str) -> bool:
-        """Tell whether anybody is told what the robots of *account* do."""
         return account in self._registered
 
     def has_registered(self, socket: Socket) -> bool:
-        """Tell whether this very socket is the registered one of its account."""
         return self._registered.get(socket.account or "") == socket.connection
 
     async def send(self, socket: Socket, event: str, *payload: object) -> None:
-        """Send one message to one connection."""
         await self._link.send(socket.connection, _message(event, *payload))
 
     async def send_exception(self, socket: Socket) -> None:
@@ -108,11 +102,9 @@ class Clients:
             await self._link.send(registered, _message(event, payload))
 
     async def tell_all(self, event: str, payload: object) -> None:
-        """Send to every connection, authorised or not."""
         await self._link.send(None, _message(event, payload))
 
     async def update_report(self, artifacts: str) -> None:
-        """Tell every connection that a report has news."""
         await self.tell_all("update-report", {"artifacts": artifacts})
 
     async def system_report(self) -> None:
@@ -121,7 +113,6 @@ class Clients:
         await self.update_report(SYSTEM)
 
     async def authenticated(self, socket: Socket, account: str) -> None:
-        """Tell a client who it is."""
         own = account == self._state.account
         await self.send(
             socket,
@@ -134,9 +125,23 @@ class Clients:
             },
         )
 
-    async def jobs(self, socket: Socket) -> None:
-        """Answer with the robots of the client's account."""
-        await self.answer(socket, JOB_LIST, self._state.jobs(socket.owner))
+    async def jobs(self, socket: Socket, effect: Effect = "answer") -> None:
+        await self.acted(socket, effect, JOB_LIST, self._state.jobs(socket.owner))
+
+    async def may_act(self, socket: Socket, effect: Effect) -> bool:
+        """Do the faults that come before an effect."""
+        if effect == "lost before effect":
+            self._link.drop(socket.connection)
+        if effect == "late":
+            await asyncio.sleep(self._state.behaviour.effect_late)
+        return effect != "lost before effect"
+
+    async def acted(self, socket: Socket, effect: Effect, event: str, *payload: object) -> None:
+        """Answer, or do the faults that come after an effect."""
+        if effect == "dropped after effect":
+            self._link.drop(socket.connection)
+        elif effect != "silent after effect":
+            await self.answer(socket, event, *payload)
 
     async def answer(self, socket: Socket, event: str, *payload: object) -> None:
         """Send an answer, perhaps late, with the unsolicited messages that come at any time."""
@@ -170,13 +175,11 @@ class Clients:
 
 
 def notification(account: str) -> dict[str, str]:
-    """Return the payload of the notification that a robot did not start."""
     text = "Error starting bot. See logs for details."
     return {"accountId": account, "message": text, "type": "error"}
 
 
 def robot_log(robot: Robot, level: str, text: str) -> dict[str, object]:
-    """Return the payload of a `user-script-log`: one line that a robot wrote."""
     log = {"level": level, "time": 0, "msg": [text]}
     return {"log": log, "processId": str(robot.id), "artifacts": robot.artifacts}
 

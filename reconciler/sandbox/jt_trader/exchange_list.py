@@ -8,53 +8,31 @@ reference, sections 3.1 and 3.2.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-
-@dataclass(frozen=True, slots=True)
-class MainExchange:
-    """An exchange that is always listed; *fields* are (name, label)."""
-
-    code: str
-    name: str
-    fields: tuple[tuple[str, str], ...]
-    sandbox: bool = False
-
-
-MAIN: Final = (
-    MainExchange(
-        "gateio",
+MAIN: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "gateio": (
         "Gate.io",
-        (
-            ("gateio_api_key", "API Key"),
-            ("gateio_api_secret", "API Secret"),
-            ("gateio_user_id", "User ID"),
-        ),
+        {
+            "gateio_api_key": "API Key",
+            "gateio_api_secret": "API Secret",
+            "gateio_user_id": "User ID",
+        },
     ),
-    MainExchange(
-        "bybit",
-        "Bybit",
-        (("bybit_api_key", "API Key"), ("bybit_api_secret", "API Secret")),
-    ),
-    MainExchange(
-        "okx",
+    "bybit": ("Bybit", {"bybit_api_key": "API Key", "bybit_api_secret": "API Secret"}),
+    "okx": (
         "OKX",
-        (
-            ("okx_api_key", "API Key"),
-            ("okx_api_secret", "API Secret"),
-            ("okx_password", "Password"),
-        ),
+        {"okx_api_key": "API Key", "okx_api_secret": "API Secret", "okx_password": "Password"},
     ),
     # The code has a hyphen, its fields an underscore: nobody may derive names from codes.
-    MainExchange(
-        "bybit-testnet",
+    "bybit-testnet": (
         "Bybit Testnet",
-        (("bybit_testnet_api_key", "API Key"), ("bybit_testnet_api_secret", "API Secret")),
-        sandbox=True,
+        {"bybit_testnet_api_key": "API Key", "bybit_testnet_api_secret": "API Secret"},
     ),
-    MainExchange("gateio-mock", "Gate.io Mock", ()),
-)
+    "gateio-mock": ("Gate.io Mock", {}),
+}
+"""What is always listed: code, name, and labels by the names of fields."""
 
 _KEY_SECRET: Final = ("apiKey", "secret")
 _KEY_SECRET_PASSWORD: Final = ("apiKey", "secret", "password")
@@ -108,6 +86,7 @@ def mask(value: str) -> str:
     )
 
 
+@cache
 def field_name(code: str, credential: str) -> str:
     """Return the row name of an additional exchange's credential: kucoin + apiKey."""
     snake_case = re.sub("([A-Z])", r"_\1", credential).lower()
@@ -116,26 +95,23 @@ def field_name(code: str, credential: str) -> str:
 
 def known_additional(codes: Iterable[str]) -> tuple[str, ...]:
     """Order like the server: alphabetical; drop unknown codes and main ones in silence."""
-    main = {exchange.code for exchange in MAIN}
-    return tuple(sorted(code for code in set(codes) if code in ADDITIONAL and code not in main))
+    return tuple(sorted(code for code in set(codes) if is_additional(code)))
 
 
 def is_additional(code: str) -> bool:
-    """Tell whether *code* is known and not a main exchange."""
-    return bool(known_additional([code]))
+    return code in ADDITIONAL and code not in MAIN
 
 
-def field_names(code: str) -> tuple[str, ...]:
-    """Return the row names of an exchange, none for an unknown one."""
-    for exchange in MAIN:
-        if exchange.code == code:
-            return tuple(name for name, _ in exchange.fields)
-    return tuple(field_name(code, credential) for credential in ADDITIONAL.get(code, ()))
+def labels(code: str) -> Mapping[str, str]:
+    """Return the labels of an exchange by the names of its fields, none for an unknown one."""
+    if code in MAIN:
+        return MAIN[code][1]
+    return {field_name(code, credential): credential for credential in ADDITIONAL.get(code, ())}
 
 
 def exchange_list(additional: Sequence[str], values: Mapping[str, str]) -> dict[str, Any]:
     """Return the payload of an `exchange-config-response` for rows with these *values*."""
-    main = [_main(exchange, values) for exchange in MAIN]
+    main = [_main(code, values) for code in MAIN]
     listed = [_additional(code, values) for code in known_additional(additional)]
     return {
         "main": main + [exchange for exchange in listed if exchange["added"]],
@@ -143,32 +119,33 @@ def exchange_list(additional: Sequence[str], values: Mapping[str, str]) -> dict[
     }
 
 
-def _main(exchange: MainExchange, values: Mapping[str, str]) -> dict[str, Any]:
+def _main(code: str, values: Mapping[str, str]) -> dict[str, Any]:
+    name, fields = MAIN[code]
     return {
-        "code": exchange.code,
-        "name": exchange.name,
+        "code": code,
+        "name": name,
         "disabled": False,
-        "sandbox": exchange.sandbox,
+        "sandbox": code.endswith("-testnet"),
         "fields": [
             {"name": name, "type": "string", "label": label, "value": mask(values.get(name, ""))}
-            for name, label in exchange.fields
+            for name, label in fields.items()
         ],
-        "connected": all(values.get(name) for name, _ in exchange.fields),
+        "connected": all(values.get(name) for name in fields),
     }
 
 
 def _additional(code: str, values: Mapping[str, str]) -> dict[str, Any]:
-    labels = {field_name(code, credential): credential for credential in ADDITIONAL[code]}
+    fields = labels(code)
     return {
         "code": code,
         "name": code,
         # A row with an empty value counts as added, yet not as connected.
-        "added": all(name in values for name in labels),
-        "connected": all(values.get(name) for name in labels),
+        "added": all(name in values for name in fields),
+        "connected": all(values.get(name) for name in fields),
         "sandbox": False,
         "disabled": False,
         "fields": [
             {"name": name, "label": label, "type": "string", "value": mask(values.get(name, ""))}
-            for name, label in labels.items()
+            for name, label in fields.items()
         ],
     }

@@ -51,9 +51,10 @@ class Behaviour:
     """Likewise of requests to stop one."""
     effect_late: float = 0.2
 
-    reboot: Literal["normal", "ignored", "late", "never comes back"] = "normal"
-    """`ignored`: received, and nothing happens.  `late`: it begins `reboot_late` seconds later.
-    `never comes back`: the process ends and stays away until `come_back`."""
+    reboot: Literal["normal", "ignored", "lost", "late", "never comes back"] = "normal"
+    """`ignored`: received, and nothing happens.  `lost`: likewise, and the connection ends.
+    `late`: it begins `reboot_late` seconds later.  `never comes back`: the process ends and stays
+    away until `come_back`."""
     reboot_late: float = 0.2
     reboot_drop: float = 0.02
     """From the robots' stop to the end of the process; observed 0.2 to 2.1 s."""
@@ -64,8 +65,8 @@ class Behaviour:
     log: Literal["normal", "unreadable"] = "normal"
     """`unreadable`: the system log's answer has no `data`, as with one line that is no JSON."""
 
-    spare: int = 0
-    """So many saves and deletes are still answered before the faults of `save`, `delete` begin."""
+    next_writes: list[Write] = field(default_factory=list)
+    """What becomes of the next saves and deletes, one each; then `save` and `delete` hold."""
     silent: frozenset[str] = field(default_factory=frozenset)
     """Events that are received, recorded and then ignored."""
     unknown: frozenset[str] = field(default_factory=frozenset)
@@ -89,6 +90,7 @@ class Behaviour:
     proxy: tuple[tuple[str, str], ...] = ()
     """(url, ip) pairs of the status entry: the server's outgoing address as others saw it."""
     status_interval: float = 300.0
+    """0: it writes no status entries."""
     clock_offset: float = 0.0
     """Added to the server's clock: log times and the HTTP `Date`."""
 

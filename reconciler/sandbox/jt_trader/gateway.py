@@ -14,9 +14,9 @@ from typing import Any, Final
 from reconciler.sandbox.jt_trader import exchange_list, writes
 from reconciler.sandbox.jt_trader.clients import Clients, Link, Socket
 from reconciler.sandbox.jt_trader.faults import lasting
-from reconciler.sandbox.jt_trader.record import Handshake, Received
+from reconciler.sandbox.jt_trader.record import Handshake, Received, command_of
 from reconciler.sandbox.jt_trader.requests import OneShots
-from reconciler.sandbox.jt_trader.robot_requests import RobotRequests, Spawn
+from reconciler.sandbox.jt_trader.robot_requests import RobotRequests
 from reconciler.sandbox.jt_trader.rows import Rejected
 from reconciler.sandbox.jt_trader.runtime import Runtime
 from reconciler.sandbox.jt_trader.state import ServerState
@@ -40,16 +40,16 @@ _TESTER_DEFAULTS: Final = {
 
 
 class Gateway:
-    """The message handling of one server process; made anew at every start."""
+    """The message handling of one server process; *end* ends it by a reboot, and returns."""
 
-    def __init__(self, state: ServerState, runtime: Runtime, link: Link, spawn: Spawn) -> None:
+    def __init__(
+        self, state: ServerState, runtime: Runtime, link: Link, end: Callable[[], None]
+    ) -> None:
         self._state = state
         self._link = link
         self.clients = Clients(state, link)
-        self.robots = RobotRequests(
-            state, runtime, self.clients, link, fail=self._fail, spawn=spawn
-        )
-        self.one_shots = OneShots(state, runtime, self.clients, self.robots, link)
+        self.robots = RobotRequests(state, runtime, self.clients, link, fail=self._fail)
+        self.one_shots = OneShots(state, runtime, self.clients, self.robots, link, end=end)
         self._answers: Mapping[str, Callable[[Socket, Mapping[str, Any]], Awaitable[None]]] = {
             "exchange-config-request": self._list,
             "exchange-config-save": self._save,
@@ -64,8 +64,8 @@ class Gateway:
             "stop-background-job-request": self.robots.stop,
         }
 
-    async def connected(self, connection: str, auth: object, command: str) -> None:
-        """Take a new connection in and answer its login."""
+    async def connected(self, connection: str, auth: object, agent: str) -> None:
+        command = command_of(agent)
         verdict = self._judge(auth)
         handshake = Handshake(
             time.monotonic(),
@@ -82,11 +82,9 @@ class Gateway:
         await self._log_in(socket)
 
     def disconnected(self, connection: str) -> None:
-        """Forget a connection."""
         self.clients.forget(connection)
 
     async def received(self, connection: str, bodies: Sequence[object]) -> None:
-        """Handle one Socket.IO event `message` with its arguments."""
         socket = self.clients.sockets.get(connection)
         if socket is None:
             return

@@ -5,13 +5,21 @@ A record never keeps a value, a mask or a secret: only who sent which event, and
 is written by the stand-in's loop and may be read from any thread.
 """
 
-import threading
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+_COMMAND: Final = re.compile(r"jt-reconciler/\S+ \(([^)]*)\)")
 
 SINK: Callable[[str, str], None] | None = None
 """Called with (command, event) for every received event of every stand-in; from any thread."""
+
+
+def command_of(agent: str) -> str:
+    """Return the command of a jt-reconciler's `User-Agent`; empty for every other client's."""
+    found = _COMMAND.fullmatch(agent)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +73,13 @@ class Start:
 
 
 class Record:
-    """Counters and lists since the stand-in was made; restarts do not clear them."""
+    """
+    Counters and lists since the stand-in was made; restarts do not clear them.
+
+    Lists are copies, and grow by single appends, which no other thread sees half done.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._handshakes: list[Handshake] = []
         self._received: list[Received] = []
         self._history: list[tuple[Any, ...]] = []
@@ -92,15 +103,11 @@ class Record:
 
     @property
     def handshakes(self) -> list[Handshake]:
-        """All connections in their order (a copy)."""
-        with self._lock:
-            return list(self._handshakes)
+        return list(self._handshakes)
 
     @property
     def received(self) -> list[Received]:
-        """All `message` events in their order (a copy)."""
-        with self._lock:
-            return list(self._received)
+        return list(self._received)
 
     @property
     def history(self) -> list[tuple[Any, ...]]:
@@ -111,14 +118,11 @@ class Record:
         request, ("force-stop", robot id) by the robot itself, ("restore", robot id) after a crash,
         ("invalidate",), ("reboot",) when the process ended, ("crash",), ("fatal",).
         """
-        with self._lock:
-            return list(self._history)
+        return list(self._history)
 
     @property
     def starts(self) -> list[Start]:
-        """All requests to start a robot in their order."""
-        with self._lock:
-            return list(self._starts)
+        return list(self._starts)
 
     @property
     def robot_starts(self) -> list[tuple[Any, str]]:
@@ -133,8 +137,7 @@ class Record:
     @property
     def robot_stops_asked(self) -> list[tuple[Any, str]]:
         """(payload, command) of each request to stop a robot (a copy)."""
-        with self._lock:
-            return list(self._stops_asked)
+        return list(self._stops_asked)
 
     @property
     def reboot_requests(self) -> int:
@@ -147,36 +150,26 @@ class Record:
         return self.events("invalidate-cache-request")
 
     def events(self, event: str) -> int:
-        """Count the received messages with this event."""
         return sum(received.event == event for received in self.received)
 
     def add_handshake(self, handshake: Handshake) -> None:
-        """Remember a connection."""
-        with self._lock:
-            self._handshakes.append(handshake)
+        self._handshakes.append(handshake)
 
     def add_received(self, received: Received) -> None:
         """Remember a message and tell the suite's collector."""
-        with self._lock:
-            self._received.append(received)
+        self._received.append(received)
         if SINK is not None:
             SINK(received.command, received.event or "")
 
     def add_start(self, start: Start) -> None:
-        """Remember a request to start a robot; its outcome is filled in later."""
-        with self._lock:
-            self._starts.append(start)
+        self._starts.append(start)
 
     def add_stop(self, robot: object, command: str) -> None:
-        """Remember a request to stop a robot."""
-        with self._lock:
-            self._stops_asked.append((robot, command))
+        self._stops_asked.append((robot, command))
 
     def add_finished(self, kind: str, account: str, names: tuple[str, ...]) -> None:
         """Remember that a save or delete went through all of its rows."""
         self.add_done(kind, account, *names)
 
     def add_done(self, *what: object) -> None:
-        """Remember in `history` that something was done."""
-        with self._lock:
-            self._history.append(what)
+        self._history.append(what)

@@ -5,7 +5,7 @@ Source: the protocol reference, sections 5 and 7.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.sandbox.jt_trader.clients import Clients, Link, Socket
@@ -25,35 +25,29 @@ class OneShots:
         clients: Clients,
         robots: RobotRequests,
         link: Link,
+        *,
+        end: Callable[[], None],
     ) -> None:
         self._state = state
         self._runtime = runtime
         self._clients = clients
         self._robots = robots
         self._link = link
+        self._end = end
         self.ending = False
         """The robots are stopped and the process is about to end: it handles nothing more."""
 
     async def invalidate(self, socket: Socket, _message: Mapping[str, Any]) -> None:
         """Empty the cache; also for an unauthorised socket."""
-        behaviour = self._state.behaviour
-        if behaviour.invalidate == "lost before effect":
-            self._link.drop(socket.connection)
+        effect = self._state.behaviour.invalidate
+        if not await self._clients.may_act(socket, effect):
             return
-        if behaviour.invalidate == "late":
-            await asyncio.sleep(behaviour.effect_late)
         # Running robots go on, yet nobody starts them again after a crash.
         self._state.marks.clear()
         self._state.saved.clear()
         self._state.record.invalidations += 1
         self._state.record.add_done("invalidate")
-        match behaviour.invalidate:
-            case "silent after effect":
-                pass
-            case "dropped after effect":
-                self._link.drop(socket.connection)
-            case _:
-                await self._clients.answer(socket, "invalidate-cache-response")
+        await self._clients.acted(socket, effect, "invalidate-cache-response")
 
     async def reboot(self, socket: Socket, message: Mapping[str, Any]) -> None:
         """
@@ -64,6 +58,10 @@ class OneShots:
         """
         behaviour = self._state.behaviour
         if behaviour.reboot == "ignored":
+            return
+        if behaviour.reboot == "lost":
+            await asyncio.sleep(behaviour.reboot_drop)
+            self._link.drop(socket.connection)
             return
         if behaviour.reboot == "late":
             await asyncio.sleep(behaviour.reboot_late)
@@ -76,7 +74,7 @@ class OneShots:
             return
         self.ending = True
         await asyncio.sleep(behaviour.reboot_drop)
-        self._link.end()
+        self._end()
 
     async def _stop_all(self, socket: Socket, running: list[Robot], *, removed: bool) -> bool:
         """Stop all robots; False if one of them failed, and never if one of them hangs."""

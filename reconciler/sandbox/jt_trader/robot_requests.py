@@ -27,15 +27,10 @@ from reconciler.sandbox.jt_trader.runtime import Runtime, StartFailed, StopFaile
 from reconciler.sandbox.jt_trader.state import ServerState
 
 Fail = Callable[[str, str], Coroutine[Any, Any, None]]
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class RobotRequests:
-    """
-    The robots' part of one process; *fail* runs the fatal path for (account, text).
-
-    *spawn* lets work go on in the background until the process ends.
-    """
+    """The robots' part of one process; *fail* runs the fatal path for (account, text)."""
 
     def __init__(
         self,
@@ -45,17 +40,14 @@ class RobotRequests:
         link: Link,
         *,
         fail: Fail,
-        spawn: Spawn,
     ) -> None:
         self._state = state
         self._runtime = runtime
         self._clients = clients
         self._link = link
         self._fail = fail
-        self._spawn = spawn
 
     async def run(self, socket: Socket, message: Mapping[str, Any]) -> None:
-        """Answer a `run-background-job-request`."""
         start = Start(
             at=time.monotonic(),
             robot=message.get("payload"),
@@ -66,7 +58,7 @@ class RobotRequests:
         self._state.record.add_start(start)
         account = socket.owner
         effect = self._state.behaviour.run
-        if not await self._may_go_on(socket, effect):
+        if not await self._clients.may_act(socket, effect):
             return
         if self._runtime.starting:
             start.outcome = "dropped"
@@ -78,11 +70,11 @@ class RobotRequests:
             case None if _is_id(start.robot):
                 start.outcome = "unknown"
                 self._runtime.starting = False
-                await self._answer(socket, effect)
+                await self._clients.jobs(socket, effect)
             case None:
                 start.outcome = "bad id"
                 self._runtime.starting = False
-                await self._answer(socket, effect)
+                await self._clients.jobs(socket, effect)
                 raise Rejected("Invalid invocation: the id of a runtime is no number")
             case Robot(running=True):
                 start.outcome = "running"
@@ -103,12 +95,12 @@ class RobotRequests:
         self._runtime.starting = False
         self._state.record.add_done("start", robot.id)
         if robot.stops_itself_after is not None:
-            self._spawn(self._give_up(robot, robot.stops_itself_after))
+            self._link.spawn(self._give_up(robot, robot.stops_itself_after))
         await self._clients.update_report(robot.artifacts)
         await self._clients.tell(
             robot.account, "user-script-log", robot_log(robot, "info", "dummy init")
         )
-        await self._answer(socket, effect)
+        await self._clients.jobs(socket, effect)
         await self._clients.system_report()
 
     async def _start_failed(self, robot: Robot) -> None:
@@ -133,12 +125,11 @@ class RobotRequests:
         await self._clients.system_report()
 
     async def stop(self, socket: Socket, message: Mapping[str, Any]) -> None:
-        """Answer a `stop-background-job-request`."""
         payload = message.get("payload")
         self._state.record.add_stop(payload, socket.command)
         account = socket.owner
         effect = self._state.behaviour.halt
-        if not await self._may_go_on(socket, effect):
+        if not await self._clients.may_act(socket, effect):
             return
         robot = self._find(account, payload)
         if robot is not None and robot.running:
@@ -149,7 +140,7 @@ class RobotRequests:
                 await self._runtime.stop(robot)
             except StopFailed:
                 raise Rejected("made-up stop failure") from None
-        await self._answer(socket, effect)
+        await self._clients.jobs(socket, effect)
         if robot is None and not _is_id(payload):
             raise Rejected("Invalid invocation: the id of a runtime is no number")
         await self._clients.system_report()
@@ -212,21 +203,6 @@ class RobotRequests:
         await self._clients.tell(
             robot.account, "user-script-log", robot_log(robot, "info", "dummy stop")
         )
-
-    async def _may_go_on(self, socket: Socket, effect: Effect) -> bool:
-        """Do the faults that come before the effect."""
-        if effect == "lost before effect":
-            self._link.drop(socket.connection)
-        if effect == "late":
-            await asyncio.sleep(self._state.behaviour.effect_late)
-        return effect != "lost before effect"
-
-    async def _answer(self, socket: Socket, effect: Effect) -> None:
-        """Answer with the robots, or do the faults that come after the effect."""
-        if effect == "dropped after effect":
-            self._link.drop(socket.connection)
-        elif effect != "silent after effect":
-            await self._clients.jobs(socket)
 
     def _find(self, account: str, payload: object) -> Robot | None:
         """Return the account's robot with this id; 1.0 is the number 1 to the real server."""

@@ -40,7 +40,6 @@ class Robot:
         return hashlib.md5(f"{self.account}:{self.id}".encode(), usedforsecurity=False).hexdigest()
 
     def job(self) -> dict[str, Any]:
-        """Return the robot as the job list shows it."""
         path = f"{self.strategy}.js"
         return {
             "id": self.id,

@@ -31,8 +31,6 @@ class Rejected(Exception):
 
 @dataclass(slots=True)
 class Row:
-    """One stored credential field."""
-
     id: int
     account: str
     name: str

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Mapping
 
-from reconciler.sandbox.jt_trader.exchange_list import field_names, is_additional
+from reconciler.sandbox.jt_trader.exchange_list import is_additional, labels
 from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.sandbox.jt_trader.state import ServerState
 
@@ -27,8 +27,6 @@ class StopFailed(Exception):
 
 
 class Runtime:
-    """The robots of one process."""
-
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._trading: dict[int, dict[str, str]] = {}
@@ -38,7 +36,6 @@ class Runtime:
         """The lock of all starts: a start that never ends holds it until the process does."""
 
     def keys(self, robot_id: int) -> dict[str, str]:
-        """Return the field names and values with which a robot trades now."""
         return dict(self._trading.get(robot_id, {}))
 
     def take_over(self) -> None:
@@ -70,7 +67,7 @@ class Runtime:
         if robot.start == "hangs":
             await asyncio.Event().wait()
         await asyncio.sleep(robot.start_time)
-        names = field_names(robot.exchange)
+        names = labels(robot.exchange)
         missing = not self._stored(robot).keys() >= set(names)
         if robot.start == "fails" or (is_additional(robot.exchange) and missing):
             raise StartFailed
@@ -115,7 +112,6 @@ class Runtime:
             self._kill(robot)
 
     def running(self) -> list[Robot]:
-        """Return the running robots of all accounts."""
         return [robot for robot in self._state.robots if robot.running]
 
     def _kill(self, robot: Robot) -> None:
@@ -125,12 +121,12 @@ class Runtime:
 
     def _stored(self, robot: Robot) -> Mapping[str, str]:
         values = self._state.rows.values(robot.account)
-        return {name: values[name] for name in field_names(robot.exchange) if name in values}
+        return {name: values[name] for name in labels(robot.exchange) if name in values}
 
     def _client(self, robot: Robot) -> dict[str, str]:
         """Return the keys of the exchange client that a robot gets: perhaps an older one's."""
         stored = self._stored(robot)
-        names = field_names(robot.exchange)
+        names = labels(robot.exchange)
         # One missing field of a main exchange, and the robot gets no keys at all.
         if not names or not all(stored.get(name) for name in names):
             return {}

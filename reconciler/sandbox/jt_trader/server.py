@@ -23,10 +23,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from reconciler.sandbox.jt_trader import record as records
 from reconciler.sandbox.jt_trader.faults import Behaviour
-from reconciler.sandbox.jt_trader.process import Process
+from reconciler.sandbox.jt_trader.loopback import Loopback
+from reconciler.sandbox.jt_trader.process import Network, Process
 from reconciler.sandbox.jt_trader.record import Record
 from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.sandbox.jt_trader.state import ServerState
@@ -60,9 +62,12 @@ class StandIn:
         tls: ssl.SSLContext | None = None,
         tokens: Mapping[str, str] | None = None,
         pid: int | None = None,
+        record: Record | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """Make one; *pid* is the process id in its log, else that of this process."""
         self.behaviour = behaviour or Behaviour()
+        self._now = now
         self._state = ServerState(
             access_secret=access_secret,
             account=account,
@@ -72,12 +77,13 @@ class StandIn:
             tokens=dict(tokens or {}),
             random=random.Random(seed),  # noqa: S311  - reproducible faults, no secret
             log=SystemLog(self._clock, pid),
+            record=record or Record(),
         )
         self._state.marks = {robot.id for robot in robots if robot.running}
         self.record = self._state.record
+        self.robots = self._state.robots
         self.url = ""
         self._tls = tls
-        self._port = 0
         self._held: socket.socket | None = None
         self._process: Process | None = None
         self._booted = False
@@ -95,16 +101,14 @@ class StandIn:
             raise RuntimeError("already started")
         if self._booted and self.behaviour.pid_changes:
             self._state.log.pid += 1
-        process = self._process = Process(
-            self._state, tls=self._tls, clock=self._clock, rebooted=self._rebooted
-        )
+        process = self._process = Process(self._state, self._new_network(), self._rebooted)
         try:
-            self._port = await process.start(port or self._port, first=not self._booted)
+            port = port or urlsplit(self.url).port or 0
+            self.url = await process.start(port, first=not self._booted)
         except OSError:
             await self._end_process()
             raise
         self._let_go()
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
         self._booted = True
         return self.url
 
@@ -184,7 +188,7 @@ class StandIn:
     async def _end_process(self) -> None:
         """End the process; its port stays ours until another one listens, or `stop`."""
         if self._process is not None:
-            self._held = self._held or held(self._process.door)
+            self._held = self._held or self._process.network.hold()
             await self._process.kill()
             self._process = None
 
@@ -221,7 +225,6 @@ class StandIn:
             self._state.rows.delete(found)
 
     def robots_running(self) -> set[int]:
-        """Return the ids of the running robots of all accounts."""
         return {robot.id for robot in self._state.robots if robot.running}
 
     def set_running(self, robot_id: int, running: bool) -> None:  # noqa: FBT001  - it is the value
@@ -246,7 +249,6 @@ class StandIn:
         return self._process.runtime.keys(robot_id) if self._process is not None else {}
 
     def saved_state(self, robot_id: int) -> str | None:
-        """Return what this robot wrote into the cache when it stopped last."""
         return self._state.saved.get(robot_id)
 
     def marked(self) -> set[int]:
@@ -258,7 +260,6 @@ class StandIn:
         return self._state.log.entries() or []
 
     def append_log(self, level: str, class_: str, msg: str, **keys: object) -> None:
-        """Append an entry to the system log."""
         self._state.log.append(level, class_, msg, **keys)
 
     def append_log_line(self, line: str, name: str = SYSTEM) -> None:
@@ -270,8 +271,7 @@ class StandIn:
         self._state.log.rotate()
 
     def connections(self) -> list[str]:
-        """Return the ids of the open connections, oldest first."""
-        return self._process.connections() if self._process is not None else []
+        return self._process.network.connections() if self._process is not None else []
 
     def drop_connections(self) -> None:
         """End every websocket without a goodbye; call it on the stand-in's own loop."""
@@ -280,36 +280,17 @@ class StandIn:
     async def send(self, connection: str | None, message: Mapping[str, object]) -> None:
         """Send any `message` to one connection, or to all: what another client caused."""
         if self._process is not None:
-            await self._process.send(connection, message)
+            await self._process.network.send(connection, message)
 
     def drop(self, connection: str | None) -> None:
-        """End one connection without a goodbye, or all."""
         if self._process is not None:
-            self._process.drop(connection)
+            self._process.network.drop(connection)
 
     def _clock(self) -> float:
-        return time.time() + self.behaviour.clock_offset
+        return self._now() + self.behaviour.clock_offset
 
-
-def held(door: socket.socket | None) -> socket.socket | None:
-    """
-    Return a socket that keeps the port of *door* once that is closed; None when it is already.
-
-    Nobody else gets the port then, and whoever connects is refused.  Without it another server of
-    this machine can take the port of one that reboots, and is asked in its place.
-    """
-    if door is None or door.fileno() < 0:
-        return None
-    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    for one in (door, holder):  # the door listens still: only so may another one have its port
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        holder.bind(door.getsockname())
-    except OSError:
-        holder.close()
-        raise
-    return holder
+    def _new_network(self) -> Network:
+        return Loopback(self.behaviour, tls=self._tls, clock=self._clock)
 
 
 class StandInThread:
@@ -342,11 +323,9 @@ class StandInThread:
 
     @property
     def url(self) -> str:
-        """Where it listens, or listened last."""
         return self.server.url
 
     def start(self, port: int = 0) -> str:
-        """Start the thread and listen; see `StandIn.start`."""
         if self._thread is not None:
             raise RuntimeError("already started")
         self._loop = asyncio.new_event_loop()
@@ -376,23 +355,18 @@ class StandInThread:
         self._run(self._restart(down))
 
     def crash(self, down: float | None = None) -> None:
-        """Die as by kill -9, see `StandIn.crash`; returns when it is back, if it comes back."""
         self._run(self.server.crash(down))
 
     def come_back(self) -> None:
-        """Start the process of a server that stayed away."""
         self._run(self.server.come_back())
 
     def force_stop(self, robot_id: int) -> None:
-        """Let a running robot stop itself, see `StandIn.force_stop`."""
         self._run(self.server.force_stop(robot_id))
 
     def drop_connections(self) -> None:
-        """End every websocket without a goodbye."""
         self._run(self._dropped())
 
     def send(self, connection: str | None, message: Mapping[str, object]) -> None:
-        """Send any `message` to one connection, or to all: what another client caused."""
         self._run(self.server.send(connection, message))
 
     def __enter__(self) -> Self:
@@ -448,7 +422,6 @@ def _behaviour(text: str) -> Behaviour:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve in the foreground until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m reconciler.sandbox.jt_trader.server")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--secret-file", type=Path, required=True)

@@ -36,17 +36,14 @@ class ServerState:
     saved: dict[int, str] = field(default_factory=dict)
 
     def jobs(self, account: str) -> list[dict[str, Any]]:
-        """Return the robots of *account* as the job list shows them."""
         return [robot.job() for robot in self.robots if robot.account == account]
 
     async def pause(self) -> None:
         """Wait as long as one query takes."""
-        await asyncio.sleep(self.random.uniform(*self.behaviour.row_delay))
+        if self.behaviour.row_delay[1]:
+            await asyncio.sleep(self.random.uniform(*self.behaviour.row_delay))
 
     def fault(self, kind: str) -> Write:
-        """Return how to treat the next write of this kind, *save* or *delete*."""
-        fault = self.behaviour.save if kind == "save" else self.behaviour.delete
-        if fault != "answer" and self.behaviour.spare > 0:
-            self.behaviour.spare -= 1
-            return "answer"
-        return fault
+        if self.behaviour.next_writes:
+            return self.behaviour.next_writes.pop(0)
+        return self.behaviour.save if kind == "save" else self.behaviour.delete

@@ -1,8 +1,8 @@
 """
 The log files of a stand-in JT-Trader, as `logs-list-request` shows them.
 
-Files hold raw lines: one line that is no JSON makes the whole answer lose its `data`.  Asking for a
-file that does not exist creates it.  Source: the protocol reference, section 9.
+One line that is no JSON makes the whole answer lose its `data`.  Asking for a file that does not
+exist creates it.  Source: the protocol reference, section 9.
 """
 
 import json
@@ -15,7 +15,6 @@ from typing import Any, Final
 SYSTEM: Final = "system"
 _ADDRESS_SERVICES: Final = ("https://icanhazip.com", "https://ipinfo.io/ip")
 _LEVELS: Final = {20: "debug", 30: "info", 40: "warn", 50: "error"}
-_NUMBERS: Final = {name: number for number, name in _LEVELS.items()}
 
 
 class MissingFolder(Exception):
@@ -28,23 +27,25 @@ class SystemLog:
     def __init__(self, clock: Callable[[], float], pid: int | None = None) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._files: defaultdict[str, list[str]] = defaultdict(list)
+        self._files: defaultdict[str, list[dict[str, Any] | None]] = defaultdict(list)
         self.pid = os.getpid() if pid is None else pid
 
     def append(self, level: str, class_: str, msg: str, **keys: object) -> None:
-        """Append an entry to the system log, stamped with the server's clock."""
         entry = {"time": round(self._clock() * 1000), "pid": self.pid, "class": class_}
-        self.append_line(
-            SYSTEM, json.dumps({"level": _NUMBERS.get(level, 30), **entry, **keys, "msg": msg})
-        )
+        known = level if level in _LEVELS.values() else "info"
+        with self._lock:
+            self._files[SYSTEM].append({"level": known, **entry, **keys, "msg": msg})
 
     def append_line(self, name: str, line: str) -> None:
-        """Append one raw line to the file *name*."""
+        try:
+            entry = json.loads(line)
+            entry["level"] = _LEVELS.get(entry.get("level"), "info")
+        except ValueError:
+            entry = None
         with self._lock:
-            self._files[name].append(line)
+            self._files[name].append(entry)
 
     def boot(self) -> None:
-        """Write what the real server writes when it starts."""
         self.boot_begins()
         self.boot_ends()
 
@@ -86,15 +87,8 @@ class SystemLog:
         if len(parts) > 1 and set(parts[:-1]) != {".."}:
             raise MissingFolder(name)
         with self._lock:
-            lines = list(self._files[name])
-        entries = []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                return None
-            entries.append({**entry, "level": _LEVELS.get(entry.get("level"), "info")})
-        return entries
+            entries = [entry.copy() for entry in self._files[name] if entry is not None]
+            return entries if len(entries) == len(self._files[name]) else None
 
     def answer(self, message: Mapping[str, object]) -> dict[str, Any]:
         """Return the payload of a `logs-list-response`; any payload is taken as a file name."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import engineio
@@ -19,17 +19,12 @@ from aiohttp import web
 from engineio.async_drivers.aiohttp import WebSocket
 
 from reconciler.sandbox.jt_trader.faults import Behaviour
+from reconciler.sandbox.jt_trader.gateway import Gateway
 
 # At INFO both libraries print every packet, secrets and keys included.
 _QUIET: Final = logging.getLogger("reconciler.sandbox.packets")
 _QUIET.setLevel(logging.CRITICAL)
 _QUIET.propagate = False
-
-Connected = Callable[[str, object, str], Awaitable[None]]
-ReceivedMessage = Callable[[str, Sequence[object]], Awaitable[None]]
-Disconnected = Callable[[str], None]
-
-_COMMAND: Final = re.compile(r"jt-reconciler/\S+ \(([^)]*)\)")
 
 
 class _Text:
@@ -105,19 +100,11 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # the library has no
 
 
 class Transport:
-    """One server process as the network sees it."""
+    """One server process as the network sees it; whoever serves it sets *gateway* first."""
 
-    def __init__(
-        self,
-        behaviour: Behaviour,
-        *,
-        connected: Connected,
-        received: ReceivedMessage,
-        disconnected: Disconnected,
-    ) -> None:
-        self._connected = connected
-        self._received = received
-        self._disconnected = disconnected
+    gateway: Gateway
+
+    def __init__(self, behaviour: Behaviour) -> None:
         self._requests: dict[str, web.BaseRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
@@ -138,7 +125,6 @@ class Transport:
         self._server.on("disconnect", self._on_disconnect)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Serve the Socket.IO path."""
         if "sid" not in request.query and request.query.get("EIO") != "4":
             body = {"code": 5, "message": "Unsupported protocol version"}
             return web.json_response(body, status=400)
@@ -148,15 +134,12 @@ class Transport:
     async def send(
         self, connection: str | None, message: Mapping[str, object], event: str = "message"
     ) -> None:
-        """Send a Socket.IO *event* to one connection, or to all where *connection* is None."""
         await self._server.emit(event, message, to=connection)
 
     def connections(self) -> list[str]:
-        """Return the ids of the open connections, oldest first."""
         return list(self._requests)
 
     def drop(self, connection: str | None) -> None:
-        """End the websocket of one connection, or of all, without any goodbye."""
         for request in [
             request
             for name, request in list(self._requests.items())
@@ -193,15 +176,15 @@ class Transport:
 
     async def _on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
         self._requests[sid] = environ["aiohttp.request"]
-        command = _COMMAND.fullmatch(environ.get("HTTP_USER_AGENT", ""))
-        self.spawn(_called(self._connected, sid, auth, command[1] if command else ""))
+        agent = environ.get("HTTP_USER_AGENT", "")
+        self.spawn(_called(self.gateway.connected, sid, auth, agent))
 
     async def _on_message(self, sid: str, *bodies: object) -> object:
-        self.spawn(_called(self._received, sid, bodies))
+        self.spawn(_called(self.gateway.received, sid, bodies))
         return self._server.not_handled  # else the library would call the acknowledgement
 
     async def _on_disconnect(self, sid: str, _reason: str) -> None:
-        self._disconnected(sid)
+        self.gateway.disconnected(sid)
         self._requests.pop(sid, None)
 
 

@@ -787,8 +787,3 @@ def test_a_polite_goodbye_still_arrives_as_one() -> None:
     # Since Python 3.12 the packets of both protocols that say so come first.
     assert ends[:-1] in ([], ["41", "1"])
     assert ends[-1] == (WSMsgType.CLOSE, 1000)
-
-
-def test_the_memory_driver_needs_no_network_library() -> None:
-    check = "import sys, reconciler.drivers.memory; sys.exit('aiohttp' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=30).returncode == 0
