@@ -2,12 +2,15 @@
 The contract of a driver: how jt-reconciler speaks to a trading server.
 
 A driver knows one kind of server.  It reports facts and never decides; the planner does.  The same
-contract tests hold for every driver (`tests/contract/test_drivers.py`).
+contract tests hold for every driver (`tests/contract/test_drivers.py`).  A new one is a folder whose
+`driver.py` calls its class `DRIVER`.
 """
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 from reconciler.model.observed import (
     ClockReading,
@@ -171,3 +174,15 @@ class Driver(Protocol):
     def tested(self, version: str) -> bool:
         """Whether this driver's writes were tested against that server version."""
         ...
+
+
+DRIVERS: Final = tuple(
+    sorted(file.parent.name for file in Path(__file__).parent.glob("*/driver.py"))
+)
+"""The kinds of servers that are known."""
+
+
+def driver_of(kind: str) -> Callable[..., Driver]:
+    """Return the class of the driver for one of `DRIVERS`."""
+    driver: Callable[..., Driver] = importlib.import_module(f"{__name__}.{kind}.driver").DRIVER
+    return driver

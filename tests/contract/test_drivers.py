@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers import Driver, Session, Trust
-from reconciler.drivers.jt_trader.driver import JtTraderDriver
+from reconciler.drivers import DRIVERS, Driver, Session, Trust, driver_of
 from reconciler.drivers.jt_trader.masks import mask_text
 from reconciler.errors import (
     ConnectionLost,
@@ -112,7 +111,7 @@ def rig_of(server: StandIn, url: str, driver: Driver) -> Rig:
 @contextlib.asynccontextmanager
 async def on_loopback(*, timeouts: Timeouts = QUICK, command: str = "apply") -> AsyncIterator[Rig]:
     server = StandIn(access_secret=SECRET, robots=[Robot(*robot) for robot in ROBOTS])
-    driver = JtTraderDriver(command=command, timeouts=timeouts)
+    driver = driver_of("jt_trader")(command=command, timeouts=timeouts)
     try:
         yield rig_of(server, await server.start(), driver)
     finally:
@@ -137,6 +136,10 @@ RIGS: dict[str, Opened] = {"jt_trader": on_loopback, "jt_trader, in memory": in_
 def opened(request: pytest.FixtureRequest) -> Opened:
     """Return what makes a rig."""
     return RIGS[request.param]
+
+
+def test_every_driver_is_held_to_this_contract() -> None:
+    assert set(DRIVERS) <= set(RIGS)
 
 
 def test_in_memory_there_are_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

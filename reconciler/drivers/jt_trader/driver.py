@@ -211,6 +211,9 @@ class JtTraderDriver:
         return accepts(self._accepted, version)
 
 
+DRIVER: Final = JtTraderDriver
+
+
 def _find(exchanges: tuple[ObservedExchange, ...], code: str) -> ObservedExchange | None:
     return next((exchange for exchange in exchanges if exchange.code == code), None)
 
