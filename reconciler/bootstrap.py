@@ -67,7 +67,6 @@ class Recalled:
 
 
 def now() -> datetime:
-    """Return the present moment."""
     return datetime.now(UTC)
 
 
@@ -96,7 +95,6 @@ def open_ledger(
 def _opened(
     settings: Settings, command: str, *, create: bool, vault: VaultBackend | None
 ) -> tuple[Ledger, GuardedStore]:
-    """Open or begin the ledger, and return it with its store."""
     with ExitStack() as undo:
         load = None
         closing = None
@@ -247,7 +245,6 @@ def make_fingerprint_key(settings: Settings, vault: VaultBackend | None) -> bool
 
 
 def trust(settings: Settings, url: str) -> Trust:
-    """Return which certificates the settings trust for the server at *url*."""
     rule = settings.tls_for(url)
     return Trust() if rule is None else Trust(rule.ca_file, rule.client_cert, rule.client_key)
 

@@ -46,19 +46,16 @@ class Execution:
 
     @property
     def desired(self) -> DesiredServer:
-        """The document."""
         return self.visit.desired
 
     @property
     def session(self) -> Session:
-        """The open session."""
         if self.visit.session is None:
             raise AssertionError
         return self.visit.session
 
     @property
     def seen(self) -> ObservedServer:
-        """What was seen last."""
         if self.visit.observed is None:
             raise AssertionError
         return self.visit.observed

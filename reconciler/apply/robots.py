@@ -47,8 +47,6 @@ class Woken:
 
 
 class RobotStarter:
-    """The robots of one server in one pass."""
-
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._book = execution.ledger.requests(execution.visit.uid)

@@ -155,7 +155,6 @@ async def _addresses(
 def _chosen(
     rows: Sequence[Audited], now: datetime, within: timedelta | None
 ) -> tuple[list[Audited], list[str]]:
-    """Return the rows to show, and what to say of the others."""
     if within is None:
         return list(rows), []
     shown, untold = [], 0

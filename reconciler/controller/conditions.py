@@ -47,7 +47,6 @@ class Pass:
 
     @property
     def plan(self) -> ServerPlan:
-        """What was planned."""
         return self.report.plan
 
 

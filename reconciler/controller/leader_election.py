@@ -32,7 +32,6 @@ class Leadership:
 
     @property
     def held(self) -> bool:
-        """Whether this process is the one that acts."""
         if self._check is None:
             return False
         try:

@@ -22,7 +22,6 @@ class PassHistogram:
     total: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one pass."""
         self.counts[bisect.bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 

@@ -103,7 +103,6 @@ class _Vault:
         return self._swept.sweep(secrets) if self._swept is not None else {}
 
     def token_seconds(self) -> float | None:
-        """Return what is left on the token."""
         return self._backend.token_seconds() if self._backend is not None else None
 
 

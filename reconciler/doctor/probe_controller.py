@@ -22,7 +22,6 @@ Held = dict[Target, str]  # the servers that a controller is connected to, and i
 
 
 async def look_at_controller(settings: Settings) -> tuple[list[Finding], Held]:
-    """Ask the controller that the settings name."""
     held: Held = {}
     if settings.controller.url is None:
         found = [skipped("controller.reachable", "the settings name none (controller.url)")]

@@ -56,7 +56,6 @@ def _row(finding: Finding, others: Sequence[str]) -> str:
 
 
 def checkup_document(findings: Sequence[Finding], code: Exit) -> dict[str, Any]:
-    """Return the same for programs."""
     found = Counter(finding.grade for finding in findings)
     return {
         "formatVersion": 1,

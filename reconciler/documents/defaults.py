@@ -131,7 +131,6 @@ def _joined(
 
 
 def _over(low: Map, high: Map, *path: str) -> Map:
-    """Merge *high* over *low*."""
     found = dict(low.entries)
     if path[:1] == ("exchanges",) and len(path) == 2:  # noqa: PLR2004  - one exchange
         # Whoever says `absent`, or where the credentials are, speaks for the other key as well.

@@ -243,7 +243,6 @@ def _added(content: str, key: _Piece, spec: _Piece, wish: RequestBlock) -> TextE
 
 
 def _line_end(content: str, position: int) -> int:
-    """Return the end of the line that *position* is in, its comment included."""
     rest = _REST_OF_LINE.match(content, position)
     if rest is None:
         raise JtrError("something stands where only a comment should, behind spec", BY_HAND)

@@ -79,6 +79,10 @@ def items(node: Node | None, *path: str) -> tuple[Node, ...]:
     return found.items if isinstance(found, List) else ()
 
 
+def text_list(node: Node | None, *path: str) -> tuple[str, ...]:
+    return tuple(text(item) for item in items(node, *path))
+
+
 def entries(node: Node | None, *path: str) -> Mapping[str, Node]:
     found = at(node, *path)
     return found.entries if isinstance(found, Map) else {}

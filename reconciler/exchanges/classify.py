@@ -64,7 +64,6 @@ def _by_class(error: BaseException) -> Status:
 
 
 def _is(error: BaseException, name: str) -> bool:
-    """Say whether *error* is of the class of ccxt that has this name."""
     return any(
         kind.__name__ == name and kind.__module__.startswith("ccxt.")
         for kind in type(error).__mro__

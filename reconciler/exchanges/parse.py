@@ -233,7 +233,6 @@ def error_code(answer: Any) -> str:
 
 
 def first_error(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the first of several errors."""
     errors = answer.get("errors")
     first = errors[0] if isinstance(errors, list) and errors else None
     return first if isinstance(first, dict) else {}

@@ -47,8 +47,6 @@ class Access(enum.StrEnum):
 
 
 class GrantEvidence(enum.StrEnum):
-    """How a grant is known."""
-
     REPORTED = "reported"  # the exchange lists it
     PROBED = "probed"  # a harmless read that needs it was answered
     INFERRED = "inferred"

@@ -112,7 +112,6 @@ class Deduplicator:
 
     @property
     def told(self) -> Mapping[Key, LastSent]:
-        """What people know."""
         return self._told
 
     def hear(self, news: News, now: float) -> None:

@@ -35,14 +35,12 @@ class Visit:
         return self.recorded.identity.uid if self.recorded.identity else ""
 
     async def close(self) -> None:
-        """Leave the server."""
         if self.session is not None:
             session, self.session = self.session, None
             await session.close()
 
 
 def first_visit(server: DesiredServer) -> Visit:
-    """Return a visit that has not begun."""
     return Visit(server, blank_plan(server))
 
 

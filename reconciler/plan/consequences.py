@@ -16,7 +16,6 @@ from reconciler.plan.compare import Shown
 
 
 def running_on(robots: Iterable[Robot], exchange: str) -> tuple[Robot, ...]:
-    """Return the robots that run on *exchange*."""
     return tuple(sorted(r for r in robots if r.running and r.exchange == exchange))
 
 

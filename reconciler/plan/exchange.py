@@ -122,7 +122,6 @@ class ExchangePlan:
         )
 
     def _heals(self) -> bool:
-        """Whether drift is corrected."""
         return self.consents.drift or (self.desired.self_heal and not self._rests())
 
     def _rests(self) -> str:

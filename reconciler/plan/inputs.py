@@ -60,7 +60,6 @@ class Consents:
 
     @staticmethod
     def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
-        """Whether *entries* name the exchange or its whole server."""
         return server in entries or f"{server}/{exchange}" in entries
 
 

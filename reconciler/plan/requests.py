@@ -239,7 +239,6 @@ def _in_window(line: Disruption, wish: OneShot, desired: DesiredServer, terms: T
 def _with_meaning(
     line: Disruption, wish: OneShot, desired: DesiredServer, robots: Sequence[Robot]
 ) -> Disruption:
-    """Say what it does to trading."""
     running = tuple(robot for robot in robots if robot.running)
     if wish.kind is RequestKind.CACHE:
         asleep = [robot.name for robot in robots if not robot.running]

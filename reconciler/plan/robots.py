@@ -149,5 +149,4 @@ def _owed(lines: Iterable[Line], debts: Iterable[Debt]) -> tuple[dict[str, set[i
 
 
 def names(robots: Iterable[Robot]) -> str:
-    """Return the robots' names for people."""
     return ", ".join(robot.name for robot in robots)

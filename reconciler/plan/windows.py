@@ -100,14 +100,11 @@ class _Fence:
 
 
 class _Windows:
-    """All windows of one server."""
-
     def __init__(self, fences: Sequence[_Fence]) -> None:
         self._allow = [fence for fence in fences if fence.window.kind is WindowKind.ALLOW]
         self._deny = [fence for fence in fences if fence.window.kind is WindowKind.DENY]
 
     def at(self, now: datetime) -> Opening:
-        """Decide for one instant."""
         opens, tried, through = self._search(now)
         if opens == now:
             return Opening(open=True, until=self._closes(now))

@@ -127,8 +127,6 @@ async def apply_one(
 
 
 class ServerApply:
-    """The actions of one server in one pass."""
-
     def __init__(self, execution: Execution, *, moves: bool) -> None:
         self._execution = execution
         self._moves = moves

@@ -207,7 +207,6 @@ class OpenBao:
     def create_token(
         self, policies: Iterable[str], ttl: str = "1h", *, default_policy: bool = True
     ) -> Secret:
-        """Return a new token with *policies* that lives for *ttl*."""
         answer = self.request(
             "POST",
             "auth/token/create-orphan",
@@ -221,7 +220,6 @@ class OpenBao:
         return Secret(answer.body["auth"]["client_token"])
 
     def revoke(self, token: Secret) -> None:
-        """Make a token worthless."""
         self.request("POST", "auth/token/revoke", {"token": token.reveal()})
 
     def alive(self, token: Secret) -> bool:
@@ -254,7 +252,6 @@ class OpenBao:
         return role_id, self.secret_id(role)
 
     def secret_id(self, role: str) -> Secret:
-        """Return a new secret id of an AppRole."""
         answer = self.request("POST", f"auth/approle/role/{role}/secret-id")
         return Secret(answer.data["secret_id"])
 

@@ -60,7 +60,6 @@ class MemoryBackend:
         self._lock = threading.RLock()
 
     def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
-        """Return facts on one version, or the newest."""
         with self._lock:
             self.described.append(at)
             number, found = self._find(at, version)
@@ -68,7 +67,6 @@ class MemoryBackend:
             return VersionInfo(version=number, created=found.created, age=age, alive=True)
 
     def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
-        """Return all fields of exactly this version."""
         with self._lock:
             self.reads.append((at, version))
             _, found = self._find(at, version)

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from reconciler.documents.formats import url_problem
-from reconciler.documents.tree import List, Map, Node, at, text
+from reconciler.documents.tree import Map, Node, at, items, text, text_list
 from reconciler.model.key_audits import HERE, Egress
 from reconciler.system.network import loopback
 
@@ -66,9 +66,9 @@ def read_audit(
     general = at(node, "proxy")
     rules = []
     proxies = at(node, "proxies")
-    for item in proxies.items if isinstance(proxies, List) else ():
+    for item in items(proxies):
         written = at(item, "proxy")
-        urls, servers = _texts(at(item, "urls")), _texts(at(item, "servers"))
+        urls, servers = text_list(item, "urls"), text_list(item, "servers")
         if not urls and not servers:
             complain(item, "this proxy is for no server", "add servers or urls")
         rules.append(ProxyRule(Egress(_proxy(written, complain), server=True), urls, servers))
@@ -110,7 +110,3 @@ def _base_problem(base: str) -> tuple[str, str] | None:
             "write http://127.0.0.1:PORT, for a sandbox, or remove it",
         )
     return None
-
-
-def _texts(node: Node | None) -> tuple[str, ...]:
-    return tuple(text(item) for item in node.items) if isinstance(node, List) else ()

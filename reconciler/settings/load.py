@@ -15,7 +15,7 @@ from typing import Final
 from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.formats import duration, url_problem
 from reconciler.documents.schema import SETTINGS, problems
-from reconciler.documents.tree import List, Map, Node, Scalar, at, text, true
+from reconciler.documents.tree import Map, Node, Scalar, at, items, text, text_list, true
 from reconciler.documents.yaml_reader import parse
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.references import SecretRef
@@ -117,10 +117,10 @@ class _Reader:
             sole_writer=true(self._root, "soleWriter"),
             role=Role(role) if (role := text(self._root, "role")) else None,
             fingerprint_key=self._reference("fingerprintKey"),
-            allow_urls=_texts(at(self._root, "allow", "urls")),
-            allow_paths=_texts(at(self._root, "allow", "paths")),
+            allow_urls=text_list(self._root, "allow", "urls"),
+            allow_paths=text_list(self._root, "allow", "paths"),
             tls=self._tls(),
-            accept_versions=_texts(at(self._root, "acceptVersions")),
+            accept_versions=text_list(self._root, "acceptVersions"),
             max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
             timeouts=self._timeouts(),
             controller=self._controller(),
@@ -183,9 +183,9 @@ class _Reader:
     def _tls(self) -> tuple[TlsRule, ...]:
         node = at(self._root, "tls")
         rules = []
-        for item in node.items if isinstance(node, List) else ():
+        for item in items(node):
             rule = TlsRule(
-                _texts(at(item, "urls")),
+                text_list(item, "urls"),
                 self._path(item, "caFile"),
                 self._path(item, "clientCert"),
                 self._path(item, "clientKey"),
@@ -316,7 +316,3 @@ def _address_problem(address: str) -> tuple[str, str] | None:
     if wrong is not None and wrong[0].startswith("http:"):
         return "http:// would carry the Vault token in clear", "use https://"
     return wrong
-
-
-def _texts(node: Node | None) -> tuple[str, ...]:
-    return tuple(text(item) for item in node.items) if isinstance(node, List) else ()

@@ -31,8 +31,6 @@ _GLOB: Final = re.compile(r"\*\*|\*|\?|[^*?]+")
 
 
 class AuthMethod(enum.StrEnum):
-    """How to log in to Vault."""
-
     TOKEN = "token"  # noqa: S105  - the name of a method
     TOKEN_FILE = "token-file"  # noqa: S105  - the name of a method
     APPROLE = "approle"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from reconciler.documents.formats import looks_secret, url_problem
-from reconciler.documents.tree import List, Map, Node, at, text
+from reconciler.documents.tree import Map, Node, at, items, text, text_list
 from reconciler.model.source import SourceLine
 
 DEFAULT_SEVERITY: Final = "warning"
@@ -70,7 +70,7 @@ def read_notifications(
     """
     found: list[NotificationSettings] = []
     names: dict[str, SourceLine] = {}
-    for item in node.items if isinstance(node, List) else ():
+    for item in items(node):
         kind, name = text(item, "kind"), text(item, "name")
         if (earlier := names.setdefault(name, item.source)) is not item.source:
             complain(
@@ -91,9 +91,9 @@ def read_notifications(
                 name,
                 own,
                 ca_file=path_of(at(item, "caFile")),
-                topics=_texts(at(item, "topics")),
+                topics=text_list(item, "topics"),
                 severity=text(item, "severity", default=DEFAULT_SEVERITY),
-                owners=_texts(at(item, "owners")),
+                owners=text_list(item, "owners"),
             )
         )
     return tuple(found)
@@ -124,7 +124,3 @@ def url_faults(item: Node, key: str) -> Iterator[Fault]:
         if wrong[0].startswith("http:"):
             wrong = "http:// would carry what people are told in clear", "use https://"
         yield (written, *wrong)
-
-
-def _texts(node: Node | None) -> tuple[str, ...]:
-    return tuple(text(item) for item in node.items) if isinstance(node, List) else ()

@@ -51,7 +51,6 @@ class Binance(Adapter):
     sums: str
 
     def fetch(self, exchange: Any, environment: Environment, /) -> Sequence[Any]:
-        """Ask with one request."""
         if environment is Environment.LIVE:
             return super().fetch(exchange, environment)
         # ccxt refuses to speak to the futures test network unless told so.

@@ -44,7 +44,6 @@ CODEC: Final = Codec()
 
 
 def write(row: object) -> str:
-    """Return the document of a row."""
     body = CODEC.write(row, format=FORMAT, kind=KINDS[type(row)])
     # ASCII only: robots' names may hold lone surrogates, which no UTF-8 file could keep.
     return json.dumps(body, separators=(",", ":"))

@@ -142,7 +142,6 @@ def segment(text: str) -> str:
 
 
 def identity_key(uid: str) -> str:
-    """Return the key of a server's identity."""
     return f"{SERVERS}{uid}/identity"
 
 
@@ -152,7 +151,6 @@ def exchanges_prefix(uid: str) -> str:
 
 
 def exchange_key(uid: str, code: str) -> str:
-    """Return the key of one exchange on one server."""
     return exchanges_prefix(uid) + segment(code)
 
 
@@ -162,7 +160,6 @@ def observation_key(uid: str) -> str:
 
 
 def lease_key(uid: str) -> str:
-    """Return the key of a server's lease."""
     return f"{SERVERS}{uid}/lease"
 
 
@@ -171,15 +168,12 @@ CONTROLLER: Final = "controller/lease"
 
 
 def requests_key(uid: str) -> str:
-    """Return the key of a server's requests."""
     return f"{SERVERS}{uid}/requests"
 
 
 def history_key(uid: str) -> str:
-    """Return the key of what was done on a server."""
     return f"{SERVERS}{uid}/history"
 
 
 def brake_key(version: str) -> str:
-    """Return the key of the brake of a JT-Trader version."""
     return BRAKES + segment(version)

@@ -171,7 +171,6 @@ class SqliteStore:
 
 
 def open_at(path: str, *, create: bool, timeouts: Timeouts, **_: object) -> SqliteStore:
-    """Open the ledger `sqlite:PATH`, or make it."""
     opener = SqliteStore.create if create else SqliteStore.open
     return opener(Path(path).expanduser(), busy=timeouts.ledger_busy)
 

@@ -86,8 +86,6 @@ class KeyValue(Protocol):
 
 
 class VaultStore:
-    """A `Store` in KV version 2."""
-
     def __init__(
         self, kv: KeyValue, *, created: bool, closing: Callable[[], None] | None = None
     ) -> None:

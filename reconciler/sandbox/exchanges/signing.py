@@ -43,7 +43,6 @@ def bybit(call: Call, known: Credentials | None, environment: Environment) -> Re
 
 
 def bybit_error(code: str) -> Reply:
-    """Return an error in Bybit's shape."""
     told = {"retCode": int(code), "retMsg": "words", "result": {}, "retExtInfo": {}}
     return Reply({**told, "time": int(time.time() * 1000)})
 
@@ -71,7 +70,6 @@ def okx(call: Call, known: Credentials | None, environment: Environment) -> Repl
 
 
 def okx_error(code: str, status: int = 200) -> Reply:
-    """Return an error in OKX's shape."""
     return Reply({"msg": "words", "code": code, "data": []}, status)
 
 
@@ -91,7 +89,6 @@ def gate(call: Call, known: Credentials | None, environment: Environment) -> Rep
 
 
 def gate_error(label: str, status: int = 400) -> Reply:
-    """Return an error in Gate's shape."""
     return Reply({"label": label, "message": "words"}, status)
 
 

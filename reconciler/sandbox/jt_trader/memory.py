@@ -145,8 +145,6 @@ def _rest(work: Coroutine[Any, Any, None], waits_for: object) -> Generator[Any, 
 
 
 class MemoryConversation(Conversation):
-    """A conversation with the one of *servers* that has this URL."""
-
     def __init__(self, servers: Mapping[str, MemoryServer], *, url: str, **options: Any) -> None:
         super().__init__(url=url, **options)
         self._server = servers.get(url)
