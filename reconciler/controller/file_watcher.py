@@ -19,7 +19,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
 from watchdog import events
@@ -318,12 +317,7 @@ class Watcher:
         self._hints.attach(asyncio.get_running_loop())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._closed = True
         if self._look is not None:
             await asyncio.wait([self._look], timeout=STOP)

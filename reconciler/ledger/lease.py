@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from reconciler.errors import JtrError, LeaseHeld, LedgerError
@@ -95,12 +94,7 @@ class Lease:
                 )
             self._sleep(poll)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Nothing depends on it: it runs out by itself, or another one has it already.
         with suppress(LedgerError):
             self._store.put(self._key, self._text(released=True), expect=self._revision)
