@@ -164,7 +164,6 @@ async def delete(execution: Execution, action: DeleteExchange, before: ObservedS
 async def _delete_field(
     execution: Execution, before: ObservedServer, code: str, name: str
 ) -> Aftermath:
-    """Delete one row of one field and look what became of it."""
     # What a later field shows must still be what was planned on; what shows under the name
     # itself may be a second row that the first delete brought to light.
     planned = face(before, code)

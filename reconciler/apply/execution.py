@@ -157,7 +157,6 @@ class Execution:
             )
 
     async def engage(self, why: str, version: str) -> None:
-        """Put the brake on, here and in the ledger."""
         name = self.desired.name
         await self.brake.engage(f"{why} on {name} (JT-Trader {version})")
         await self.note(partial(self.ledger.engage_brake, version, name, why), beside=True)

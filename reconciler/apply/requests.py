@@ -43,8 +43,6 @@ OneShotAction = InvalidateCache | RebootServer
 
 
 class RequestRunner:
-    """The one-shots of one server in one pass."""
-
     def __init__(self, execution: Execution, robots: RobotStarter) -> None:
         self._execution = execution
         self._robots = robots

@@ -296,7 +296,6 @@ class RobotStarter:
         return Woken(started, left, finding, self._harm)
 
     def told(self, action: Action, woken: Woken) -> Outcome:
-        """Return the outcome of an action that left robots stopped."""
         name, harm = self._execution.desired.name, woken.harmed
         return Outcome(
             action,

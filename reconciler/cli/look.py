@@ -14,7 +14,6 @@ from reconciler.reconcile.survey import survey
 async def look(
     state: DesiredState, context: PassContext, consents: Consents | None = None
 ) -> list[Visit]:
-    """Visit the servers, plan, and leave."""
     with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
         visits = await survey(state, consents or Consents(), context)
     await asyncio.gather(*(visit.close() for visit in visits))

@@ -94,7 +94,6 @@ class Stop:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise Interrupted if a signal came."""
         if self._number is not None and not self._raised:
             self._raise(self._number)
 

@@ -135,8 +135,6 @@ def applied_news(desired: DesiredServer, report: Report, at: str) -> Iterator[Ne
 
 
 def controller_news(status: ControllerStatus) -> Iterator[News]:
-    """Yield the states of the controller itself."""
-
     def news(topic: Topic, severity: AlertSeverity, state: str, text: str) -> News:
         return News(topic, "", state, severity, text or f"controller: well again ({topic})")
 

@@ -262,8 +262,6 @@ async def _until(event: asyncio.Event, seconds: float) -> bool:
 
 
 class _Occasion(enum.Enum):
-    """Why the documents are looked at."""
-
     EVENT = enum.auto()
     POKE = enum.auto()
     TIME = enum.auto()

@@ -64,7 +64,6 @@ class Leadership:
             await asyncio.sleep(self._timeouts.lease / 3)
 
     async def _watch(self) -> None:
-        """Return, or raise, once the place is lost."""
         while self._check is not None:
             self._check()
             await asyncio.sleep(self._timeouts.lease / 10)

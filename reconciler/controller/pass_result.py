@@ -40,7 +40,6 @@ def sooner(
 
 
 def pushed(report: Report) -> bool:
-    """Say whether a credential was sent in this pass."""
     return any(
         isinstance(outcome.action, WriteExchange) and outcome.result in _SENT
         for outcome in report.outcomes

@@ -43,7 +43,6 @@ class QueueState:
     stopped: tuple[int, ...] = ()
 
     def healed(self, exchange: str) -> Corrections:
-        """Return what is known of one exchange's corrections."""
         return self.healing.get(exchange, Corrections())
 
     def with_healing(self, exchange: str, healing: Corrections | None) -> "QueueState":
@@ -110,7 +109,6 @@ def contested(healing: Corrections) -> bool:
 
 
 def corrected(healing: Corrections, now: float) -> Corrections:
-    """Count one correction."""
     return Corrections(healing.count + 1, now, now)
 
 

@@ -59,7 +59,6 @@ class StateFile:
             )
 
     def save(self, state: State) -> None:
-        """Write it all.  Raises JtrError."""
         whole = State(dict(sorted(state.servers.items())), state.told)
         text = json.dumps(CODEC.write(whole, formatVersion=FORMAT), separators=(",", ":"))
         try:

@@ -79,7 +79,6 @@ class _Vault:
         self._swept: SweptBackend | None = None
 
     def context(self, parallelism: int) -> AbstractContextManager[PassContext]:
-        """Open Vault and the ledger."""
         return bootstrap.prepared(
             self._settings,
             "controller",
@@ -99,7 +98,6 @@ class _Vault:
     def sweep(
         self, secrets: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
-        """Ask for the newest versions of many secrets."""
         return self._swept.sweep(secrets) if self._swept is not None else {}
 
     def token_seconds(self) -> float | None:

@@ -315,7 +315,6 @@ class ServerWorker:
                 await session.close()
 
     async def _leave(self) -> None:
-        """Leave for good, in bounded time."""
         if self._listener is not None:
             self._listener.cancel()
         session, self._session = self._session, None

@@ -58,7 +58,6 @@ def warning(code: str, what: str, remedy: str) -> Finding:
 
 
 def failed(code: str, what: str, remedy: str, exit_code: Exit) -> Finding:
-    """Return a finding because of which other commands fail with *exit_code*."""
     return Finding(code, Grade.FAILED, what, remedy, exit_code=exit_code)
 
 
@@ -89,7 +88,6 @@ def first(code: str, fine: str, *cases: tuple[object, str, str]) -> Finding:
 
 
 def all_or(findings: Iterable[Finding], code: str, fine: str) -> list[Finding]:
-    """Return *findings*, or that it is *fine* where there are none."""
     return list(findings) or [ok(code, fine)]
 
 
@@ -108,7 +106,6 @@ def length(seconds: float) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return some names, and how many more there are."""
     found = list(names)
     more = len(found) - MOST_NAMES
     return ", ".join(found[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

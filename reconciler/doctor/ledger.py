@@ -49,7 +49,6 @@ def look_at_ledger(
     rights: list[Finding],
     state: DesiredState | None,
 ) -> LedgerLook:
-    """Open the ledger to read, and look at it; *rights* are those to one in Vault."""
     place = str(settings.ledger)
     if settings.ledger.at and vault is None:
         why = f"{place} cannot be asked while Vault cannot"
@@ -107,7 +106,6 @@ def _judged(
 
 
 def _open(ledger: Ledger) -> Iterator[Finding]:
-    """Yield what waits for a person."""
     for identity, recorded in known_servers(ledger, bootstrap.unrecorded()):
         code = open_code(recorded.requests)
         doubt = code is Exit.IN_DOUBT

@@ -101,7 +101,6 @@ class VaultLook:
         self._skip(why, *(name for name in _RESTS if f"vault.{name}" != code))
 
     async def _reach(self) -> bool:
-        """Whether Vault answers and is open."""
         vaults, code = self.settings.vault, "vault.reachable"
         if vaults.address is None:
             none = UsageError("no Vault is named", "set VAULT_ADDR, or vault.address in settings")

@@ -79,7 +79,6 @@ class TextEdit:
         return mark + f"{content[: self.begin]}{self.text}{content[self.end :]}".encode()
 
     def on_disk(self, problem: object, data: bytes, file: str) -> object:
-        """Return a problem of the edited text with the place that it has in *data*."""
         if not isinstance(problem, Problem) or problem.source.file != file:
             return problem
         content = data.decode("utf-8-sig")

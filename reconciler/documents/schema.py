@@ -220,7 +220,6 @@ class _Words:
 
 
 def _wrong(node: Node, error: Any, about: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """Say what is wrong with a value by itself, and the remedy."""
     value = node.value if isinstance(node, Scalar) else None
     reference = isinstance(node, Scalar) and _expects_reference(about)
     match error.validator:

@@ -183,6 +183,5 @@ DRIVERS: Final = tuple(
 
 
 def driver_of(kind: str) -> Callable[..., Driver]:
-    """Return the class of the driver for one of `DRIVERS`."""
     driver: Callable[..., Driver] = importlib.import_module(f"{__name__}.{kind}.driver").DRIVER
     return driver

@@ -33,7 +33,6 @@ class Asking:
     base: str = ""
 
     def unasked(self, status: Status) -> Answered:
-        """Return an answer for a question that was not asked."""
         adapter = self.entry.adapter
         return Answered(
             status,

@@ -46,7 +46,6 @@ def listing(value: Any, what: str) -> Sequence[Any]:
 
 
 def member(record: Mapping[str, Any], key: str) -> Any:
-    """Return a field that the documentation promises."""
     if key not in record:
         raise NotUnderstood(f"there is no {key}")
     return record[key]

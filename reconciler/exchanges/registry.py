@@ -45,7 +45,6 @@ class Entry:
 
     @property
     def known(self) -> bool:
-        """Whether the ccxt of the catalogue has this exchange."""
         return self.required is not None
 
     @property
@@ -75,7 +74,6 @@ def entry(code: str) -> Entry:
 
 
 def has_keys(code: str) -> bool:
-    """Say whether there are credentials to audit behind a code at all."""
     return not any(code in adapter.without_keys for adapter in discovered().values())
 
 

@@ -52,12 +52,10 @@ def intended(
 
 
 def deleting(row: ExchangeRow) -> ExchangeRow:
-    """Add the intent of a delete."""
     return replace(row, record=replace(row.record, deleting=True), before=row.record)
 
 
 def committed(row: ExchangeRow, boot: int | None) -> ExchangeRow:
-    """Make the intent what was written."""
     record = row.record
     if record.intent is None:
         raise LedgerError(f"no write of {record.code} is intended", "plan again")

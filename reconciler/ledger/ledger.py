@@ -103,7 +103,6 @@ class Ledger:
 
     @property
     def writer(self) -> str:
-        """How this process is named to people."""
         return self._writer
 
     def birth(self) -> datetime:
@@ -135,7 +134,6 @@ class Ledger:
         return {key: stored.text for key, stored in found.items() if stored is not None}
 
     def close(self) -> None:
-        """Give the store back."""
         self._store.close()
 
     # ── servers ──────────────────────────────────────────────────────────────────────────────
@@ -206,7 +204,6 @@ class Ledger:
         return read_deeds(self._store, uid)
 
     def record(self, uid: str, deeds: Sequence[HistoryEntry]) -> None:
-        """Add to what was done on a server."""
         if deeds:
             add_deeds(self._store, uid, deeds)
 
@@ -402,7 +399,6 @@ class Ledger:
         self._own[key] = nonce
 
     def _conclude(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
-        """Change an exchange and forget our intent for it."""
         self._change(uid, code, change)
         self._own.pop(exchange_key(uid, code), None)
 

@@ -136,7 +136,6 @@ def left(requests: Requests, finding: str) -> Requests:
 
 
 def newer(handled: Mapping[RequestKind, datetime], kind: RequestKind, instant: datetime) -> bool:
-    """Whether *instant* is later than every one of its kind that was handled."""
     last = handled.get(kind)
     return last is None or instant > last
 

@@ -38,7 +38,6 @@ class UnrecordedOutcomes:
     folder: Path
 
     def leave(self, ledger_uid: str, uid: str, request: Request) -> Path:
-        """Write one, 0600, and return where.  Raises OSError."""
         make_private_directory(self.folder)
         nonce = request.attempts[-1].nonce if request.attempts else "none"
         path = self.folder / f"request-{nonce}.json"
@@ -47,7 +46,6 @@ class UnrecordedOutcomes:
         return path
 
     def waiting(self, ledger_uid: str, uid: str) -> bool:
-        """Whether something was left for this server."""
         return any(True for _ in self._about(ledger_uid, uid))
 
     def known(self, ledger_uid: str, recorded: Recorded) -> Recorded:

@@ -145,7 +145,6 @@ def identity(action: Action) -> list[object] | None:
 
 
 def told(action: Action) -> str:
-    """Return what an action is, in a few words for people."""
     match action:
         case WriteExchange(exchange):
             return f"write {exchange}"

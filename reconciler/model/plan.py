@@ -91,7 +91,6 @@ class Disruption:
 
     @property
     def ready(self) -> Disruptive | None:
-        """The action, when it is to be done in this pass."""
         return self.action if self.standing is Standing.DUE else None
 
 
@@ -121,7 +120,6 @@ class Line:
 
     @property
     def ready(self) -> Action | None:
-        """The action, when nobody has to be asked any more."""
         return None if self.asks else self.action
 
 
@@ -168,7 +166,6 @@ class ServerPlan:
         return tuple(sorted((action for action in found if action is not None), key=_place))
 
     def select(self, category: Category) -> tuple[Line, ...]:
-        """Return the lines of one category that stand for a difference."""
         return tuple(
             line
             for line in self.lines
@@ -193,8 +190,6 @@ class ServerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plans of all servers, in the order of their names."""
-
     servers: tuple[ServerPlan, ...]
     skipped: int = 0
     not_visited: tuple[str, ...] = field(default=())

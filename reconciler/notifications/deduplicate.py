@@ -147,7 +147,6 @@ class Deduplicator:
             self._tell(News(topic, subject, "", AlertSeverity.INFO, text), now)
 
     def due(self, now: float) -> list[Message]:
-        """Return what is to be told now, and count it as told."""
         for key in list(self._present):
             self._set_back(key, now)
             present = self._present[key]

@@ -217,8 +217,6 @@ def wants(settings: NotificationSettings, message: Message) -> bool:
 
 
 class _Worker:
-    """The queue and the task of one target."""
-
     def __init__(
         self,
         endpoint: Endpoint,

@@ -46,7 +46,6 @@ class Shown:
 
     @classmethod
     def of(cls, observation: Observation, code: str) -> "Shown":
-        """Take one exchange out of an observation."""
         return cls(observation.masks.get(code, {}), observation.key_id)
 
     @property

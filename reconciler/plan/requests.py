@@ -195,7 +195,6 @@ def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool
 def _with_limits(
     line: Disruption, requests: Requests, terms: Terms, refuses: tuple[str, str]
 ) -> Disruption:
-    """Say what stands against a request that is due."""
     mine = (line.kind, line.instant)
     if requests.open is not None and (requests.open.kind, requests.open.instant) != mine:
         return _held(line, "another request of this server is in doubt", LOOK)
@@ -271,5 +270,4 @@ def _blocked(line: Disruption, why: str, remedy: str) -> Disruption:
 
 
 def named(kind: RequestKind, instant: datetime) -> str:
-    """Return how people name a request."""
     return f"{kind} {spelled(instant)}"

@@ -135,7 +135,6 @@ class ServerApply:
 
     @property
     def asks(self) -> bool:
-        """Whether any of this asks the server for something."""
         return bool(self._left) or bool(self._unfinished())
 
     def _unfinished(self) -> list[Disruption]:

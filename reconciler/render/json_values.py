@@ -113,7 +113,6 @@ _AS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 
 
 def shown(value: object, names: str) -> Document:
-    """Return some attributes of a value; see `SHOWN` for their *names*."""
     return {name: to_json(read(value)) for name, read in _readers(names)}
 
 

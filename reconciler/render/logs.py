@@ -81,7 +81,6 @@ def document(entry: LogEntry) -> dict[str, Any]:
 
 
 def row(entry: LogEntry, *, full: bool) -> str:
-    """Return an entry as one line of JSON, in ASCII."""
     return _json(document(entry) | ({"rest": dict(entry.rest)} if full else {}))
 
 

@@ -134,7 +134,6 @@ def _standing(row: Row, name: str) -> Iterator[str]:
 
 
 def _open(row: Row, name: str) -> Iterator[str]:
-    """Yield what a person has to settle."""
     if _number(row, "requestsInDoubt"):
         yield "  ? a request is in doubt; see: jtr request list"
     if owed := _robots(row, "robotsOwed"):

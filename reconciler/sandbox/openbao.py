@@ -55,7 +55,6 @@ class OpenBao:
 
     @property
     def ca_file(self) -> str | None:
-        """The file with the CA of its certificate; None without TLS."""
         return str(self._folder / "tls" / "vault-ca.pem") if self._tls else None
 
     @property
@@ -186,15 +185,12 @@ class OpenBao:
         self.request("DELETE", f"{mount}/metadata/{path}")
 
     def mount_kv1(self, name: str) -> None:
-        """Mount a secrets engine of KV version 1."""
         self.request("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": "1"}})
 
     def mount_kv2(self, name: str) -> None:
-        """Mount a secrets engine of KV version 2."""
         self.request("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": "2"}})
 
     def write_policy(self, name: str, rules: Mapping[str, Iterable[str]]) -> None:
-        """Write a policy that gives capabilities by path."""
         paths = {path: {"capabilities": list(rights)} for path, rights in rules.items()}
         self.request("POST", f"sys/policies/acl/{name}", {"policy": json.dumps({"path": paths})})
 

@@ -45,7 +45,6 @@ class Watchdog:
 
     @property
     def pid(self) -> int:
-        """Its own process id."""
         return self._process.pid
 
     def close(self) -> None:

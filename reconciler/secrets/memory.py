@@ -82,7 +82,6 @@ class MemoryBackend:
             return {name: Secret(found.values[name]) for name in found.values}
 
     def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
-        """Write a secret of one field if none is there; return what is there afterwards."""
         with self._lock:
             if at not in self._secrets:
                 self.put(at, {field: value.reveal()})
@@ -111,19 +110,16 @@ class MemoryBackend:
             return number
 
     def delete(self, at: SecretPath, *versions: int, after: float = 0.0) -> None:
-        """Delete versions so that `undelete` can bring them back, at once or in *after* seconds."""
         with self._lock:
             for version in versions:
                 self._secrets[at][version].deleted_at = self._clock() + after
 
     def undelete(self, at: SecretPath, *versions: int) -> None:
-        """Bring deleted versions back."""
         with self._lock:
             for version in versions:
                 self._secrets[at][version].deleted_at = None
 
     def destroy(self, at: SecretPath, *versions: int) -> None:
-        """Remove the values of versions for good."""
         with self._lock:
             for version in versions:
                 self._secrets[at][version].destroyed = True

@@ -111,7 +111,6 @@ class TlsRule:
     client_key: str | None = None
 
     def matches(self, url: str) -> bool:
-        """Return whether this rule is for the server at *url* (normalised)."""
         return any(glob_matches(pattern, url) for pattern in self.urls)
 
 
@@ -176,7 +175,6 @@ class Settings:
         return self.audit.egress_of(name, url, glob_matches)
 
     def tls_for(self, url: str) -> TlsRule | None:
-        """Return the first rule for the server at *url* (normalised)."""
         return next((rule for rule in self.tls if rule.matches(url)), None)
 
 

@@ -26,7 +26,6 @@ class RedactingFormatter(logging.Formatter):
     """Replaces every living secret, raw and in common encodings, by three asterisks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line without secrets."""
         return redacted(super().format(record))
 
 
@@ -39,7 +38,6 @@ class JsonFormatter(RedactingFormatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line without secrets."""
         row: dict[str, object] = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
@@ -58,7 +56,6 @@ class JsonFormatter(RedactingFormatter):
     def formatTime(  # noqa: N802  - logging's name
         self, record: logging.LogRecord, datefmt: str | None = None
     ) -> str:
-        """Return the record's time as RFC 3339 in UTC."""
         del datefmt
         moment = datetime.fromtimestamp(record.created, UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,6 @@ What an address tells about where it leads.
 
 
 def loopback(host: str) -> bool:
-    """Return whether *host* can only be this machine."""
     from ipaddress import ip_address  # noqa: PLC0415
 
     if host.lower() == "localhost":

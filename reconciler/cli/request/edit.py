@@ -76,7 +76,6 @@ def ask(  # noqa: PLR0917  - as the options are called
     robots: Afterwards | None = None,
     resume_within: str | None = None,
 ) -> int:
-    """Write the request, and say what it means."""
     wish = RequestBlock(
         kind,
         _moment(at),

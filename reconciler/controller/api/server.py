@@ -351,8 +351,6 @@ def _make_room(server: web.Server) -> bool:
 
 
 class _Unheard(asyncio.Protocol):
-    """A connection too many."""
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             transport.abort()

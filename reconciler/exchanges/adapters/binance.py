@@ -74,7 +74,6 @@ class Binance(Adapter):
         )
 
     def _lives(self, answer: Any) -> KeyFacts:
-        """Return of a key of the test network only that it lives."""
         if self.sums:
             answer = take.member(take.mapping(answer, "the answer"), self.sums)
         take.listing(answer, "the balances")

@@ -100,8 +100,6 @@ _LAPSES: Final = "90 days after it was made (not bound to addresses)"
 
 
 class Gate(Adapter):
-    """No expiry is told."""
-
     def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """
         Ask with one request, and with up to eleven more where the key may not see the list.
@@ -120,7 +118,6 @@ class Gate(Adapter):
     def parse(
         self, answers: Sequence[Any], ours: Credentials, environment: Environment, /
     ) -> KeyFacts:
-        """Return the facts of our key in the list, or what the probes prove."""
         match answers:
             case [keys]:
                 return _listed(take.listing(keys, "the answer"), ours["apiKey"], environment)

@@ -78,7 +78,6 @@ class Kraken(Adapter):
         )
 
     def raw_code(self, answer: Any) -> str:
-        """Return the first text of `error`."""
         errors = answer.get("error") if isinstance(answer, dict) else None
         first = errors[0] if isinstance(errors, list) and errors else None
         return first if isinstance(first, str) and _CODE.fullmatch(first) else ""

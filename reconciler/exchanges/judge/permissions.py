@@ -33,13 +33,11 @@ def judged_permissions(facts: KeyFacts, security: Security) -> Iterator[KeyFindi
 
 
 def not_told(security: Security) -> KeyFinding:
-    """Return the finding for a key of which no permission is known."""
     what = "what the key may do is not knowable"
     return say("PERM_NOT_KNOWABLE", what, severity=security.unverified)
 
 
 def _excess(grant: Grant, allow: frozenset[Cap]) -> Iterator[KeyFinding]:
-    """Say how far one grant goes beyond what is allowed."""
     caps = grant.caps or _UNKNOWN
     # A permission of that name that writes is more than reading the account.
     usable = frozenset(

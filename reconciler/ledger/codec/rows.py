@@ -155,7 +155,6 @@ def exchange_key(uid: str, code: str) -> str:
 
 
 def observation_key(uid: str) -> str:
-    """Return the key of what a server last showed."""
     return f"{SERVERS}{uid}/observation"
 
 

@@ -291,7 +291,6 @@ def _key(name: str) -> str | None:
 
 
 def _each(ask: Callable[[A], B], subjects: Iterable[A]) -> list[B]:
-    """Ask for every subject, several at a time."""
     subjects = list(subjects)
     if len(subjects) < 2:  # noqa: PLR2004  - one needs no threads
         return [ask(subject) for subject in subjects]

@@ -60,7 +60,6 @@ class ExchangeServer:
 
     @property
     def url(self) -> str:
-        """The base URL, once it is entered."""
         return f"http://{LOOPBACK}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:

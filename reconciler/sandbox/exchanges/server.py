@@ -49,7 +49,6 @@ class Traits:
     expires: datetime | None = None
 
     def admits(self, address: str) -> bool:
-        """Say whether a call may come from there."""
         caller = ip_address(address)
         return not self.addresses or any(caller in ip_network(one) for one in self.addresses)
 
@@ -115,7 +114,6 @@ class ExchangeStandIn(ExchangeServer):
             self._keys[key.api_key] = key
 
     def change(self, api_key: str, traits: Traits) -> None:
-        """Change what its owner chose for a key that there is."""
         with self._lock:
             known = self._keys[api_key]
             self._keys[api_key] = _Key(known.credentials, traits, known.made)

@@ -121,7 +121,6 @@ def late(sent: str, *, unit: float = 0.001, skew: float = _SKEW) -> bool:
 
 
 def digest(secret: str, signed: str) -> bytes:
-    """Return the HMAC-SHA256 of a text."""
     return hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()
 
 

@@ -68,7 +68,6 @@ class Process:
         await self.network.close()
 
     async def force_stop(self, robot_id: int) -> None:
-        """Let a running robot stop itself."""
         for robot in self.runtime.running():
             if robot.id == robot_id:
                 await self._gateway.robots.force_stop(robot)

@@ -257,11 +257,9 @@ class Call:
 
     @property
     def token(self) -> Secret | None:
-        """The token that is sent along."""
         return self._token
 
     def get(self, url: str, params: Mapping[str, Any] | None = None) -> Answer:
-        """Read."""
         return self._send("GET", url, params=params)
 
     def post(self, url: str, json: Any = None) -> Answer:

@@ -28,7 +28,6 @@ class VaultDocuments:
 
     @property
     def place(self) -> str:
-        """Where that is, for people."""
         return str(self._at)
 
     def check_mount(self) -> None:

@@ -199,7 +199,6 @@ class Sweeper:
 
 
 def newest(found: Versions | SecretsError) -> VersionInfo | SecretsError:
-    """Return facts on the newest version, or why there are none."""
     if isinstance(found, SecretsError):
         return found
     try:
@@ -266,7 +265,6 @@ class SweptBackend(SecretBackend):
         return self._ask(at, version)
 
     def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
-        """Return all fields of exactly this version, from Vault."""
         self._count()
         return self._backend.read(at, version, created)
 
