@@ -504,7 +504,7 @@ async def test_events_at_once_call_the_loop_once(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("durations", [EVENTS, RESCAN], ids=["a look", "a rescan"])
+@pytest.mark.parametrize("timeouts", [EVENTS, RESCAN], ids=["a look", "a rescan"])
 @really_looped
 async def test_an_observer_that_died_is_replaced(
     tree: Path, watched: Watching, timeouts: Timeouts

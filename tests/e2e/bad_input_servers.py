@@ -21,7 +21,7 @@ def _behaving(**changes: Any) -> Callable[[Setup], None]:
         for name, value in changes.items():
             setattr(setup.bad.behaviour, name, value)
         if {"silent", "silent-before", "silent-after", "fatal"} & set(map(str, changes.values())):
-            setup.use(timeouts=HASTY)
+            setup.use(durations=HASTY)
 
     return spoil
 
@@ -157,7 +157,7 @@ def _site_account(setup: Setup) -> None:
 
 
 def _too_much(setup: Setup) -> None:
-    setup.use(timeouts={"request": "10m"})
+    setup.use(durations={"request": "10m"})
     setup.bad.behaviour.answer_padding = MESSAGE_LIMIT + 2**20
 
 

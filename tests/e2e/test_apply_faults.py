@@ -273,7 +273,7 @@ def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_ta
 
 
 def test_what_was_seen_before_a_server_went_away_keeps_its_time(rig: Rig) -> None:
-    rig.settings(timeouts=DURATIONS | {"reconnect": "400ms"})
+    rig.settings(durations=DURATIONS | {"reconnect": "400ms"})
     stand_in, _ = rotated(rig, fault="silent-after")
     with going_down(stand_in, SAVE):
         rig.apply()

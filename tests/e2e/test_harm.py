@@ -302,7 +302,7 @@ def test_a_version_outside_the_tested_range_is_read_but_not_written(rig: Rig) ->
 def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(rig: Rig) -> None:
     stand_in = rig.server()
     # Holds the pass in this process up until another process has done its harm.
-    rig.settings(timeouts=DURATIONS | {"authenticate": "10m"})
+    rig.settings(durations=DURATIONS | {"authenticate": "10m"})
     other = rig.server("tokyo-2", behaviour=Behaviour(login_delay=HELD))
     harming = rig.server("osaka-1")
     rig.document("tokyo-1")
@@ -329,7 +329,7 @@ def test_a_brake_that_another_process_engaged_since_the_plan_is_heeded(rig: Rig)
 
 @pytest.mark.fatal_paths(1)
 def test_harm_is_told_as_harm_also_when_the_ledger_cannot_be_written(rig: Rig) -> None:
-    rig.settings(timeouts=DURATIONS | {"ledgerBusy": "200ms"})
+    rig.settings(durations=DURATIONS | {"ledgerBusy": "200ms"})
     stand_in = rig.server(behaviour=Behaviour(save="fatal"))
     rig.document()
     rig.begin()

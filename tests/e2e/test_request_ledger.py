@@ -42,7 +42,7 @@ def in_doubt(rig: Rig) -> tuple[StandInThread, str]:
 def left_stopped(rig: Rig, **changes: Any) -> StandInThread:
     """A server whose second robot did not start after our reboot; it would start now."""
     stuck = Robot(2, "arb", "okx", start="fails")
-    rig.settings(timeouts=BRIEF, soleWriter=True)
+    rig.settings(durations=BRIEF, soleWriter=True)
     quick = Behaviour(ping_interval=0.1, ping_timeout=0.6)
     robots = [Robot(1, "grid-btc", "bybit"), stuck, Robot(3, "mm", "okx")]
     stand_in = rig.server(behaviour=quick, robots=robots)
@@ -476,7 +476,7 @@ def test_the_history_is_that_of_the_servers_asked_for(rig: Rig) -> None:
 
 def test_what_servers_call_their_robots_drives_no_terminal(rig: Rig) -> None:
     hostile = "\x1b[2Jarb\u202e\n"
-    rig.settings(timeouts=BRIEF, soleWriter=True)
+    rig.settings(durations=BRIEF, soleWriter=True)
     quick = Behaviour(ping_interval=0.1, ping_timeout=0.6)
     robots = [Robot(1, "grid-btc", "bybit"), Robot(2, hostile, "bybit", start="fails")]
     stand_in = rig.server(behaviour=quick, robots=robots)

@@ -20,7 +20,7 @@ SIGNALS = pytest.mark.parametrize(
 
 @SIGNALS
 def test_a_signal_during_plan_ends_it_at_once(rig: Rig, number: signal.Signals, code: int) -> None:
-    rig.settings(timeouts=DURATIONS | {"authenticate": "10m"})
+    rig.settings(durations=DURATIONS | {"authenticate": "10m"})
     stand_in = rig.server(behaviour=Behaviour(login="silent"))
     rig.document()
 
@@ -36,7 +36,7 @@ def test_a_signal_during_plan_ends_it_at_once(rig: Rig, number: signal.Signals, 
 
 def slow_pair(rig: Rig) -> tuple[StandInThread, StandInThread]:
     """Return two servers, one with two exchanges."""
-    rig.settings(timeouts=DURATIONS | {"request": "10m"})
+    rig.settings(durations=DURATIONS | {"request": "10m"})
     one = rig.server("tokyo-1")
     two = rig.server("tokyo-2")
     rig.document("tokyo-1", "bybit", "okx")
@@ -73,7 +73,7 @@ def test_a_write_in_flight_is_finished_and_recorded_and_no_other_is_begun(
 
 
 def test_the_second_signal_ends_at_once_and_the_next_apply_repairs(rig: Rig) -> None:
-    rig.settings(timeouts=DURATIONS | {"request": "10m"})
+    rig.settings(durations=DURATIONS | {"request": "10m"})
     stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
     rig.document()
     rig.begin()
@@ -117,7 +117,7 @@ def test_harm_outweighs_a_signal(rig: Rig) -> None:
 
 
 def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) -> None:
-    rig.settings(timeouts=DURATIONS | {"request": "10m", "leaseWait": "10m"})
+    rig.settings(durations=DURATIONS | {"request": "10m", "leaseWait": "10m"})
     stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
     rig.document()
     rig.begin()
@@ -138,7 +138,7 @@ def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) 
 
 
 def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(rig: Rig) -> None:
-    rig.settings(timeouts=DURATIONS | {"request": "10m"})
+    rig.settings(durations=DURATIONS | {"request": "10m"})
     stand_in = rig.server(robots=[])
     rig.document("tokyo-1", "bybit", "okx")
     rig.begin()

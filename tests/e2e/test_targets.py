@@ -264,7 +264,7 @@ def both_at_once(rig: Rig, free: Event, enough: Callable[[], bool]) -> tuple[Ran
 
 def held_server(rig: Rig, wait: str) -> StandInThread:
     """Return a server to write to, and set how long a lease is waited for."""
-    rig.settings(timeouts=DURATIONS | {"request": "10m", "leaseWait": wait})
+    rig.settings(durations=DURATIONS | {"request": "10m", "leaseWait": wait})
     stand_in = rig.server()
     rig.document("tokyo-1")
     rig.begin()
