@@ -6,7 +6,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -18,9 +18,8 @@ import pytest
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.stores import stores
+from reconciler.ledger.stores import open_store, stores
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.ledger.stores.vault_kv import VaultStore
 from reconciler.model.recorded import Write
 from reconciler.model.references import SecretPath
@@ -30,6 +29,7 @@ from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth
 from reconciler.secrets.vault.kv_documents import VaultDocuments
 from reconciler.system.timeouts import Timeouts
+from tests.support.additions import put, shown, spoilt
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TARGET = Target("https://tokyo-1.internal:8443", "0")
@@ -62,16 +62,21 @@ class InMemory:
 
 
 @dataclass
-class InSqlite:
+class InFile:
+    scheme: str
     directory: Path
     bao: OpenBao
     shared: bool = True
 
     def create(self) -> Store:
-        return SqliteStore.create(self.directory / "state" / "ledger.db")
+        return self._open(create=True)
 
     def open(self) -> Store:
-        return SqliteStore.open(self.directory / "state" / "ledger.db")
+        return self._open(create=False)
+
+    def _open(self, *, create: bool) -> Store:
+        place = f"{self.scheme}:{self.directory}/state/ledger"
+        return open_store(place, Timeouts(), create=create)
 
 
 @dataclass
@@ -99,14 +104,36 @@ class InVault:
 
 BACKENDS: dict[str, Callable[[Path, OpenBao], Place]] = {
     "memory": InMemory,
-    "sqlite": InSqlite,
+    "sqlite": partial(InFile, "sqlite"),
     "vault": InVault,
 }
+NEW = "reconciler/ledger/stores/json_file.py"  # docs/extending.md shows it
 
 
-@pytest.fixture(params=["memory", *stores()])
-def place(request: pytest.FixtureRequest, tmp_path: Path, bao: OpenBao) -> Place:
-    return BACKENDS[request.param](tmp_path, bao)
+@pytest.fixture(params=["memory", *stores(), NEW])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, bao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    if request.param == NEW:
+        with added(shown(NEW), tmp_path, bao, monkeypatch) as new:
+            yield new
+    else:
+        yield BACKENDS[request.param](tmp_path, bao)
+
+
+@contextmanager
+def added(
+    text: str, tmp_path: Path, bao: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """A place for the one store that somebody has added."""
+    before = set(stores())
+    put(NEW, text, tmp_path / "more", monkeypatch)
+    stores.cache_clear()
+    try:
+        (scheme,) = set(stores()) - before
+        yield InFile(scheme, tmp_path, bao)
+    finally:
+        stores.cache_clear()
 
 
 @pytest.fixture
@@ -190,6 +217,24 @@ def test_documents_outlive_the_store(place: Place) -> None:
         assert second.sequence() == 1
     finally:
         second.close()
+
+
+def test_where_no_ledger_is_it_is_missing(place: Place) -> None:
+    if not place.shared:
+        pytest.skip("this store belongs to one process")
+    with pytest.raises(LedgerMissing, match="jtr ledger init"):
+        place.open()
+
+
+def test_a_ledger_is_not_begun_anew(place: Place, store: Store) -> None:
+    if not place.shared:
+        pytest.skip("this store belongs to one process")
+    store.put("a", "kept", expect=0)
+
+    with pytest.raises(LedgerError):
+        place.create()
+
+    assert store.get("a") == Stored(1, "kept")
 
 
 def test_keys_are_sorted_and_stop_at_the_slash(store: Store) -> None:
@@ -406,3 +451,53 @@ def test_of_two_processes_only_one_gets_its_intent_in(place: Place, store: Store
             ours.commit(uid, "bybit")
     finally:
         other.close()
+
+
+# ── a store that somebody adds ───────────────────────────────────────────────────────────────
+
+
+def another_revision_is_refused(place: Place) -> None:
+    test_a_revision_that_is_not_the_newest_is_a_conflict(place.create(), 3)
+
+
+def one_wins(place: Place) -> None:
+    test_eight_threads_racing_have_one_winner_each_time(place.create())
+
+
+def every_write_counts(place: Place) -> None:
+    test_the_sequence_counts_every_write(place.create())
+
+
+def nothing_is_missing(place: Place) -> None:
+    test_where_no_ledger_is_it_is_missing(place)
+
+
+def foreign_keys_are_refused(place: Place) -> None:
+    test_a_key_outside_the_alphabet_is_a_mistake(place.create(), "a/../b")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "check"),
+    [
+        (") != expect:", ") > expect:", another_revision_is_refused),
+        ("fcntl.flock(handle, fcntl.LOCK_EX)", "pass", one_wins),
+        ("return sum(stored.revision for stored in", "return len(", every_write_counts),
+        ("if not check_file(real):", "if False:", nothing_is_missing),
+        ("checked(key)\n        with", "with", foreign_keys_are_refused),
+    ],
+    ids=["lenient", "unlocked", "miscounting", "never missing", "unchecked"],
+)
+def test_positive_control_a_careless_store_is_noticed(
+    tmp_path: Path,
+    bao: OpenBao,
+    monkeypatch: pytest.MonkeyPatch,
+    right: str,
+    wrong: str,
+    check: Callable[[Place], None],
+) -> None:
+    careless = spoilt(shown(NEW), right, wrong)
+    with (
+        added(careless, tmp_path, bao, monkeypatch) as place,
+        pytest.raises((AssertionError, LedgerError, pytest.fail.Exception)),
+    ):
+        check(place)

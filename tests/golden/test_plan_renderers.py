@@ -1,15 +1,12 @@
 """Every form of `-o` keeps the contract of a plan's renderer; a new file is found by itself."""
 
-import importlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, get_args
 
 import pytest
 
-from reconciler import render
 from reconciler.cli import options
 from reconciler.errors import Exit, ServerUnreachable, worst
 from reconciler.model.actions import Action, WriteExchange
@@ -21,6 +18,7 @@ from reconciler.render.escape import plain
 from reconciler.render.json_values import _KINDS, to_json
 from reconciler.render.registry import PlanRenderer, plan_forms, plan_renderer
 from tests.golden.test_golden import PLANS, REPORTS, is_safe
+from tests.support.additions import put, shown, spoilt
 from tests.support.factories import TARGET
 from tests.support.leaks import Watch
 
@@ -107,55 +105,25 @@ def test_the_contract(form: str, check: Check, watch: Watch) -> None:
     check(plan_renderer(form), watch)
 
 
-LIST = """
-from reconciler.render.escape import plain
-from reconciler.render.plan_text import PlanText
-
-
-class PlanShort(PlanText):
-    def plan(self, plan, code, *, recorded=False, audit=None):
-        return super().plan(plan, code, recorded=recorded, audit=audit)
-
-
-RENDERER = PlanShort()
-"""
-
-
-@pytest.fixture
-def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], PlanRenderer]:
-    """Write the file of one more form, as somebody who adds one would."""
-    monkeypatch.setattr(render, "__path__", [*render.__path__, str(tmp_path)])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def write(body: str) -> PlanRenderer:
-        (tmp_path / "plan_short.py").write_text(LIST.replace(CALL, body), "utf-8")
-        name = "reconciler.render.plan_short"
-        monkeypatch.setitem(sys.modules, name, sys)  # is taken away again at the end
-        del sys.modules[name]
-        importlib.invalidate_caches()
-        return plan_renderer("short")
-
-    return write
-
-
+SHORT = "reconciler/render/plan_short.py"
 CALL = "super().plan(plan, code, recorded=recorded, audit=audit)"
 
 
 def test_a_new_file_is_a_form_and_is_held_to_the_contract(
-    short: Callable[[str], PlanRenderer], watch: Watch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     assert plan_forms() == ["text", "json"]
-    renderer = short(CALL)
+    put(SHORT, shown(SHORT), tmp_path / "more", monkeypatch)
 
     assert plan_forms() == ["text", "json", "short"]
     for check in CONTRACT:
-        check(renderer, watch)
+        check(plan_renderer("short"), watch)
 
 
 @pytest.mark.parametrize(
     ("body", "check"),
     [
-        ('"\\n".join(str(server) for server in plan)', nothing_drives_a_terminal),
+        (f'{CALL} + "".join(server.owner for server in plan)', nothing_drives_a_terminal),
         (f'{CALL}.replace("not managed", "") and "nothing\\n"', nothing_is_lost),
         (
             '"\\n".join(f"{s.failure.what} {s.failure.__cause__}" for s in plan)',
@@ -165,10 +133,12 @@ def test_a_new_file_is_a_form_and_is_held_to_the_contract(
     ids=["raw", "lossy", "talkative"],
 )
 def test_positive_control_a_careless_form_is_noticed(
-    short: Callable[[str], PlanRenderer], watch: Watch, body: str, check: Check
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch: Watch, body: str, check: Check
 ) -> None:
+    put(SHORT, spoilt(shown(SHORT), CALL, body), tmp_path / "more", monkeypatch)
+
     with pytest.raises(AssertionError):
-        check(short(body), Watch(watch.name))
+        check(plan_renderer("short"), Watch(watch.name))
 
 
 def test_plan_and_apply_offer_what_there_is() -> None:

@@ -2,9 +2,7 @@
 
 import ast
 import asyncio
-import importlib
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from tests.notifications.sender_contract import (
     sent,
     what_promises_a_signature_signs_every_byte,
 )
+from tests.support.additions import put, shown, spoilt
 from tests.support.leaks import Watch
 
 PACKAGE = Path(senders.__file__).parent.parent.parent
@@ -68,53 +67,26 @@ def test_the_contract(
         assert "debug" in caplog.text, "positive control: the guard sees what asyncio logs"
 
 
-PAGER = '''
-from dataclasses import replace
-
-from reconciler.errors import UsageError
-from reconciler.notifications.senders import secret_line
-from reconciler.notifications.senders.webhook import Webhook
-
-
-class Pager(Webhook):
-    """A kind that nobody knows."""
-
-    needs = {"secretFile": "it holds the key", "urlFile": "it holds the URL"}
-    takes = ()
-
-
-SENDER = Pager()
-'''
-
-
-@pytest.fixture
-def pager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Write the file of one more sender, as somebody who adds a kind would."""
-    folder = tmp_path / "more"
-    folder.mkdir()
-    monkeypatch.setattr(senders, "__path__", [*senders.__path__, str(folder)])
-    name = "reconciler.notifications.senders.pager"
-
-    def write(text: str) -> None:
-        (folder / "pager.py").write_text(text, "utf-8")
-        monkeypatch.setattr(sys, "dont_write_bytecode", True)
-        monkeypatch.setitem(sys.modules, name, sys)  # is taken away again at the end
-        del sys.modules[name]
-        importlib.invalidate_caches()
-
-    return write
+PAGER = "reconciler/notifications/senders/pager.py"
 
 
 def test_a_new_file_is_a_kind_and_is_held_to_the_contract(
-    pager: Callable[[str], None], files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pager(PAGER)
+    put(PAGER, shown(PAGER), tmp_path / "more", monkeypatch)
 
     assert senders.kinds() == ["pager", "slack", "telegram", "webhook"]
     for check in CONTRACT:
         check(Held("pager", files, tmp_path, caplog))
 
 
+NEEDED = """
+from dataclasses import replace
+
+from reconciler.errors import UsageError
+from reconciler.notifications.senders import secret_line
+
+"""
 UNSIGNED = """
     def headers(self, endpoint, now, body):
         return super().headers(endpoint, now, b"")
@@ -151,14 +123,15 @@ IMPATIENT = """
     ids=["unsigned", "markup", "quoting", "forgetful", "impatient"],
 )
 def test_positive_control_a_careless_sender_is_noticed(
-    pager: Callable[[str], None],
     files: Files,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     fault: str,
     check: Callable[[Held], None],
 ) -> None:
-    pager(PAGER.replace("    takes = ()", f"    takes = ()\n{fault}"))
+    text = spoilt(shown(PAGER), "\n\nSENDER:", f"{fault}\n\nSENDER:")
+    put(PAGER, f"{NEEDED}{text}", tmp_path / "more", monkeypatch)
 
     with pytest.raises(AssertionError):
         check(Held("pager", files, tmp_path, caplog))
