@@ -15,7 +15,7 @@ MADE := $(VENV)/made-by-python-$(VERSION)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The versions that were tested together, pip and what builds the package included.
 LOCKED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock
-FREEZE := $(PIP) list --format freeze --exclude-editable --exclude setuptools
+FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable --exclude setuptools
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock locked clean
