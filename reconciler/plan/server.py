@@ -1,11 +1,11 @@
 """
 Decide what is to be done on one server.  Pure: values in, a value out.
 
-`diff` says how each exchange compares, `lines` what follows from it, `consequences` what it means
+`compare` says how each exchange compares, `exchange` what follows from it, `consequences` what it means
 for the robots; this module puts a server's plan together and decides what must not be touched.
 
 No credential change, drift or error ever plans an invalidation or a reboot: the modules that
-decide on credentials cannot even name them, and `oneshots` sees nothing of credentials.
+decide on credentials cannot even name them, and `requests` sees nothing of credentials.
 """
 
 from collections.abc import Iterator, Sequence

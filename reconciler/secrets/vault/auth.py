@@ -1,7 +1,7 @@
 """
 The ways to come to a Vault token: what the operator's settings say, and one login with it.
 
-How a token is then held, renewed and replaced is in `vault_token`.  Nothing here looks at the
+How a token is then held, renewed and replaced is in `token`.  Nothing here looks at the
 environment or at `~/.vault-token`: those are read by the operator's settings, or not at all.
 """
 
