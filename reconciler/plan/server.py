@@ -1,8 +1,8 @@
 """
 Decide what is to be done on one server.  Pure: values in, a value out.
 
-`compare` says how each exchange compares, `exchange` what follows from it, `consequences` what it means
-for the robots; this module puts a server's plan together and decides what must not be touched.
+`compare` says how each exchange compares, `exchange` what follows from it, `consequences` what it
+means for the robots; this module puts a server's plan together and decides what is not touched.
 
 No credential change, drift or error ever plans an invalidation or a reboot: the modules that
 decide on credentials cannot even name them, and `requests` sees nothing of credentials.
