@@ -51,14 +51,29 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if chosen and not is_quick(collection_path) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that may take long: the last one must not keep all others waiting."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Let every worker begin with its share of the tests that may take long.
 
-    def longest(item: pytest.Item) -> float:
+    Workers get equal runs of the list: in one run the long ones would follow one another, and the
+    last of them would keep all others waiting.
+    """
+
+    def limit(item: pytest.Item) -> float:
         marker = item.get_closest_marker("timeout")
-        return -float(marker.args[0]) if marker is not None and marker.args else 0.0
+        return float(marker.args[0]) if marker is not None and marker.args else 0.0
 
-    items.sort(key=longest)
+    long = sorted(filter(limit, items), key=limit, reverse=True)
+    short = [item for item in items if not limit(item)]
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    share = len(items) / workers
+    ordered: list[pytest.Item] = []
+    for number in range(workers):
+        ordered += long[number::workers]
+        room = round(share * (number + 1)) - len(ordered)
+        ordered += short[:room]
+        del short[:room]
+    items[:] = ordered + short
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
