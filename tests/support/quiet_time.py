@@ -110,7 +110,7 @@ class QuietLoop(asyncio.SelectorEventLoop):
         super().__init__(_Patient(clock))
         self.set_default_executor(Inline())
 
-    async def shutdown_default_executor(self) -> None:
+    async def shutdown_default_executor(self, _timeout: float | None = None) -> None:
         """Do nothing: there are no threads, and waiting for a real one has no time here."""
 
     def time(self) -> float:
