@@ -3,6 +3,7 @@ Run the asynchronous part of a command, and stop it well when a person or the sy
 """
 
 import asyncio
+import atexit
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -87,6 +88,9 @@ def run(work: Callable[[Interruption], Coroutine[Any, Any, T]]) -> T:
         finally:
             if interruption.signal is not None:
                 before[signal.SIGTERM] = _leave_at_once
+                # At its very end Python lets signals kill again: that would be another exit code.
+                for one in before:
+                    atexit.register(signal.signal, one, signal.SIG_IGN)
             for one, handler in before.items():
                 signal.signal(one, handler)
 
