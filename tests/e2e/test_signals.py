@@ -117,7 +117,8 @@ def test_harm_outweighs_a_signal(rig: Rig) -> None:
 
 
 def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) -> None:
-    rig.settings(durations=DURATIONS | {"request": "10m", "leaseWait": "10m"})
+    # The thread that waits for the lease is waited for, also after the second signal.
+    rig.settings(durations=DURATIONS | {"request": "10m", "leaseWait": "20s"})
     stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
     rig.document()
     rig.begin()
