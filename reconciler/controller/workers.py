@@ -24,7 +24,7 @@ class Workers:
     """Begins, wakes and ends workers.  Event loop only."""
 
     def __init__(self, shared: SharedState, recorded: Mapping[str, QueueState]) -> None:
-        """Use *remembered* timings of an earlier run for servers that are still declared."""
+        """Use *recorded* timings of an earlier run for servers that are still declared."""
         self._shared: Final = shared
         self._recorded: Final = dict(recorded)
         self._workers: dict[str, ServerWorker] = {}

@@ -49,7 +49,7 @@ class UnrecordedOutcomes:
         return any(True for _ in self._about(ledger_uid, uid))
 
     def known(self, ledger_uid: str, recorded: Recorded) -> Recorded:
-        """Return *remembered* as it would be, had the ledger taken what was left for it."""
+        """Return *recorded* as it would be, had the ledger taken what was left for it."""
         if recorded.identity is None:
             return recorded
         requests = recorded.requests

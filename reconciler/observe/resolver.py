@@ -70,7 +70,7 @@ class Resolver:
     """
     Reads what a pass needs from one secret backend; `say` tells people about waiting.
 
-    With *kept* it is one of many for a process that lives for months: then it does not wait until
+    With *cache* it is one of many for a process that lives for months: then it does not wait until
     a secret has settled, but raises NotSettled.
     """
 

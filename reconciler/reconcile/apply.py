@@ -63,7 +63,7 @@ async def apply_all(
     """
     Apply every visit's plan, each server in its own order, at most `parallelism` at once.
 
-    *disruption budget* decides how many servers at a time have their robots stopped (default: one).
+    *disruption_budget* decides how many servers at a time have their robots stopped (default: one).
     """
     gate = asyncio.Semaphore(context.parallelism)
     disruption_budget = disruption_budget or DisruptionBudget()
