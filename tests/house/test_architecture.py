@@ -33,6 +33,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("doctor",),
     ("sandbox",),
     ("cli",),
+    ("testing",),  # for those who extend: nothing imports it
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
