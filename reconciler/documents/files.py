@@ -60,12 +60,13 @@ def read_documents(
     """
     Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
 
-    *instead* gives contents to judge before they are written, by the real path of their file.
+    *instead* gives contents to judge before they are written, by the real path of their file, which
+    need not exist.
 
     Raises UsageError for a missing path, an unreadable file and a directory that holds no document
     of ours.  Everything else is a problem in the result.
     """
-    missing = [path for path in paths if not _exists(path)]
+    missing = [path for path in paths if not _exists(path, instead or {})]
     if missing:
         raise UsageError(
             f"no such file or directory: {', '.join(map(shown, missing))}", "check the path"
@@ -79,9 +80,9 @@ def read_documents(
     return found
 
 
-def _exists(path: str) -> bool:
+def _exists(path: str, instead: Mapping[str, bytes]) -> bool:
     try:
-        return Path(path).exists()
+        return os.path.realpath(path) in instead or Path(path).exists()
     except (OSError, ValueError):  # a NUL byte, a name of a million characters, no permission
         return False
 

@@ -56,7 +56,7 @@ class MemoryBackend:
         self._keep = keep
         self._clock = clock
         self._secrets: dict[SecretPath, dict[int, _Version]] = {}
-        self._writes = 0
+        self._writes: dict[SecretPath, int] = {}
         self._lock = threading.RLock()
 
     def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
@@ -101,10 +101,10 @@ class MemoryBackend:
             versions = self._secrets.setdefault(at, {})
             number = max(versions, default=0) + 1
             now = self._clock()
-            self._writes += 1
             # Nanoseconds that never repeat, as Vault's do, also under a clock that stands still.
+            writes = self._writes[at] = self._writes.get(at, 0) + 1
             moment = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            created = f"{moment}.{self._writes % 10**9:09d}Z"
+            created = f"{moment}.{writes % 10**9:09d}Z"
             versions[number] = _Version(dict(fields), created, now)
             versions.pop(number - self._keep, None)
             return number

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -38,6 +37,7 @@ from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Timeouts
+from reconciler.testing.virtual_time import Clock
 from tests.crash.crash_points import Killed, Life, MortalDriver, MortalStore
 from tests.crash.handles import Handle
 
@@ -74,31 +74,6 @@ NO_CONSENT = Consents()
 EVERYTHING_ELSE = Consents(drift=True)
 ACCESS_SECRET = "made-up-access-secret"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-class Inline(ThreadPoolExecutor):
-    """Runs what it is given at once: with everything in memory, threads are all that costs time."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001  - a dead process counts as well
-            future.set_exception(error)
-        return future
-
-
-class Clock:
-    """Seconds that pass only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def __call__(self) -> float:
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
 
 
 class Forge:

@@ -21,9 +21,9 @@ from reconciler.sandbox.jt_trader.memory import MemoryDriver, MemoryServer, calm
 from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.secrets.memory import MemoryBackend
 from reconciler.system.timeouts import Timeouts
+from reconciler.testing.virtual_time import VirtualClock
 from tests.crash.harness import SOURCE, Harness, Passed
 from tests.crash.server_models import Act, Trader, WatchedRecord
-from tests.support.virtual_clock import VirtualClock
 
 SERVER: Final = "tokyo-1"
 URL: Final = "https://tokyo-1.test"

@@ -16,6 +16,7 @@ from reconciler.documents.formats import instant
 from reconciler.model.desired import RequestKind
 from reconciler.model.plan import Disruption, Standing
 from reconciler.system.clocks import SteadyClock
+from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.harness import Passed
 from tests.crash.request_scenarios import (
     RUNNING,
@@ -28,7 +29,6 @@ from tests.crash.request_scenarios import (
     told,
     whereabouts,
 )
-from tests.support.virtual_clock import VirtualClock, virtual_time
 
 HOUR: Final = timedelta(hours=1)
 YEAR: Final = timedelta(days=365)

@@ -12,11 +12,11 @@ import pytest
 
 from reconciler.model.recorded import Owed
 from reconciler.plan.inputs import Consents
+from reconciler.testing.virtual_time import Clock, VirtualLoop
 from tests.crash.forkserver import VOLUME
-from tests.crash.harness import Clock, Harness
+from tests.crash.harness import Harness
 from tests.crash.scenarios import converges, desk_in_memory
 from tests.support.strategies import TUNINGS
-from tests.support.virtual_clock import VirtualLoop
 
 SERVER = "tokyo-1"
 

@@ -19,6 +19,7 @@ from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import RequestKind
 from reconciler.model.plan import Standing
 from reconciler.model.recorded import Stage
+from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.harness import Passed
 from tests.crash.request_scenarios import (
     Trading,
@@ -31,7 +32,6 @@ from tests.crash.request_scenarios import (
     settled,
     told,
 )
-from tests.support.virtual_clock import VirtualClock, virtual_time
 
 Wishes = Callable[[Trading], None]
 PAUSE = 31.0  # longer than a lease that could not be given back

@@ -20,6 +20,7 @@ from reconciler.drivers import Session
 from reconciler.drivers.jt_trader.requests import ALL
 from reconciler.ledger import Store
 from reconciler.model.desired import RequestKind
+from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.forkserver import VOLUME
 from tests.crash.request_scenarios import (
     RUNNING,
@@ -33,7 +34,6 @@ from tests.crash.request_scenarios import (
     whereabouts,
 )
 from tests.crash.server_models import Way
-from tests.support.virtual_clock import VirtualClock, virtual_time
 
 Wishes = Callable[[Trading], None]
 

@@ -19,8 +19,8 @@ from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.outcomes import Outcome
 from reconciler.model.recorded import Stage
+from reconciler.testing.virtual_time import VirtualClock, VirtualLoop, virtual_time
 from tests.crash.request_scenarios import Trading, cache, judged, reboot, settled
-from tests.support.virtual_clock import VirtualClock, VirtualLoop, virtual_time
 
 LONG = 3600.0
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 
 from reconciler.plan.inputs import Consents
 from reconciler.sandbox.openbao import OpenBao
-from tests.crash.harness import Clock, Harness
+from reconciler.testing.virtual_time import Clock, VirtualLoop
+from tests.crash.harness import Harness
 from tests.crash.loopback import desk_on_loopback
 from tests.crash.scenarios import RECOVERY, act, begin, converges, desk_in_memory
 from tests.support.strategies import QUICK, SERVERS, Story, stories
-from tests.support.virtual_clock import VirtualLoop
 
 
 @pytest.fixture(scope="module")

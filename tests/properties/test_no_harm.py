@@ -34,8 +34,9 @@ from reconciler.plan.server import plan_server, wanted_values
 from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.memory import MemoryBackend
+from reconciler.testing.virtual_time import Clock, VirtualLoop
 from tests.crash.handles import OnLoopback, three_robots
-from tests.crash.harness import CODES, FIELDS, Clock, Harness
+from tests.crash.harness import CODES, FIELDS, Harness
 from tests.crash.loopback import desk_on_loopback
 from tests.crash.scenarios import act, begin, converges, desk_in_memory
 from tests.support.strategies import (
@@ -47,7 +48,6 @@ from tests.support.strategies import (
     planner_inputs,
     stories,
 )
-from tests.support.virtual_clock import VirtualLoop
 
 
 @pytest.fixture(scope="module")

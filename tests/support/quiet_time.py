@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from tests.crash.harness import Inline
+from reconciler.testing.virtual_time import Inline
 
 _LOOK: Final = 0.002  # real seconds between two looks whether everything is quiet
 _CALM: Final = 0.006  # real seconds that it was; the kernel may be about to deliver something

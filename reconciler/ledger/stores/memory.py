@@ -1,6 +1,7 @@
 """A ledger's store that forgets everything with the process: for tests, and for plain looking."""
 
 import threading
+from collections.abc import Mapping
 
 from reconciler.ledger import Conflict, Stored, checked
 
@@ -9,13 +10,12 @@ class MemoryStore:
     """
     Keeps documents in a dictionary.
 
-    Two ledgers on one object are like two processes on one file.
+    Two ledgers on one object are like two processes on one file.  It begins with *documents*.
     """
 
-    created = True
-
-    def __init__(self) -> None:
-        self._documents: dict[str, Stored] = {}
+    def __init__(self, documents: Mapping[str, Stored] | None = None) -> None:
+        self._documents = dict(documents or {})
+        self.created = not self._documents
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Stored | None:
@@ -37,6 +37,11 @@ class MemoryStore:
     def sequence(self) -> int:
         with self._lock:
             return sum(stored.revision for stored in self._documents.values())
+
+    def documents(self) -> dict[str, Stored]:
+        """Return all of them, by key."""
+        with self._lock:
+            return dict(self._documents)
 
     def close(self) -> None:
         """Keep everything: whoever holds the object may go on."""

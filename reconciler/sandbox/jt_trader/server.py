@@ -19,7 +19,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -268,6 +268,10 @@ class StandIn:
     def rotate_log(self) -> None:
         """Make the older lines of the system log, boot lines included, unreachable."""
         self._state.log.rotate()
+
+    def restore_log(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Let the system log be what `log_entries` once returned."""
+        self._state.log.restore(entries)
 
     def connections(self) -> list[str]:
         return self._process.network.connections() if self._process is not None else []

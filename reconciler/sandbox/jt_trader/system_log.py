@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 SYSTEM: Final = "system"
@@ -61,6 +61,11 @@ class SystemLog:
             "info", "WebSocketsController", 'EventsGateway subscribed to the "message" message'
         )
         self.append("info", "NestApplication", "Nest application successfully started")
+
+    def restore(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Let the system log hold just these."""
+        with self._lock:
+            self._files[SYSTEM] = [dict(entry) for entry in entries]
 
     def rotate(self) -> None:
         """Copy and truncate the system log: no request reaches the older lines any more."""

@@ -5,17 +5,41 @@ Time that passes only when everybody waits for it: real durations in no time, an
 import asyncio
 import selectors
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from tests.crash.harness import Clock, Inline
-
 BEGIN: Final = datetime(2026, 11, 22, 9, tzinfo=UTC)
 _SINCE_BOOT: Final = 5_000.0  # our machine did not start just now
+
+
+class Inline(ThreadPoolExecutor):
+    """Runs what it is given at once: with everything in memory, threads are all that costs time."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001  - a dead process counts as well
+            future.set_exception(error)
+        return future
+
+
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
 
 
 class VirtualClock(Clock):
