@@ -1,7 +1,7 @@
 """
 A ledger in KV version 2 on a real OpenBao: what can be wrong with it, lost answers, races.
 
-What every store promises is in tests/contract/test_ledgers.py.
+What every store promises is in reconciler/testing/stores.py.
 """
 
 import os
