@@ -2,7 +2,7 @@
 The contract of a driver: how jt-reconciler speaks to a trading server.
 
 A driver knows one kind of server.  It reports facts and never decides; the planner does.  The same
-contract tests hold for every driver (`tests/contract/test_drivers.py`).  A new one is a folder
+contract tests hold for every driver (`reconciler/testing/drivers.py`).  A new one is a folder
 whose `driver.py` calls its class `DRIVER`.
 """
 

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,8 @@ from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 from reconciler.system.timeouts import Timeouts
+from reconciler.testing.drivers_rig import PATIENCE, QUICK, Story
 from tests.support import quiet_time
-
-PATIENCE = 25.0
-"""Seconds that any story may take."""
-
-QUICK = Timeouts(connect=2, authenticate=2, request=2, close=1, robot=2, invalidate=2)
-"""For stories in which nothing has to time out."""
-
-HASTY = Timeouts(connect=3, authenticate=3, request=0.4, close=0.3, robot=0.4, invalidate=0.4)
-"""For stories in which a request has to time out."""
-
-NO_PATIENCE = Timeouts(connect=0.4, authenticate=0.4, request=0.4, close=0.3)
-"""For stories in which opening has to time out."""
-
-
-Story = Callable[[], Coroutine[Any, Any, None]]
 
 
 def told(story: Story, run: Callable[[Story], None] = quiet_time.told) -> None:

@@ -26,7 +26,8 @@ from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.system.timeouts import Timeouts
-from tests.drivers.scripted import Story, canary, told
+from reconciler.testing.drivers_rig import Story
+from tests.drivers.scripted import canary, told
 from tests.support.fault_proxy import HEALTHY, End, FaultProxy, Faults, Way, broken
 from tests.support.loops import LoopThread
 from tests.support.quiet_time import QuietTime

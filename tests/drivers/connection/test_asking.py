@@ -45,18 +45,8 @@ from reconciler.errors import (
 )
 from reconciler.model.observed import Robot
 from reconciler.model.secret import Secret
-from tests.drivers.scripted import (
-    HASTY,
-    QUICK,
-    Authority,
-    Peer,
-    Script,
-    Story,
-    canary,
-    opened,
-    scripted,
-    told,
-)
+from reconciler.testing.drivers_rig import HASTY, QUICK, Story
+from tests.drivers.scripted import Authority, Peer, Script, canary, opened, scripted, told
 from tests.support import quiet_time
 
 LISTING = {

@@ -14,7 +14,8 @@ from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.model.observed import ClockReading
 from reconciler.model.target import Target
 from reconciler.system.timeouts import Timeouts
-from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, Authority, served, told
+from reconciler.testing.drivers_rig import HASTY, NO_PATIENCE, QUICK
+from tests.drivers.scripted import Authority, served, told
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -24,17 +24,8 @@ from reconciler.errors import (
     Unauthorized,
     WrongAccount,
 )
-from tests.drivers.scripted import (
-    NO_PATIENCE,
-    Authority,
-    Peer,
-    Script,
-    canary,
-    opened,
-    scripted,
-    served,
-    told,
-)
+from reconciler.testing.drivers_rig import NO_PATIENCE
+from tests.drivers.scripted import Authority, Peer, Script, canary, opened, scripted, served, told
 
 
 async def admitting(peer: Peer) -> None:

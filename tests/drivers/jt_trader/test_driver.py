@@ -25,7 +25,8 @@ from reconciler.errors import (
 from reconciler.model.observed import Mask
 from reconciler.model.secret import Secret
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
-from tests.drivers.scripted import HASTY, NO_PATIENCE, QUICK, canary, opened, told
+from reconciler.testing.drivers_rig import HASTY, NO_PATIENCE, QUICK
+from tests.drivers.scripted import canary, opened, told
 
 DRIVER = JtTraderDriver(command="apply", timeouts=QUICK, accept_versions={"0.25.*"})
 
