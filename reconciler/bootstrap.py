@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -40,6 +40,7 @@ from reconciler.secrets.vault.auth import (
 )
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
+from reconciler.settings.load import read_settings
 from reconciler.settings.model import (
     AuthMethod,
     Role,
@@ -54,6 +55,7 @@ from reconciler.system.console import say
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import Auditor, KeyToAsk
     from reconciler.model.key_audits import Results
+    from reconciler.settings.notifications import OwnKeys
 
 REMEMBER_EVERY: Final = 600.0  # seconds: how old a sight in the ledger gets while nothing changes
 
@@ -64,6 +66,23 @@ class Recalled:
 
     ledger: Ledger
     only: bool
+
+
+def load_settings(
+    flag: str | None,
+    environ: Mapping[str, str],
+    desired_paths: Sequence[str],
+    *,
+    in_repo_allowed: bool = False,
+) -> Settings:
+    """Read the settings as `read_settings` does, with what the senders say of their own keys."""
+    return read_settings(flag, environ, desired_paths, _own_keys, in_repo_allowed=in_repo_allowed)
+
+
+def _own_keys(kind: str) -> "OwnKeys":
+    from reconciler.notifications.senders import sender  # noqa: PLC0415  - only where there is one
+
+    return sender(kind)
 
 
 def now() -> datetime:

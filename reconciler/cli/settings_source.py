@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.bootstrap import load_settings
 from reconciler.cli import options
 from reconciler.documents.load import load
 from reconciler.model.desired import DesiredState
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import Settings
 
 

@@ -21,7 +21,6 @@ from reconciler.doctor.findings import (
 from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, UsageError
 from reconciler.model.desired import DesiredState
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import AuthMethod, Settings
 from reconciler.settings.paths import refuse_in_tree, settings_file
 
@@ -40,7 +39,7 @@ def look_at_settings(
                 if not in_repo:
                     return [of_error("settings.place", error)], None
                 beside = error.what
-        settings = load_settings(flag, os.environ, paths, in_repo_allowed=in_repo)
+        settings = bootstrap.load_settings(flag, os.environ, paths, in_repo_allowed=in_repo)
     except InvalidConfig as error:
         return list(of_problems("settings.file", error)), None
     except UsageError as error:

@@ -36,7 +36,7 @@ from reconciler.settings.model import (
     VaultLedger,
     VaultSettings,
 )
-from reconciler.settings.notifications import read_notifications
+from reconciler.settings.notifications import OwnKeysOf, read_notifications
 from reconciler.settings.paths import home, refuse_in_tree, settings_file, xdg
 from reconciler.system.timeouts import Timeouts
 
@@ -46,10 +46,11 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}")
 _SECRET_KEYS: Final = ("token", "secretId", "jwt", "password")
 
 
-def load_settings(
+def read_settings(
     flag: str | None,
     environ: Mapping[str, str],
     desired_paths: Sequence[str],
+    own_keys: OwnKeysOf,
     *,
     in_repo_allowed: bool = False,
 ) -> Settings:
@@ -59,7 +60,7 @@ def load_settings(
     The file is *flag*, else `JTR_SETTINGS`, else the first of /etc/jtr/settings.yaml and
     ~/.config/jtr/settings.yaml that exists.  Raises UsageError when a named one is missing, when it
     lies in the desired-state tree or its Git work tree, or when a variable is wrong; InvalidConfig
-    for what stands in the file.
+    for what stands in the file.  *own_keys* says what a kind of notification target needs.
     """
     path = settings_file(flag, environ)
     if path is None:
@@ -69,7 +70,7 @@ def load_settings(
             refuse_in_tree(path, desired_paths)
         root = _document(path)
     base = Path(path).absolute().parent if path else Path.cwd()
-    return _Reader(root, base, environ).settings(path)
+    return _Reader(root, base, environ, own_keys).settings(path)
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────
@@ -104,10 +105,13 @@ def _document(path: str) -> Map:
 class _Reader:
     """Turns a valid settings document and the environment into `Settings`."""
 
-    def __init__(self, root: Map, base: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, root: Map, base: Path, environ: Mapping[str, str], own_keys: OwnKeysOf
+    ) -> None:
         self._root = root
         self._base = base
         self._environ = environ
+        self._own_keys = own_keys
         self._problems: list[Problem] = []
 
     def settings(self, source: str | None) -> Settings:
@@ -131,7 +135,7 @@ class _Reader:
                 cache=str(xdg(self._environ, "XDG_STATE_HOME", ".local/state") / "jtr/audit.json"),
             ),
             notifications=read_notifications(
-                at(self._root, "notifications"), self._path, self._complain
+                at(self._root, "notifications"), self._own_keys, self._path, self._complain
             ),
             source=source,
         )

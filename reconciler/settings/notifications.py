@@ -5,7 +5,6 @@ No secret stands there.  The address of a chat hook is one, and so is a URL that
 such values lie in files, which are named here and read when the controller starts.
 """
 
-import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -52,21 +51,20 @@ class OwnKeys(Protocol):
         ...
 
 
-def _own_keys(kind: str) -> OwnKeys:
-    # By name: the senders stand above the settings, and plug in here with what they say of theirs.
-    registry = importlib.import_module("reconciler.notifications.senders")
-    found: OwnKeys = registry.sender(kind)
-    return found
+OwnKeysOf = Callable[[str], OwnKeys]  # of a kind that the schema knows
 
 
 def read_notifications(
-    node: Node | None, path_of: PathOf, complain: Callable[[Node, str, str], None]
+    node: Node | None,
+    own_keys: OwnKeysOf,
+    path_of: PathOf,
+    complain: Callable[[Node, str, str], None],
 ) -> tuple[NotificationSettings, ...]:
     """
     Return the targets of a list that fits the schema.
 
-    *path_of* resolves a path as the settings do; *complain* takes a place, what is wrong there and
-    what to do.
+    *own_keys* is asked for every kind that stands there.  *path_of* resolves a path as the settings
+    do; *complain* takes a place, what is wrong there and what to do.
     """
     found: list[NotificationSettings] = []
     names: dict[str, SourceLine] = {}
@@ -83,7 +81,7 @@ def read_notifications(
             for key, value in (item.entries.items() if isinstance(item, Map) else ())
             if key not in _COMMON
         }
-        for wrong in _faults(item, kind, own):
+        for wrong in _faults(item, kind, own, own_keys(kind)):
             complain(*wrong)
         found.append(
             NotificationSettings(
@@ -99,8 +97,7 @@ def read_notifications(
     return tuple(found)
 
 
-def _faults(item: Node, kind: str, own: Mapping[str, str]) -> Iterator[Fault]:
-    keys = _own_keys(kind)
+def _faults(item: Node, kind: str, own: Mapping[str, str], keys: OwnKeys) -> Iterator[Fault]:
     for key in keys.needs.keys() - own.keys():
         yield item, f"{kind} needs {key}", f"add {key}: {keys.needs[key]}"
     for key in own.keys() - keys.needs.keys() - {*keys.takes}:

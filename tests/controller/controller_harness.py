@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import bootstrap
+from reconciler.bootstrap import load_settings
 from reconciler.controller.controller import Controller
 from reconciler.controller.dependencies import Dependencies
 from reconciler.controller.state_file import StateFile
@@ -24,7 +25,6 @@ from reconciler.model.secret import VersionInfo
 from reconciler.notifications.events import News, Topic
 from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import VaultBackend
-from reconciler.settings.load import load_settings
 from reconciler.system.systemd import Systemd
 from reconciler.system.timeouts import Timeouts
 from tests.support.rig import Rig

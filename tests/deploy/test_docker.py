@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from reconciler import __version__
+from reconciler.bootstrap import load_settings
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import AuthMethod, Role
 from tests.deploy.clean import Mount, needs_namespaces
 from tests.deploy.dockerfile import Stage

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.bootstrap import load_settings
 from reconciler.documents.load import load
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import AuthMethod, Role
 from tests.deploy.dockerfile import parse
 from tests.deploy.tools import DEPLOY, ran

@@ -14,8 +14,8 @@ import certifi
 import pytest
 import yaml
 
+from reconciler.bootstrap import load_settings
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import Role, VaultLedger
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, ROOT, ran, tool

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.settings.load import load_settings
+from reconciler.bootstrap import load_settings
 from reconciler.settings.model import AuthMethod, Role
 from tests.deploy.tools import DEPLOY, missing, ran
 from tests.deploy.unit import Unit

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reconciler.bootstrap import load_settings
 from reconciler.documents import schema
 from reconciler.documents.load import Loaded, load
 from reconciler.documents.tree import plain
 from reconciler.documents.yaml_reader import parse
 from reconciler.errors import InvalidConfig, UsageError
-from reconciler.settings.load import load_settings
 from tests.support.canaries import canaries, find_leaks
 from tests.support.strategies_config import (
     block_yaml,

@@ -4,9 +4,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from reconciler.bootstrap import open_ledger
+from reconciler.bootstrap import load_settings, open_ledger
 from reconciler.errors import Exit
-from reconciler.settings.load import load_settings
 from tests.e2e.bad_input_row import APPLY, Row, Scope, visiting
 from tests.e2e.bad_input_setup import Setup, ledger_file
 

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
+from reconciler.bootstrap import load_settings
 from reconciler.documents.load import load
-from reconciler.settings.load import load_settings
 from tests.support.rig import Rig
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,11 +17,11 @@ from types import ModuleType
 
 import pytest
 
+from reconciler.bootstrap import load_settings
 from reconciler.drivers import Driver, Session
 from reconciler.errors import InvalidConfig, ServerRefused
 from reconciler.ledger import Store
 from reconciler.model.secret import Secret
-from reconciler.settings.load import load_settings
 from tests.house.test_architecture import ROOT
 from tests.house.test_architecture_page import lost
 from tests.support.additions import PAGE, files_of, put, shown, spoilt

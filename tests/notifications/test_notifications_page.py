@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.bootstrap import load_settings
 from reconciler.model.secret import Secret
 from reconciler.notifications import deduplicate
 from reconciler.notifications.events import AlertSeverity, Topic
@@ -16,7 +17,6 @@ from reconciler.notifications.senders import Endpoint, open_endpoint
 from reconciler.notifications.senders.webhook import SENDER
 from reconciler.notifications.transport import Transport
 from reconciler.settings import paths
-from reconciler.settings.load import load_settings
 from reconciler.settings.notifications import NotificationSettings
 from tests.house.pages import blocks, page
 from tests.notifications.receivers import Files, receiving

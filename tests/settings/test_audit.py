@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.bootstrap import load_settings
 from reconciler.errors import InvalidConfig
 from reconciler.model.key_audits import HERE, Egress
 from reconciler.settings import paths
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import Settings
 
 URL = "https://tokyo-1.internal:8443"

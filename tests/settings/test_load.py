@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.bootstrap import load_settings
 from reconciler.errors import Exit, InvalidConfig, UsageError
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.settings import paths
-from reconciler.settings.load import load_settings
 from reconciler.settings.model import (
     AuthMethod,
     Role,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.bootstrap import load_settings
 from reconciler.documents import schema
 from reconciler.errors import InvalidConfig
 from reconciler.notifications.events import AlertSeverity, Topic
 from reconciler.notifications.senders import kinds, telegram
 from reconciler.settings import paths
-from reconciler.settings.load import load_settings
 from reconciler.settings.notifications import NotificationSettings
 from tests.support.leaks import Watch
 
