@@ -68,7 +68,7 @@ def room_of(path: Path) -> str:
 
 
 def imported(source: str) -> set[str]:
-    """Full names of everything that *source* imports, lazily or not."""
+    """Full names of everything that *source* imports, lazily or not, by a string or not."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -77,7 +77,31 @@ def imported(source: str) -> set[str]:
             names.add(node.module)
             if node.module.split(".")[0] == "reconciler":
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif (name := by_name(node)) is not None:
+            text = name.values[0] if isinstance(name, ast.JoinedStr) else name
+            if isinstance(text, ast.Constant):
+                names.add(str(text.value).rstrip("."))
     return names
+
+
+def by_name(node: ast.AST) -> ast.expr | None:
+    """The name that a call imports a module by; None for whatever imports none this way."""
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    called = ast.unparse(node.func).rpartition(".")[2]
+    return node.args[0] if called in ("import_module", "__import__") else None
+
+
+def unsaid(source: str) -> list[str]:
+    """
+    What *source* imports by names that do not say from which room.
+
+    A name says so that begins with a room of ours, or with the `__name__` of a module, which is the
+    source itself or was imported to be asked: so registries find the files of their own room.
+    """
+    names = [ast.unparse(name) for node in ast.walk(ast.parse(source)) if (name := by_name(node))]
+    plain = re.compile(r"f?'(?:[\w.]*'|reconciler\.\w+\.|\{(?:\w+\.)?__name__\}\.)")
+    return [name for name in names if not plain.match(name.replace('"', "'"))]
 
 
 def rooms(names: set[str]) -> set[str]:
@@ -146,6 +170,12 @@ def test_the_top_of_the_package_is_its_rooms() -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_to_the_ground(path: Path) -> None:
     assert upwards(path, path.read_text("utf-8")) == set()
+
+
+def test_a_name_to_import_by_begins_with_its_room() -> None:
+    found = [path for path in modules() if unsaid(path.read_text("utf-8"))]
+
+    assert found == [PACKAGE / "cli/commands.py"], "groups are told their package, also of `cli`"
 
 
 def test_no_files_import_each_other() -> None:
@@ -224,6 +254,26 @@ def test_positive_control_an_upward_and_an_impure_import_are_seen() -> None:
         "logging",
         "pathlib",
     }
+
+
+@pytest.mark.parametrize(
+    ("call", "up"),
+    [
+        ('importlib.import_module("reconciler.notifications.senders")', {"notifications"}),
+        ('import_module(f"reconciler.apply.{name}").Robots', {"apply"}),
+        ('__import__("reconciler.cli")', {"cli"}),
+        ('import_module("reconciler.model.plan")', set()),
+        ('import_module(f"{__name__}.{kind}")', set()),
+    ],
+)
+def test_positive_control_an_upward_import_by_name_is_seen(call: str, up: set[str]) -> None:
+    assert upwards(PACKAGE / "settings" / "notifications.py", f"x = {call}") == up
+    assert unsaid(call) == []
+
+
+@pytest.mark.parametrize("name", ["kind", 'f"{kind}.senders"', 'f"reconciler.{kind}"'])
+def test_positive_control_a_name_that_does_not_say_its_room_is_seen(name: str) -> None:
+    assert unsaid(f"import_module({name})") == [name.replace('"', "'")]
 
 
 def test_no_credential_module_can_name_a_one_shot() -> None:
