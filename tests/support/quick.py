@@ -15,6 +15,7 @@ _STARTERS: Final = {
     *("aiohttp", "multiprocessing", "pty", "select", "socket", "subprocess"),
     *("reconciler.__main__", "reconciler.sandbox"),
 }
+_OURS: Final = ("tests.", "reconciler.testing.")
 _EVENTS: Final = {"os.exec", "os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
 
 
@@ -27,7 +28,7 @@ def is_quick(path: Path) -> bool:
             if _STARTERS & {".".join(parents[:end]) for end in range(1, len(parents) + 1)}:
                 return False
             ours = ROOT.joinpath(*parents).with_suffix(".py")
-            if parents[0] == "tests" and ours.is_file() and ours not in seen:
+            if name.startswith(_OURS) and ours.is_file() and ours not in seen:
                 seen.add(ours)
                 rest.append(ours)
     return True
