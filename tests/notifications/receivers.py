@@ -1,75 +1,16 @@
 """
-People on loopback who are told things: a receiver that answers as a test says, and a clock.
+A clock that people are told things by, and the targets of our own kinds.
 """
 
 import asyncio
-import contextlib
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from reconciler.notifications.notifier import Clock
-from reconciler.notifications.senders import sender
 from reconciler.settings.notifications import NotificationSettings
+from reconciler.testing import senders
+from reconciler.testing.receiver import PATIENCE
+from reconciler.testing.senders import BEGIN
 from tests.support.leaks import PRIVATE, Watch
-
-BEGIN = 1_795_000_000.0
-PATIENCE = 30.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What arrived."""
-
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-Reply = web.Response | Callable[[web.Request], Awaitable[web.Response]]
-
-
-class Receiver:
-    """Answers with `replies` one after the other, then with 200; remembers what arrived."""
-
-    def __init__(self) -> None:
-        self.replies: list[Reply] = []
-        self.requests: list[Request] = []
-        self.url = ""
-        self._arrived: asyncio.Queue[Request] = asyncio.Queue()
-
-    async def next(self) -> Request:
-        """Return the next request; fails when none comes."""
-        async with asyncio.timeout(PATIENCE):
-            return await self._arrived.get()
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        arrived = Request(request.path_qs, request.headers, await request.read())
-        self.requests.append(arrived)
-        self._arrived.put_nowait(arrived)
-        reply = self.replies.pop(0) if self.replies else web.Response(text="ok")
-        return reply if isinstance(reply, web.Response) else await reply(request)
-
-
-@contextlib.asynccontextmanager
-async def receiving(context: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
-    """Run a receiver while the block runs."""
-    receiver = Receiver()
-    application = web.Application()
-    application.router.add_route("*", "/{rest:.*}", receiver.handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
-    port = runner.addresses[0][1]
-    receiver.url = f"{'https' if context else 'http'}://127.0.0.1:{port}"
-    try:
-        yield receiver
-    finally:
-        await runner.cleanup()
 
 
 class ManualClock(Clock):
@@ -125,33 +66,13 @@ class ManualClock(Clock):
         await self.idle(tasks)
 
 
-class Files:
-    """Writes the secrets of targets into files that may hold secrets."""
+class Files(senders.Files):
+    """With secrets that are looked for, in a folder that may hold them."""
 
     def __init__(self, tmp_path: Path, watch: Watch) -> None:
-        self.folder = tmp_path / PRIVATE
-        self.folder.mkdir()
-        self.key = watch.secret("base62")
-        self.hook = watch.secret("base62")
-        self.token = f"{watch.guard('12345678901', 'bot')}:{watch.secret('base62')}"
-
-    def write(self, name: str, text: str) -> str:
-        """Write one file; returns its path."""
-        path = self.folder / name
-        path.write_text(f"{text}\n", "utf-8")
-        return str(path)
-
-    def of(self, kind: str, url: str, name: str = "one") -> NotificationSettings:
-        """A target of any kind at a URL; a key that nobody knows here is taught here."""
-        hook = f"{url}/services/T0/B0/{self.hook}"
-        content = {"secretFile": self.key, "tokenFile": self.token, "urlFile": hook}
-        clear = {"chatId": "-100", "apiUrl": url}
-        keys = {*sender(kind).needs, *sender(kind).takes} - {"url"}  # a file keeps it secret
-        own = {
-            key: self.write(f"{name}-{key}", content[key]) if key in content else clear[key]
-            for key in keys
-        }
-        return NotificationSettings(kind, name, own, severity="info")
+        token = f"{watch.guard('12345678901', 'bot')}:{watch.secret('base62')}"
+        key, hook = watch.secret("base62"), watch.secret("base62")
+        super().__init__(tmp_path / PRIVATE, key, hook, token)
 
     def webhook(self, url: str, name: str = "pager") -> NotificationSettings:
         """A webhook at a URL that is no secret."""

@@ -18,8 +18,9 @@ from reconciler.notifications.senders.webhook import SENDER
 from reconciler.notifications.transport import Transport
 from reconciler.settings import paths
 from reconciler.settings.notifications import NotificationSettings
+from reconciler.testing.receiver import receiving
 from tests.house.pages import blocks, page
-from tests.notifications.receivers import Files, receiving
+from tests.notifications.receivers import Files
 from tests.support.leaks import Watch
 
 PAGE = page("docs/notifications.md")

@@ -28,7 +28,8 @@ from reconciler.notifications.notifier import (
 )
 from reconciler.notifications.queue import RateLimit
 from reconciler.settings.notifications import NotificationSettings
-from tests.notifications.receivers import Files, ManualClock, Receiver, Request, receiving
+from reconciler.testing.receiver import Receiver, Request, receiving
+from tests.notifications.receivers import Files, ManualClock
 from tests.support.leaks import Watch
 
 DAY = 86_400.0

@@ -16,19 +16,17 @@ from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import chat_text, open_endpoint, slack, telegram
 from reconciler.notifications.transport import Answer
 from reconciler.system.log_setup import redacted
-from tests.notifications.receivers import Files, Receiver, receiving
-from tests.notifications.sender_contract import (
-    CONTRACT,
+from reconciler.testing.receiver import Receiver, receiving
+from reconciler.testing.senders import (
     DELIVERY,
     MESSAGE,
+    Certificates,
     Held,
-    answers_are_judged_alike,
-    files_that_cannot_be_used_are_named_and_not_quoted,
-    hostile_and_long_texts_are_only_text,
-    no_answer_and_no_log_holds_a_secret,
+    SenderContract,
     sent,
-    what_promises_a_signature_signs_every_byte,
 )
+from tests.drivers.scripted import Authority
+from tests.notifications.receivers import Files
 from tests.support.additions import put, shown, spoilt
 from tests.support.leaks import Watch
 
@@ -52,32 +50,32 @@ def told(story: Callable[[Receiver], Awaitable[None]]) -> None:
 # ── every kind ───────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", senders.kinds())
-@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: str(check.__name__))
-def test_the_contract(
-    kind: str,
-    check: Callable[[Held], None],
-    files: Files,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    check(Held(kind, files, tmp_path, caplog))
-
-    if check.__name__ == "no_answer_and_no_log_holds_a_secret":
-        assert "debug" in caplog.text, "positive control: the guard sees what asyncio logs"
-
-
 PAGER = "reconciler/notifications/senders/pager.py"
 
 
-def test_a_new_file_is_a_kind_and_is_held_to_the_contract(
-    files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class TestSenders(SenderContract):
+    @pytest.fixture(params=[*senders.kinds(), "pager"])
+    def kind(
+        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> str:
+        if request.param == "pager":
+            put(PAGER, shown(PAGER), tmp_path / "more", monkeypatch)
+        return str(request.param)
+
+    @pytest.fixture
+    def files(self, files: Files) -> Files:
+        return files
+
+    @pytest.fixture
+    def certificates(self, files: Files) -> Certificates:
+        ours, other = (Authority(files.folder, name) for name in ("ours", "other"))
+        return Certificates(ours.server_context(), str(ours.ca_file), str(other.ca_file))
+
+
+def test_a_new_file_is_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(PAGER, shown(PAGER), tmp_path / "more", monkeypatch)
 
     assert senders.kinds() == ["pager", "slack", "telegram", "webhook"]
-    for check in CONTRACT:
-        check(Held("pager", files, tmp_path, caplog))
 
 
 NEEDED = """
@@ -114,11 +112,11 @@ IMPATIENT = """
 @pytest.mark.parametrize(
     ("fault", "check"),
     [
-        (UNSIGNED, what_promises_a_signature_signs_every_byte),
-        (MARKUP, hostile_and_long_texts_are_only_text),
-        (QUOTING, files_that_cannot_be_used_are_named_and_not_quoted),
-        (FORGETFUL, no_answer_and_no_log_holds_a_secret),
-        (IMPATIENT, answers_are_judged_alike),
+        (UNSIGNED, SenderContract.test_what_promises_a_signature_signs_every_byte),
+        (MARKUP, SenderContract.test_hostile_and_long_texts_are_only_text),
+        (QUOTING, SenderContract.test_files_that_cannot_be_used_are_named_and_not_quoted),
+        (FORGETFUL, SenderContract.test_no_answer_and_no_log_holds_a_secret),
+        (IMPATIENT, SenderContract.test_answers_are_judged_alike),
     ],
     ids=["unsigned", "markup", "quoting", "forgetful", "impatient"],
 )
@@ -128,13 +126,13 @@ def test_positive_control_a_careless_sender_is_noticed(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
-    check: Callable[[Held], None],
+    check: Callable[[SenderContract, Held], None],
 ) -> None:
     text = spoilt(shown(PAGER), "\n\nSENDER:", f"{fault}\n\nSENDER:")
     put(PAGER, f"{NEEDED}{text}", tmp_path / "more", monkeypatch)
 
     with pytest.raises(AssertionError):
-        check(Held("pager", files, tmp_path, caplog))
+        check(SenderContract(), Held("pager", files, tmp_path, caplog))
 
 
 def test_no_other_file_names_a_kind() -> None:
