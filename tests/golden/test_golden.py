@@ -1,7 +1,6 @@
 """Plans and reports look as the files say; `pytest tests/golden --rewrite-golden` writes them."""
 
 import json
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from reconciler.model.plan import Plan
 from reconciler.render.plan_json import plan_document, reports_document
 from reconciler.render.plan_text import plan_text, report_text
 from reconciler.render.requests import requests_document, requests_text
+from reconciler.testing.renderers import is_safe
 from tests.golden import cases, request_cases
 
 PLANS = cases.PLANS | request_cases.PLANS
@@ -42,11 +42,6 @@ def as_json(document: dict[str, Any]) -> str:
     text = json.dumps(document, indent=2, ensure_ascii=True)
     assert text.isascii()
     return text + "\n"
-
-
-def is_safe(text: str) -> bool:
-    """Whether nothing in *text* drives a terminal or hides."""
-    return all(character == "\n" or unicodedata.category(character)[0] != "C" for character in text)
 
 
 @pytest.mark.parametrize("name", PLANS)
