@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from reconciler.model.observed import (
     ClockReading,
@@ -176,10 +176,10 @@ class Driver(Protocol):
         ...
 
 
-DRIVERS: Final = tuple(
-    sorted(file.parent.name for file in Path(__file__).parent.glob("*/driver.py"))
-)
-"""The kinds of servers that are known."""
+def drivers() -> tuple[str, ...]:
+    """Return the kinds of servers that are known: the folders here that have a `driver.py`."""
+    files = (file for folder in __path__ for file in Path(folder).glob("*/driver.py"))
+    return tuple(sorted(file.parent.name for file in files))
 
 
 def driver_of(kind: str) -> Callable[..., Driver]:

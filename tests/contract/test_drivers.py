@@ -11,11 +11,12 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.drivers import DRIVERS, Driver, Trust, driver_of
+from reconciler.drivers import Driver, Trust, driver_of, drivers
 from reconciler.drivers.jt_trader.masks import mask_text
 from reconciler.errors import NoAnswer
 from reconciler.model.observed import Mask, ObservedExchange, ObservedField
@@ -28,6 +29,7 @@ from reconciler.system.timeouts import Timeouts
 from reconciler.testing.drivers import DriverContract, DriverRig, Opened
 from reconciler.testing.drivers_rig import HASTY, QUICK, Action, Story, made_up
 from tests.drivers.scripted import told
+from tests.support.additions import put, shown, spoilt
 
 SECRET = "made-up-access-secret"
 ROBOTS = [(1, "grid", "bybit", True), (2, "dca", "okx", True), (3, "old", "okx", False)]
@@ -96,10 +98,10 @@ def rig_of(server: StandIn, url: str, driver: Driver) -> DriverRig:
 
 @contextlib.asynccontextmanager
 async def on_loopback(
-    *, timeouts: Timeouts = QUICK, command: str = "apply"
+    *, timeouts: Timeouts = QUICK, command: str = "apply", kind: str = "jt_trader"
 ) -> AsyncIterator[DriverRig]:
     server = StandIn(access_secret=SECRET, robots=[Robot(*robot) for robot in ROBOTS])
-    driver = driver_of("jt_trader")(command=command, timeouts=timeouts)
+    driver = driver_of(kind)(command=command, timeouts=timeouts)
     try:
         yield rig_of(server, await server.start(), driver)
     finally:
@@ -123,10 +125,18 @@ JT_TRADER: dict[str, Opened] = {"jt_trader": on_loopback, "jt_trader, in memory"
 RIGS = {**JT_TRADER}  # and those of every other driver
 
 
+NEW = "reconciler/drivers/acme/driver.py"  # docs/extending.md shows it
+
+
 class TestDrivers(DriverContract):
-    @pytest.fixture(params=RIGS)
-    def opened(self, request: pytest.FixtureRequest) -> Opened:
-        return RIGS[request.param]
+    @pytest.fixture(params=[*RIGS, "acme"])
+    def opened(
+        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Opened:
+        if request.param in RIGS:
+            return RIGS[request.param]
+        put(NEW, shown(NEW), tmp_path / "acme", monkeypatch)
+        return partial(on_loopback, kind="acme")
 
     def tell(self, story: Story) -> None:
         told(story)
@@ -136,7 +146,36 @@ CONTRACT = TestDrivers()
 
 
 def test_every_driver_is_held_to_this_contract() -> None:
-    assert set(DRIVERS) <= set(RIGS)
+    assert set(drivers()) <= set(RIGS)
+
+
+def test_a_new_folder_is_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = drivers()
+    put(NEW, shown(NEW), tmp_path / "acme", monkeypatch)
+
+    assert drivers() == tuple(sorted((*before, "acme")))
+    acme: Any = driver_of("acme")(command="apply", timeouts=QUICK)
+    assert acme.tested("acme-1.0")
+    assert acme.refusal(Secret("a-b")) == "Acme takes letters and digits only"
+    assert not acme.refusal(Secret("ab"))
+
+
+@pytest.mark.parametrize(
+    ("method", "story"),
+    [
+        ("open", CONTRACT.test_a_server_that_is_not_there),
+        ("clock", CONTRACT.test_the_clock_is_read_without_a_login),
+    ],
+)
+def test_positive_control_a_careless_driver_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, story: Callable[[Opened], None]
+) -> None:
+    right = "    def tested(self, version: str) -> bool:\n"
+    wrong = f"    async def {method}(self, *_):\n        return None\n\n{right}"
+    put(NEW, spoilt(shown(NEW), right, wrong), tmp_path / "acme", monkeypatch)
+
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        story(partial(on_loopback, kind="acme"))
 
 
 def test_in_memory_there_are_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,11 +125,11 @@ class TestStores(StoreContract):
 
 
 def test_a_store_that_was_found_empty_is_no_ledger() -> None:
-    class Found(MemoryStore):
-        created = False
+    found = MemoryStore()
+    found.created = False
 
     with pytest.raises(LedgerMissing, match="jtr ledger init"):
-        ledger_on(Found())
+        ledger_on(found)
 
 
 # ── a store that somebody adds ───────────────────────────────────────────────────────────────

@@ -37,17 +37,25 @@ def put(path: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """
     Write the module *path* to *folder* and let its package find it there; return that package.
 
-    It is gone at the end of the test.
+    If the module has a folder of its own, its package is the one above.  It is gone at the end of
+    the test.
     """
-    package, _, stem = path.removesuffix(".py").replace("/", ".").rpartition(".")
-    room = importlib.import_module(package)
-    folder.mkdir(exist_ok=True)
-    (folder / f"{stem}.py").write_text(text, "utf-8")
+    top = Path(path).parent
+    while not (PAGE.parents[1] / top).is_dir():
+        top = top.parent
+    room = importlib.import_module(".".join(top.parts))
+    file = folder / Path(path).relative_to(top)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(room, "__path__", [*room.__path__, str(folder)])
-    monkeypatch.setattr(room, stem, None, raising=False)  # the import sets it
-    name = f"{package}.{stem}"
-    monkeypatch.setitem(sys.modules, name, sys)  # the import sets this, too
-    del sys.modules[name]
+    monkeypatch.setattr(
+        room, file.relative_to(folder).parts[0].removesuffix(".py"), None, raising=False
+    )
+    parts = Path(path).with_suffix("").parts
+    for length in range(len(top.parts) + 1, len(parts) + 1):
+        name = ".".join(parts[:length])
+        monkeypatch.setitem(sys.modules, name, sys)  # the import sets this, too
+        del sys.modules[name]
     importlib.invalidate_caches()
     return room
