@@ -34,9 +34,10 @@ from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_policy import Security
 from reconciler.model.secret import Secret
+from reconciler.sandbox.exchanges import signing
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.system.timeouts import Timeouts
-from tests.exchanges import signing
+from tests.exchanges import signing_more
 from tests.exchanges.adapters import test_binance
 from tests.exchanges.adapters import test_gateio as test_gate
 from tests.exchanges.counting_exchange import BYBIT, KUCOIN, OKX, Crowd, Kind, held
@@ -59,7 +60,7 @@ GATE = Kind("gateio", "gate", signing.gate, "key", ("apiKey", "secret"), test_ga
 BINANCE = Kind(
     "binance",
     "binance",
-    signing.binance,
+    signing_more.binance,
     "x-mbx-apikey",
     ("apiKey", "secret"),
     lambda _key: test_binance.documented(),

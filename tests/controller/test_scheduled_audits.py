@@ -16,11 +16,11 @@ from reconciler.model.key_audits import Light
 from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.server import StandInThread
+from reconciler.testing.exchange_server import HangUp, Silence
 from tests.controller.controller_harness import Harness
 from tests.controller.test_controller import BRISK, play, synced
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit
 from tests.e2e.test_controller import controller
-from tests.exchanges import signing
 from tests.exchanges.counting_exchange import BYBIT
 from tests.support.processes import PATIENCE
 from tests.support.rig import Rig
@@ -177,7 +177,7 @@ def test_an_exchange_that_is_away_changes_nothing_and_is_asked_again(market: Mar
 
     async def story(harness: Harness) -> None:
         await harness.until(lambda: key_of(harness).light is Light.OK, "a good key")
-        market.exchanges["bybit"].script.extend([signing.HangUp()] * 2)  # one question, twice
+        market.exchanges["bybit"].script.extend([HangUp()] * 2)  # one question, twice
         await harness.until(lambda: "UNREACHABLE" in codes(harness), "away")
         assert harness.status().health is Health.HEALTHY
         await harness.until(lambda: key_of(harness).light is Light.OK, "back")
@@ -259,7 +259,7 @@ def test_a_stop_does_not_wait_for_an_exchange_that_hangs(market: Market) -> None
     exchange = market.exchanges["bybit"]
     with controller(market.rig) as running:
         running.until("keys audited")
-        exchange.script.extend([signing.Silence()] * 2)
+        exchange.script.extend([Silence()] * 2)
         exchange.begun.clear()
         assert exchange.begun.wait(PATIENCE)
         code = running.stop()  # which waits for less than the exchange is silent

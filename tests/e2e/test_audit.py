@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from reconciler.sandbox.exchanges import signing
 from reconciler.sandbox.jt_trader.faults import Behaviour
-from tests.exchanges import signing
 from tests.exchanges.adapters import test_bybit, test_okx
 from tests.exchanges.counting_exchange import BYBIT, OKX, Crowd, Kind
 from tests.support.rig import Ran, Rig

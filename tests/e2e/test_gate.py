@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from reconciler.apply import audit_gate
+from reconciler.testing.exchange_server import HangUp
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit, market
-from tests.exchanges import signing
 from tests.exchanges.adapters import test_bybit
 from tests.exchanges.counting_exchange import BYBIT
 
@@ -104,7 +104,7 @@ def test_an_exchange_that_is_away_does_as_the_document_says(
     market.rig.document("tokyo-1", "bybit", rotate=False, security=security)
     market.key(BYBIT)
     market.rig.begin()
-    market.exchanges["bybit"].script.extend([signing.HangUp()] * 4)
+    market.exchanges["bybit"].script.extend([HangUp()] * 4)
 
     ran = market.rig.apply()
 

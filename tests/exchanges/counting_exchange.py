@@ -9,9 +9,9 @@ from typing import Any
 
 from reconciler.model.key_facts import Environment
 from reconciler.model.secret import Secret
-from tests.exchanges import signing
+from reconciler.sandbox.exchanges import signing
+from reconciler.testing.exchange_server import Call, Check, HangUp, Reply, SigningServer, Silence
 from tests.exchanges.adapters import test_bybit, test_kucoin, test_okx
-from tests.exchanges.signing import Call, Check, HangUp, Reply, SigningServer, Silence
 
 Credentials = Mapping[str, str]
 

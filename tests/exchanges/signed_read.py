@@ -1,5 +1,5 @@
 """
-The contract of an exchange of which one signed read is known: a good answer proves a key, no more.
+An exchange of which one signed read is known: a good answer proves a key, no more.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,15 +9,16 @@ import pytest
 
 from reconciler.exchanges.adapter import Adapter
 from reconciler.model.key_facts import KeyFacts, Status
-from tests.exchanges.asking import TROUBLE
-from tests.exchanges.contract import Contract, Good, Rows, errors, made_of, spoilt
-from tests.exchanges.documented import mangled
-from tests.exchanges.signing import Check, Reply
+from reconciler.testing.adapters import Exchange, GoodKey, Rows, errors, spoilt
+from reconciler.testing.documented_answers import mangled
+from reconciler.testing.exchange_server import Check, Reply
+from reconciler.testing.through_ccxt import TROUBLE
+from tests.exchanges.contract import made_of
 
 NOTHING_TOLD = ["WARNING IP_NOT_KNOWABLE", "WARNING PERM_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
 
 
-def contract(
+def exchange(
     adapters: tuple[Adapter, ...],
     check: Check,
     url: str,
@@ -30,11 +31,11 @@ def contract(
     method: str = "GET",
     secret: str = "hex",
     trouble: Rows = tuple(TROUBLE),
-) -> Contract:
+) -> Exchange:
     """Return it for the documented *answer* at *url*, the real one; *hostile* are changes of it."""
     host, slash, path = url.removeprefix("https://").partition("/")
     path = slash + path
-    return Contract(
+    return Exchange(
         adapters=adapters,
         check=check,
         made_up=made_of(apiKey="hex", secret=secret),
@@ -43,7 +44,7 @@ def contract(
         rows=[pytest.param(answer, KeyFacts(), NOTHING_TOLD, id="good")],
         hostile=[*spoilt(answer, *hostile), pytest.param([{}], id="nothing")],
         good=(
-            Good(
+            GoodKey(
                 adapters[0], host, (path,), lambda _key: {path: answer}, KeyFacts(), method=method
             ),
         ),

@@ -1,5 +1,5 @@
 """
-What more loopback exchanges check of a call, for `tests.exchanges.signing.SigningServer`.
+What more loopback exchanges check of a call, for `SigningServer`.
 
 Sources: docs.kraken.com (Spot REST authentication), docs.bitfinex.com (authenticated endpoints),
 docs.deribit.com (public/auth), hyperliquid.gitbook.io (info endpoint).
@@ -14,8 +14,26 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from reconciler.model.key_facts import Environment
-from reconciler.sandbox.exchanges.signing import equal, late
-from tests.exchanges.signing import Call, Check, Reply
+from reconciler.sandbox.exchanges.signing import digest, equal, late
+from reconciler.testing.exchange_server import Call, Check, Reply
+
+
+def binance(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
+    """HMAC-SHA256, hexadecimal, of the query before `signature`; no path of `sapi` on test."""
+    if environment is Environment.TEST and call.path.startswith("/sapi/"):
+        return Reply(b"<html>no such page</html>", 404)
+    if call.headers.get("x-mbx-apikey") != known["apiKey"]:
+        return binance_error("-2008", 401)
+    signed, _, signature = call.query.rpartition("&signature=")
+    if late(parse_qs(signed).get("timestamp", [""])[0]):
+        return binance_error("-1021")
+    wanted = digest(known["secret"], signed).hex()
+    return None if equal(wanted, signature) else binance_error("-1022")
+
+
+def binance_error(code: str, status: int = 400) -> Reply:
+    """Return an error in Binance's shape."""
+    return Reply({"code": int(code), "msg": "words"}, status)
 
 
 def kraken(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from reconciler.model.key_facts import Environment
 from reconciler.sandbox.exchanges.signing import digest, equal, late
-from tests.exchanges.signing import Call, Reply
+from reconciler.testing.exchange_server import Call, Reply
 
 HTX_HOST = "api.huobi.pro"
 COINBASE_HOST = "api.coinbase.com"

@@ -20,10 +20,10 @@ from reconciler.model.key_audits import HERE, Egress, KeyId, Light, Results, lig
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
+from reconciler.sandbox.exchanges import signing
 from reconciler.system.timeouts import Timeouts
-from tests.exchanges import signing
+from reconciler.testing.exchange_server import HangUp, Reply, Silence
 from tests.exchanges.counting_exchange import BYBIT, KUCOIN, OKX, Crowd, Kind, held
-from tests.exchanges.signing import HangUp, Reply, Silence
 from tests.support.leaks import Watch
 from tests.support.processes import PATIENCE
 

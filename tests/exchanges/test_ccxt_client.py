@@ -20,7 +20,9 @@ from reconciler.exchanges.adapters import bybit
 from reconciler.exchanges.ccxt_client import NotOffered, knows, opened
 from reconciler.model.key_facts import Environment
 from reconciler.model.secret import Secret
-from tests.exchanges import signing
+from reconciler.sandbox.exchanges import signing
+from reconciler.testing.exchange_server import HangUp, Reply, serving
+from tests.exchanges import signing_more
 from tests.support.leaks import Watch
 
 LIVE, TEST = Environment
@@ -124,7 +126,7 @@ def test_a_proxy_of_no_known_kind_is_refused(proxy: str) -> None:
 
 
 def test_a_call_goes_through_the_proxy(plain: dict[str, str]) -> None:
-    with signing.serving(signing.bybit, plain, {}) as proxy:
+    with serving(signing.bybit, plain, {}) as proxy:
         proxy.script.append(signing.bybit_error("10010"))
         with (
             opened(
@@ -185,7 +187,7 @@ def test_a_call_goes_through_a_tunnel(
     """With `socks5h` the other end looks names up: there an exchange may have another address."""
     host = "api.exchange.invalid" if scheme == "socks5h" else "127.0.0.1"
     monkeypatch.setattr(ccxt_client, "loopback", lambda _host: True)
-    with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as exchange:
+    with serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as exchange:
         goal = urlsplit(exchange.url)
         with Tunnel((goal.hostname or "", goal.port or 0)) as tunnel:
             thread = threading.Thread(target=tunnel.serve_forever, args=(0.02,))
@@ -215,7 +217,7 @@ def test_proxies_of_the_environment_are_not_used(
         monkeypatch.setenv(name, NOWHERE)
         monkeypatch.setenv(name.upper(), NOWHERE)
     monkeypatch.setenv("no_proxy", "")
-    with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
+    with serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
         with opened(
             "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
@@ -226,10 +228,10 @@ def test_proxies_of_the_environment_are_not_used(
 
 def test_a_redirect_does_not_carry_the_key_elsewhere(plain: dict[str, str]) -> None:
     with (
-        signing.serving(signing.bybit, plain, {}) as elsewhere,
-        signing.serving(signing.bybit, plain, {}) as server,
+        serving(signing.bybit, plain, {}) as elsewhere,
+        serving(signing.bybit, plain, {}) as server,
     ):
-        server.script.append(signing.Reply(b"", 307, {"Location": f"{elsewhere.url}{PATH}"}))
+        server.script.append(Reply(b"", 307, {"Location": f"{elsewhere.url}{PATH}"}))
         with (
             opened(
                 "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
@@ -241,13 +243,11 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(plain: dict[str, str]) -> N
         assert (len(server.calls), elsewhere.calls) == (1, [])
 
 
-@pytest.mark.parametrize(
-    "reply", [signing.HangUp(), signing.Reply(b"", 503)], ids=["hangs up", "503"]
-)
+@pytest.mark.parametrize("reply", [HangUp(), Reply(b"", 503)], ids=["hangs up", "503"])
 def test_nothing_is_tried_twice_and_no_older_answer_is_taken_for_this_one(
     plain: dict[str, str], reply: Any
 ) -> None:
-    with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
+    with serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
         with opened(
             "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
@@ -264,7 +264,7 @@ def test_nothing_is_tried_twice_and_no_older_answer_is_taken_for_this_one(
 
 
 def test_afterwards_no_credential_is_left_in_the_exchange(plain: dict[str, str]) -> None:
-    with signing.serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
+    with serving(signing.bybit, plain, {PATH: {"retCode": 0}}) as server:
         with opened(
             "bybit", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:
@@ -293,9 +293,7 @@ def test_debug_logging_shows_neither_key_nor_query(
 ) -> None:
     for name in ("", "ccxt", "ccxt.base.exchange", "urllib3", "urllib3.connectionpool", "requests"):
         caplog.set_level(logging.DEBUG, name)  # as a person does who looks for a mistake
-    with signing.serving(
-        signing.binance, plain, {"/sapi/v1/account/apiRestrictions": {}}
-    ) as server:
+    with serving(signing_more.binance, plain, {"/sapi/v1/account/apiRestrictions": {}}) as server:
         with opened(
             "binance", secrets(plain), environment=LIVE, timeout=60, base=server.url
         ) as exchange:

@@ -17,6 +17,8 @@ from tests.support.quick import is_quick
         ("import asyncio, socket", False),
         ("from socket import create_server", False),
         ("from reconciler import sandbox", False),
+        ("from reconciler.testing.documented_answers import mangled", True),
+        ("from reconciler.testing.adapters import errors", False),
         ("from reconciler.sandbox.openbao import OpenBao", False),
         ("import tests.support.rig", False),
         ("from tests.support import rig", False),

@@ -35,7 +35,7 @@ from reconciler.sandbox.exchanges.server import (
 )
 from reconciler.sandbox.exchanges.signing import late
 from reconciler.sandbox.playground import ROWS
-from tests.exchanges import asking
+from reconciler.testing import through_ccxt
 from tests.exchanges.counting_exchange import held
 from tests.support.leaks import Watch
 
@@ -75,9 +75,9 @@ def adapter(code: str) -> Adapter:
     return found
 
 
-def ask(code: str, exchange: ExchangeStandIn, key: Key, *, skew_ms: int = 0) -> asking.Asked:
+def ask(code: str, exchange: ExchangeStandIn, key: Key, *, skew_ms: int = 0) -> through_ccxt.Asked:
     """Ask with real ccxt."""
-    return asking.ask(adapter(code), exchange.url, key, skew_ms=skew_ms)
+    return through_ccxt.ask(adapter(code), exchange.url, key, skew_ms=skew_ms)
 
 
 def facts(code: str, exchange: ExchangeStandIn, key: Key) -> KeyFacts:
@@ -155,12 +155,13 @@ def test_a_bad_call_gets_the_exchanges_own_error(
         pytest.skip("it has no passphrase")
     if wrong != "nobody":
         exchange.know(key)
-    ours, skew_ms = (key, 0) if wrong == "nobody" else asking.spoilt(key, watch, wrong)
+    others = {wrong: watch.secret()}
+    ours, skew_ms = (key, 0) if wrong == "nobody" else through_ccxt.swapped(key, others, wrong)
     codes = {"secret": SIGNATURE, "password": PASSPHRASE, "clock": CLOCK}.get(wrong, UNKNOWN)
 
     asked = ask(code, exchange, ours, skew_ms=skew_ms)
 
-    assert (asked.status, asked.code) == (asking.expected(wrong), codes[code])
+    assert (asked.status, asked.code) == (through_ccxt.expected(wrong), codes[code])
     assert exchange.requests == 1
 
 

@@ -20,7 +20,7 @@ _EVENTS: Final = {"os.exec", "os.fork", "os.posix_spawn", "socket.bind", "subpro
 
 
 def is_quick(path: Path) -> bool:
-    """Return whether nothing that a file of tests imports, directly or from tests, starts any."""
+    """Return whether nothing that a file of tests imports, itself or from tests, starts any."""
     rest, seen = [path], {path}
     while rest:
         for name in _imported(rest.pop()):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 
 from reconciler.exchanges.adapters.binance import ADAPTERS, Binance
 from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
-from tests.exchanges import asking, signing
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     check,
     findings,
     grant,
@@ -21,6 +21,8 @@ from tests.exchanges.documented import (
     refuse,
     survives,
 )
+from tests.exchanges import signing_more
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER, USDM, COINM = ADAPTERS
@@ -304,7 +306,7 @@ def test_on_a_test_network_another_answer_is_not_understood(
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 @pytest.mark.parametrize("meant", [None, []], ids=["a stand-in's address", "the real address"])
@@ -312,9 +314,9 @@ def test_a_wrong_key_is_one_whichever_class_ccxt_has_for_it(
     credentials: dict[str, str], watch: Watch, meant: list[str] | None
 ) -> None:
     # ccxt chooses its table of errors by the real address, and has no class for -2008 without it.
-    ours, _ = asking.spoilt(credentials, watch, "apiKey")
-    with signing.serving(signing.binance, credentials, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours, meant=meant)
+    ours, _ = through_ccxt.swapped(credentials, {"apiKey": watch.secret()}, "apiKey")
+    with exchange_server.serving(signing_more.binance, credentials, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, ours, meant=meant)
 
     assert (asked.status, asked.code) == (Status.REJECTED, "-2008")
 
@@ -342,28 +344,28 @@ CODES = {
 def test_a_ban_for_asking_too_often_is_no_wrong_key(
     adapter: Binance, credentials: dict[str, str], http: int
 ) -> None:
-    with signing.serving(signing.binance, credentials, {}) as server:
-        server.script.append(signing.binance_error("-1003", http))
-        asked = asking.ask(adapter, server.url, credentials)
+    with exchange_server.serving(signing_more.binance, credentials, {}) as server:
+        server.script.append(signing_more.binance_error("-1003", http))
+        asked = through_ccxt.ask(adapter, server.url, credentials)
 
     assert (asked.status, asked.code) == (Status.RATE_LIMITED, "-1003")
 
 
-def live(adapter: Binance) -> Good:
+def live(adapter: Binance) -> GoodKey:
     """Return the question about a key's restrictions."""
-    return Good(adapter, "api.binance.com", (PATH,), lambda _key: {PATH: documented()}, facts())
+    return GoodKey(adapter, "api.binance.com", (PATH,), lambda _key: {PATH: documented()}, facts())
 
 
-def on_test(adapter: Binance, host: str) -> Good:
+def on_test(adapter: Binance, host: str) -> GoodKey:
     """Return the question about a balance, the only one that a test network answers."""
     path, answer = BALANCES[adapter.ccxt_id]
     told = KeyFacts(environment=Environment.TEST)
-    return Good(adapter, host, (path,), lambda _key: {path: answer}, told, Environment.TEST)
+    return GoodKey(adapter, host, (path,), lambda _key: {path: answer}, told, Environment.TEST)
 
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
-    check=signing.binance,
+    check=signing_more.binance,
     made_up=made_of(apiKey="base62-long", secret="base62-long"),
     documented=documented(),
     mangled=mangled(documented()),
@@ -378,5 +380,9 @@ CONTRACT = Contract(
         on_test(COINM, "testnet.binancefuture.com"),
     ),
     wrong={"apiKey": "-2008", "secret": "-1022", "clock": "-1021"},
-    errors=errors(signing.binance_error, CODES, 400, 401),
+    errors=errors(signing_more.binance_error, CODES, 400, 401),
 )
+
+
+class TestBinance(WatchedContract):
+    exchange = EXCHANGE

@@ -5,9 +5,10 @@ BingX: what one signed read is answered.
 from reconciler.exchanges.adapters.bingx import ADAPTERS
 from reconciler.model.key_facts import Status
 from tests.exchanges import signing_second
-from tests.exchanges.signed_read import contract
+from tests.exchanges.contract import WatchedContract
+from tests.exchanges.signed_read import exchange
 
-CONTRACT = contract(
+EXCHANGE = exchange(
     ADAPTERS,
     signing_second.bingx,
     "https://open-api.bingx.com/openApi/spot/v1/account/balance",
@@ -24,3 +25,7 @@ CONTRACT = contract(
         "999999": Status.INDETERMINATE,
     },
 )
+
+
+class TestBingX(WatchedContract):
+    exchange = EXCHANGE

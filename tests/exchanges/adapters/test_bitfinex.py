@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from reconciler.exchanges.adapters.bitfinex import ADAPTERS
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
-from tests.exchanges import asking, signing_more
-from tests.exchanges.contract import Contract, Good, errors, made_of
-from tests.exchanges.documented import (
+from reconciler.testing import through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors
+from reconciler.testing.documented_answers import (
     check,
     findings,
     grant,
@@ -19,7 +19,9 @@ from tests.exchanges.documented import (
     reading,
     refusal,
 )
-from tests.exchanges.signing import Reply
+from reconciler.testing.exchange_server import Reply
+from tests.exchanges import signing_more
+from tests.exchanges.contract import WatchedContract, made_of
 
 ADAPTER = ADAPTERS[0]
 PATH = "/v2/auth/r/permissions"
@@ -212,7 +214,7 @@ def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
 
 
 # ccxt looks for a code in any answer with 500, and finds none in a page: no NetworkError.
-TROUBLE = [row for row in asking.TROUBLE if row.id != "500"]
+TROUBLE = [row for row in through_ccxt.TROUBLE if row.id != "500"]
 TROUBLE += [
     pytest.param(Reply(b"<html>oops</html>", 500), Status.INDETERMINATE, id="500"),
     pytest.param(
@@ -222,7 +224,7 @@ TROUBLE += [
     ),
 ]
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing_more.bitfinex,
     made_up=made_of(apiKey="base62", secret="hex"),
@@ -231,7 +233,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=(
-        Good(
+        GoodKey(
             ADAPTER,
             "api.bitfinex.com",
             (PATH,),
@@ -244,3 +246,7 @@ CONTRACT = Contract(
     errors=errors(signing_more.bitfinex_error, CODES, 200, 401, 500),
     trouble=TROUBLE,
 )
+
+
+class TestBitfinex(WatchedContract):
+    exchange = EXCHANGE

@@ -23,10 +23,11 @@ from reconciler.model.key_facts import (
     KeyFacts,
     Status,
 )
-from tests.exchanges import asking, signing
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import check, mangled
-from tests.exchanges.signing import Call, Reply
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import check, mangled
+from reconciler.testing.exchange_server import Call, Reply
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -322,21 +323,21 @@ def bitget_error(code: str, status: int = 400) -> Reply:
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 def test_a_unified_account_is_asked_in_its_own_way(credentials: dict[str, str]) -> None:
-    with signing.serving(bitget, credentials, {UNIFIED: unified()}) as server:
+    with exchange_server.serving(bitget, credentials, {UNIFIED: unified()}) as server:
         server.answers[CLASSIC] = bitget_error("40085")
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.facts) == (Status.VALID, facts(grant("uta_trade", *MARKETS)))
     assert server.paths() == [CLASSIC, UNIFIED]
 
 
 def test_a_key_of_the_other_environment_is_told_apart(credentials: dict[str, str]) -> None:
-    with signing.serving(bitget, credentials, {}, Environment.LIVE) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, Environment.TEST)
+    with exchange_server.serving(bitget, credentials, {}, Environment.LIVE) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials, Environment.TEST)
 
     assert (asked.status, asked.code) == (Status.REJECTED, "40099")
 
@@ -368,7 +369,7 @@ CODES = {
     "49999": Status.INDETERMINATE,
 }
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=bitget,
     made_up=made_of(apiKey="base62", secret="hex", password="base62"),
@@ -377,7 +378,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE + UNIFIED_HOSTILE,
     good=tuple(
-        Good(
+        GoodKey(
             ADAPTER,
             "api.bitget.com",
             (CLASSIC,),
@@ -392,3 +393,7 @@ CONTRACT = Contract(
     sent=frozenset({"apiKey", "password"}),
     told_elsewhere=frozenset({"40085"}),  # of a unified account
 )
+
+
+class TestBitget(WatchedContract):
+    exchange = EXCHANGE

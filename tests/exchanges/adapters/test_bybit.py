@@ -10,9 +10,9 @@ import pytest
 
 from reconciler.exchanges.adapters.bybit import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
-from tests.exchanges import signing
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.sandbox.exchanges import signing
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     KEY,
     changed,
     check,
@@ -20,6 +20,7 @@ from tests.exchanges.documented import (
     mangled,
     refusal,
 )
+from tests.exchanges.contract import WatchedContract, made_of
 
 ADAPTER = ADAPTERS[0]
 PATH = "/v5/user/query-api"
@@ -359,7 +360,7 @@ CODES = {
     "99999": Status.INDETERMINATE,
 }
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing.bybit,
     made_up=made_of(apiKey="base62", secret="base62"),
@@ -368,7 +369,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=tuple(
-        Good(
+        GoodKey(
             ADAPTER,
             host,
             (PATH,),
@@ -384,3 +385,7 @@ CONTRACT = Contract(
     wrong={"apiKey": "10003", "secret": "10004", "clock": "10002"},
     errors=errors(signing.bybit_error, CODES),
 )
+
+
+class TestBybit(WatchedContract):
+    exchange = EXCHANGE

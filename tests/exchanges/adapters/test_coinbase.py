@@ -12,16 +12,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from reconciler.exchanges.adapters.coinbase import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, Grant, KeyFacts, Status
-from tests.exchanges import asking, signing_second
-from tests.exchanges.contract import Contract, Good, errors, spoilt
-from tests.exchanges.documented import (
+from reconciler.testing import through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, MakesSecrets, errors, spoilt
+from reconciler.testing.documented_answers import (
     changed,
     check,
     findings,
     mangled,
     refusal,
 )
-from tests.exchanges.signing import serving
+from reconciler.testing.exchange_server import serving
+from tests.exchanges import signing_second
+from tests.exchanges.contract import WatchedContract
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -121,22 +123,33 @@ HOSTILE = spoilt(
 )
 
 
-def made_up(watch: Watch) -> dict[str, str]:
+def made_up(secret: MakesSecrets) -> dict[str, str]:
     """Return another key, as the developer platform hands it out."""
-    pem = signing_second.coinbase_pem(ec.generate_private_key(ec.SECP256R1()))
-    name = f"organizations/{watch.secret('uuid')}/apiKeys/{watch.secret('uuid')}"
-    return {"apiKey": watch.guard(name), "secret": watch.guard(pem)}
+    name = f"organizations/{secret('uuid')}/apiKeys/{secret('uuid')}"
+    return {"apiKey": name, "secret": secret("EC key")}
+
+
+def secrets_of(watch: Watch) -> MakesSecrets:
+    """Return what makes up secrets, besides in the usual shapes as an `EC key`, which can sign."""
+
+    def secret(shape: str = "uuid", /) -> str:
+        if shape == "EC key":
+            pem = signing_second.coinbase_pem(ec.generate_private_key(ec.SECP256R1()))
+            return watch.guard(pem)
+        return watch.secret(shape)
+
+    return secret
 
 
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return made_up(secrets_of(watch))
 
 
 def test_a_call_has_no_signature_of_the_older_kind(credentials: dict[str, str]) -> None:
     with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert asked.status is Status.VALID
     assert "cb-access-sign" not in server.calls[0].headers
@@ -147,7 +160,7 @@ def test_a_private_key_that_cannot_be_read_is_not_asked_about(
 ) -> None:
     pem = f"-----BEGIN EC PRIVATE KEY-----\n{watch.secret('base62')}\n"
     with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, {**credentials, "secret": watch.guard(pem)})
+        asked = through_ccxt.ask(ADAPTER, server.url, {**credentials, "secret": watch.guard(pem)})
 
     assert asked.status is Status.INDETERMINATE
     assert not server.calls
@@ -157,7 +170,7 @@ def test_an_ed25519_key_signs_its_calls_too(watch: Watch) -> None:
     secret = watch.guard(base64.b64encode(secrets.token_bytes(64)).decode())
     ours = {"apiKey": watch.secret("uuid"), "secret": secret}
     with serving(signing_second.anybody, ours, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
+        asked = through_ccxt.ask(ADAPTER, server.url, ours)
 
     assert asked.status is Status.VALID
     (call,) = server.calls
@@ -198,7 +211,7 @@ def test_that_an_address_is_not_told_apart_is_said() -> None:
     assert "foreign address" in refusal(ADAPTER, "Unauthorized").what
 
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing_second.coinbase,
     made_up=made_up,
@@ -207,7 +220,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=(
-        Good(
+        GoodKey(
             ADAPTER,
             signing_second.COINBASE_HOST,
             (PATH,),
@@ -222,3 +235,11 @@ CONTRACT = Contract(
         *OTHERS,
     ],
 )
+
+
+class TestCoinbase(WatchedContract):
+    exchange = EXCHANGE
+
+    @pytest.fixture
+    def made_up_secret(self, watch: Watch) -> MakesSecrets:
+        return secrets_of(watch)

@@ -6,8 +6,10 @@ import pytest
 
 from reconciler.exchanges.adapters.cryptocom import ADAPTERS
 from reconciler.model.key_facts import Status
-from tests.exchanges import asking, signing_second
-from tests.exchanges.signed_read import contract
+from reconciler.testing import through_ccxt
+from tests.exchanges import signing_second
+from tests.exchanges.contract import WatchedContract
+from tests.exchanges.signed_read import exchange
 
 # For a page ccxt has one class of error here, whatever HTTP's status: so none of it is known.
 PAGES = {"500", "503", "504", "429"}
@@ -15,10 +17,10 @@ TROUBLE = [
     pytest.param(
         row.values[0], Status.INDETERMINATE if row.id in PAGES else row.values[1], id=row.id
     )
-    for row in asking.TROUBLE
+    for row in through_ccxt.TROUBLE
 ]
 
-CONTRACT = contract(
+EXCHANGE = exchange(
     ADAPTERS,
     signing_second.cryptocom,
     "https://api.crypto.com/exchange/v1/private/user-balance",
@@ -37,3 +39,7 @@ CONTRACT = contract(
     method="POST",
     trouble=TROUBLE,
 )
+
+
+class TestCryptoCom(WatchedContract):
+    exchange = EXCHANGE

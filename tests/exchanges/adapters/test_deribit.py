@@ -11,9 +11,9 @@ from reconciler.exchanges.adapters.deribit import ADAPTERS
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.model.secret import Secret
-from tests.exchanges import asking, signing, signing_more
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     changed,
     check,
     findings,
@@ -22,6 +22,8 @@ from tests.exchanges.documented import (
     reading,
     refusal,
 )
+from tests.exchanges import signing_more
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -195,7 +197,7 @@ HOSTILE = spoilt(
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 @pytest.mark.parametrize("shape", ["base64-64", "password", "unicode"])
@@ -203,15 +205,15 @@ def test_a_secret_of_any_characters_arrives(
     credentials: dict[str, str], watch: Watch, shape: str
 ) -> None:
     ours = {**credentials, "secret": watch.secret(shape)}
-    with signing.serving(signing_more.deribit, ours, {PATH: documented()}) as server:
-        assert asking.ask(ADAPTER, server.url, ours).status is Status.VALID
+    with exchange_server.serving(signing_more.deribit, ours, {PATH: documented()}) as server:
+        assert through_ccxt.ask(ADAPTER, server.url, ours).status is Status.VALID
 
 
 def test_no_token_leaves_the_question(credentials: dict[str, str], watch: Watch) -> None:
     token = watch.secret("jwt")
     secrets = {name: Secret(value) for name, value in credentials.items()}
     with (
-        signing.serving(
+        exchange_server.serving(
             signing_more.deribit, credentials, {PATH: documented(token=token)}
         ) as server,
         opened(
@@ -259,14 +261,14 @@ def test_a_wrong_key_is_called_that() -> None:
     assert refusal(ADAPTER, "13004").code == "KEY_REJECTED"
 
 
-def good(environment: Environment, host: str) -> Good:
+def good(environment: Environment, host: str) -> GoodKey:
     """Return the question at one network; its answer says which it is of."""
     answer = documented(test=environment is Environment.TEST)
     told = facts(environment=environment)
-    return Good(ADAPTER, host, (PATH,), lambda _key: {PATH: answer}, told, environment)
+    return GoodKey(ADAPTER, host, (PATH,), lambda _key: {PATH: answer}, told, environment)
 
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing_more.deribit,
     made_up=made_of(apiKey="base62", secret="base64url"),
@@ -286,3 +288,7 @@ CONTRACT = Contract(
     errors=errors(signing_more.deribit_error, CODES, 200, 400),
     sent=frozenset({"apiKey", "secret"}),
 )
+
+
+class TestDeribit(WatchedContract):
+    exchange = EXCHANGE

@@ -21,10 +21,20 @@ from reconciler.model.key_facts import (
     KeyFacts,
     Status,
 )
-from tests.exchanges import asking, signing
-from tests.exchanges.contract import Contract, Good, errors, made_of
-from tests.exchanges.documented import CREDENTIALS, KEY, changed, findings, grant, mangled, refuse
-from tests.exchanges.signing import Reply, gate, gate_error
+from reconciler.sandbox.exchanges.signing import gate, gate_error
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors
+from reconciler.testing.documented_answers import (
+    CREDENTIALS,
+    KEY,
+    changed,
+    findings,
+    grant,
+    mangled,
+    refuse,
+)
+from reconciler.testing.exchange_server import Reply
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -334,7 +344,7 @@ def test_neither_is_another_shape(answers: list[Any]) -> None:
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 READS = {
@@ -348,13 +358,13 @@ READS = {
 
 
 def test_a_key_that_may_not_see_the_list_is_probed(credentials: dict[str, str]) -> None:
-    with signing.serving(gate, credentials, {}) as server:
+    with exchange_server.serving(gate, credentials, {}) as server:
         server.answers = {path: gate_error("FORBIDDEN", 403) for path in {LIST, *READS}}
         server.answers[f"{PREFIX}/spot/accounts"] = Reply([])
         server.answers[f"{PREFIX}/margin/accounts"] = Reply([])
         server.answers[f"{PREFIX}/futures/usdt/accounts"] = gate_error("USER_NOT_FOUND", 400)
         server.answers[f"{PREFIX}/earn/uni/lends"] = gate_error("NOVEL_LABEL", 400)
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     expected = proved(
         grants=(probed("spot", Cap.SPOT, Cap.MARGIN), probed("futures", Cap.PERPETUAL)),
@@ -369,10 +379,10 @@ def test_a_key_that_may_not_see_the_list_is_probed(credentials: dict[str, str]) 
 def test_a_sub_accounts_key_that_is_not_in_the_list_is_probed_too(
     credentials: dict[str, str],
 ) -> None:
-    with signing.serving(gate, credentials, {LIST: documented()}) as server:
+    with exchange_server.serving(gate, credentials, {LIST: documented()}) as server:
         server.answers |= {path: Reply([]) for path in READS}
         server.answers[f"{PREFIX}/account/detail"] = Reply(DETAIL)
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert asked.facts is not None
     assert asked.facts.master is None
@@ -381,9 +391,9 @@ def test_a_sub_accounts_key_that_is_not_in_the_list_is_probed_too(
 
 
 def test_the_test_network_is_probed_as_far_as_ccxt_knows_it(credentials: dict[str, str]) -> None:
-    with signing.serving(gate, credentials, {}, Environment.TEST) as server:
+    with exchange_server.serving(gate, credentials, {}, Environment.TEST) as server:
         server.answers = {path: gate_error("FORBIDDEN", 403) for path in {LIST, *READS}}
-        asked = asking.ask(ADAPTER, server.url, credentials, Environment.TEST)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials, Environment.TEST)
 
     assert asked.status is Status.VALID
     assert asked.facts is not None
@@ -404,10 +414,10 @@ def test_the_test_network_is_probed_as_far_as_ccxt_knows_it(credentials: dict[st
 def test_trouble_in_the_midst_of_probing_is_no_answer(
     credentials: dict[str, str], trouble: Reply, expected: Status
 ) -> None:
-    with signing.serving(gate, credentials, {}) as server:
+    with exchange_server.serving(gate, credentials, {}) as server:
         server.answers = {path: gate_error("FORBIDDEN", 403) for path in {LIST, *READS}}
         server.answers[f"{PREFIX}/wallet/total_balance"] = trouble
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.facts) == (expected, None)
 
@@ -434,26 +444,26 @@ DENIALS = frozenset({"FORBIDDEN", "READ_ONLY"})
 
 @pytest.mark.parametrize("code", sorted(DENIALS))
 def test_a_denial_leads_to_probes(credentials: dict[str, str], code: str) -> None:
-    with signing.serving(gate, credentials, {}) as server:
+    with exchange_server.serving(gate, credentials, {}) as server:
         server.answers = {path: gate_error(code, 403) for path in {LIST, *READS}}
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.facts) == (Status.VALID, proved())
 
 
 def test_a_read_that_is_gone_proves_nothing(credentials: dict[str, str]) -> None:
-    with signing.serving(gate, credentials, {LIST: []}) as server:
+    with exchange_server.serving(gate, credentials, {LIST: []}) as server:
         server.answers |= {path: gate_error("FORBIDDEN", 403) for path in READS}
         server.answers[f"{PREFIX}/wallet/total_balance"] = Reply(b"<html>gone</html>", 404)
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert asked.facts == proved(unproven=NEVER_PROVEN | {Cap.TRANSFER})
 
 
 # An empty list is well-formed: it has no key of ours, and probing follows.
-TROUBLE = [row for row in asking.TROUBLE if row.id != "a list"]
+TROUBLE = [row for row in through_ccxt.TROUBLE if row.id != "a list"]
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=gate,
     made_up=made_of(apiKey="hex", secret="hex"),
@@ -462,7 +472,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=tuple(
-        Good(
+        GoodKey(
             ADAPTER,
             host,
             (LIST,),
@@ -480,3 +490,7 @@ CONTRACT = Contract(
     told_elsewhere=DENIALS,
     trouble=TROUBLE,
 )
+
+
+class TestGate(WatchedContract):
+    exchange = EXCHANGE

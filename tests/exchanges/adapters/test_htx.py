@@ -10,9 +10,9 @@ import pytest
 
 from reconciler.exchanges.adapters.htx import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
-from tests.exchanges import asking, signing_second
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.testing import through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     AT,
     KEY,
     changed,
@@ -22,7 +22,9 @@ from tests.exchanges.documented import (
     mangled,
     refusal,
 )
-from tests.exchanges.signing import Reply, serving
+from reconciler.testing.exchange_server import Reply, serving
+from tests.exchanges import signing_second
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -214,7 +216,7 @@ HOSTILE = spoilt(
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 def test_real_ccxt_is_understood_after_two_requests(credentials: dict[str, str]) -> None:
@@ -222,7 +224,7 @@ def test_real_ccxt_is_understood_after_two_requests(credentials: dict[str, str])
     key = answered(credentials["apiKey"], validDays=12)
     with serving(signing_second.htx, credentials, {USER: UID, OWN: key}) as server:
         begun = datetime.now(UTC)
-        asked = asking.ask(ADAPTER, server.url, credentials, meant=meant)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials, meant=meant)
 
     assert asked.status is Status.VALID
     assert asked.facts is not None
@@ -241,7 +243,7 @@ def test_real_ccxt_is_understood_after_two_requests(credentials: dict[str, str])
 def test_a_sub_users_key_is_valid_and_no_more_is_known(credentials: dict[str, str]) -> None:
     refused = {"code": 1002, "message": "forbidden"}
     with serving(signing_second.htx, credentials, {USER: UID, OWN: refused}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.facts) == (Status.VALID, UNKNOWN)
 
@@ -252,7 +254,7 @@ def test_who_is_refused_the_first_question_is_not_asked_the_second(
 ) -> None:
     refused = {**UID, "code": int(code), "message": "words"}
     with serving(signing_second.htx, credentials, {USER: refused, OWN: answered()}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.code) == (ADAPTER.codes[code], code)
     assert server.paths() == [USER]
@@ -264,7 +266,7 @@ def test_trouble_with_the_second_question_is_not_remembered_as_an_answer(
 ) -> None:
     with serving(signing_second.htx, credentials, {}) as server:
         server.script += [Reply(UID), signing_second.htx_error(code)]
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert (asked.status, asked.code) == (ADAPTER.codes[code], code)
 
@@ -316,7 +318,7 @@ def test_that_a_clock_is_not_told_apart_is_said() -> None:
     assert "wrong clock" in refusal(ADAPTER, "1003").what
 
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing_second.htx,
     made_up=made_of(apiKey="hex", secret="uuid"),
@@ -325,7 +327,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=(
-        Good(
+        GoodKey(
             ADAPTER,
             signing_second.HTX_HOST,
             (USER, OWN),
@@ -341,3 +343,7 @@ CONTRACT = Contract(
     errors=CODES,
     before=((), (Reply(UID),)),
 )
+
+
+class TestHtx(WatchedContract):
+    exchange = EXCHANGE

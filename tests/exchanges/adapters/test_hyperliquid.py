@@ -13,15 +13,17 @@ from reconciler.exchanges.adapters.hyperliquid import ADAPTERS
 from reconciler.exchanges.ccxt_client import opened
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
 from reconciler.model.secret import Secret
-from tests.exchanges import asking, signing, signing_more
-from tests.exchanges.contract import Contract, Good, spoilt
-from tests.exchanges.documented import (
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, spoilt
+from reconciler.testing.documented_answers import (
     WALLET,
     check,
     findings,
     mangled,
 )
-from tests.exchanges.signing import Call, HangUp, Reply
+from reconciler.testing.exchange_server import Call, HangUp, Reply
+from tests.exchanges import signing_more
+from tests.exchanges.contract import WatchedContract
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -226,7 +228,7 @@ def address_of(private_key: str) -> str:
     return address
 
 
-def agent_of(credentials: Mapping[str, str], user: str = WALLET) -> signing.Check:
+def agent_of(credentials: Mapping[str, str], user: str = WALLET) -> exchange_server.Check:
     """Return an exchange at which this key is that of an agent."""
     address = address_of(credentials["privateKey"])
     role = {"role": "agent", "data": {"user": user}}
@@ -253,8 +255,8 @@ def test_real_ccxt_is_understood_after_two_requests(
         {address: {"role": "agent", "data": {"user": WALLET}}},
         {spelt(WALLET): [listed(address)]},
     )
-    with signing.serving(exchange, {}, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
+    with exchange_server.serving(exchange, {}, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, ours)
 
     assert (asked.status, asked.facts) == (Status.VALID, facts())
     assert [(call.method, call.path) for call in server.calls] == [("POST", PATH)] * 2
@@ -265,7 +267,7 @@ def test_the_private_key_is_in_no_request_and_no_answer(
 ) -> None:
     secrets = {name: Secret(value) for name, value in credentials.items()}
     with (
-        signing.serving(agent_of(credentials), {}, {}) as server,
+        exchange_server.serving(agent_of(credentials), {}, {}) as server,
         opened(
             "hyperliquid", secrets, environment=Environment.LIVE, timeout=5, base=server.url
         ) as ours,
@@ -281,8 +283,8 @@ def test_an_owners_key_is_known_by_one_request(private_key: str) -> None:
     wallet = address_of(private_key)
     ours = {"privateKey": private_key, "walletAddress": wallet}
     exchange = signing_more.hyperliquid({wallet: {"role": "user"}}, {})
-    with signing.serving(exchange, {}, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
+    with exchange_server.serving(exchange, {}, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, ours)
 
     assert (asked.status, asked.facts) == (Status.VALID, owned())
     assert server.paths() == [PATH]
@@ -291,16 +293,16 @@ def test_an_owners_key_is_known_by_one_request(private_key: str) -> None:
 @pytest.mark.parametrize("reply", [HangUp(), Reply(b"<html>slow</html>", 504)])
 def test_an_owners_key_is_known_without_any_answer(private_key: str, reply: Any) -> None:
     ours = {"privateKey": private_key, "walletAddress": address_of(private_key).upper()}
-    with signing.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
+    with exchange_server.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
         server.script.append(reply)
-        asked = asking.ask(ADAPTER, server.url, ours)
+        asked = through_ccxt.ask(ADAPTER, server.url, ours)
 
     assert (asked.status, asked.facts) == (Status.VALID, owned())
 
 
 def test_a_key_that_nobody_approves_is_no_agent(credentials: dict[str, str]) -> None:
-    with signing.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
+    with exchange_server.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert asked.status is Status.VALID
     assert asked.facts is not None
@@ -309,8 +311,8 @@ def test_a_key_that_nobody_approves_is_no_agent(credentials: dict[str, str]) -> 
 
 
 def test_an_agent_of_somebody_else_is_another_key(credentials: dict[str, str]) -> None:
-    with signing.serving(agent_of(credentials, STRANGER), {}, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials)
+    with exchange_server.serving(agent_of(credentials, STRANGER), {}, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert asked.facts is not None
     assert asked.facts.same_key is False
@@ -319,8 +321,8 @@ def test_an_agent_of_somebody_else_is_another_key(credentials: dict[str, str]) -
 @pytest.mark.parametrize("spoil", ["{}0", "{}zz", "0X{}"])
 def test_what_is_no_private_key_is_not_asked_about(private_key: str, spoil: str) -> None:
     ours = {"privateKey": spoil.format(private_key), "walletAddress": WALLET}
-    with signing.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
+    with exchange_server.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, ours)
 
     assert (asked.status, asked.code) == (Status.INDETERMINATE, "")
     assert not server.calls
@@ -367,24 +369,24 @@ ERRORS = [
 def test_neither_is_trouble_with_the_second_request(
     credentials: dict[str, str], reply: Any, status: Status
 ) -> None:
-    with signing.serving(agent_of(credentials), {}, {}) as server:
+    with exchange_server.serving(agent_of(credentials), {}, {}) as server:
         server.script += [Reply({"role": "agent", "data": {"user": WALLET}}), reply]
-        asked = asking.ask(ADAPTER, server.url, credentials)
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials)
 
     assert asked.status is status
     assert len(server.calls) == 2
 
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=approving,
-    made_up=lambda watch: of_agent(watch.secret("hex")),
+    made_up=lambda secret: of_agent(secret("hex")),
     documented=documented(),
     mangled=mangled(documented()),
     rows=ROWS,
     hostile=HOSTILE,
     good=tuple(
-        Good(
+        GoodKey(
             ADAPTER,
             host,
             (PATH, PATH),
@@ -402,3 +404,7 @@ CONTRACT = Contract(
     errors=ERRORS,
     sent=frozenset({"walletAddress"}),
 )
+
+
+class TestHyperliquid(WatchedContract):
+    exchange = EXCHANGE

@@ -11,9 +11,9 @@ import pytest
 
 from reconciler.exchanges.adapters.kraken import ADAPTERS
 from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
-from tests.exchanges import asking, signing, signing_more
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     KEY,
     WANTED,
     changed,
@@ -24,6 +24,8 @@ from tests.exchanges.documented import (
     reading,
     refusal,
 )
+from tests.exchanges import signing_more
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -240,13 +242,13 @@ HOSTILE = spoilt(
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 def test_a_secret_that_is_no_base64_is_not_sent(credentials: dict[str, str], watch: Watch) -> None:
     ours = {**credentials, "secret": watch.guard(credentials["secret"][:-3])}
-    with signing.serving(signing_more.kraken, credentials, {PATH: documented()}) as server:
-        asked = asking.ask(ADAPTER, server.url, ours)
+    with exchange_server.serving(signing_more.kraken, credentials, {PATH: documented()}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, ours)
 
     assert (asked.status, asked.code) == (Status.INDETERMINATE, "")
     assert not server.calls
@@ -275,7 +277,7 @@ def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
     assert refusal(ADAPTER, "EAPI:Invalid nonce").code == "CLOCK_SKEW"
 
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing_more.kraken,
     made_up=made_of(apiKey="base64-32", secret="base64-64"),  # as Kraken's are
@@ -284,7 +286,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=(
-        Good(
+        GoodKey(
             ADAPTER,
             "api.kraken.com",
             (PATH,),
@@ -301,3 +303,7 @@ CONTRACT = Contract(
     errors=errors(signing_more.kraken_error, CODES, 200, 403),
     wanted=SPOT_WANTED,
 )
+
+
+class TestKraken(WatchedContract):
+    exchange = EXCHANGE

@@ -5,9 +5,10 @@ Kraken Futures: what one signed read is answered.
 from reconciler.exchanges.adapters.krakenfutures import ADAPTERS
 from reconciler.model.key_facts import Status
 from tests.exchanges import signing_second
-from tests.exchanges.signed_read import contract
+from tests.exchanges.contract import WatchedContract
+from tests.exchanges.signed_read import exchange
 
-CONTRACT = contract(
+EXCHANGE = exchange(
     ADAPTERS,
     signing_second.krakenfutures,
     "https://futures.kraken.com/derivatives/api/v3/accounts",
@@ -24,3 +25,7 @@ CONTRACT = contract(
     },
     secret="base64-32",
 )
+
+
+class TestKrakenFutures(WatchedContract):
+    exchange = EXCHANGE

@@ -10,9 +10,9 @@ import pytest
 
 from reconciler.exchanges.adapters.kucoin import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, IpRule, KeyFacts, Status
-from tests.exchanges import signing
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.sandbox.exchanges import signing
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     KEY,
     changed,
     check,
@@ -20,6 +20,7 @@ from tests.exchanges.documented import (
     grant,
     mangled,
 )
+from tests.exchanges.contract import WatchedContract, made_of
 
 ADAPTER, FUTURES = ADAPTERS
 PATH = "/api/v1/user/api-key"
@@ -233,7 +234,7 @@ CODES = {
     "999999": Status.INDETERMINATE,
 }
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing.kucoin,
     made_up=made_of(apiKey="hex", secret="uuid", password="password"),
@@ -242,9 +243,13 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=tuple(
-        Good(adapter, "api.kucoin.com", (PATH,), lambda key: {PATH: documented(key)}, facts())
+        GoodKey(adapter, "api.kucoin.com", (PATH,), lambda key: {PATH: documented(key)}, facts())
         for adapter in (ADAPTER, FUTURES)
     ),
     wrong={"apiKey": "400003", "secret": "400005", "password": "400004", "clock": "400002"},
     errors=errors(signing.kucoin_error, CODES, 200, 401),
 )
+
+
+class TestKuCoin(WatchedContract):
+    exchange = EXCHANGE

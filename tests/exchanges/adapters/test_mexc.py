@@ -5,9 +5,10 @@ MEXC: what one signed read is answered.
 from reconciler.exchanges.adapters.mexc import ADAPTERS
 from reconciler.model.key_facts import Status
 from tests.exchanges import signing_second
-from tests.exchanges.signed_read import contract
+from tests.exchanges.contract import WatchedContract
+from tests.exchanges.signed_read import exchange
 
-CONTRACT = contract(
+EXCHANGE = exchange(
     ADAPTERS,
     signing_second.mexc,
     "https://api.mexc.com/api/v3/account",
@@ -24,3 +25,7 @@ CONTRACT = contract(
         "999999": Status.INDETERMINATE,
     },
 )
+
+
+class TestMexc(WatchedContract):
+    exchange = EXCHANGE

@@ -9,14 +9,16 @@ import pytest
 
 from reconciler.exchanges.adapters.okx import ADAPTERS
 from reconciler.model.key_facts import Access, Cap, Environment, Grant, IpRule, KeyFacts, Status
-from tests.exchanges import asking, signing
-from tests.exchanges.contract import Contract, Good, errors, made_of, spoilt
-from tests.exchanges.documented import (
+from reconciler.sandbox.exchanges import signing
+from reconciler.testing import exchange_server, through_ccxt
+from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
+from reconciler.testing.documented_answers import (
     changed,
     check,
     mangled,
     refusal,
 )
+from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
 
 ADAPTER = ADAPTERS[0]
@@ -229,7 +231,7 @@ def test_a_key_of_the_other_environment_is_called_that() -> None:
 @pytest.fixture
 def credentials(watch: Watch) -> dict[str, str]:
     """A made-up key."""
-    return CONTRACT.made_up(watch)
+    return EXCHANGE.made_up(watch.secret)
 
 
 @pytest.mark.parametrize("belongs", Environment)
@@ -237,8 +239,8 @@ def test_a_key_of_the_other_environment_has_a_code_of_its_own(
     credentials: dict[str, str], belongs: Environment
 ) -> None:
     other = next(e for e in Environment if e is not belongs)
-    with signing.serving(signing.okx, credentials, {PATH: documented()}, belongs) as server:
-        asked = asking.ask(ADAPTER, server.url, credentials, other)
+    with exchange_server.serving(signing.okx, credentials, {PATH: documented()}, belongs) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, credentials, other)
 
     assert (asked.status, asked.code) == (Status.REJECTED, "50101")
 
@@ -271,7 +273,7 @@ CODES = {
     "99999": Status.INDETERMINATE,
 }
 
-CONTRACT = Contract(
+EXCHANGE = Exchange(
     adapters=ADAPTERS,
     check=signing.okx,
     made_up=made_of(apiKey="uuid", secret="base62", password="password"),
@@ -280,7 +282,7 @@ CONTRACT = Contract(
     rows=ROWS,
     hostile=HOSTILE,
     good=tuple(
-        Good(
+        GoodKey(
             ADAPTER,
             "www.okx.com",
             (PATH,),
@@ -295,3 +297,7 @@ CONTRACT = Contract(
     sent=frozenset({"apiKey", "password"}),
     told_elsewhere=frozenset({"HTTP 429"}),  # among the trouble
 )
+
+
+class TestOkx(WatchedContract):
+    exchange = EXCHANGE

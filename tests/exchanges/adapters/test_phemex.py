@@ -4,9 +4,10 @@ Phemex: what one signed read is answered.
 
 from reconciler.exchanges.adapters.phemex import ADAPTERS
 from reconciler.model.key_facts import Status
+from reconciler.testing.exchange_server import Reply
 from tests.exchanges import signing_second
-from tests.exchanges.signed_read import contract
-from tests.exchanges.signing import Reply
+from tests.exchanges.contract import WatchedContract
+from tests.exchanges.signed_read import exchange
 
 
 def error(code: str) -> Reply:
@@ -16,7 +17,7 @@ def error(code: str) -> Reply:
     return signing_second.phemex_words(f"401 {code}.")
 
 
-CONTRACT = contract(
+EXCHANGE = exchange(
     ADAPTERS,
     signing_second.phemex,
     "https://api.phemex.com/spot/wallets",
@@ -33,3 +34,7 @@ CONTRACT = contract(
         "999999": Status.INDETERMINATE,
     },
 )
+
+
+class TestPhemex(WatchedContract):
+    exchange = EXCHANGE

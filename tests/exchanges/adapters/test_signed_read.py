@@ -29,10 +29,11 @@ from reconciler.model.key_facts import TRANSIENT, Environment, KeyFacts, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
 from reconciler.system.timeouts import Timeouts
-from tests.exchanges import asking, signing_second
+from reconciler.testing import through_ccxt
+from reconciler.testing.documented_answers import check, mangled, refuse, survives
+from reconciler.testing.exchange_server import Call, HangUp, Reply, SigningServer, serving
+from tests.exchanges import signing_second
 from tests.exchanges.adapters import test_mexc
-from tests.exchanges.documented import check, mangled, refuse, survives
-from tests.exchanges.signing import Call, HangUp, Reply, SigningServer, serving
 from tests.support.leaks import Watch
 
 _BALANCE = """
@@ -293,7 +294,7 @@ def test_what_there_is_to_trade_is_asked_without_the_key(ccxt_id: str, watch: Wa
 def test_a_key_is_valid_after_a_signed_request(ccxt_id: str, watch: Watch) -> None:
     ours = credentials_of(ccxt_id, watch)
     with Anyone({"note": "words"}) as server:
-        asked = asking.ask(SignedRead(ccxt_id), server.url, ours)
+        asked = through_ccxt.ask(SignedRead(ccxt_id), server.url, ours)
 
     assert (asked.status, asked.facts) == (Status.VALID, KeyFacts())
     assert signing_second.carries(server.calls[-1], ours["apiKey"])
@@ -320,7 +321,7 @@ def test_what_is_said_to_a_signed_request_counts(
 ) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script += [Reply([]), bitstamp(words)]
-        asked = asking.ask(SignedRead("bitstamp"), server.url, credentials)
+        asked = through_ccxt.ask(SignedRead("bitstamp"), server.url, credentials)
 
     assert asked.status is status
     signed = [signing_second.carries(call, credentials["apiKey"]) for call in server.calls]
@@ -331,7 +332,7 @@ def test_what_is_said_to_a_signed_request_counts(
 def test_what_is_said_to_any_other_is_no_verdict(credentials: dict[str, str], words: str) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script.append(bitstamp(words))
-        asked = asking.ask(SignedRead("bitstamp"), server.url, credentials)
+        asked = through_ccxt.ask(SignedRead("bitstamp"), server.url, credentials)
 
     assert asked.status in TRANSIENT
     assert len(server.calls) == 1
@@ -362,9 +363,9 @@ def test_a_public_answer_after_a_refusal_proves_nothing(credentials: dict[str, s
 def test_what_ccxt_cannot_send_is_no_verdict(credentials: dict[str, str]) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script += [Reply({"result": "ok"}), Reply([])]
-        asked = asking.ask(SignedRead("gemini"), server.url, credentials)
+        asked = through_ccxt.ask(SignedRead("gemini"), server.url, credentials)
 
-    assert asked == asking.Asked(Status.INDETERMINATE)
+    assert asked == through_ccxt.Asked(Status.INDETERMINATE)
 
 
 def test_a_balance_that_ccxt_does_not_understand_proves_a_key_all_the_same(
@@ -372,19 +373,19 @@ def test_a_balance_that_ccxt_does_not_understand_proves_a_key_all_the_same(
 ) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script.append(Reply({"status": "ok", "balances": 17}))
-        asked = asking.ask(SignedRead("coinspot"), server.url, credentials)
+        asked = through_ccxt.ask(SignedRead("coinspot"), server.url, credentials)
 
     assert (asked.status, len(server.calls)) == (Status.VALID, 1)
 
 
-@pytest.mark.parametrize(("reply", "status"), asking.TROUBLE)
+@pytest.mark.parametrize(("reply", "status"), through_ccxt.TROUBLE)
 @pytest.mark.parametrize("earlier", [[], [Reply([])]], ids=["markets", "balance"])
 def test_trouble_on_the_way_to_a_balance_is_never_a_wrong_key(
     credentials: dict[str, str], earlier: list[Reply], reply: Any, status: Status
 ) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script += [*earlier, reply, reply]
-        asked = asking.ask(SignedRead("bitstamp"), server.url, credentials)
+        asked = through_ccxt.ask(SignedRead("bitstamp"), server.url, credentials)
 
     assert asked.status is status
 
@@ -400,7 +401,7 @@ def test_trouble_with_one_of_them_does_not_stop_the_others_and_answers_are_remem
         KeyToAsk(KeyId("tokyo-1", code), held, NOTHING_DECLARED)
         for code in ("phemex", "mexc", "dydx")
     ]
-    known = test_mexc.CONTRACT
+    known = test_mexc.EXCHANGE
     (good,) = known.good
     with (
         serving(signing_second.phemex, credentials, {}) as silent,

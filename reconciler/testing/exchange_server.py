@@ -3,34 +3,18 @@ A loopback exchange that verifies signatures as the real one does, for tests wit
 
 `SigningServer(check, credentials)` answers on a port of the system's choice.  A well-signed call
 gets what `answers` holds for its path; any other the exchange's own error.  What stands in `script`
-is served first, whoever calls.  `calls` records every request.  A check is a function like `bybit`
-of the sandbox: it returns None, or the answer that the exchange gives to a call signed like that.
+is served first, whoever calls.  `calls` records every request.
 """
 
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qs
 
 from reconciler.model.key_facts import Environment
 from reconciler.sandbox.exchanges.http import Call, ExchangeServer, Reply
-from reconciler.sandbox.exchanges.signing import (
-    bybit,
-    bybit_error,
-    digest,
-    equal,
-    gate,
-    gate_error,
-    kucoin,
-    kucoin_error,
-    late,
-    okx,
-    okx_error,
-)
 
-__all__ = ["bybit", "bybit_error", "gate", "gate_error", "kucoin", "kucoin_error"]
-__all__ += ["Call", "Reply", "okx", "okx_error"]
+__all__ = ["Call", "Check", "HangUp", "Reply", "SigningServer", "Silence", "serving"]
 
 
 class HangUp:
@@ -42,6 +26,7 @@ class Silence:
 
 
 Check = Callable[[Call, Mapping[str, str], Environment], Reply | None]
+"""None if a call is signed with these credentials, or what the exchange says if it is not."""
 
 
 class SigningServer(ExchangeServer):
@@ -80,24 +65,6 @@ class SigningServer(ExchangeServer):
         if isinstance(reply, Silence):
             self._closing.wait(600)  # longer than any test waits
         return reply if isinstance(reply, Reply) else None
-
-
-def binance(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
-    """HMAC-SHA256, hexadecimal, of the query before `signature`; no path of `sapi` on test."""
-    if environment is Environment.TEST and call.path.startswith("/sapi/"):
-        return Reply(b"<html>no such page</html>", 404)
-    if call.headers.get("x-mbx-apikey") != known["apiKey"]:
-        return binance_error("-2008", 401)
-    signed, _, signature = call.query.rpartition("&signature=")
-    if late(parse_qs(signed).get("timestamp", [""])[0]):
-        return binance_error("-1021")
-    wanted = digest(known["secret"], signed).hex()
-    return None if equal(wanted, signature) else binance_error("-1022")
-
-
-def binance_error(code: str, status: int = 400) -> Reply:
-    """Return an error in Binance's shape."""
-    return Reply({"code": int(code), "msg": "words"}, status)
 
 
 @contextlib.contextmanager

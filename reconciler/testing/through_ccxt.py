@@ -16,8 +16,7 @@ from reconciler.exchanges.ccxt_client import opened
 from reconciler.exchanges.classify import classify
 from reconciler.model.key_facts import Environment, KeyFacts, Status
 from reconciler.model.secret import Secret
-from tests.exchanges.signing import HangUp, Reply, Silence
-from tests.support.leaks import Watch
+from reconciler.testing.exchange_server import HangUp, Reply, Silence
 
 _SKEW_MS = 3_600_000
 PATIENT = 60.0  # seconds; whoever answers at all does so in milliseconds
@@ -113,17 +112,14 @@ def ask(
     return Asked(Status.VALID, facts=facts)
 
 
-def spoilt(
-    credentials: Mapping[str, str], watch: Watch, wrong: str, shape: str = "base62"
-) -> tuple[dict[str, str], int]:
-    """Return credentials of which one is another, or right ones and how wrong our clock is."""
-    return swapped(credentials, {wrong: watch.secret(shape)}, wrong)
-
-
 def swapped(
     credentials: Mapping[str, str], others: Mapping[str, str], wrong: str
 ) -> tuple[dict[str, str], int]:
-    """Return what `spoilt` does, with the wrong one taken from *others*."""
+    """
+    Return credentials of which one, the *wrong* one, is taken from *others*.
+
+    Besides, by how many milliseconds our clock is wrong: if *wrong* is `clock`, only that is.
+    """
     if wrong == "clock":
         return dict(credentials), -_SKEW_MS
     return {**credentials, wrong: others[wrong]}, 0

@@ -1,0 +1,304 @@
+"""
+What is demanded of every exchange adapter: its answers mean what its suite says and nothing else is
+believed, real ccxt asks the documented question, and no trouble is taken for a wrong key.
+
+A suite describes one exchange and names the contract; what only that exchange does stands beside:
+
+    GEMINI = Exchange(adapters=ADAPTERS, check=signed, documented=..., rows=[...], ...)
+
+    class TestGemini(AdapterContract):
+        exchange = GEMINI
+"""
+
+import base64
+import secrets
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol, TypeVar
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import SearchStrategy
+
+from reconciler.exchanges.adapter import Adapter
+from reconciler.model.key_facts import Environment, KeyFacts, Status
+from reconciler.model.key_policy import Security
+from reconciler.testing import through_ccxt
+from reconciler.testing.documented_answers import (
+    WANTED,
+    changed,
+    check,
+    findings,
+    refuse,
+    survives,
+)
+from reconciler.testing.exchange_server import Check, Reply, serving
+
+_Test = TypeVar("_Test", bound=Callable[..., None])
+Row = Any
+"""What `pytest.param` makes: its type has no public name."""
+Rows = Sequence[Row]
+
+
+class MakesSecrets(Protocol):
+    """Returns another made-up secret at every call; which shapes there are is its own affair."""
+
+    def __call__(self, shape: str = ..., /) -> str: ...
+
+
+_SHAPES: Final[Mapping[str, Callable[[], str]]] = {
+    "hex": secrets.token_hex,
+    "base64": lambda: base64.b64encode(secrets.token_bytes(64)).decode(),
+    "uuid": lambda: str(uuid.uuid4()),
+}
+
+
+def random_secret(shape: str = "hex") -> str:
+    """Return a made-up secret: `hex`, `base64` or `uuid`."""
+    return _SHAPES[shape]()
+
+
+@dataclass(frozen=True, slots=True)
+class GoodKey:
+    """
+    A good key at one network of an exchange: who asks for what, what is answered and what it means.
+
+    `host` is the real one; `answers` makes the answers by their path for an API key; `paths` are
+    asked for in this order and no others.
+    """
+
+    adapter: Adapter
+    host: str
+    paths: tuple[str, ...]
+    answers: Callable[[str], Mapping[str, Any]]
+    facts: KeyFacts
+    environment: Environment = Environment.LIVE
+    method: str = "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """
+    One exchange; of several `adapters` for it the first answers for all in what does not differ.
+
+    `made_up`: credentials by ccxt's names, other ones at every call, of secrets that it is given.
+    `rows`: answer, facts, findings.  `hostile`: answers that are not understood, besides those of
+    another number.  `wrong`: the error code by what is wrong, a credential or the `clock`.
+    `errors`: reply, code, status.  `sent`: credentials that a request shows.  `told_elsewhere`:
+    codes of the adapter that a test of its own, or trouble, shows.  `trouble`: reply, status;
+    it comes after each of the replies in `before`.
+    """
+
+    adapters: tuple[Adapter, ...]
+    check: Check
+    made_up: Callable[[MakesSecrets], dict[str, str]]
+    documented: Any
+    mangled: SearchStrategy[Any]
+    rows: Rows
+    hostile: Rows
+    good: tuple[GoodKey, ...]
+    wrong: Mapping[str, str]
+    errors: Rows
+    sent: frozenset[str] = frozenset({"apiKey"})
+    told_elsewhere: frozenset[str] = frozenset()
+    trouble: Rows = tuple(through_ccxt.TROUBLE)
+    before: tuple[tuple[Reply, ...], ...] = ((),)
+    wanted: Security = WANTED
+
+    @property
+    def adapter(self) -> Adapter:
+        """The first adapter."""
+        return self.adapters[0]
+
+
+def spoilt(answer: Any, *changes: tuple[str, Any]) -> list[Row]:
+    """Return the answers that each of these changes, a dotted path and a value, makes of one."""
+    return [
+        pytest.param([changed(answer, path, value)], id=f"{path} {ascii(value)[:40]}")
+        for path, value in changes
+    ]
+
+
+def errors(shape: Callable[..., Reply], codes: Mapping[str, Status], *statuses: int) -> list[Row]:
+    """Return a row for every code, in the exchange's shape, with each of these HTTP statuses."""
+    ways: list[tuple[int, ...]] = [(status,) for status in statuses] or [()]
+    return [
+        pytest.param(shape(code, *way), code, status, id="-".join((code, *map(str, way))))
+        for way in ways
+        for code, status in codes.items()
+    ]
+
+
+def each(names: str, rows: Callable[[Exchange], Iterable[Row]]) -> Callable[[_Test], _Test]:
+    """Run a test of the contract for each of these rows of its exchange."""
+
+    def noted(test: _Test) -> _Test:
+        test.rows = names, rows  # type: ignore[attr-defined]
+        return test
+
+    return noted
+
+
+def _good(exchange: Exchange) -> Iterator[Row]:
+    for good in exchange.good:
+        yield pytest.param(good, id=f"{good.adapter.ccxt_id}-{good.environment.value}")
+
+
+def _wrong(exchange: Exchange) -> Iterator[Row]:
+    for good in exchange.good:
+        if good.adapter is exchange.adapter:
+            for what, code in exchange.wrong.items():
+                yield pytest.param(good, what, code, id=f"{good.environment.value}-{what}")
+
+
+def _trouble(exchange: Exchange) -> Iterator[Row]:
+    for before in exchange.before:
+        for row in exchange.trouble:
+            later = f" after {len(before)}" if before else ""
+            yield pytest.param(before, *row.values, id=f"{row.id}{later}")
+
+
+def _adapters(exchange: Exchange) -> Iterator[Row]:
+    for adapter in exchange.adapters:
+        yield pytest.param(adapter, id=adapter.ccxt_id)
+
+
+def _other_numbers(exchange: Exchange) -> Iterator[Row]:
+    """Yield answers that are too few, too many or of another type than any."""
+    told = exchange.documented
+    numbers: list[list[Any]] = [[], [None], [[]], ["hostile"], [told, told]]
+    for answers in numbers:
+        yield pytest.param(answers, id=f"{len(answers)} {ascii(answers)[:20]}")
+
+
+class AdapterContract:
+    """
+    The tests of one exchange; a subclass gives its description as `exchange`.
+
+    No call leaves the machine, though ccxt signs and sends it.
+    """
+
+    exchange: ClassVar[Exchange]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """See `each`."""
+        if (noted := getattr(metafunc.function, "rows", None)) is not None:
+            names, rows = noted
+            metafunc.parametrize(names, [*rows(self.exchange)])
+
+    @pytest.fixture
+    def made_up_secret(self) -> MakesSecrets:
+        """What `Exchange.made_up` makes credentials of; override it to know what they were."""
+        return random_secret
+
+    @pytest.fixture
+    def credentials(self, made_up_secret: MakesSecrets) -> dict[str, str]:
+        """A made-up key."""
+        return self.exchange.made_up(made_up_secret)
+
+    @each("answer, expected, found", lambda exchange: exchange.rows)
+    def test_a_documented_answer_means_exactly_this(
+        self, answer: Any, expected: KeyFacts, found: list[str]
+    ) -> None:
+        for adapter in self.exchange.adapters:
+            check(adapter, answer, expected)
+        assert findings(self.exchange.adapter, expected, wanted=self.exchange.wanted) == found
+
+    @each("answers", lambda exchange: exchange.hostile)
+    def test_a_hostile_answer_is_not_understood(self, answers: list[Any]) -> None:
+        refuse(self.exchange.adapter, answers)
+
+    @each("answers", _other_numbers)
+    def test_neither_is_another_number_of_answers(self, answers: list[Any]) -> None:
+        refuse(self.exchange.adapter, answers)
+
+    def test_no_answer_at_all_does_harm(self) -> None:
+        @settings(deadline=None)
+        @given(self.exchange.mangled)
+        def do_none(answer: Any) -> None:
+            survives(self.exchange.adapter, answer)
+
+        do_none()
+
+    @each("good", _good)
+    def test_real_ccxt_is_understood_and_sends_no_secret(
+        self, good: GoodKey, credentials: dict[str, str]
+    ) -> None:
+        answers = good.answers(credentials.get("apiKey", ""))
+        with serving(self.exchange.check, credentials, answers, good.environment) as server:
+            asked = through_ccxt.ask(good.adapter, server.url, credentials, good.environment)
+
+        assert (asked.status, asked.facts) == (Status.VALID, good.facts)
+        assert [(call.method, call.path) for call in server.calls] == [
+            (good.method, path) for path in good.paths
+        ]
+        if good.method == "GET":
+            assert not any(call.body for call in server.calls)
+        sent = "\n".join(
+            "\n".join((unquote(call.target), *call.headers.values(), unquote(call.body.decode())))
+            for call in server.calls
+        )
+        assert {name for name, value in credentials.items() if value in sent} <= self.exchange.sent
+
+    @each("good", _good)
+    def test_the_real_address_is_the_documented_one(
+        self, good: GoodKey, credentials: dict[str, str]
+    ) -> None:
+        answers = good.answers(credentials.get("apiKey", ""))
+        meant: list[str] = []
+        with serving(self.exchange.check, credentials, answers, good.environment) as server:
+            asked = through_ccxt.ask(
+                good.adapter, server.url, credentials, good.environment, meant=meant
+            )
+
+        assert (asked.status, asked.facts) == (Status.VALID, good.facts)
+        assert meant == [f"https://{good.host}{path}" for path in good.paths]
+
+    @each("good, what, code", _wrong)
+    def test_what_is_wrong_with_a_key_is_told_apart(
+        self,
+        good: GoodKey,
+        what: str,
+        code: str,
+        credentials: dict[str, str],
+        made_up_secret: MakesSecrets,
+    ) -> None:
+        others = self.exchange.made_up(made_up_secret)
+        ours, skew = through_ccxt.swapped(credentials, others, what)
+        answers = good.answers(credentials["apiKey"])
+        with serving(self.exchange.check, credentials, answers, good.environment) as server:
+            asked = through_ccxt.ask(good.adapter, server.url, ours, good.environment, skew_ms=skew)
+
+        assert (asked.status, asked.code) == (through_ccxt.expected(what), code)
+        assert server.paths() == [good.paths[0]]
+
+    @each("reply, code, status", lambda exchange: exchange.errors)
+    def test_an_error_code_has_its_status(
+        self, reply: Reply, code: str, status: Status, credentials: dict[str, str]
+    ) -> None:
+        with serving(self.exchange.check, credentials, {}) as server:
+            server.script.append(reply)
+            asked = through_ccxt.ask(self.exchange.adapter, server.url, credentials)
+
+        assert (asked.status, asked.code) == (status, code)
+        assert len(server.calls) == 1
+
+    @each("adapter", _adapters)
+    def test_every_code_of_an_adapter_is_in_the_table(self, adapter: Adapter) -> None:
+        shown = {row.values[1] for row in self.exchange.errors}
+        assert set(adapter.codes) - self.exchange.told_elsewhere <= shown
+
+    @each("before, reply, status", _trouble)
+    def test_trouble_on_the_way_is_never_a_wrong_key(
+        self, before: tuple[Reply, ...], reply: Any, status: Status, credentials: dict[str, str]
+    ) -> None:
+        with serving(self.exchange.check, credentials, {}) as server:
+            server.script += [*before, reply]
+            timeout = through_ccxt.patience(reply)
+            asked = through_ccxt.ask(
+                self.exchange.adapter, server.url, credentials, timeout=timeout
+            )
+
+        assert asked.status is status
