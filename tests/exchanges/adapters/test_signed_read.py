@@ -385,7 +385,8 @@ def test_trouble_on_the_way_to_a_balance_is_never_a_wrong_key(
 ) -> None:
     with serving(signing_second.anybody, credentials, {}) as server:
         server.script += [*earlier, reply, reply]
-        asked = through_ccxt.ask(SignedRead("bitstamp"), server.url, credentials)
+        timeout = through_ccxt.patience(reply)
+        asked = through_ccxt.ask(SignedRead("bitstamp"), server.url, credentials, timeout=timeout)
 
     assert asked.status is status
 
