@@ -25,7 +25,6 @@ occur; their texts are never shown, because libraries quote values and URLs.
     ├── LedgerError                 1
     │   ├── LedgerMissing           4
     │   └── LeaseHeld               4
-    ├── Harm                        8
     └── Interrupted               130
 """
 
@@ -264,12 +263,6 @@ class LeaseHeld(LedgerError):
 
     exit_code = Exit.BLOCKED
     transient = True
-
-
-class Harm(JtrError):
-    """Robots stopped around one of our writes."""
-
-    exit_code = Exit.HARM
 
 
 class Interrupted(JtrError):

@@ -113,13 +113,7 @@ class ExchangePlan:
         forced = self.consents.covers(self.consents.rewrite, self.desired.name, self.code)
         if self._heals() or forced:
             return line
-        return replace(
-            line,
-            status=Status.LEFT_ALONE,
-            asks=ASK_DRIFT,
-            remedy="`jtr apply --correct-drift` puts the desired one back",
-            note=self._rests(),
-        )
+        return self._left_alone(line, "`jtr apply --correct-drift` puts the desired one back")
 
     def _heals(self) -> bool:
         return self.consents.drift or (self.desired.self_heal and not self._rests())
@@ -218,13 +212,11 @@ class ExchangePlan:
         )
         if self._heals():
             return drift
-        return replace(
-            drift,
-            status=Status.LEFT_ALONE,
-            asks=ASK_DRIFT,
-            remedy="`jtr apply --correct-drift` deletes it",
-            note=self._rests(),
-        )
+        return self._left_alone(drift, "`jtr apply --correct-drift` deletes it")
+
+    def _left_alone(self, line: Line, remedy: str) -> Line:
+        note = self._rests()
+        return replace(line, status=Status.LEFT_ALONE, asks=ASK_DRIFT, remedy=remedy, note=note)
 
     def _failed(self, error: JtrError) -> Line:
         if isinstance(error, NotSettled):

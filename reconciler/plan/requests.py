@@ -153,34 +153,20 @@ def _unsettled(request: Request, wish: OneShot | None, terms: Terms) -> Disrupti
         )
     if not request.attempts:
         return replace(base, why="nothing is known of it")
+    found_out = replace(base, standing=Standing.FOUND_OUT, remedy="", error=Exit.DONE)
     match proof(request.attempts[-1], terms.log):
         case Proof.BOOTED:
-            return replace(
-                base,
-                standing=Standing.FOUND_OUT,
-                why=f"{asked}; the server booted since: done",
-                remedy="",
-                error=Exit.DONE,
-            )
+            return replace(found_out, why=f"{asked}; the server booted since: done")
         case Proof.ALIVE if _may_try_again(request, wish, terms):
             action = _action(wish, again=True) if wish is not None else None
-            return replace(
-                base,
-                standing=Standing.DUE,
-                why=f"{asked}, and provably not done: the process from before still runs; "
-                "second and last try",
-                remedy="",
-                error=Exit.DONE,
-                action=action,
+            why = (
+                f"{asked}, and provably not done: the process from before still runs; "
+                "second and last try"
             )
+            return replace(found_out, standing=Standing.DUE, why=why, action=action)
         case Proof.ALIVE:
-            return replace(
-                base,
-                standing=Standing.FOUND_OUT,
-                why=f"{asked}; provably not done: the process from before still runs",
-                remedy="",
-                error=Exit.DONE,
-            )
+            why = f"{asked}; provably not done: the process from before still runs"
+            return replace(found_out, why=why)
     if terms.log is None:
         return replace(base, why=f"{asked}, outcome not noted; only a visit can tell")
     return replace(base, why=f"{asked}; the system log cannot tell whether the server booted")

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from reconciler.errors import DriverError, Exit, JtrError, NotSettled
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
@@ -25,9 +24,6 @@ from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see,
 from reconciler.plan.fleet import hold_twins, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.server import plan_server, wanted_values
-
-if TYPE_CHECKING:
-    pass
 
 
 async def survey(state: DesiredState, consents: Consents, context: PassContext) -> list[Visit]:

@@ -35,6 +35,7 @@ _PAGE: Final = 500
 _ALL: Final = (LoginFailed, TokenExpired, SecretsSealed)  # what is wrong for every secret alike
 
 Looked = Mapping[SecretPath, Versions | SecretsError]
+_Found = dict[SecretPath, Versions | SecretsError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Sweeper:
     def look(self, secrets: Collection[SecretPath]) -> Looked:
         """As `sweep`, with what Vault says of all versions."""
         with self._lock:
-            found: dict[SecretPath, Versions | SecretsError] = {}
+            found: _Found = {}
             try:
                 listed = {at for at in secrets if usable(at)}
                 for folder, wanted in _together(listed):
@@ -104,24 +105,14 @@ class Sweeper:
 
     # ── three ways of asking ─────────────────────────────────────────────────────────────────
 
-    def _scan(
-        self,
-        folder: _Folder,
-        wanted: Collection[SecretPath],
-        found: dict[SecretPath, Versions | SecretsError],
-    ) -> None:
+    def _scan(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
         def ask() -> None:
             answer = self._asked(folder, {"scan": "true"})
             _take(answer, folder, wanted, found)
 
         self._try("scan", folder, wanted, ask)
 
-    def _list(
-        self,
-        folder: _Folder,
-        wanted: Collection[SecretPath],
-        found: dict[SecretPath, Versions | SecretsError],
-    ) -> None:
+    def _list(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
         def ask() -> None:
             seen: set[str] = set()
             parameters = {"list": "true", "limit": str(_PAGE)}
@@ -285,7 +276,7 @@ def _take(
     answer: Answer,
     folder: _Folder,
     wanted: Collection[SecretPath],
-    found: dict[SecretPath, Versions | SecretsError],
+    found: _Found,
 ) -> None:
     """Take from a listing what it tells of the secrets that are wanted; the rest is asked for."""
     listed: Any = answer.data.get("key_info")
