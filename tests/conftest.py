@@ -5,6 +5,7 @@ What holds for every test: no fatal path, no event outside the table, no trace o
 import gc
 import itertools
 import logging
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Collect, over the whole run, which command sent which event to a stand-in."""
     del config
     record.SINK = lambda command, event: _events.add((command, event))
+    # A shell starts what is in the background deaf to it, and so would all processes of tests be.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -82,7 +82,7 @@ def read_documents(
 
 def _exists(path: str, instead: Mapping[str, bytes]) -> bool:
     try:
-        return os.path.realpath(path) in instead or Path(path).exists()
+        return Path(path).exists() or os.path.realpath(path) in instead
     except (OSError, ValueError):  # a NUL byte, a name of a million characters, no permission
         return False
 

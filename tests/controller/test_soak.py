@@ -74,8 +74,8 @@ def soak(
 
 
 @pytest.mark.timeout(900)
-def test_two_minutes(lasting: tuple[Rig, LastingOpenBao]) -> None:
-    soak(*lasting, phases=7, each=9, growth=8.0, spare=20.0)
+def test_a_minute_and_a_half(lasting: tuple[Rig, LastingOpenBao]) -> None:
+    soak(*lasting, phases=7, each=6, growth=8.0, spare=20.0)
 
 
 @pytest.mark.long

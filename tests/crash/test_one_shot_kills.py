@@ -248,7 +248,7 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 @pytest.mark.timeout(VOLUME)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_random_moments(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
-    killed_at_random(rounds, 300 // PARTS)
+    killed_at_random(rounds, 120 // PARTS)
 
     assert rounds.counts["left open"] > 3
 

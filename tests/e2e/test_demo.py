@@ -135,7 +135,7 @@ def test_a_signal_ends_it_and_nothing_is_left(
         demo.until("✓  1 ")
         demo.send(number)
 
-        assert demo.end() == code
+        assert demo.end() == code, demo.text
         assert "Traceback" not in demo.text
         assert demo.survivors() == []
         assert list(temporary.iterdir()) == []

@@ -39,6 +39,7 @@ from tests.crash.handles import OnLoopback, three_robots
 from tests.crash.harness import CODES, FIELDS, Harness
 from tests.crash.loopback import desk_on_loopback
 from tests.crash.scenarios import act, begin, converges, desk_in_memory
+from tests.support import quiet_time
 from tests.support.strategies import (
     QUICK,
     SERVERS,
@@ -353,4 +354,4 @@ def test_a_delete_without_answer_is_not_repeated_in_the_same_pass(
             )
             await converges(harness, Consents())
 
-    asyncio.run(story())
+    quiet_time.told(story)
