@@ -52,7 +52,7 @@ sandbox: install ## Run OpenBao and a stand-in JT-Trader to play with
 tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then .ci/tools || true; fi
 
-test: dev tools ## Run the tests (under 10 minutes on two cores)
+test: dev tools ## Run the tests (eight minutes on two cores)
 	$(PYTEST) -m 'not long'
 
 test-quick: dev ## Run the tests that start no server and no process (under a minute)

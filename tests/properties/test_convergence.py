@@ -92,7 +92,7 @@ async def lived_on_loopback(bao: OpenBao, story: Story) -> None:
 
 
 @pytest.mark.timeout(300)
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=50)
 @given(story=stories(most_steps=5))
 def test_every_history_converges_on_the_wire(bao: OpenBao, story: Story) -> None:
     asyncio.run(lived_on_loopback(bao, story))
