@@ -7,7 +7,7 @@ write to the ledger names the revision that it was decided on.
 
 Whether a holder is gone is never read off a wall clock.  Its lease has run out when its document
 did not change for its whole duration on *our* clock, or at once when the holder ran on this host
-and provably ended.
+and provably ended: its process, or within this process whoever held it.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from reconciler.model.timestamps import stamp
 from reconciler.system.clocks import this_boot
 
 _POLLS: Final = 100  # looks in the time of one lease
+_living: Final[set[str]] = set()  # nonces of this process's holders that have not ended
 
 
 class Lease:
@@ -70,6 +71,15 @@ class Lease:
         self._until = float("-inf")
 
     def __enter__(self) -> Self:
+        _living.add(self._holder.nonce)
+        try:
+            self._enter()
+        except BaseException:
+            _living.discard(self._holder.nonce)
+            raise
+        return self
+
+    def _enter(self) -> None:
         began, poll = self._clock(), self._seconds / _POLLS
         while True:
             stored = self._store.get(self._key)
@@ -80,7 +90,7 @@ class Lease:
                     self._take(stored.revision if stored else 0)
                 except Conflict:
                     continue  # somebody was quicker: look at that one
-                return self
+                return
             patience = began + self._wait
             if row.until < stamp(self._now()):
                 # Probably a crash elsewhere: giving up earlier would make every later command
@@ -97,8 +107,9 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         # Nothing depends on it: it runs out by itself, or another one has it already.
         with suppress(LedgerError):
-            self._store.put(self._key, self._text(released=True), expect=self._revision)
+            self._put(released=True)
         self._until = float("-inf")
+        _living.discard(self._holder.nonce)
 
     def held(self) -> bool:
         """Whether the lease has time left on our own clock."""
@@ -106,19 +117,32 @@ class Lease:
 
     def renew(self) -> None:
         """Begin the time anew; LeaseHeld when somebody else took the lease meanwhile."""
+        began = self._clock()
         try:
-            self._take(self._revision)
+            self._put(released=False)
         except Conflict:
             self._until = float("-inf")
             raise LeaseHeld(
                 f"another process took over {self._label}: this one was silent for too long",
                 "nothing more is sent from here; run it again",
             ) from None
+        self._until = began + self._seconds
 
     def _take(self, expect: int) -> None:
         began = self._clock()  # before writing: our own time must end before the others' view of it
         self._revision = self._store.put(self._key, self._text(released=False), expect=expect)
         self._until = began + self._seconds
+
+    def _put(self, *, released: bool) -> None:
+        """Write over our own row; it may be newer than we know, if no answer came back."""
+        text = self._text(released=released)
+        try:
+            self._revision = self._store.put(self._key, text, expect=self._revision)
+        except Conflict:
+            stored = self._store.get(self._key)
+            if stored is None or read(LeaseRow, self._key, stored.text).holder != self._holder:
+                raise
+            self._revision = self._store.put(self._key, text, expect=stored.revision)
 
     def _text(self, *, released: bool) -> str:
         until = self._now() + timedelta(seconds=self._seconds)
@@ -130,42 +154,67 @@ class Lease:
         if revision != stored.revision:
             since = self._clock()
             self._watched[self._key] = (stored.revision, since)
-        return self._clock() - since > self._term(row) or ended(row.holder)
+        over = self._clock() - since > self._term(row)
+        return over or ended(row.holder) or _left(row.holder)
 
     def _term(self, row: LeaseRow) -> float:
         return max(row.seconds, self._seconds)
 
 
-@asynccontextmanager
-async def held(lease: Lease, seconds: float) -> AsyncIterator[Callable[[], None]]:
-    """
-    Hold *lease* in asyncio and renew it in time; yields a check that raises once it was lost.
+class Held:
+    """A lease that is renewed in the background.  Asking never waits, and never asks the ledger."""
 
-    *seconds* is how long it lasts without being renewed.  Raises LeaseHeld when another process
-    holds it.
-    """
-    await asyncio.to_thread(lease.__enter__)
+    def __init__(self, lease: Lease) -> None:
+        self._lease: Final = lease
+        self.taken: LeaseHeld | None = None  # another process has it: for good
 
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(seconds / 3)
-            await asyncio.to_thread(lease.renew)
-
-    renewal = asyncio.create_task(renew())
-
-    def check() -> None:
-        if renewal.done():
-            renewal.result()
-        if not lease.held():
+    def __call__(self) -> None:
+        """Raise LeaseHeld unless the lease is held at this moment."""
+        if self.taken is not None:
+            raise self.taken
+        if not self._lease.held():
             raise LeaseHeld("the lease on the server ran out", "nothing is sent; run it again")
 
+    async def renew(self, over: asyncio.Event, seconds: float) -> None:
+        """Renew until *over*, or until somebody else has it."""
+        pause = seconds / 3
+        while not await happens(over, pause):
+            try:
+                await asyncio.to_thread(self._lease.renew)
+                pause = seconds / 3
+            except LeaseHeld as error:
+                self.taken = error
+                return
+            except JtrError:  # most of the lease may be left; and if not, it may still be free
+                pause = seconds / 10
+
+
+@asynccontextmanager
+async def held(lease: Lease, seconds: float) -> AsyncIterator[Held]:
+    """
+    Hold *lease* in asyncio and renew it in time; yields a check that raises while it is not held.
+
+    *seconds* is how long it lasts without being renewed.  A renewal that fails is tried again.
+    Raises LeaseHeld when another process holds it.
+    """
+    await asyncio.to_thread(lease.__enter__)
+    held, over = Held(lease), asyncio.Event()
+    renewal = asyncio.create_task(held.renew(over, seconds))
     try:
-        yield check
+        yield held
     finally:
-        renewal.cancel()
-        with suppress(asyncio.CancelledError, JtrError):
-            await renewal
+        # Not cancelled: its thread would go on, and renew what was given back meanwhile.
+        over.set()
+        await asyncio.wait([renewal])
         await asyncio.to_thread(lease.__exit__, None, None, None)
+
+
+async def happens(event: asyncio.Event, within: float) -> bool:
+    """Wait for *event*, at most so many seconds; return whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            await event.wait()
+    return event.is_set()
 
 
 def this_process(by: str) -> Holder:
@@ -186,6 +235,12 @@ def ended(holder: Holder) -> bool:
         return False
     state, started = _state(holder.pid)
     return state == "Z" or (started != 0 and holder.started not in (0, started))
+
+
+def _left(holder: Holder) -> bool:
+    """Whether *holder* belonged to this very process, which could not give its lease back."""
+    us = this_process(holder.by)
+    return bool(us.boot) and us == replace(holder, nonce=us.nonce) and holder.nonce not in _living
 
 
 def _namespace() -> str:

@@ -1,5 +1,6 @@
 """One process at a time applies to a server; a dead one's lease ends, on nobody's wall clock."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from reconciler.errors import LeaseHeld, LedgerError
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import Holder, LeaseRow, lease_key
-from reconciler.ledger.lease import ended, this_process
+from reconciler.ledger.lease import Held, ended, held, this_process
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.target import Target
@@ -243,18 +244,161 @@ def test_many_threads_have_one_holder_at_a_time(store: MemoryStore) -> None:
 
 
 def test_a_lease_that_cannot_be_given_back_hides_no_failure(ours: Machine) -> None:
-    class Gone(LedgerError):
-        pass
-
     lease = ours.ledger.lease(ours.uid)
     lease.__enter__()
-
-    def fail(*_: object, **__: object) -> int:
-        raise Gone("disk", "free it")
-
-    lease._store.put = fail  # type: ignore[method-assign]  # only this store, only now
+    lease._store.put = failing  # type: ignore[method-assign]  # only this store, only now
     lease.__exit__(None, None, None)
     assert not lease.held()
+
+
+def test_a_renewal_whose_answer_was_lost_is_ours_all_the_same(
+    ours: Machine, theirs: Machine, store: MemoryStore
+) -> None:
+    """Or one lost answer would cost the lease, and whoever holds it would stop in the middle."""
+    with ours.ledger.lease(ours.uid) as lease:
+        unanswered(store, lease.renew)
+        lease.renew()
+        assert lease.held()
+        unanswered(store, lease.renew)
+    with theirs.ledger.lease(theirs.uid, wait=0):
+        pass  # it was given back, too
+
+
+def unanswered(store: MemoryStore, call: Callable[[], None]) -> None:
+    """Let what *call* writes take effect without an answer."""
+    put = store.put
+
+    def lost(key: str, text: str, *, expect: int) -> int:
+        put(key, text, expect=expect)
+        raise LedgerError("no answer", "wait")
+
+    store.put = lost  # type: ignore[method-assign]  # only this store, only now
+    try:
+        with pytest.raises(LedgerError, match="no answer"):
+            call()
+    finally:
+        del store.put  # type: ignore[method-assign]
+
+
+def test_a_lease_that_this_process_could_not_give_back_is_free_for_it_at_once(
+    ours: Machine, theirs: Machine, store: MemoryStore
+) -> None:
+    lease = ours.ledger.lease(ours.uid)
+    lease.__enter__()
+    with pytest.raises(LeaseHeld):  # as long as somebody in this process holds it
+        ours.ledger.lease(ours.uid, wait=0).__enter__()
+    store.put = failing  # type: ignore[method-assign]  # only this store, only now
+    lease.__exit__(None, None, None)
+    del store.put  # type: ignore[method-assign]
+
+    with theirs.ledger.lease(theirs.uid, wait=0) as taken:
+        assert taken.held()
+
+
+def failing(*_: object, **__: object) -> int:
+    raise LedgerError("disk", "free it")
+
+
+# ── held in the background ───────────────────────────────────────────────────────────────────
+
+
+class Slow(MemoryStore):
+    """Answers nothing from the call on that it is told to begin with, until it is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flows = threading.Event()
+        self.flows.set()
+        self.waits = threading.Event()
+        self.fails = False
+
+    def put(self, key: str, text: str, *, expect: int) -> int:
+        if not self.flows.is_set():
+            self.waits.set()
+            self.flows.wait(30)
+        if self.fails:
+            raise LedgerError("502", "wait")
+        return super().put(key, text, expect=expect)
+
+
+def lease_on(store: MemoryStore, seconds: float) -> Ledger:
+    return Ledger(
+        store,
+        now=lambda: datetime.now(UTC),
+        timeouts=replace(Timeouts(), lease=seconds, lease_wait=0.0),
+        writer="apply 1@here",
+    )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+def test_a_lease_is_not_asked_of_the_ledger_and_never_raises_a_cancellation() -> None:
+    """While a hanging ledger kept a lease from its end, asking it ended whoever asked."""
+
+    async def story() -> None:
+        store = Slow()
+        ledger = lease_on(store, 0.3)
+        uid = ledger.pin(HOME, "tokyo-1").uid
+        over = asyncio.Event()
+        checks: list[Held] = []
+
+        async def work() -> None:
+            async with held(ledger.lease(uid), 0.3) as check:
+                checks.append(check)
+                await over.wait()
+
+        working = asyncio.create_task(work())
+        await until(lambda: bool(checks))
+        store.flows.clear()
+        await until(store.waits.is_set)
+        over.set()
+        await asyncio.sleep(0.4)
+        with pytest.raises(LeaseHeld, match="ran out"):
+            checks[0]()
+        store.flows.set()
+        await working
+        with ledger.lease(uid):
+            pass  # given back, although it was being renewed
+
+    asyncio.run(story())
+
+
+def test_one_renewal_that_fails_costs_nothing_while_the_lease_lasts() -> None:
+    async def story() -> None:
+        store = Slow()
+        ledger = lease_on(store, 3.0)
+        uid = ledger.pin(HOME, "tokyo-1").uid
+        async with held(ledger.lease(uid), 0.3) as check:
+            store.fails = True
+            sequence = store.sequence()
+            await asyncio.sleep(0.3)
+            check()
+            store.fails = False
+            await until(lambda: store.sequence() > sequence)
+            check()
+
+    asyncio.run(story())
+
+
+def test_a_lease_that_ran_out_while_the_ledger_hung_is_taken_up_again() -> None:
+    async def story() -> None:
+        store = Slow()
+        ledger = lease_on(store, 0.2)
+        uid = ledger.pin(HOME, "tokyo-1").uid
+        async with held(ledger.lease(uid), 0.2) as check:
+            store.flows.clear()
+            await asyncio.sleep(0.4)
+            with pytest.raises(LeaseHeld, match="ran out"):
+                check()
+            store.flows.set()
+            await until(lambda: check._lease.held())
+            check()
+
+    asyncio.run(story())
 
 
 # ── the processes of this host ───────────────────────────────────────────────────────────────
