@@ -144,6 +144,7 @@ class Controller:
             context,
             status_store,
             acting=self._acts,
+            looking=self._looks,
             quiet=dependencies.quiet,
             tell=self._tell,
             dirty=self._changed,
@@ -163,6 +164,9 @@ class Controller:
     def _acts(self) -> bool:
         held = self._leadership is not None and self._leadership.held
         return held and not self._stop.is_set()
+
+    def _looks(self) -> bool:
+        return self._leadership is not None and self._leadership.unrivalled
 
     def _led(self, rival: str, trouble: str) -> None:
         acting = not rival and not trouble
@@ -220,7 +224,7 @@ class Controller:
                 ):
                     await self._sweep_now.wait()
             self._sweep_now.clear()
-            if self._workers is None or self._shared is None or not self._acts():
+            if self._workers is None or self._shared is None or not self._looks():
                 continue
             paths = {path for server in self._shared.state.servers for path in uses(server)}
             found, trouble = await self._swept(paths)
@@ -244,8 +248,12 @@ class Controller:
         self, paths: Collection[SecretPath]
     ) -> tuple[dict[SecretPath, tuple[int, str]], str]:
         """Return the newest versions, and why Vault could not tell."""
+        asking = asyncio.create_task(asyncio.to_thread(self._dependencies.sweep, paths))
+        interval = self._dependencies.timeouts.interval
+        while not (await asyncio.wait([asking], timeout=interval))[0]:
+            self._status_store.note(secrets=f"no answer for more than {interval:g} s")
         try:
-            answers = await asyncio.to_thread(self._dependencies.sweep, paths)
+            answers = asking.result()
         except SecretsError as error:
             return {}, str(error)
         found: dict[SecretPath, tuple[int, str]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from reconciler.errors import JtrError, LeaseHeld
-from reconciler.ledger.lease import held
+from reconciler.ledger.lease import Held, held
 from reconciler.ledger.ledger import Ledger
 from reconciler.system.timeouts import Timeouts
 
@@ -19,7 +19,12 @@ LOG: Final = logging.getLogger("reconciler.controller")
 
 
 class Leadership:
-    """Holds the place while it can; `changed` is called whenever that begins or ends."""
+    """
+    Holds the place while it can; `changed` is called whenever that begins or ends.
+
+    `unrivalled` stays true while only the ledger is away: nobody can have taken the place that we
+    know of, so servers may still be looked at, though nothing may be done.
+    """
 
     def __init__(
         self, ledger: Ledger, timeouts: Timeouts, changed: Callable[[str, str], None]
@@ -28,42 +33,48 @@ class Leadership:
         self._ledger: Final = ledger
         self._timeouts: Final = timeouts
         self._changed: Final = changed
-        self._check: Callable[[], None] | None = None
+        self._check: Held | None = None
+        self._told = ""
+        self.unrivalled = False
 
     @property
     def held(self) -> bool:
-        if self._check is None:
-            return False
-        try:
-            self._check()
-        except JtrError:
-            return False
-        return True
+        return self._check is not None and self._check.now
 
     async def run(self) -> None:
         """Take the place, keep it, take it again when it was lost; until cancelled."""
-        told = ""
         while True:
             rival, trouble = "", ""
             try:
                 lease = self._ledger.leadership()
                 async with held(lease, self._timeouts.lease) as self._check:
-                    told = ""
-                    self._changed("", "")
-                    await self._watch()
+                    self.unrivalled = True
+                    await self._watch(self._check)
             except LeaseHeld as error:
+                self.unrivalled = False
                 rival = error.what
             except JtrError as error:
                 trouble = str(error)
             finally:
                 self._check = None
-            self._changed(rival, trouble)
-            if (rival or trouble) and (rival or trouble) != told:
-                told = rival or trouble
-                LOG.warning("waiting: %s", told)
+            self._tell(rival, trouble)
             await asyncio.sleep(self._timeouts.lease / 3)
 
-    async def _watch(self) -> None:
-        while self._check is not None:
-            self._check()
+    async def _watch(self, check: Held) -> None:
+        """Tell when the place is not ours for a while, until another one has it for good."""
+        before: bool | None = None
+        while check.taken is None:
+            if check.now is not before:
+                before = check.now
+                self._tell("", "" if before else "the ledger does not answer in time")
             await asyncio.sleep(self._timeouts.lease / 10)
+        raise check.taken
+
+    def _tell(self, rival: str, trouble: str) -> None:
+        why = rival or trouble
+        if why and why != self._told:
+            LOG.warning("waiting: %s", why)
+        elif self._told and not why:
+            LOG.info("acting again")
+        self._told = why
+        self._changed(rival, trouble)

@@ -35,7 +35,8 @@ class SharedState:
     """
     One for each run of the controller.
 
-    `acting` says whether this process may act: it holds the leadership and is not stopping.
+    `acting` says whether this process may act: it holds the leadership and is not stopping;
+    `looking` whether it may look: no other controller is known to have the leadership.
     `quiet` says why no robots are restarted and no requests done at all.  `boots` are the newest
     boot lines by server, `looked` the servers that were looked at once since they were declared.
     `keys_moved` wakes the audit: what it says of keys may be otherwise now.
@@ -44,6 +45,7 @@ class SharedState:
     context: PassContext
     status_store: StatusStore
     acting: Callable[[], bool]
+    looking: Callable[[], bool]
     quiet: str = ""
     tell: Callable[[Iterable[News]], None] = _nothing
     dirty: Callable[[], None] = lambda: None

@@ -18,14 +18,14 @@ from reconciler.controller.requeue import QueueState
 from reconciler.controller.shared import STUCK, SharedState
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.drivers import Session
-from reconciler.errors import DriverError, JtrError, ServerUnreachable
+from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
 from reconciler.model.actions import told
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.outcomes import Report, Result
 from reconciler.model.plan import Category
-from reconciler.model.recorded import Observation, Recorded
-from reconciler.observe.visit import Visit, first_visit, view
+from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
+from reconciler.observe.visit import Visit, first_visit, see, view
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_one, rename
 from reconciler.reconcile.survey import look
@@ -50,6 +50,8 @@ class ServerWorker:
         self._visit: Visit | None = None  # the present one: whatever happens, it is left
         self._began: float | None = None  # the present pass, on the loop's clock
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
+        self._recorded = NOTHING_RECORDED  # what the ledger last said
+        self.passes = 0  # that came to an end
         self._seen_at = ""
         known = shared.status_store.servers.get(desired.name)
         shared.status_store.servers[desired.name] = conditions.before_first(desired, known)
@@ -75,6 +77,17 @@ class ServerWorker:
     def nudge(self) -> None:
         """Look whether there is anything to do or to stop for."""
         self._woken.set()
+
+    @property
+    def retired(self) -> bool:
+        return self._retired
+
+    @property
+    def overdue(self) -> float:
+        """For how many seconds the next pass has been waiting to begin."""
+        if self._began is not None:
+            return 0.0
+        return max(0.0, self._shared.seconds() - self.timing.due)
 
     @property
     def stuck(self) -> bool:
@@ -145,7 +158,7 @@ class ServerWorker:
             if shared.stopping or self._retired:
                 return False
             self._woken.clear()
-            if not shared.acting():
+            if not shared.looking():
                 await self._let_go()
                 await self._woken.wait()
                 continue
@@ -217,6 +230,11 @@ class ServerWorker:
                 await visit.close()
                 self._visit = visit = first_visit(desired)
                 await look(visit, shared.state, consents, context)
+            elif held and visit.observed is None and isinstance(failure, LedgerError):
+                # Nothing can be planned; but robots that stop are noticed all the same.
+                visit.recorded = self._recorded
+                with suppress(JtrError):
+                    await see(visit, context)
         shared.judge(visit)
         return visit
 
@@ -375,6 +393,8 @@ class ServerWorker:
             failures=timing.failures,
         )
         self._count(report, failing=failing, took=took)
+        self.passes += 1
+        self._recorded = recorded
         shared.disturbed(desired.name, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()

@@ -18,6 +18,7 @@ from reconciler.model.observed import LogEntry
 from reconciler.model.references import SecretPath
 
 LOG: Final = logging.getLogger("reconciler.controller")
+LATE: Final = 300.0  # seconds; a server that hangs ends its pass sooner, and others go on beside it
 
 
 class Workers:
@@ -30,7 +31,7 @@ class Workers:
         self._workers: dict[str, ServerWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        self._broken = ""
+        self._fallen: dict[ServerWorker, tuple[int, str]] = {}
 
     def declare(self, state: DesiredState, revision: str) -> None:
         """Put documents into force: new servers get a worker, those that are gone lose theirs."""
@@ -58,8 +59,8 @@ class Workers:
         if timing.revision != revision:
             worker.wake()
         self._workers[server.name] = worker
-        task = asyncio.create_task(worker.run(), name=f"worker {server.name}")
-        task.add_done_callback(self._ended)
+        task = asyncio.create_task(self._kept(worker), name=f"worker {server.name}")
+        task.add_done_callback(self._leaving.discard)
         self._tasks[server.name] = task
 
     def _drop(self, name: str) -> None:
@@ -67,12 +68,27 @@ class Workers:
         self._leaving.add(self._tasks.pop(name))
         self._shared.status_store.servers.pop(name, None)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._leaving.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A mistake of ours must not leave a server without a worker, nor in silence.
-            LOG.error("a worker failed: %s", type(error).__name__, exc_info=error)
-            self._broken = f"{task.get_name()} failed ({type(error).__name__})"
+    async def _kept(self, worker: ServerWorker) -> None:
+        """Run a worker until it is dropped: a mistake of ours must leave no server alone."""
+        task = asyncio.current_task()
+        while True:
+            failure: BaseException | None = None
+            try:
+                await worker.run()
+            except asyncio.CancelledError as error:
+                if task is None or task.cancelling():
+                    raise
+                failure = error  # of something that it waited for; nobody cancelled the worker
+            except Exception as error:  # noqa: BLE001  - whatever it is
+                failure = error
+            if failure is None and (worker.retired or self._shared.stopping):
+                self._fallen.pop(worker, None)
+                return
+            why, name = type(failure).__name__ if failure else "ended", worker.desired.name
+            fields = {"server": name}
+            LOG.error("a worker failed: %s", why, exc_info=failure, extra={"fields": fields})
+            self._fallen[worker] = worker.passes, f"{name}: its worker failed ({why})"
+            await asyncio.sleep(self._shared.context.timeouts.backoff)
 
     # ── waking ───────────────────────────────────────────────────────────────────────────────
 
@@ -106,10 +122,24 @@ class Workers:
         return self._recorded | {name: worker.timing for name, worker in self._workers.items()}
 
     def stuck(self) -> str:
-        """Name a server whose pass does not end, or that lost its worker; empty for none."""
-        return self._broken or next(
-            (name for name, worker in self._workers.items() if worker.stuck), ""
-        )
+        """Name a server whose pass does not end, or begin, or whose worker fell; empty for none."""
+        for worker, (passes, why) in list(self._fallen.items()):
+            if worker.passes == passes:
+                return why
+            del self._fallen[worker]  # it is up again
+        for name, worker in self._workers.items():
+            if worker.stuck:
+                return f"a pass does not end: {name}"
+        return self._idle()
+
+    def _idle(self) -> str:
+        """Say that passes are due and none goes on: whatever the reason, nobody is looked after."""
+        loop, last = asyncio.get_running_loop(), self._shared.status_store.last_pass
+        overdue = max((worker.overdue for worker in self._workers.values()), default=0.0)
+        still = loop.time() - last if last is not None else overdue
+        if not self._shared.looking() or min(overdue, still) < LATE:
+            return ""
+        return f"no pass over any server ended for {still:.0f} s"
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""

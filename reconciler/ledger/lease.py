@@ -168,11 +168,16 @@ class Held:
         self._lease: Final = lease
         self.taken: LeaseHeld | None = None  # another process has it: for good
 
+    @property
+    def now(self) -> bool:
+        """Whether the lease is held at this moment."""
+        return self.taken is None and self._lease.held()
+
     def __call__(self) -> None:
         """Raise LeaseHeld unless the lease is held at this moment."""
         if self.taken is not None:
             raise self.taken
-        if not self._lease.held():
+        if not self.now:
             raise LeaseHeld("the lease on the server ran out", "nothing is sent; run it again")
 
     async def renew(self, over: asyncio.Event, seconds: float) -> None:

@@ -58,7 +58,7 @@ def controller_rows(document: Row, url: str) -> Iterator[str]:
     for key, what in (
         ("waiting", "it waits: "),
         ("rival", "another controller acts: "),
-        ("stuck", "a pass does not end: "),
+        ("stuck", ""),
         ("documents", "the newest documents are not in force: "),
         ("secrets", "Vault: "),
         ("ledger", "ledger: "),

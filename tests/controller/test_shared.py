@@ -41,7 +41,12 @@ class FewOfThem:
 def shared_state(*names: str, **given: Any) -> SharedState:
     """Shared state with these servers in force."""
     status_store = StatusStore(ControllerStatus("test", "a test", "now"))
-    made = SharedState(cast("PassContext", FewOfThem(**given)), status_store, acting=lambda: True)
+    made = SharedState(
+        cast("PassContext", FewOfThem(**given)),
+        status_store,
+        acting=lambda: True,
+        looking=lambda: True,
+    )
     servers = tuple(replace(f.server(), name=name) for name in names)
     made.declare(DesiredState(servers), "one")
     return made

@@ -667,7 +667,7 @@ def test_alive_asks_this_host_however_it_is_written(
         port, settings = served.web.port, named("https://elsewhere.internal")
         assert [alive(f"{host}:{port}", settings) for host in ("127.0.0.1", "0.0.0.0")] == [0, 0]
         assert capsys.readouterr().err == ""
-        served.status_store.stuck = "tokyo-1"
+        served.status_store.stuck = "a pass does not end: tokyo-1"
         assert alive(f"127.0.0.1:{port}", settings) == 1
         assert "is not alive: a pass does not end: tokyo-1" in capsys.readouterr().err
         served.stop()

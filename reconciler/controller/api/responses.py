@@ -26,7 +26,7 @@ def trouble(status_store: StatusStore, clock: float, period: float) -> str:
     Nothing outside this process counts: a restart would not bring Vault or a server back.
     """
     if status_store.stuck:
-        return f"a pass does not end: {status_store.stuck}"
+        return status_store.stuck
     silent = clock - status_store.tick
     if silent >= 3 * period:
         return f"its loop gave no sign of life for {silent:.0f} s"

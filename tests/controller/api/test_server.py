@@ -156,7 +156,7 @@ def test_alive_ends_with_three_silent_periods_or_a_stuck_pass() -> None:
             assert (dead.status, dead.document["alive"]) == (503, False)
             assert "no sign of life for 3 s" in dead.document["reason"]
             site.status_store.tick = asyncio.get_running_loop().time()
-            site.status_store.stuck = "tokyo-1"
+            site.status_store.stuck = "a pass does not end: tokyo-1"
             stuck = await site.get("/healthz")
             assert stuck.status == 503
             assert "does not end: tokyo-1" in stuck.document["reason"]
