@@ -42,7 +42,7 @@ class ServerWorker:
         self.timing = timing
         self._shared: Final = shared
         self._session: Session | None = None
-        self._held_for: tuple[object, ...] = ()  # whom the session was opened to, and with what
+        self._login: tuple[object, ...] = ()  # what the session was opened with
         self._listener: asyncio.Task[None] | None = None
         self._woken: Final = asyncio.Event()
         self._busy: Final = asyncio.Lock()
@@ -105,13 +105,14 @@ class ServerWorker:
         name = self.desired.name
         try:
             async with asyncio.timeout(2 * self._shared.context.timeouts.request), self._busy:
-                session = await self._alive()
+                desired = self.desired
+                session = await self._alive(desired)
                 if session is None:
                     raise ServerUnreachable(f"{name} is not connected now", "see: jtr status")
                 try:
                     return await session.entries()
                 finally:
-                    await self._keep(session)
+                    await self._keep(session, desired)
         except TimeoutError:
             raise ServerUnreachable(
                 f"the log of {name} did not come in time: a pass over it may be under way",
@@ -221,7 +222,7 @@ class ServerWorker:
         context = shared.pass_context()
         async with shared.sick if self.timing.failures else shared.healthy:
             self._visit = visit = first_visit(desired)
-            visit.session = await self._alive()
+            visit.session = await self._alive(desired)
             held = visit.session is not None
             await look(visit, shared.state, consents, context)
             failure = visit.plan.failure
@@ -246,23 +247,19 @@ class ServerWorker:
                 resting[f"{desired.name}/{code}"] = why
         return Consents(quiet=shared.hush(desired.name), resting=resting)
 
-    async def _alive(self) -> Session | None:
-        """Return the held session while it lives and still leads to the right server."""
+    async def _alive(self, desired: DesiredServer) -> Session | None:
+        """Return the held session while it lives and leads where *desired* says."""
         session, self._session = self._session, None
         if session is None:
             return None
         if self._listener is not None:
             self._listener.cancel()
             self._listener = None
-        if await session.ended(0) or self._held_for != self._door:
+        fits = session.target == desired.target and self._login == _login(desired)
+        if not fits or await session.ended(0):
             await session.close()
             return None
         return session
-
-    @property
-    def _door(self) -> tuple[object, ...]:
-        desired = self.desired
-        return desired.target, desired.access_secret, desired.access_token
 
     # ── doing ────────────────────────────────────────────────────────────────────────────────
 
@@ -310,13 +307,14 @@ class ServerWorker:
         session, visit.session = visit.session, None
         visit.values.clear()
         if session is not None:
-            await self._keep(session)
+            await self._keep(session, visit.desired)
 
-    async def _keep(self, session: Session) -> None:
+    async def _keep(self, session: Session, desired: DesiredServer) -> None:
+        """Hold a session that was opened as *desired* says; ours may be another one by now."""
         if await session.ended(0):
             await session.close()
             return
-        self._session, self._held_for = session, self._door
+        self._session, self._login = session, _login(desired)
         self._listener = asyncio.create_task(self._listen(session))
 
     async def _listen(self, session: Session) -> None:
@@ -328,7 +326,7 @@ class ServerWorker:
     async def _let_go(self) -> None:
         """Leave the server while another controller acts."""
         async with self._busy:
-            session = await self._alive()
+            session = await self._alive(self.desired)
             if session is not None:
                 await session.close()
 
@@ -463,3 +461,7 @@ class ServerWorker:
             "actions": sum(o.result is not Result.NOT_ATTEMPTED for o in report.outcomes),
         }
         LOG.info("pass %s", result, extra={"fields": fields})
+
+
+def _login(desired: DesiredServer) -> tuple[object, ...]:
+    return desired.access_secret, desired.access_token

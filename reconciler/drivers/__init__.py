@@ -64,6 +64,11 @@ class Session(Protocol):
     """
 
     @property
+    def target(self) -> Target:
+        """The server and account that this connection was opened to; it serves no other."""
+        ...
+
+    @property
     def patience(self) -> float:
         """
         Seconds after which nothing that was sent here can still be under way.

@@ -148,6 +148,14 @@ class Harness:
             self.ended[record.fields["server"]] += 1  # type: ignore[attr-defined]
         return True
 
+    def looking(self, name: str) -> bool:
+        """Whether a pass over a server is under way."""
+        workers = self.controller._workers if self.controller is not None else None
+        return workers is not None and any(
+            worker.desired.name == name and worker._began is not None
+            for worker in workers._workers.values()
+        )
+
     def status(self, name: str = "tokyo-1") -> ServerStatus:
         """Return a server's newest status."""
         return self.status_store.servers[name]

@@ -87,6 +87,10 @@ class MortalSession:
         self._life = life
 
     @property
+    def target(self) -> Target:
+        return self._session.target
+
+    @property
     def patience(self) -> float:
         return self._session.patience
 

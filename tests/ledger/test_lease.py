@@ -277,7 +277,7 @@ def unanswered(store: MemoryStore, call: Callable[[], None]) -> None:
         with pytest.raises(LedgerError, match="no answer"):
             call()
     finally:
-        del store.put  # type: ignore[method-assign]
+        del store.put
 
 
 def test_a_lease_that_this_process_could_not_give_back_is_free_for_it_at_once(
@@ -289,7 +289,7 @@ def test_a_lease_that_this_process_could_not_give_back_is_free_for_it_at_once(
         ours.ledger.lease(ours.uid, wait=0).__enter__()
     store.put = failing  # type: ignore[method-assign]  # only this store, only now
     lease.__exit__(None, None, None)
-    del store.put  # type: ignore[method-assign]
+    del store.put
 
     with theirs.ledger.lease(theirs.uid, wait=0) as taken:
         assert taken.held()

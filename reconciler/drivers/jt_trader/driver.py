@@ -65,7 +65,8 @@ MESSAGE_LIMIT: Final = 64 * 2**20
 class JtTraderSession:
     """One authenticated conversation; see `reconciler.drivers.Session`."""
 
-    def __init__(self, conversation: Conversation, timeouts: Timeouts) -> None:
+    def __init__(self, conversation: Conversation, target: Target, timeouts: Timeouts) -> None:
+        self.target: Final = target
         self._wire: Final = conversation
         self._timeouts: Final = timeouts
         self._writing: Final = asyncio.Lock()
@@ -193,7 +194,7 @@ class JtTraderDriver:
             "accessSecret": _revealed(login.access_secret),
         }
         await conversation.open(shown, trust=trust, agent=self._agent)
-        return JtTraderSession(conversation, self._timeouts)
+        return JtTraderSession(conversation, target, self._timeouts)
 
     async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
         return await read_clock(target.url, trust=trust, agent=self._agent, timeouts=self._timeouts)

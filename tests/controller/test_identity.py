@@ -1,0 +1,78 @@
+"""
+A server is its address and account, never its name: documents change while passes go on.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import yaml
+
+from reconciler.drivers.jt_trader.driver import JtTraderSession
+from reconciler.model.observed import ObservedServer
+from tests.controller.controller_harness import Harness
+from tests.controller.test_controller import converged, play, synced
+from tests.support.rig import Rig
+
+
+@contextmanager
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Event]:
+    """Let every look take until the event that this yields is set; it is set at the end."""
+    go, real = asyncio.Event(), JtTraderSession.observe
+
+    async def observe(self: JtTraderSession) -> ObservedServer:
+        seen = await real(self)
+        await go.wait()
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JtTraderSession, "observe", observe)
+        yield go
+        go.set()
+
+
+def fleet(rig: Rig, **servers: tuple[str, str]) -> None:
+    """Write all documents at once: by name the server it is on, and whose keys it has."""
+    rig.write(
+        "tokyo-1.yaml",
+        yaml.safe_dump_all(
+            {
+                "apiVersion": "jtr/v1",
+                "kind": "TradingServer",
+                "metadata": {"name": name.replace("_", "-")},
+                "spec": {
+                    "url": rig.servers[server].url,
+                    "accessSecret": f"{rig.reference(server)}#access_secret",
+                    "exchanges": {"bybit": {"credentials": rig.reference(f"{keys}/bybit")}},
+                },
+            }
+            for name, (server, keys) in servers.items()
+        ),
+    )
+
+
+def test_a_new_machine_that_takes_a_name_gets_its_own_keys_only(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old machine's connection went on serving the name, and got the new one's keys."""
+    old = converged(rig)
+    new = rig.server("tokyo-2")
+    kept, fresh = dict(old.values()), rig.rotate("fresh")
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        with slow(monkeypatch) as go:
+            await harness.until(lambda: harness.looking("tokyo-1"), "a pass is under way")
+            revision = harness.status_store.controller.revision
+            fleet(rig, tokyo_old=("tokyo-1", "tokyo-1"), tokyo_1=("tokyo-2", "fresh"))
+            await harness.until(
+                lambda: harness.status_store.controller.revision != revision, "both are in force"
+            )
+            go.set()
+        await harness.passed("tokyo-1", times=2)
+        await synced(harness, "tokyo-old", "tokyo-1")
+
+    play(Harness(rig), story)
+    assert set(new.values().values()) == set(fresh.values())
+    assert old.values() == kept
