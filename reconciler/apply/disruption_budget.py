@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.model.target import Target
 
 
 class DisruptionBudget:
@@ -18,6 +19,7 @@ class DisruptionBudget:
 
     def __init__(self, most: int = 1) -> None:
         self._why = ""
+        self.shut_by: Target | None = None
         self._places = asyncio.Semaphore(most)
 
     @property
@@ -25,13 +27,14 @@ class DisruptionBudget:
         """Why nobody is let through; empty while somebody is."""
         return self._why
 
-    def shut(self, why: str) -> None:
-        """Let nobody through any more; the first reason stays."""
-        self._why = self._why or why
+    def shut(self, why: str, by: Target) -> None:
+        """Let nobody through any more; the first reason stays, and the server that gave it."""
+        if not self._why:
+            self._why, self.shut_by = why, by
 
     def reopen(self) -> None:
         """Let servers through again, because what went wrong was seen to be in order."""
-        self._why = ""
+        self._why, self.shut_by = "", None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

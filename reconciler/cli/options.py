@@ -122,14 +122,14 @@ class Selection:
                 f"no server is called {', '.join(unknown)}", f"known: {_some(sorted(known))}"
             )
         labels = _labels(self.selector)
-        chosen = tuple(
-            server
-            for server in state.servers
-            if (not self.names or server.name in self.names) and _has(server, labels)
-        )
+        chosen: list[DesiredServer] = []
+        others = list(state.others)
+        for server in state.servers:
+            meant = (not self.names or server.name in self.names) and _has(server, labels)
+            (chosen if meant else others).append(server)
         if labels and not chosen:
             raise UsageError(f"no server has the labels {self.selector}", "see metadata.labels")
-        return replace(state, servers=chosen)
+        return replace(state, servers=tuple(chosen), others=tuple(others))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Final
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.status_store import StatusStore
-from reconciler.model.desired import DesiredState
+from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import BootLine
-from reconciler.model.plan import ServerPlan
+from reconciler.model.target import Target
 from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import ResolverCache
@@ -37,8 +37,9 @@ class SharedState:
 
     `acting` says whether this process may act: it holds the leadership and is not stopping;
     `looking` whether it may look: no other controller is known to have the leadership.
-    `quiet` says why no robots are restarted and no requests done at all.  `boots` are the newest
-    boot lines by server, `looked` the servers that were looked at once since they were declared.
+    `quiet` says why no robots are restarted and no requests done at all.  `in_force` are the
+    documents by target, `boots` the newest boot lines, `unseen` the servers that were not looked at
+    since they were declared.
     `keys_moved` wakes the audit: what it says of keys may be otherwise now.
     """
 
@@ -55,16 +56,16 @@ class SharedState:
     brake: CircuitBreaker = field(default_factory=CircuitBreaker)
     disruption_budget: DisruptionBudget = field(default_factory=DisruptionBudget)
     stopping: bool = False
-    boots: dict[str, BootLine | None] = field(default_factory=dict)
-    looked: set[str] = field(default_factory=set)
+    in_force: dict[Target, DesiredServer] = field(default_factory=dict)
+    boots: dict[Target, BootLine | None] = field(default_factory=dict)
+    unseen: set[Target] = field(default_factory=set)
     cache: ResolverCache = field(default_factory=ResolverCache)
     keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
     healthy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
     sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
     gate: asyncio.Semaphore = field(init=False)
-    _unverified: dict[str, float] = field(default_factory=dict)
+    _unverified: dict[Target, float] = field(default_factory=dict)
     _began: float | None = None
-    _shut_by: str = ""
     _recorded: bool = False  # our own brake was seen in the ledger
 
     def __post_init__(self) -> None:
@@ -83,47 +84,44 @@ class SharedState:
     def declare(self, state: DesiredState, revision: str) -> None:
         """Put other documents into force."""
         self.state, self.revision = state, revision
-        names = {server.name for server in state.servers}
-        for gone in self.boots.keys() - names:
+        known, self.in_force = self.in_force, {server.target: server for server in state.servers}
+        self.unseen = (self.unseen & self.in_force.keys()) | (self.in_force.keys() - known.keys())
+        for gone in self.boots.keys() - self.in_force.keys():
             del self.boots[gone]
-        self.looked &= names
-        if self._shut_by and self._shut_by not in names:
-            self._reopen()
+        by = self.disruption_budget.shut_by
+        if by is not None and by not in self.in_force:
+            self.disruption_budget.reopen()
         self._began = asyncio.get_running_loop().time()
 
-    def hush(self, name: str) -> str:
+    def hush(self, target: Target) -> str:
         """
         Say why a server's robots and requests must wait; empty when they need not.
 
         Two documents may name one server, which only their boot lines tell: so every server is
         looked at once before any is disturbed, as long as that does not take for ever.
         """
-        others = {server.name for server in self.state.servers} - {name}
-        unseen = others - self.looked
         patience = self.context.timeouts.connect
         waited = asyncio.get_running_loop().time() - (self._began or 0.0)
-        if self.quiet or (unseen and waited < patience):
+        if self.quiet or (self.unseen - {target} and waited < patience):
             return self.quiet or UNSEEN
         return ""
 
     def judge(self, visit: Visit) -> None:
         """Take from a plan what the other servers' plans and boot lines forbid."""
-        name = visit.desired.name
-        if visit.observed is not None:
-            boots = visit.observed.log.boots
-            self.boots[name] = boots[-1] if boots else None
-        self.looked.add(name)
-        others = [boot for other, boot in self.boots.items() if other != name]
-        plans: list[ServerPlan] = [visit.plan] * (len(others) + 1)
-        visit.plan = hold_twins(plans, [self.boots.get(name), *others])[0]
+        target = visit.desired.target
+        if visit.observed is not None and target in self.in_force:
+            self.boots[target] = visit.boot
+        self.unseen.discard(target)
+        if any(line.ready for line in visit.plan.disruptions):  # or every pass would look at all
+            visit.plan = hold_twins([visit.plan], self.boots.items())[0]
         now = asyncio.get_running_loop().time()
         for old in [key for key, at in self._unverified.items() if now - at > DAY]:
             del self._unverified[old]
-        before = len(self._unverified.keys() - {name})
+        before = len(self._unverified.keys() - {target})
         most = self.context.max_unknown_writes
         visit.plan = limit_unverified([visit.plan], most, before=before)[0]
         if any(getattr(action, "unverified", False) for action in visit.plan.actions):
-            self._unverified[name] = now
+            self._unverified[target] = now
 
     # ── brake and disruption budget: months of one process, not one run ──────────────────────
 
@@ -142,17 +140,11 @@ class SharedState:
             self._recorded = False
             await self.brake.release()
 
-    def disturbed(self, name: str, *, well: bool) -> None:
+    def disturbed(self, target: Target, *, well: bool) -> None:
         """
         Note how a server that may be disturbed is now.
 
         One that failed keeps the disruption budget shut for all others until it is well again.
         """
-        if self.disruption_budget.why and not self._shut_by:
-            self._shut_by = self.disruption_budget.why.partition(":")[0]
-        if self._shut_by == name and well:
-            self._reopen()
-
-    def _reopen(self) -> None:
-        self.disruption_budget.reopen()
-        self._shut_by = ""
+        if well and self.disruption_budget.shut_by == target:
+            self.disruption_budget.reopen()

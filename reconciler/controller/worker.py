@@ -46,15 +46,13 @@ class ServerWorker:
         self._listener: asyncio.Task[None] | None = None
         self._woken: Final = asyncio.Event()
         self._busy: Final = asyncio.Lock()
-        self._retired = False
+        self.retired = False
         self._visit: Visit | None = None  # the present one: whatever happens, it is left
         self._began: float | None = None  # the present pass, on the loop's clock
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
         self._recorded = NOTHING_RECORDED  # what the ledger last said
         self.passes = 0  # that came to an end
         self._seen_at = ""
-        known = shared.status_store.servers.get(desired.name)
-        shared.status_store.servers[desired.name] = conditions.before_first(desired, known)
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────
 
@@ -65,22 +63,18 @@ class ServerWorker:
 
     def declare(self, desired: DesiredServer) -> None:
         """Take another document of the same server; a change is looked at now."""
-        if desired != self.desired:
-            self.desired = desired
+        if desired != self.desired or self.retired:
+            self.desired, self.retired = desired, False
             self.wake()
 
     def retire(self) -> None:
         """Leave the server after the present pass."""
-        self._retired = True
+        self.retired = True
         self._woken.set()
 
     def nudge(self) -> None:
         """Look whether there is anything to do or to stop for."""
         self._woken.set()
-
-    @property
-    def retired(self) -> bool:
-        return self._retired
 
     @property
     def overdue(self) -> float:
@@ -156,7 +150,7 @@ class ServerWorker:
         """Wait for the next pass; False when there is none."""
         shared = self._shared
         while True:
-            if shared.stopping or self._retired:
+            if shared.stopping or self.retired:
                 return False
             self._woken.clear()
             if not shared.looking():
@@ -245,7 +239,7 @@ class ServerWorker:
         for code, healing in self.timing.healing.items():
             if why := requeue.rests(healing, now, shared.context.timeouts):
                 resting[f"{desired.name}/{code}"] = why
-        return Consents(quiet=shared.hush(desired.name), resting=resting)
+        return Consents(quiet=shared.hush(desired.target), resting=resting)
 
     async def _alive(self, desired: DesiredServer) -> Session | None:
         """Return the held session while it lives and leads where *desired* says."""
@@ -383,17 +377,19 @@ class ServerWorker:
             shared.keys_moved.set()
         moment = now.isoformat(timespec="seconds")
         self.timing = timing
-        shared.status_store.servers[desired.name] = replace(
+        status = replace(
             status,
             last_pass=moment,
             last_success=status.last_success if failing else moment,
             pass_seconds=round(took, 3),
             failures=timing.failures,
         )
-        self._count(report, failing=failing, took=took)
+        if not self.retired:  # under the name of today: it may have been renamed meanwhile
+            shared.status_store.servers[self.desired.name] = status
+        self._count(report, status, failing=failing, took=took)
         self.passes += 1
         self._recorded = recorded
-        shared.disturbed(desired.name, well=pass_result.undisturbed(report, recorded))
+        shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()
 
@@ -435,7 +431,7 @@ class ServerWorker:
                 extra={"fields": {"server": name, "robot": robot.id, "exchange": robot.exchange}},
             )
 
-    def _count(self, report: Report, *, failing: bool, took: float) -> None:
+    def _count(self, report: Report, status: ServerStatus, *, failing: bool, took: float) -> None:
         status_store, name = self._shared.status_store, self.desired.name
         for outcome in report.outcomes:
             if outcome.result is Result.NOT_ATTEMPTED:
@@ -447,7 +443,6 @@ class ServerWorker:
             LOG.log(
                 level, told(outcome.action), extra={"fields": pass_result.fields(name, outcome)}
             )
-        status = status_store.servers[name]
         result = "failed" if failing else str(status.health)
         status_store.passes["failed" if failing else "done"] += 1
         status_store.pass_seconds.add(took)

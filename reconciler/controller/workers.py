@@ -4,11 +4,11 @@ The workers of all servers of the documents in force.
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
-from reconciler.controller import requeue
+from reconciler.controller import conditions, requeue
 from reconciler.controller.requeue import QueueState
 from reconciler.controller.shared import SharedState
 from reconciler.controller.worker import ServerWorker
@@ -16,6 +16,7 @@ from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import LogEntry
 from reconciler.model.references import SecretPath
+from reconciler.model.target import Target
 
 LOG: Final = logging.getLogger("reconciler.controller")
 LATE: Final = 300.0  # seconds; a server that hangs ends its pass sooner, and others go on beside it
@@ -28,19 +29,29 @@ class Workers:
         """Use *recorded* timings of an earlier run for servers that are still declared."""
         self._shared: Final = shared
         self._recorded: Final = dict(recorded)
-        self._workers: dict[str, ServerWorker] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._workers: dict[Target, ServerWorker] = {}
+        self._tasks: dict[Target, asyncio.Task[None]] = {}  # of those that are leaving as well
         self._fallen: dict[ServerWorker, tuple[int, str]] = {}
 
     def declare(self, state: DesiredState, revision: str) -> None:
-        """Put documents into force: new servers get a worker, those that are gone lose theirs."""
+        """
+        Put documents into force: new servers get a worker, those that are gone lose theirs.
+
+        A server is known by its target: a renamed one keeps its worker, and one that comes back
+        before its worker has left keeps it, too.  Never are there two.
+        """
         self._shared.declare(state, revision)
-        wanted = {server.name: server for server in state.servers}
-        for name in self._workers.keys() - wanted:
-            self._drop(name)
-        for name, server in wanted.items():
-            worker = self._workers.get(name)
+        statuses = self._shared.status_store.servers
+        wanted = self._shared.in_force
+        for target in self._workers.keys() - wanted.keys():
+            self._workers[target].retire()
+        known = {
+            target: statuses.pop(worker.desired.name, None)
+            for target, worker in self._workers.items()
+        }
+        for target, server in wanted.items():
+            worker = self._workers.get(target)
+            statuses[server.name] = conditions.before_first(server, known.get(target))
             if worker is None:
                 self._begin(server, revision)
             else:
@@ -58,15 +69,10 @@ class Workers:
         worker = ServerWorker(shared, server, timing)
         if timing.revision != revision:
             worker.wake()
-        self._workers[server.name] = worker
-        task = asyncio.create_task(self._kept(worker), name=f"worker {server.name}")
-        task.add_done_callback(self._leaving.discard)
-        self._tasks[server.name] = task
-
-    def _drop(self, name: str) -> None:
-        self._workers.pop(name).retire()
-        self._leaving.add(self._tasks.pop(name))
-        self._shared.status_store.servers.pop(name, None)
+        self._workers[server.target] = worker
+        self._tasks[server.target] = asyncio.create_task(
+            self._kept(worker), name=f"worker {server.name}"
+        )
 
     async def _kept(self, worker: ServerWorker) -> None:
         """Run a worker until it is dropped: a mistake of ours must leave no server alone."""
@@ -81,10 +87,14 @@ class Workers:
                 failure = error  # of something that it waited for; nobody cancelled the worker
             except Exception as error:  # noqa: BLE001  - whatever it is
                 failure = error
-            if failure is None and (worker.retired or self._shared.stopping):
+            if failure is None:
+                if not worker.retired and not self._shared.stopping:
+                    continue  # it came back while it was leaving
                 self._fallen.pop(worker, None)
+                target = worker.desired.target
+                del self._workers[target], self._tasks[target]
                 return
-            why, name = type(failure).__name__ if failure else "ended", worker.desired.name
+            why, name = type(failure).__name__, worker.desired.name
             fields = {"server": name}
             LOG.error("a worker failed: %s", why, exc_info=failure, extra={"fields": fields})
             self._fallen[worker] = worker.passes, f"{name}: its worker failed ({why})"
@@ -117,9 +127,13 @@ class Workers:
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _present(self) -> Iterator[ServerWorker]:
+        return (worker for worker in self._workers.values() if not worker.retired)
+
     def timings(self) -> dict[str, QueueState]:
         """Return what is to be remembered of every server, those not begun yet among them."""
-        return self._recorded | {name: worker.timing for name, worker in self._workers.items()}
+        return self._recorded | {one.desired.name: one.timing for one in self._present}
 
     def stuck(self) -> str:
         """Name a server whose pass does not end, or begin, or whose worker fell; empty for none."""
@@ -127,15 +141,15 @@ class Workers:
             if worker.passes == passes:
                 return why
             del self._fallen[worker]  # it is up again
-        for name, worker in self._workers.items():
+        for worker in self._workers.values():
             if worker.stuck:
-                return f"a pass does not end: {name}"
+                return f"a pass does not end: {worker.desired.name}"
         return self._idle()
 
     def _idle(self) -> str:
         """Say that passes are due and none goes on: whatever the reason, nobody is looked after."""
         loop, last = asyncio.get_running_loop(), self._shared.status_store.last_pass
-        overdue = max((worker.overdue for worker in self._workers.values()), default=0.0)
+        overdue = max((worker.overdue for worker in self._present), default=0.0)
         still = loop.time() - last if last is not None else overdue
         if not self._shared.looking() or min(overdue, still) < LATE:
             return ""
@@ -143,7 +157,7 @@ class Workers:
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""
-        worker = self._workers.get(name)
+        worker = next((one for one in self._present if one.desired.name == name), None)
         if worker is None:
             raise UsageError(f"no server is called {name}", "see: jtr status")
         return await worker.entries()
@@ -156,7 +170,7 @@ class Workers:
 
         What was cut off stays recorded as an intent: nothing is sent without one.
         """
-        tasks = {*self._tasks.values(), *self._leaving}
+        tasks = set(self._tasks.values())
         self.nudge()
         if not tasks:
             return True

@@ -29,15 +29,16 @@ class Identities:
         found = [row.identity for _, row in self._rows()]
         return sorted(found, key=lambda identity: (identity.name, identity.uid))
 
-    def pin(self, target: Target, name: str, *, move: bool = False) -> Identity:
+    def pin(self, target: Target, name: str, *, move: bool = False, new: bool = False) -> Identity:
         """
         Bind a server to its address and account, and note its newest name.
 
         A server that is known by name at another address is moved with its history if *move*, else
-        Blocked; the address that it left is remembered as retired.
+        Blocked; the address that it left is remembered as retired.  With *new* the name counts for
+        nothing.
         """
         for _ in range(TRIES):
-            found = self.find(target, name)
+            found = self.find(target, "" if new else name)
             if found is None:
                 row = IdentityRow(
                     Identity(self._free_uid(target), target, name), self._next_label()

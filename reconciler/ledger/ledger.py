@@ -151,14 +151,15 @@ class Ledger:
         found = self._identities.find(target, name)
         return found[1].identity if found else None
 
-    def pin(self, target: Target, name: str, *, move: bool = False) -> Identity:
+    def pin(self, target: Target, name: str, *, move: bool = False, new: bool = False) -> Identity:
         """
         Bind a server to its address and account, and note its newest name.
 
         A server that is known by name at another address is moved with its history if *move*, else
-        Blocked; the address that it left is remembered as retired.
+        Blocked; the address that it left is remembered as retired.  With *new* the name counts for
+        nothing: the server that last had it goes on under another one.
         """
-        identity = self._identities.pin(target, name, move=move)
+        identity = self._identities.pin(target, name, move=move, new=new)
         # A server that was never loaded is one of which this process believes to know nothing.
         self._known.setdefault(identity.uid, {})
         return identity

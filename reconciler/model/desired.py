@@ -6,6 +6,7 @@ we remember in `recorded`: whoever only validates a document need not pay for th
 """
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -171,9 +172,20 @@ class DesiredServer:
         return next((wish for wish in self.one_shots if wish.kind is kind), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: they leave no room for what is computed once
 class DesiredState:
-    """All servers of the documents that were read, in the order of their names."""
+    """
+    The servers that are meant, in the order of their names.
+
+    `others` are those of the documents that were not selected: nothing is done to them, but who is
+    who is judged over all documents.
+    """
 
     servers: tuple[DesiredServer, ...]
     skipped: int = 0  # documents of another apiVersion in directories
+    others: tuple[DesiredServer, ...] = ()
+
+    @functools.cached_property
+    def targets(self) -> frozenset[Target]:
+        """Every address and account that a document names."""
+        return frozenset(server.target for server in (*self.servers, *self.others))

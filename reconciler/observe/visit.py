@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.drivers import Login, Session
 from reconciler.model.desired import DesiredServer
-from reconciler.model.observed import ObservedServer
+from reconciler.model.observed import BootLine, ObservedServer
 from reconciler.model.plan import ServerPlan
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.model.references import FrozenRef
@@ -33,6 +33,12 @@ class Visit:
     def uid(self) -> str:
         """The ledger's name for the server; empty before first contact."""
         return self.recorded.identity.uid if self.recorded.identity else ""
+
+    @property
+    def boot(self) -> BootLine | None:
+        """The newest boot line that was seen."""
+        boots = self.observed.log.boots if self.observed is not None else ()
+        return boots[-1] if boots else None
 
     async def close(self) -> None:
         if self.session is not None:

@@ -10,6 +10,7 @@ from reconciler.errors import Exit
 from reconciler.model.actions import Action, InvalidateCache, RebootServer, WriteExchange
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
+from reconciler.model.target import Target
 
 UNSEEN: Final = "other servers were not looked at yet"
 
@@ -33,19 +34,30 @@ def limit_unverified(
     return tuple(limited)
 
 
-def hold_twins(
-    plans: Sequence[ServerPlan], boots: Sequence[BootLine | None]
-) -> tuple[ServerPlan, ...]:
+def twins(boots: Iterable[tuple[Target, BootLine | None]]) -> frozenset[Target]:
     """
-    Hold back the one-shots of plans whose newest boot lines are equal: they are one server.
+    Return the targets whose newest boot lines are equal at different addresses: one server.
 
-    *boots* belong to *plans* in their order; None where a log does not tell.
+    None where a log does not tell.  Several accounts at one address are meant to be one process.
     """
+    found: dict[BootLine, set[Target]] = {}
+    for target, boot in boots:
+        if boot is not None:
+            found.setdefault(boot, set()).add(target)
+    several = (group for group in found.values() if len({target.url for target in group}) > 1)
+    return frozenset(target for group in several for target in group)
+
+
+def hold_twins(
+    plans: Iterable[ServerPlan], boots: Iterable[tuple[Target, BootLine | None]]
+) -> tuple[ServerPlan, ...]:
+    """Hold back the one-shots of plans that are `twins` by *boots*: they are one server."""
+    two = twins(boots)
     return tuple(
         replace(plan, disruptions=tuple(_without_one_shots(plan.disruptions)))
-        if boot is not None and boots.count(boot) > 1
+        if plan.target in two
         else plan
-        for plan, boot in zip(plans, boots, strict=True)
+        for plan in plans
     )
 
 

@@ -147,7 +147,11 @@ class ServerApply:
         execution = self._execution
         desired, visit = execution.desired, execution.visit
         identity = await asyncio.to_thread(
-            execution.ledger.pin, desired.target, desired.name, move=self._moves
+            execution.ledger.pin,
+            desired.target,
+            desired.name,
+            move=self._moves,
+            new=visit.recorded.identity is None,
         )
         visit.recorded = replace(visit.recorded, identity=identity)
         unfinished = self._unfinished()
@@ -176,7 +180,8 @@ class ServerApply:
                 failure = self._failed()
                 # A closed window, or the brake, says nothing against the next server.
                 if failure and failure.result not in (Result.NOT_ATTEMPTED, Result.DONE):
-                    disruption_budget.shut(f"{execution.desired.name}: {failure.result}")
+                    why = f"{execution.desired.name}: {failure.result}"
+                    disruption_budget.shut(why, execution.desired.target)
         except CircuitOpen as opened:
             self._outcomes.append(
                 Outcome(

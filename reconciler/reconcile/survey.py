@@ -13,10 +13,11 @@ from datetime import datetime
 from reconciler.errors import DriverError, Exit, JtrError, NotSettled
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
 from reconciler.model.evidence import Evidence
-from reconciler.model.observed import BootLine, Logbook
+from reconciler.model.observed import BootLine
 from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recorded import ExchangeRecord
 from reconciler.model.references import FrozenRef
+from reconciler.model.target import Target
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import evidence_of
 from reconciler.observe.terms import live_terms, refusal
@@ -48,7 +49,10 @@ async def survey(state: DesiredState, consents: Consents, context: PassContext) 
         await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
         raise
     limited = limit_unverified([visit.plan for visit in ordered], context.max_unknown_writes)
-    for visit, plan in zip(ordered, hold_twins(limited, _boots(ordered)), strict=True):
+    boots = [(visit.desired.target, visit.boot) for visit in ordered]
+    if any(line.ready for plan in limited for line in plan.disruptions):
+        boots += await asyncio.to_thread(_remembered, state.others, ordered, context)
+    for visit, plan in zip(ordered, hold_twins(limited, boots), strict=True):
         visit.plan = plan
     return list(ordered)
 
@@ -67,9 +71,26 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
         visit.plan = failed(visit.desired, error)
 
 
-def _boots(visits: Sequence[Visit]) -> list[BootLine | None]:
-    logs = [visit.observed.log if visit.observed else Logbook() for visit in visits]
-    return [log.boots[-1] if log.boots else None for log in logs]
+def _remembered(
+    servers: Sequence[DesiredServer], visits: Sequence[Visit], context: PassContext
+) -> list[tuple[Target, BootLine | None]]:
+    """Return which servers that are not visited last showed the boot of one that is."""
+    if context.ledger is None:
+        return []
+    here = {visit.boot.time: visit for visit in visits if visit.boot is not None}
+    found: list[tuple[Target, BootLine | None]] = []
+    for server in servers:
+        known = context.ledger.load(server.target, server.name)
+        seen = known.observation
+        if seen is None or known.identity is None or known.identity.target != server.target:
+            continue
+        visit = here.get(seen.boot or 0)
+        # Many servers of a fleet may boot within one millisecond; what the ledger has is no more.
+        if visit is not None and visit.observed is not None:
+            robots = {(robot.id, robot.name) for robot in visit.observed.robots}
+            if not robots or not seen.robots or any((r.id, r.name) in robots for r in seen.robots):
+                found.append((server.target, visit.boot))
+    return found
 
 
 def plan_of(visits: Sequence[Visit], state: DesiredState, *, skip_unreachable: bool) -> Plan:
@@ -97,9 +118,8 @@ async def remember(visit: Visit, state: DesiredState, context: PassContext) -> N
     if context.unrecorded is not None:
         found = await asyncio.to_thread(context.unrecorded.known, context.ledger.ledger_uid, found)
     known = found.identity
-    others = {other.target for other in state.servers} - {server.target}
     # A name that was given to another server: the one that had it is still there, renamed.
-    if known is None or known.target not in others:
+    if known is None or known.target == server.target or known.target not in state.targets:
         visit.recorded = found
 
 

@@ -168,7 +168,8 @@ def held_up(harness: Harness, name: str) -> bool:
     """Whether a server was looked at, and the pass does not end."""
     assert harness.controller is not None
     assert harness.controller._workers is not None
-    worker = harness.controller._workers._workers[name]
+    workers = harness.controller._workers._workers.values()
+    worker = next(worker for worker in workers if worker.desired.name == name)
     return worker._visit is not None and bool(worker._visit.plan.actions)
 
 

@@ -3,7 +3,7 @@ A server is its address and account, never its name: documents change while pass
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -76,3 +76,63 @@ def test_a_new_machine_that_takes_a_name_gets_its_own_keys_only(
     play(Harness(rig), story)
     assert set(new.values().values()) == set(fresh.values())
     assert old.values() == kept
+
+
+def test_a_server_that_is_renamed_in_a_slow_pass_keeps_its_worker_and_its_connection(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers left nobody registered, and the old name stayed on the board."""
+    server = converged(rig)
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        await harness.passed()
+        connections = server.connections()
+        with slow(monkeypatch) as go:
+            await harness.until(lambda: harness.looking("tokyo-1"), "a pass is under way")
+            revision = harness.status_store.controller.revision
+            fleet(rig, osaka_1=("tokyo-1", "tokyo-1"))
+            await harness.until(
+                lambda: harness.status_store.controller.revision != revision, "it is in force"
+            )
+            go.set()
+        await harness.passed("osaka-1", times=2)
+        await synced(harness, "osaka-1")
+        assert list(harness.status_store.servers) == ["osaka-1"]
+        assert server.connections() == connections, "nobody else came, and nobody left"
+
+    play(Harness(rig), story)
+
+
+def test_a_server_that_is_dropped_and_added_in_a_slow_pass_has_one_worker(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = converged(rig)
+    other = rig.server("tokyo-2")
+    text = (rig.docs / "tokyo-1.yaml").read_text()
+    rig.rotate("tokyo-2")
+
+    async def story(harness: Harness) -> None:
+        async def in_force(change: Callable[[], object]) -> None:
+            revision = harness.status_store.controller.revision
+            change()
+            await harness.until(
+                lambda: harness.status_store.controller.revision != revision, "it is in force"
+            )
+
+        await synced(harness)
+        await harness.passed()
+        connections = server.connections()
+        with slow(monkeypatch) as go:
+            await harness.until(lambda: harness.looking("tokyo-1"), "a pass is under way")
+            await in_force(lambda: fleet(rig, tokyo_2=("tokyo-2", "tokyo-2")))
+            assert "tokyo-1" not in harness.status_store.servers
+            await in_force(lambda: rig.write("tokyo-1.yaml", text))
+            go.set()
+        await harness.passed(times=2)
+        await synced(harness)
+        assert list(harness.status_store.servers) == ["tokyo-1"]
+        assert server.connections() == connections, "nobody else came, and nobody left"
+        await harness.until(lambda: not other.connections(), "and the one that is gone is left")
+
+    play(Harness(rig), story)

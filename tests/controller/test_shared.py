@@ -13,7 +13,7 @@ from reconciler.controller.shared import SharedState
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.actions import RebootServer, WriteExchange
-from reconciler.model.desired import Afterwards, DesiredState
+from reconciler.model.desired import Afterwards, DesiredServer, DesiredState
 from reconciler.model.observed import BootLine, Logbook, ObservedServer
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status, Verdict
 from reconciler.model.recorded import Purpose
@@ -47,14 +47,18 @@ def shared_state(*names: str, **given: Any) -> SharedState:
         acting=lambda: True,
         looking=lambda: True,
     )
-    servers = tuple(replace(f.server(), name=name) for name in names)
+    servers = tuple(server(name) for name in names)
     made.declare(DesiredState(servers), "one")
     return made
 
 
+def server(name: str) -> DesiredServer:
+    return replace(f.server(), name=name, url=f"https://{name}.internal")
+
+
 def visit(name: str, boot: BootLine | None, **plan: Any) -> Visit:
     """A visit that saw a boot line, with a plan."""
-    desired = replace(f.server(), name=name)
+    desired = server(name)
     observed = ObservedServer("0", "0.24.19", (), (), Logbook(boots=(boot,) if boot else ()))
     return Visit(desired, ServerPlan(name, desired.target, **plan), observed=observed)
 
@@ -109,11 +113,11 @@ def test_a_look_in_vain_forgets_no_boot_line() -> None:
 def test_nobody_is_disturbed_before_all_were_looked_at() -> None:
     async def story() -> None:
         shared = shared_state("a", "b", "c")
-        assert shared.hush("a") == UNSEEN
+        assert shared.hush(server("a").target) == UNSEEN
         shared.judge(visit("b", None))
-        assert shared.hush("a") == UNSEEN
+        assert shared.hush(server("a").target) == UNSEEN
         shared.judge(visit("c", None))
-        assert shared.hush("a") == ""
+        assert shared.hush(server("a").target) == ""
 
     inside(story)
 
@@ -122,7 +126,7 @@ def test_a_server_that_hangs_holds_the_others_for_a_moment_only() -> None:
     async def story() -> None:
         shared = shared_state("a", "b")
         async with asyncio.timeout(5):
-            while shared.hush("a"):  # noqa: ASYNC110  - time itself is what is waited for
+            while shared.hush(server("a").target):  # noqa: ASYNC110  - time itself is what is waited for
                 await asyncio.sleep(0.01)
 
     inside(story)
@@ -184,11 +188,11 @@ def test_a_stop_is_no_brake_that_lifts() -> None:
 def test_the_turnstile_opens_when_the_server_that_failed_is_well() -> None:
     async def story() -> None:
         shared = shared_state("a", "b")
-        shared.disruption_budget.shut("a: in doubt")
-        shared.disturbed("a", well=False)
-        shared.disturbed("b", well=True)
+        shared.disruption_budget.shut("a: in doubt", server("a").target)
+        shared.disturbed(server("a").target, well=False)
+        shared.disturbed(server("b").target, well=True)
         assert shared.disruption_budget.why
-        shared.disturbed("a", well=True)
+        shared.disturbed(server("a").target, well=True)
         assert not shared.disruption_budget.why
 
     inside(story)
@@ -197,9 +201,9 @@ def test_the_turnstile_opens_when_the_server_that_failed_is_well() -> None:
 def test_the_turnstile_opens_when_the_server_that_failed_left_the_documents() -> None:
     async def story() -> None:
         shared = shared_state("a", "b")
-        shared.disruption_budget.shut("a: in doubt")
-        shared.disturbed("a", well=False)
-        shared.declare(DesiredState((replace(f.server(), name="b"),)), "two")
+        shared.disruption_budget.shut("a: in doubt", server("a").target)
+        shared.disturbed(server("a").target, well=False)
+        shared.declare(DesiredState((server("b"),)), "two")
         assert not shared.disruption_budget.why
 
     inside(story)

@@ -31,12 +31,14 @@ def moment(**ago: float) -> str:
     return (datetime.now(UTC) - timedelta(**ago)).isoformat().replace("+00:00", "Z")
 
 
-def ready(rig: Rig, *names: str, robots: list[Robot] | None = None) -> list[StandInThread]:
+def ready(
+    rig: Rig, *names: str, robots: list[Robot] | None = None, **more: Any
+) -> list[StandInThread]:
     """Servers that are as their documents say, with a ledger that allows one-shots."""
     rig.settings(durations=BRIEF, soleWriter=True)
     servers = []
     for name in names or ("tokyo-1",):
-        options: dict[str, Any] = {} if robots is None else {"robots": robots}
+        options: dict[str, Any] = more if robots is None else {"robots": robots, **more}
         quick = Behaviour(ping_interval=0.1, ping_timeout=0.6)  # what was sent cannot be late
         servers.append(rig.server(name, behaviour=quick, **options))
         rig.document(name, "bybit", supervised=True)

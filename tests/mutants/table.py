@@ -219,8 +219,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "two names of one server are two servers",
         "reconciler/plan/fleet.py",
-        "        if boot is not None and boots.count(boot) > 1",
-        "        if False",
+        "if len({target.url for target in group}) > 1)",
+        "if False)",
         (RULES,),
     ),
     # ── robots ───────────────────────────────────────────────────────────────────────────────
@@ -278,7 +278,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a fleet goes on after a server that did not come back",
         "reconciler/reconcile/apply.py",
-        '                    disruption_budget.shut(f"{execution.desired.name}: {failure.result}")',
+        "                    disruption_budget.shut(why, execution.desired.target)",
         "                    pass",
         (f"{STORY}::test_a_fleet_stops_at_the_first_server_that_does_not_come_back",),
     ),
@@ -334,21 +334,21 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "two documents of one server are not noticed",
         "reconciler/controller/shared.py",
-        "        visit.plan = hold_twins(plans, [self.boots.get(name), *others])[0]\n",
-        "",
+        "            visit.plan = hold_twins([visit.plan], self.boots.items())[0]\n",
+        "            pass\n",
         (SHARED,),
     ),
     Mutant(
         "robots are disturbed before every server was looked at",
         "reconciler/controller/shared.py",
-        "        if self.quiet or (unseen and waited < patience):\n",
+        "        if self.quiet or (self.unseen - {target} and waited < patience):\n",
         "        if self.quiet:\n",
         (SHARED,),
     ),
     Mutant(
         "the disruption budget lets the next server through after a failure",
         "reconciler/controller/shared.py",
-        "        if self._shut_by == name and well:\n",
+        "        if well and self.disruption_budget.shut_by == target:\n",
         "        if well:\n",
         (SHARED,),
     ),

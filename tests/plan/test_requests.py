@@ -23,6 +23,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
+from reconciler.model.target import Target
 from reconciler.plan.boot_proof import MARGIN, Proof, plausible, proof, satisfies
 from reconciler.plan.fleet import hold_twins
 from reconciler.plan.inputs import Consents, Facts, Terms
@@ -489,14 +490,23 @@ def test_a_server_on_which_nothing_is_applied_gets_none(kind: RequestKind) -> No
 
 
 def test_two_names_of_one_server_get_none() -> None:
-    plans = [plan(wish(), wish(RequestKind.CACHE)), plan(wish()), plan(wish())]
+    targets = [Target(f"https://{name}.internal", "0") for name in ("a", "b", "c")]
+    made = [plan(wish(), wish(RequestKind.CACHE)), plan(wish()), plan(wish())]
+    plans = [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
 
-    held = hold_twins(plans, [BOOT, NEWER, BOOT])
-    apart = hold_twins(plans, [BOOT, NEWER, None])
+    held = hold_twins(plans, zip(targets, [BOOT, NEWER, BOOT], strict=True))
+    apart = hold_twins(plans, zip(targets, [BOOT, NEWER, None], strict=True))
 
     assert [len(one.actions) for one in held] == [0, 1, 0]
     assert [one.exit_code for one in held] == [Exit.BLOCKED, Exit.DONE, Exit.BLOCKED]
     assert list(apart) == plans
+
+
+def test_two_accounts_of_one_server_are_not_two_names_of_it() -> None:
+    first, second = (Target("https://a.internal", account) for account in ("0", "42"))
+    plans = [replace(plan(wish()), target=first), replace(plan(), target=second)]
+
+    assert list(hold_twins(plans, [(first, BOOT), (second, BOOT)])) == plans
 
 
 # ── what it says ─────────────────────────────────────────────────────────────────────────────
