@@ -83,8 +83,19 @@ class CircuitBreaker:
         """
         async with self._moved:
             await self._moved.wait_for(lambda: bool(self._why) or not self._doubts)
+        self.check(finishing=finishing)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is being found out what became of a write without answer."""
+        return bool(self._doubts)
+
+    def check(self, *, finishing: bool = False) -> None:
+        """Raise CircuitOpen unless a write may be sent at this moment."""
         if why := self._why or ("" if finishing else self._ending):
             raise CircuitOpen(why)
+        if self._doubts:
+            raise CircuitOpen("a write to another server is not answered yet")
 
     @asynccontextmanager
     async def turn(self, version: str) -> AsyncIterator[None]:

@@ -8,9 +8,15 @@ outcome.  Whatever is not known is found out by reading again, never by sending 
 import asyncio
 from functools import partial
 
+from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.execution import Execution, listed
-from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, ServerRefused
+from reconciler.errors import (
+    Blocked,
+    DriverError,
+    Exit,
+    JtrError,
+)
 from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
@@ -44,14 +50,15 @@ async def write(execution: Execution, action: WriteExchange, before: ObservedSer
     await asyncio.to_thread(
         execution.ledger.intend, visit.uid, code, write, debts, boot=before.log.boot
     )
-    answered = True
+    answered, sending = True, False
     try:
-        await execution.clear()
-        await execution.session.save(code, values.fields)
-    except (CircuitOpen, LedgerError, ServerRefused):  # nothing was sent
-        await asyncio.to_thread(execution.ledger.drop_intent, visit.uid, code)
-        raise
-    except DriverError:
+        await execution.last_look()
+        sending = True
+        await send.save(execution, action)
+    except (CircuitOpen, JtrError) as error:
+        if not (sending and send.perhaps_sent(error)):
+            await asyncio.to_thread(execution.ledger.drop_intent, visit.uid, code)
+            raise
         answered = False
     end = await execution.aftermath(before, answered=answered)
     return await _judge(execution, action, write, end)
@@ -121,9 +128,6 @@ def _consequence(execution: Execution, code: str) -> Consequence | None:
 
 async def delete(execution: Execution, action: DeleteExchange, before: ObservedServer) -> Outcome:
     code = action.exchange
-    if robots := before.running(code):
-        names = ", ".join(robot.name for robot in robots)
-        raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
     await asyncio.to_thread(execution.ledger.intend_delete, execution.visit.uid, code)
     end = Aftermath(before, before, answered=True)
     sent = False
@@ -131,7 +135,7 @@ async def delete(execution: Execution, action: DeleteExchange, before: ObservedS
         there = True
         for _ in range(DUPLICATES):
             try:
-                end = await _delete_field(execution, before, code, name)
+                end = await _delete_field(execution, action, before, name)
             except (CircuitOpen, JtrError) as error:  # nothing was sent for this row
                 if not sent:
                     await asyncio.to_thread(execution.ledger.drop_intent, execution.visit.uid, code)
@@ -162,21 +166,15 @@ async def delete(execution: Execution, action: DeleteExchange, before: ObservedS
 
 
 async def _delete_field(
-    execution: Execution, before: ObservedServer, code: str, name: str
+    execution: Execution, action: DeleteExchange, before: ObservedServer, name: str
 ) -> Aftermath:
-    # What a later field shows must still be what was planned on; what shows under the name
-    # itself may be a second row that the first delete brought to light.
-    planned = face(before, code)
-    now = {n: shown for n, shown in face(execution.seen, code).items() if shown[1]}
-    if any(planned.get(n) != shown for n, shown in now.items() if n != name):
-        raise Blocked(f"{code} changed on the server meanwhile", "look at a new plan")
-    await execution.clear()
+    await execution.last_look()
     answered = True
     try:
-        await execution.session.delete(code, name)
-    except ServerRefused:  # nothing was sent
-        raise
-    except DriverError:
+        await send.delete(execution, action, name)
+    except DriverError as error:
+        if not send.perhaps_sent(error):
+            raise
         answered = False
     return await execution.aftermath(before, answered=answered)
 

@@ -5,11 +5,12 @@ One server in one pass, as the deeds work on it: looking, counting robots, braki
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.drivers import Session
-from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError, WindowClosed
+from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
@@ -18,7 +19,6 @@ from reconciler.model.outcomes import Aftermath, Outcome, Result, face
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see
-from reconciler.plan.windows import standing
 
 RECONNECTS = 3  # after silence: a server that just lost us may need a moment
 
@@ -130,31 +130,27 @@ class Execution:
 
     # ── braking and noting ───────────────────────────────────────────────────────────────
 
-    async def clear(self, *, finishing: bool = False) -> None:
+    async def last_look(self, *, anew: bool = True) -> None:
         """
-        Wait until nothing is in doubt; the last thing before a request that changes the server.
+        Wait until nothing is in doubt anywhere, then read what the next send depends on.
 
-        *finishing*: see `CircuitBreaker.steady`.  Raises CircuitOpen, or LeaseHeld when the lease
-        was lost.
+        Comes after everything else that takes time; then `apply.send` compares what was seen with
+        what was planned on.  With *anew* a connection that went away is opened once more.  Raises
+        CircuitOpen, LeaseHeld or DriverError: nothing was sent.
         """
-        await self.brake.steady(finishing=finishing)
-        self.check_lease()
-
-    def in_window(self) -> None:
-        """
-        Raise WindowClosed unless the server's windows allow a disruptive action now.
-
-        A plan may be older than it looks: a person was asked, or other servers came first.
-        """
-        if not self.desired.windows:
-            return
-        if why := self.context.unsteady():
-            raise WindowClosed(f"it cannot be told whether its window is open: {why}", "plan again")
-        opening = standing(self.desired.windows, self.context.now())
-        if not opening.open:
-            raise WindowClosed(
-                f"its window closed: {opening.why}", "what is left waits for the next one"
-            )
+        while True:
+            await self.brake.steady()
+            self.check_lease()
+            try:
+                exchanges, robots = await self.session.exchanges(), await self.session.robots()
+                self.visit.observed = replace(self.seen, exchanges=exchanges, robots=robots)
+            except DriverError as error:
+                if not (error.transient and anew):
+                    raise
+                await self.visit.close()
+                await see(self.visit, self.context)
+            if not self.brake.doubtful:
+                return
 
     async def engage(self, why: str, version: str) -> None:
         name = self.desired.name

@@ -14,18 +14,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
+from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.execution import Execution
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import (
     Blocked,
-    ConnectionLost,
     DriverError,
     Exit,
     JtrError,
     LedgerError,
-    ServerRefused,
     WindowClosed,
 )
 from reconciler.model.actions import InvalidateCache, RebootServer
@@ -40,6 +40,7 @@ from reconciler.plan.robots import names
 from reconciler.system.clocks import elapsed, here, passed
 
 OneShotAction = InvalidateCache | RebootServer
+_OneShot = TypeVar("_OneShot", InvalidateCache, RebootServer)
 
 
 class RequestRunner:
@@ -57,7 +58,7 @@ class RequestRunner:
             before = await execution.fresh()
             request = Request(RequestKind.CACHE, action.instant, action.reason, Stage.OPEN)
             request = await self._intend(request, before)
-            answered = await self._send(request, execution.session.invalidate)
+            answered = await self._send(request, action, send.invalidate)
             end = await execution.aftermath(before, answered=answered)
             bad = execution.verdict(action, end)
             if answered:
@@ -121,7 +122,7 @@ class RequestRunner:
         return None
 
     async def _reboot(self, action: RebootServer, request: Request) -> Outcome:
-        await self._send(request, self._execution.session.reboot)
+        await self._send(request, action, send.reboot)
         try:
             if not await self._back(request):
                 return self._in_doubt(action, request, "it did not come back", None)
@@ -238,24 +239,31 @@ class RequestRunner:
             elapsed=seconds,
         )
 
-    async def _send(self, request: Request, send: Callable[[], Awaitable[None]]) -> bool:
+    async def _send(
+        self,
+        request: Request,
+        action: _OneShot,
+        send_it: Callable[[Execution, _OneShot], Awaitable[None]],
+    ) -> bool:
         """
         Send once, if nothing speaks against it any more; whether the server answered.
 
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
         execution, attempt = self._execution, request.attempts[-1]
+        sending = False
         try:
-            await execution.clear()
             await asyncio.to_thread(self._book.confirm, attempt.nonce)
+            # Not on another connection: it might lead to a process that booted meanwhile.
+            await execution.last_look(anew=False)
             self._in_time(attempt)
-            execution.in_window()
-            await send()
-        except (CircuitOpen, Blocked, LedgerError, ServerRefused, ConnectionLost):
+            sending = True
+            await send_it(execution, action)
+        except (CircuitOpen, JtrError) as error:
+            if sending and send.perhaps_sent(error):
+                return False
             await asyncio.to_thread(self._book.unsend, attempt.nonce)
             raise
-        except DriverError:
-            return False
         return True
 
     def _in_time(self, attempt: Attempt) -> None:

@@ -9,19 +9,16 @@ no crash may forget a robot, and none is started twice.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.execution import Execution
 from reconciler.errors import (
     Blocked,
-    ConnectionLost,
-    DriverError,
     Exit,
     JtrError,
-    LedgerError,
     NoAnswer,
-    ServerRefused,
     WindowClosed,
 )
 from reconciler.model.actions import Action, RestartRobots, ResumeRobots
@@ -46,6 +43,20 @@ class Woken:
     harmed: bool = False
 
 
+@dataclass(slots=True)
+class _Starts:
+    """
+    Starts in progress: `halt` as the ledger has it, what this process began, and what failed.
+
+    `asked` says that a person asked for them.
+    """
+
+    halt: PendingStarts
+    asked: bool
+    failed: dict[int, str] = field(default_factory=dict)
+    began: set[int] = field(default_factory=set)
+
+
 class RobotStarter:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -65,7 +76,7 @@ class RobotStarter:
             halt = self._halt(robot, action.exchange)
             await asyncio.to_thread(self._book.halt, halt)
             try:
-                await self._stop(robot)
+                await self._stop(action, robot)
             except WindowClosed as closed:
                 if not done:
                     raise
@@ -136,31 +147,26 @@ class RobotStarter:
             elapsed=seconds,
         )
 
-    async def _stop(self, robot: Robot) -> None:
+    async def _stop(self, action: RestartRobots, robot: Robot) -> None:
         """
         Stop one robot and see that it stopped.
 
         Raises DriverError when that cannot be seen; then the robot stays owed, and the next pass
         finds it running or starts it.
         """
-        execution, before = self._execution, self._execution.seen
+        execution, sending = self._execution, False
         try:
-            await execution.clear()
-            execution.in_window()
-            await execution.session.stop(robot.id)
-        except (
-            CircuitOpen,
-            WindowClosed,
-            LedgerError,
-            ServerRefused,
-            ConnectionLost,
-        ):  # nothing sent
-            await asyncio.to_thread(self._book.release)
-            raise
-        except DriverError as error:
+            await execution.last_look()
+            before = execution.seen
+            sending = True
+            await send.stop(execution, action, robot)
+        except (CircuitOpen, JtrError) as error:
+            if not (sending and send.perhaps_sent(error)):
+                await asyncio.to_thread(self._book.release)
+                raise
             if await execution.come_back() is None:
                 raise
-            told = error.what
+            told = _what(error)
         else:
             told = "it was asked to stop"
             await see(execution.visit, execution.context)
@@ -194,27 +200,72 @@ class RobotStarter:
         in a finding in the ledger.  When a person *asked* for it, only what would endanger other
         robots keeps them stopped.
         """
-        failed: dict[int, str] = {}
+        starts = _Starts(halt, asked)
         why = ""
-        for number, robot in enumerate(halt.robots):
+        for robot in halt.robots:
             try:
-                await self._register()
-                if number:  # what we began and what does not run any more stopped by itself
-                    halt = await self._reread(halt)
-                    for begun in set(halt.begun) - self._running() - failed.keys():
-                        failed[begun] = "it was started and stopped again"
-                why = "" if asked else await self._objection(halt, failed)
-                if asked and robot.id not in {r.id for r in self._execution.seen.robots}:
-                    failed[robot.id] = "it is not on the server any more"
-                elif not why and robot.id not in self._running() and robot.id not in halt.begun:
-                    why = await self._start(robot, failed)
+                if starts.began:
+                    starts.halt = await self._reread(halt)
+                why = await self._objection_or_start(starts, robot)
             except CircuitOpen as opened:
                 why = opened.why
             except JtrError as error:
                 why = error.what
             if why:
                 break
-        return await self._woken(halt, failed, why)
+        return await self._woken(starts.halt, starts.failed, why)
+
+    async def _objection_or_start(self, starts: _Starts, robot: Robot) -> str:
+        """Start one robot if it is still owed; returns why no further one may be started."""
+        execution = self._execution
+        if not starts.asked:
+            # A boot may have brought another version of JT-Trader, or another process a brake.
+            why, _ = await refusal(execution.seen.version, execution.context)
+            if why := why or self._objection(starts):
+                return why
+        elif robot.id not in {r.id for r in execution.seen.robots}:
+            starts.failed[robot.id] = "it is not on the server any more"
+            return ""
+        if robot.id in self._running() or robot.id in starts.halt.begun:
+            return ""
+        await execution.brake.steady(finishing=True)
+        return await self._start(starts, robot)
+
+    async def _start(self, starts: _Starts, robot: Robot) -> str:
+        """
+        Note it, register, look, start, in this order; returns why no further one may be started.
+
+        Between the registration and the start another client may come and leave, and then a start
+        that fails stops all robots: so nothing that takes time lies between them.
+        """
+        execution, failed = self._execution, starts.failed
+        await asyncio.to_thread(self._book.begin, robot.id)
+        why, sending = "", False
+        try:
+            await self._register()
+            before = execution.seen
+            why = self._objection(starts)
+            if not why and robot.id not in self._running():
+                sending = True
+                await send.start(execution, robot)
+                starts.began.add(robot.id)
+        except (CircuitOpen, JtrError) as error:
+            if not (sending and send.perhaps_sent(error)):
+                await asyncio.to_thread(self._book.not_begun, robot.id)
+                raise
+            failed[robot.id] = f"its start was not answered ({_what(error)})"
+            await execution.come_back()
+            await self._harmed(before, besides={robot.id, *failed})
+            return "no further start is sent: the server would drop it in silence"
+        if not sending:
+            await asyncio.to_thread(self._book.not_begun, robot.id)
+            return why
+        await see(execution.visit, execution.context)
+        if robot.id not in self._running():
+            failed[robot.id] = "it did not start"
+        if await self._harmed(before, besides={robot.id, *failed}):
+            return "other robots stopped when it was started"
+        return ""
 
     async def _register(self) -> None:
         """
@@ -235,37 +286,16 @@ class RobotStarter:
             raise Blocked("another process changed which robots are owed", "plan again")
         return requests.halt
 
-    async def _objection(self, halt: PendingStarts, failed: Mapping[int, str]) -> str:
-        # A boot may have brought another version of JT-Trader, or another process a brake.
-        why, _ = await refusal(self._execution.seen.version, self._execution.context)
-        if why:
-            return why
-        now = self._execution.context.now()
-        terms = Terms(now, log=self._execution.seen.log, since_halt=passed(halt, now))
-        halt = await self._reread(halt)
-        return unresumable(halt, self._execution.seen.robots, terms, failed=frozenset(failed))
-
-    async def _start(self, robot: Robot, failed: dict[int, str]) -> str:
-        """Start one robot; returns why no further one may be started."""
-        execution, before = self._execution, self._execution.seen
-        await execution.clear(finishing=True)
-        await asyncio.to_thread(self._book.begin, robot.id)
-        try:
-            await execution.session.start(robot.id)
-        except (ServerRefused, ConnectionLost):
-            await asyncio.to_thread(self._book.not_begun, robot.id)
-            raise
-        except DriverError as error:
-            failed[robot.id] = f"its start was not answered ({error.what})"
-            await execution.come_back()
-            await self._harmed(before, besides={robot.id, *failed})
-            return "no further start is sent: the server would drop it in silence"
-        await see(execution.visit, execution.context)
-        if robot.id not in self._running():
-            failed[robot.id] = "it did not start"
-        if await self._harmed(before, besides={robot.id, *failed}):
-            return "other robots stopped when it was started"
-        return ""
+    def _objection(self, starts: _Starts) -> str:
+        """Say why no robot may be started, by what was seen last; note what stopped meanwhile."""
+        for robot in starts.began - self._running() - starts.failed.keys():
+            starts.failed[robot] = "it was started and stopped again"
+        if starts.asked:
+            return ""
+        now, seen = self._execution.context.now(), self._execution.seen
+        terms = Terms(now, log=seen.log, since_halt=passed(starts.halt, now))
+        failed = frozenset(starts.failed)
+        return unresumable(starts.halt, seen.robots, terms, failed=failed)
 
     def _running(self) -> set[int]:
         return {robot.id for robot in self._execution.seen.running()}
@@ -305,3 +335,7 @@ class RobotStarter:
             Exit.HARM if harm else Exit.SERVER,
             woken.left,
         )
+
+
+def _what(error: CircuitOpen | JtrError) -> str:
+    return error.what if isinstance(error, JtrError) else error.why

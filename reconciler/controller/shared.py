@@ -77,7 +77,11 @@ class SharedState:
 
     def pass_context(self) -> PassContext:
         """Return the context of one pass: it does not know yet whether Vault is away."""
-        return replace(self.context, resolver=self.context.resolver.anew(self.cache))
+        return replace(
+            self.context,
+            resolver=self.context.resolver.anew(self.cache),
+            in_force=lambda planned: self.in_force.get(planned.target),
+        )
 
     # ── what holds for several servers together ──────────────────────────────────────────────
 

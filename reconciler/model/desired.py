@@ -168,6 +168,9 @@ class DesiredServer:
         """The wishes for one-shot actions, in the order in which they must happen."""
         return tuple(wish for wish in (self.cache, self.reboot) if wish is not None)
 
+    def exchange(self, code: str) -> DesiredExchange | None:
+        return next((exchange for exchange in self.exchanges if exchange.code == code), None)
+
     def asked(self, kind: RequestKind) -> OneShot | None:
         return next((wish for wish in self.one_shots if wish.kind is kind), None)
 

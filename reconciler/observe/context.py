@@ -85,6 +85,9 @@ class PassContext:
     ledger_shared: bool = False  # everybody uses this one
     audit: Audit | None = None  # asks exchanges about keys before they are pushed
     egress_of: Callable[[str, str], "Egress"] | None = None  # from where, by server's name and URL
+    # The document in force for the server of a planned one, None once it is gone; by default the
+    # documents that were planned are those in force.
+    in_force: Callable[[DesiredServer], DesiredServer | None] = lambda planned: planned
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
 
     def stamp(self) -> str:

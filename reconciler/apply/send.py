@@ -1,0 +1,190 @@
+"""
+The only place that sends what changes a server, each time after a last look.
+
+Time passes between a decision and its deed: queues, prompts, the ledger, doubts about other
+servers.  So `may_still` is called directly before every send and nowhere else, and nothing is
+awaited between the two.  What takes time comes before: `Execution.last_look`.
+"""
+
+from typing import assert_never
+
+from reconciler.apply.execution import Execution
+from reconciler.errors import (
+    Blocked,
+    ConnectionLost,
+    DriverError,
+    ServerRefused,
+    WindowClosed,
+)
+from reconciler.model.actions import (
+    Action,
+    DeleteExchange,
+    InvalidateCache,
+    RebootServer,
+    RestartRobots,
+    ResumeRobots,
+    WriteExchange,
+)
+from reconciler.model.desired import DesiredServer, Mode, OnCredentialChange, Presence, RequestKind
+from reconciler.model.observed import Robot
+from reconciler.model.outcomes import face
+from reconciler.plan.windows import standing
+
+
+async def save(execution: Execution, action: WriteExchange) -> None:
+    may_still(execution, action)
+    await execution.session.save(action.exchange, execution.visit.values[action.exchange].fields)
+
+
+async def delete(execution: Execution, action: DeleteExchange, name: str) -> None:
+    may_still(execution, action, field=name)
+    await execution.session.delete(action.exchange, name)
+
+
+async def stop(execution: Execution, action: RestartRobots, robot: Robot) -> None:
+    may_still(execution, action, robot=robot)
+    await execution.session.stop(robot.id)
+
+
+async def start(execution: Execution, robot: Robot) -> None:
+    may_still(execution, None, robot=robot)
+    await execution.session.start(robot.id)
+
+
+async def invalidate(execution: Execution, action: InvalidateCache) -> None:
+    may_still(execution, action)
+    await execution.session.invalidate()
+
+
+async def reboot(execution: Execution, action: RebootServer) -> None:
+    may_still(execution, action)
+    await execution.session.reboot()
+
+
+def perhaps_sent(error: Exception) -> bool:
+    """Whether what a send raised leaves open that the server got it."""
+    return isinstance(error, DriverError) and not isinstance(error, ServerRefused | ConnectionLost)
+
+
+def may_still(
+    execution: Execution, action: Action | None, *, field: str = "", robot: Robot | None = None
+) -> None:
+    """
+    Raise unless *action* may be sent at this moment; nothing was sent then.
+
+    *field* is the one to be deleted next, *robot* the one to be stopped or started.  Without an
+    action a robot that we stopped gets its start: no document has to ask for that.  Raises Blocked,
+    WindowClosed, CircuitOpen and LeaseHeld.
+    """
+    _right_server(execution)
+    execution.brake.check(finishing=action is None)
+    execution.check_lease()
+    if action is None:
+        if robot is None or robot.id in _running(execution):
+            raise Blocked("it runs already", "look at a new plan")
+        return
+    _still_asked(execution, action)
+    if not isinstance(action, WriteExchange | DeleteExchange):
+        _in_window(execution)
+    _as_planned(execution, action, field, robot)
+
+
+def _right_server(execution: Execution) -> None:
+    desired = execution.desired
+    if execution.session.target != desired.target:
+        raise Blocked(
+            f"this connection leads to {execution.session.target}, not to {desired.target}",
+            "plan again",
+        )
+    execution.context.allowed.check(desired)
+    if execution.seen.version != execution.planned.version:
+        raise Blocked("its version changed since it was planned", "look at a new plan")
+
+
+def _still_asked(execution: Execution, action: Action) -> None:
+    """Raise Blocked when the newest documents do not ask for it any more."""
+    context, now = execution.context, execution.context.now()
+    server = context.in_force(execution.desired)
+    if server is None:
+        raise Blocked("its document was removed meanwhile", "it is not done")
+    suspension = server.suspend
+    if suspension is not None and (suspension.until is None or now < suspension.until):
+        raise Blocked(f"suspended meanwhile by {suspension.by}", "it is not done")
+    if server.mode is Mode.OBSERVE:
+        raise Blocked("mode: observe since it was planned", "it is not done")
+    if not _asks(server, execution.desired, action):
+        raise Blocked("its document changed meanwhile", "plan again")
+    if isinstance(action, InvalidateCache | RebootServer):
+        wish = server.asked(_kind(action))
+        if wish is not None and now - wish.instant > wish.expires_after:
+            raise Blocked("expired while it waited, NOT done", "ask again with a new instant")
+
+
+def _asks(server: DesiredServer, planned: DesiredServer, action: Action) -> bool:
+    match action:
+        case WriteExchange(exchange):
+            return server.exchange(exchange) == planned.exchange(exchange)
+        case DeleteExchange(exchange):
+            wanted = server.exchange(exchange)
+            return wanted is not None and wanted.presence is Presence.ABSENT
+        case RestartRobots():
+            return server.on_credential_change is OnCredentialChange.RESTART
+        case InvalidateCache() | RebootServer():
+            wish = server.asked(_kind(action))
+            return wish is not None and wish.instant == action.instant
+        case ResumeRobots():
+            return True
+    assert_never(action)
+
+
+def _kind(action: InvalidateCache | RebootServer) -> RequestKind:
+    return RequestKind.CACHE if isinstance(action, InvalidateCache) else RequestKind.REBOOT
+
+
+def _in_window(execution: Execution) -> None:
+    if not execution.desired.windows:
+        return
+    if why := execution.context.unsteady():
+        raise WindowClosed(f"it cannot be told whether its window is open: {why}", "plan again")
+    opening = standing(execution.desired.windows, execution.context.now())
+    if not opening.open:
+        raise WindowClosed(
+            f"its window closed: {opening.why}", "what is left waits for the next one"
+        )
+
+
+def _as_planned(execution: Execution, action: Action, field: str, robot: Robot | None) -> None:
+    """Raise Blocked when the server shows something else than what was planned on."""
+    seen, planned = execution.seen, execution.planned
+    match action:
+        case WriteExchange(exchange):
+            if face(seen, exchange) != face(planned, exchange):
+                raise _changed(exchange)
+        case DeleteExchange(exchange):
+            # What shows under the field itself may be a second row that its first delete brought
+            # to light.
+            before = face(planned, exchange)
+            now = {name: shown for name, shown in face(seen, exchange).items() if shown[1]}
+            if any(before.get(name) != shown for name, shown in now.items() if name != field):
+                raise _changed(exchange)
+            if robots := seen.running(exchange):
+                names = ", ".join(one.name for one in robots)
+                raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
+        case RestartRobots(exchange):
+            if robot is None or robot.id not in {one.id for one in seen.running(exchange)}:
+                raise Blocked("it does not run any more", "look at a new plan")
+        case RebootServer():
+            named = {one.id for one in planned.running()}
+            if fresh := [one.name for one in seen.running() if one.id not in named]:
+                raise Blocked(
+                    f"robots run that the plan did not name: {', '.join(fresh)}",
+                    "look at a new plan",
+                )
+
+
+def _changed(exchange: str) -> Blocked:
+    return Blocked(f"{exchange} changed on the server since it was planned", "look at a new plan")
+
+
+def _running(execution: Execution) -> set[int]:
+    return {robot.id for robot in execution.seen.running()}
