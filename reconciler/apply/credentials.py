@@ -20,8 +20,9 @@ from reconciler.errors import (
 from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
-from reconciler.model.recorded import Write
+from reconciler.model.recorded import ExchangeRecord, Write
 from reconciler.observe.evidence import weak, write_of
+from reconciler.plan.compare import is_ours
 from reconciler.plan.consequences import new_debts
 
 DUPLICATES = 5  # rows of one name that a delete is repeated for; docs/protocol.md, 3.5
@@ -62,6 +63,42 @@ async def write(execution: Execution, action: WriteExchange, before: ObservedSer
         answered = False
     end = await execution.aftermath(before, answered=answered)
     return await _judge(execution, action, write, end)
+
+
+async def done_meanwhile(execution: Execution, action: WriteExchange | DeleteExchange) -> bool:
+    """
+    Whether another process did just this since it was planned.
+
+    By the ledger it wrote the very version that is wanted here, or deleted; and by its masks the
+    server has it.
+    """
+    visit, desired, code = execution.visit, execution.desired, action.exchange
+    shown = face(execution.seen, code)
+    if shown == face(execution.planned, code):
+        return False
+    found = await asyncio.to_thread(execution.ledger.load, desired.target, desired.name)
+    record = found.exchanges.get(code, ExchangeRecord(code))
+    if isinstance(action, DeleteExchange):
+        return not is_ours(record) and not any(mask for _, mask in shown.values())
+    values = visit.values[code]
+    wanted = write_of(
+        execution.context.driver,
+        values,
+        listed(execution.seen, code),
+        visit.sources[code],
+        execution.context.fingerprints,
+        uid=visit.uid,
+        at="",
+    )
+    return (
+        record.written is not None
+        and (record.written.key_id, record.written.values) == (wanted.key_id, wanted.values)
+        and all(
+            shown[name][1] == execution.context.driver.mask(value)
+            for name, value in values.fields.items()
+            if name in shown
+        )
+    )
 
 
 async def _judge(

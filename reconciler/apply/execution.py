@@ -90,15 +90,13 @@ class Execution:
             raise Blocked(why, remedy)
         return fresh
 
-    async def unchanged(self, code: str) -> ObservedServer:
-        """Read the server; raise Blocked when this exchange is not as it was planned on."""
+    def compare(self, code: str) -> None:
+        """Raise Blocked when this exchange is not as it was planned on."""
         # What the plan was made from, not what was seen last: that may be newer than the plan.
-        fresh = await self.fresh()
-        if face(fresh, code) != face(self.planned, code):
+        if face(self.seen, code) != face(self.planned, code):
             raise Blocked(
                 f"{code} changed on the server since it was planned", "look at a new plan"
             )
-        return fresh
 
     async def aftermath(self, before: ObservedServer, *, answered: bool) -> Aftermath:
         """Read everything after a write; engage the brake when the robots did not like it."""

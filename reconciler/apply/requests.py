@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
@@ -40,6 +40,7 @@ from reconciler.plan.robots import names
 from reconciler.system.clocks import elapsed, here, passed
 
 OneShotAction = InvalidateCache | RebootServer
+MEANWHILE: Final = "another process did it meanwhile"
 _OneShot = TypeVar("_OneShot", InvalidateCache, RebootServer)
 
 
@@ -48,6 +49,18 @@ class RequestRunner:
         self._execution = execution
         self._robots = robots
         self._book = execution.ledger.requests(execution.visit.uid)
+
+    async def done_meanwhile(self, action: OneShotAction) -> Outcome | None:
+        """Return what became of a request that another process handled since it was planned."""
+        kind = RequestKind.CACHE if isinstance(action, InvalidateCache) else RequestKind.REBOOT
+        found = (await asyncio.to_thread(self._book.load)).closed(kind, action.instant)
+        if found is None:
+            return None
+        if found.stage is Stage.NOT_DONE:
+            return Outcome(
+                action, Result.NOT_DONE, f"{MEANWHILE}: {found.evidence}", code=Exit.SERVER
+            )
+        return Outcome(action, Result.DONE, f"{MEANWHILE}: {found.evidence}")
 
     # ── the cache ────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ from reconciler.apply.audit_gate import ask_first
 from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.apply.execution import Execution, listed
-from reconciler.apply.requests import RequestRunner
+from reconciler.apply.requests import MEANWHILE, RequestRunner
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import DriverError, Exit, JtrError, WindowClosed
 from reconciler.ledger.lease import held
@@ -238,7 +238,10 @@ class ServerApply:
                 if isinstance(action, WriteExchange):
                     await ask_first(execution, action)
                 async with execution.brake.turn(execution.seen.version):
-                    before = await execution.unchanged(action.exchange)
+                    before = await execution.fresh()
+                    if await credentials.done_meanwhile(execution, action):
+                        return Outcome(action, Result.DONE, MEANWHILE)
+                    execution.compare(action.exchange)
                     if isinstance(action, DeleteExchange):
                         return await credentials.delete(execution, action, before)
                     return await credentials.write(execution, action, before)
@@ -246,10 +249,13 @@ class ServerApply:
                 return await robots.resume(action)
             case RestartRobots():
                 return await robots.restart(action)
-            case InvalidateCache():
-                return await RequestRunner(execution, robots).invalidate(action)
-            case RebootServer():
-                return await RequestRunner(execution, robots).reboot(action)
+            case InvalidateCache() | RebootServer():
+                runner = RequestRunner(execution, robots)
+                if outcome := await runner.done_meanwhile(action):
+                    return outcome
+                if isinstance(action, InvalidateCache):
+                    return await runner.invalidate(action)
+                return await runner.reboot(action)
 
     # ── what earlier passes left ─────────────────────────────────────────────────────────
 
