@@ -15,7 +15,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer
-from reconciler.model.outcomes import Aftermath, Outcome, Result, face
+from reconciler.model.outcomes import Aftermath, Outcome, Result
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see
@@ -89,14 +89,6 @@ class Execution:
         if why:
             raise Blocked(why, remedy)
         return fresh
-
-    def compare(self, code: str) -> None:
-        """Raise Blocked when this exchange is not as it was planned on."""
-        # What the plan was made from, not what was seen last: that may be newer than the plan.
-        if face(self.seen, code) != face(self.planned, code):
-            raise Blocked(
-                f"{code} changed on the server since it was planned", "look at a new plan"
-            )
 
     async def aftermath(self, before: ObservedServer, *, answered: bool) -> Aftermath:
         """Read everything after a write; engage the brake when the robots did not like it."""

@@ -241,7 +241,6 @@ class ServerApply:
                     before = await execution.fresh()
                     if await credentials.done_meanwhile(execution, action):
                         return Outcome(action, Result.DONE, MEANWHILE)
-                    execution.compare(action.exchange)
                     if isinstance(action, DeleteExchange):
                         return await credentials.delete(execution, action, before)
                     return await credentials.write(execution, action, before)

@@ -4,6 +4,7 @@ What happens to a server at one moment of a command: when it has received someth
 The moment is the server's own, before it does or answers anything, so no wait can miss it.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -22,20 +23,24 @@ HELD: Final = 3600.0
 
 @contextmanager
 def when_asked(
-    server: StandInThread, event: str, act: Callable[[], object], *others: StandInThread
+    server: StandInThread,
+    event: str,
+    act: Callable[[], object],
+    *others: StandInThread,
+    nth: int = 1,
 ) -> Iterator[None]:
     """
-    Call *act* once, on the server's own thread, at the first *event* that any receives from now on.
+    Call *act* once, on the server's own thread, at the *nth* event that any receives from now on.
 
     It must not call anything that waits for that thread, such as `stop`.
     """
-    first = iter((act,))
+    first, count = iter((act,)), itertools.count(1)
     before = [(one.record, one.record.add_received) for one in (server, *others)]
 
     def noting(note: Callable[[Received], None]) -> Callable[[Received], None]:
         def noted(received: Received) -> None:
             note(received)
-            if received.event == event:
+            if received.event == event and next(count) == nth:
                 for todo in first:
                     todo()
 

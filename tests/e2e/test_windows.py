@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.apply import execution
+from reconciler.apply import send
 from reconciler.plan.windows import Opening, standing
 from reconciler.sandbox.jt_trader.server import Robot
 from tests.e2e.answers import document, server
@@ -25,7 +25,7 @@ def closing(monkeypatch: pytest.MonkeyPatch, after: Callable[[], bool]) -> None:
     def judged(windows: Any, now: datetime) -> Opening:
         return Opening(open=False, why="outside") if after() else standing(windows, now)
 
-    monkeypatch.setattr(execution, "standing", judged)
+    monkeypatch.setattr(send, "standing", judged)
 
 
 def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(rig: Rig) -> None:

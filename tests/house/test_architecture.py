@@ -49,7 +49,7 @@ PURE = (
 )
 HARMLESS = {
     *("abc", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "itertools"),
-    *("json", "math", "re", "typing", "urllib.parse", "weakref"),
+    *("functools", "json", "math", "re", "typing", "urllib.parse", "weakref"),
     "ipaddress",
     "cronsim",  # computes on the values it is given; asks no clock
     "zoneinfo",  # the rules of time zones: read once, the same for everybody
@@ -285,3 +285,79 @@ def test_no_credential_module_can_name_a_one_shot() -> None:
 
         assert not {n for n in names if "invalidat" in n.lower()}
         assert {n for n in names if "reboot" in n.lower()} <= {"REBOOT", "reboot"}
+
+
+# ── sending ──────────────────────────────────────────────────────────────────────────────────
+
+SENDS = {"save", "delete", "stop", "start", "invalidate", "reboot"}
+
+
+def is_send(node: ast.AST) -> bool:
+    """Whether this is a call of a session's method that changes the server."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in SENDS
+        and ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") == "session"
+    )
+
+
+def unguarded(source: str) -> list[str]:
+    """The sends of a file that do not directly follow a call of `may_still`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for body in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            if not isinstance(body, list):
+                continue
+            for before, statement in zip([None, *body], body, strict=False):
+                simple = isinstance(statement, ast.Expr | ast.Return | ast.Assign)
+                if not simple or not any(map(is_send, ast.walk(statement))):
+                    continue
+                if before is None or not ast.unparse(before).startswith("may_still("):
+                    found.append(ast.unparse(statement))
+    return found
+
+
+def test_only_one_module_sends_and_looks_once_more_before_each_send() -> None:
+    senders = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if room_of(path) != "testing"
+        and any(map(is_send, ast.walk(ast.parse(path.read_text("utf-8")))))
+    }
+    source = (PACKAGE / "apply" / "send.py").read_text("utf-8")
+
+    assert senders == {"apply/send.py"}
+    assert sum(map(is_send, ast.walk(ast.parse(source)))) == len(SENDS)
+    assert unguarded(source) == []
+
+
+def test_positive_control_an_unguarded_send_is_seen() -> None:
+    good = "async def f(e):\n    may_still(e)\n    await e.session.reboot()\n"
+    late = "async def f(e):\n    may_still(e)\n    await g()\n    await e.session.reboot()\n"
+    none = "async def f(e):\n    if e:\n        await e.session.stop(1)\n"
+
+    assert unguarded(good) == []
+    assert unguarded(late) == ["await e.session.reboot()"]
+    assert unguarded(none) == ["await e.session.stop(1)"]
+
+
+def test_no_decision_compares_the_text_of_a_message() -> None:
+    """What is shown to people may be worded anew at any time."""
+
+    def prose(node: ast.expr) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr in {"what", "remedy", "why", "detail"}
+
+    found = [
+        f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
+        for path in modules()
+        if room_of(path) != "testing"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Compare)
+        and any(map(prose, (node.left, *node.comparators)))
+        and any(
+            isinstance(one, ast.Constant) and one.value for one in (node.left, *node.comparators)
+        )
+    ]
+
+    assert found == []

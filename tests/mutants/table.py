@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 DEATHS = "tests/crash/test_one_shot_deaths.py"
 PAUSED = "tests/crash/test_paused.py"
+LAST_LOOK = "tests/apply/test_last_look.py"
 RULES = "tests/plan/test_requests.py"
 HALTS = "tests/plan/test_robots.py"
 STORY = "tests/e2e/test_requests.py"
@@ -72,11 +73,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "silence is taken for nothing sent",
         "reconciler/apply/requests.py",
-        "        except DriverError:\n            return False\n        return True",
-        "        except DriverError:\n"
-        "            await asyncio.to_thread(self._book.unsend, attempt.nonce)\n"
-        "            raise\n"
-        "        return True",
+        "            if sending and send.perhaps_sent(error):\n",
+        "            if False:\n",
         (f"{STORY}::test_an_invalidation_without_an_answer_is_for_people",),
     ),
     Mutant(
@@ -121,20 +119,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if requests.open is not None:\n        raise Blocked(\n            f",
         "    if False:\n        raise Blocked(\n            f",
         ("tests/ledger/test_requests.py",),
-    ),
-    Mutant(
-        "a window that closed meanwhile is not noticed before sending",
-        "reconciler/apply/requests.py",
-        "            execution.in_window()\n",
-        "",
-        ("tests/e2e/test_windows.py",),
-    ),
-    Mutant(
-        "a restart goes on after its window closed",
-        "reconciler/apply/robots.py",
-        "            execution.in_window()\n",
-        "",
-        ("tests/e2e/test_windows.py",),
     ),
     # ── what counts as done ──────────────────────────────────────────────────────────────────
     Mutant(
@@ -223,6 +207,105 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False)",
         (RULES,),
     ),
+    # ── the last look ────────────────────────────────────────────────────────────────────────
+    Mutant(
+        "a connection to another server is used",
+        "reconciler/apply/send.py",
+        "    if execution.session.target != desired.target:",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "an address that the operator took off the list is written to",
+        "reconciler/apply/send.py",
+        "    execution.context.allowed.check(desired)\n",
+        "    pass\n",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a version that changed meanwhile is written to",
+        "reconciler/apply/send.py",
+        "    if execution.seen.version != execution.planned.version:",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a brake that was put on meanwhile is not seen",
+        "reconciler/apply/send.py",
+        "    execution.brake.check(finishing=action is None)\n",
+        "    pass\n",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a lease that was lost meanwhile is not seen",
+        "reconciler/apply/send.py",
+        "    execution.check_lease()\n",
+        "    pass\n",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "what a removed document asked for is done",
+        "reconciler/apply/send.py",
+        "    if server is None:",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a server that was suspended meanwhile is changed",
+        "reconciler/apply/send.py",
+        "    if suspension is not None and (suspension.until is None or now < suspension.until):",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a server that is only to be observed since is changed",
+        "reconciler/apply/send.py",
+        "    if server.mode is Mode.OBSERVE:",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "what the newest document asks for no more is done",
+        "reconciler/apply/send.py",
+        "    if not _asks(server, execution.desired, action):",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a request that expired while it waited is done",
+        "reconciler/apply/send.py",
+        "        if wish is not None and now - wish.instant > wish.expires_after:",
+        "        if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a window that closed meanwhile counts as open",
+        "reconciler/apply/send.py",
+        "    if not opening.open:",
+        "    if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a key that another hand wrote meanwhile is overwritten",
+        "reconciler/apply/send.py",
+        "            if face(seen, exchange) != face(planned, exchange):",
+        "            if False:",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a delete goes on under a robot that was started",
+        "reconciler/apply/send.py",
+        "            if robots := seen.running(exchange):",
+        "            if robots := ():",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a reboot stops robots that nobody was told of",
+        "reconciler/apply/send.py",
+        "            if fresh := [one.name for one in seen.running() if one.id not in named]:",
+        "            if fresh := []:",
+        (LAST_LOOK,),
+    ),
     # ── robots ───────────────────────────────────────────────────────────────────────────────
     Mutant(
         "robots are started again after a foreign boot",
@@ -306,13 +389,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "boot=before.log.boot\n    )\n",
         "",
         ("tests/crash/test_deaths.py",),
-    ),
-    Mutant(
-        "what changed since the plan is overwritten",
-        "reconciler/apply/execution.py",
-        "        if face(fresh, code) != face(self.planned, code):",
-        "        if False:",
-        ("tests/e2e/test_apply_drift.py", "tests/e2e/test_apply_foreign.py", WRITES),
     ),
     Mutant(
         "harm does not put the brake on",

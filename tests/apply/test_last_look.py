@@ -1,0 +1,316 @@
+"""The last look before a send: one rule each, and what it forbids."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
+from reconciler.apply.execution import Execution
+from reconciler.apply.send import may_still
+from reconciler.drivers import Session
+from reconciler.errors import Blocked, LeaseHeld, WindowClosed
+from reconciler.ledger.ledger import Ledger
+from reconciler.model.actions import (
+    Action,
+    DeleteExchange,
+    InvalidateCache,
+    RebootServer,
+    RestartRobots,
+    WriteExchange,
+)
+from reconciler.model.desired import (
+    Afterwards,
+    DesiredExchange,
+    DesiredServer,
+    Mode,
+    OnCredentialChange,
+    OneShot,
+    Presence,
+    RequestKind,
+    Suspension,
+    Window,
+    WindowKind,
+)
+from reconciler.model.observed import (
+    Logbook,
+    Mask,
+    ObservedExchange,
+    ObservedField,
+    ObservedServer,
+    Robot,
+)
+from reconciler.model.recorded import Purpose
+from reconciler.model.source import SourceLine
+from reconciler.model.target import Target
+from reconciler.observe.context import Allowed, PassContext
+from reconciler.observe.visit import Visit, blank_plan
+
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+HERE = SourceLine("tokyo-1.yaml", 1)
+GRID, ARB = Robot(1, "grid", "bybit", True), Robot(2, "arb", "okx", True)
+WRITE = WriteExchange("bybit", (("bybit_api_key", "apiKey"),), (), Purpose.CHANGE)
+DELETE = DeleteExchange("kucoin", ("kucoin_api_key",))
+RESTART = RestartRobots("bybit", (GRID,))
+CACHE = InvalidateCache(NOW - timedelta(hours=1), "stale")
+REBOOT = RebootServer(NOW - timedelta(hours=1), "quarterly", Afterwards.LEAVE, 600)
+ALL: dict[str, Action] = {
+    "write": WRITE,
+    "delete": DELETE,
+    "stop": RESTART,
+    "invalidate": CACHE,
+    "reboot": REBOOT,
+}
+
+
+def field(code: str, mask: str) -> ObservedExchange:
+    return ObservedExchange(
+        code, (ObservedField(f"{code}_api_key", "apiKey", "string", Mask(mask)),)
+    )
+
+
+def wish(kind: RequestKind) -> OneShot:
+    return OneShot(kind, NOW - timedelta(hours=1), "because", HERE)
+
+
+DESIRED = DesiredServer(
+    "tokyo-1",
+    "https://tokyo-1.internal",
+    HERE,
+    exchanges=(
+        DesiredExchange("bybit", HERE),
+        DesiredExchange("kucoin", HERE, presence=Presence.ABSENT),
+    ),
+    on_credential_change=OnCredentialChange.RESTART,
+    cache=wish(RequestKind.CACHE),
+    reboot=wish(RequestKind.REBOOT),
+)
+SEEN = ObservedServer(
+    "0", "0.24.19", (field("bybit", "a"), field("kucoin", "b")), (GRID, ARB), Logbook()
+)
+
+
+class Scene:
+    """An action that may be sent, until a test spoils something."""
+
+    def __init__(self) -> None:
+        self.in_force: DesiredServer | None = DESIRED
+        self.now = NOW
+        self.target = DESIRED.target
+        self.allowed = Allowed()
+        self.brake = CircuitBreaker()
+        self.desired = DESIRED
+        self.seen = SEEN
+        self.lost = False
+
+    def may(self, name: str) -> None:
+        """Ask for the action of this name, or for `start` of a robot that we stopped."""
+        session = cast(Session, type("Connected", (), {"target": self.target})())
+        visit = Visit(self.desired, blank_plan(self.desired), session=session, observed=SEEN)
+        context = PassContext(
+            driver=cast(Any, None),
+            resolver=cast(Any, None),
+            fingerprints=cast(Any, None),
+            timeouts=cast(Any, None),
+            ledger=None,
+            label="apply",
+            allowed=self.allowed,
+            now=lambda: self.now,
+            in_force=lambda _: self.in_force,
+        )
+        execution = Execution(visit, context, self.brake, cast(Ledger, None))
+        execution.check_lease = self.lease
+        visit.observed = self.seen
+        action: Action | None = ALL.get(name)
+        robot = {"stop": GRID, "start": replace(GRID, id=7)}.get(name)
+        may_still(execution, action, field="kucoin_api_key", robot=robot)
+
+    def lease(self) -> None:
+        if self.lost:
+            raise LeaseHeld("the lease on the server ran out", "run it again")
+
+    def document(self, **changes: Any) -> None:
+        self.in_force = replace(DESIRED, **changes)
+
+
+EVERY = (*ALL, "start")
+DISRUPTIVE = ("stop", "invalidate", "reboot")
+ASKED = tuple(ALL)
+CLOSED = Window(WindowKind.ALLOW, "0 3 * * *", timedelta(hours=1), "UTC", HERE)
+RULES: list[tuple[str, tuple[str, ...], Callable[[Scene], Any], type[Exception], str]] = [
+    (
+        "another server",
+        EVERY,
+        lambda s: setattr(s, "target", Target("https://osaka-1.internal", "0")),
+        Blocked,
+        "leads to",
+    ),
+    (
+        "another account",
+        EVERY,
+        lambda s: setattr(s, "target", replace(DESIRED.target, account="42")),
+        Blocked,
+        "leads to",
+    ),
+    (
+        "an address that the operator took off the list",
+        EVERY,
+        lambda s: setattr(s, "allowed", Allowed(url=lambda _: False)),
+        Blocked,
+        "not among",
+    ),
+    (
+        "another version",
+        EVERY,
+        lambda s: setattr(s, "seen", replace(SEEN, version="0.25.0")),
+        Blocked,
+        "version changed",
+    ),
+    (
+        "the brake",
+        EVERY,
+        lambda s: setattr(s.brake, "_why", "harm"),
+        CircuitOpen,
+        "harm",
+    ),
+    ("a doubt", EVERY, lambda s: setattr(s.brake, "_doubts", 1), CircuitOpen, "not answered"),
+    ("an end", ASKED, lambda s: setattr(s.brake, "_ending", "stopping"), CircuitOpen, "stopping"),
+    ("a lost lease", EVERY, lambda s: setattr(s, "lost", True), LeaseHeld, "ran out"),
+    (
+        "a document that is gone",
+        ASKED,
+        lambda s: setattr(s, "in_force", None),
+        Blocked,
+        "document was removed",
+    ),
+    (
+        "a suspension",
+        ASKED,
+        lambda s: s.document(suspend=Suspension("maintenance", "desk", None)),
+        Blocked,
+        "suspended meanwhile by desk",
+    ),
+    (
+        "mode: observe",
+        ASKED,
+        lambda s: s.document(mode=Mode.OBSERVE),
+        Blocked,
+        "mode: observe",
+    ),
+    (
+        "a request that was removed",
+        ("invalidate", "reboot"),
+        lambda s: s.document(cache=None, reboot=None),
+        Blocked,
+        "document changed",
+    ),
+    (
+        "an exchange that is declared otherwise",
+        ("write", "delete"),
+        lambda s: s.document(
+            exchanges=(
+                DesiredExchange("bybit", HERE, take_over=True),
+                DesiredExchange("kucoin", HERE),
+            )
+        ),
+        Blocked,
+        "document changed",
+    ),
+    (
+        "robots that are to be left alone",
+        ("stop",),
+        lambda s: s.document(on_credential_change=OnCredentialChange.LEAVE),
+        Blocked,
+        "document changed",
+    ),
+    (
+        "a request that expired",
+        ("invalidate", "reboot"),
+        lambda s: setattr(s, "now", NOW + timedelta(hours=24)),
+        Blocked,
+        "expired while it waited",
+    ),
+    (
+        "a closed window",
+        DISRUPTIVE,
+        lambda s: setattr(s, "desired", replace(DESIRED, windows=(CLOSED,))),
+        WindowClosed,
+        "window closed",
+    ),
+    (
+        "a key that another hand wrote",
+        ("write",),
+        lambda s: setattr(
+            s, "seen", replace(SEEN, exchanges=(field("bybit", "x"), field("kucoin", "b")))
+        ),
+        Blocked,
+        "bybit changed",
+    ),
+    (
+        "a robot that runs on what is deleted",
+        ("delete",),
+        lambda s: setattr(s, "seen", replace(SEEN, robots=(replace(GRID, exchange="kucoin"), ARB))),
+        Blocked,
+        "robots run on it",
+    ),
+    (
+        "a robot that does not run any more",
+        ("stop",),
+        lambda s: setattr(s, "seen", replace(SEEN, robots=(replace(GRID, running=False), ARB))),
+        Blocked,
+        "does not run any more",
+    ),
+    (
+        "a robot that runs already",
+        ("start",),
+        lambda s: setattr(s, "seen", replace(SEEN, robots=(GRID, ARB, replace(GRID, id=7)))),
+        Blocked,
+        "runs already",
+    ),
+    (
+        "a robot that nobody was told of",
+        ("reboot",),
+        lambda s: setattr(
+            s, "seen", replace(SEEN, robots=(GRID, ARB, Robot(3, "new", "okx", True)))
+        ),
+        Blocked,
+        "did not name: new",
+    ),
+]
+ROWS = [
+    pytest.param(name, spoil, error, words, id=f"{name}-{rule}")
+    for rule, names, spoil, error, words in RULES
+    for name in names
+]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_positive_control_what_was_planned_may_be_sent(name: str) -> None:
+    Scene().may(name)
+
+
+@pytest.mark.parametrize(("name", "spoil", "error", "words"), ROWS)
+def test_it_may_not(
+    name: str, spoil: Callable[[Scene], Any], error: type[Exception], words: str
+) -> None:
+    scene = Scene()
+    spoil(scene)
+
+    with pytest.raises(error, match=words):
+        scene.may(name)
+
+
+def test_another_exchange_may_change_meanwhile() -> None:
+    scene = Scene()
+    scene.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
+
+    scene.may("write")
+
+
+def test_what_stands_under_a_deleted_field_may_be_its_second_row() -> None:
+    scene = Scene()
+    scene.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
+
+    scene.may("delete")

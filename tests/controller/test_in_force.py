@@ -1,0 +1,47 @@
+"""A request waits for its turn while its document changes: the newest word counts."""
+
+from typing import Any
+
+import pytest
+
+from tests.controller.controller_harness import Harness
+from tests.controller.test_controller import begin, moment, play, synced
+from tests.support.rig import Rig
+
+SUSPENDED = {"suspend": {"reason": "maintenance", "by": "desk"}}
+
+
+@pytest.mark.parametrize("now", [SUSPENDED, {}], ids=["suspended", "removed"])
+def test_a_reboot_that_waits_is_not_sent_when_its_document_says_otherwise(
+    rig: Rig, now: dict[str, Any]
+) -> None:
+    names = ("kyoto-1", "tokyo-1")
+    servers = {name: rig.server(name) for name in names}
+    for name in names:
+        rig.document(name, supervised=True)
+    begin(rig)
+    assert rig.apply().code == 0
+    for server in servers.values():
+        server.behaviour.reboot_down = 0.8
+
+    def down() -> list[str]:
+        return [name for name, server in servers.items() if server.record.reboot_requests]
+
+    async def story(harness: Harness) -> None:
+        await synced(harness, *names)
+        reboot = {"bootedAfter": moment(), "robots": "leave", "reason": "quarterly"}
+        for name in names:
+            rig.document(name, rotate=False, supervised=True, reboot=reboot)
+        await harness.until(lambda: bool(down()), "one goes down")
+        (first,) = down()
+        (waiting,) = set(names) - {first}
+        revision = harness.status_store.controller.revision
+        rig.document(waiting, rotate=False, supervised=True, **now)
+        await harness.until(
+            lambda: harness.status_store.controller.revision != revision, "it is in force"
+        )
+        await harness.until(lambda: servers[first].record.reboots == 1, "it is done there")
+        await harness.passed(waiting, times=3)
+        assert servers[waiting].record.reboot_requests == 0
+
+    play(Harness(rig), story)
