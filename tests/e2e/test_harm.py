@@ -11,6 +11,7 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
 from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside, going_down, when_asked
+from tests.e2e.test_requests import RESUME, ask, ready
 from tests.support.processes import PATIENCE
 from tests.support.rig import DURATIONS, Ran, Rig
 
@@ -343,3 +344,31 @@ def test_harm_is_told_as_harm_also_when_the_ledger_cannot_be_written(rig: Rig) -
 
     assert (ran.code, results(ran)) == (8, {"bybit": "harm"})
     assert server(ran)["failure"] is not None
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with a cause", "from a script"])
+def test_an_error_of_a_robots_own_script_is_not_ours(rig: Rig, *, named: bool) -> None:
+    """A robot whose tick threw once a second ended half of all rotations with harm."""
+    server = rig.server()
+    rig.document()
+    rig.begin()
+    assert rig.apply().code == 0
+    rig.rotate()
+
+    with when_asked(server, SAVE, lambda: server.script_error("tick", named=named)):
+        ran = rig.apply()
+
+    assert ran.code == 0, ran.text
+    assert rig.jtr("logs", "tokyo-1", "--from", str(rig.docs)).err.count("rejected key") == 0
+
+
+def test_a_start_that_fails_after_a_reboot_leaves_no_other_robot_stopped(rig: Rig) -> None:
+    robots = [Robot(1, "grid", "bybit", start="fails"), Robot(2, "arb", "okx")]
+    (server,) = ready(rig, robots=robots)
+    ask(rig, reboot=RESUME)
+
+    ran = rig.apply()
+
+    assert ran.code == 6, ran.text
+    assert server.robots_running() == {2}
+    assert "grid: it did not start" in ran.text

@@ -207,6 +207,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False)",
         (RULES,),
     ),
+    Mutant(
+        "an error of a robot's own script counts as fatal",
+        "reconciler/drivers/jt_trader/responses.py",
+        "            if what == ALARM and not _harmless(entry):\n",
+        "            if what == ALARM:\n",
+        ("tests/drivers/jt_trader/test_responses.py",),
+    ),
+    Mutant(
+        "a cause that nobody knows counts as harmless",
+        "reconciler/drivers/jt_trader/responses.py",
+        'return cause if isinstance(cause, str) and cause in HARMLESS else ""',
+        "return str(cause)",
+        ("tests/drivers/jt_trader/test_responses.py",),
+    ),
     # ── the last look ────────────────────────────────────────────────────────────────────────
     Mutant(
         "a connection to another server is used",

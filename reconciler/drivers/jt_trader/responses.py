@@ -41,13 +41,27 @@ _BOOT: Final = ("NestApplication", "Nest application successfully started")
 _STATUS: Final = ("MonitoringService", "App STATUS")
 _ADDRESSES_LIMIT: Final = 20
 ALARM: Final = "MainProcessExceptionHandler"
-"""The class of the fatal path's entries in the system log."""
+"""The class of the fatal path's entries in the system log, and of errors that stop nothing."""
+
+HARMLESS: Final = frozenset(
+    {
+        "user-script",
+        "bundler-error",
+        "runtime-script-limit",
+        "script-already-registered",
+        "tester-data-failed",
+    }
+)
+"""What an entry of that class calls its cause when it stopped nothing; docs/protocol.md, 4."""
 
 CUT: Final = (
     "(cut by jtr: what the server's handler of fatal errors notes can hold a rejected key in plain"
     " text)"
 )
 """Stands for all that an entry of the fatal path says."""
+
+SCRIPT: Final = "(cut by jtr: an error of a robot's own script, which stops nothing else)"
+"""Stands for all that such an entry says: it, too, may hold anything."""
 
 _OWN_KEYS: Final = frozenset({"time", "level", "class", "msg", "pid"})
 
@@ -108,7 +122,7 @@ def read_log(payload: object) -> Logbook:
                 boots.append(BootLine(time, known_pid or 0))
                 strangers = False
                 continue
-            if what == ALARM:
+            if what == ALARM and not _harmless(entry):
                 alarms.append(time)
         if boots and known_pid is not None and known_pid != boots[-1].pid:
             strangers = True
@@ -175,9 +189,21 @@ def _log_time(entry: dict[str, object]) -> int | None:
 def _log_entry(entry: dict[str, object]) -> LogEntry:
     time, level, origin = _log_time(entry), _words(entry.get("level")), _words(entry.get("class"))
     if ALARM in origin:
+        if cause := _harmless(entry):
+            return LogEntry(time, level, f"{ALARM} ({cause})", SCRIPT, {})
         return LogEntry(time, level, ALARM, CUT, {})
     rest = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
     return LogEntry(time, level, origin, _words(entry.get("msg")), rest)
+
+
+def _harmless(entry: dict[str, object]) -> str:
+    """Return the cause of an error that stopped nothing; empty for one that did, or may have."""
+    if "cause" in entry:
+        cause = entry["cause"]
+        return cause if isinstance(cause, str) and cause in HARMLESS else ""
+    stack = entry.get("stack")
+    lines = stack if isinstance(stack, list) else [stack]
+    return "user-script" if any(isinstance(x, str) and "(vm.js:" in x for x in lines) else ""
 
 
 def _words(value: object) -> str:

@@ -48,6 +48,7 @@ class Gateway:
         self._state = state
         self._link = link
         self.clients = Clients(state, link)
+        self._runtime = runtime
         self.robots = RobotRequests(state, runtime, self.clients, link, fail=self._fail)
         self.one_shots = OneShots(state, runtime, self.clients, self.robots, link, end=end)
         self._answers: Mapping[str, Callable[[Socket, Mapping[str, Any]], Awaitable[None]]] = {
@@ -182,6 +183,7 @@ class Gateway:
         await self.clients.answer(socket, "engine-config-response", payload)
 
     async def _logs(self, socket: Socket, message: Mapping[str, Any]) -> None:
+        self._runtime.note_ticks()
         payload = self._state.log.answer(message)
         if self._state.behaviour.log == "unreadable" and message.get("payload") == SYSTEM:
             payload.pop("data", None)

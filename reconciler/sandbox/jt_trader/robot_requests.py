@@ -119,7 +119,10 @@ class RobotRequests:
 
     async def _already_running(self, socket: Socket) -> None:
         self._state.log.append(
-            "error", "MainProcessExceptionHandler", "Error: runtime already started"
+            "error",
+            "MainProcessExceptionHandler",
+            "Error: runtime already started",
+            cause="script-already-registered",
         )
         await self._clients.send_exception(socket)
         await self._clients.system_report()

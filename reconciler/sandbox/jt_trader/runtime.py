@@ -32,6 +32,7 @@ class Runtime:
         self._trading: dict[int, dict[str, str]] = {}
         self._clients: dict[tuple[str, str, str], dict[str, str]] = {}
         self._memory: dict[int, str] = {}
+        self._ticked: dict[int, float] = {}
         self.starting = False
         """The lock of all starts: a start that never ends holds it until the process does."""
 
@@ -70,6 +71,7 @@ class Runtime:
         names = labels(robot.exchange)
         missing = not self._stored(robot).keys() >= set(names)
         if robot.start == "fails" or (is_additional(robot.exchange) and missing):
+            self._state.log.script_error("made-up init failure", named=bool(robot.id % 2))
             raise StartFailed
         self.begin(robot)
 
@@ -78,6 +80,7 @@ class Runtime:
         robot.running = True
         self._state.marks.add(robot.id)
         self._trading[robot.id] = self._client(robot)
+        self._ticked[robot.id] = self._state.log.now()
         if robot.id not in self._memory:
             new = f"state {next(_STATES)}"
             self._memory[robot.id] = self._state.saved.get(robot.id, new)
@@ -95,6 +98,7 @@ class Runtime:
         if robot.stop == "hangs":
             await asyncio.Event().wait()
         if robot.stop == "throws":
+            self._state.log.script_error("made-up stop failure", named=bool(robot.id % 2))
             raise StopFailed
         await asyncio.sleep(robot.stop_time)
 
@@ -110,6 +114,16 @@ class Runtime:
         """The process is gone: nothing was written, and the marks stay."""
         for robot in self._state.robots:
             self._kill(robot)
+
+    def note_ticks(self) -> None:
+        """Write what ticks of robots threw since the last time; call it before a log is read."""
+        now = self._state.log.now()
+        for robot in self.running():
+            if robot.tick == "throws":
+                since = self._ticked.setdefault(robot.id, now)
+                for second in range(1, int(now - since) + 1):
+                    self._state.log.script_error("made-up tick failure", ago=now - since - second)
+                    self._ticked[robot.id] = since + second
 
     def running(self) -> list[Robot]:
         return [robot for robot in self._state.robots if robot.running]

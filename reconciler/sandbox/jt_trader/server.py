@@ -261,6 +261,10 @@ class StandIn:
     def append_log(self, level: str, class_: str, msg: str, **keys: object) -> None:
         self._state.log.append(level, class_, msg, **keys)
 
+    def script_error(self, what: str, *, named: bool = True) -> None:
+        """Note an error of a robot's own script, as its tick may throw one at any moment."""
+        self._state.log.script_error(what, named=named)
+
     def append_log_line(self, line: str, name: str = SYSTEM) -> None:
         """Append a raw line to a log file; no JSON makes every answer lose its `data`."""
         self._state.log.append_line(name, line)
@@ -320,6 +324,7 @@ class StandInThread:
         self.connections = self.server.connections
         self.log_entries = self.server.log_entries
         self.append_log = self.server.append_log
+        self.script_error = self.server.script_error
         self.append_log_line = self.server.append_log_line
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -36,6 +36,20 @@ class SystemLog:
         with self._lock:
             self._files[SYSTEM].append({"level": known, **entry, **keys, "msg": msg})
 
+    def script_error(self, what: str, *, ago: float = 0.0, named: bool = True) -> None:
+        """Note an exception of a robot's own script; some entries do not name their cause."""
+        stack = [f"Error: {what}", "    at Robot.run (vm.js:12:7)"]
+        cause = {"cause": "user-script"} if named else {}
+        time = round((self._clock() - ago) * 1000)
+        self.append(
+            "error",
+            "MainProcessExceptionHandler",
+            f"Error: {what}",
+            stack=stack,
+            time=time,
+            **cause,
+        )
+
     def append_line(self, name: str, line: str) -> None:
         try:
             entry = json.loads(line)
@@ -44,6 +58,10 @@ class SystemLog:
             entry = None
         with self._lock:
             self._files[name].append(entry)
+
+    def now(self) -> float:
+        """Return the server's time in seconds."""
+        return self._clock()
 
     def boot(self) -> None:
         self.boot_begins()

@@ -15,6 +15,7 @@ from reconciler.drivers.jt_trader.field_names import CREDENTIALS, credential_of
 from reconciler.drivers.jt_trader.responses import (
     ALARM,
     CUT,
+    HARMLESS,
     read_entries,
     read_exchanges,
     read_log,
@@ -304,6 +305,47 @@ def test_nothing_that_the_fatal_path_noted_passes(origin: object) -> None:
     (found,) = read_entries({"artifacts": "system", "data": [entry]}) or ()
     assert found == LogEntry(5, "error", ALARM, CUT, {})
     assert value not in repr(found)
+
+
+VM = ["Error: x", "    at Robot.tick (vm.js:12:7)"]
+SCRIPTS = [
+    *({"cause": cause} for cause in sorted(HARMLESS)),
+    *({"cause": cause, "stack": VM} for cause in sorted(HARMLESS)),
+    {"stack": VM},
+    {"stack": "Error: x\n    at Robot.tick (vm.js:12:7)"},
+]
+FATAL = [
+    {},
+    {"stack": ["Error: x", "    at Object.create (db.js:1:1)"]},
+    {"stack": None},
+    {"stack": [None, 1]},
+    {"cause": "sdk-error"},
+    {"cause": "sdk-error", "stack": VM},
+    {"cause": "a-new-one", "stack": VM},
+    {"cause": None, "stack": VM},
+    {"cause": ["user-script"]},
+]
+
+
+@pytest.mark.parametrize("named", SCRIPTS, ids=str)
+def test_an_error_of_a_robots_own_script_is_no_alarm(named: dict[str, object]) -> None:
+    entry = {"time": 7, "level": "error", "pid": 1, "class": ALARM, "msg": "a secret"} | named
+    answer = {"artifacts": "system", "data": [entry]}
+
+    assert read_log(answer).alarm is None
+    (found,) = read_entries(answer) or ()
+    assert found.origin == f"{ALARM} ({named.get('cause', 'user-script')})"
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("named", FATAL, ids=str)
+def test_every_other_entry_of_the_handler_is_one(named: dict[str, object]) -> None:
+    entry = {"time": 7, "level": "error", "pid": 1, "class": ALARM, "msg": "m"} | named
+    answer = {"artifacts": "system", "data": [entry]}
+
+    assert read_log(answer).alarm == 7
+    (found,) = read_entries(answer) or ()
+    assert found.origin == ALARM
 
 
 def test_an_answer_that_is_but_a_word_has_no_payload() -> None:
