@@ -140,6 +140,7 @@ async def _judge(
             "its robots still run; look at its Config page and log; `jtr apply` writes again",
             Exit.SERVER,
             end.stopped,
+            sent=True,
         )
     proves_little = weak(execution.context.driver, execution.visit.values[code])
     return Outcome(
@@ -197,6 +198,7 @@ async def delete(execution: Execution, action: DeleteExchange, before: ObservedS
                 "look at the server's Config page; `jtr apply` tries again",
                 Exit.SERVER,
                 end.stopped,
+                sent=True,
             )
     await asyncio.to_thread(execution.ledger.deleted, execution.visit.uid, code)
     return Outcome(action, Result.DONE, stopped=end.stopped)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -127,8 +128,12 @@ class _Job:
         if (code := self._refused(plan)) is not None:
             return code
         if self.asks:
+            wanted = plan.actions
             await self._ask(visits)
             plan = plan_of(visits, self.state, skip_unreachable=self.skip)
+            if wanted and not plan.actions:
+                output.show("Cancelled: nothing was written.\n")
+                return worst([Exit.BLOCKED, *(server.exit_code for server in plan)])
         brake = CircuitBreaker()
         interruption.on_first = lambda: brake.stop("interrupted")
         with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
@@ -145,19 +150,23 @@ class _Job:
 
     def _final(self, plan: Plan, code: Exit) -> Exit:
         """Return the command's own code: differences that were left count when asked for."""
-        left = any(
+        left = code is Exit.DONE and self.detailed and self._left(plan)
+        return Exit.CHANGES if left else code
+
+    def _left(self, plan: Plan) -> bool:
+        """Whether differences are left alone, because nobody agreed or the server is held."""
+        return any(
             line.asks or server.held
             for server in plan
             for category in Category
             for line in server.select(category)
         )
-        return Exit.CHANGES if code is Exit.DONE and self.detailed and left else code
 
     def _refused(self, plan: Plan) -> Exit | None:
         if self.expected is None or plan.id == self.expected[0]:
             return None
         code = worst(server.exit_code for server in plan)
-        if not plan.actions and code is Exit.DONE:
+        if not plan.actions and code is Exit.DONE and not self._left(plan):
             code = self._final(plan, code)
             output.show(self.renderer.already(plan, code))
             return code
@@ -230,9 +239,12 @@ def _mark(visits: Sequence[Visit], category: Category, asks: str) -> None:
         visit.plan = replace(visit.plan, lines=tuple(map(marked, visit.plan.lines)))
 
 
+_PLAN_ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 def _expectation(expected: str) -> tuple[str, list[str]]:
     """Return the expected id, and the action lines of a plan file if one was given."""
-    if expected.startswith("sha256:"):
+    if _PLAN_ID.fullmatch(expected):
         return expected, []
     try:
         document = json.loads(Path(expected).read_text("utf-8"))

@@ -19,7 +19,7 @@ from reconciler.plan.fleet import UNSEEN
 from reconciler.system.timeouts import Timeouts
 
 _FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
-_SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN)
+_SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN, Result.HARM)
 
 
 def sooner(
@@ -49,7 +49,7 @@ def pushed(report: Report) -> bool:
 def healed(timing: QueueState, report: Report, now: float, timeouts: Timeouts) -> QueueState:
     """Count the corrections of drift, and forget those that were long ago."""
     drifting = {line.exchange: line for line in report.plan.select(Category.DRIFT)}
-    sent = {outcome.action for outcome in report.outcomes if outcome.result in _SENT}
+    sent = {one.action for one in report.outcomes if one.sent or one.result in _SENT}
     for code, line in drifting.items():
         if line.action in sent:
             timing = timing.with_healing(code, requeue.corrected(timing.healed(code), now))

@@ -307,6 +307,8 @@ class ServerWorker:
         """Hold a session that was opened as *desired* says; ours may be another one by now."""
         if await session.ended(0):
             await session.close()
+            # Nobody is registered there now.
+            self.wake(self._shared.context.timeouts.backoff * self._shared.luck())
             return
         self._session, self._login = session, _login(desired)
         self._listener = asyncio.create_task(self._listen(session))

@@ -25,7 +25,11 @@ class Result(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one action, for people and for the exit code."""
+    """
+    The end of one action, for people and for the exit code.
+
+    `sent` says of one that failed that the server got it all the same.
+    """
 
     action: Action
     result: Result
@@ -33,6 +37,7 @@ class Outcome:
     remedy: str = ""
     code: Exit = Exit.DONE
     stopped: tuple[Robot, ...] = ()
+    sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ def request_lines(
     for wish in desired.one_shots:
         line = _standing(wish, requests, terms)
         if terms.unsteady and line.standing in TIMELY:
-            line = replace(_held(line, terms.unsteady), error=Exit.DONE)
+            later = line.standing is Standing.SCHEDULED
+            held = Exit.DONE if later else Exit.BLOCKED
+            line = replace(_held(line, terms.unsteady), error=held)
         if line.standing is Standing.DUE:
             line = _with_limits(line, requests, terms, refuses)
         if line.standing is Standing.DUE and quiet:

@@ -51,14 +51,32 @@ def news(before: Sequence[LogEntry], now: Sequence[LogEntry]) -> Sequence[LogEnt
     A log only grows, until it is rotated: then it begins anew, perhaps with the end of the old one.
     Without anything in common all of it is new.
     """
-    before, now = tuple(before), tuple(now)
-    if before[: len(now)] == now:
+    if tuple(before[: len(now)]) == tuple(now):
         return ()
-    for start in range(len(before)):
-        kept = len(before) - start
-        if before[start] == now[0] and before[start:] == now[:kept]:
-            return now[kept:]
-    return now
+    return now[_overlap(before, now) :]
+
+
+def _overlap(before: Sequence[LogEntry], now: Sequence[LogEntry]) -> int:
+    """
+    Return with how many of its first entries *now* continues the end of *before*.
+
+    By Knuth, Morris and Pratt: a server that writes one entry many times must not keep us busy.
+    """
+    back = [0] * (len(now) + 1)  # by length of a beginning: its longest beginning that is its end
+    known = 0
+    for place in range(1, len(now)):
+        while known and now[place] != now[known]:
+            known = back[known]
+        known += now[place] == now[known]
+        back[place + 1] = known
+    known = 0
+    for entry in before:
+        if known == len(now):
+            known = back[known]
+        while known and entry != now[known]:
+            known = back[known]
+        known += entry == now[known]
+    return known
 
 
 def lines(entry: LogEntry, *, full: bool) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.status import Health, Sync
+from reconciler.errors import JtrError
 from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.controller.controller_harness import Harness
@@ -516,3 +517,39 @@ def test_a_server_that_left_the_documents_is_left_alone(rig: Rig) -> None:
 
     play(Harness(rig), story)
     assert server.record.deletes == 0
+
+
+def test_a_log_that_cannot_be_read_leaves_nobody_alone(rig: Rig) -> None:
+    """The connection was lost with it, and the next pass was an interval away."""
+    server = converged(rig)
+    begin(rig, durations=BRISK | {"interval": "60s"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        await harness.until(lambda: bool(server.connections()), "it is held")
+        assert harness.controller is not None
+        server.behaviour.silent = frozenset({"logs-list-request"})
+        with pytest.raises(JtrError):
+            await harness.controller.entries("tokyo-1")
+        server.behaviour.silent = frozenset()
+        await harness.until(lambda: bool(server.connections()), "and held again")
+
+    play(Harness(rig), story)
+
+
+def test_corrections_that_fail_count_as_corrections(rig: Rig) -> None:
+    """Twenty writes within one cooldown, and never contested."""
+    server = converged(rig, selfHeal=True)
+    begin(rig, durations=BRISK | {"healCooldown": "60s"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        saves = server.record.saves
+        server.behaviour.save = "lose-last-row"
+        server.set_value("bybit_api_secret", rig.watch.secret())
+        harness.controller.look_again() if harness.controller else None
+        await harness.until(lambda: server.record.saves > saves, "it is corrected")
+        await harness.passed(times=3)
+        assert server.record.saves == saves + 1, "and then it rests"
+
+    play(Harness(rig), story)

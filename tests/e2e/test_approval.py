@@ -216,8 +216,28 @@ def test_a_no_leaves_everything_as_it_is(rig: Rig) -> None:
         command.answer("Apply 1 change?", "n")
         code = command.ended()
 
-    assert code == 2  # the change is still there
+    assert code == 4
+    assert "Cancelled: nothing was written." in command.text
+    assert "Nothing to do" not in command.text
     assert server.record.saves == 0
+
+
+@pytest.mark.parametrize("wrong", ["sha256:", "sha256:12", f"sha256:{'G' * 64}", "sha256:x/y"])
+def test_an_expected_id_that_is_none_is_a_usage_error(rig: Rig, wrong: str) -> None:
+    begun(rig)
+
+    assert expect(rig, wrong).code == 64
+
+
+def test_nothing_is_already_applied_while_drift_is_open(rig: Rig) -> None:
+    server = begun(rig)
+    rig.apply()
+    server.set_value("bybit_api_key", rig.watch.secret("hex"))
+
+    ran = expect(rig, f"sha256:{'0' * 64}")
+
+    assert ran.code == 4
+    assert "already applied" not in ran.text
 
 
 def drifted(rig: Rig) -> StandInThread:

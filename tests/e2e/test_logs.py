@@ -371,6 +371,24 @@ def test_what_is_new(
     assert news(before, now) == new
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "fresh"),
+    [
+        ([1] * 200_000, [1] * 200_000 + [2], 1),
+        ([1] * 200_000 + [3], [1] * 200_000 + [2], 200_001),
+        ([1, 2] * 100_000, [2, 1] * 100_000 + [3], 2),
+    ],
+    ids=["grown", "nothing in common", "shifted"],
+)
+def test_a_log_that_repeats_itself_is_compared_in_one_go(
+    before: list[int], now: list[int], fresh: int
+) -> None:
+    """For a hostile one the time grew with its square, and no signal ended the command."""
+    old, new = [entry(n) for n in before], [entry(n) for n in now]
+
+    assert len(news(old, new)) == fresh
+
+
 def test_an_entry_without_a_time_goes_with_the_one_before_it() -> None:
     timeless = LogEntry(None, "info", "A", "m", {})
     assert list(Wanted(since=2).of([timeless, ONE, timeless, TWO, timeless])) == [TWO, timeless]

@@ -357,7 +357,8 @@ _MEANINGS: Final = {
 def _explanation(real: Path, error: sqlite3.Error) -> LedgerError:
     """Say in our words what SQLite reported; its own text is not shown."""
     code = _code(error)
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # No code at all: a text that is none, the one thing that is decoded outside of SQLite.
+    if code in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(real)
     what, remedy = _MEANINGS.get(
         code, (f"cannot be used (SQLite's code {code})", "is it a ledger of jtr at all?")

@@ -11,7 +11,7 @@ class Robot:
     One robot; *running* is what the job list calls `isEnabled`.
 
     *start* and *stop* tell what becomes of its own start and stop routines, which take *start_time*
-    and *stop_time* seconds.  One whose *tick* throws does so each second that it runs, and the system
+    and *stop_time* seconds.  One whose *tick* throws does so each second that it runs; the system
     log notes each error.  *stops_itself_after* seconds after a start on request it gives up by
     itself.  A robot that *keeps_state* writes it into the cache when it stops; its log says that
     it started, and if it *talks* also that it stops.

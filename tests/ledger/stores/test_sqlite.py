@@ -13,6 +13,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -564,3 +565,14 @@ def test_a_copy_made_as_the_documentation_says_is_a_ledger(
 
     assert copied.get("a/b") == Stored(1, '{"x": 1}')
     copied.close()
+
+
+def test_a_text_that_is_none_is_damage(tmp_path: Path) -> None:
+    store = SqliteStore.create(tmp_path / "ledger" / "ledger.db")
+    store.put("a", "x", expect=0)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "ledger" / "ledger.db")) as database, database:
+        database.execute("UPDATE documents SET text = CAST(x'fffe7b' AS TEXT)")
+
+    with pytest.raises(LedgerError, match="is damaged"):
+        SqliteStore.open(tmp_path / "ledger" / "ledger.db").get("a")
