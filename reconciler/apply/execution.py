@@ -19,8 +19,7 @@ from reconciler.model.outcomes import Aftermath, Outcome, Result
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see
-
-RECONNECTS = 3  # after silence: a server that just lost us may need a moment
+from reconciler.system.clocks import elapsed
 
 
 class Execution:
@@ -108,15 +107,17 @@ class Execution:
         return end
 
     async def come_back(self) -> ObservedServer | None:
-        """Leave the server, return and read; None when that fails a few times."""
-        for attempt in range(RECONNECTS):
+        """Leave the server and knock for as long as a boot may take; None when nobody answers."""
+        timeouts = self.context.timeouts
+        until = elapsed() + timeouts.ready
+        while True:
             await self.visit.close()
-            if attempt:
-                await asyncio.sleep(self.context.timeouts.reconnect)
             with suppress(JtrError):  # Vault, too, may be away: its access secret cannot be read
                 await see(self.visit, self.context)
                 return self.seen
-        return None
+            if (left := until - elapsed()) <= 0:
+                return None
+            await asyncio.sleep(min(timeouts.reconnect, left))
 
     # ── braking and noting ───────────────────────────────────────────────────────────────
 

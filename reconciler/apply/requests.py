@@ -90,7 +90,7 @@ class RequestRunner:
         if action.again:
             return await self._again(action)
         execution = self._execution
-        before = await execution.fresh()
+        before = await self._baseline()
         self._provable(before)
         if before.log.boots[-1:] != execution.planned.log.boots[-1:]:
             raise Blocked("it booted since this was planned", "look at a new plan")
@@ -113,8 +113,8 @@ class RequestRunner:
             action.instant,
         ):
             raise Blocked("another process worked on this request", "plan again")
-        await self._quiesce(request)
         await self._execution.fresh()
+        await self._proof(request, after=self._rest(request, self._execution.session.patience))
         return await self._judge(action, request)
 
     async def settle(self, request: Request) -> Outcome | None:
@@ -124,10 +124,8 @@ class RequestRunner:
         action = RebootServer(
             request.instant, request.reason, request.robots, request.resume_within
         )
-        if proof(request.attempts[-1], self._execution.seen.log) is Proof.ALIVE:
-            await self._quiesce(request)
-            await self._execution.fresh()
-        match proof(request.attempts[-1], self._execution.seen.log):
+        after = self._rest(request, self._execution.session.patience)
+        match await self._proof(request, after=after):
             case Proof.BOOTED:
                 return await self._booted(action, request)
             case Proof.ALIVE:
@@ -164,7 +162,7 @@ class RequestRunner:
     async def _second(self, action: RebootServer, request: Request) -> Outcome:
         """Try once more, on a connection on which the log shows the process from before."""
         await self._execution.visit.close()
-        seen = await self._execution.fresh()
+        seen = await self._baseline()
         if proof(request.attempts[-1], seen.log) is not Proof.ALIVE:
             return await self._judge(action, request)
         second = self._attempt(seen)
@@ -296,37 +294,47 @@ class RequestRunner:
                 await see(execution.visit, execution.context)
             except DriverError:
                 dropped = True
-        if dropped and not await self._return():
+        if dropped and await execution.come_back() is None:
             return False
-        if proof(request.attempts[-1], execution.seen.log) is Proof.ALIVE and dropped:
-            # Only the connection ended: what was sent on it may still be under way.
-            await asyncio.sleep(self._rest(request, patience))
-            return await self._look()
+        # If only the connection ended, what was sent on it may still be under way.
+        await self._proof(request, after=self._rest(request, patience) if dropped else 0.0)
         return True
 
-    async def _return(self) -> bool:
-        """Knock until the server lets us in, for as long as a boot may take."""
-        timeouts = self._execution.context.timeouts
-        until = elapsed() + timeouts.ready
+    async def _proof(self, request: Request, *, after: float) -> Proof:
+        """
+        Look each second until the log proves a boot; if it never does, the process still lives.
+
+        That takes as long as the log may lag behind what happened, and at least *after* seconds: by
+        then nothing that was sent is still under way.
+        """
+        execution, timeouts = self._execution, self._execution.context.timeouts
+        until = elapsed() + max(after, timeouts.log_lag)
         while True:
-            if await self._look():
-                return True
-            if elapsed() >= until:
-                return False
-            await asyncio.sleep(min(timeouts.reconnect, max(0.0, until - elapsed())))
+            found = proof(request.attempts[-1], execution.seen.log)
+            left = until - elapsed()
+            if found is not Proof.ALIVE or left <= 0:
+                return found
+            await asyncio.sleep(min(timeouts.log_lag / 5, left))
+            try:
+                await see(execution.visit, execution.context)
+            except DriverError:
+                if await execution.come_back() is None:
+                    return Proof.NOTHING
 
-    async def _look(self) -> bool:
+    async def _baseline(self) -> ObservedServer:
+        """
+        Read the server on a connection that is as old as the log may lag.
+
+        So its log has the boot line of the process that is asked to end: one that came later would
+        be taken for the proof that it did.
+        """
         execution = self._execution
-        await execution.visit.close()
-        try:
-            await see(execution.visit, execution.context)
-        except JtrError:
-            return False
-        return True
-
-    async def _quiesce(self, request: Request) -> None:
-        """Wait until nothing that an earlier process sent can still be under way."""
-        await asyncio.sleep(self._rest(request, self._execution.session.patience))
+        while True:
+            seen = await execution.fresh()
+            left = execution.visit.opened_at + execution.context.timeouts.log_lag - elapsed()
+            if left <= 0:
+                return seen
+            await asyncio.sleep(left)
 
     def _rest(self, request: Request, patience: float) -> float:
         since = passed(request.attempts[-1], self._execution.context.now())

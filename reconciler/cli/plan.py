@@ -27,9 +27,9 @@ from reconciler.system.interrupts import run
 @click.option(
     "--on-unreachable",
     type=click.Choice(["fail", "skip"]),
-    default="skip",
+    default="fail",
     show_default=True,
-    help="What a server that cannot be reached means.",
+    help="What a server that cannot be reached means; the others are shown in any case.",
 )
 @click.option(
     "--recorded",

@@ -43,6 +43,7 @@ class ServerWorker:
         self._shared: Final = shared
         self._session: Session | None = None
         self._login: tuple[object, ...] = ()  # what the session was opened with
+        self._opened_at = 0.0  # as `Visit.opened_at`
         self._listener: asyncio.Task[None] | None = None
         self._woken: Final = asyncio.Event()
         self._busy: Final = asyncio.Lock()
@@ -216,7 +217,7 @@ class ServerWorker:
         context = shared.pass_context()
         async with shared.sick if self.timing.failures else shared.healthy:
             self._visit = visit = first_visit(desired)
-            visit.session = await self._alive(desired)
+            visit.session, visit.opened_at = await self._alive(desired), self._opened_at
             held = visit.session is not None
             await look(visit, shared.state, consents, context)
             failure = visit.plan.failure
@@ -299,6 +300,7 @@ class ServerWorker:
     async def _take_back(self, visit: Visit) -> None:
         """Hold the session for the next pass; values of secrets are not kept."""
         session, visit.session = visit.session, None
+        self._opened_at = visit.opened_at
         visit.values.clear()
         if session is not None:
             await self._keep(session, visit.desired)

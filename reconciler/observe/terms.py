@@ -93,6 +93,8 @@ def recorded_terms(
         remedy=remedy,
         unsteady=unsteady,
         since_halt=None if halt is None else passed(halt, now),
+        seen_boot=seen.boot if seen is not None else None,
+        seen_at=datetime.fromisoformat(seen.at) if seen is not None else None,
     )
 
 

@@ -13,6 +13,7 @@ from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.model.references import FrozenRef
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import Values, recorded_view
+from reconciler.system.clocks import elapsed
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class Visit:
     recorded: Recorded = NOTHING_RECORDED
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
+    opened_at: float = 0.0  # when the session was, on this machine's clock since its boot
     again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
 
     @property
@@ -60,6 +62,7 @@ async def enter(visit: Visit, context: PassContext) -> None:
     visit.session = await context.driver.open(
         server.target, login, context.trust(server.target.url)
     )
+    visit.opened_at = elapsed()
 
 
 async def see(visit: Visit, context: PassContext) -> Observation:

@@ -23,7 +23,8 @@ class Terms:
     than `baseline` are never run.  `refused` and `remedy` say why the ledger allows none at all;
     `unsteady` says what is wrong with our own clock: then nothing begins, and nothing expires.
     `since_halt` are the seconds since the robots that are owed were stopped; None where they cannot
-    be told.
+    be told.  `seen_boot` is the time of the boot line that the ledger last saw, and `seen_at` when
+    it did.
     """
 
     now: datetime
@@ -34,6 +35,8 @@ class Terms:
     remedy: str = ""
     unsteady: str = ""
     since_halt: float | None = None
+    seen_boot: int | None = None
+    seen_at: datetime | None = None
 
 
 NO_TERMS = Terms(

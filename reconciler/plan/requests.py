@@ -45,9 +45,13 @@ def request_lines(
     what to do about it.
     """
     wished = {(wish.kind, wish.instant) for wish in desired.one_shots}
-    unsettled = requests.open
-    if unsettled is not None and (unsettled.kind, unsettled.instant) not in wished:
-        yield _unsettled(unsettled, None, terms)
+    doubt, settled = requests.open, requests
+    if doubt is not None:
+        line = unsettled(doubt, terms)
+        if line.standing is Standing.FOUND_OUT and requests.halt is None:
+            settled = replace(requests, open=None)  # by the time that the next one begins
+        if (doubt.kind, doubt.instant) not in wished:
+            yield line
     for wish in desired.one_shots:
         line = _standing(wish, requests, terms)
         if terms.unsteady and line.standing in TIMELY:
@@ -55,7 +59,7 @@ def request_lines(
             held = Exit.DONE if later else Exit.BLOCKED
             line = replace(_held(line, terms.unsteady), error=held)
         if line.standing is Standing.DUE:
-            line = _with_limits(line, requests, terms, refuses)
+            line = _with_limits(line, settled, terms, refuses)
         if line.standing is Standing.DUE and quiet:
             line = _held(line, quiet)
         if line.standing in (Standing.DUE, Standing.SCHEDULED):
@@ -75,9 +79,9 @@ def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
         action=_action(wish),
     )
     nothing = replace(base, action=None)
-    unsettled = requests.open
-    if unsettled is not None and (unsettled.kind, unsettled.instant) == (wish.kind, wish.instant):
-        return _unsettled(unsettled, wish, terms)
+    doubt = requests.open
+    if doubt is not None and (doubt.kind, doubt.instant) == (wish.kind, wish.instant):
+        return unsettled(doubt, terms, wish)
     if (past := requests.closed(wish.kind, wish.instant)) is not None:
         return _past(nothing, past)
     handled = requests.handled.get(wish.kind)
@@ -96,7 +100,7 @@ def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
         )
     if terms.now < wish.instant:
         return replace(base, standing=Standing.SCHEDULED)
-    if wish.kind is RequestKind.REBOOT and satisfies(terms.log, terms.clock, wish.instant):
+    if wish.kind is RequestKind.REBOOT and _satisfied(wish.instant, terms):
         return replace(
             nothing,
             standing=Standing.SATISFIED,
@@ -111,6 +115,17 @@ def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
             error=Exit.BLOCKED,
         )
     return base
+
+
+def _satisfied(instant: datetime, terms: Terms) -> bool:
+    """Whether somebody else's boot met a request; one that was seen before it never does."""
+    if terms.log is None or not terms.log.boots:
+        return False
+    # Line with line: the server's clock may have been set meanwhile.
+    known = terms.log.boots[-1].time == terms.seen_boot
+    if known and terms.seen_at is not None and terms.seen_at < instant:
+        return False
+    return satisfies(terms.log, terms.clock, instant)
 
 
 def _past(base: Disruption, past: Request) -> Disruption:
@@ -131,7 +146,7 @@ def _past(base: Disruption, past: Request) -> Disruption:
             )
 
 
-def _unsettled(request: Request, wish: OneShot | None, terms: Terms) -> Disruption:
+def unsettled(request: Request, terms: Terms, wish: OneShot | None = None) -> Disruption:
     """Say what is known of a request that was, or may have been, sent."""
     base = Disruption(
         named(request.kind, request.instant),

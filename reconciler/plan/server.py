@@ -20,8 +20,8 @@ from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.exchange import ExchangePlan, obstacle
-from reconciler.plan.inputs import Consents, Facts
-from reconciler.plan.requests import request_lines
+from reconciler.plan.inputs import Consents, Facts, Terms
+from reconciler.plan.requests import request_lines, unsettled
 from reconciler.plan.robots import halt_line, restart_lines
 from reconciler.plan.windows import standing
 
@@ -83,6 +83,19 @@ def plan_server(
         held_remedy=hold.remedy,
         held_code=hold.code,
     )
+
+
+def unseen_lines(desired: DesiredServer, recorded: Recorded, terms: Terms) -> Iterator[Disruption]:
+    """
+    Say what is still open on a server that was not seen: by the ledger, it is so in any case.
+
+    Nothing is to be done about it before somebody looks, so no line has an action.
+    """
+    known, seen = recorded.requests, recorded.observation
+    if known.halt is not None:
+        yield halt_line(known.halt, desired.name, seen.robots if seen else (), terms)
+    if known.open is not None:
+        yield unsettled(known.open, terms)
 
 
 # ── the server as a whole ────────────────────────────────────────────────────────────────────

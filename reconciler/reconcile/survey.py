@@ -20,11 +20,11 @@ from reconciler.model.references import FrozenRef
 from reconciler.model.target import Target
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import evidence_of
-from reconciler.observe.terms import live_terms, refusal
+from reconciler.observe.terms import known_terms, live_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
 from reconciler.plan.fleet import hold_twins, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
-from reconciler.plan.server import plan_server, wanted_values
+from reconciler.plan.server import plan_server, unseen_lines, wanted_values
 
 
 async def survey(state: DesiredState, consents: Consents, context: PassContext) -> list[Visit]:
@@ -68,7 +68,9 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
         await remember(visit, state, context)
         await _look(visit, consents, context)
     except JtrError as error:
-        visit.plan = failed(visit.desired, error)
+        terms = await asyncio.to_thread(known_terms, visit.recorded, context)
+        open_lines = unseen_lines(visit.desired, visit.recorded, terms)
+        visit.plan = replace(failed(visit.desired, error), disruptions=tuple(open_lines))
 
 
 def _remembered(
@@ -94,12 +96,16 @@ def _remembered(
 
 
 def plan_of(visits: Sequence[Visit], state: DesiredState, *, skip_unreachable: bool) -> Plan:
-    """Put the visits together; servers that could not be reached may be set aside, named."""
+    """
+    Put the visits together; servers that could not be reached may be set aside, named.
+
+    One with something open is not: what is in doubt there does not wait for its network.
+    """
     apart = [
         visit
         for visit in visits
         if skip_unreachable and isinstance(visit.plan.failure, DriverError)
-        if visit.plan.failure.transient
+        if visit.plan.failure.transient and not visit.plan.disruptions
     ]
     return Plan(
         tuple(visit.plan for visit in visits if visit not in apart),

@@ -46,6 +46,9 @@ def _server(plan: ServerPlan) -> str:
         rows.append(f"  seen {age_text(plan.age)} ago")
     if plan.failure is not None:
         rows.extend(_failure(plan.failure))
+        if plan.disruptions:
+            rows.append("  By the ledger")
+            rows.extend(row for line in plan.disruptions for row in _disruption(line, plan.server))
         return "\n".join(rows) + "\n"
     if plan.held:
         rows.append(f"  ! nothing is applied: {plain(plan.held, 400)}")

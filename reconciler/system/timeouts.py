@@ -28,6 +28,9 @@ class Timeouts:
     invalidate: float = 15.0  # what the Config page itself waits
     robot: float = 60.0  # a robot's start or stop: robots talk to exchanges in both
     drop: float = 30.0  # from a reboot's request to the end of the connection
+    log_lag: float = (
+        5.0  # until the system log shows what happened: 0.4 s was seen, more under load
+    )
     ready: float = 120.0  # until a rebooted server lets us in again: migrations, restart back-off
     follow: float = 2.0  # between two looks at a log that is followed
     interval: float = 60.0  # between two passes of the controller over a server

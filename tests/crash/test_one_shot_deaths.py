@@ -37,7 +37,9 @@ from tests.crash.server_models import Way
 
 Wishes = Callable[[Trading], None]
 
-READING: Final = {"patience", "observe", "exchanges", "robots", "log", "entries", "ended", "close"}
+READING: Final = {
+    *("target", "patience", "observe", "exchanges", "robots", "log", "entries", "ended", "close")
+}
 CHANGING: Final = {"save", "delete", "stop", "start", "invalidate", "reboot"}
 UNREADABLE: Final = (Way.UNREADABLE, Way.UNREADABLE_LOST)
 SOON: Final = 20.0  # seconds from a death to the next pass

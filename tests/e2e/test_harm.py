@@ -1,5 +1,6 @@
 """When a write stops robots: said at once, exit 8, and nothing is written any more anywhere."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
 from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside, going_down, when_asked
-from tests.e2e.test_requests import RESUME, ask, ready
+from tests.e2e.test_requests import BRIEF, RESUME, ask, ready
 from tests.support.processes import PATIENCE
 from tests.support.rig import DURATIONS, Ran, Rig
 
@@ -371,4 +372,58 @@ def test_a_start_that_fails_after_a_reboot_leaves_no_other_robot_stopped(rig: Ri
 
     assert ran.code == 6, ran.text
     assert server.robots_running() == {2}
+    assert "grid: it did not start" in ran.text
+
+
+def test_a_server_that_falls_in_mid_save_is_waited_for(rig: Rig) -> None:
+    """A restart takes seconds: the brake was on before it was back."""
+    (server,) = ready(rig)
+    rig.settings(durations=BRIEF | {"ready": "20s"}, soleWriter=True)
+    keys = rig.rotate()
+
+    with when_asked(server, SAVE, lambda: fall(server, 2.0)):
+        ran = rig.apply()
+    again = rig.apply()
+
+    assert "the brake" not in ran.text + again.text
+    assert server.robots_running() == {1, 2}
+    assert again.code == 0, again.text
+    assert set(server.values().values()) == set(keys.values())
+
+
+def fall(server: StandInThread, down: float) -> None:
+    """Let the process die now, and come back so many seconds later."""
+    assert server._loop is not None
+    asyncio.run_coroutine_threadsafe(server.server.crash(down), server._loop)
+
+
+def test_a_server_that_is_down_hides_nothing_that_is_open(rig: Rig) -> None:
+    (server,) = ready(rig)
+    server.behaviour.invalidate = "lost before effect"
+    ask(rig, cache={})
+    assert rig.apply().code == 7
+    server.stop()
+
+    for ran in (
+        rig.plan(),
+        rig.plan("--detailed-exitcode"),
+        rig.plan("--on-unreachable", "skip"),
+        rig.apply(),
+        rig.apply("--on-unreachable", "skip"),
+    ):
+        assert ran.code == 7, ran.text
+        assert "in doubt" in ran.text
+        assert "request resolve" in ran.text
+
+
+def test_robots_that_are_owed_a_start_are_named_although_their_server_is_down(rig: Rig) -> None:
+    robots = [Robot(1, "grid", "bybit", start="fails"), Robot(2, "arb", "okx")]
+    (server,) = ready(rig, robots=robots)
+    ask(rig, reboot=RESUME)
+    assert rig.apply().code == 6
+    server.stop()
+
+    ran = rig.plan()
+
+    assert ran.code == 6, ran.text
     assert "grid: it did not start" in ran.text

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -466,6 +467,42 @@ def test_a_terminal_names_the_robots_and_a_no_is_a_no(rig: Rig) -> None:
 
     assert code == 0, command.text
     assert kinds(stand_in) == ["save", "invalidate"]
+
+
+# ── a log that lags ──────────────────────────────────────────────────────────────────────────
+
+
+LAGGING = BRIEF | {"logLag": "900ms", "ready": "10s"}
+
+
+def test_a_boot_line_that_is_late_lets_no_second_reboot_be_sent(rig: Rig) -> None:
+    """It was "provably not done", which was false, and the server was rebooted once more."""
+    (stand_in,) = ready(rig)
+    rig.settings(durations=LAGGING, soleWriter=True)
+    time.sleep(0.4)  # its own boot is in the log for long
+    stand_in.behaviour.log_lag = 0.4
+    ask(rig, reboot=RESUME)
+
+    ran = rig.apply()
+
+    assert ran.code == 0, ran.text
+    assert stand_in.record.reboot_requests == 1
+    assert stand_in.robots_running() == {1, 2}
+
+
+def test_the_line_of_the_process_that_got_the_request_does_not_prove_it_done(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    rig.settings(durations=LAGGING, soleWriter=True)
+    ask(rig, reboot=LEAVE)
+    stand_in.behaviour.reboot = "ignored"
+    stand_in.behaviour.log_lag = 0.4
+    stand_in.restart()  # its boot line cannot be read yet
+
+    ran = rig.apply()
+
+    assert ran.code == 4, ran.text
+    assert "it booted since this was planned" in ran.text
+    assert stand_in.record.reboot_requests == 0
 
 
 # ── a fleet ──────────────────────────────────────────────────────────────────────────────────

@@ -229,6 +229,25 @@ def test_with_an_unsteady_clock_nothing_begins_and_nothing_expires(
     assert stands(wish(kind), known=handled(kind, NOW), terms=unsteady)[0] is Standing.DONE
 
 
+@pytest.mark.parametrize(("hours", "standing"), [(1, Standing.DUE), (-1, Standing.SATISFIED)])
+def test_a_boot_that_was_seen_before_a_request_never_meets_it(
+    hours: int, standing: Standing
+) -> None:
+    """The server's clock is 12 minutes fast: for ever, and with exit code 0, it was satisfied."""
+    instant = NOW - 2 * HOUR
+    booted = BootLine(round((instant + timedelta(minutes=12)).timestamp() * 1000), 7)
+    log = Logbook(readable=True, boot=booted.time, boots=(booted,), newest=booted.time)
+    terms = replace(
+        TERMS,
+        log=log,
+        clock=ClockReading(0.0, 0.5),
+        seen_boot=booted.time,
+        seen_at=instant - hours * HOUR,
+    )
+
+    assert stands(wish(RequestKind.REBOOT, instant), terms=terms)[0] is standing
+
+
 def read(text: str) -> datetime:
     """Read an instant as documents are read."""
     found = instant(text)

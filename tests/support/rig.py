@@ -35,6 +35,8 @@ DURATIONS = {
     "settle": "1ms",
     "settleTotal": "2s",
     "reconnect": "30ms",
+    "ready": "1s",
+    "logLag": "5ms",
     "leaseWait": "300ms",
     "secretsRequest": "1500ms",
     "secretsTotal": "3s",

@@ -65,6 +65,9 @@ class Behaviour:
     log: Literal["normal", "unreadable"] = "normal"
     """`unreadable`: the system log's answer has no `data`, as with one line that is no JSON."""
 
+    log_lag: float = 0.0
+    """Seconds until an entry of the log can be read; observed 0.05 to 0.4."""
+
     next_writes: list[Write] = field(default_factory=list)
     """What becomes of the next saves and deletes, one each; then `save` and `delete` hold."""
     silent: frozenset[str] = field(default_factory=frozenset)

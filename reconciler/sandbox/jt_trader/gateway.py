@@ -184,6 +184,7 @@ class Gateway:
 
     async def _logs(self, socket: Socket, message: Mapping[str, Any]) -> None:
         self._runtime.note_ticks()
+        self._state.log.lag = self._state.behaviour.log_lag
         payload = self._state.log.answer(message)
         if self._state.behaviour.log == "unreadable" and message.get("payload") == SYSTEM:
             payload.pop("data", None)

@@ -29,6 +29,7 @@ class SystemLog:
         self._lock = threading.Lock()
         self._files: defaultdict[str, list[dict[str, Any] | None]] = defaultdict(list)
         self.pid = os.getpid() if pid is None else pid
+        self.lag = 0.0  # seconds until an entry can be read
 
     def append(self, level: str, class_: str, msg: str, **keys: object) -> None:
         entry = {"time": round(self._clock() * 1000), "pid": self.pid, "class": class_}
@@ -109,9 +110,13 @@ class SystemLog:
         parts = name.split("/")
         if len(parts) > 1 and set(parts[:-1]) != {".."}:
             raise MissingFolder(name)
+        latest = (self._clock() - self.lag) * 1000
         with self._lock:
-            entries = [entry.copy() for entry in self._files[name] if entry is not None]
-            return entries if len(entries) == len(self._files[name]) else None
+            file = self._files[name]
+            if self.lag:  # what was written just now is not in the file yet
+                file = [e for e in file if e is None or e.get("time", 0) <= latest]
+            entries = [entry.copy() for entry in file if entry is not None]
+            return entries if len(entries) == len(file) else None
 
     def answer(self, message: Mapping[str, object]) -> dict[str, Any]:
         """Return the payload of a `logs-list-response`; any payload is taken as a file name."""
