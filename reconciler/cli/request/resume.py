@@ -143,6 +143,13 @@ class _Resumption:
                 f"JT-Trader {plan.version} is outside the tested range",
                 "an operator who tried it adds it to acceptVersions in the settings",
             )
+        if self.context.ledger is not None:
+            brakes = await asyncio.to_thread(self.context.ledger.brakes)
+            if brake := brakes.get(plan.version):
+                say(
+                    f"the brake is on for JT-Trader {plan.version}: {brake.why}; robots are started "
+                    "all the same, for that writes nothing"
+                )
         visit.plan = _only_robots(plan, halt)
         for action in visit.plan.actions:
             if self.asks and not await confirm(f"{plan.server}: {_question(visit.plan)}"):

@@ -93,7 +93,10 @@ class Conversation:
         may_send: frozenset[str],
         timeouts: Timeouts,
         message_limit: int,
+        log: str = "",
     ) -> None:
+        """Only the answer *log* may be as long as *message_limit*."""
+        self._log: Final = log
         self._url: Final = url
         self._account: Final = account
         self._may_send: Final = may_send
@@ -294,6 +297,8 @@ class Conversation:
                     socketio_path=f"{parts.path}/socket.io",
                     wait=False,  # it would not notice that the connection ends meanwhile
                 )
+                socket = client.eio.ws
+                socket.wanted, socket.deliver, socket.log = self._wanted, self._on_large, self._log
                 client.connection_auth = None  # it was sent, and holds the access secret
                 self._patience = client.eio.ping_interval + client.eio.ping_timeout
                 self._watch_loops(client)
@@ -352,6 +357,15 @@ class Conversation:
                     self._reply(body)
                 elif event in ONLY_ASKED:
                     self._stray = True  # the next one might be taken for a write's answer
+
+    def _wanted(self) -> str:
+        return self._question.answer if self._question is not None else ""
+
+    def _on_large(self, body: object) -> None:
+        if body is None:
+            self._on_unreadable()
+        else:
+            self._on_message(body)
 
     def _on_authenticated(self, payload: object) -> None:
         account = payload.get("id") if isinstance(payload, dict) else None
@@ -412,7 +426,8 @@ class Conversation:
         if getattr(self._client.eio.ws, "too_long", False):
             self._fail(
                 AnswerTooLong(
-                    f"{self._url} sent a message over {self._message_limit:,} bytes",
+                    f"{self._url} sent a message over {self._message_limit:,} bytes, or of more "
+                    "parts than such an answer has",
                     "if its system log is that long, rotate it; else see what answers there",
                 )
             )

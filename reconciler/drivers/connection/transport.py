@@ -5,9 +5,12 @@ Everything here works around something that was measured on the libraries below:
 redirects that carry a login away, drops without a reason.
 """
 
+import asyncio
 import contextlib
 import functools
+import json
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -29,6 +32,13 @@ EXCEPTION: Final = "exception"
 ENDED: Final = "ended"
 UNREADABLE: Final = "unreadable"
 _IGNORED: Final = "ignored"
+
+LARGE: Final = 64 * 2**10  # characters; what is longer is looked at before it is decoded
+LONGEST: Final = 2 * 2**20  # of all answers but the log
+MOST_MARKS: Final = 100_000  # brackets and commas: each becomes objects of a hundred bytes
+LOG_MARKS: Final = 2_000_000
+_HEAD: Final = re.compile(r'42\["message",\{"event":"([a-z-]{1,60})"[,}]')
+_NOTHING: Final = aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, "6", None)  # the engine's own no-op
 
 
 def _silent_logger() -> logging.Logger:
@@ -100,6 +110,12 @@ class WatchedSocket(aiohttp.ClientWebSocketResponse):
     """
 
     too_long = False
+    wanted: Callable[[], str] = staticmethod(lambda: "")
+    """Returns the event of the answer that is waited for; empty for none."""
+    log = ""
+    """The event of the one answer that may be long."""
+    deliver: Callable[[object], None] = staticmethod(lambda _body: None)
+    """Takes the body of a large message, or None for one that cannot be read."""
     _watched: tuple[str, Callable[[bool], None]] | None = None
 
     def watch(self, text: str, written: Callable[[bool], None]) -> None:
@@ -127,10 +143,34 @@ class WatchedSocket(aiohttp.ClientWebSocketResponse):
 
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  - aiohttp's signature
         message = await super().receive(timeout)
-        error = message.data
-        if isinstance(error, aiohttp.WebSocketError):
-            self.too_long = error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        data = message.data
+        if isinstance(data, aiohttp.WebSocketError):
+            self.too_long = data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        if isinstance(data, str) and len(data) > LARGE:
+            return await self._large(data)
         return message
+
+    async def _large(self, text: str) -> Any:
+        """
+        Take in a large message: what nobody asked for is dropped as it is.
+
+        The rest is counted before it is decoded, and decoded off the event loop: one server must
+        not stall or bloat a process that serves others.
+        """
+        head = _HEAD.match(text)
+        event = head[1] if head is not None else ""
+        if event and event != self.wanted():
+            return _NOTHING
+        log = bool(event) and event == self.log
+        marks = text.count(",") + text.count("[") + text.count("{")
+        if marks > (LOG_MARKS if log else MOST_MARKS) or (len(text) > LONGEST and not log):
+            self.too_long = True
+            return aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
+        body: object = None
+        with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError):
+            body = (await asyncio.to_thread(json.loads, text[2:]))[1]
+        self.deliver(body)
+        return _NOTHING
 
 
 @dataclass(slots=True)

@@ -188,6 +188,7 @@ class JtTraderDriver:
             may_send=self._may_send,
             timeouts=self._timeouts,
             message_limit=self._message_limit,
+            log=LOG.answer,
         )
         shown = {
             "accessToken": _revealed(login.access_token),

@@ -249,7 +249,7 @@ async def _too_long(peer: Peer) -> None:
 
 
 async def _deep(peer: Peer) -> None:
-    await peer.send('42["message",' + "[" * 100_000)
+    await peer.send('42["message",' + "[" * 50_000)
 
 
 async def _goodbye(peer: Peer) -> None:

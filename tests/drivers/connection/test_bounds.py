@@ -1,0 +1,112 @@
+"""One server must not stall or bloat a process that serves others, however large its messages."""
+
+import json
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.drivers.connection.transport import LARGE, LOG_MARKS, LONGEST, MOST_MARKS
+from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS
+from reconciler.errors import AnswerTooLong, UnknownAnswer
+from tests.drivers.scripted import Peer, opened, scripted, told
+
+MIB = 2**20
+
+
+def body(event: str, payload: object) -> str:
+    return "42" + json.dumps(
+        ["message", {"event": event, "payload": payload}], separators=(",", ":")
+    )
+
+
+def unasked(size: int) -> str:
+    """A legal message that nobody waits for."""
+    return body("realtime-ticker", {"text": "x" * size})
+
+
+def asking(before: list[str], answer: str, ask: str = "robots") -> Callable[[], None]:
+    """Return a story: the server sends *before*, and *answer* to the first request."""
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.request()
+        for text in [*before, answer]:
+            await peer.send(text)
+        await peer.until_gone()
+
+    def run() -> None:
+        async def story() -> None:
+            async with scripted(script) as (url, _):
+                session = await opened(url)
+                try:
+                    await getattr(session, ask)()
+                finally:
+                    await session.close()
+
+        told(story)
+
+    return run
+
+
+@pytest.mark.parametrize("size", [LARGE, 3 * MIB, 60 * MIB])
+def test_what_nobody_asked_for_is_dropped_as_it_is(size: int) -> None:
+    asking([unasked(size)] * 2, body(ROBOTS.answer, []))()
+
+
+def test_a_large_answer_is_still_an_answer() -> None:
+    jobs = [
+        {"id": number, "name": "n" * 50, "exchange": "okx", "isEnabled": False}
+        for number in range(10_000)
+    ]
+
+    asking([], body(ROBOTS.answer, jobs))()
+
+
+def test_a_large_answer_of_another_request_is_not_taken_for_ours() -> None:
+    other = body(EXCHANGES.answer, {"main": [], "additional": [], "more": "x" * LARGE})
+
+    asking([other], body(ROBOTS.answer, []))()
+
+
+@pytest.mark.parametrize(
+    ("event", "ask", "payload"),
+    [
+        (ROBOTS.answer, "robots", ["x" * LONGEST]),
+        (ROBOTS.answer, "robots", [0] * MOST_MARKS),
+        (EXCHANGES.answer, "exchanges", {"main": [[] for _ in range(MOST_MARKS)]}),
+        (LOG.answer, "log", {"artifacts": "system", "data": [0] * LOG_MARKS}),
+    ],
+    ids=["long", "many", "many lists", "a log of many"],
+)
+def test_an_answer_that_no_server_gives_ends_the_conversation(
+    event: str, ask: str, payload: object
+) -> None:
+    with pytest.raises(AnswerTooLong):
+        asking([], body(event, payload), ask)()
+
+
+def test_the_log_may_be_long() -> None:
+    entries = [{"level": "info", "time": 1, "pid": 1, "class": "X", "msg": "m" * 100}] * 100_000
+
+    asking([], body(LOG.answer, {"artifacts": "system", "data": entries}), "log")()
+
+
+@pytest.mark.parametrize("text", ["{", '{"event"}', '"x"] ]', "[" * 50_000])
+def test_a_large_message_that_cannot_be_read_is_told_apart(text: str) -> None:
+    broken = f'42["message",{{"event":"{ROBOTS.answer}","payload":{text}{" " * LARGE}'
+
+    with pytest.raises(UnknownAnswer):
+        asking([], broken)()
+
+
+def test_what_is_dropped_leaves_nothing_behind() -> None:
+    run = asking([unasked(8 * MIB)] * 3, body(ROBOTS.answer, []))
+    run()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        run()
+        assert tracemalloc.get_traced_memory()[0] - before < MIB
+    finally:
+        tracemalloc.stop()
