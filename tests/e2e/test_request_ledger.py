@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
+from tests.crash.test_one_shot_kills import opened
 from tests.e2e.answers import READS
 from tests.e2e.terminal import Command
 from tests.e2e.test_requests import BRIEF, RESUME, ask, kinds, moment, ready
@@ -379,6 +380,18 @@ def test_a_mistaken_resume_contacts_nothing(rig: Rig, args: tuple[str, ...], sai
     assert said in ran.err
     assert len(stand_in.record.handshakes) == before
     assert resume(rig, "--auto-approve", name="tokyo-9").code == 64
+
+
+def test_a_brake_is_said_and_holds_no_start(rig: Rig) -> None:
+    stand_in = left_stopped(rig)
+    ledger = opened(rig)
+    ledger.engage_brake("0.24.19", "osaka-1", "robots stopped around a write")
+    ledger.close()
+
+    ran = resume(rig, "--auto-approve")
+
+    assert "the brake is on for JT-Trader 0.24.19: robots stopped around a write" in ran.err
+    assert stand_in.robots_running() == {1, 2, 3}
 
 
 def test_a_suspended_server_gets_no_start(rig: Rig) -> None:

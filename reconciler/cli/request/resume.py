@@ -130,6 +130,17 @@ class _Resumption:
         say(f"{called} is in doubt; see: jtr request list")
         return Exit.IN_DOUBT
 
+    async def _tell_of_brake(self, version: str) -> None:
+        """Say that a brake is on; it holds writes, and a start is none."""
+        if self.context.ledger is None:
+            return
+        brakes = await asyncio.to_thread(self.context.ledger.brakes)
+        if brake := brakes.get(version):
+            say(
+                f"the brake is on for JT-Trader {version}: {brake.why}; it holds writes, and robots "
+                "are started all the same"
+            )
+
     async def _go_on(self, visit: Visit, interruption: Interruption) -> Exit:
         plan, halt = visit.plan, visit.recorded.requests.halt
         if plan.failure is not None:
@@ -143,13 +154,7 @@ class _Resumption:
                 f"JT-Trader {plan.version} is outside the tested range",
                 "an operator who tried it adds it to acceptVersions in the settings",
             )
-        if self.context.ledger is not None:
-            brakes = await asyncio.to_thread(self.context.ledger.brakes)
-            if brake := brakes.get(plan.version):
-                say(
-                    f"the brake is on for JT-Trader {plan.version}: {brake.why}; robots are started "
-                    "all the same, for that writes nothing"
-                )
+        await self._tell_of_brake(plan.version)
         visit.plan = _only_robots(plan, halt)
         for action in visit.plan.actions:
             if self.asks and not await confirm(f"{plan.server}: {_question(visit.plan)}"):
