@@ -137,8 +137,8 @@ class _Resumption:
         brakes = await asyncio.to_thread(self.context.ledger.brakes)
         if brake := brakes.get(version):
             say(
-                f"the brake is on for JT-Trader {version}: {brake.why}; it holds writes, and robots "
-                "are started all the same"
+                f"the brake is on for JT-Trader {version}: {brake.why}; it holds writes, and "
+                "robots are started all the same"
             )
 
     async def _go_on(self, visit: Visit, interruption: Interruption) -> Exit:
