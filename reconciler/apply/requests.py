@@ -264,9 +264,10 @@ class RequestRunner:
         execution, attempt = self._execution, request.attempts[-1]
         sending = False
         try:
-            await asyncio.to_thread(self._book.confirm, attempt.nonce)
             # Not on another connection: it might lead to a process that booted meanwhile.
             await execution.last_look(anew=False)
+            # Last of all: this process may have been stopped, and a person resolved it meanwhile.
+            await asyncio.to_thread(self._book.confirm, attempt.nonce)
             self._in_time(attempt)
             sending = True
             await send_it(execution, action)

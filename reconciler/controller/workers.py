@@ -88,7 +88,9 @@ class Workers:
             except Exception as error:  # noqa: BLE001  - whatever it is
                 failure = error
             if failure is None:
-                if not worker.retired and not self._shared.stopping:
+                if self._shared.stopping:
+                    return
+                if not worker.retired:
                     continue  # it came back while it was leaving
                 self._fallen.pop(worker, None)
                 target = worker.desired.target

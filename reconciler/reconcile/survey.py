@@ -7,10 +7,11 @@ here and goes on in `reconciler.reconcile.apply`.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler.errors import DriverError, Exit, JtrError, NotSettled
+from reconciler.errors import DriverError, Exit, JtrError, LedgerError, NotSettled
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
@@ -68,9 +69,11 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
         await remember(visit, state, context)
         await _look(visit, consents, context)
     except JtrError as error:
-        terms = await asyncio.to_thread(known_terms, visit.recorded, context)
-        open_lines = unseen_lines(visit.desired, visit.recorded, terms)
-        visit.plan = replace(failed(visit.desired, error), disruptions=tuple(open_lines))
+        visit.plan = failed(visit.desired, error)
+        with suppress(LedgerError):  # which may be what failed
+            terms = await asyncio.to_thread(known_terms, visit.recorded, context)
+            open_lines = unseen_lines(visit.desired, visit.recorded, terms)
+            visit.plan = replace(visit.plan, disruptions=tuple(open_lines))
 
 
 def _remembered(

@@ -92,7 +92,7 @@ SEEN = ObservedServer(
 )
 
 
-class Scene:
+class Moment:
     """An action that may be sent, until a test spoils something."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ EVERY = (*ALL, "start")
 DISRUPTIVE = ("stop", "invalidate", "reboot")
 ASKED = tuple(ALL)
 CLOSED = Window(WindowKind.ALLOW, "0 3 * * *", timedelta(hours=1), "UTC", HERE)
-RULES: list[tuple[str, tuple[str, ...], Callable[[Scene], Any], type[Exception], str]] = [
+RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception], str]] = [
     (
         "another server",
         EVERY,
@@ -288,29 +288,29 @@ ROWS = [
 
 @pytest.mark.parametrize("name", EVERY)
 def test_positive_control_what_was_planned_may_be_sent(name: str) -> None:
-    Scene().may(name)
+    Moment().may(name)
 
 
 @pytest.mark.parametrize(("name", "spoil", "error", "words"), ROWS)
 def test_it_may_not(
-    name: str, spoil: Callable[[Scene], Any], error: type[Exception], words: str
+    name: str, spoil: Callable[[Moment], Any], error: type[Exception], words: str
 ) -> None:
-    scene = Scene()
-    spoil(scene)
+    moment = Moment()
+    spoil(moment)
 
     with pytest.raises(error, match=words):
-        scene.may(name)
+        moment.may(name)
 
 
 def test_another_exchange_may_change_meanwhile() -> None:
-    scene = Scene()
-    scene.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
+    moment = Moment()
+    moment.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
 
-    scene.may("write")
+    moment.may("write")
 
 
 def test_what_stands_under_a_deleted_field_may_be_its_second_row() -> None:
-    scene = Scene()
-    scene.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
+    moment = Moment()
+    moment.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
 
-    scene.may("delete")
+    moment.may("delete")
