@@ -18,6 +18,8 @@ from tests.crash.test_one_shot_kills import BRISK, Rounds, forks, rounds
 __all__ = ["forks", "rounds"]
 
 PARTS: Final = 2  # a worker each
+ENDS: Final = ("nothing", "both")
+SOME: Final = 2
 STOPS: Final = BRISK | {
     "interval": "1s",
     "rescan": "1s",
@@ -30,12 +32,19 @@ STOPS: Final = BRISK | {
 
 
 def stopped_at_random(rounds: Rounds, stops: int) -> None:
-    """Stop so many controllers at moments drawn by chance, some of them by a second signal."""
+    """
+    Stop so many controllers at moments drawn by chance, some of them by a second signal.
+
+    And more of them until some were stopped before they did anything and some after all was done:
+    how long they need for it is the machine's.
+    """
     rig = rounds.rig
     rig.settings(durations=STOPS, soleWriter=True)
     args = ["controller", str(rig.docs), "--listen", "127.0.0.1:0"]
-    longest, latest = 0.0, 0.5
-    for _ in range(stops):
+    longest, latest, done = 0.0, 0.5, 0
+    while done < stops or min(rounds.counts[f"{what} done when it ended"] for what in ENDS) < SOME:
+        done += 1
+        assert done < 10 * stops, rounds.counts
         rounds.ask()
         pid = rounds.forks.run(args, rig.environment, rig.home / "apply.log")
         time.sleep(latest * rounds.chance.uniform(0.2, 1))  # the random moment is the point
@@ -55,10 +64,10 @@ def stopped_at_random(rounds: Rounds, stops: int) -> None:
         did = sum(rounds.did(kind) for kind in RequestKind)
         rounds.counts[("nothing", "one of two", "both")[did] + " done when it ended"] += 1
         # Around the moments in which it acts, on a machine of any speed.
-        latest *= (1.06, 1.0, 0.94)[did]
+        latest *= (1.12, 1.0, 0.9)[did]
         rounds.judge()
     counts = dict(sorted(rounds.counts.items()))
-    print(f"FIGURES: {stops} stops, the longest took {longest:.2f} s: {counts}")  # noqa: T201  - shown with -rP
+    print(f"FIGURES: {done} stops, the longest took {longest:.2f} s: {counts}")  # noqa: T201  - shown with -rP
 
 
 @pytest.mark.timeout(VOLUME)
@@ -67,7 +76,6 @@ def test_stopped_at_random_moments(rounds: Rounds, part: int) -> None:
     del part  # one of several
     stopped_at_random(rounds, 40 // PARTS)
 
-    assert min(rounds.counts[f"{what} done when it ended"] for what in ("nothing", "both")) > 1
     assert rounds.counts["exit 0"] > 3
 
 
