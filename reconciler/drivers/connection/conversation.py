@@ -362,10 +362,7 @@ class Conversation:
         return self._question.answer if self._question is not None else ""
 
     def _on_large(self, body: object) -> None:
-        if body is None:
-            self._on_unreadable()
-        else:
-            self._on_message(body)
+        self._on_unreadable() if body is None else self._on_message(body)
 
     def _on_authenticated(self, payload: object) -> None:
         account = payload.get("id") if isinstance(payload, dict) else None
