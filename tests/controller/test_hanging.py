@@ -133,7 +133,7 @@ def test_one_that_hangs_in_the_middle_of_a_save_holds_all_writes_until_it_is_kno
 ) -> None:
     """As it has to: if it stopped its robots, the next write would stop those of another."""
     with Fleet(rig, 20, behaviour=UNHURRIED) as fleet:
-        begin(rig, durations=PATIENT | {"request": "4s"})
+        begin(rig, durations=PATIENT | {"request": "4s", "ready": FAR})
         others = [name for name in fleet.names if name != HUNG]
 
         async def story(harness: Harness) -> None:
