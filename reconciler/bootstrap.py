@@ -173,7 +173,7 @@ def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
     """Return why the ledger may have forgotten what was done; with *keep* that is remembered."""
     return rollback_guard().check(
         ledger.ledger_uid,
-        ledger.sequence(),
+        ledger.sequence,
         _file_place(settings),
         born_now=ledger.born_now,
         keep=keep,
@@ -182,8 +182,13 @@ def suspicion(settings: Settings, ledger: Ledger, *, keep: bool) -> str:
 
 def _watch(settings: Settings, ledger: Ledger, store: GuardedStore) -> str:
     """As `suspicion`, for a command that writes: from now on its requests raise the mark."""
-    mark, place, sequence = rollback_guard(), _file_place(settings), ledger.sequence()
-    uid = ledger.ledger_uid
+    mark, place, uid = rollback_guard(), _file_place(settings), ledger.ledger_uid
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted = ledger.sequence()
+        return counted
 
     def reached(sequence: int) -> None:
         try:
@@ -193,8 +198,8 @@ def _watch(settings: Settings, ledger: Ledger, store: GuardedStore) -> str:
             if place is not None:
                 raise
 
-    suspect = mark.check(uid, sequence, place, born_now=ledger.born_now)
-    store.tell(sequence, reached)
+    suspect = mark.check(uid, count, place, born_now=ledger.born_now)
+    store.tell(counted, reached)
     return suspect
 
 

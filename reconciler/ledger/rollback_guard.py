@@ -81,7 +81,7 @@ class RollbackGuard:
     def check(
         self,
         ledger_uid: str,
-        sequence: int,
+        count: Callable[[], int],
         place: Place | None,
         *,
         born_now: bool,
@@ -90,13 +90,24 @@ class RollbackGuard:
         """
         Return why this ledger may not know all that was done; empty when it fits what was seen.
 
+        *count* returns the ledger's sequence, and what it raises is raised.  It is called after the
+        mark was read: while we count another process may raise the mark, and a sound ledger would
+        look older than that.
+
         With *keep* that is remembered, and so is a ledger that was begun just now (*born_now*).
-        Never fails: what cannot be read or remembered is a reason, too.
+        What cannot be read or remembered here is a reason, too, and no failure.
         """
-        mark = None
+        mark: _Mark | None = None
+        unread: LedgerError | None = None
         suspect = ""
         try:
             mark = self._read(ledger_uid)
+        except LedgerError as error:
+            unread = error
+        sequence = count()
+        try:
+            if unread is not None:
+                raise unread
             suspect = "" if born_now and mark is None else _suspicion(mark, sequence, place)
             if keep:
                 self._raise(ledger_uid, _Mark(sequence, place, suspect))
