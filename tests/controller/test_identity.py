@@ -82,7 +82,7 @@ def test_a_server_that_is_renamed_in_a_slow_pass_keeps_its_worker_and_its_connec
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers left nobody registered, and the old name stayed on the board."""
-    server = converged(rig)
+    server = converged(rig, calm=True)
 
     async def story(harness: Harness) -> None:
         await synced(harness)
@@ -107,7 +107,7 @@ def test_a_server_that_is_renamed_in_a_slow_pass_keeps_its_worker_and_its_connec
 def test_a_server_that_is_dropped_and_added_in_a_slow_pass_has_one_worker(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = converged(rig)
+    server = converged(rig, calm=True)
     other = rig.server("tokyo-2")
     text = (rig.docs / "tokyo-1.yaml").read_text()
     rig.rotate("tokyo-2")

@@ -1,11 +1,12 @@
 """A request waits for its turn while its document changes: the newest word counts."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import begin, moment, play, synced
+from tests.controller.test_controller import BRISK, begin, moment, play, synced
 from tests.support.rig import Rig
 
 SUSPENDED = {"suspend": {"reason": "maintenance", "by": "desk"}}
@@ -21,8 +22,9 @@ def test_a_reboot_that_waits_is_not_sent_when_its_document_says_otherwise(
         rig.document(name, supervised=True)
     begin(rig)
     assert rig.apply().code == 0
+    begin(rig, durations=BRISK | {"ready": "60s"})
     for server in servers.values():
-        server.behaviour.reboot_down = 0.8
+        server.behaviour.reboot = "never comes back"
 
     def down() -> list[str]:
         return [name for name, server in servers.items() if server.record.reboot_requests]
@@ -40,7 +42,9 @@ def test_a_reboot_that_waits_is_not_sent_when_its_document_says_otherwise(
         await harness.until(
             lambda: harness.status_store.controller.revision != revision, "it is in force"
         )
-        await harness.until(lambda: servers[first].record.reboots == 1, "it is done there")
+        await harness.until(lambda: servers[first].record.reboots == 1, "it is down")
+        await asyncio.to_thread(servers[first].come_back)
+        await synced(harness, first)
         await harness.passed(waiting, times=3)
         assert servers[waiting].record.reboot_requests == 0
 

@@ -75,7 +75,7 @@ def test_a_ledger_that_hangs_ends_no_worker(rig: Rig, monkeypatch: pytest.Monkey
 def test_without_its_ledger_it_still_notices_robots_that_stop(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = converged(rig)
+    server = converged(rig, calm=True)
     begin(rig, durations=SHORT)
 
     async def story(harness: Harness) -> None:

@@ -14,7 +14,7 @@ from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.testing.drivers_rig import QUICK
 from tests.e2e.meanwhile import DELETE, LOOK, when_asked
 from tests.e2e.terminal import Command
-from tests.e2e.test_requests import LEAVE, ask, moment, ready
+from tests.e2e.test_requests import BRIEF, LEAVE, ask, moment, ready
 from tests.support.rig import Rig
 
 KEY = "bybit_api_key"
@@ -52,10 +52,11 @@ def test_a_delete_ends_when_a_robot_of_that_exchange_starts(rig: Rig) -> None:
 
 def test_a_request_that_expires_in_the_queue_is_not_done(rig: Rig) -> None:
     servers = ready(rig, "kyoto-1", "tokyo-1")
+    rig.settings(durations=BRIEF | {"ready": "30s"}, soleWriter=True)
     for server in servers:
-        server.behaviour.reboot_down = 1.3
+        server.behaviour.reboot_down = 8.0  # longer than the requests live
     for name in ("kyoto-1", "tokyo-1"):
-        ask(rig, name, reboot={**LEAVE, "bootedAfter": moment(), "expiresAfter": "1s"})
+        ask(rig, name, reboot={**LEAVE, "bootedAfter": moment(), "expiresAfter": "7s"})
 
     ran = rig.apply()
 
@@ -66,11 +67,12 @@ def test_a_request_that_expires_in_the_queue_is_not_done(rig: Rig) -> None:
 
 def test_a_request_that_expires_before_a_person_answers_is_not_done(rig: Rig) -> None:
     (server,) = ready(rig)
-    ask(rig, cache={"invalidatedAfter": moment(), "expiresAfter": "4s"})
+    ask(rig, cache={"invalidatedAfter": moment(), "expiresAfter": "9s"})
+    asked = time.monotonic()
 
     with Command(rig, "apply", str(rig.docs), terminal=True) as command:
         command.expect("invalidate-cache")
-        time.sleep(4)  # the person's pause is the point
+        time.sleep(max(0.0, asked + 9.5 - time.monotonic()))  # the person's pause is the point
         command.answer("invalidate-cache", "y")
         code = command.ended()
 
