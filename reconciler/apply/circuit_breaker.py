@@ -91,10 +91,15 @@ class CircuitBreaker:
         return bool(self._doubts)
 
     def check(self, *, finishing: bool = False) -> None:
-        """Raise CircuitOpen unless a write may be sent at this moment."""
+        """
+        Raise CircuitOpen unless a write may be sent at this moment.
+
+        What is *finishing* something is a start and no write: a doubt that came up while we
+        registered would leave robots stopped, and protect nobody.
+        """
         if why := self._why or ("" if finishing else self._ending):
             raise CircuitOpen(why)
-        if self._doubts:
+        if self._doubts and not finishing:
             raise CircuitOpen("a write to another server is not answered yet")
 
     @asynccontextmanager

@@ -171,9 +171,9 @@ async def delete(execution: Execution, action: DeleteExchange, before: ObservedS
     sent = False
     for name in action.fields:
         there = True
-        for _ in range(DUPLICATES):
+        for row in range(DUPLICATES):
             try:
-                end = await _delete_field(execution, action, before, name)
+                end = await _delete_field(execution, action, before, name, again=row > 0)
             except (CircuitOpen, JtrError) as error:  # nothing was sent for this row
                 if not sent:
                     await asyncio.to_thread(execution.ledger.drop_intent, execution.visit.uid, code)
@@ -205,12 +205,17 @@ async def delete(execution: Execution, action: DeleteExchange, before: ObservedS
 
 
 async def _delete_field(
-    execution: Execution, action: DeleteExchange, before: ObservedServer, name: str
+    execution: Execution,
+    action: DeleteExchange,
+    before: ObservedServer,
+    name: str,
+    *,
+    again: bool,
 ) -> Aftermath:
     await execution.last_look()
     answered = True
     try:
-        await send.delete(execution, action, name)
+        await send.delete(execution, action, name, again=again)
     except DriverError as error:
         if not send.perhaps_sent(error):
             raise

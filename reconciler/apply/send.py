@@ -36,8 +36,9 @@ async def save(execution: Execution, action: WriteExchange) -> None:
     await execution.session.save(action.exchange, execution.visit.values[action.exchange].fields)
 
 
-async def delete(execution: Execution, action: DeleteExchange, name: str) -> None:
-    may_still(execution, action, field=name)
+async def delete(execution: Execution, action: DeleteExchange, name: str, *, again: bool) -> None:
+    """With *again* one row of the field was deleted already, and another one may have come up."""
+    may_still(execution, action, uncovered=name if again else "")
     await execution.session.delete(action.exchange, name)
 
 
@@ -67,12 +68,13 @@ def perhaps_sent(error: Exception) -> bool:
 
 
 def may_still(
-    execution: Execution, action: Action | None, *, field: str = "", robot: Robot | None = None
+    execution: Execution, action: Action | None, *, uncovered: str = "", robot: Robot | None = None
 ) -> None:
     """
     Raise unless *action* may be sent at this moment; nothing was sent then.
 
-    *field* is the one to be deleted next, *robot* the one to be stopped or started.  Without an
+    *uncovered* is a field that may show another row than was planned on, because the first one was
+    deleted; *robot* is the one to be stopped or started.  Without an
     action a robot that we stopped gets its start: no document has to ask for that.  Raises Blocked,
     WindowClosed, CircuitOpen and LeaseHeld.
     """
@@ -83,10 +85,12 @@ def may_still(
         if robot is None or robot.id in _running(execution):
             raise Blocked("it runs already", "look at a new plan")
         return
+    if execution.seen.version != execution.planned.version:
+        raise Blocked("its version changed since it was planned", "look at a new plan")
     _still_asked(execution, action)
     if not isinstance(action, WriteExchange | DeleteExchange):
         _in_window(execution)
-    _as_planned(execution, action, field, robot)
+    _as_planned(execution, action, uncovered, robot)
 
 
 def _right_server(execution: Execution) -> None:
@@ -97,8 +101,6 @@ def _right_server(execution: Execution) -> None:
             "plan again",
         )
     execution.context.allowed.check(desired)
-    if execution.seen.version != execution.planned.version:
-        raise Blocked("its version changed since it was planned", "look at a new plan")
 
 
 def _still_asked(execution: Execution, action: Action) -> None:
@@ -153,7 +155,7 @@ def _in_window(execution: Execution) -> None:
         )
 
 
-def _as_planned(execution: Execution, action: Action, field: str, robot: Robot | None) -> None:
+def _as_planned(execution: Execution, action: Action, uncovered: str, robot: Robot | None) -> None:
     """Raise Blocked when the server shows something else than what was planned on."""
     seen, planned = execution.seen, execution.planned
     match action:
@@ -161,11 +163,9 @@ def _as_planned(execution: Execution, action: Action, field: str, robot: Robot |
             if face(seen, exchange) != face(planned, exchange):
                 raise _changed(exchange)
         case DeleteExchange(exchange):
-            # What shows under the field itself may be a second row that its first delete brought
-            # to light.
             before = face(planned, exchange)
             now = {name: shown for name, shown in face(seen, exchange).items() if shown[1]}
-            if any(before.get(name) != shown for name, shown in now.items() if name != field):
+            if any(before.get(name) != shown for name, shown in now.items() if name != uncovered):
                 raise _changed(exchange)
             if robots := seen.running(exchange):
                 names = ", ".join(one.name for one in robots)

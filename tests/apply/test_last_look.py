@@ -104,6 +104,7 @@ class Moment:
         self.desired = DESIRED
         self.seen = SEEN
         self.lost = False
+        self.uncovered = ""
 
     def may(self, name: str) -> None:
         """Ask for the action of this name, or for `start` of a robot that we stopped."""
@@ -125,7 +126,7 @@ class Moment:
         visit.observed = self.seen
         action: Action | None = ALL.get(name)
         robot = {"stop": GRID, "start": replace(GRID, id=7)}.get(name)
-        may_still(execution, action, field="kucoin_api_key", robot=robot)
+        may_still(execution, action, uncovered=self.uncovered, robot=robot)
 
     def lease(self) -> None:
         if self.lost:
@@ -163,7 +164,7 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
     ),
     (
         "another version",
-        EVERY,
+        ASKED,
         lambda s: setattr(s, "seen", replace(SEEN, version="0.25.0")),
         Blocked,
         "version changed",
@@ -175,7 +176,7 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
         CircuitOpen,
         "harm",
     ),
-    ("a doubt", EVERY, lambda s: setattr(s.brake, "_doubts", 1), CircuitOpen, "not answered"),
+    ("a doubt", ASKED, lambda s: setattr(s.brake, "_doubts", 1), CircuitOpen, "not answered"),
     ("an end", ASKED, lambda s: setattr(s.brake, "_ending", "stopping"), CircuitOpen, "stopping"),
     ("a lost lease", EVERY, lambda s: setattr(s, "lost", True), LeaseHeld, "ran out"),
     (
@@ -309,8 +310,26 @@ def test_another_exchange_may_change_meanwhile() -> None:
     moment.may("write")
 
 
+def test_a_field_that_another_hand_wrote_is_not_deleted() -> None:
+    moment = Moment()
+    moment.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
+
+    with pytest.raises(Blocked, match="kucoin changed"):
+        moment.may("delete")
+
+
+def test_neither_a_doubt_elsewhere_nor_a_new_version_leaves_our_robots_stopped() -> None:
+    """The version may be what our own reboot brought; whether it is tested was looked at before."""
+    moment = Moment()
+    moment.brake._doubts = 1
+    moment.seen = replace(SEEN, version="0.25.0")
+
+    moment.may("start")
+
+
 def test_what_stands_under_a_deleted_field_may_be_its_second_row() -> None:
     moment = Moment()
+    moment.uncovered = "kucoin_api_key"
     moment.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
 
     moment.may("delete")

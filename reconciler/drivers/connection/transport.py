@@ -160,6 +160,7 @@ class WatchedSocket(aiohttp.ClientWebSocketResponse):
         head = _HEAD.match(text)
         event = head[1] if head is not None else ""
         if event and event != self.wanted():
+            self.deliver({"event": event})  # that it came may matter; what it says does not
             return _NOTHING
         log = bool(event) and event == self.log
         marks = text.count(",") + text.count("[") + text.count("{")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.drivers.connection.transport import LARGE, LOG_MARKS, LONGEST, MOST_MARKS
-from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS
-from reconciler.errors import AnswerTooLong, UnknownAnswer
+from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS, SAVE
+from reconciler.errors import AnswerTooLong, ConnectionLost, UnknownAnswer
+from tests.drivers.connection.test_asking import VALUES, save_script
 from tests.drivers.scripted import Peer, opened, scripted, told
 
 MIB = 2**20
@@ -67,6 +68,27 @@ def test_a_large_answer_of_another_request_is_not_taken_for_ours() -> None:
     other = body(EXCHANGES.answer, {"main": [], "additional": [], "more": "x" * LARGE})
 
     asking([other], body(ROBOTS.answer, []))()
+
+
+def test_a_large_answer_that_nobody_asked_for_bars_later_writes() -> None:
+    """Or it might be taken for a write's answer, and the next write be built on it."""
+    other = body(EXCHANGES.answer, {"main": [], "additional": [], "more": "x" * LARGE})
+
+    async def react(peer: Peer) -> None:
+        await peer.send(other)
+        await peer.message(ROBOTS.answer, [])
+
+    async def story() -> None:
+        async with scripted(save_script(react, ROBOTS.event)) as (url, peers):
+            session = await opened(url)
+            await session.exchanges()
+            await session.robots()
+            with pytest.raises(ConnectionLost):
+                await session.save("bybit", VALUES)
+            assert SAVE.event not in [request["event"] for request in peers[0].requests]
+            await session.close()
+
+    told(story)
 
 
 @pytest.mark.parametrize(
