@@ -11,12 +11,7 @@ from functools import partial
 from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.execution import Execution, listed
-from reconciler.errors import (
-    Blocked,
-    DriverError,
-    Exit,
-    JtrError,
-)
+from reconciler.errors import Blocked, DriverError, Exit, JtrError
 from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
@@ -94,9 +89,8 @@ async def done_meanwhile(execution: Execution, action: WriteExchange | DeleteExc
         record.written is not None
         and (record.written.key_id, record.written.values) == (wanted.key_id, wanted.values)
         and all(
-            shown[name][1] == execution.context.driver.mask(value)
+            name in shown and shown[name][1] == execution.context.driver.mask(value)
             for name, value in values.fields.items()
-            if name in shown
         )
     )
 

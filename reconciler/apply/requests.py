@@ -315,7 +315,7 @@ class RequestRunner:
             left = until - elapsed()
             if found is not Proof.ALIVE or left <= 0:
                 return found
-            await asyncio.sleep(min(timeouts.log_lag / 5, left))
+            await asyncio.sleep(min(max(timeouts.log_lag / 5, 0.01), left))
             try:
                 await see(execution.visit, execution.context)
             except DriverError:

@@ -6,6 +6,7 @@ servers.  So `may_still` is called directly before every send and nowhere else, 
 awaited between the two.  What takes time comes before: `Execution.last_look`.
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from reconciler.apply.execution import Execution
@@ -87,9 +88,9 @@ def may_still(
         return
     if execution.seen.version != execution.planned.version:
         raise Blocked("its version changed since it was planned", "look at a new plan")
-    _still_asked(execution, action)
+    server = _still_asked(execution, action)
     if not isinstance(action, WriteExchange | DeleteExchange):
-        _in_window(execution)
+        _in_window(execution, server)
     _as_planned(execution, action, uncovered, robot)
 
 
@@ -103,8 +104,8 @@ def _right_server(execution: Execution) -> None:
     execution.context.allowed.check(desired)
 
 
-def _still_asked(execution: Execution, action: Action) -> None:
-    """Raise Blocked when the newest documents do not ask for it any more."""
+def _still_asked(execution: Execution, action: Action) -> DesiredServer:
+    """Return the newest document; raise Blocked when it does not ask for *action* any more."""
     context, now = execution.context, execution.context.now()
     server = context.in_force(execution.desired)
     if server is None:
@@ -120,12 +121,17 @@ def _still_asked(execution: Execution, action: Action) -> None:
         wish = server.asked(_kind(action))
         if wish is not None and now - wish.instant > wish.expires_after:
             raise Blocked("expired while it waited, NOT done", "ask again with a new instant")
+    return server
 
 
 def _asks(server: DesiredServer, planned: DesiredServer, action: Action) -> bool:
     match action:
         case WriteExchange(exchange):
-            return server.exchange(exchange) == planned.exchange(exchange)
+            wanted, before = server.exchange(exchange), planned.exchange(exchange)
+            # Its line in the file may be another one.
+            return wanted is not None and replace(wanted, source=planned.source) == (
+                before and replace(before, source=planned.source)
+            )
         case DeleteExchange(exchange):
             wanted = server.exchange(exchange)
             return wanted is not None and wanted.presence is Presence.ABSENT
@@ -143,12 +149,12 @@ def _kind(action: InvalidateCache | RebootServer) -> RequestKind:
     return RequestKind.CACHE if isinstance(action, InvalidateCache) else RequestKind.REBOOT
 
 
-def _in_window(execution: Execution) -> None:
-    if not execution.desired.windows:
+def _in_window(execution: Execution, server: DesiredServer) -> None:
+    if not server.windows:
         return
     if why := execution.context.unsteady():
         raise WindowClosed(f"it cannot be told whether its window is open: {why}", "plan again")
-    opening = standing(execution.desired.windows, execution.context.now())
+    opening = standing(server.windows, execution.context.now())
     if not opening.open:
         raise WindowClosed(
             f"its window closed: {opening.why}", "what is left waits for the next one"

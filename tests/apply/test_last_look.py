@@ -236,7 +236,7 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
     (
         "a closed window",
         DISRUPTIVE,
-        lambda s: setattr(s, "desired", replace(DESIRED, windows=(CLOSED,))),
+        lambda s: s.document(windows=(CLOSED,)),
         WindowClosed,
         "window closed",
     ),
@@ -301,6 +301,14 @@ def test_it_may_not(
 
     with pytest.raises(error, match=words):
         moment.may(name)
+
+
+def test_a_line_that_moved_in_its_file_is_the_same_wish() -> None:
+    moment = Moment()
+    moved = tuple(replace(one, source=SourceLine("a.yaml", 99)) for one in DESIRED.exchanges)
+    moment.document(exchanges=moved)
+
+    moment.may("write")
 
 
 def test_another_exchange_may_change_meanwhile() -> None:

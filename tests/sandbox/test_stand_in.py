@@ -413,3 +413,22 @@ async def test_unsolicited_messages_come_between_the_answers(secret: str) -> Non
         *("authenticated", "update-report", "client-notification", "realtime-ticker"),
         *("tester-scenario-list-response", "tester-scenario-exec-info"),
     }
+
+
+def test_a_robot_whose_tick_throws_leaves_an_entry_each_second() -> None:
+    async def story() -> None:
+        seconds = [1000.0]
+        robots = [Robot(1, "grid", "bybit", tick="throws"), Robot(2, "arb", "okx")]
+        server = StandIn(access_secret="made-up", robots=robots, now=lambda: seconds[0])
+        await server.start()
+        process = server._process
+        assert process is not None
+        seconds[0] += 3.5
+        process.runtime.note_ticks()
+        process.runtime.note_ticks()
+        noted = [e for e in server.log_entries() if e["class"] == "MainProcessExceptionHandler"]
+        assert [e["time"] for e in noted] == [1_001_000, 1_002_000, 1_003_000]
+        assert {e["cause"] for e in noted} == {"user-script"}
+        await server.stop()
+
+    asyncio.run(story())

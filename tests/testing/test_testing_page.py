@@ -30,6 +30,8 @@ def test_the_examples_pass_where_nothing_of_ours_lies(tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_suite() -> None:
-    for name in re.findall(r"`reconciler\.testing\.(\w+)\.(\w+)`", PAGE.read_text("utf-8")):
+    named = re.findall(r"`reconciler\.testing\.(\w+)\.(\w+)`", PAGE.read_text("utf-8"))
+    assert len(named) == 5, "one for each thing that people add"
+    for name in named:
         module = __import__(f"reconciler.testing.{name[0]}", fromlist=[name[1]])
         assert isinstance(getattr(module, name[1]), type)
