@@ -11,7 +11,7 @@ from functools import partial
 from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.execution import Execution, listed
-from reconciler.errors import Blocked, DriverError, Exit, JtrError
+from reconciler.errors import Blocked, Exit, JtrError
 from reconciler.model.actions import Consequence, DeleteExchange, WriteExchange
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result, face
@@ -46,16 +46,15 @@ async def write(execution: Execution, action: WriteExchange, before: ObservedSer
     await asyncio.to_thread(
         execution.ledger.intend, visit.uid, code, write, debts, boot=before.log.boot
     )
-    answered, sending = True, False
+    answered = True
     try:
         await execution.last_look()
-        sending = True
         await send.save(execution, action)
-    except (CircuitOpen, JtrError) as error:
-        if not (sending and send.perhaps_sent(error)):
-            await asyncio.to_thread(execution.ledger.drop_intent, visit.uid, code)
-            raise
+    except send.Unanswered:
         answered = False
+    except (CircuitOpen, JtrError):  # nothing was sent
+        await asyncio.to_thread(execution.ledger.drop_intent, visit.uid, code)
+        raise
     end = await execution.aftermath(before, answered=answered)
     return await _judge(execution, action, write, end)
 
@@ -210,9 +209,7 @@ async def _delete_field(
     answered = True
     try:
         await send.delete(execution, action, name, again=again)
-    except DriverError as error:
-        if not send.perhaps_sent(error):
-            raise
+    except send.Unanswered:
         answered = False
     return await execution.aftermath(before, answered=answered)
 

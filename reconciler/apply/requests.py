@@ -262,18 +262,16 @@ class RequestRunner:
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
         execution, attempt = self._execution, request.attempts[-1]
-        sending = False
         try:
             # Not on another connection: it might lead to a process that booted meanwhile.
             await execution.last_look(anew=False)
             # Last of all: this process may have been stopped, and a person resolved it meanwhile.
             await asyncio.to_thread(self._book.confirm, attempt.nonce)
             self._in_time(attempt)
-            sending = True
             await send_it(execution, action)
-        except (CircuitOpen, JtrError) as error:
-            if sending and send.perhaps_sent(error):
-                return False
+        except send.Unanswered:
+            return False
+        except (CircuitOpen, JtrError):
             await asyncio.to_thread(self._book.unsend, attempt.nonce)
             raise
         return True

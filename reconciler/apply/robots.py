@@ -154,19 +154,18 @@ class RobotStarter:
         Raises DriverError when that cannot be seen; then the robot stays owed, and the next pass
         finds it running or starts it.
         """
-        execution, sending = self._execution, False
+        execution = self._execution
         try:
             await execution.last_look()
             before = execution.seen
-            sending = True
             await send.stop(execution, action, robot)
-        except (CircuitOpen, JtrError) as error:
-            if not (sending and send.perhaps_sent(error)):
-                await asyncio.to_thread(self._book.release)
-                raise
+        except send.Unanswered as unanswered:
             if await execution.come_back() is None:
-                raise
-            told = _what(error)
+                raise NoAnswer(unanswered.what, "the next pass looks again") from unanswered
+            told = unanswered.what
+        except (CircuitOpen, JtrError):  # nothing was sent
+            await asyncio.to_thread(self._book.release)
+            raise
         else:
             told = "it was asked to stop"
             await see(execution.visit, execution.context)
@@ -240,24 +239,24 @@ class RobotStarter:
         """
         execution, failed = self._execution, starts.failed
         await asyncio.to_thread(self._book.begin, robot.id)
-        why, sending = "", False
+        why, sent = "", False
         try:
             await self._register()
             before = execution.seen
             why = self._objection(starts)
             if not why and robot.id not in self._running():
-                sending = True
                 await send.start(execution, robot)
+                sent = True
                 starts.began.add(robot.id)
-        except (CircuitOpen, JtrError) as error:
-            if not (sending and send.perhaps_sent(error)):
-                await asyncio.to_thread(self._book.not_begun, robot.id)
-                raise
-            failed[robot.id] = f"its start was not answered ({_what(error)})"
+        except send.Unanswered as unanswered:
+            failed[robot.id] = f"its start was not answered ({unanswered.what})"
             await execution.come_back()
             await self._harmed(before, besides={robot.id, *failed})
             return "no further start is sent: the server would drop it in silence"
-        if not sending:
+        except (CircuitOpen, JtrError):  # nothing was sent
+            await asyncio.to_thread(self._book.not_begun, robot.id)
+            raise
+        if not sent:
             await asyncio.to_thread(self._book.not_begun, robot.id)
             return why
         await see(execution.visit, execution.context)
@@ -335,7 +334,3 @@ class RobotStarter:
             Exit.HARM if harm else Exit.SERVER,
             woken.left,
         )
-
-
-def _what(error: CircuitOpen | JtrError) -> str:
-    return error.what if isinstance(error, JtrError) else error.why

@@ -6,6 +6,7 @@ servers.  So `may_still` is called directly before every send and nowhere else, 
 awaited between the two.  What takes time comes before: `Execution.last_look`.
 """
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import assert_never
 
@@ -34,38 +35,53 @@ from reconciler.plan.windows import standing
 
 async def save(execution: Execution, action: WriteExchange) -> None:
     may_still(execution, action)
-    await execution.session.save(action.exchange, execution.visit.values[action.exchange].fields)
+    await _once(
+        execution.session.save(action.exchange, execution.visit.values[action.exchange].fields)
+    )
 
 
 async def delete(execution: Execution, action: DeleteExchange, name: str, *, again: bool) -> None:
     """With *again* one row of the field was deleted already, and another one may have come up."""
     may_still(execution, action, uncovered=name if again else "")
-    await execution.session.delete(action.exchange, name)
+    await _once(execution.session.delete(action.exchange, name))
 
 
 async def stop(execution: Execution, action: RestartRobots, robot: Robot) -> None:
     may_still(execution, action, robot=robot)
-    await execution.session.stop(robot.id)
+    await _once(execution.session.stop(robot.id))
 
 
 async def start(execution: Execution, robot: Robot) -> None:
     may_still(execution, None, robot=robot)
-    await execution.session.start(robot.id)
+    await _once(execution.session.start(robot.id))
 
 
 async def invalidate(execution: Execution, action: InvalidateCache) -> None:
     may_still(execution, action)
-    await execution.session.invalidate()
+    await _once(execution.session.invalidate())
 
 
 async def reboot(execution: Execution, action: RebootServer) -> None:
     may_still(execution, action)
-    await execution.session.reboot()
+    await _once(execution.session.reboot())
 
 
-def perhaps_sent(error: Exception) -> bool:
-    """Whether what a send raised leaves open that the server got it."""
-    return isinstance(error, DriverError) and not isinstance(error, ServerRefused | ConnectionLost)
+class Unanswered(Exception):
+    """It was sent, and whether the server did it is not known; `what` says how that came."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+async def _once(asking: Awaitable[object]) -> None:
+    """Send; raise Unanswered when the server may have got it, and what it was else."""
+    try:
+        await asking
+    except (ServerRefused, ConnectionLost):
+        raise
+    except DriverError as error:
+        raise Unanswered(error.what) from error
 
 
 def may_still(

@@ -73,8 +73,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "silence is taken for nothing sent",
         "reconciler/apply/requests.py",
-        "            if sending and send.perhaps_sent(error):\n",
-        "            if False:\n",
+        "        except send.Unanswered:\n            return False\n",
+        "        except send.Unanswered:\n"
+        "            await asyncio.to_thread(self._book.unsend, attempt.nonce)\n"
+        "            raise\n",
         (f"{STORY}::test_an_invalidation_without_an_answer_is_for_people",),
     ),
     Mutant(
