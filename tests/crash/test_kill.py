@@ -156,10 +156,10 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 
 @pytest.mark.timeout(VOLUME)
 def test_killed_at_random_moments(rounds: Rounds) -> None:
-    killed_at_random(rounds, 100)
+    killed_at_random(rounds, 50)
 
-    assert rounds.counts["before the first write was sent"] > 5
-    assert rounds.counts["after the first write was sent"] > 20
+    assert rounds.counts["before the first write was sent"] > 2
+    assert rounds.counts["after the first write was sent"] > 10
 
 
 @pytest.mark.long

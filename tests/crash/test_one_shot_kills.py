@@ -50,7 +50,7 @@ FAST: Final[Mapping[str, Any]] = {
 }
 RUNNING: Final = {1, 2}
 MOST_LOST: Final = 100  # connections in one round
-PARTS: Final = 3  # a worker each
+PARTS: Final = 2  # a worker each
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +248,9 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 @pytest.mark.timeout(VOLUME)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_random_moments(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
-    killed_at_random(rounds, 120 // PARTS)
+    killed_at_random(rounds, 60 // PARTS)
 
-    assert rounds.counts["left open"] > 3
+    assert rounds.counts["left open"] > 0
 
 
 @pytest.mark.long

@@ -142,7 +142,7 @@ async def applied_meanwhile(
 
 @pytest.mark.timeout(VOLUME)
 def test_no_mixed_pair_is_ever_stored(bao: OpenBao) -> None:
-    never_mixed(bao, ["okx"], 150)
+    never_mixed(bao, ["okx"], 100)
 
 
 @pytest.mark.long
