@@ -27,8 +27,7 @@ class Execution:
     What the deeds of one server share.
 
     `planned` is the server as it was planned on.  `check_lease` raises once the lease was lost.
-    `unrecorded` is a failure of the ledger that a worse thing covered.  `may_start` says whether
-    robots that are owed a start may get it in this pass.
+    `unrecorded` is a failure of the ledger that a worse thing covered.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class Execution:
         self.planned = self.seen
         self.check_lease: Callable[[], None] = lambda: None
         self.unrecorded: LedgerError | None = None
-        self.may_start = True
 
     @property
     def desired(self) -> DesiredServer:

@@ -32,10 +32,11 @@ from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import ObservedServer
 from reconciler.model.outcomes import Outcome, Result
-from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, Request, Stage
+from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, PendingStarts, Request, Stage
 from reconciler.model.timestamps import spelled
 from reconciler.observe.visit import see
 from reconciler.plan.boot_proof import Proof, new_boots, proof
+from reconciler.plan.requests import BOOTED_TWICE
 from reconciler.plan.robots import names
 from reconciler.system.clocks import elapsed, here, passed
 
@@ -118,7 +119,11 @@ class RequestRunner:
         return await self._judge(action, request)
 
     async def settle(self, request: Request) -> Outcome | None:
-        """Note what the log proves of a request that an earlier process left open."""
+        """
+        Note what the log proves of a request that an earlier process left open; nothing is sent.
+
+        Its robots are started by an action of the plan, which names them.
+        """
         if request.kind is not RequestKind.REBOOT or not request.attempts:
             return None
         action = RebootServer(
@@ -127,7 +132,8 @@ class RequestRunner:
         after = self._rest(request, self._execution.session.patience)
         match await self._proof(request, after=after):
             case Proof.BOOTED:
-                return await self._booted(action, request)
+                done, halt = await self._done(request)
+                return Outcome(action, Result.DONE, _told_done(done, halt))
             case Proof.ALIVE:
                 return await self._not_done(action, request)
         return None
@@ -171,8 +177,19 @@ class RequestRunner:
         return await self._reboot(action, request)
 
     async def _booted(self, action: RebootServer, request: Request) -> Outcome:
-        execution = self._execution
-        lines = new_boots(request.attempts[-1], execution.seen.log)
+        done, halt = await self._done(request)
+        if halt is None:
+            return Outcome(action, Result.DONE, _told_done(done, halt))
+        woken = await self._robots.wake(halt)
+        if woken.why:
+            return self._robots.told(action, woken)
+        await self._robots.release()
+        again = names(woken.started)
+        return Outcome(action, Result.DONE, f"{done.evidence}; started again: {again}")
+
+    async def _done(self, request: Request) -> tuple[Request, PendingStarts | None]:
+        """Close a reboot that its log proves; return it, and the robots that it leaves owed."""
+        lines = new_boots(request.attempts[-1], self._execution.seen.log)
         done = replace(
             request,
             stage=Stage.DONE,
@@ -180,21 +197,11 @@ class RequestRunner:
             evidence=f"boot line {lines[-1].time} of process {lines[-1].pid}",
         )
         await self._close(done)
-        requests = await asyncio.to_thread(self._book.load)
-        if requests.halt is None or not execution.may_start:
-            state = "stopped and left so" if requests.halt is None else "owed a start"
-            left = f"; {state}: {names(request.ran)}" if request.ran else ""
-            return Outcome(action, Result.DONE, f"{done.evidence}{left}")
-        if len(lines) > 1:
-            await asyncio.to_thread(self._book.leave, "the server booted more than once")
-        woken = await self._robots.wake(
-            (await asyncio.to_thread(self._book.load)).halt or requests.halt
-        )
-        if woken.why:
-            return self._robots.told(action, woken)
-        await self._robots.release()
-        again = names(woken.started)
-        return Outcome(action, Result.DONE, f"{done.evidence}; started again: {again}")
+        halt = (await asyncio.to_thread(self._book.load)).halt
+        if halt is not None and len(lines) > 1:
+            await asyncio.to_thread(self._book.leave, BOOTED_TWICE)
+            halt = (await asyncio.to_thread(self._book.load)).halt
+        return done, halt
 
     async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
         running = {robot.id for robot in self._execution.seen.running()}
@@ -389,3 +396,8 @@ class RequestRunner:
             Exit.IN_DOUBT,
             tuple(robot for robot in request.ran if robot.id not in running),
         )
+
+
+def _told_done(done: Request, halt: PendingStarts | None) -> str:
+    state = "stopped and left so" if halt is None else "owed a start"
+    return f"{done.evidence}; {state}: {names(done.ran)}" if done.ran else done.evidence

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,19 @@ from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.cli import commands, options, output
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.errors import Exit, UsageError, worst
+from reconciler.errors import Blocked, Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
+from reconciler.model.plan import (
+    PLAN_ID,
+    Category,
+    Line,
+    Plan,
+    ServerPlan,
+    Standing,
+    recipients_digest,
+)
+from reconciler.model.recipients import Recipient
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -83,6 +91,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     expected = _expectation(expect) if expect else None
     state, settings = source.inputs(*paths)
     state, consents = asked.of(state)
+    if expected is not None:
+        expected.check(state)
     with bootstrap.prepared(
         settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as context:
@@ -108,7 +118,7 @@ class _Job:
     context: PassContext
     renderer: PlanRenderer
     asks: bool
-    expected: tuple[str, list[str]] | None
+    expected: "_Expected | None"
     most: int  # servers at once whose robots may be stopped
     skip: bool
     detailed: bool
@@ -125,7 +135,7 @@ class _Job:
         plan = plan_of(visits, self.state, skip_unreachable=self.skip)
         if self.renderer.live:
             output.show(self.renderer.plan(plan, Exit.DONE))
-        if (code := self._refused(plan)) is not None:
+        if (code := await self._refused(plan)) is not None:
             return code
         if self.asks:
             wanted = plan.actions
@@ -136,11 +146,15 @@ class _Job:
                 return worst([Exit.BLOCKED, *(server.exit_code for server in plan)])
         brake = CircuitBreaker()
         interruption.on_first = lambda: brake.stop("interrupted")
+        sent = bool(plan.actions)
         with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
             budget = DisruptionBudget(self.most)
             reports = await apply_all(visits, self.consents, self.context, brake, budget)
         reports = [report for report in reports if report.plan in plan.servers]
-        code = self._final(plan, worst(report.exit_code for report in reports))
+        code = worst(report.exit_code for report in reports)
+        if sent and code is Exit.DONE and self.context.ledger is not None:
+            await asyncio.to_thread(self.context.ledger.note_applied, plan.id)
+        code = self._final(plan, code)
         stopped = interruption.error()
         if stopped is None or code in (Exit.HARM, Exit.IN_DOUBT):
             output.show(self.renderer.done(plan, reports, code))
@@ -162,21 +176,30 @@ class _Job:
             for line in server.select(category)
         )
 
-    def _refused(self, plan: Plan) -> Exit | None:
-        if self.expected is None or plan.id == self.expected[0]:
+    async def _refused(self, plan: Plan) -> Exit | None:
+        if self.expected is None or plan.id == self.expected.id:
             return None
         code = worst(server.exit_code for server in plan)
-        if not plan.actions and code is Exit.DONE and not self._left(plan):
+        if (
+            not plan.actions
+            and code is Exit.DONE
+            and (not self._left(plan) or await self._was_applied(self.expected.id))
+        ):
             code = self._final(plan, code)
             output.show(self.renderer.already(plan, code))
             return code
         say(f"the plan is not the expected one: it is {plan.id}")
-        for row in _differences(self.expected[1], plan):
-            click.echo(f"     {row}", err=True)
+        _show(_differences(self.expected.actions, _actions(plan_document(plan, Exit.DONE))))
         code = worst([Exit.BLOCKED, code])
         if not self.renderer.live:
             output.show(self.renderer.plan(plan, code))
         return code
+
+    async def _was_applied(self, plan_id: str) -> bool:
+        """Whether this ledger knows that a plan was done to its end: what is open came later."""
+        if self.context.ledger is None:
+            return False
+        return plan_id in await asyncio.to_thread(self.context.ledger.applied)
 
     async def _ask(self, visits: Sequence[Visit]) -> None:
         """Ask for changes and for drift apart; what is declined is taken out of the plans."""
@@ -239,42 +262,77 @@ def _mark(visits: Sequence[Visit], category: Category, asks: str) -> None:
         visit.plan = replace(visit.plan, lines=tuple(map(marked, visit.plan.lines)))
 
 
-_PLAN_ID = re.compile(r"sha256:[0-9a-f]{64}")
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """The plan that may be applied: its id, and what a file told of it, as lines for people."""
+
+    id: str
+    recipients: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+
+    def check(self, state: DesiredState) -> None:
+        """Raise Blocked, before anything is contacted, when the documents name other recipients."""
+        recipients = tuple(map(Recipient.of, state.servers))
+        if recipients_digest(recipients) == self.id.removeprefix("sha256:").partition("-")[0]:
+            return
+        say("the documents name other recipients than the expected plan:")
+        _show(_differences(self.recipients, tuple(map(str, recipients))))
+        raise Blocked(
+            "who would get what is not as in the expected plan: nothing was contacted",
+            "look at a new plan, and expect that one",
+        )
 
 
-def _expectation(expected: str) -> tuple[str, list[str]]:
-    """Return the expected id, and the action lines of a plan file if one was given."""
-    if _PLAN_ID.fullmatch(expected):
-        return expected, []
+def _expectation(expected: str) -> _Expected:
+    """Read what --expect was given.  Raises UsageError."""
+    if PLAN_ID.fullmatch(expected):
+        return _Expected(expected)
     try:
         document = json.loads(Path(expected).read_text("utf-8"))
-        return str(document["planId"]), _rows(document)
+        if PLAN_ID.fullmatch(document["planId"]):
+            return _Expected(document["planId"], _recipients(document), _actions(document))
     except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(
-            "--expect takes sha256:... or the file of `jtr plan -o json`", "give one of them"
-        ) from None
+        pass
+    raise UsageError(
+        "--expect takes a plan's id, sha256:..., or the file of `jtr plan -o json`",
+        "give one of them, of this version of jtr",
+    )
 
 
-def _rows(document: dict[str, Any]) -> list[str]:
-    return [
-        _row(server["server"], action)
+def _recipients(document: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{one['server']}: {one['url']} (account {one['account']}), "
+        f"login {_listed(one['login'])}, values of {_listed(one['paths'])}"
+        for one in document["recipients"]
+    )
+
+
+def _listed(references: list[str]) -> str:
+    return ", ".join(map(str, references)) or "none"
+
+
+def _actions(document: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        _action(server["server"], action)
         for server in document["servers"]
         for action in server["actions"]
-    ]
-
-
-def _row(server: str, action: dict[str, object]) -> str:
-    sources = action.get("sources") or []
-    origin = (
-        f" from {', '.join(map(str, sources))}" if isinstance(sources, list) and sources else ""
     )
+
+
+def _action(server: str, action: dict[str, Any]) -> str:
+    sources = action.get("sources")
+    origin = f" from {_listed(sources)}" if sources else ""
     what = action.get("exchange") or action.get("instant") or "robots"
     return f"{server}: {action['kind']} {what}{origin}"
 
 
-def _differences(known: Sequence[str], plan: Plan) -> list[str]:
-    present = _rows(plan_document(plan, Exit.DONE))
+def _differences(known: Sequence[str], present: Sequence[str]) -> list[str]:
     if not known:
         return [f"  now: {row}" for row in present]
     gone = [f"- {row}" for row in known if row not in present]
     return gone + [f"+ {row}" for row in present if row not in known]
+
+
+def _show(rows: Iterable[str]) -> None:
+    for row in rows:
+        click.echo(f"     {plain(row, 2000)}", err=True)

@@ -11,16 +11,18 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import (
+    APPLIED,
     BIRTH,
     BRAKES,
     CONTROLLER,
     RESTORED,
+    Applied,
     Birth,
     Brake,
     ExchangeRow,
@@ -33,6 +35,7 @@ from reconciler.ledger.codec.rows import (
     identity_key,
     lease_key,
     observation_key,
+    received_key,
 )
 from reconciler.ledger.compare_and_set import update
 from reconciler.ledger.exchange_state import (
@@ -51,6 +54,7 @@ from reconciler.model.recorded import (
     HistoryEntry,
     Identity,
     Observation,
+    Received,
     Recorded,
     Write,
 )
@@ -58,6 +62,9 @@ from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
 from reconciler.system.clocks import elapsed
 from reconciler.system.timeouts import Timeouts
+
+PLANS_KEPT: Final = 100  # ids of applied plans that are remembered
+T = TypeVar("T")
 
 
 class Ledger:
@@ -180,14 +187,13 @@ class Ledger:
         table = self._known.setdefault(uid, {})  # one object: the server's requests use it, too
         table.clear()
         table.update(known)
-        key = observation_key(uid)
-        seen = self._store.get(key)
         return Recorded(
             identity=row.identity,
             exchanges=exchanges,
-            observation=read(Observation, key, seen.text) if seen else None,
+            observation=self._maybe(Observation, observation_key(uid)),
             retired=row.retired,
             requests=self.requests(uid).load(),
+            received=self._maybe(Received, received_key(uid)),
         )
 
     def requests(self, uid: str) -> RequestLog:
@@ -211,6 +217,32 @@ class Ledger:
     def observe(self, uid: str, observation: Observation) -> None:
         """Remember what a server shows; the newest call wins."""
         update(self._store, observation_key(uid), lambda _: write(observation))
+
+    def receive(self, uid: str, received: Received) -> None:
+        """Remember what a server is about to get; what it ever got stays known."""
+        key = received_key(uid)
+
+        def change(text: str | None) -> str:
+            before = read(Received, key, text).paths if text is not None else ()
+            paths = tuple(sorted({*before, *received.paths}))
+            return write(replace(received, paths=paths))
+
+        update(self._store, key, change)
+
+    # ── plans ────────────────────────────────────────────────────────────────────────────────
+
+    def applied(self) -> tuple[str, ...]:
+        """Return the ids of the plans that were applied to their end last, newest last."""
+        found = self._maybe(Applied, APPLIED)
+        return found.plans if found is not None else ()
+
+    def note_applied(self, plan_id: str) -> None:
+        def change(text: str | None) -> str:
+            before = read(Applied, APPLIED, text).plans if text is not None else ()
+            others = [known for known in before if known != plan_id]
+            return write(Applied((*others, plan_id)[-PLANS_KEPT:]))
+
+        update(self._store, APPLIED, change)
 
     # ── one exchange, one document ───────────────────────────────────────────────────────────
 
@@ -383,6 +415,10 @@ class Ledger:
             stored = self._store.get(BIRTH)
             return read(Birth, BIRTH, stored.text if stored else ""), True
         return birth, True
+
+    def _maybe(self, kind: type[T], key: str) -> T | None:
+        stored = self._store.get(key)
+        return read(kind, key, stored.text) if stored is not None else None
 
     def _exchange(self, key: str) -> tuple[int, ExchangeRow]:
         stored = self._store.get(key)

@@ -65,20 +65,25 @@ def closed(requests: Requests, request: Request) -> Requests:
     A reboot of our own that is done leaves its robots owed, if they are to be resumed.
     """
     after = dismissed(requests, request)
-    halt = after.halt
-    if request.stage is Stage.DONE and request.robots is Afterwards.RESUME and request.ran:
-        last = request.attempts[-1]
-        halt = PendingStarts(
-            f"reboot {spelled(request.instant)}",
-            request.ran,
-            at=last.at,
-            by=last.by,
-            within=request.resume_within,
-            boot=request.boot,
-            host_boot=last.host_boot,
-            elapsed=last.elapsed,
-        )
-    return replace(after, halt=halt)
+    halt = owed(request) if request.stage is Stage.DONE else None
+    return replace(after, halt=halt or after.halt)
+
+
+def owed(request: Request) -> PendingStarts | None:
+    """Return the robots that a reboot of ours leaves owed once it is done, if it leaves any."""
+    if request.robots is not Afterwards.RESUME or not request.ran or not request.attempts:
+        return None
+    last = request.attempts[-1]
+    return PendingStarts(
+        f"reboot {spelled(request.instant)}",
+        request.ran,
+        at=last.at,
+        by=last.by,
+        within=request.resume_within,
+        boot=request.boot,
+        host_boot=last.host_boot,
+        elapsed=last.elapsed,
+    )
 
 
 def dismissed(requests: Requests, request: Request) -> Requests:

@@ -127,8 +127,8 @@ def identity(action: Action) -> list[object] | None:
     """
     Return what *action* contributes to a plan's id.
 
-    None for restarts and resumptions: they follow from writes and requests, and which robots run
-    differs between minutes.
+    None for restarts: they follow from writes.  Which robots run differs between minutes, so none
+    is named.
     """
     match action:
         case WriteExchange():
@@ -140,7 +140,9 @@ def identity(action: Action) -> list[object] | None:
             return [str(RequestKind.CACHE), "", [], [spelled(instant)]]
         case RebootServer(instant):
             return [str(RequestKind.REBOOT), "", [], [spelled(instant)]]
-        case ResumeRobots() | RestartRobots():
+        case ResumeRobots():
+            return ["resume", "", [], []]
+        case RestartRobots():
             return None
 
 

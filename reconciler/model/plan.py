@@ -8,6 +8,7 @@ and hashing it needs no redaction.  What `apply` does is described entirely by `
 import enum
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from reconciler.errors import Exit, JtrError, worst
 from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason, identity
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
+from reconciler.model.recipients import News, Recipient
 from reconciler.model.recorded import Debt
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
@@ -129,13 +131,14 @@ class ServerPlan:
     All that is to be said and done for one server.
 
     `held` says why nothing at all is applied to it (suspended, only observed, blocked); `failure`
-    is what prevented a comparison.
+    is what prevented a comparison.  `news` is what it would get that it never got.
     """
 
     server: str
     target: Target
     owner: str = ""
     version: str = ""
+    news: tuple[News, ...] = ()
     lines: tuple[Line, ...] = ()
     disruptions: tuple[Disruption, ...] = ()
     debts: tuple[Debt, ...] = ()
@@ -190,7 +193,12 @@ class ServerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """
+    All that is to be said and done; `recipients` are all servers that the documents name.
+    """
+
     servers: tuple[ServerPlan, ...]
+    recipients: tuple[Recipient, ...] = ()
     skipped: int = 0
     not_visited: tuple[str, ...] = field(default=())
 
@@ -204,18 +212,18 @@ class Plan:
     @property
     def id(self) -> str:
         """
-        The SHA-256 that names what this plan would do.
+        What names this plan: a digest of who would get what, and one of what would be done.
 
-        Covers, per server, URL, account and ordered actions; nothing that differs between roles or
-        minutes, nor the order of the servers.  A plan without actions has an id as well.
+        Covers the recipients and, per server, URL, account and ordered actions; nothing that
+        differs between roles or minutes, nor the order of the servers.  A plan without actions has
+        an id as well.
         """
-        rows = sorted(
+        rows: list[list[object]] = [
             [server.target.url, server.target.account, named]
             for server in self.servers
             if (named := [row for action in server.promised if (row := identity(action))])
-        )
-        text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        ]
+        return f"sha256:{recipients_digest(self.recipients)}-{_digest(rows)}"
 
     def robots_concerned(self) -> frozenset[tuple[str, int]]:
         """Return (server, robot id) of every robot that keeps an old key, stops or is started."""
@@ -230,6 +238,20 @@ class Plan:
                 if entry.ready is not None:
                     found.update((server.server, robot.id) for robot in entry.robots)
         return frozenset(found)
+
+
+PLAN_ID: Final = re.compile(r"sha256:(?P<recipients>[0-9a-f]{40})-[0-9a-f]{40}")
+"""How a plan's id is spelled: two SHA-256 digests of which 160 bits each are kept."""
+
+
+def recipients_digest(recipients: Iterable[Recipient]) -> str:
+    """Return the first half of a plan's id, which the documents alone decide."""
+    return _digest(recipient.identity() for recipient in recipients)
+
+
+def _digest(rows: Iterable[list[object]]) -> str:
+    text = json.dumps(sorted(rows, key=json.dumps), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 def _place(action: Action) -> tuple[int, str]:

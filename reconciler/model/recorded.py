@@ -13,7 +13,7 @@ from typing import Final
 from reconciler.model.codec import Seconds
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import BootLine, Robot
-from reconciler.model.references import FrozenRef
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.target import Target
 
 
@@ -114,6 +114,15 @@ class Identity:
     uid: str
     target: Target
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a server got, or may have got, by applies: the newest login, values of `paths`."""
+
+    access_secret: SecretRef | None
+    access_token: SecretRef | None
+    paths: tuple[SecretPath, ...]
 
 
 class Stage(enum.StrEnum):
@@ -239,13 +248,18 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """All that the ledger knows of one server; a server never seen has no identity."""
+    """
+    All that the ledger knows of one server; a server never seen has no identity.
+
+    `received` is None, too, where a version before it wrote the ledger.
+    """
 
     identity: Identity | None = None
     exchanges: Mapping[str, ExchangeRecord] = field(default_factory=dict)
     observation: Observation | None = None
     retired: tuple[Target, ...] = ()
     requests: Requests = NO_REQUESTS
+    received: Received | None = None
 
 
 NOTHING_RECORDED: Final = Recorded()

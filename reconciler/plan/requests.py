@@ -11,18 +11,20 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.errors import Exit
+from reconciler.ledger.request_state import owed
 from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, DesiredServer, OneShot, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Standing
-from reconciler.model.recorded import MOST_ATTEMPTS, Request, Requests, Stage
+from reconciler.model.recorded import MOST_ATTEMPTS, PendingStarts, Request, Requests, Stage
 from reconciler.model.timestamps import spelled
-from reconciler.plan.boot_proof import Proof, proof, satisfies
+from reconciler.plan.boot_proof import Proof, new_boots, proof, satisfies
 from reconciler.plan.inputs import Terms
 from reconciler.plan.windows import standing
 
 ASK_AGAIN = "ask with a new instant: jtr request"
 LOOK = "see: jtr request list"
+BOOTED_TWICE = "the server booted more than once"
 TIMELY = (Standing.DUE, Standing.SCHEDULED, Standing.EXPIRED)  # decided by our own clock
 
 
@@ -187,6 +189,15 @@ def unsettled(request: Request, terms: Terms, wish: OneShot | None = None) -> Di
     if terms.log is None:
         return replace(base, why=f"{asked}, outcome not noted; only a visit can tell")
     return replace(base, why=f"{asked}; the system log cannot tell whether the server booted")
+
+
+def left_owed(request: Request, terms: Terms) -> PendingStarts | None:
+    """Return the robots that an open reboot leaves owed, once the log proves that it is done."""
+    if not request.attempts or proof(request.attempts[-1], terms.log) is not Proof.BOOTED:
+        return None
+    lines = new_boots(request.attempts[-1], terms.log) if terms.log is not None else ()
+    halt = owed(replace(request, boot=lines[-1]))
+    return replace(halt, finding=BOOTED_TWICE) if halt is not None and len(lines) > 1 else halt
 
 
 def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool:

@@ -21,7 +21,7 @@ from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.exchange import ExchangePlan, obstacle
 from reconciler.plan.inputs import Consents, Facts, Terms
-from reconciler.plan.requests import request_lines, unsettled
+from reconciler.plan.requests import left_owed, request_lines, unsettled
 from reconciler.plan.robots import halt_line, restart_lines
 from reconciler.plan.windows import standing
 
@@ -132,6 +132,9 @@ def _disruptions(
     robots, terms = observation.robots, facts.terms
     refuses = (facts.refuses_writes, facts.refuses_remedy)
     known = recorded.requests
+    if known.halt is None and known.open is not None:
+        # What is noted first when this is applied; nothing but what is named here is started.
+        known = replace(known, halt=left_owed(known.open, terms))
     if known.halt is not None:
         line = halt_line(known.halt, desired.name, robots, terms)
         if line.standing is Standing.FOUND_OUT:

@@ -47,6 +47,7 @@ from reconciler.observe.visit import Visit, see, view
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import remaining
 from reconciler.plan.inputs import Consents
+from reconciler.plan.recipients import receiving
 from reconciler.plan.server import recognised
 
 # What stops robots or loses their data: few servers at a time, after their own credentials.
@@ -111,7 +112,6 @@ async def apply_one(
     # name happens to have belonged to.
     moves = visit.desired.name in consents.targets and visit.recorded.identity is not None
     execution = Execution(visit, context, brake, ledger)
-    execution.may_start = not consents.quiet and not visit.plan.held
     apply = ServerApply(execution, moves=moves)
     # Who only looked needs no place: all places may wait for one server whose write is in doubt.
     place = gate if apply.asks else nullcontext()
@@ -154,6 +154,9 @@ class ServerApply:
             new=visit.recorded.identity is None,
         )
         visit.recorded = replace(visit.recorded, identity=identity)
+        received = receiving(desired, self._left, visit.recorded.received)
+        if received != visit.recorded.received:
+            await asyncio.to_thread(execution.ledger.receive, visit.uid, received)
         unfinished = self._unfinished()
         mine = [action for action in self._left if not isinstance(action, LATER)]
         if not mine and not unfinished and not await asyncio.to_thread(self._waiting):
@@ -259,19 +262,21 @@ class ServerApply:
     # ── what earlier passes left ─────────────────────────────────────────────────────────
 
     async def _settle(self, lines: Sequence[Disruption]) -> None:
-        """Note what the plan found out about requests and robots; nothing is asked for it."""
+        """Note what the plan found out about requests and robots; nothing is sent for it."""
         execution = self._execution
         if execution.context.unrecorded is not None:
             await asyncio.to_thread(
                 execution.context.unrecorded.pick_up, execution.ledger, execution.visit.uid
             )
         book = execution.ledger.requests(execution.visit.uid)
-        for line in lines:
+        # Robots last: a request that is closed may leave some owed that run already.
+        for line in sorted(lines, key=lambda line: line.kind is None):
             requests = await asyncio.to_thread(book.load)
             if line.standing is not Standing.FOUND_OUT:
                 await asyncio.to_thread(book.note, _noted(line))
-            elif line.kind is None and requests.halt is not None:
-                await RobotStarter(execution).settle(requests.halt)
+            elif line.kind is None:
+                if requests.halt is not None:
+                    await RobotStarter(execution).settle(requests.halt)
             elif requests.open is not None:
                 outcome = await RequestRunner(execution, RobotStarter(execution)).settle(
                     requests.open

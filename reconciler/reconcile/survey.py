@@ -16,6 +16,7 @@ from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredStat
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Plan, ServerPlan
+from reconciler.model.recipients import Recipient
 from reconciler.model.recorded import ExchangeRecord
 from reconciler.model.references import FrozenRef
 from reconciler.model.target import Target
@@ -25,6 +26,7 @@ from reconciler.observe.terms import known_terms, live_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
 from reconciler.plan.fleet import hold_twins, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
+from reconciler.plan.recipients import news
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
 
 
@@ -74,6 +76,7 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
             terms = await asyncio.to_thread(known_terms, visit.recorded, context)
             open_lines = unseen_lines(visit.desired, visit.recorded, terms)
             visit.plan = replace(visit.plan, disruptions=tuple(open_lines))
+    visit.plan = replace(visit.plan, news=news(visit.desired, visit.recorded))
 
 
 def _remembered(
@@ -112,6 +115,7 @@ def plan_of(visits: Sequence[Visit], state: DesiredState, *, skip_unreachable: b
     ]
     return Plan(
         tuple(visit.plan for visit in visits if visit not in apart),
+        tuple(map(Recipient.of, state.servers)),
         skipped=state.skipped,
         not_visited=tuple(f"{v.desired.name}: {v.plan.failure}" for v in apart),
     )

@@ -29,8 +29,9 @@ from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan import Disruption, Line, ServerPlan
+from reconciler.model.recipients import News, Recipient
 from reconciler.model.recorded import Debt, HistoryEntry, PendingStarts, Request
-from reconciler.model.references import FrozenRef
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.timestamps import spelled
 
@@ -49,16 +50,19 @@ SHOWN: Final[Mapping[type, str]] = {
         "exchange status verdict category reason why remedy asks action sources consequence source"
         " note exitCode=error"
     ),
+    News: "kind what",
     Outcome: "action result detail remedy exitCode=code robotsStopped=stopped",
     PendingStarts: "origin robots stoppedAt=at by withinSeconds=within finding",
     RebootServer: "instant reason robots again",
+    Recipient: "server url=target.url account=target.account login paths",
     Request: "kind instant reason stage askedAt closedAt closedBy evidence",
     RestartRobots: "exchange robots",
     ResumeRobots: "robots",
     Robot: "id name exchange running",
     ServerPlan: (
         "server url=target.url account=target.account owner version observedAt ageSeconds=age"
-        " exitCode held remedy=held_remedy failure lines disruptions actions debts robots notes"
+        " exitCode newRecipient=news held remedy=held_remedy failure lines disruptions actions"
+        " debts robots notes"
     ),
 }
 """The names in JSON; `name=attribute` where the attribute is not the same in snake case."""
@@ -101,7 +105,8 @@ def _write(action: WriteExchange) -> Document:
 _AS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (Severity, lambda severity: severity.name.lower()),
     (enum.IntEnum, int),
-    ((enum.StrEnum, SourceLine, FrozenRef, IPv4Network, IPv6Network), str),
+    ((enum.StrEnum, SourceLine, IPv4Network, IPv6Network), str),
+    ((FrozenRef, SecretRef, SecretPath), str),
     ((bool, int, float, str, type(None)), lambda value: value),
     (datetime, spelled),
     (Mapping, lambda found: {str(key): to_json(one) for key, one in found.items()}),

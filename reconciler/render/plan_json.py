@@ -26,6 +26,7 @@ def plan_document(plan: Plan, code: Exit) -> Document:
         "formatVersion": FORMAT_VERSION,
         "planId": plan.id,
         "exitCode": int(code),
+        "recipients": to_json(plan.recipients),
         "servers": [to_json(server) for server in plan],
         "notVisited": list(plan.not_visited),
         "summary": {

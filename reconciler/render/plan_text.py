@@ -3,7 +3,8 @@ Plans and reports as text for people: what, why, what it means for the robots, w
 
 Every line begins with a sign, so that colour only repeats what the sign says:
 `+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync,
-`↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again, `…` later, `?` in doubt.
+`»` a new recipient, `↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again,
+`…` later, `?` in doubt.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
+from reconciler.model.recipients import Novelty
 from reconciler.model.recorded import Owed, due
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
@@ -44,6 +46,7 @@ def _server(plan: ServerPlan) -> str:
     rows = [server_line(plan.server, plan.target, plan.version, plan.owner)]
     if plan.age is not None:
         rows.append(f"  seen {age_text(plan.age)} ago")
+    rows.extend(_recipient(plan))
     if plan.failure is not None:
         rows.extend(_failure(plan.failure))
         if plan.disruptions:
@@ -70,6 +73,21 @@ def _server(plan: ServerPlan) -> str:
     rows.extend(_owed(plan))
     rows.extend(f"  note: {plain(note, 400)}" for note in plan.notes)
     return "\n".join(rows) + "\n"
+
+
+def _recipient(plan: ServerPlan) -> Iterator[str]:
+    if plan.news:
+        yield "  NEW RECIPIENT"
+    for one in plan.news:
+        yield f"    » {_NEWS[one.kind]}{plain(one.what, 2000)}"
+
+
+_NEWS = {
+    Novelty.CONTACT: "first contact: ",
+    Novelty.ADDRESS: "another address: ",
+    Novelty.LOGIN: "gets as its login: ",
+    Novelty.VALUES: "gets values of: ",
+}
 
 
 def _failure(error: JtrError) -> Iterator[str]:
@@ -222,7 +240,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     rows = [f"Plan: {', '.join(counts)}."]
     if plan.skipped:
         rows.append(f"{counted(plan.skipped, 'document')} of another apiVersion skipped.")
-    if plan.actions:
+    if plan.actions or any(server.news for server in plan):
         rows.append(f"Plan id: {plan.id}")
     # A server that was refused before its handshake (a changed address) was not looked at.
     looked = sum(server.failure is None and bool(server.observed_at) for server in plan)

@@ -434,8 +434,8 @@ COMMAND_LINES = (
     _usage(
         "expected plan that is none",
         "apply {docs} --expect {home}/plan.json",
-        "--expect takes sha256:... or the file of `jtr plan -o json`",
-        "give one of them",
+        "--expect takes a plan's id, sha256:..., or the file of `jtr plan -o json`",
+        "give one of them, of this version of jtr",
         _plan_file,
     ),
     _ends(

@@ -95,14 +95,13 @@ def test_already_applied_is_not_said_of_a_server_that_cannot_be_reached(rig: Rig
 def test_another_plan_is_refused_and_what_is_new_is_told(rig: Rig) -> None:
     server = begun(rig)
     expected = plan_id(rig)
-    rig.document("tokyo-1", "bybit", "okx", rotate=False)
-    rig.rotate(exchange="okx")
+    rig.rotate(exchange="bybit")
 
     ran = expect(rig, expected)
 
     assert ran.code == 4
     assert "the plan is not the expected one" in ran.err
-    assert f"write okx from {rig.reference('tokyo-1/okx')}@1" in ran.err
+    assert f"write bybit from {rig.reference('tokyo-1/bybit')}@2" in ran.err
     assert server.record.saves == 0
 
 
@@ -222,7 +221,7 @@ def test_a_no_leaves_everything_as_it_is(rig: Rig) -> None:
     assert server.record.saves == 0
 
 
-@pytest.mark.parametrize("wrong", ["sha256:", "sha256:12", f"sha256:{'G' * 64}", "sha256:x/y"])
+@pytest.mark.parametrize("wrong", ["sha256:", "sha256:12", f"sha256:{'a' * 64}", "sha256:x/y"])
 def test_an_expected_id_that_is_none_is_a_usage_error(rig: Rig, wrong: str) -> None:
     begun(rig)
 
@@ -234,10 +233,98 @@ def test_nothing_is_already_applied_while_drift_is_open(rig: Rig) -> None:
     rig.apply()
     server.set_value("bybit_api_key", rig.watch.secret("hex"))
 
-    ran = expect(rig, f"sha256:{'0' * 64}")
+    recipients, _, actions = plan_id(rig).partition("-")
+
+    ran = expect(rig, f"{recipients}-{actions[::-1]}")
 
     assert ran.code == 4
     assert "already applied" not in ran.text
+
+
+def test_drift_that_came_after_a_plan_was_applied_does_not_undo_that(rig: Rig) -> None:
+    server = begun(rig)
+    expected = plan_id(rig)
+    expect(rig, expected)
+    theirs = rig.watch.secret("hex")
+    server.set_value("bybit_api_key", theirs)
+
+    plain, detailed = expect(rig, expected), expect(rig, expected, "--detailed-exitcode")
+
+    assert (plain.code, detailed.code) == (0, 2)
+    assert "already applied" in plain.out
+    assert server.values()["bybit_api_key"] == theirs
+
+
+# ── who would get what ───────────────────────────────────────────────────────────────────────
+
+
+def news(ran: Ran) -> list[str]:
+    """Return in which way the only server of a plan is a new recipient."""
+    (found,) = document(ran)["servers"]
+    return [one["kind"] for one in found["newRecipient"]]
+
+
+def test_what_goes_where_for_the_first_time_is_said_first(rig: Rig) -> None:
+    begun(rig)
+    first, text = rig.plan("-o", "json"), rig.plan().out
+    rig.apply()
+    known = rig.plan("-o", "json")
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    rig.rotate(exchange="okx")
+    more, recorded = rig.plan("-o", "json"), rig.plan("--recorded").out
+
+    assert news(first) == ["first contact", "login", "values"]
+    assert text.splitlines()[1].strip() == "NEW RECIPIENT"
+    assert f"gets values of: {rig.reference('tokyo-1/bybit')}" in text
+    assert news(known) == []
+    assert news(more) == ["values"]
+    assert f"gets values of: {rig.reference('tokyo-1/okx')}" in recorded
+
+
+def test_a_path_that_was_written_once_is_no_news_when_it_comes_back(rig: Rig) -> None:
+    begun(rig, "kucoin")
+    rig.apply()
+    rig.document("tokyo-1", "kucoin", rotate=False, exchanges={"kucoin": {"state": "absent"}})
+    assert rig.apply().code == 0
+    rig.document("tokyo-1", "kucoin", rotate=False)
+
+    assert news(rig.plan("-o", "json")) == []
+
+
+def test_a_changed_login_is_in_the_plan_and_in_its_id_and_is_not_sent_unseen(
+    rig: Rig, bao: OpenBao
+) -> None:
+    server = begun(rig)
+    rig.apply()
+    expected, greeted = plan_id(rig), len(server.record.handshakes)
+    other = f"{rig.reference('tokyo-1/bybit')}#api_key"
+    rig.document("tokyo-1", rotate=False, accessSecret=other)
+
+    recorded = rig.plan("--recorded", "-o", "json")
+    with asked(bao, rig) as paths:
+        ran = expect(rig, expected)
+
+    assert news(recorded) == ["login"]
+    assert document(recorded)["planId"] != expected
+    assert ran.code == 4
+    assert "who would get what is not as in the expected plan" in ran.err
+    assert f"login {other}" in ran.err
+    assert paths == []
+    assert len(server.record.handshakes) == greeted
+
+
+def test_a_plan_file_tells_which_recipients_differ(rig: Rig, tmp_path: Path) -> None:
+    server = begun(rig)
+    file = tmp_path / "plan.json"
+    file.write_text(rig.plan("-o", "json").out)
+    rig.document("tokyo-1", rotate=False, accessSecret=f"{rig.reference('tokyo-1/bybit')}#secret")
+
+    ran = expect(rig, str(file))
+
+    assert ran.code == 4
+    rows = [row.strip()[0] for row in ran.err.splitlines() if "tokyo-1: http" in row]
+    assert rows == ["-", "+"]
+    assert server.record.saves == 0
 
 
 def drifted(rig: Rig) -> StandInThread:

@@ -273,8 +273,45 @@ def test_a_server_that_does_not_come_back_is_in_doubt_until_its_log_tells(rig: R
     second = rig.apply()
 
     assert (first.code, second.code) == (7, 0), first.text + second.text
-    assert standings(found) == {"reboot": "found out"}
+    assert standings(found) == {"reboot": "found out", "robots owed a start": "due"}
+    (resumption,) = server(found)["actions"]
+    assert [robot["name"] for robot in resumption["robots"]] == ["grid-btc", "arb"]
     assert kinds(stand_in) == ["save", "reboot", "start", "start"]
+
+
+def test_robots_that_a_found_out_reboot_stopped_are_asked_about_by_name(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    stand_in.behaviour.reboot = "never comes back"
+    ask(rig, reboot=RESUME)
+    rig.apply()
+    stand_in.behaviour.reboot = "normal"
+    stand_in.come_back()
+
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
+        command.answer("(starts: grid-btc, arb)?", "n")
+        code = command.ended()
+        text = command.text
+
+    assert code == 4, text
+    assert kinds(stand_in) == ["save", "reboot"]
+    assert stand_in.robots_running() == set()
+
+
+def test_robots_of_a_found_out_reboot_that_run_again_are_owed_nothing(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    stand_in.behaviour.reboot = "never comes back"
+    ask(rig, reboot=RESUME)
+    rig.apply()
+    stand_in.behaviour.reboot = "normal"
+    stand_in.come_back()
+    for robot in (1, 2):
+        stand_in.set_running(robot, True)
+
+    found = rig.plan("-o", "json")
+    assert rig.apply().code == 0
+    assert standings(found) == {"reboot": "found out", "robots owed a start": "found out"}
+    assert standings(rig.plan("-o", "json")) == {"reboot": "done"}
+    assert kinds(stand_in) == ["save", "reboot"]
 
 
 # ── a reboot that does not happen ────────────────────────────────────────────────────────────

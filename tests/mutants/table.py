@@ -13,6 +13,7 @@ LAST_LOOK = "tests/apply/test_last_look.py"
 RULES = "tests/plan/test_requests.py"
 HALTS = "tests/plan/test_robots.py"
 STORY = "tests/e2e/test_requests.py"
+APPROVAL = "tests/e2e/test_approval.py"
 LEDGER = "tests/crash/test_ledger_trouble.py"
 DRIVER = "tests/contract/test_drivers.py"
 WRITES = "tests/e2e/test_apply_faults.py"
@@ -48,6 +49,42 @@ class Mutant:
 
 
 MUTANTS: tuple[Mutant, ...] = (
+    # ── what a plan says ─────────────────────────────────────────────────────────────────────
+    Mutant(
+        "recipients are not compared before anything is contacted",
+        "reconciler/cli/apply.py",
+        "        expected.check(state)\n",
+        "        pass\n",
+        (APPROVAL,),
+    ),
+    Mutant(
+        "a login is no part of a plan's id",
+        "reconciler/model/recipients.py",
+        "self.target.account, login, [str(path)",
+        "self.target.account, [str(path)",
+        (APPROVAL,),
+    ),
+    Mutant(
+        "another login is no news",
+        "reconciler/plan/recipients.py",
+        "    if wanted is not None and wanted != known:",
+        "    if False:",
+        (APPROVAL,),
+    ),
+    Mutant(
+        "robots of a found-out reboot are named by no plan",
+        "reconciler/plan/server.py",
+        "        known = replace(known, halt=left_owed(known.open, terms))\n",
+        "        pass\n",
+        (RULES,),
+    ),
+    Mutant(
+        "whatever plan was applied is the expected one",
+        "reconciler/cli/apply.py",
+        "        return plan_id in await asyncio.to_thread(self.context.ledger.applied)",
+        "        return bool(await asyncio.to_thread(self.context.ledger.applied))",
+        (APPROVAL,),
+    ),
     # ── sending ──────────────────────────────────────────────────────────────────────────────
     Mutant(
         "the nonce is not read again before sending",

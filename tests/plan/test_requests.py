@@ -10,7 +10,7 @@ import pytest
 from reconciler.documents.formats import instant
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
-from reconciler.model.actions import InvalidateCache, RebootServer
+from reconciler.model.actions import InvalidateCache, RebootServer, ResumeRobots
 from reconciler.model.desired import Afterwards, Mode, OneShot, RequestKind, Suspension
 from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
 from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
@@ -562,3 +562,32 @@ def test_robots_reasons_and_sources_do_not_change_the_plans_id() -> None:
     assert plan_id(one) == plan_id(two)
     assert plan_id(second_try) == plan_id(plan(wish(at=NOW - HOUR)))
     assert plan_id(one) != plan_id(plan(wish(at=NOW - HOUR)))
+
+
+# ── the robots of a reboot that is found out ─────────────────────────────────────────────────
+
+
+def found_out(log: Logbook = REBOOTED, robots: Iterable[Robot] = ()) -> ServerPlan:
+    """The plan of a server whose reboot was sent by a process that is gone."""
+    request = replace(sent().open, robots=Afterwards.RESUME)  # type: ignore[type-var]
+    terms = replace(TERMS, log=log, since_halt=30.0)
+    return plan(known=Requests(open=request), terms=terms, robots=tuple(robots))
+
+
+def test_a_found_out_reboot_starts_no_robot_that_the_plan_does_not_name() -> None:
+    stopped = replace(f.GRID, running=False)
+    found = found_out(robots=[stopped])
+
+    assert found.actions == (ResumeRobots((f.GRID,)),)
+    assert [line.robots for line in found.disruptions if line.ready] == [(f.GRID,)]
+    assert found_out(robots=[f.GRID]).actions == ()
+
+
+def test_robots_of_a_found_out_reboot_are_left_to_people_after_two_boots() -> None:
+    twice = replace(NEWER, time=NEWER.time + 60_000)
+    log = replace(REBOOTED, boot=twice.time, boots=(*REBOOTED.boots, twice), newest=twice.time)
+    found = found_out(log, [replace(f.GRID, running=False)])
+
+    assert found.actions == ()
+    assert "the server booted more than once" in [line.why for line in found.disruptions]
+    assert found.exit_code is Exit.BLOCKED

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec.rows import (
+    Applied,
     Birth,
     Brake,
     ExchangeRow,
@@ -24,7 +25,7 @@ from reconciler.ledger.codec.rows import (
     segment,
 )
 from reconciler.model.codec import Codec, Malformed, parsed
-from reconciler.model.recorded import Observation, Requests
+from reconciler.model.recorded import Observation, Received, Requests
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ KINDS: Final[Mapping[type, str]] = {
     Requests: "requests",
     History: "history",
     Restored: "restored",
+    Received: "received",
+    Applied: "applied",
 }
 CODEC: Final = Codec()
 

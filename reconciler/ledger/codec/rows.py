@@ -107,6 +107,13 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """The ids of plans that were applied to their end, newest last."""
+
+    plans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """When, why and by whom a restored ledger was accepted last."""
 
@@ -119,6 +126,7 @@ class Restored:
 
 BIRTH: Final = "ledger/birth"
 RESTORED: Final = "ledger/restored"
+APPLIED: Final = "ledger/applied"
 SERVERS: Final = "server/"
 BRAKES: Final = "brake/"
 
@@ -156,6 +164,10 @@ def exchange_key(uid: str, code: str) -> str:
 
 def observation_key(uid: str) -> str:
     return f"{SERVERS}{uid}/observation"
+
+
+def received_key(uid: str) -> str:
+    return f"{SERVERS}{uid}/received"
 
 
 def lease_key(uid: str) -> str:

@@ -36,7 +36,7 @@ _POLL: Final = 0.005  # seconds between two looks whether it is time to kill a c
 _GOODBYE: Final = 20.0  # seconds; the server notices the end of a process within milliseconds
 _PLANNED: Final = re.compile(r"^    ([+~≠!-]) (\S+)  ", re.MULTILINE)
 _FOUND: Final = {
-    THAT_PLAN: re.compile(r"^Plan id: (sha256:[0-9a-f]{64})$", re.MULTILINE),
+    THAT_PLAN: re.compile(r"^Plan id: (sha256:[0-9a-f]+-[0-9a-f]+)$", re.MULTILINE),
     THAT_INSTANT: re.compile(r"jtr request resolve \S+ \S+ (\S+) "),
 }
 """What a later command takes over from the output of an earlier one."""
@@ -209,7 +209,7 @@ class Demo:
         self, number: int, step: Step, seen: Seen, wrong: Collection[tuple[str, str]]
     ) -> None:
         ran, tally = seen.ran, seen.tally
-        command = re.sub(r"(sha256:[0-9a-f]{6})[0-9a-f]+", r"\1…", shlex.join(("jtr", *ran.args)))
+        command = re.sub(r"(sha256:[0-9a-f]{6})[0-9a-f-]+", r"\1…", shlex.join(("jtr", *ran.args)))
         line = f"{number:2} {step.what}: {command}"
         if not wrong:
             counts = ", ".join(filter(None, (str(tally), seen.did))) or "nothing written"

@@ -23,12 +23,13 @@ from reconciler.model.recorded import (
     Observation,
     Owed,
     PendingStarts,
+    Received,
     Request,
     Requests,
     Stage,
     Write,
 )
-from reconciler.model.references import FrozenRef, SecretPath
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.target import Target
 
 FOLDER: Final = Path(__file__).parent / "stored"
@@ -164,6 +165,15 @@ STORED: Final[dict[str, tuple[str, object]]] = {
             (HistoryEntry(TEXT, "b", "wrote bybit", "done", "ü"), HistoryEntry("", "", "", ""))
         ),
     ),
+    "received": (
+        rows.received_key("u1"),
+        Received(
+            SecretRef(SecretPath("secret", "jt/a"), "access_secret", 3),
+            None,
+            (SecretPath("secret", "jt/a/bybit"), SecretPath("team/kv", "a/b")),
+        ),
+    ),
+    "applied": (rows.APPLIED, rows.Applied((f"sha256:{'a' * 40}-{'b' * 40}",))),
     "restored": (rows.RESTORED, rows.Restored(AT, "yesterday's backup", "me")),
 }
 

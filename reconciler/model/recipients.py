@@ -1,0 +1,70 @@
+"""Who would get what: the first thing that a plan says, and the first half of its id."""
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from reconciler.model.desired import DesiredServer
+from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """
+    One server as the documents have it: where it is, its login, and whose values it may get.
+
+    The login is sent at every visit; values of `paths` when something of them has to be written.
+    """
+
+    server: str
+    target: Target
+    access_secret: SecretRef | None
+    access_token: SecretRef | None
+    paths: tuple[SecretPath, ...]
+
+    @classmethod
+    def of(cls, server: DesiredServer) -> Self:
+        paths = {ref.at for exchange in server.exchanges for ref in exchange.references}
+        return cls(
+            server.name,
+            server.target,
+            server.access_secret,
+            server.access_token,
+            tuple(sorted(paths)),
+        )
+
+    @property
+    def login(self) -> tuple[SecretRef, ...]:
+        return tuple(ref for ref in (self.access_secret, self.access_token) if ref is not None)
+
+    def identity(self) -> list[object]:
+        """Return what a plan's id has of it: all but the name, which is a label."""
+        login = [str(self.access_secret or ""), str(self.access_token or "")]
+        return [self.target.url, self.target.account, login, [str(path) for path in self.paths]]
+
+    def __str__(self) -> str:
+        login, paths = told(self.login), told(self.paths)
+        return f"{self.server}: {self.target}, login {login}, values of {paths}"
+
+
+def told(references: Iterable[SecretPath | SecretRef]) -> str:
+    return ", ".join(map(str, references)) or "none"
+
+
+class Novelty(enum.StrEnum):
+    """In which way a recipient is one that the ledger does not know."""
+
+    CONTACT = "first contact"
+    ADDRESS = "another address"
+    LOGIN = "login"
+    VALUES = "values"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing that a server would get, or be, for the first time."""
+
+    kind: Novelty
+    what: str
