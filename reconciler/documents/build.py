@@ -1,10 +1,12 @@
 """From a valid, merged document to a DesiredServer.  Judges nothing."""
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from reconciler.documents.defaults import Merged
 from reconciler.documents.formats import instant, span
 from reconciler.documents.key_policy import effective as security_of
-from reconciler.documents.tree import Map, Node, at, entries, items, keys, text, texts, true
+from reconciler.documents.tree import Node, at, entries, items, keys, text, texts, true
 from reconciler.model.desired import (
     DEFAULT_EXPIRY,
     DEFAULT_RESUME,
@@ -24,7 +26,8 @@ from reconciler.model.references import SecretRef
 from reconciler.model.source import SourceLine
 
 
-def build_server(root: Map) -> DesiredServer:
+def build_server(result: Merged) -> DesiredServer:
+    root = result.root
     spec = at(root, "spec")
     exchanges = at(spec, "exchanges")
     security = at(spec, "security")
@@ -55,7 +58,17 @@ def build_server(root: Map) -> DesiredServer:
         has_security=security is not None
         or any(at(node, "security") is not None for node in entries(exchanges).values()),
         windows=tuple(_window(item) for item in items(spec, "windows")),
+        borrowed=tuple(_borrowed(result, entries(exchanges))),
     )
+
+
+def _borrowed(result: Merged, codes: Iterable[str]) -> Iterator[tuple[str, SourceLine]]:
+    """Yield the references that another file than the server's own gives, and where."""
+    paths = (("accessSecret",), ("accessToken",))
+    for path in (*paths, *(("exchanges", code, "credentials") for code in sorted(codes))):
+        source = result.foreign("spec", *path)
+        if source is not None:
+            yield ".".join(path), source
 
 
 def _exchange(code: str, node: Node, source: SourceLine, security: Node | None) -> DesiredExchange:

@@ -1,39 +1,51 @@
 """
 Values that several servers share: which apply to a server, and how they merge.
 
-Mappings merge, lists and single values replace; the server's own document wins over `Defaults`
-with a selector, those over `Defaults` without one.  Two documents of the same rank that disagree
-are an error, unless a higher rank decides.  In references `{server}` and `{exchange}` are replaced
-by names; nothing else is ever substituted.
+`Defaults` hold for documents in their own directory and below: whoever writes in one team's folder
+says nothing about another team's servers.  Mappings merge, lists and single values replace; the
+server's own document wins over `Defaults` with a selector, those over `Defaults` without one.  Two
+documents of the same rank that disagree are an error, unless a higher rank decides.  In references
+`{server}` and `{exchange}` are replaced by names; nothing else is ever substituted.
 """
 
+import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reconciler.documents.files import Placed
 from reconciler.documents.schema import reference_problems
 from reconciler.documents.tree import Map, Node, Scalar, at, entries, leaves, plain, text, texts
 from reconciler.model.source import NOWHERE, Problem, SourceLine
 
+_WHOLE: Final = {("suspend",)}  # half of one person's word and half of another's is nobody's
 _PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}|[{}]")
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One `kind: Defaults` document; `selector` is empty when it is for all servers."""
+    """
+    One `kind: Defaults` document, for servers in `folder` and below.
 
+    `selector` is empty when it is for all of these.
+    """
+
+    folder: str
     label: str
     selector: Mapping[str, str]
     spec: Map
 
-    def selects(self, labels: Mapping[str, str]) -> bool:
-        return all(labels.get(key) == value for key, value in self.selector.items())
+    def selects(self, folder: str, labels: Mapping[str, str]) -> bool:
+        below = os.path.commonpath((folder, self.folder)) == self.folder
+        return below and all(labels.get(key) == value for key, value in self.selector.items())
 
 
-def shared(root: Map) -> Shared:
+def shared(placed: Placed) -> Shared:
+    root = placed.root
     spec = at(root, "spec")
     return Shared(
+        placed.folder,
         text(root, "metadata", "name") or f"{root.source.file}:{root.source.line}",
         texts(root, "selector"),
         spec if isinstance(spec, Map) else Map({}, {}, root.source),
@@ -54,15 +66,24 @@ class Merged:
             return None
         return next((s.label for s in self.layers if at(s.spec, *path[1:]) is not None), None)
 
+    def foreign(self, *path: str) -> SourceLine | None:
+        """Return where the value at *path* stands, when that is another file than the server's."""
+        node = at(self.root, *path)
+        if node is None or node.source.file == self.own.source.file:
+            return None
+        return node.source
 
-def merged(root: Map, everything: Sequence[Shared], problems: list[Problem]) -> Merged:
-    """Return the server document *root* with all that applies to it; disagreements are appended."""
+
+def merged(placed: Placed, everything: Sequence[Shared], problems: list[Problem]) -> Merged:
+    """Return a server's document with all that applies to it; disagreements are appended."""
+    root = placed.root
     own = at(root, "spec")
     if not isinstance(own, Map):
         return Merged(root, root, ())
     name = text(root, "metadata", "name")
     labels = texts(root, "metadata", "labels")
-    layers = [replace(s, spec=_filled(s.spec, name)) for s in everything if s.selects(labels)]
+    layers = [replace(s, spec=_filled(s.spec, name)) for s in everything]
+    layers = [s for s in layers if s.selects(placed.folder, labels)]
     selective = [s.spec for s in layers if s.selector]
     general = [s.spec for s in layers if not s.selector]
     first = _joined(selective, (own,), problems)
@@ -112,7 +133,7 @@ def _joined(
         here = (*path, key)
         keys[key] = having[0].keys[key]
         found[key] = values[0]
-        maps = [value for value in values if isinstance(value, Map)]
+        maps = [value for value in values if isinstance(value, Map) and here not in _WHOLE]
         if len(maps) == len(values) > 1:
             found[key] = _joined(maps, higher, problems, *here)
             continue
@@ -132,15 +153,12 @@ def _joined(
 
 def _over(low: Map, high: Map, *path: str) -> Map:
     found = dict(low.entries)
-    if path[:1] == ("exchanges",) and len(path) == 2:  # noqa: PLR2004  - one exchange
-        # Whoever says `absent`, or where the credentials are, speaks for the other key as well.
-        if text(high, "state") == "absent":
-            found.pop("credentials", None)
-        if "credentials" in high.entries and "state" not in high.entries:
-            found.pop("state", None)
+    if len(path) == 2 and text(high, "state") == "absent":  # noqa: PLR2004  - one exchange
+        found.pop("credentials", None)
     for key, value in high.entries.items():
         below = found.get(key)
-        if isinstance(value, Map) and isinstance(below, Map):
+        whole = (*path, key) in _WHOLE
+        if isinstance(value, Map) and isinstance(below, Map) and not whole:
             found[key] = _over(below, value, *path, key)
         else:
             found[key] = value
@@ -156,7 +174,7 @@ def _completed(spec: Map, named: Mapping[str, Node]) -> Map:
     kept = {
         code: node
         for code, node in exchanges.entries.items()
-        if code in named or at(node, "credentials") or at(node, "state")
+        if code in named or at(node, "credentials")
     }
     keys = {code: exchanges.keys[code] for code in kept}
     return replace(spec, entries={**spec.entries, "exchanges": Map(kept, keys, exchanges.source)})

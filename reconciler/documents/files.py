@@ -7,6 +7,7 @@ Files are named on the command line or found in directories.
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +88,14 @@ def _exists(path: str, instead: Mapping[str, bytes]) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A document, and the directory in which its file really lies: no link makes it another."""
+
+    root: Map
+    folder: str
+
+
 class FoundDocuments:
     """
     What all paths gave; one file counts once, whatever names lead to it.
@@ -98,7 +107,7 @@ class FoundDocuments:
 
     def __init__(self, instead: Mapping[str, bytes]) -> None:
         self._instead = instead
-        self.documents: list[Map] = []
+        self.documents: list[Placed] = []
         self.problems: list[Problem] = []
         self.files: list[str] = []
         self.skipped = 0
@@ -131,7 +140,7 @@ class FoundDocuments:
         if not real and not builder.problems:
             self._complain(SourceLine(shown(path), 1), "the file is empty", "write a document")
         for root in real:
-            self._ours(root, named=True)
+            self._ours(root, path, named=True)
 
     def directory(self, top: str) -> None:
         before = len(self.documents) + len(self.problems)
@@ -141,7 +150,7 @@ class FoundDocuments:
                 again = True
                 continue
             builder = self._scan(path)
-            foreign = [d for d in builder.documents if not self._ours(d.root, named=False)]
+            foreign = [d for d in builder.documents if not self._ours(d.root, path, named=False)]
             # Other programs' documents may use what we refuse.
             self.problems += (
                 problem
@@ -191,7 +200,7 @@ class FoundDocuments:
         )
         return False
 
-    def _ours(self, root: Node, *, named: bool) -> bool:
+    def _ours(self, root: Node, path: str, *, named: bool) -> bool:
         """Keep *root* when it is for us; False when it is another program's."""
         if isinstance(root, Scalar) and root.value is None:
             return True
@@ -212,5 +221,5 @@ class FoundDocuments:
         if version and not version.lower().startswith("jtr") and not named:
             self.skipped += 1
             return False
-        self.documents.append(root)
+        self.documents.append(Placed(root, os.path.dirname(os.path.realpath(path))))  # noqa: PTH120
         return True

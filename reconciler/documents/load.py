@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from reconciler.documents.build import build_server
 from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
 from reconciler.documents.effective import Effective, effective_document
-from reconciler.documents.files import FoundDocuments, read_documents
+from reconciler.documents.files import FoundDocuments, Placed, read_documents
 from reconciler.documents.schema import CONFIG, problems, valid
-from reconciler.documents.tree import Map, plain, text
+from reconciler.documents.tree import plain, text
 from reconciler.documents.validate import (
     fleet_problems,
     pasted_problems,
@@ -59,38 +59,41 @@ def load(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Lo
     roots, everything, certain = _judged(reading, found)
     results: list[Merged] = []
     if certain:
-        results = [merged(root, everything, found) for root in roots]
+        results = [merged(placed, everything, found) for placed in roots]
         for result in results:
             found += server_problems(result.root)
         found += fleet_problems(result.root for result in results)
     if found:
         raise InvalidConfig(with_limit(found), total=len(set(found)))
     servers = {text(result.root, "metadata", "name"): result for result in results}
-    built = tuple(build_server(servers[name].root) for name in sorted(servers))
+    built = tuple(build_server(servers[name]) for name in sorted(servers))
     effective = {name: effective_document(result) for name, result in servers.items()}
     return Loaded(DesiredState(built, reading.skipped), effective, tuple(reading.files))
 
 
-def _judged(reading: FoundDocuments, found: list[Problem]) -> tuple[list[Map], list[Shared], bool]:
+def _judged(
+    reading: FoundDocuments, found: list[Problem]
+) -> tuple[list[Placed], list[Shared], bool]:
     """
     Return the server documents that fit the schema, the Defaults, and whether the latter are all.
 
     Problems are appended to *found*.  Where a Defaults document is broken, or the end of a file
     could not be read, nothing may be concluded from a value that is absent.
     """
-    servers: list[Map] = []
+    servers: list[Placed] = []
     everything: list[Shared] = []
     certain = reading.complete
-    for root in reading.documents:
+    for placed in reading.documents:
+        root = placed.root
         found += pasted_problems(root)
         is_server = text(root, "kind") == "TradingServer"
         if not valid(plain(root), CONFIG):
             found += problems(root, CONFIG)
             certain &= is_server
         elif is_server:
-            servers.append(root)
+            servers.append(placed)
         else:
-            everything.append(shared(root))
+            everything.append(shared(placed))
             wrong = list(template_problems(everything[-1]))
             found += wrong
             certain &= not wrong

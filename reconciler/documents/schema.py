@@ -27,7 +27,7 @@ PASTED: Final = (
     "this looks like a secret itself",
     "put it into Vault and write vault:MOUNT/PATH#FIELD; replace the key if this was ever pushed",
 )
-_NEVER_SHARED: Final = ("url", "account", "reboot", "cache", "takeOver")
+_NEVER_SHARED: Final = ("url", "account", "reboot", "cache", "takeOver", "state")
 TYPES: Final = {
     "string": "text",
     "object": "a mapping",

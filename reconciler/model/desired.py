@@ -135,7 +135,11 @@ def _spelled(length: timedelta) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DesiredServer:
-    """One `kind: TradingServer` document after defaults were merged."""
+    """
+    One `kind: TradingServer` document after defaults were merged.
+
+    `borrowed` are the references that another file than the server's own gives, and where.
+    """
 
     name: str
     url: str
@@ -157,6 +161,7 @@ class DesiredServer:
     reboot: OneShot | None = None
     has_security: bool = False
     windows: tuple[Window, ...] = ()
+    borrowed: tuple[tuple[str, SourceLine], ...] = ()
 
     @property
     def target(self) -> Target:

@@ -175,6 +175,8 @@ def _disruptions(
 
 
 def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:
+    for what, source in desired.borrowed:
+        yield f"{what} is given by {source}"
     if desired.has_security:
         yield "`security` is declared: a changed key is audited at its exchange before it is sent"
     if desired.insecure_transport:

@@ -149,3 +149,73 @@ def test_nothing_but_the_two_names_is_substituted(give: Give) -> None:
     owner = SERVER.replace("metadata: {", 'metadata: {owner: "{server} $HOME {{x}}", ')
 
     assert give(owner).as_document()["metadata"]["owner"] == "{server} $HOME {{x}}"
+
+
+# ── whose servers they are for ───────────────────────────────────────────────────────────────
+
+
+def in_folders(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, "utf-8")
+
+
+def test_they_hold_for_their_own_directory_and_below_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    observe = "apiVersion: jtr/v1\nkind: Defaults\nspec: {mode: observe}\n"
+    heals = "apiVersion: jtr/v1\nkind: Defaults\nspec: {selfHeal: true}\n"
+    server = SERVER.replace("  security: {onUnverifiable: warn}\n", "  exchanges: {}\n")
+    in_folders(
+        {
+            "all.yaml": heals,
+            "a/server.yaml": server.replace("tokyo-1", "a-1"),
+            "a/deep/server.yaml": server.replace("tokyo-1", "a-2"),
+            "a/defaults.yaml": observe,
+            "ab/server.yaml": server.replace("tokyo-1", "ab-1"),
+            "top.yaml": server.replace("tokyo-1", "top-1"),
+        }
+    )
+
+    servers = {server.name: server for server in load(["."]).state.servers}
+
+    assert {name for name in servers if servers[name].mode is Mode.OBSERVE} == {"a-1", "a-2"}
+    assert all(server.self_heal for server in servers.values())
+    assert load(["ab", "a"]).state.servers[2].mode is Mode.ENFORCE
+
+
+def test_no_link_takes_them_to_another_teams_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = "apiVersion: jtr/v1\nkind: Defaults\nspec: {accessSecret: vault:secret/b#x}\n"
+    in_folders({"a/server.yaml": f"{SERVER}  exchanges: {{}}\n", "b/defaults.yaml": elsewhere})
+    Path("a/link.yaml").symlink_to("../b/defaults.yaml")
+    Path("b/link.yaml").symlink_to("../a/server.yaml")
+
+    (server,) = load(["."]).state.servers
+
+    assert server.access_secret is None
+
+
+def test_a_suspension_is_one_persons_word(give: Give) -> None:
+    theirs = 'suspend: {reason: theirs, by: b, until: "2030-01-01T00:00:00Z"}'
+    shared = f"apiVersion: jtr/v1\nkind: Defaults\nspec:\n  {theirs}\n"
+    effective = give(f"{shared}---{SERVER}  exchanges: {{}}\n  suspend: {{reason: mine, by: a}}\n")
+
+    assert effective.as_document()["spec"]["suspend"] == {"reason": "mine", "by": "a"}
+
+
+def test_what_another_file_gives_is_known_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("server.yaml").write_text(f"{SERVER}  accessSecret: vault:secret/mine#x\n", "utf-8")
+    Path("shared.yaml").write_text(GENERAL, "utf-8")
+
+    (server,) = load(["server.yaml", "shared.yaml"]).state.servers
+
+    assert [(what, str(where)) for what, where in server.borrowed] == [
+        ("exchanges.bybit.credentials", "shared.yaml:10:26"),
+    ]
