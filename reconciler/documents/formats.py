@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from reconciler.model.target import is_plain
 from reconciler.system.network import loopback
 
 DAY: Final = 86_400.0
@@ -76,7 +77,7 @@ def url_problem(text: str, *, insecure_allowed: bool = False) -> tuple[str, str]
         return "a server's URL has no query and no fragment", f"remove it; {_URL_REMEDY}"
     if port == 0 or parts.netloc.endswith(":"):
         return "the URL's port is not one", _URL_REMEDY
-    if not _host_is_plain(host, bracketed="[" in parts.netloc):
+    if not is_plain(text) or not _host_is_plain(host, bracketed="[" in parts.netloc):
         return (
             "the URL's host is not written in its plain form",
             "write a name of letters, digits, `-` and `.`, or an IP address in its shortest form",

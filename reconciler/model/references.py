@@ -29,9 +29,9 @@ class SecretRef:
     """
     A whole secret (`field` is None) or one field of it, newest (`version` is None) or pinned.
 
-    Written `vault:MOUNT/PATH#FIELD@VERSION`; the mount is the first segment, or everything before
-    `//`.  The grammar is our own and strict, because the HTTP library underneath hvac collapses
-    `..` and would read foreign secrets.
+    Written `vault:MOUNT/PATH#FIELD@VERSION`; the mount is the first segment, or, if it has several,
+    everything before `//`.  The grammar is our own and strict, because the HTTP library underneath
+    hvac collapses `..` and would read foreign secrets.
     """
 
     at: SecretPath
@@ -47,6 +47,8 @@ class SecretRef:
         if match is None:
             return None
         mount, path = match["mount"], match["path"]
+        if match["sep"] == "//" and "/" not in mount:
+            return None  # one path must have one spelling, else a list of paths misses it
         if match["sep"] == "/":
             # One slash: the mount is the first segment, whatever the pattern took for it.
             mount, _, path = f"{mount}/{path}".partition("/")

@@ -15,6 +15,21 @@ def normalised(url: str) -> str:
     return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
 
 
+def is_plain(url: str) -> bool:
+    """
+    Whether *url* is what comes out when it is put together again from the parts that are used.
+
+    `http://127.0.0.1[::1]:80` looks like one host and connects to another.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    port = "" if parts.port is None else f":{parts.port}"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}{query}".lower() == url.lower()
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
     """Where a server is: its normalised URL and the account that we act for."""

@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from reconciler.documents.formats import duration, instant, is_cron, looks_secret, url_problem
+from reconciler.errors import Blocked
+from reconciler.model.references import SecretRef
+from reconciler.secrets.vault.client import checked_address
 from tests.support.canaries import canaries
 
 
@@ -73,6 +76,31 @@ def test_a_url_problem_never_repeats_the_url() -> None:
         problem = url_problem(text)
         assert problem is not None
         assert "QwErTy12" not in " ".join(problem)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("http://127.0.0.1[::1]:18066", "https://a.test[::1]", "https://[::1]b.test"),
+        *("https://a.test:0443", "https://a.test:+443", "https://a.test:4_43", "https:/a.test"),
+        *("https:///a.test", "https://[::1", "https://a.test:+1"),
+    ],
+)
+def test_a_url_that_leads_elsewhere_than_it_reads_is_refused(text: str) -> None:
+    assert url_problem(text) is not None
+    with pytest.raises(Blocked):
+        checked_address(text)
+
+
+@pytest.mark.parametrize("text", ["https://a.test", "https://A.test:8443/x", "https://[::1]:1/"])
+def test_a_url_that_reads_as_it_leads_is_taken(text: str) -> None:
+    assert url_problem(text) is None
+
+
+def test_a_secret_has_one_spelling() -> None:
+    assert SecretRef.parse("vault:secret//jt/tokyo-1") is None
+    assert SecretRef.parse("vault:secret/jt/tokyo-1") is not None
+    assert str(SecretRef.parse("vault:team/kv//jt/tokyo-1")) == "vault:team/kv//jt/tokyo-1"
 
 
 @pytest.mark.parametrize("seed", range(30))

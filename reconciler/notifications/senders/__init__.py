@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from reconciler.documents.tree import Node
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
+from reconciler.model.target import is_plain
 from reconciler.notifications.queue import Delivery
 from reconciler.settings.notifications import Fault, NotificationSettings, OwnKeys
 from reconciler.system import files
@@ -132,7 +133,7 @@ def _hook_fault(url: str) -> str:
         return "does not hold a URL"
     if not _PRINTABLE.fullmatch(url) or parts.scheme not in ("https", "http") or not host:
         return "does not hold a URL"
-    if "@" in parts.netloc or "#" in url or port == 0:
+    if "@" in parts.netloc or "#" in url or port == 0 or not is_plain(url):
         return "holds a URL with a user, a fragment or no port"
     if parts.scheme == "http" and not loopback(host):
         return "holds an http:// URL, which would carry what people are told in clear"

@@ -28,6 +28,7 @@ import requests
 
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
+from reconciler.model.target import is_plain
 from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
 from reconciler.system.network import loopback
@@ -299,7 +300,8 @@ def checked_address(address: str) -> str:
             "write it as https://HOST:PORT; how to log in has its own settings",
         )
     plain = parts.scheme == "http"
-    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(host):
+    usable = parts.scheme in {"http", "https"} and _HOST.fullmatch(host) and is_plain(address)
+    if not usable:
         raise Blocked("Vault's address is not an https:// URL", "write it as https://HOST:PORT")
     if plain and not loopback(host):
         raise Blocked(
