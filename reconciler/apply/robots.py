@@ -29,7 +29,7 @@ from reconciler.model.recorded import Owed, PendingStarts
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import enter, see
 from reconciler.plan.inputs import Terms
-from reconciler.plan.robots import names, unresumable
+from reconciler.plan.robots import names, restored, unresumable
 from reconciler.system.clocks import here, passed
 
 
@@ -48,11 +48,14 @@ class _Starts:
     """
     Starts in progress: `halt` as the ledger has it, what this process began, and what failed.
 
-    `asked` says that a person asked for them.
+    `asked` says that a person asked for them.  `restored` are robots that ran at the first look
+    without us: one of these that stops again was stopped by itself or by a person, and is not
+    started.
     """
 
     halt: PendingStarts
     asked: bool
+    restored: frozenset[int]
     failed: dict[int, str] = field(default_factory=dict)
     began: set[int] = field(default_factory=set)
 
@@ -199,7 +202,7 @@ class RobotStarter:
         in a finding in the ledger.  When a person *asked* for it, only what would endanger other
         robots keeps them stopped.
         """
-        starts = _Starts(halt, asked)
+        starts = _Starts(halt, asked, restored(halt, self._execution.seen.robots))
         why = ""
         for robot in halt.robots:
             try:
@@ -225,7 +228,7 @@ class RobotStarter:
         elif robot.id not in {r.id for r in execution.seen.robots}:
             starts.failed[robot.id] = "it is not on the server any more"
             return ""
-        if robot.id in self._running() or robot.id in starts.halt.begun:
+        if robot.id in self._running() or robot.id in {*starts.halt.begun, *starts.failed}:
             return ""
         await execution.brake.steady(finishing=True)
         return await self._start(starts, robot)
@@ -244,7 +247,7 @@ class RobotStarter:
             await self._register()
             before = execution.seen
             why = self._objection(starts)
-            if not why and robot.id not in self._running():
+            if not why and robot.id not in self._running() | starts.failed.keys():
                 await send.start(execution, robot)
                 sent = True
                 starts.began.add(robot.id)
@@ -287,14 +290,19 @@ class RobotStarter:
 
     def _objection(self, starts: _Starts) -> str:
         """Say why no robot may be started, by what was seen last; note what stopped meanwhile."""
-        for robot in starts.began - self._running() - starts.failed.keys():
+        for robot in (starts.began | starts.restored) - self._running() - starts.failed.keys():
             starts.failed[robot] = "it was started and stopped again"
         if starts.asked:
             return ""
         now, seen = self._execution.context.now(), self._execution.seen
         terms = Terms(now, log=seen.log, since_halt=passed(starts.halt, now))
-        failed = frozenset(starts.failed)
-        return unresumable(starts.halt, seen.robots, terms, failed=failed)
+        return unresumable(
+            starts.halt,
+            seen.robots,
+            terms,
+            restored=starts.restored,
+            failed=starts.failed.keys(),
+        )
 
     def _running(self) -> set[int]:
         return {robot.id for robot in self._execution.seen.running()}

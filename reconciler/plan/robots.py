@@ -6,6 +6,7 @@ process on which we stopped it, and while nobody else changed robots; else peopl
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from reconciler.errors import Exit
@@ -26,7 +27,7 @@ def halt_line(
     left = tuple(robot for robot in halt.robots if robot.id not in running)
     if not left:
         return replace(base, standing=Standing.FOUND_OUT, why=f"they run: {names(halt.robots)}")
-    if why := unresumable(halt, robots, terms):
+    if why := unresumable(halt, robots, terms, restored=restored(halt, robots)):
         return replace(
             base,
             standing=Standing.BLOCKED,
@@ -38,21 +39,36 @@ def halt_line(
     return replace(base, why=names(left), robots=left, action=ResumeRobots(left))
 
 
+def restored(halt: PendingStarts, robots: Iterable[Robot]) -> frozenset[int]:
+    """
+    Return which of the robots that are owed run at the first look, though we did not start them.
+
+    After a stop that threw or hung, the marks of the others survive in the server, and the boot of
+    the second try starts those before the port opens (docs/protocol.md, 5).  A robot that ran
+    before our reboot and runs after it is where it was promised to be: no reason to leave the rest
+    stopped.
+    """
+    owed = {robot.id for robot in halt.robots} - set(halt.begun)
+    return frozenset(robot.id for robot in robots if robot.running and robot.id in owed)
+
+
 def unresumable(
     halt: PendingStarts,
     robots: Sequence[Robot],
     terms: Terms,
     *,
-    failed: frozenset[int] = frozenset(),
+    restored: AbstractSet[int],
+    failed: AbstractSet[int] = frozenset(),
 ) -> str:
     """
     Say why the robots that are owed must not be started without being asked; empty when fine.
 
-    *failed* are robots that we began to start and saw fail: what became of those is known.
+    *restored* is what `restored` said at the first look.  *failed* are robots that were started
+    and seen to stop: what became of those is known.
     """
     if halt.finding:
         return halt.finding
-    return _too_late(halt, terms) or _meddled(halt, robots, failed)
+    return _too_late(halt, terms) or _meddled(halt, robots, restored, failed)
 
 
 def _too_late(halt: PendingStarts, terms: Terms) -> str:
@@ -71,11 +87,25 @@ def _too_late(halt: PendingStarts, terms: Terms) -> str:
     return ""
 
 
-def _meddled(halt: PendingStarts, robots: Sequence[Robot], failed: frozenset[int]) -> str:
+def _meddled(
+    halt: PendingStarts,
+    robots: Sequence[Robot],
+    restored: AbstractSet[int],
+    failed: AbstractSet[int],
+) -> str:
+    """
+    Say what shows that robots were changed, and not by us; empty when nothing does.
+
+    A robot that runs and did not run before our reboot was started by a person, or by the server
+    because of a mark that is older than our request.  Nobody can tell which, and it trades though
+    neither the plan nor a document named it: people look first.  One that is owed and begins to run
+    after the first look was started by a person who is at work on it: we step aside.
+    """
     running = {robot.id for robot in robots if robot.running}
     begun, others = set(halt.begun), set(halt.others)
-    if running - others - begun:
-        return "somebody else started robots meanwhile"
+    if strange := running - others - begun - restored:
+        started = [robot for robot in robots if robot.id in strange]
+        return f"robots run that we did not start: {names(started)}"
     if others - running:
         return "other robots stopped meanwhile"
     if begun - running - failed:

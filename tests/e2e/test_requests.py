@@ -13,6 +13,7 @@ from reconciler import bootstrap
 from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import document, server
+from tests.e2e.meanwhile import when_asked
 from tests.e2e.terminal import Command
 from tests.support.processes import until
 from tests.support.rig import DURATIONS, Ran, Rig
@@ -57,6 +58,7 @@ def ask(rig: Rig, name: str = "tokyo-1", **spec: Any) -> None:
     rig.document(name, "bybit", rotate=False, **({"supervised": True} | spec))
 
 
+RUN = "run-background-job-request"
 RESUME = {"robots": "resume"}
 LEAVE = {"robots": "leave"}
 
@@ -330,6 +332,75 @@ def test_a_stop_that_hangs_takes_the_second_try(rig: Rig) -> None:
 
     assert ran.code == 0, ran.text
     assert (stand_in.record.reboot_requests, stand_in.record.reboots) == (2, 1)
+    assert stand_in.robots_running() == {1, 2}
+
+
+@pytest.mark.parametrize("stop", ["throws", "hangs"])
+def test_robots_that_the_server_restored_are_no_meddling(rig: Rig, stop: Any) -> None:
+    """Somebody else was blamed, and the robot whose stop failed was left stopped."""
+    robots = [
+        Robot(1, "grid-btc", "bybit"),
+        Robot(2, "arb", "okx", stop=stop),
+        Robot(3, "maker", "okx"),
+        Robot(4, "idle", "okx", running=False),
+    ]
+    (stand_in,) = ready(rig, robots=robots)
+    ask(rig, reboot=RESUME)
+
+    ran = rig.apply()
+
+    assert ran.code == 0, ran.text
+    assert kinds(stand_in) == ["save", "reboot", "restore", "restore", "start"]
+    assert stand_in.record.robot_starts_asked == [(2, "apply")]
+    assert stand_in.robots_running() == {1, 2, 3}
+    assert rig.plan("--detailed-exitcode").code == 0
+
+
+def throwing(*names: str, others: tuple[str, ...] = ()) -> list[Robot]:
+    """Robots whose stop throws, then such as the server itself starts again."""
+    throws = [Robot(n, name, "okx", stop="throws") for n, name in enumerate(names, 1)]
+    return [*throws, *(Robot(n, name, "okx") for n, name in enumerate(others, len(names) + 1))]
+
+
+def test_a_restored_one_that_stops_again_is_not_started(rig: Rig) -> None:
+    (stand_in,) = ready(rig, robots=throwing("arb", others=("grid", "maker")))
+    ask(rig, reboot=RESUME)
+
+    with when_asked(stand_in, RUN, lambda: stand_in.set_running(3, False)):
+        ran = rig.apply()
+
+    assert ran.code == 6, ran.text
+    assert "maker: it was started and stopped again" in ran.text
+    assert stand_in.record.robot_starts_asked == [(1, "apply")]
+    assert stand_in.robots_running() == {1, 2}
+
+
+def test_a_person_at_work_on_the_robots_is_left_alone(rig: Rig) -> None:
+    """Two starts at once, and the server drops the second in silence."""
+    (stand_in,) = ready(rig, robots=throwing("arb", "grid", "maker", others=("quoter",)))
+    ask(rig, reboot=RESUME)
+
+    with when_asked(stand_in, RUN, lambda: stand_in.set_running(2, True)):
+        ran = rig.apply()
+
+    assert ran.code == 6, ran.text
+    assert "maker: robots run that we did not start: grid" in ran.text
+    assert stand_in.record.robot_starts_asked == [(1, "apply")]
+
+
+def test_one_that_runs_and_did_not_before_is_for_people(rig: Rig) -> None:
+    """The server has its mark from long ago, or a person was quick: nobody can tell."""
+    (stand_in,) = ready(rig, robots=[Robot(1, "grid", "okx"), Robot(2, "idle", "okx", False)])
+    stand_in.server._state.marks.add(2)
+    ask(rig, reboot=RESUME)
+
+    ran = rig.apply()
+
+    assert ran.code == 6, ran.text
+    assert "grid: robots run that we did not start: idle" in ran.text
+    assert kinds(stand_in) == ["save", "reboot", "restore"]
+    resumed = rig.jtr("request", "resume", "tokyo-1", "--from", str(rig.docs), "--auto-approve")
+    assert resumed.code == 0, resumed.text
     assert stand_in.robots_running() == {1, 2}
 
 

@@ -396,6 +396,34 @@ MUTANTS: tuple[Mutant, ...] = (
         (DEATHS,),
     ),
     Mutant(
+        "robots that the server restored are taken for somebody else's",
+        "reconciler/plan/robots.py",
+        "    if strange := running - others - begun - restored:\n",
+        "    if strange := running - others - begun:\n",
+        (HALTS, f"{STORY}::test_robots_that_the_server_restored_are_no_meddling"),
+    ),
+    Mutant(
+        "a robot that runs and did not before is nobody's business",
+        "reconciler/plan/robots.py",
+        "    if strange := running - others - begun - restored:\n",
+        "    if strange := set[int]():\n",
+        (HALTS,),
+    ),
+    Mutant(
+        "robots that a person starts meanwhile count as restored",
+        "reconciler/apply/robots.py",
+        "            restored=starts.restored,\n",
+        "            restored=restored(starts.halt, seen.robots),\n",
+        (f"{STORY}::test_a_person_at_work_on_the_robots_is_left_alone",),
+    ),
+    Mutant(
+        "a restored robot that stopped again is started",
+        "reconciler/apply/robots.py",
+        "(starts.began | starts.restored) - self._running()",
+        "starts.began - self._running()",
+        (f"{STORY}::test_a_restored_one_that_stops_again_is_not_started",),
+    ),
+    Mutant(
         "the new connection is opened before the old one is closed",
         "reconciler/apply/robots.py",
         "        await visit.close()\n        await enter(visit, self._execution.context)\n"

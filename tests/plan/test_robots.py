@@ -24,7 +24,7 @@ from reconciler.model.recorded import (
     Stage,
 )
 from reconciler.plan.inputs import Consents, Facts, Terms
-from reconciler.plan.robots import halt_line, unresumable
+from reconciler.plan.robots import halt_line, restored, unresumable
 from reconciler.plan.server import plan_server
 from tests.support import factories as f
 
@@ -226,6 +226,20 @@ def test_only_those_that_do_not_run_are_started() -> None:
     assert owed(begun, (f.GRID, *asleep(f.ARB))).action == ResumeRobots((f.ARB,))
 
 
+def test_one_that_the_server_itself_started_does_not_keep_the_others_from_theirs() -> None:
+    assert owed(robots=(f.GRID, *asleep(f.ARB))).action == ResumeRobots((f.ARB,))
+
+
+def test_one_that_begins_to_run_after_the_first_look_was_started_by_a_person() -> None:
+    late = (f.GRID, *asleep(f.ARB))
+
+    assert restored(HALT, late) == {1}
+    assert restored(replace(HALT, begun=(1,)), late) == set()
+    assert unresumable(HALT, late, TERMS, restored={1}) == ""
+    why = unresumable(HALT, late, TERMS, restored=set())
+    assert why == f"robots run that we did not start: {f.GRID.name}"
+
+
 @pytest.mark.parametrize("finding", ["", "it did not start"])
 def test_when_all_of_them_run_it_is_over_whoever_started_them(finding: str) -> None:
     line = owed(replace(HALT, finding=finding), (f.GRID, f.ARB))
@@ -249,8 +263,8 @@ NEWER = BootLine(BOOT.time + 1, BOOT.pid)
         (HALT, STOPPED, {"log": replace(LOG, boots=(BOOT, NEWER))}, "booted again"),
         (HALT, STOPPED, {"log": replace(LOG, boots=())}, "booted again"),
         (HALT, STOPPED, {"log": replace(LOG, newest=BOOT.time + 600_001)}, "server's own clock"),
-        (HALT, (*STOPPED, OTHER), {}, "somebody else started"),
-        (HALT, (f.GRID, *asleep(f.ARB)), {}, "somebody else started"),
+        (HALT, (*STOPPED, OTHER), {}, f"robots run that we did not start: {OTHER.name}"),
+        (HALT, (f.GRID, *asleep(f.ARB), OTHER), {}, f"we did not start: {OTHER.name}"),
         (ONE, asleep(f.GRID, f.ARB), {}, "other robots stopped"),
         (replace(HALT, begun=(1,)), STOPPED, {}, "a start was sent"),
         (HALT, STOPPED[:1], {}, "not on the server any more"),
@@ -282,8 +296,8 @@ def test_a_restarts_robot_is_not_judged_by_the_age_of_the_boot() -> None:
 def test_one_whose_failure_was_seen_does_not_keep_the_others_from_theirs() -> None:
     begun = replace(HALT, begun=(1,))
 
-    assert "a start was sent" in unresumable(begun, STOPPED, TERMS)
-    assert unresumable(begun, STOPPED, TERMS, failed=frozenset({1})) == ""
+    assert "a start was sent" in unresumable(begun, STOPPED, TERMS, restored=set())
+    assert unresumable(begun, STOPPED, TERMS, restored=set(), failed={1}) == ""
 
 
 def test_without_consent_to_disrupt_they_stay_owed() -> None:

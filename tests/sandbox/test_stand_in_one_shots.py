@@ -139,10 +139,79 @@ async def test_a_robot_that_does_not_stop_keeps_the_process_alive_once(
         await asyncio.sleep(QUICK)
         assert not client.ended.is_set()
         assert server.record.reboots == 0
-        assert (server.saved_state(1), server.marked()) == (None, set())
+        assert (server.saved_state(1), server.marked()) == (None, {2})
         assert server.saved_state(2) is not None, "the other robot got through"
         await rebooted(client)
-        await until(lambda: server.record.reboots == 1)
+        await back(server)
+
+    assert server.robots_running() == server.marked() == {2}, "the server itself started it"
+    assert server.record.history == [("reboot",), ("restore", 2)]
+
+
+@looped
+async def test_marks_that_a_throwing_stop_left_survive_a_crash_too(
+    server: StandIn, secret: str
+) -> None:
+    server.set_running(3, running=True)
+    server._state.robots[2].stop = "throws"
+    async with visited(server, secret) as client:
+        await client.request(REBOOT)
+        await until(lambda: server.robots_running() == set())
+        await server.crash(down=0.0)
+
+    assert server.robots_running() == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("done", "request_"),
+    [
+        pytest.param("invalidate", {"event": INVALIDATE}),
+        pytest.param(
+            "fatal",
+            {"event": "exchange-config-delete", "payload": ["none"]},
+            marks=pytest.mark.fatal_paths(1),
+        ),
+    ],
+)
+@looped
+async def test_marks_that_were_left_end_like_all_others(
+    server: StandIn, secret: str, done: str, request_: Any
+) -> None:
+    server._state.robots[0].stop = "throws"
+    async with visited(server, secret) as client:
+        await client.request(REBOOT)
+        await until(lambda: server.robots_running() == set())
+        assert server.marked() == {2}
+        await client.send(request_)
+        await until(lambda: server.marked() == set())
+        await rebooted(client)
+        await back(server)
+
+    assert server.robots_running() == set()
+    assert server.record.history == [(done,), ("reboot",)]
+
+
+@pytest.mark.parametrize(("robot", "causes"), [(1, ["user-script"]), (2, [None])])
+@looped
+async def test_a_throwing_stop_leaves_one_harmless_entry(
+    server: StandIn, secret: str, robot: int, causes: list[str | None]
+) -> None:
+    """Besides that of the request itself, which goes on to remove no robot."""
+    server._state.robots[robot - 1].stop = "throws"
+    async with visited(server, secret) as client:
+        await client.request(REBOOT)
+        await until(lambda: len(handled(server)) == 2)
+        await asyncio.sleep(QUICK)
+
+    entries = handled(server)
+    scripts = [entry for entry in entries if "vm.js" in entry["stack"][-1]]
+    assert len(entries) == 2
+    assert [entry.get("cause") for entry in scripts] == causes
+
+
+def handled(server: StandIn) -> list[dict[str, Any]]:
+    """Return what the handler of errors wrote."""
+    return [e for e in server.log_entries() if e["class"] == "MainProcessExceptionHandler"]
 
 
 @looped

@@ -115,7 +115,7 @@ class Record:
         What was done, in its order (a copy).
 
         ("save" | "delete", account, *names) for each that finished, ("start" | "stop", robot id) on
-        request, ("force-stop", robot id) by the robot itself, ("restore", robot id) after a crash,
+        request, ("force-stop", robot id) by the robot itself, ("restore", robot id) at a boot,
         ("invalidate",), ("reboot",) when the process ended, ("crash",), ("fatal",).
         """
         return list(self._history)

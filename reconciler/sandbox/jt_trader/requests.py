@@ -54,7 +54,8 @@ class OneShots:
         Stop all robots and end the process; also for an unauthorised socket.
 
         Nothing is answered.  A robot whose stop routine throws or never ends keeps the process
-        alive; then no robot runs any more, and the next request gets through.
+        alive; then no robot runs any more, the marks of the others outlive it, and the next request
+        gets through.
         """
         behaviour = self._state.behaviour
         if behaviour.reboot == "ignored":
@@ -85,8 +86,8 @@ class OneShots:
             stopped = await stopping
         finally:
             stopping.cancel()
-        if not stopped:
-            await self._log_failure("Error: made-up stop failure")
+        if not stopped:  # the robot's own error is in the log by now, and no other one
+            await self._clients.system_report()
         return stopped
 
     def _remove_robot(self, payload: object) -> bool:

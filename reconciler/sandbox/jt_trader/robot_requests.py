@@ -176,20 +176,13 @@ class RobotRequests:
         """
         running = self._runtime.running()
         self._state.record.robot_stops += len(running)
-        stopping = [asyncio.ensure_future(self._runtime.stop(robot)) for robot in running]
-        self._state.marks.clear()
+        stopping = asyncio.ensure_future(self._runtime.stop_all(running))
         try:
             for robot in [robot for robot in running if robot.talks and robot.stop == "ok"][:1]:
                 await self._say_stopped(robot)
-            outcomes = await asyncio.gather(*stopping, return_exceptions=True)
+            failed = await stopping
         finally:
-            for task in stopping:
-                task.cancel()
-        failed = [
-            robot
-            for robot, outcome in zip(running, outcomes, strict=True)
-            if isinstance(outcome, StopFailed)
-        ]
+            stopping.cancel()
         for robot in failed:
             await self._clients.tell(
                 robot.account,

@@ -9,7 +9,7 @@ Source: the protocol reference, section 8.
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reconciler.sandbox.jt_trader.exchange_list import is_additional, labels
 from reconciler.sandbox.jt_trader.robots import Robot
@@ -47,7 +47,7 @@ class Runtime:
 
     async def restore(self) -> list[Robot]:
         """
-        Start the robots whose marks outlived a crash, and return them.
+        Start the robots whose marks outlived the process before, and return them.
 
         The first one that fails ends it: the remaining ones stay stopped.
         """
@@ -87,14 +87,38 @@ class Runtime:
 
     def end(self, robot: Robot) -> None:
         """Let a robot no longer run; its stop routine writes its state, if it gets through."""
-        if robot.running and robot.keeps_state and robot.stop == "ok":
-            self._state.saved[robot.id] = self._memory.get(robot.id, "")
-        self._kill(robot)
+        self._end(robot)
         self._state.marks.discard(robot.id)
 
     async def stop(self, robot: Robot) -> None:
         """End a robot and wait for its stop routine; raise StopFailed.  It may never return."""
         self.end(robot)
+        await self._stop_routine(robot)
+
+    async def stop_all(self, robots: Sequence[Robot]) -> list[Robot]:
+        """
+        End all robots for a reboot, wait for their stop routines, and return those that threw.
+
+        It may never return.  The mark of one that does not get through is removed, those of the
+        others only once all of them have: where the process stays up, and ends later, the next one
+        starts these again, and no one asked for it.
+        """
+        for robot in robots:
+            self._end(robot)
+            if robot.stop != "ok":
+                self._state.marks.discard(robot.id)
+        ends = await asyncio.gather(
+            *(self._stop_routine(robot) for robot in robots), return_exceptions=True
+        )
+        for end in ends:
+            if isinstance(end, BaseException) and not isinstance(end, StopFailed):
+                raise end
+        failed = [robot for robot, end in zip(robots, ends, strict=True) if end is not None]
+        if not failed:
+            self._state.marks.difference_update(robot.id for robot in robots)
+        return failed
+
+    async def _stop_routine(self, robot: Robot) -> None:
         if robot.stop == "hangs":
             await asyncio.Event().wait()
         if robot.stop == "throws":
@@ -127,6 +151,11 @@ class Runtime:
 
     def running(self) -> list[Robot]:
         return [robot for robot in self._state.robots if robot.running]
+
+    def _end(self, robot: Robot) -> None:
+        if robot.running and robot.keeps_state and robot.stop == "ok":
+            self._state.saved[robot.id] = self._memory.get(robot.id, "")
+        self._kill(robot)
 
     def _kill(self, robot: Robot) -> None:
         robot.running = False

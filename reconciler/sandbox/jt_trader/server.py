@@ -78,7 +78,7 @@ class StandIn:
             log=SystemLog(self._clock, pid),
             record=record or Record(),
         )
-        self._state.marks = {robot.id for robot in robots if robot.running}
+        self._state.marks = {robot.id for robot in robots if robot.running}  # as if started before
         self.record = self._state.record
         self.robots = self._state.robots
         self.url = ""
@@ -251,7 +251,7 @@ class StandIn:
         return self._state.saved.get(robot_id)
 
     def marked(self) -> set[int]:
-        """Return the ids of the robots that would be started again after a crash."""
+        """Return the ids of the robots that the next process would start again."""
         return set(self._state.marks)
 
     def log_entries(self) -> list[dict[str, Any]]:

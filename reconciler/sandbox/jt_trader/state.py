@@ -18,8 +18,9 @@ class ServerState:
     """
     What one server is; *tokens* maps site tokens to account ids.
 
-    *marks* and *saved* are the cache: the robots that are started again after a crash, and what
-    robots wrote when they stopped.  An invalidation empties both.
+    *marks* and *saved* are the cache: the robots that the next process starts again, and what
+    robots wrote when they stopped.  An invalidation empties both; a reboot removes the marks of the
+    robots that it stops, if it gets through.
     """
 
     access_secret: str = field(repr=False)
