@@ -196,7 +196,10 @@ def _as_planned(execution: Execution, action: Action, uncovered: str, robot: Rob
             if robot is None or robot.id not in {one.id for one in seen.running(exchange)}:
                 raise Blocked("it does not run any more", "look at a new plan")
         case RebootServer():
-            named = {one.id for one in planned.running()}
+            # Those that ran, and those that this pass starts before it.
+            plan = execution.visit.plan.disruptions
+            told = [robot for line in plan if line.ready == action for robot in line.robots]
+            named = {one.id for one in (*planned.running(), *told)}
             if fresh := [one.name for one in seen.running() if one.id not in named]:
                 raise Blocked(
                     f"robots run that the plan did not name: {', '.join(fresh)}",

@@ -50,8 +50,8 @@ def request_lines(
     doubt, settled = requests.open, requests
     if doubt is not None:
         line = unsettled(doubt, terms)
-        if line.standing is Standing.FOUND_OUT and requests.halt is None:
-            settled = replace(requests, open=None)  # by the time that the next one begins
+        if line.standing is Standing.FOUND_OUT and _booted(doubt, terms):
+            settled = replace(requests, open=None)  # noted by the time that the next one begins
         if (doubt.kind, doubt.instant) not in wished:
             yield line
     for wish in desired.one_shots:
@@ -193,11 +193,15 @@ def unsettled(request: Request, terms: Terms, wish: OneShot | None = None) -> Di
 
 def left_owed(request: Request, terms: Terms) -> PendingStarts | None:
     """Return the robots that an open reboot leaves owed, once the log proves that it is done."""
-    if not request.attempts or proof(request.attempts[-1], terms.log) is not Proof.BOOTED:
+    if terms.log is None or not _booted(request, terms):
         return None
-    lines = new_boots(request.attempts[-1], terms.log) if terms.log is not None else ()
+    lines = new_boots(request.attempts[-1], terms.log)
     halt = owed(replace(request, boot=lines[-1]))
     return replace(halt, finding=BOOTED_TWICE) if halt is not None and len(lines) > 1 else halt
+
+
+def _booted(request: Request, terms: Terms) -> bool:
+    return bool(request.attempts) and proof(request.attempts[-1], terms.log) is Proof.BOOTED
 
 
 def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool:
@@ -209,8 +213,12 @@ def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool
 def _with_limits(
     line: Disruption, requests: Requests, terms: Terms, refuses: tuple[str, str]
 ) -> Disruption:
-    mine = (line.kind, line.instant)
-    if requests.open is not None and (requests.open.kind, requests.open.instant) != mine:
+    mine, doubt = (line.kind, line.instant), requests.open
+    if doubt is not None and (doubt.kind, doubt.instant) != mine:
+        if unsettled(doubt, terms).standing is Standing.FOUND_OUT:
+            # It may have stopped robots that the next one would not know of.
+            why = "the one before it was not done: people look first; the next apply does it"
+            return _held(line, why)
         return _held(line, "another request of this server is in doubt", LOOK)
     if requests.halt is not None:
         return _held(line, "robots of an earlier restart or reboot are owed a start", LOOK)

@@ -115,6 +115,12 @@ def _meddled(
     return ""
 
 
+def started(chosen: Iterable[Robot], robots: Iterable[Robot]) -> tuple[Robot, ...]:
+    """Return *robots* as they are once those that were *chosen* run."""
+    ids = {robot.id for robot in chosen}
+    return tuple(replace(robot, running=robot.running or robot.id in ids) for robot in robots)
+
+
 def restart_lines(
     desired: DesiredServer,
     lines: Iterable[Line],

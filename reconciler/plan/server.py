@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from reconciler.errors import Exit, JtrError
 from reconciler.model.actions import RebootServer
 from reconciler.model.desired import DesiredServer, Mode, Presence, Suspension
+from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.recorded import ExchangeRecord, Observation, Recorded
 from reconciler.model.timestamps import spelled
@@ -22,7 +23,7 @@ from reconciler.plan.consequences import open_debts
 from reconciler.plan.exchange import ExchangePlan, obstacle
 from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.requests import left_owed, request_lines, unsettled
-from reconciler.plan.robots import halt_line, restart_lines
+from reconciler.plan.robots import halt_line, restart_lines, started
 from reconciler.plan.windows import standing
 
 
@@ -129,12 +130,14 @@ def _disruptions(
     facts: Facts,
     consents: Consents,
 ) -> Iterator[Disruption]:
-    robots, terms = observation.robots, facts.terms
+    robots: Sequence[Robot] = observation.robots
+    terms = facts.terms
     refuses = (facts.refuses_writes, facts.refuses_remedy)
     known = recorded.requests
     if known.halt is None and known.open is not None:
         # What is noted first when this is applied; nothing but what is named here is started.
         known = replace(known, halt=left_owed(known.open, terms))
+    settled = known
     if known.halt is not None:
         line = halt_line(known.halt, desired.name, robots, terms)
         if line.standing is Standing.FOUND_OUT:
@@ -151,10 +154,14 @@ def _disruptions(
         elif line.ready is not None and consents.quiet:
             line = replace(line, standing=Standing.HELD, why=consents.quiet, action=None)
         yield line
+        if line.ready is not None or line.standing is Standing.FOUND_OUT:
+            # They get their start before anything else is done; if one fails, no more is done.
+            settled = replace(known, halt=None)
+            robots = started(line.robots, robots)
     requests = tuple(
         request_lines(
             desired,
-            known,
+            settled,
             robots,
             terms,
             quiet=consents.quiet,
@@ -170,7 +177,9 @@ def _disruptions(
         held = terms.unsteady or standing(desired.windows, terms.now).why
     debts = open_debts(recorded, observation)
     rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
-    yield from restart_lines(desired, lines, debts, robots, held=held, rebooting=rebooting)
+    yield from restart_lines(
+        desired, lines, debts, observation.robots, held=held, rebooting=rebooting
+    )
     yield from requests
 
 

@@ -316,6 +316,84 @@ def test_robots_of_a_found_out_reboot_that_run_again_are_owed_nothing(rig: Rig) 
     assert kinds(stand_in) == ["save", "reboot"]
 
 
+# ── a new request behind one that is found out ───────────────────────────────────────────────
+
+
+def left_in_doubt(rig: Rig, robots: list[Robot] | None = None) -> StandInThread:
+    """A server that stayed away after a reboot of ours, and that is back."""
+    (stand_in,) = ready(rig, robots=robots)
+    stand_in.behaviour.reboot = "never comes back"
+    ask(rig, reboot=RESUME)
+    assert rig.apply().code == 7
+    stand_in.behaviour.reboot = "normal"
+    stand_in.come_back()
+    return stand_in
+
+
+NEW = [({"reboot": RESUME}, ["reboot", "start", "start"]), ({"cache": {}}, ["invalidate"])]
+
+
+@pytest.mark.parametrize(("new", "done"), NEW)
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_new_one_waits_for_no_other_apply(
+    rig: Rig, new: dict[str, Any], done: list[str], *, settled: bool
+) -> None:
+    """It was held back, or refused because robots run that this very apply had started."""
+    stand_in = left_in_doubt(rig)
+    if settled:  # and the robots are owed a start
+        assert rig.apply("--no-disruptive").code == 0
+    ask(rig, **new)
+
+    planned, ran = rig.plan("-o", "json"), rig.apply()
+
+    assert standings(planned)[next(iter(new)).replace("cache", "invalidate-cache")] == "due"
+    assert ran.code == 0, ran.text
+    assert kinds(stand_in) == ["save", "reboot", "start", "start", *done]
+    assert stand_in.robots_running() == {1, 2}
+    assert "Nothing to do." in rig.apply().out
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_new_one_is_not_done_where_a_robot_did_not_start(rig: Rig, *, settled: bool) -> None:
+    stand_in = left_in_doubt(rig)
+    stand_in.server._state.robots[1].start = "fails"
+    if settled:
+        assert rig.apply("--no-disruptive").code == 0
+    ask(rig, reboot=RESUME)
+
+    ran, again = rig.apply(), rig.apply("-o", "json")
+
+    assert ran.code == 6, ran.text
+    assert "arb: it did not start" in ran.out
+    assert kinds(stand_in) == ["save", "reboot", "start"]
+    assert standings(again) == {"robots owed a start": "blocked", "reboot": "held back"}
+
+
+def test_a_no_to_the_start_leaves_a_new_one_undone_too(rig: Rig) -> None:
+    stand_in = left_in_doubt(rig)
+    assert rig.apply("--no-disruptive").code == 0
+    ask(rig, reboot=RESUME)
+
+    with Command(rig, "apply", str(rig.docs), terminal=True) as command:
+        command.answer("(starts: grid-btc, arb)?", "n")
+        command.answer("(stops: grid-btc, arb)?", "y")
+        code = command.ended()
+
+    assert code == 4, command.text
+    assert "robots of this server are still to be started again" in command.text
+    assert kinds(stand_in) == ["save", "reboot"]
+
+
+def test_without_consent_to_disrupt_a_new_one_waits(rig: Rig) -> None:
+    stand_in = left_in_doubt(rig)
+    ask(rig, reboot=RESUME)
+
+    ran = rig.apply("--no-disruptive")
+
+    assert ran.code == 0, ran.text
+    assert kinds(stand_in) == ["save", "reboot"]
+
+
 # ── a reboot that does not happen ────────────────────────────────────────────────────────────
 
 

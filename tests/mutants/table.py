@@ -424,6 +424,34 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{STORY}::test_a_restored_one_that_stops_again_is_not_started",),
     ),
     Mutant(
+        "a request goes on although robots are left stopped",
+        "reconciler/plan/server.py",
+        "        if line.ready is not None or line.standing is Standing.FOUND_OUT:\n",
+        "        if True:\n",
+        (RULES,),
+    ),
+    Mutant(
+        "a request goes on after one that was not done",
+        "reconciler/plan/requests.py",
+        "        if line.standing is Standing.FOUND_OUT and _booted(doubt, terms):\n",
+        "        if line.standing is Standing.FOUND_OUT:\n",
+        (RULES,),
+    ),
+    Mutant(
+        "a reboot does not name the robots that this pass starts before it",
+        "reconciler/plan/server.py",
+        "            robots = started(line.robots, robots)\n",
+        "",
+        (RULES,),
+    ),
+    Mutant(
+        "a reboot takes robots that this pass started for somebody else's",
+        "reconciler/apply/send.py",
+        "(*planned.running(), *told)",
+        "planned.running()",
+        (f"{STORY}::test_a_new_one_waits_for_no_other_apply",),
+    ),
+    Mutant(
         "the new connection is opened before the old one is closed",
         "reconciler/apply/robots.py",
         "        await visit.close()\n        await enter(visit, self._execution.context)\n"

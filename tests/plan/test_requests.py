@@ -450,6 +450,50 @@ def test_while_robots_are_owed_a_start_a_request_is_held(kind: RequestKind) -> N
     assert found.actions == ()
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_behind_a_start_of_this_pass_it_is_done_in_the_same(kind: RequestKind) -> None:
+    asleep = replace(f.GRID, running=False)
+    halt = PendingStarts("reboot", (f.GRID,), NOW.isoformat(), "ci", 600, boot=LOG.boots[-1])
+    given: dict[str, Any] = {
+        "known": Requests(halt=halt),
+        "robots": (asleep,),
+        "terms": replace(TERMS, since_halt=1.0),
+    }
+    start, asked = plan(wish(kind), **given).disruptions
+    held = plan(wish(kind), disruptive=False, **given).disruptions
+    refused = plan(wish(kind), facts={"refuses_writes": "a brake"}, **given).disruptions
+
+    assert (start.standing, asked.standing) == (Standing.DUE, Standing.DUE)
+    assert [one.id for one in asked.robots] == ([f.GRID.id] if kind is RequestKind.REBOOT else [])
+    assert "stopped robots saved" not in asked.why
+    assert [entry.standing for entry in held] == [Standing.HELD, Standing.HELD]
+    assert [entry.standing for entry in refused] == [Standing.BLOCKED, Standing.HELD]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_behind_a_reboot_that_is_found_out_it_is_done_in_the_same(kind: RequestKind) -> None:
+    terms = replace(TERMS, log=REBOOTED, since_halt=30.0)
+    for robots, named in ((Afterwards.RESUME, [f.GRID.id]), (Afterwards.LEAVE, [])):
+        open_ = sent(at=NOW - HOUR).open
+        assert open_ is not None
+        known = Requests(open=replace(open_, robots=robots))
+        asleep = replace(f.GRID, running=False)
+        *_, found, asked = plan(wish(kind), known=known, terms=terms, robots=(asleep,)).disruptions
+
+        assert (found.standing, asked.standing) == (Standing.FOUND_OUT, Standing.DUE)
+        if kind is RequestKind.REBOOT:
+            assert [one.id for one in asked.robots] == named
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_behind_a_reboot_that_was_not_done_it_waits_for_the_next_apply(kind: RequestKind) -> None:
+    """What the failed try stopped would not be among the robots of the next one."""
+    found, asked = plan(wish(kind), known=sent(at=NOW - HOUR, tries=2)).disruptions
+
+    assert (found.standing, asked.standing) == (Standing.FOUND_OUT, Standing.HELD)
+    assert "was not done" in asked.why
+
+
 # ── what stands against it ───────────────────────────────────────────────────────────────────
 
 
