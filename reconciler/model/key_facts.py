@@ -9,7 +9,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from reconciler.model.codec import Inline, Named
 
@@ -38,6 +38,7 @@ class Cap(enum.StrEnum):
     COPY = "copy"
     CONVERT = "convert"
     TAX = "tax"
+    UNIFIED = "unified"  # managing a unified or portfolio account: its mode, leverage, loans
     OTHER = "other"  # a name that we do not know: forbidden unless allowed by name
 
 
@@ -75,6 +76,10 @@ class Environment(enum.StrEnum):
     TEST = "test"
 
 
+_SAID: Final = (Cap.WITHDRAW, Cap.TRANSFER)
+"""What a permission amounts to whose name says so, whatever else an adapter knows of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """
@@ -82,7 +87,8 @@ class Grant:
 
     `caps` are what it amounts to; with more than one, or with *separable* False, the exchange does
     not let them be granted apart (OKX's `trade`): a coarse grant is not an excess one.  `raw` is
-    the exchange's own name, never anything from the key.
+    the exchange's own name, never anything from the key; one that speaks of withdrawing or of
+    transfers is no unknown one.
     """
 
     raw: str
@@ -90,6 +96,11 @@ class Grant:
     access: Access = Access.WRITE
     separable: bool = True
     evidence: GrantEvidence = GrantEvidence.REPORTED
+
+    def __post_init__(self) -> None:
+        said = {cap for cap in _SAID if cap in self.raw.casefold()}
+        if said:
+            object.__setattr__(self, "caps", (self.caps - {Cap.OTHER}) | said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,16 @@ FACTS: list[tuple[str, Mapping[str, Any], list[tuple[str, Severity]]]] = [
         [("PERM_UNKNOWN_NAME", WARNING)],
     ),
     (
+        "an unknown name that speaks of withdrawing",
+        {"grants": (SPOT, grant("flexWITHDRAWals", Cap.OTHER))},
+        [("PERM_WITHDRAW", CRITICAL)],
+    ),
+    (
+        "a name that speaks of transfers, taken for something else",
+        {"grants": (SPOT, grant("spotTransferAll"))},
+        [("PERM_FORBIDDEN", ERROR)],
+    ),
+    (
         "the account, writing",
         {"grants": (grant("account", Cap.ACCOUNT_READ),)},
         [("PERM_FORBIDDEN", ERROR)],
@@ -314,6 +324,18 @@ WISHES: list[tuple[str, Mapping[str, Any], Mapping[str, Any], list[tuple[str, Se
         {"grants": (grant("novel", Cap.OTHER),)},
         {"allow": {Cap.OTHER}},
         [("PERM_UNKNOWN_NAME", INFO)],
+    ),
+    (
+        "unknown names allowed open neither withdrawing nor transfers",
+        {"grants": (grant("NovelWithdrawal", Cap.OTHER), grant("novel-transfer", Cap.OTHER))},
+        {"allow": {Cap.OTHER}},
+        [("PERM_WITHDRAW", CRITICAL), ("PERM_FORBIDDEN", ERROR)],
+    ),
+    (
+        "a unified account allowed by its own name",
+        {"grants": (SPOT, grant("uta_mgt", Cap.UNIFIED))},
+        {"allow": {Cap.SPOT, Cap.UNIFIED}},
+        [],
     ),
     (
         "block what is not knowable",

@@ -34,6 +34,9 @@ _CAPS: Final = {
     "enableWithdrawals": {Cap.WITHDRAW},
     "enableInternalTransfer": {Cap.TRANSFER, Cap.SUBACCOUNT},
     "permitsUniversalTransfer": {Cap.TRANSFER},
+    "enablePortfolioMarginTrading": {Cap.UNIFIED},
+    "enableFixReadOnly": {Cap.ACCOUNT_READ},
+    "enableFixApiTrade": {Cap.SPOT},  # FIX takes orders there only
 }
 _READS: Final = ("enableReading", "enableFixReadOnly")
 _SWITCHES: Final = ("enable", "permits")
@@ -99,6 +102,7 @@ ADAPTERS: Final = tuple(
         balance=balance,
         sums=sums,
         codes=_CODES,
+        version=2,
         hints={"-2015": "; it says so of a wrong key, address or permission alike"},
     )
     for ccxt_id, balance, sums in (

@@ -73,8 +73,11 @@ _OLDER: Final[Mapping[str, Grant]] = {
         evidence=GrantEvidence.INFERRED,
     ),
 }
-# What `uta_mgt` manages is not documented.
-_UNIFIED_CAPS: Final = {"uta_trade": _ALL_MARKETS, "withdraw": {Cap.WITHDRAW}}
+_UNIFIED_CAPS: Final = {
+    "uta_trade": _ALL_MARKETS,
+    "uta_mgt": {Cap.UNIFIED},  # leverage, hold mode, repayment
+    "withdraw": {Cap.WITHDRAW},
+}
 _COPY: Final = "copy_futures_"
 _PERM_TYPES: Final = {"read-only": True, "read-and-write": False}
 
@@ -151,6 +154,7 @@ ADAPTERS: Final = (
         "bitget",
         method="privateSpotGetV2SpotAccountInfo",
         codes=_CODES,
+        version=2,
         other_environment=frozenset({"40099"}),
         test_by_header=True,
     ),

@@ -43,11 +43,15 @@ _READS: Final = {
 }
 _CANCELS: Final = "close-trades"
 _MAKES: Final = "modify-trades"
-# Deposits and the addresses of withdrawals are under none of our names, so they are forbidden.
 _CAPS: Final = {
     **_READS,
     _MAKES: _TRADE,  # makes, changes and cancels orders
+    "add-funds": take.UNKNOWN,  # deposits
     "withdraw-funds": {Cap.WITHDRAW},
+    # Whoever makes an address for withdrawals is half way there.
+    "add-withdraw-address": {Cap.WITHDRAW},
+    "update-withdraw-address": {Cap.WITHDRAW},
+    "future-transfer-funds": {Cap.TRANSFER},
     "earn-funds": {Cap.EARN},
 }
 
@@ -101,6 +105,7 @@ ADAPTERS: Final = (
         "kraken",
         method="privatePostGetApiKeyInfo",
         codes=_CODES,
+        version=2,
         hints={"EAPI:Invalid nonce": _NONCE},
         disturbs_trading=True,
     ),

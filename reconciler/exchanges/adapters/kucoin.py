@@ -28,8 +28,12 @@ _CAPS: Final = {
     "Margin": {Cap.MARGIN},
     "Futures": {Cap.PERPETUAL, Cap.DELIVERY},
     "InnerTransfer": {Cap.TRANSFER},
-    "Transfer": {Cap.WITHDRAW, Cap.TRANSFER},
+    "FlexTransfers": {Cap.TRANSFER},
+    "Withdrawal": {Cap.WITHDRAW},
+    "Transfer": {Cap.WITHDRAW, Cap.TRANSFER},  # as the SDK still calls it
     "Earn": {Cap.EARN},
+    "LeadtradeFutures": {Cap.COPY},
+    "Unified": {Cap.UNIFIED},
     "Trade": {Cap.SPOT, Cap.MARGIN},  # of keys made before the two were apart
 }
 
@@ -52,6 +56,6 @@ class Kucoin(Adapter):
 
 
 ADAPTERS: Final = tuple(
-    Kucoin(ccxt_id, method="privateGetUserApiKey", codes=_CODES)
+    Kucoin(ccxt_id, method="privateGetUserApiKey", codes=_CODES, version=2)
     for ccxt_id in ("kucoin", "kucoinfutures")
 )

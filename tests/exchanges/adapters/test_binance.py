@@ -140,9 +140,9 @@ ROWS = [
             grants=(
                 READ,
                 FUTURES,
-                grant("enableFixApiTrade", Cap.OTHER),
+                grant("enableFixApiTrade", Cap.SPOT),
                 SPOT,
-                grant("enablePortfolioMarginTrading", Cap.OTHER),
+                grant("enablePortfolioMarginTrading", Cap.UNIFIED),
                 grant("enableNovelThing", Cap.OTHER),
                 grant("brandNew", Cap.OTHER),
             )
@@ -151,12 +151,11 @@ ROWS = [
             "ERROR PERM_FORBIDDEN",
             "ERROR PERM_FORBIDDEN",
             "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
             "WARNING IP_LIST_NOT_SHOWN",
             "INFO EXPIRY_NOT_SHOWN",
             "INFO PERM_COARSE",
         ],
-        id="switches of other or unknown meaning",
+        id="a portfolio account, and switches of or unknown meaning",
     ),
     pytest.param(
         documented(enableFutures=False),
@@ -209,15 +208,10 @@ ROWS = [
     pytest.param(
         documented(enableFutures=False, enableSpotAndMarginTrading=False, enableFixReadOnly=True),
         facts(
-            grants=(READ, grant("enableFixReadOnly", Cap.OTHER, access=Access.READ)),
+            grants=(READ, grant("enableFixReadOnly", Cap.ACCOUNT_READ, access=Access.READ)),
             read_only=True,
         ),
-        [
-            "ERROR PERM_MISSING",
-            "WARNING IP_LIST_NOT_SHOWN",
-            "WARNING PERM_UNKNOWN_NAME",
-            "INFO EXPIRY_NOT_SHOWN",
-        ],
+        ["ERROR PERM_MISSING", "WARNING IP_LIST_NOT_SHOWN", "INFO EXPIRY_NOT_SHOWN"],
         id="read-only, over FIX as well",
     ),
     pytest.param(

@@ -240,7 +240,7 @@ ROWS = [
         unified("uta_trade", "uta_mgt", "withdraw", "copy_futures_trade"),
         facts(
             grant("uta_trade", *MARKETS),
-            grant("uta_mgt", Cap.OTHER),
+            grant("uta_mgt", Cap.UNIFIED),
             grant("withdraw", Cap.WITHDRAW),
             grant("copy_futures_trade", Cap.COPY),
         ),

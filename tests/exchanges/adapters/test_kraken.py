@@ -93,12 +93,24 @@ ROWS = [
         facts(
             grants=(
                 *USUAL,
-                grant("add-withdraw-address", Cap.OTHER),
-                grant("update-withdraw-address", Cap.OTHER),
+                grant("add-withdraw-address", Cap.WITHDRAW),
+                grant("update-withdraw-address", Cap.WITHDRAW),
+            )
+        ),
+        ["CRITICAL PERM_WITHDRAW", "CRITICAL PERM_WITHDRAW", *COARSE],
+        id="excess: addresses of withdrawals",
+    ),
+    pytest.param(
+        documented(permissions=[*RAW, "add-funds", "future-transfer-funds"]),
+        facts(
+            grants=(
+                *USUAL,
+                grant("add-funds", Cap.OTHER),
+                grant("future-transfer-funds", Cap.TRANSFER),
             )
         ),
         ["ERROR PERM_FORBIDDEN", "ERROR PERM_FORBIDDEN", *COARSE],
-        id="excess: addresses of withdrawals",
+        id="excess: deposits, and transfers to the futures",
     ),
     pytest.param(
         documented(permissions=[*RAW, "earn-funds", "add-funds", "export-data"]),

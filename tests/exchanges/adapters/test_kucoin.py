@@ -96,12 +96,30 @@ ROWS = [
         id="excess: earn, transfers, margin",
     ),
     pytest.param(
+        documented(permission="General,Spot,Futures,Withdrawal"),
+        facts(grants=(READ, SPOT, FUTURE, grant("Withdrawal", Cap.WITHDRAW))),
+        ["CRITICAL PERM_WITHDRAW", "INFO EXPIRY_NOT_SHOWN"],
+        id="excess: withdrawal, as the documentation calls it",
+    ),
+    pytest.param(
+        documented(permission="General,Spot,Futures,FlexTransfers,LeadtradeFutures"),
+        facts(
+            grants=(
+                *(READ, SPOT, FUTURE),
+                grant("FlexTransfers", Cap.TRANSFER),
+                grant("LeadtradeFutures", Cap.COPY),
+            )
+        ),
+        ["ERROR PERM_FORBIDDEN", "ERROR PERM_FORBIDDEN", "INFO EXPIRY_NOT_SHOWN"],
+        id="excess: transfers of all kinds, and leading others",
+    ),
+    pytest.param(
         documented(permission="General, Trade, Unified, Novel-Thing"),
         facts(
             grants=(
                 READ,
                 grant("Trade", Cap.SPOT, Cap.MARGIN),
-                grant("Unified", Cap.OTHER),
+                grant("Unified", Cap.UNIFIED),
                 grant("Novel-Thing", Cap.OTHER),
             )
         ),
