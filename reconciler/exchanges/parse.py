@@ -218,6 +218,12 @@ def same_key(answered: str, ours: str) -> bool | None:
     )
 
 
+def may_show(answered: str, ours: str) -> bool:
+    """Say whether our key, masked with asterisks, could look like this."""
+    head, masked, rest = answered.partition("*")
+    return bool(masked) and ours.startswith(head) and ours.endswith(rest.rpartition("*")[2])
+
+
 def error_code(answer: Any) -> str:
     """Return the raw code of an error where most exchanges have it; empty when there is none."""
     if not isinstance(answer, dict):

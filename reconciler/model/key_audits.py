@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.errors import JtrError
-from reconciler.model.key_facts import Answered
+from reconciler.model.key_facts import Answered, Cap, KeyFacts
 from reconciler.model.key_policy import KeyFinding, Severity
 
 
@@ -54,12 +54,14 @@ def light(answered: Answered, findings: Iterable[KeyFinding]) -> Light:
     Return the light of a key.
 
     What was not verified is never green, whatever the documents make of it: neither a key whose
-    permissions nobody tells, nor one that could not be asked about, nor an accepted error.
+    permissions nobody tells, or of which only withdrawing is not told, nor one that could not be
+    asked about, nor an accepted error.
     """
     found = tuple(findings)
     if any(finding.stops for finding in found):
         return Light.BLOCKED
-    verified = answered.facts is not None and answered.facts.grants is not None
+    facts = answered.facts or KeyFacts()
+    verified = facts.grants is not None and Cap.WITHDRAW not in facts.unproven
     worth = (f.severity >= (Severity.ERROR if f.accepted else Severity.WARNING) for f in found)
     return Light.ATTENTION if not verified or any(worth) else Light.OK
 

@@ -1,5 +1,6 @@
 """The light of a key, and what people read about it: nothing unverified is ever green."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -38,6 +39,8 @@ def finding(severity: Severity, accepted: str = "") -> KeyFinding:
         (answered(), [finding(Severity.ERROR, "agreed")], Light.ATTENTION),
         # Not verified: never green, whatever was found or left out.
         (answered(facts=KeyFacts()), [], Light.ATTENTION),
+        (answered(facts=replace(GOOD, unproven=frozenset({Cap.WITHDRAW}))), [], Light.ATTENTION),
+        (answered(facts=replace(GOOD, unproven=frozenset({Cap.TAX}))), [], Light.OK),
         *((answered(status, None), [], Light.ATTENTION) for status in Status),
     ],
 )

@@ -27,6 +27,7 @@ GATE = "tests/e2e/test_gate.py"
 JUDGE = "tests/exchanges/test_judge.py"
 CLASSIFY = "tests/exchanges/test_classify.py"
 CLIENT = "tests/exchanges/test_ccxt_client.py"
+SUITES = "tests/exchanges/adapters"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
 
@@ -627,6 +628,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "    caps = grant.caps or _UNKNOWN\n",
         "    caps = grant.caps - _UNKNOWN\n",
         (JUDGE,),
+    ),
+    Mutant(
+        "what an exchange calls a withdrawal may be anything",
+        "reconciler/model/key_facts.py",
+        "        if said:\n",
+        "        if said and Cap.OTHER not in self.caps:\n",
+        (JUDGE,),
+    ),
+    Mutant(
+        "a key of Gate is looked for in full",
+        "reconciler/exchanges/adapters/gateio.py",
+        "    return same or [row for row, key in shown if take.may_show(key, api_key)]\n",
+        "    return same\n",
+        (f"{SUITES}/test_gateio.py",),
+    ),
+    Mutant(
+        "of keys of Gate that look alike the first is ours",
+        "reconciler/exchanges/adapters/gateio.py",
+        "    return same or [row for row, key in shown if take.may_show(key, api_key)]\n",
+        "    return same or [row for row, key in shown if take.may_show(key, api_key)][:1]\n",
+        (f"{SUITES}/test_gateio.py",),
+    ),
+    Mutant(
+        "no word of withdrawing is a proof of none",
+        "reconciler/model/key_audits.py",
+        " and Cap.WITHDRAW not in facts.unproven\n",
+        "\n",
+        ("tests/model/test_key_audits.py",),
     ),
     Mutant(
         "a proxy's 401 makes a key wrong",

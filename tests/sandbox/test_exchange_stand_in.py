@@ -105,14 +105,15 @@ def test_a_good_key_is_told_as_its_owner_made_it(
     assert Cap.WITHDRAW not in may(told)
     assert [str(network) for network in told.ip.networks] == ["127.0.0.1/32"]
     assert told.read_only is False
-    assert told.same_key is (None if code == "okx" else True)
+    assert told.same_key is (True if code in {"bybit", "kucoin"} else None)
     assert told.master is (code == "gateio")
     assert told.never_expires is (True if code == "bybit" else None)
 
 
 def test_every_trait_is_told(code: str, exchange: ExchangeStandIn, key: Key) -> None:
     exchange.know(key, WITHDRAWS)
-    assert Cap.WITHDRAW in may(facts(code, exchange, key))
+    told = facts(code, exchange, key)
+    assert Cap.WITHDRAW in (told.unproven if code == "gateio" else may(told))
 
     exchange.change(key["apiKey"], UNBOUND)
     unbound = facts(code, exchange, key)
@@ -189,7 +190,8 @@ def test_a_key_that_expired_is_not_in_the_list_of_its_account(watch: Watch) -> N
         ) as asked:
             listed = asked.privateAccountGetMainKeys()
 
-    assert [row["key"] for row in listed] == [other["apiKey"], ours["apiKey"]]
+    shown = [row["key"].rstrip("*") for row in listed]
+    assert [other["apiKey"][: len(shown[0])], ours["apiKey"][: len(shown[1])]] == shown
 
 
 def test_nothing_secret_shows_itself(key: Key, watch: Watch, exchange: ExchangeStandIn) -> None:

@@ -2,10 +2,10 @@
 Gate: `GET /account/main_keys`, and where that is refused one harmless read per permission.
 
 Which permission `/account/*` needs is not documented; a good key has none for the account.  Shapes
-after gate.com/docs/developers/apiv4 and the typed SDK of T. Siebler; names of permissions after
-`SubAccountKeyPerms` of the exchange's own SDK.  A probe sees neither whether a permission writes
-nor that `withdraw` is absent: the only call that needs it withdraws.  An edited key takes up to
-five minutes to act.
+and names after gate.com/docs/developers/apiv4, see docs/audit/gateio.md.  The list shows its keys
+masked, so that ours is found by what is shown of it.  None of the documented names says withdraw:
+neither the list nor a probe can prove that a key may not.  An edited key takes up to five minutes
+to act.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,10 +55,16 @@ _CAPS: Final = {
     "custody": {Cap.CUSTODY},
     "copy": {Cap.COPY},
     "pilot": {Cap.PILOT},
+    "unified": {Cap.UNIFIED},
+    "otc": take.UNKNOWN,
+    "alpha": take.UNKNOWN,
+    "crossx": take.UNKNOWN,
+    # On the form of the exchange, and in no list of its documentation.
     "p2p": {Cap.P2P},
     "subaccount": {Cap.SUBACCOUNT},
     "rebate": {Cap.COMMISSION},
 }
+_NEVER_TOLD: Final = frozenset({Cap.WITHDRAW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class Gate(Adapter):
         Of those answers only the account's own is handed on, of the others what they prove.
         """
         listed, outcome = self._try(exchange, _LIST)
-        if outcome == _GRANTED and _ours(listed, exchange.apiKey):
+        if outcome == _GRANTED and _told(listed, exchange.apiKey):
             return (listed,)
         detail, outcome = self._try(exchange, _DETAIL)
         outcomes = {_DETAIL.permission: outcome}
@@ -119,8 +125,8 @@ class Gate(Adapter):
         self, answers: Sequence[Any], ours: Credentials, environment: Environment, /
     ) -> KeyFacts:
         match answers:
-            case [keys]:
-                return _listed(take.listing(keys, "the answer"), ours["apiKey"], environment)
+            case [listed]:
+                return _listed(_rows(listed), ours["apiKey"], environment)
             case [None, detail, outcomes]:
                 return _probed(detail, take.mapping(outcomes, "the probes"), environment)
             case _:
@@ -148,41 +154,72 @@ class Gate(Adapter):
             raise
 
 
-def _ours(keys: Any, api_key: str) -> bool:
-    """Say whether our key is in the list; a sub-account's key does not find itself there."""
-    if not isinstance(keys, list):
-        return True  # not the documented shape: the parser says so
-    return any(isinstance(row, dict) and _is(row, api_key) for row in keys)
+def _told(listed: Any, api_key: str) -> bool:
+    """Say whether the list may tell of our key; a sub-account's key does not find itself there."""
+    try:
+        return bool(_ours(_rows(listed), api_key))
+    except take.NotUnderstood:
+        return True  # the parser says so
 
 
-def _is(row: Mapping[str, Any], api_key: str) -> bool:
-    shown = row.get("key")
-    return isinstance(shown, str) and take.same_key(shown, api_key) is True
+def _rows(listed: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the keys of the main account; documented are a list of them, and one alone."""
+    rows = [listed] if isinstance(listed, dict) else take.listing(listed, "the answer")
+    return [take.mapping(row, "a key") for row in rows]
 
 
-def _listed(keys: Sequence[Any], api_key: str, environment: Environment) -> KeyFacts:
-    rows = [take.mapping(row, "a key") for row in keys]
-    ours = [row for row in rows if _is(row, api_key)]
-    if len(ours) != 1:
-        raise take.NotUnderstood("our key is not once in the list")
-    row = ours[0]
-    state = take.integer(row, "state")
-    if state not in _STATES:
+def _ours(rows: Sequence[Mapping[str, Any]], api_key: str) -> Sequence[Mapping[str, Any]]:
+    """
+    Return those that may be our key: itself, else all that are shown as ours would be.
+
+    Where one stands alone, `key` may hold its mode instead: then it is about who asks.
+    """
+    if len(rows) == 1 and isinstance(rows[0].get("key"), dict):
+        return rows
+    shown = [(row, take.text(row, "key")) for row in rows]
+    same = [row for row, key in shown if take.same_key(key, api_key)]
+    return same or [row for row, key in shown if take.may_show(key, api_key)]
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], api_key: str, environment: Environment) -> KeyFacts:
+    """Return what is told of our key; of several that it may be, the worst of each."""
+    ours = _ours(rows, api_key)
+    if not ours:
+        raise take.NotUnderstood("our key is not in the list")
+    states = [take.integer(row, "state") for row in ours]
+    if not _STATES.keys() >= set(states):
         raise take.NotUnderstood("state is none that is documented")
-    perms = take.member(row, "perms")
-    grants = tuple(_grant(perm) for perm in (() if perms is None else take.listing(perms, "perms")))
-    ip = _ip(row)
+    grants = tuple(dict.fromkeys(grant for row in ours for grant in _grants(row)))
+    ip = _worst([_ip(row) for row in ours])
+    ages = [_seconds(row, "created_at") for row in ours]
+    known = [age for age in ages if age is not None]
     return KeyFacts(
         grants=grants,
         ip=ip,
+        unproven=_NEVER_TOLD,
         read_only=take.only_reads(grants),
-        created_at=_seconds(row, "created_at"),
+        created_at=min(known) if len(known) == len(ages) else None,
         environment=environment,
         master=True,  # the list holds keys of the main account only
-        same_key=True,
-        frozen=_STATES[state],
+        same_key=take.same_key(str(ours[0].get("key")), api_key) or None,
+        frozen=_STATES[max(states)],
         traits={"lapses": _LAPSES} if ip.bound is False else {},
     )
+
+
+def _worst(rules: Sequence[IpRule]) -> IpRule:
+    """Return what holds of a key that may be any of these; all of their addresses, if all bind."""
+    if len(rules) == 1:
+        return rules[0]
+    unbound = [rule for rule in rules if rule.bound is False]
+    unknown = [rule for rule in rules if not rule.listed]
+    networks = dict.fromkeys(network for rule in rules for network in rule.networks)
+    return (*unbound, *unknown, IpRule(bound=True, networks=tuple(networks), listed=True))[0]
+
+
+def _grants(row: Mapping[str, Any]) -> Sequence[Grant]:
+    perms = take.member(row, "perms")
+    return [_grant(perm) for perm in (() if perms is None else take.listing(perms, "perms"))]
 
 
 def _grant(perm: Any) -> Grant:
@@ -192,8 +229,6 @@ def _grant(perm: Any) -> Grant:
 
 
 def _caps(raw: str) -> AbstractSet[Cap]:
-    if raw.lower().startswith("withdraw"):  # the exact name is not documented
-        return {Cap.WITHDRAW}
     return _CAPS.get(raw, take.UNKNOWN)
 
 
@@ -234,6 +269,6 @@ def _seconds(row: Mapping[str, Any], key: str) -> datetime | None:
 
 
 ADAPTERS: Final = (
-    Gate("gate", codes=_CODES, also_called=("gateio",), without_keys=("gateio-mock",)),
-    Gate("gateeu", codes=_CODES),
+    Gate("gate", codes=_CODES, version=2, also_called=("gateio",), without_keys=("gateio-mock",)),
+    Gate("gateeu", codes=_CODES, version=2),
 )

@@ -20,6 +20,7 @@ from reconciler.sandbox.exchanges import signing
 from reconciler.sandbox.exchanges.http import LOOPBACK, Call, ExchangeServer, Reply
 from reconciler.sandbox.exchanges.signing import Check, Credentials
 
+_SHOWN: Final = 12  # characters of a key of Gate
 _UNBOUND_LIFE: Final = timedelta(days=90)  # of a key of Bybit that is bound to no address
 
 
@@ -203,13 +204,8 @@ def _okx(key: _Key, _account: Iterable[_Key]) -> Any:
 
 
 def _gate(_key: _Key, account: Iterable[_Key]) -> Any:
-    """Show all keys of the main account, whoever of them asks."""
-    words = {
-        Right.SPOT: ["spot"],
-        Right.FUTURES: ["futures"],
-        Right.TRANSFER: ["wallet"],
-        Right.WITHDRAW: ["withdraw"],
-    }
+    """Show all keys of the main account, masked, whoever asks; it has no name for withdrawing."""
+    words = {Right.SPOT: ["spot"], Right.FUTURES: ["futures"], Right.TRANSFER: ["wallet"]}
     return [
         {
             "state": 1,
@@ -222,10 +218,10 @@ def _gate(_key: _Key, account: Iterable[_Key]) -> Any:
                 {"name": name, "read_only": one.traits.read_only}
                 for name in _granted(one.traits, words)
             ],
-            "key": one.api_key,
-            "created_at": str(int(one.made.timestamp())),
-            "updated_at": str(int(one.made.timestamp())),
-            "last_access": str(int(one.made.timestamp())),
+            "key": f"{one.api_key[:_SHOWN]}*****",
+            "created_at": int(one.made.timestamp()),
+            "update_at": int(one.made.timestamp()),
+            "last_access": int(one.made.timestamp()),
         }
         for one in account
     ]

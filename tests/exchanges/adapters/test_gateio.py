@@ -47,7 +47,15 @@ def perm(name: str, *, read_only: bool = False) -> dict[str, Any]:
     return {"name": name, "read_only": read_only}
 
 
-def documented(key: str = KEY, **fields: Any) -> list[dict[str, Any]]:
+SHOWN = 12  # characters of a key, as in the example of the documentation
+
+
+def masked(key: str) -> str:
+    """Return a key as the list shows it."""
+    return f"{key[:SHOWN]}*****"
+
+
+def documented(key: str = masked(KEY), **fields: Any) -> list[dict[str, Any]]:
     """Return the list of main keys: another key, and ours, which may trade and is bound."""
     ours = {
         "state": 1,
@@ -58,12 +66,17 @@ def documented(key: str = KEY, **fields: Any) -> list[dict[str, Any]]:
         "ip_whitelist": ["203.0.113.10"],
         "perms": [perm("spot"), perm("futures"), perm("delivery")],
         "key": key,
-        "created_at": "1750126481",
-        "updated_at": "1750126481",
-        "last_access": "1763800000",
+        "created_at": 1750126481,
+        "update_at": 1750126481,
+        "last_access": 1763800000,
         **fields,
     }
-    other = {**ours, "key": "someone-elses-key", "perms": [perm("withdraw")], "ip_whitelist": []}
+    other = {
+        **ours,
+        "key": masked("someone-elses-key"),
+        "perms": [perm("withdraw")],
+        "ip_whitelist": [],
+    }
     return [other, ours]
 
 
@@ -72,7 +85,9 @@ FUTURES = grant("futures", Cap.PERPETUAL)
 DELIVERY = grant("delivery", Cap.DELIVERY)
 BOUND = IpRule(bound=True, networks=(ip_network("203.0.113.10"),), listed=True)
 LAPSES = {"lapses": "90 days after it was made (not bound to addresses)"}
-USUAL = ["WARNING MASTER_KEY", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"]
+# None of the documented names says withdraw: whether a key may is never known.
+UNKNOWN = ["WARNING MASTER_KEY", "WARNING PERM_NOT_KNOWABLE"]
+USUAL = [*UNKNOWN, "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"]
 
 
 def facts(**fields: Any) -> KeyFacts:
@@ -84,13 +99,57 @@ def facts(**fields: Any) -> KeyFacts:
         "created_at": datetime.fromtimestamp(1750126481, UTC),
         "environment": Environment.LIVE,
         "master": True,
-        "same_key": True,
+        "unproven": frozenset({Cap.WITHDRAW}),
     }
     return KeyFacts(**{**told, **fields})
 
 
 ROWS = [
     pytest.param(documented(), facts(), USUAL, id="good"),
+    pytest.param(documented(KEY), facts(same_key=True), USUAL, id="the key in full"),
+    pytest.param(documented()[1], facts(), USUAL, id="one key alone"),
+    pytest.param(
+        {**documented()[1], "key": {"mode": 1}}, facts(), USUAL, id="one key alone, not named"
+    ),
+    pytest.param(
+        documented(perms=[perm("spot"), perm("withdraw")]),
+        facts(grants=(SPOT, grant("withdraw", Cap.WITHDRAW))),
+        ["CRITICAL PERM_WITHDRAW", "ERROR PERM_MISSING", *USUAL],
+        id="it may withdraw, and is shown masked",
+    ),
+    pytest.param(
+        [documented()[1], *documented(perms=[perm("withdraw")], ip_whitelist=[], state=2)[1:]],
+        facts(
+            grants=(SPOT, FUTURES, DELIVERY, grant("withdraw", Cap.WITHDRAW)),
+            ip=IpRule(bound=False, listed=True),
+            frozen="locked",
+            traits=LAPSES,
+        ),
+        [
+            *("CRITICAL PERM_WITHDRAW", "ERROR IP_UNBOUND", "ERROR KEY_FROZEN"),
+            *("WARNING EXPIRES_SOON", *UNKNOWN, "INFO PERM_COARSE"),
+        ],
+        id="two that look alike: the worst of both",
+    ),
+    pytest.param(
+        [documented(ip_whitelist=None)[1], documented(ip_whitelist=["198.51.100.7"])[1]],
+        facts(ip=IpRule()),
+        ["WARNING IP_NOT_KNOWABLE", *USUAL],
+        id="two that look alike: the addresses of one are not told",
+    ),
+    pytest.param(
+        [documented()[1], documented(ip_whitelist=["198.51.100.7"], created_at=1750000000)[1]],
+        facts(
+            ip=IpRule(
+                bound=True,
+                networks=(ip_network("203.0.113.10"), ip_network("198.51.100.7")),
+                listed=True,
+            ),
+            created_at=datetime.fromtimestamp(1750000000, UTC),
+        ),
+        ["WARNING IP_EXTRA", *USUAL],
+        id="two that look alike: all addresses of both, and the elder's age",
+    ),
     pytest.param(
         documented(perms=[perm("spot"), perm("futures"), perm("wallet"), perm("withdraw")]),
         facts(
@@ -136,9 +195,9 @@ ROWS = [
     ),
     pytest.param(
         documented(perms=[perm("spot"), perm("futures"), perm("unified"), perm("novel")]),
-        facts(grants=(SPOT, FUTURES, grant("unified", Cap.OTHER), grant("novel", Cap.OTHER))),
+        facts(grants=(SPOT, FUTURES, grant("unified", Cap.UNIFIED), grant("novel", Cap.OTHER))),
         ["ERROR PERM_FORBIDDEN", "ERROR PERM_FORBIDDEN", *USUAL],
-        id="unknown names",
+        id="unified, and unknown names",
     ),
     pytest.param(
         documented(perms=[perm("spot"), perm("futures"), perm("account", read_only=True)]),
@@ -163,13 +222,13 @@ ROWS = [
     pytest.param(
         documented(perms=None),
         facts(grants=(), read_only=True),
-        ["ERROR PERM_MISSING", "WARNING MASTER_KEY", "INFO EXPIRY_NOT_SHOWN"],
+        ["ERROR PERM_MISSING", *UNKNOWN, "INFO EXPIRY_NOT_SHOWN"],
         id="nothing granted at all",
     ),
     pytest.param(
         documented(ip_whitelist=[]),
         facts(ip=IpRule(bound=False, listed=True), traits=LAPSES),
-        ["ERROR IP_UNBOUND", "WARNING EXPIRES_SOON", "WARNING MASTER_KEY", "INFO PERM_COARSE"],
+        ["ERROR IP_UNBOUND", "WARNING EXPIRES_SOON", *UNKNOWN, "INFO PERM_COARSE"],
         id="unbound, so it lapses: expiring",
     ),
     pytest.param(
@@ -256,7 +315,7 @@ PROBES = [
             grants=(
                 probed("wallet", Cap.TRANSFER),
                 probed("margin", Cap.MARGIN),
-                probed("unified", Cap.OTHER),
+                probed("unified", Cap.UNIFIED),
             )
         ),
         id="excess",
@@ -307,6 +366,7 @@ def test_a_probed_key_is_never_without_a_finding() -> None:
 
 
 HOSTILE = [
+    pytest.param([documented()[:1]], id="ours is not in it"),
     *(
         pytest.param(
             [changed({"list": documented()}, f"list.{path}", value)["list"]],
@@ -326,7 +386,8 @@ HOSTILE = [
             ("1.ip_whitelist", [3405803786]),
             ("1.key", "hostile"),
             ("1.key", None),
-            ("0.key", KEY),
+            ("1.key", {"mode": 1}),  # of several nobody knows which asks
+            ("1.key", ...),
         )
     ),
     pytest.param([["hostile", *documented()]], id="among them what is no key"),
@@ -476,7 +537,7 @@ EXCHANGE = Exchange(
             ADAPTER,
             host,
             (LIST,),
-            lambda key: {LIST: documented(key)},
+            lambda key: {LIST: documented(masked(key))},
             facts(environment=environment),
             environment,
         )
