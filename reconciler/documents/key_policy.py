@@ -95,5 +95,8 @@ def _exceptions(node: Node | None) -> Iterator[Accepted]:
         until = instant(text(item, "until"))
         # A whole day, the earlier one where the instant lies within it.
         yield Accepted(
-            text(item, "finding"), text(item, "reason"), None if until is None else until.date()
+            text(item, "finding"),
+            text(item, "reason"),
+            None if until is None else until.date(),
+            text(item, "permission", default=""),
         )

@@ -35,6 +35,7 @@ from reconciler.documents.tree import (
     text,
     true,
 )
+from reconciler.model.key_policy import ABOUT_PERMISSIONS
 from reconciler.model.references import SecretRef
 from reconciler.model.source import Problem, SourceLine
 from reconciler.model.target import Target, normalised
@@ -143,6 +144,19 @@ def _security(security: Node | None) -> Iterator[Problem]:
     yield from _length(at(security, "warnBeforeExpiry"), MOST_AGE, "10 years")
     for item in items(security, "exceptions"):
         yield from _instant(at(item, "until"))
+        yield from _exception(item)
+
+
+def _exception(item: Node) -> Iterator[Problem]:
+    finding, named = text(item, "finding"), at(item, "permission")
+    if finding in ABOUT_PERMISSIONS and named is None:
+        yield Problem(
+            item.source,
+            f"an exception for {finding} names no permission",
+            "add permission: NAME, as the exchange calls it: others are not accepted with it",
+        )
+    elif finding not in ABOUT_PERMISSIONS and named is not None:
+        yield Problem(named.source, f"{finding} is not about a permission", "take it away")
 
 
 def _windows(spec: Node | None) -> Iterator[Problem]:

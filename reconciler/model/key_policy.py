@@ -13,6 +13,10 @@ if TYPE_CHECKING:  # every `jtr validate` imports this module
 
 DEFAULT_ALLOW: Final = frozenset({Cap.SPOT, Cap.PERPETUAL, Cap.DELIVERY, Cap.ACCOUNT_READ})
 DEFAULT_WARNING: Final = timedelta(days=30)
+ABOUT_PERMISSIONS: Final = frozenset(
+    {"PERM_COARSE", "PERM_FORBIDDEN", "PERM_UNKNOWN_NAME", "PERM_WITHDRAW"}
+)
+"""Codes of findings about one permission, which stands in their data."""
 
 
 class OnUnverifiable(enum.StrEnum):
@@ -25,11 +29,17 @@ class OnUnverifiable(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A finding that somebody accepted, until a day (exclusive); None: for ever."""
+    """
+    A finding that somebody accepted, until a day (exclusive); None: for ever.
+
+    One of `ABOUT_PERMISSIONS` is accepted for the named `permission` alone, as the exchange calls
+    it: another right that is granted later is another finding.
+    """
 
     finding: str
     reason: str
     until: date | None
+    permission: str = ""
 
 
 @dataclass(frozen=True, slots=True)

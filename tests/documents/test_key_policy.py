@@ -68,6 +68,10 @@ def test_an_exchange_overrides_its_server_key_by_key(tmp_path: Path) -> None:
     onUnverifiable: block
     exceptions:
       - {finding: IP_UNBOUND, reason: the exchange has no list, until: "2026-12-31T18:30:00+09:00"}
+      - finding: PERM_FORBIDDEN
+        permission: uta_mgt
+        reason: its account is unified
+        until: "2026-12-31T00:00:00Z"
 """
     own = "{permissions: {allow: [spot]}, warnBeforeExpiry: 14d, exceptions: []}"
     found = loaded(tmp_path, HEAD + server + exchanges(bybit="", okx=own))
@@ -78,7 +82,10 @@ def test_an_exchange_overrides_its_server_key_by_key(tmp_path: Path) -> None:
         require=frozenset({Cap.SPOT}),
         max_key_age=timedelta(days=90),
         on_unverifiable=OnUnverifiable.BLOCK,
-        exceptions=(Accepted("IP_UNBOUND", "the exchange has no list", date(2026, 12, 31)),),
+        exceptions=(
+            Accepted("IP_UNBOUND", "the exchange has no list", date(2026, 12, 31)),
+            Accepted("PERM_FORBIDDEN", "its account is unified", date(2026, 12, 31), "uta_mgt"),
+        ),
         declared=True,
     )
     assert found["okx"].allow == {Cap.SPOT}

@@ -27,6 +27,7 @@ from reconciler.model.key_facts import (
     Status,
 )
 from reconciler.model.key_policy import (
+    ABOUT_PERMISSIONS,
     NOTHING_DECLARED,
     Accepted,
     KeyFinding,
@@ -572,6 +573,42 @@ def test_an_exception_covers_its_own_finding_only() -> None:
     found = verdict(said(facts), replace(WANTED, exceptions=(accepted,)))
 
     assert [(f.code, f.stops) for f in found] == [("PERM_WITHDRAW", True), ("IP_UNBOUND", False)]
+
+
+def test_what_was_accepted_for_one_permission_is_not_for_another() -> None:
+    accepted = Accepted("PERM_FORBIDDEN", "a portfolio", None, "portfolio")
+    facts = replace(
+        GOOD,
+        grants=(SPOT, grant("portfolio", Cap.UNIFIED), grant("wallet", Cap.TRANSFER)),
+    )
+
+    found = verdict(said(facts), replace(WANTED, exceptions=(accepted,)))
+
+    assert [(f.data["permission"], f.stops) for f in found] == [
+        ("portfolio", False),
+        ("wallet", True),
+    ]
+
+
+def test_for_all_permissions_none_is_accepted() -> None:
+    accepted = Accepted("PERM_FORBIDDEN", "whatever it is", None)
+    facts = replace(GOOD, grants=(SPOT, grant("wallet", Cap.TRANSFER)))
+
+    (found,) = verdict(said(facts), replace(WANTED, exceptions=(accepted,)))
+
+    assert found.stops
+
+
+def test_findings_about_one_permission_are_those_that_name_it() -> None:
+    several = (
+        grant("everything", Cap.SPOT, Cap.TRANSFER),
+        *(grant(cap, cap) for cap in Cap),
+        *(grant(f"{cap} read", cap, access=Access.READ) for cap in Cap),
+    )
+    found = verdict(said(replace(GOOD, grants=several)))
+
+    assert {f.code for f in found if "permission" in f.data} == ABOUT_PERMISSIONS
+    assert not {f.code for f in found if "permission" not in f.data} & ABOUT_PERMISSIONS
 
 
 def test_a_kept_answer_expires_with_the_days() -> None:

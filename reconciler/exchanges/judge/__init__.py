@@ -193,14 +193,16 @@ def _twins(twins: tuple[str, ...]) -> Iterator[KeyFinding]:
 
 def _accepted(found: Iterable[KeyFinding], security: Security, today: date) -> Iterator[KeyFinding]:
     """Mark what somebody accepted, until the day before their end; say which end has come."""
-    reasons, ended = dict[str, str](), dict[str, date]()
+    reasons, ended = dict[tuple[str, str], str](), dict[tuple[str, str], date]()
     for accepted in security.exceptions:
+        what = accepted.finding, accepted.permission
         if accepted.until is None or today < accepted.until:
-            reasons[accepted.finding] = accepted.reason
+            reasons[what] = accepted.reason
         else:
-            ended[accepted.finding] = accepted.until
+            ended[what] = accepted.until
     for finding in found:
-        reason, end = reasons.get(finding.code, ""), ended.get(finding.code)
+        what = finding.code, finding.data.get("permission", "")
+        reason, end = reasons.get(what, ""), ended.get(what)
         over = f"; its exception ended on {end}" if end is not None and not reason else ""
         yield replace(finding, what=finding.what + over, accepted=reason)
 
