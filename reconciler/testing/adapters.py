@@ -85,7 +85,8 @@ class Exchange:
 
     `made_up`: credentials by ccxt's names, other ones at every call, of secrets that it is given.
     `rows`: answer, facts, findings.  `hostile`: answers that are not understood, besides those of
-    another number.  `wrong`: the error code by what is wrong, a credential or the `clock`.
+    another number.  `wrong`: the error code by what is wrong, a credential or the `clock`;
+    those that are `ambiguous` are said of more than that, so that no key is called wrong for them.
     `errors`: reply, code, status.  `sent`: credentials that a request shows.  `told_elsewhere`:
     codes of the adapter that a test of its own, or trouble, shows.  `trouble`: reply, status;
     it comes after each of the replies in `before`.
@@ -101,6 +102,7 @@ class Exchange:
     good: tuple[GoodKey, ...]
     wrong: Mapping[str, str]
     errors: Rows
+    ambiguous: frozenset[str] = frozenset()
     sent: frozenset[str] = frozenset({"apiKey"})
     told_elsewhere: frozenset[str] = frozenset()
     trouble: Rows = tuple(through_ccxt.TROUBLE)
@@ -271,8 +273,15 @@ class AdapterContract:
         with serving(self.exchange.check, credentials, answers, good.environment) as server:
             asked = through_ccxt.ask(good.adapter, server.url, ours, good.environment, skew_ms=skew)
 
-        assert (asked.status, asked.code) == (through_ccxt.expected(what), code)
+        ambiguous = code in self.exchange.ambiguous
+        status = Status.INDETERMINATE if ambiguous else through_ccxt.expected(what)
+        assert (asked.status, asked.code) == (status, code)
         assert server.paths() == [good.paths[0]]
+
+    def test_what_an_ambiguous_code_may_mean_is_said(self) -> None:
+        adapter = self.exchange.adapter
+        assert self.exchange.ambiguous <= {*adapter.hints}
+        assert {adapter.codes[code] for code in self.exchange.ambiguous} <= {Status.INDETERMINATE}
 
     @each("reply, code, status", lambda exchange: exchange.errors)
     def test_an_error_code_has_its_status(

@@ -209,9 +209,9 @@ ROWS = [
             ),
         )
     ),
-    row("htx", {"code": 1003, "message": "words"}, (Status.REJECTED, "1003")),
+    row("htx", {"code": 1003, "message": "words"}, (Status.INDETERMINATE, "1003")),
     row("htx", {"code": 1002, "message": "words"}, (Status.INDETERMINATE, "1002")),
-    row("coinbase", "Unauthorized\n", (Status.REJECTED, "Unauthorized"), 401),
+    row("coinbase", "Unauthorized\n", (Status.INDETERMINATE, "Unauthorized"), 401),
     row("coinbase", "Unauthorized by a proxy", (Status.INDETERMINATE, "HTTP 401"), 401),
     row(
         "coinbase",
@@ -242,7 +242,7 @@ ROWS = [
         {"error": ["EAPI:Rate limit exceeded"]},
         (Status.RATE_LIMITED, "EAPI:Rate limit exceeded"),
     ),
-    row("bitfinex", ["error", 10100, "apikey: invalid"], (Status.REJECTED, "10100"), 500),
+    row("bitfinex", ["error", 10100, "apikey: invalid"], (Status.INDETERMINATE, "10100"), 500),
     row("bitfinex", ["error", 10114, "nonce: small"], (Status.CLOCK, "10114"), 500),
     row("deribit", {"error": {"code": 13021, "message": "no"}}, (Status.DENIED, "13021"), 400),
     row("deribit", {"error": {"code": 10028, "message": "no"}}, (Status.RATE_LIMITED, "10028")),

@@ -17,7 +17,7 @@ _CODES: Final[Mapping[str, Status]] = {
     "10000": Status.INDETERMINATE,
     "10001": Status.DENIED,
     "10020": Status.INDETERMINATE,
-    "10100": Status.REJECTED,  # key or signature; what it says of a foreign address is not told
+    "10100": Status.INDETERMINATE,  # key or signature, and perhaps a foreign address
     "10114": Status.CLOCK,  # a nonce that is not greater: or the trader has just used the key
     "11010": Status.RATE_LIMITED,
     "20060": Status.UNREACHABLE,  # maintenance
@@ -82,7 +82,7 @@ ADAPTERS: Final = (
         method="privatePostAuthRPermissions",
         codes=_CODES,
         hints={
-            "10100": "; nobody documents what it says of a foreign address",
+            "10100": "; it says so of a wrong key, and nobody documents of what else",
             "10114": "; or somebody who uses the same key has just sent a greater number",
         },
         disturbs_trading=True,

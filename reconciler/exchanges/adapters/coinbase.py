@@ -13,13 +13,15 @@ from reconciler.exchanges import parse as take
 from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
+# The first is the whole answer: one word, no JSON.
+_AMBIGUOUS: Final = ("Unauthorized", "unauthorized", "authentication_error")
 _CODES: Final[Mapping[str, Status]] = {
-    **dict.fromkeys(("unauthorized", "authentication_error", "invalid_token"), Status.REJECTED),
-    **dict.fromkeys(("revoked_token", "expired_token"), Status.REJECTED),
+    **dict.fromkeys(("invalid_token", "revoked_token", "expired_token"), Status.REJECTED),
+    # Of a foreign address and of a wrong clock as well: Coinbase does not tell them apart.
+    **dict.fromkeys(_AMBIGUOUS, Status.INDETERMINATE),
     **dict.fromkeys(("identity_verification_required", "unverified_email"), Status.INDETERMINATE),
     **dict.fromkeys(("rate_limit_exceeded", "resource_exhausted"), Status.RATE_LIMITED),
-    "request timestamp expired": Status.CLOCK,  # words, and the code is that of a wrong key
-    "Unauthorized": Status.REJECTED,  # the whole answer: one word, no JSON
+    "request timestamp expired": Status.CLOCK,  # words, and the code is an ambiguous one
     "PERMISSION_DENIED": Status.DENIED,
     "invalid_scope": Status.DENIED,  # ccxt takes it for a wrong key
     "personal_details_required": Status.INDETERMINATE,  # so does it these, which the owner owes
@@ -51,7 +53,9 @@ ADAPTERS: Final = (
         method="v3PrivateGetBrokerageKeyPermissions",
         codes=_CODES,
         in_words=True,
-        hints={"Unauthorized": "; it says so of a foreign address and a wrong clock, too"},
+        hints=dict.fromkeys(
+            _AMBIGUOUS, "; it says so of a wrong key, a foreign address and a wrong clock alike"
+        ),
         also_called=("coinbaseadvanced",),
     ),
 )

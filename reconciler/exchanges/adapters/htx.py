@@ -34,7 +34,7 @@ _CODES: Final[Mapping[str, Status]] = {
     "429": Status.RATE_LIMITED,
     "500": Status.UNREACHABLE,
     "1002": Status.INDETERMINATE,  # said of permissions and of addresses alike
-    "1003": Status.REJECTED,
+    "1003": Status.INDETERMINATE,  # a wrong signature, and perhaps a wrong clock
     "2002": Status.INDETERMINATE,
 }
 _TROUBLE: Final = frozenset({429, 500})  # says nothing of what a key may ask
@@ -109,7 +109,7 @@ ADAPTERS: Final = (
         "htx",
         codes=_CODES,
         in_words=True,
-        hints={"1003": "; nobody documents what it says of a wrong clock"},
+        hints={"1003": "; it says so of a wrong signature, and nobody documents of what else"},
         also_called=("huobi",),
     ),
 )

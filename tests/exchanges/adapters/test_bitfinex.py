@@ -200,7 +200,7 @@ CODES = {
     "10000": Status.INDETERMINATE,
     "10001": Status.DENIED,
     "10020": Status.INDETERMINATE,
-    "10100": Status.REJECTED,
+    "10100": Status.INDETERMINATE,
     "10114": Status.CLOCK,
     "11010": Status.RATE_LIMITED,
     "20060": Status.UNREACHABLE,
@@ -208,8 +208,8 @@ CODES = {
 }
 
 
-def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
-    assert refusal(ADAPTER, "10100").code == "KEY_REJECTED"
+def test_neither_an_ambiguous_code_nor_a_small_nonce_stops_anything() -> None:
+    assert refusal(ADAPTER, "10100").code == "INDETERMINATE"
     assert refusal(ADAPTER, "10114").code == "CLOCK_SKEW"
 
 
@@ -243,6 +243,7 @@ EXCHANGE = Exchange(
         ),
     ),
     wrong={"apiKey": "10100", "secret": "10100", "clock": "10114"},
+    ambiguous=frozenset({"10100"}),
     errors=errors(signing_more.bitfinex_error, CODES, 200, 401, 500),
     trouble=TROUBLE,
 )

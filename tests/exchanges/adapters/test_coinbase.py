@@ -179,8 +179,8 @@ def test_an_ed25519_key_signs_its_calls_too(watch: Watch) -> None:
 
 
 CODES = {
-    "unauthorized": Status.REJECTED,
-    "authentication_error": Status.REJECTED,
+    "unauthorized": Status.INDETERMINATE,
+    "authentication_error": Status.INDETERMINATE,
     "invalid_token": Status.REJECTED,
     "revoked_token": Status.REJECTED,
     "expired_token": Status.REJECTED,
@@ -196,7 +196,10 @@ CODES = {
 }
 OTHERS = [
     pytest.param(
-        signing_second.coinbase_unauthorized(), "Unauthorized", Status.REJECTED, id="a word alone"
+        signing_second.coinbase_unauthorized(),
+        "Unauthorized",
+        Status.INDETERMINATE,
+        id="a word alone",
     ),
     pytest.param(
         signing_second.coinbase_list("authentication_error", "request timestamp expired"),
@@ -207,8 +210,12 @@ OTHERS = [
 ]
 
 
-def test_that_an_address_is_not_told_apart_is_said() -> None:
-    assert "foreign address" in refusal(ADAPTER, "Unauthorized").what
+@pytest.mark.parametrize("code", ["Unauthorized", "unauthorized", "authentication_error"])
+def test_that_an_address_is_not_told_apart_is_said_and_stops_nothing(code: str) -> None:
+    found = refusal(ADAPTER, code)
+
+    assert "foreign address" in found.what
+    assert not found.stops
 
 
 EXCHANGE = Exchange(
@@ -229,6 +236,7 @@ EXCHANGE = Exchange(
         ),
     ),
     wrong={"apiKey": "Unauthorized", "secret": "Unauthorized"},
+    ambiguous=frozenset({"Unauthorized"}),
     errors=[
         *errors(signing_second.coinbase_error, CODES),
         *errors(signing_second.coinbase_list, CODES),

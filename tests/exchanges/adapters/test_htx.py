@@ -291,7 +291,7 @@ SECOND = {
     "429": Status.RATE_LIMITED,
     "500": Status.UNREACHABLE,
     "1002": Status.INDETERMINATE,
-    "1003": Status.REJECTED,
+    "1003": Status.INDETERMINATE,
     "2002": Status.INDETERMINATE,
     "4711": Status.INDETERMINATE,
 }
@@ -314,8 +314,11 @@ CODES = [
 ]
 
 
-def test_that_a_clock_is_not_told_apart_is_said() -> None:
-    assert "wrong clock" in refusal(ADAPTER, "1003").what
+def test_an_ambiguous_code_stops_nothing() -> None:
+    found = refusal(ADAPTER, "1003")
+
+    assert (found.code, found.stops) == ("INDETERMINATE", False)
+    assert "nobody documents of what else" in found.what
 
 
 EXCHANGE = Exchange(
