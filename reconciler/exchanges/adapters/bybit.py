@@ -33,7 +33,7 @@ _CAPS: Final = {
     "ContractTrade.Position": _CONTRACT,
     "Derivatives.DerivativesTrade": _CONTRACT,
     "Spot.SpotTrade": {Cap.SPOT},
-    "Options.OptionsTrade": {Cap.OPTION},
+    "Options.OptionsTrade": {Cap.OPTION, Cap.PERPETUAL},  # of USDC contracts
     "Wallet.AccountTransfer": {Cap.TRANSFER},
     "Wallet.SubMemberTransfer": {Cap.TRANSFER, Cap.SUBACCOUNT},
     "Wallet.SubMemberTransferList": {Cap.TRANSFER, Cap.SUBACCOUNT},
@@ -114,10 +114,14 @@ ADAPTERS: Final = (
         "bybit",
         method=_METHOD,
         codes=_CODES,
+        version=2,
         hints={
             "10003": "; it may be one of the other environment",
             "33004": "; it has expired",
         },
     ),
-    *(Bybit(ccxt_id, method=_METHOD, codes=_CODES) for ccxt_id in ("bybiteu", "bybitid")),
+    *(
+        Bybit(ccxt_id, method=_METHOD, codes=_CODES, version=2)
+        for ccxt_id in ("bybiteu", "bybitid")
+    ),
 )

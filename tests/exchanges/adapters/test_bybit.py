@@ -145,7 +145,7 @@ ROWS = [
         ),
         facts(
             grants=(
-                grant("Options.OptionsTrade", Cap.OPTION),
+                grant("Options.OptionsTrade", Cap.OPTION, Cap.PERPETUAL),
                 grant("CopyTrading.CopyTrading", Cap.COPY),
                 grant("Exchange.ExchangeHistory", Cap.CONVERT),
                 grant("Affiliate.Affiliate", Cap.COMMISSION),
@@ -155,16 +155,11 @@ ROWS = [
             )
         ),
         [
-            "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
-            "ERROR PERM_FORBIDDEN",
+            *["ERROR PERM_FORBIDDEN"] * 6,
             "ERROR PERM_MISSING",
+            "INFO PERM_COARSE",
         ],
-        id="excess: all other groups with a meaning",
+        id="excess: all other groups with a meaning; options are perpetuals, too",
     ),
     pytest.param(
         documented(**permissions(BlockTrade=["BlockTrade"], Novel=["NovelThing"], Spot=["Odd"])),
