@@ -98,8 +98,10 @@ def deribit_error(
     return Reply({"jsonrpc": "2.0", "error": error, "testnet": environment != "live"}, status)
 
 
-def hyperliquid(roles: Mapping[str, Any], agents: Mapping[str, Any]) -> Check:
-    """Return a check that answers itself, from what *roles* and *agents* hold for an address."""
+def hyperliquid(
+    roles: Mapping[str, Any], agents: Mapping[str, Any], leaders: Mapping[str, str] | None = None
+) -> Check:
+    """Return a check that answers itself, from what is held for an address."""
 
     def answer(call: Call, known: Mapping[str, str], environment: Environment) -> Reply:
         del known, environment  # no call is signed
@@ -109,6 +111,8 @@ def hyperliquid(roles: Mapping[str, Any], agents: Mapping[str, Any]) -> Check:
                 return Reply(roles.get(user, {"role": "missing"}))
             case {"type": "extraAgents", "user": str(user), **more} if not more:
                 return Reply(agents.get(user, []))
+            case {"type": "vaultDetails", "vaultAddress": str(vault), **more} if not more:
+                return Reply({"vaultAddress": vault, "leader": (leaders or {})[vault]})
             case _:
                 return Reply(b"Failed to deserialize the JSON body into the target type", 422)
 

@@ -658,6 +658,27 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/model/test_key_audits.py",),
     ),
     Mutant(
+        "an exception for one permission is one for all",
+        "reconciler/exchanges/judge/__init__.py",
+        "        what = accepted.finding, accepted.permission\n",
+        "        what = accepted.finding, (accepted.permission or 'wallet')\n",
+        (JUDGE,),
+    ),
+    Mutant(
+        "an exception for no permission is valid",
+        "reconciler/documents/validate.py",
+        "    if finding in ABOUT_PERMISSIONS and named is None:\n",
+        "    if finding not in ABOUT_PERMISSIONS and named is None and not finding:\n",
+        ("tests/documents/test_cases.py",),
+    ),
+    Mutant(
+        "an agent serves anybody's sub-account",
+        "reconciler/exchanges/adapters/hyperliquid.py",
+        "_same(serves, wallet) or serves == owner,",
+        "_same(serves, wallet) or owner is not None,",
+        (f"{SUITES}/test_hyperliquid.py",),
+    ),
+    Mutant(
         "a proxy's 401 makes a key wrong",
         "reconciler/exchanges/classify.py",
         "    if status in _VERDICTS and not own_word:\n",

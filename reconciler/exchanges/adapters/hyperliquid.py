@@ -2,9 +2,11 @@
 Hyperliquid: `POST /info`, types `userRole` and `extraAgents`; both are public.
 
 Documented at hyperliquid.gitbook.io (info endpoint).  There are no API keys: a private key is that
-of an account, or of an agent that the account approved.  An agent trades and never moves funds.
-What it may do cannot be narrowed, and it cannot be bound to addresses.  Which it is follows from
-the address of the key, which ccxt derives; the key itself is never sent, and never leaves `fetch`.
+of an account, or of an agent that the account approved.  An agent trades, and moves funds within
+the account and its sub-accounts (`agentSendAsset`, `subAccountTransfer`), never out of it.  What it
+may do cannot be narrowed, and it cannot be bound to addresses.  The wallet may be a sub-account or
+a vault of that account.  Which it is follows from the address of the key, which ccxt derives; the
+key itself is never sent, and never leaves `fetch`.
 """
 
 import re
@@ -25,7 +27,7 @@ _CODES: Final[Mapping[str, Status]] = {
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
 _TRADE: Final = frozenset({Cap.SPOT, Cap.PERPETUAL})
-_AGENT: Final = take.grant("agent", _TRADE)
+_AGENT: Final = take.grant("agent", _TRADE | {Cap.TRANSFER})
 _OWNER: Final = take.grant("owner", _TRADE | {Cap.WITHDRAW, Cap.TRANSFER, Cap.SUBACCOUNT})
 _ACCOUNTS: Final = frozenset({"vault", "subAccount"})  # they have no private key of their own
 _UNKNOWN_AGENT: Final = "no account approves of it as an agent, or does so any longer"
@@ -36,7 +38,7 @@ class Hyperliquid(Adapter):
 
     def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """
-        Ask for the role of the key's address, and for its end where it is an agent.
+        Ask for the role of the key's address; of an agent for its end, and who owns the wallet.
 
         A key of the wallet itself needs no answer: that it can move funds is certain without.
         """
@@ -49,9 +51,15 @@ class Hyperliquid(Adapter):
                 raise
             role = {"role": "missing"}
         agents: Any = []
-        if isinstance(role, dict) and role.get("role") == "agent":
-            agents = exchange.publicPostInfo({"type": "extraAgents", "user": wallet})
-        return ({"address": address, "role": role, "agents": agents},)
+        owner = None
+        if _is(role, "agent"):
+            serves = _part(role, "user") or wallet
+            if _same(serves, wallet):
+                serves = wallet
+            else:
+                owner = _owner(exchange, wallet)
+            agents = exchange.publicPostInfo({"type": "extraAgents", "user": serves})
+        return ({"address": address, "role": role, "agents": agents, "owner": owner},)
 
     def facts(self, answer: Any, ours: Credentials, environment: Environment, /) -> KeyFacts:
         told = take.mapping(answer, "the answer")
@@ -66,12 +74,13 @@ class Hyperliquid(Adapter):
         )
         match take.text(role, "role"):
             case "agent":
-                data = take.record(role, "data")
+                serves = _address(take.record(role, "data"), "user")
+                owner = None if told.get("owner") is None else _address(told, "owner")
                 return replace(
                     facts,
                     grants=(_AGENT,),
                     expires_at=_ends(told, address),
-                    same_key=_same(_address(data, "user"), wallet),
+                    same_key=_same(serves, wallet) or serves == owner,
                 )
             case "user":
                 return _owned(facts)
@@ -83,6 +92,28 @@ class Hyperliquid(Adapter):
                 return replace(facts, same_key=False)
             case _:
                 raise take.NotUnderstood("role is none that is documented")
+
+
+def _owner(exchange: Any, wallet: str) -> Any:
+    """Return the address of the account above a sub-account or a vault; None of another one."""
+    role = exchange.publicPostInfo({"type": "userRole", "user": wallet})
+    if _is(role, "subAccount"):
+        return _part(role, "master")
+    if _is(role, "vault"):
+        vault = exchange.publicPostInfo({"type": "vaultDetails", "vaultAddress": wallet})
+        return vault.get("leader") if isinstance(vault, dict) else None
+    return None
+
+
+def _is(role: Any, name: str) -> bool:
+    return isinstance(role, dict) and role.get("role") == name
+
+
+def _part(role: Mapping[str, Any], key: str) -> str:
+    """Return an address in a role's data; empty for another shape, of which the parser says so."""
+    data = role.get("data")
+    found = data.get(key) if isinstance(data, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _owned(facts: KeyFacts) -> KeyFacts:
@@ -110,4 +141,4 @@ def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
-ADAPTERS: Final = (Hyperliquid("hyperliquid", codes=_CODES),)
+ADAPTERS: Final = (Hyperliquid("hyperliquid", codes=_CODES, version=2),)

@@ -40,17 +40,23 @@ def listed(address: str = AGENT, ends: Any = LATER_MS) -> dict[str, Any]:
 
 
 def documented(
-    role: Any = None, agents: Any = None, address: str = AGENT, user: str = WALLET
+    role: Any = None,
+    agents: Any = None,
+    address: str = AGENT,
+    user: str = WALLET,
+    owner: Any = None,
 ) -> dict[str, Any]:
     """Return what `fetch` brings of an agent that the wallet approves."""
     return {
         "address": address,
         "role": {"role": "agent", "data": {"user": user}} if role is None else role,
         "agents": [listed(STRANGER, ENDS_MS), listed()] if agents is None else agents,
+        "owner": owner,
     }
 
 
-TRADES = Grant("agent", frozenset({Cap.SPOT, Cap.PERPETUAL}), separable=False)
+# Within the account and its sub-accounts an agent moves funds, too.
+TRADES = Grant("agent", frozenset({Cap.SPOT, Cap.PERPETUAL, Cap.TRANSFER}), separable=False)
 OWNS = Grant(
     "owner",
     frozenset({Cap.SPOT, Cap.PERPETUAL, Cap.WITHDRAW, Cap.TRANSFER, Cap.SUBACCOUNT}),
@@ -81,30 +87,44 @@ def owned(**fields: Any) -> KeyFacts:
 OWNER_FINDINGS = ["CRITICAL OWNER_KEY", "CRITICAL PERM_WITHDRAW", "WARNING IP_NOT_OFFERED"]
 MISMATCH = ["CRITICAL KEY_MISMATCH", "WARNING PERM_NOT_KNOWABLE"]
 
+USUAL = ["WARNING IP_NOT_OFFERED", "INFO PERM_COARSE"]
+
 ROWS = [
-    pytest.param(documented(), facts(), ["WARNING IP_NOT_OFFERED"], id="good; always unbound"),
+    pytest.param(documented(), facts(), USUAL, id="good; always unbound"),
+    pytest.param(
+        documented(user=STRANGER, owner=STRANGER),
+        facts(),
+        USUAL,
+        id="the wallet is a sub-account or a vault of whom the agent serves",
+    ),
+    pytest.param(
+        documented(user=STRANGER, owner=AGENT),
+        facts(same_key=False),
+        MISMATCH,
+        id="the wallet is a sub-account of somebody else",
+    ),
     pytest.param(
         documented(user=WALLET.upper().replace("0X", "0x")),
         facts(),
-        ["WARNING IP_NOT_OFFERED"],
+        USUAL,
         id="the wallet with a checksum",
     ),
     pytest.param(
         documented(agents=[listed(ends=ENDS_MS)]),
         facts(expires_at=datetime.fromtimestamp(ENDS_MS / 1000, UTC)),
-        ["WARNING EXPIRES_SOON", "WARNING IP_NOT_OFFERED"],
+        ["WARNING EXPIRES_SOON", *USUAL],
         id="expiring",
     ),
     pytest.param(
         documented(agents=[listed(ends=1_763_000_000_000)]),
         facts(expires_at=datetime.fromtimestamp(1_763_000_000, UTC)),
-        ["ERROR KEY_EXPIRED", "WARNING IP_NOT_OFFERED"],
+        ["ERROR KEY_EXPIRED", *USUAL],
         id="expired",
     ),
     pytest.param(
         documented(agents=[listed(STRANGER)]),
         facts(expires_at=None),
-        ["WARNING IP_NOT_OFFERED", "INFO EXPIRY_NOT_SHOWN"],
+        ["WARNING IP_NOT_OFFERED", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
         id="agent without a name: its end is not knowable",
     ),
     pytest.param(
@@ -175,7 +195,7 @@ def test_an_agent_of_the_test_network_belongs_there() -> None:
     told = facts(environment=Environment.TEST)
     check(ADAPTER, documented(), told, Environment.TEST)
 
-    assert findings(ADAPTER, told, Environment.TEST) == ["WARNING IP_NOT_OFFERED"]
+    assert findings(ADAPTER, told, Environment.TEST) == USUAL
 
 
 HOSTILE = spoilt(
@@ -308,6 +328,27 @@ def test_a_key_that_nobody_approves_is_no_agent(credentials: dict[str, str]) -> 
     assert asked.facts is not None
     assert asked.facts.frozen
     assert server.paths() == [PATH]
+
+
+@pytest.mark.parametrize("role", ["subAccount", "vault"])
+@pytest.mark.parametrize("owner", [WALLET, STRANGER])
+def test_a_wallet_below_the_agents_account_is_served_by_it(
+    credentials: dict[str, str], role: str, owner: str
+) -> None:
+    below = "0x00000000000000000000000000000000000000aa"
+    address = address_of(credentials["privateKey"])
+    of_wallet = {"role": role, **({"data": {"master": owner}} if role == "subAccount" else {})}
+    exchange = signing_more.hyperliquid(
+        {address: {"role": "agent", "data": {"user": WALLET}}, below: of_wallet},
+        {WALLET: [listed(address)]},
+        {below: owner},
+    )
+    with exchange_server.serving(exchange, {}, {}) as server:
+        asked = through_ccxt.ask(ADAPTER, server.url, {**credentials, "walletAddress": below})
+
+    assert asked.facts is not None
+    assert asked.facts.same_key is (owner == WALLET)
+    assert asked.facts.expires_at is not None
 
 
 def test_an_agent_of_somebody_else_is_another_key(credentials: dict[str, str]) -> None:
