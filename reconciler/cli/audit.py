@@ -32,6 +32,11 @@ from reconciler.system.interrupts import run
 )
 @click.option("--fresh", is_flag=True, help="Ask the exchanges even where an answer is remembered.")
 @click.option(
+    "--siblings",
+    is_flag=True,
+    help="Ask the other regions of an exchange about a key that this one does not know.",
+)
+@click.option(
     "--expiring",
     metavar="DURATION",
     help="Show only keys that expire within this time, such as 30d.",
@@ -57,6 +62,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     servers: tuple[str, ...],
     selector: str,
     fresh: bool,
+    siblings: bool,
     expiring: str | None,
     visit: bool,
     parallelism: int,
@@ -68,7 +74,8 @@ def command(  # noqa: PLR0917  - one parameter per option
 
     Reads the declared keys from Vault and asks each exchange about its own; no order is placed and
     no key is changed.  What was answered lately is not asked again.  Exits with 4 when a key must
-    not be used as it is.  --visit has a cost: see `jtr plan`.
+    not be used as it is.  With --siblings those regions get to see the key.  --visit has a cost:
+    see `jtr plan`.
     """
     within = _within(expiring)
     state, settings = source.inputs(*paths)
@@ -76,7 +83,9 @@ def command(  # noqa: PLR0917  - one parameter per option
     with bootstrap.prepared(settings, "audit", parallelism=parallelism, writes=False) as context:
         if not context.fingerprints.lasting:
             say("there is no fingerprint key, so no answer of an exchange is remembered")
-        found = run(lambda _: audited(state, context, settings, fresh=fresh, visit=visit))
+        found = run(
+            lambda _: audited(state, context, settings, fresh=fresh, siblings=siblings, visit=visit)
+        )
     now = bootstrap.now()
     rows, notes = _chosen(found.rows, now, within)
     code = worst([*(error.exit_code for error in found.failures), code_of(rows)])
@@ -118,7 +127,13 @@ class Found:
 
 
 async def audited(
-    state: DesiredState, context: PassContext, settings: Settings, *, fresh: bool, visit: bool
+    state: DesiredState,
+    context: PassContext,
+    settings: Settings,
+    *,
+    fresh: bool = False,
+    siblings: bool = False,
+    visit: bool = False,
 ) -> Found:
     """Read the keys of *state* and ask the exchanges about them; with *visit* look at servers."""
     found = Found()
@@ -129,7 +144,9 @@ async def audited(
         )
     auditor = bootstrap.auditor(settings, context)
     with output.progress(f"asking about {counted(len(gathered.keys), 'key')}"):
-        results = await auditor.audit(gathered.keys, within=timedelta(0) if fresh else GOOD)
+        results = await auditor.audit(
+            gathered.keys, within=timedelta(0) if fresh else GOOD, siblings=siblings
+        )
     rows = [
         Audited(key, answered, findings, sources=gathered.sources[key])
         for key, (answered, findings) in results.items()

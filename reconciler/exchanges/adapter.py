@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from reconciler.exchanges import parse as take
+from reconciler.exchanges import shapes
 from reconciler.model.key_facts import Environment, KeyFacts, Status
 
 Credentials = Mapping[str, str]
@@ -22,12 +23,16 @@ class Adapter:
     Knows one exchange's own-key endpoint.  Stateless.
 
     `ccxt_id` is the class of ccxt to make, `method` its implicit method that asks, with one request
-    that only reads; who asks otherwise has a `fetch` of his own.
+    that only reads; who asks otherwise has a `fetch` of his own.  `needs` names the credentials
+    without which nobody can ask.
 
     `codes` gives the status of a raw error code and is asked before ccxt's exception class, which
     misleads (`classify`).  With `in_words` one code stands for several causes: those of `codes`
     that have a space are looked for in an error's message first.  `hints` are what else a code may
     mean, for people; those of `other_environment` say "a key, but of the other environment".
+
+    `siblings` are codes of JT-Trader for the same exchange elsewhere (another region, its test
+    network), each with keys of its own: those of `of_a_sibling` may be said to a key of one.
 
     `version` grows whenever `parse` would answer differently, so that remembered facts are not
     reused.  `disturbs_trading` says that asking may make a request of the trader fail, who uses the
@@ -41,15 +46,30 @@ class Adapter:
     ccxt_id: str
     _: KW_ONLY
     method: str = ""
+    needs: tuple[str, ...] = ("apiKey", "secret")
     codes: Mapping[str, Status] = field(default_factory=dict)
     in_words: bool = False
     hints: Mapping[str, str] = field(default_factory=dict)
     other_environment: frozenset[str] = frozenset()
+    siblings: tuple[str, ...] = ()
+    of_a_sibling: frozenset[str] = frozenset()
     version: int = 1
     disturbs_trading: bool = False
     also_called: tuple[str, ...] = ()
     without_keys: tuple[str, ...] = ()
     test_by_header: bool = False
+
+    def malformed(self, ours: Credentials, /) -> str:
+        """
+        Return what is wrong with the values themselves, empty when nothing is.  Asks nobody.
+
+        Names of fields, never a part of a value.
+        """
+        return (
+            shapes.missing(ours, self.needs)
+            or shapes.broken(ours, "apiKey")
+            or shapes.broken(ours, "secret")
+        )
 
     def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """

@@ -1,8 +1,9 @@
 """
 Asks one exchange about one key, and never raises for what the exchange or the network does.
 
-Blocking.  Only reads; asked a second time only when the exchange could not be reached at all, for
-a wrong key that is tried again and again locks its owner out.
+Blocking.  Only reads; asked a second time only where nothing came back at all, for a wrong key that
+is tried again and again locks its owner out, and so does a refused address.  What cannot be right
+by itself is not asked about.
 """
 
 import threading
@@ -32,11 +33,16 @@ class Asking:
     egress: Egress
     base: str = ""
 
-    def unasked(self, status: Status) -> Answered:
+    def values(self) -> dict[str, str]:
+        """Return the values themselves; they live as briefly as possible."""
+        return {name: value.reveal() for name, value in self.credentials.items()}
+
+    def unasked(self, status: Status, code: str = "") -> Answered:
         adapter = self.entry.adapter
         return Answered(
             status,
             datetime.now(UTC),
+            code=code,
             adapter=self.entry.ccxt_id,
             adapter_version=0 if adapter is None else adapter.version,
             egress=self.egress.name,
@@ -53,17 +59,20 @@ def ask(asking: Asking, *, timeout: float, deadline: float, stop: threading.Even
     adapter = asking.entry.adapter
     if adapter is None:
         return asking.unasked(Status.UNSUPPORTED)
+    if wrong := adapter.malformed(asking.values()):
+        return asking.unasked(Status.MALFORMED, wrong)
     for _ in range(2):
         left = deadline - time.monotonic()
         if left < _SHORTEST or stop.is_set():
             return asking.unasked(Status.UNREACHABLE)
-        answered = _once(asking, adapter, min(timeout, left))
-        if answered.status is not Status.UNREACHABLE:
+        answered, heard = _once(asking, adapter, min(timeout, left))
+        if heard or answered.status is not Status.UNREACHABLE:
             break
     return answered
 
 
-def _once(asking: Asking, adapter: Adapter, timeout: float) -> Answered:
+def _once(asking: Asking, adapter: Adapter, timeout: float) -> tuple[Answered, bool]:
+    """Return what was answered, and whether anything came back."""
     said = asking.unasked(Status.INDETERMINATE)
     try:
         with opened(
@@ -76,17 +85,18 @@ def _once(asking: Asking, adapter: Adapter, timeout: float) -> Answered:
             test_by_header=adapter.test_by_header,
         ) as exchange:
             said = replace(said, at=datetime.now(UTC))
-            return _answer(asking, adapter, exchange, said)
+            answered = _answer(asking, adapter, exchange, said)
+            return answered, exchange.last_http_response is not None
     except NotOffered:
-        return replace(said, status=Status.UNSUPPORTED)
+        return replace(said, status=Status.UNSUPPORTED), False
 
 
 def _answer(asking: Asking, adapter: Adapter, exchange: Any, said: Answered) -> Answered:
     environment = asking.entry.environment
     try:
         answers = adapter.fetch(exchange, environment)
-        plain = {name: value.reveal() for name, value in asking.credentials.items()}
-        return replace(said, status=Status.VALID, facts=adapter.parse(answers, plain, environment))
+        facts = adapter.parse(answers, asking.values(), environment)
+        return replace(said, status=Status.VALID, facts=facts)
     except Exception as error:  # noqa: BLE001  - ccxt raises anything; its texts hold addresses
         status, code = classify(error, exchange.last_http_response, adapter)
         return replace(said, status=status, code=code)

@@ -30,6 +30,8 @@ from reconciler.system.timeouts import Timeouts
 
 AT_ONCE: Final = 8  # exchanges
 # After one of these an exchange is left alone: the next question would end the same, or in a ban.
+_KNOWN: Final = frozenset({Status.VALID, Status.DENIED, Status.IP_REFUSED})
+"""So an exchange answers about a key that it has."""
 _GIVES_UP: Final = frozenset({Status.UNREACHABLE, Status.RATE_LIMITED})
 
 
@@ -46,6 +48,10 @@ class KeyToAsk:
     security: Security
     egress: Egress = HERE
     outgoing: tuple[str, ...] = ()
+
+
+Askings = tuple[Asking, ...]
+"""One question about a key, and those that follow where the answer leaves room for a sibling."""
 
 
 class Auditor:
@@ -74,13 +80,24 @@ class Auditor:
         self._say = say
         self._now = now
 
-    async def audit(self, keys: Sequence[KeyToAsk], *, within: timedelta = GOOD) -> Results:
+    async def audit(
+        self,
+        keys: Sequence[KeyToAsk],
+        *,
+        within: timedelta = GOOD,
+        again: bool = True,
+        siblings: bool = False,
+    ) -> Results:
         """
         Return what was answered about each key and what is to be said of it.
 
+        With *siblings* a key that an exchange does not know is asked about at its siblings, too:
+        they get to see it.
+
         Every key has a result, also one that was not asked about: then its status says why.  What
-        is remembered is an answer only *within* that time, and none after a day.  Raises UsageError
-        for a proxy or a base that cannot be used.
+        is remembered is an answer only *within* that time, and none after a day; without *again* a
+        rejection is one as long as it is remembered.  Raises UsageError for a proxy or a base that
+        cannot be used.
         """
         cache = await asyncio.to_thread(AuditCache, self._cache) if self._cache else None
         places = {key.id: self._slot(key) for key in keys}
@@ -89,10 +106,18 @@ class Auditor:
         if cache is not None and within:
             for slot in set(places.values()):
                 found = cache.find(slot, now)
-                if found is not None and now - found.at < within:
+                if not again and (rejected := cache.rejected(slot, now)) is not None:
+                    known[slot] = rejected
+                    continue
+                unsettled = found is not None and siblings and found.status is Status.REJECTED
+                if found is not None and now - found.at < within and not unsettled:
                     known[slot] = found
         asked = await self._ask_all(
-            {places[key.id]: self._asking(key) for key in keys if places[key.id] not in known}
+            {
+                places[key.id]: self._askings(key, siblings=siblings)
+                for key in keys
+                if places[key.id] not in known
+            }
         )
         if cache is not None:
             declared = {places[key.id] for key in keys if key.egress.server}
@@ -115,17 +140,25 @@ class Auditor:
             0 if adapter is None else adapter.version,
         )
 
-    def _asking(self, key: KeyToAsk) -> Asking:
-        entry = registry.entry(key.id.exchange)
-        return Asking(entry, key.credentials, key.egress, self._bases.get(entry.ccxt_id, ""))
+    def _askings(self, key: KeyToAsk, *, siblings: bool) -> Askings:
+        """Return the question, and those that follow where the key is one of a sibling."""
+        first = registry.entry(key.id.exchange)
+        others = () if first.adapter is None or not siblings else first.adapter.siblings
+        entries = (first, *(registry.entry(one) for one in others if one != first.code))
+        askings = tuple(
+            Asking(entry, key.credentials, key.egress, self._bases.get(entry.ccxt_id, ""))
+            for entry in entries
+        )
+        # Who asks a stand-in must not have its key sent to a real exchange.
+        return tuple(one for one in askings if bool(one.base) is bool(askings[0].base))
 
-    async def _ask_all(self, open_ones: Mapping[Slot, Asking]) -> dict[Slot, Answered]:
+    async def _ask_all(self, open_ones: Mapping[Slot, Askings]) -> dict[Slot, Answered]:
         if not open_ones:
             return {}
-        queues: dict[str, dict[Slot, Asking]] = defaultdict(dict)
-        for slot, asking in open_ones.items():
-            queues[asking.entry.family][slot] = asking
-        if any(asking.entry.adapter is not None for asking in open_ones.values()):
+        queues: dict[str, dict[Slot, Askings]] = defaultdict(dict)
+        for slot, askings in open_ones.items():
+            queues[askings[0].entry.family][slot] = askings
+        if any(asking.entry.adapter is not None for asking, *_ in open_ones.values()):
             await asyncio.to_thread(make_ready)  # once, before threads race and time counts
         deadline = time.monotonic() + self._timeouts.audit_total
         stop = threading.Event()
@@ -202,12 +235,12 @@ def _twins(own: KeyId, same: Iterable[KeyId]) -> tuple[str, ...]:
 
 
 def _work(
-    queue: Mapping[Slot, Asking], timeout: float, deadline: float, stop: threading.Event
+    queue: Mapping[Slot, Askings], timeout: float, deadline: float, stop: threading.Event
 ) -> dict[Slot, Answered]:
     """Ask one exchange about its keys, one after the other; runs on a thread of its own."""
     found: dict[Slot, Answered] = {}
     gave_up: dict[tuple[str, str], Status] = {}
-    for slot, asking in queue.items():
+    for slot, (asking, *siblings) in queue.items():
         way = (str(asking.entry.environment), asking.egress.name)
         if way in gave_up:
             found[slot] = asking.unasked(gave_up[way])
@@ -215,4 +248,16 @@ def _work(
             found[slot] = ask(asking, timeout=timeout, deadline=deadline, stop=stop)
             if found[slot].status in _GIVES_UP:
                 gave_up[way] = found[slot].status
+        if _may_be_a_siblings(asking, found[slot]):
+            for other in siblings:
+                there = ask(other, timeout=timeout, deadline=deadline, stop=stop)
+                if there.status in _KNOWN:
+                    found[slot] = replace(found[slot], elsewhere=other.entry.code)
+                    break
     return found
+
+
+def _may_be_a_siblings(asking: Asking, answered: Answered) -> bool:
+    adapter = asking.entry.adapter
+    rejected = answered.status is Status.REJECTED
+    return rejected and adapter is not None and answered.code in adapter.of_a_sibling

@@ -30,10 +30,11 @@ from reconciler.system.files import (
 FORMAT: Final = 1
 GOOD: Final = timedelta(hours=24)
 BAD: Final = timedelta(hours=1)
+REJECTED: Final = timedelta(days=365)  # it is remembered for who must not ask again and again
 EXPIRING: Final = timedelta(days=30)  # a key so near its end is asked about every time
 AHEAD: Final = timedelta(minutes=5)  # an answer from later than that: a clock was wrong
 _SIZE_LIMIT: Final = 16 * 1024 * 1024
-_NOT_ASKED: Final = frozenset({*TRANSIENT, Status.UNSUPPORTED})
+_NOT_ASKED: Final = frozenset({*TRANSIENT, Status.MALFORMED, Status.UNSUPPORTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ def good_until(answered: Answered) -> datetime | None:
     return until if until > answered.at else None
 
 
+def _kept(answered: Answered) -> timedelta:
+    return REJECTED if answered.status is Status.REJECTED else FROM_SERVER
+
+
 class AuditCache:
     """
     The remembered answers of one file.  Not for several threads at once.
@@ -79,6 +84,13 @@ class AuditCache:
             return None
         until = good_until(answered)
         return answered if until is not None and now < until else None
+
+    def rejected(self, slot: Slot, now: datetime) -> Answered | None:
+        """Return a rejection, however old: the same values will hardly be accepted later."""
+        answered, _ = self._known.get(slot, (None, False))
+        if answered is None or answered.status is not Status.REJECTED:
+            return None
+        return answered if answered.at <= now + AHEAD else None
 
     def from_server(self, slot: Slot, now: datetime) -> Answered | None:
         """Return the newest facts on that key from its server's own address, if not too old."""
@@ -111,7 +123,7 @@ class AuditCache:
         kept = tuple(
             _CODEC.write(_Entry(slot, at_server, one.at, one.status, one.code, one.facts))
             for slot, (one, at_server) in entries.items()
-            if now - FROM_SERVER < one.at <= now + AHEAD
+            if now - _kept(one) < one.at <= now + AHEAD
         )
         document = _CODEC.write(_Entries(kept), formatVersion=FORMAT)
         try:

@@ -156,7 +156,8 @@ def ip_rule(entries: Iterable[Any], anywhere: Collection[str] = ()) -> IpRule:
     """
     Return what a list of addresses and networks means; an empty one binds to nothing.
 
-    Entries in *anywhere* stand for every address.  A masked entry (`203.**.154`) still says that
+    Entries in *anywhere* stand for every address, and so does the unspecified one, `0.0.0.0`.
+    A masked entry (`203.**.154`) still says that
     the key is bound, and not to what; one that means something else says nothing at all.
     """
     networks: list[IPv4Network | IPv6Network] = []
@@ -168,6 +169,8 @@ def ip_rule(entries: Iterable[Any], anywhere: Collection[str] = ()) -> IpRule:
         if entry in anywhere:
             return IpRule(bound=False, listed=True)
         network = _network(entry.strip())
+        if network is not None and network.network_address.is_unspecified:
+            return IpRule(bound=False, listed=True)
         if network is not None:
             networks.append(network)
         elif _MASKED.fullmatch(entry.strip()):

@@ -63,6 +63,7 @@ class Status(enum.StrEnum):
     CLOCK = "clock"
     UNREACHABLE = "unreachable"
     RATE_LIMITED = "rate limited"
+    MALFORMED = "malformed"  # the values cannot be right: nobody was asked
     UNSUPPORTED = "unsupported"  # no answer would prove a key, or ccxt does not know the exchange
     INDETERMINATE = "indeterminate"  # a code that nobody knows: never "wrong key"
 
@@ -152,8 +153,10 @@ class Answered:
     What asking about one key came to: facts only with `VALID` (and what `DENIED` still tells).
 
     `code` is the exchange's raw error code, as it stands in its documentation; never its text,
-    which may hold more.  `at` is our clock; `from_here` names the address or proxy that we asked
-    from, as far as it is known.
+    which may hold more.  With `MALFORMED` it is what is wrong, in our words.  `at` is our clock;
+    `egress` names the address or proxy that we asked from, as far as it is known.
+    `elsewhere` is another code of JT-Trader by which the exchange knows a key that it does not know
+    here; empty when nobody looked, or none does.
     """
 
     status: Status
@@ -163,3 +166,4 @@ class Answered:
     adapter: str = ""
     adapter_version: int = 0
     egress: str = ""
+    elsewhere: str = ""

@@ -117,7 +117,7 @@ def _end(facts: KeyFacts) -> str:
 
 
 def _asked(answered: Answered, now: datetime) -> str:
-    if answered.status is Status.UNSUPPORTED:
+    if answered.status in {Status.UNSUPPORTED, Status.MALFORMED}:
         return "never"
     age = (now - answered.at).total_seconds()
     when = "just now" if age < _FRESH else f"{age_text(age)} ago"

@@ -48,6 +48,8 @@ class MakesSecrets(Protocol):
     def __call__(self, shape: str = ..., /) -> str: ...
 
 
+_PUBLIC: Final = frozenset({"apiKey", "uid", "login", "accountId", "walletAddress"})
+"""Credentials that name a key or an account; any other one is a secret."""
 _SHAPES: Final[Mapping[str, Callable[[], str]]] = {
     "hex": secrets.token_hex,
     "base64": lambda: base64.b64encode(secrets.token_bytes(64)).decode(),
@@ -87,6 +89,7 @@ class Exchange:
     `rows`: answer, facts, findings.  `hostile`: answers that are not understood, besides those of
     another number.  `wrong`: the error code by what is wrong, a credential or the `clock`;
     those that are `ambiguous` are said of more than that, so that no key is called wrong for them.
+    `malformed`: a credential, and what makes it one that cannot be right, besides taking it away.
     `errors`: reply, code, status.  `sent`: credentials that a request shows.  `told_elsewhere`:
     codes of the adapter that a test of its own, or trouble, shows.  `trouble`: reply, status;
     it comes after each of the replies in `before`.
@@ -103,6 +106,7 @@ class Exchange:
     wrong: Mapping[str, str]
     errors: Rows
     ambiguous: frozenset[str] = frozenset()
+    malformed: Sequence[tuple[str, Callable[[str], str]]] = ()
     sent: frozenset[str] = frozenset({"apiKey"})
     told_elsewhere: frozenset[str] = frozenset()
     trouble: Rows = tuple(through_ccxt.TROUBLE)
@@ -153,6 +157,16 @@ def _wrong(exchange: Exchange) -> Iterator[Row]:
         if good.adapter is exchange.adapter:
             for what, code in exchange.wrong.items():
                 yield pytest.param(good, what, code, id=f"{good.environment.value}-{what}")
+
+
+def _malformed(exchange: Exchange) -> Iterator[Row]:
+    for name in exchange.adapter.needs:
+        yield pytest.param(name, lambda _value: "", id=f"no {name}")
+        yield pytest.param(name, lambda _value: " ", id=f"a blank for {name}")
+    if "apiKey" in exchange.adapter.needs:
+        yield pytest.param("apiKey", "{}\n".format, id="a line break after apiKey")
+    for number, (name, spoil) in enumerate(exchange.malformed):
+        yield pytest.param(name, spoil, id=f"{name} {number}")
 
 
 def _trouble(exchange: Exchange) -> Iterator[Row]:
@@ -243,6 +257,9 @@ class AdapterContract:
             for call in server.calls
         )
         assert {name for name, value in credentials.items() if value in sent} <= self.exchange.sent
+        addresses = "\n".join(unquote(call.target) for call in server.calls)
+        secret = [value for name, value in credentials.items() if name not in _PUBLIC]
+        assert not any(value in addresses for value in secret)
 
     @each("good", _good)
     def test_the_real_address_is_the_documented_one(
@@ -282,6 +299,23 @@ class AdapterContract:
         adapter = self.exchange.adapter
         assert self.exchange.ambiguous <= {*adapter.hints}
         assert {adapter.codes[code] for code in self.exchange.ambiguous} <= {Status.INDETERMINATE}
+
+    @each("name, spoil", _malformed)
+    def test_what_cannot_be_right_is_not_asked_about(
+        self, name: str, spoil: Callable[[str], str], credentials: dict[str, str]
+    ) -> None:
+        ours = {**credentials, name: spoil(credentials[name])}
+        with serving(self.exchange.check, credentials, {}) as server:
+            asked = through_ccxt.ask(self.exchange.adapter, server.url, ours)
+
+        assert asked.status is Status.MALFORMED
+        assert name in asked.code
+        assert not any(value in asked.code for value in ours.values() if value.strip())
+        assert not server.calls
+
+    def test_a_good_key_is_not_malformed(self, credentials: dict[str, str]) -> None:
+        for adapter in self.exchange.adapters:
+            assert not adapter.malformed(credentials)
 
     @each("reply, code, status", lambda exchange: exchange.errors)
     def test_an_error_code_has_its_status(

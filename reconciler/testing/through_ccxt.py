@@ -90,6 +90,8 @@ def ask(
     With *meant* ccxt keeps the real addresses, for which some of its code looks: requests are led
     to *url* on the way, and what they were meant for is listed there.
     """
+    if wrong := adapter.malformed(credentials):
+        return Asked(Status.MALFORMED, wrong)
     secrets = {name: Secret(value) for name, value in credentials.items()}
     base = url if meant is None else ""
     with opened(

@@ -173,7 +173,9 @@ def test_one_question_at_a_time_an_exchange_and_exchanges_side_by_side(floor: Fl
     [
         ([HangUp()], Status.VALID, 2),
         ([HangUp(), HangUp()], Status.UNREACHABLE, 2),
-        ([Reply(b"<html>", 503), Reply(b"<html>", 503)], Status.UNREACHABLE, 2),
+        ([Reply(b"<html>", 503)], Status.UNREACHABLE, 1),
+        ([Reply(b"<html>not here</html>", 451)], Status.UNREACHABLE, 1),
+        ([Reply(b"<html>too often</html>", 403)], Status.RATE_LIMITED, 1),
         ([signing.bybit_error("10003")], Status.REJECTED, 1),
         ([signing.bybit_error("10010")], Status.IP_REFUSED, 1),
         ([signing.bybit_error("10002")], Status.CLOCK, 1),
@@ -181,9 +183,12 @@ def test_one_question_at_a_time_an_exchange_and_exchanges_side_by_side(floor: Fl
         ([signing.bybit_error("31337")], Status.INDETERMINATE, 1),
         ([Reply({"retCode": 0, "result": {}})], Status.INDETERMINATE, 1),
     ],
-    ids=["once", "twice", "503", "wrong key", "address", "clock", "limit", "unknown", "shape"],
+    ids=[
+        *("once", "twice", "503", "451", "403", "wrong key"),
+        *("address", "clock", "limit", "unknown", "shape"),
+    ],
 )
-def test_only_trouble_of_the_network_is_tried_again_and_once(
+def test_only_what_was_not_answered_is_tried_again_and_once(
     floor: Floor, trouble: list[Any], status: Status, calls: int
 ) -> None:
     exchange = floor.exchange(BYBIT)
@@ -356,3 +361,94 @@ def test_a_cache_that_cannot_be_used_is_said_once(floor: Floor) -> None:
 
     assert len(floor.said) == 1
     assert "asked every time" in floor.said[0]
+
+
+BYBIT_EU = replace(BYBIT, code="bybiteu", ccxt_id="bybiteu")
+
+
+@pytest.mark.parametrize("known_there", [True, False])
+def test_a_key_of_another_region_is_found_there_when_somebody_wants_it(
+    floor: Floor,
+    known_there: bool,  # noqa: FBT001  - a column
+) -> None:
+    here, there = floor.exchange(BYBIT), floor.exchange(BYBIT_EU)
+    key = place(floor.key(BYBIT_EU if known_there else BYBIT))
+    if not known_there:
+        here.keys.clear()
+
+    unasked = floor.audit(key)
+    assert not there.calls
+    results = asyncio.run(floor.auditor().audit([key], siblings=True))
+
+    assert statuses(results) == {"tokyo-1/bybit": Status.REJECTED}
+    # Its test network has the same stand-in: bybit is asked there, too, when nobody else knows it.
+    assert (len(here.calls), len(there.calls)) == (2 if known_there else 3, 1)
+    assert codes(unasked, key) == {"KEY_REJECTED"}
+    assert codes(results, key) == ({"ENV_MISMATCH"} if known_there else {"KEY_REJECTED"})
+    (finding,) = results[key.id][1]
+    assert ("bybiteu" in finding.what) is known_there
+    assert finding.stops
+
+
+def test_who_asks_a_stand_in_sends_no_key_to_a_real_sibling(floor: Floor) -> None:
+    floor.exchange(BYBIT)
+    askings = floor.auditor()._askings(place(floor.key(BYBIT)), siblings=True)
+
+    assert [one.entry.code for one in askings] == ["bybit", "bybit-testnet"]
+    assert all(one.base for one in askings)
+
+
+def test_what_was_learnt_of_a_sibling_is_not_kept(floor: Floor) -> None:
+    floor.exchange(BYBIT)
+    floor.exchange(BYBIT_EU)
+    key = place(floor.key(BYBIT_EU))
+    asyncio.run(floor.auditor().audit([key], siblings=True))
+
+    assert codes(floor.audit(key), key) == {"KEY_REJECTED"}
+
+
+def test_values_that_cannot_be_right_are_told_without_asking(floor: Floor) -> None:
+    exchange = floor.exchange(OKX)
+    key = place({**floor.key(OKX), "password": ""}, "okx")
+    results = floor.audit(key)
+
+    assert statuses(results) == {"tokyo-1/okx": Status.MALFORMED}
+    (finding,) = results[key.id][1]
+    assert (finding.code, finding.what, finding.stops) == (
+        "KEY_MALFORMED",
+        "it cannot be right: password is missing",
+        True,
+    )
+    assert not exchange.calls
+
+
+def test_whoever_must_not_ask_again_is_told_of_an_old_rejection(floor: Floor) -> None:
+    exchange = floor.exchange(BYBIT)
+    wrong, good = place(floor.key(BYBIT)), place(floor.key(BYBIT), server="osaka-1")
+    held_back = exchange.keys.pop(wrong.credentials["apiKey"].reveal())
+    floor.audit(wrong, good)
+
+    def on_schedule() -> Results:
+        floor.clock += timedelta(days=40)
+        return asyncio.run(floor.auditor().audit([wrong, good], within=GOOD, again=False))
+
+    assert statuses(on_schedule()) == {
+        "tokyo-1/bybit": Status.REJECTED,
+        "osaka-1/bybit": Status.VALID,
+    }
+    assert len(exchange.calls) == 3
+    exchange.keys[held_back["apiKey"]] = held_back
+    assert statuses(floor.audit(wrong))["tokyo-1/bybit"] is Status.VALID  # somebody asks
+    on_schedule()
+    assert len(exchange.calls) == 6
+
+
+def test_other_values_are_asked_about_after_a_rejection(floor: Floor) -> None:
+    exchange = floor.exchange(BYBIT)
+    credentials = floor.key(BYBIT)
+    floor.audit(place({**credentials, "secret": floor.watch.secret()}))
+
+    results = asyncio.run(floor.auditor().audit([place(credentials)], again=False))
+
+    assert statuses(results) == {"tokyo-1/bybit": Status.VALID}
+    assert len(exchange.calls) == 2

@@ -239,7 +239,9 @@ class Spy:
 
     def __init__(self, ccxt_id: str) -> None:
         self.asked: list[str] = []
-        self.real = getattr(ccxt, ccxt_id)({"privateKey": f"0x{17:064x}"})
+        made_up = dict.fromkeys(("apiKey", "secret", "password"), "made up")
+        wallet = {"privateKey": f"0x{17:064x}", "walletAddress": f"0x{17:040x}"}
+        self.real = getattr(ccxt, ccxt_id)({**made_up, **wallet})
 
     def __getattr__(self, name: str) -> Any:
         if not VERB.search(name):
@@ -253,6 +255,9 @@ def test_every_adapter_is_one_of_an_exchange_and_its_methods_exist(adapter: Adap
     assert adapter.ccxt_id in ccxt.exchanges
     assert entry(adapter.ccxt_id).adapter is adapter
     assert adapter.version >= 1
+    assert set(adapter.needs) == set(entry(adapter.ccxt_id).required or ())
+    assert adapter.of_a_sibling <= {*adapter.codes}
+    assert {entry(code).family for code in adapter.siblings} <= {entry(adapter.ccxt_id).family}
     assert adapter.codes
     assert Status.VALID not in adapter.codes.values()
     for environment in Environment:

@@ -153,6 +153,7 @@ ADAPTERS: Final = (
     Bitget(
         "bitget",
         method="privateSpotGetV2SpotAccountInfo",
+        needs=("apiKey", "secret", "password"),
         codes=_CODES,
         version=2,
         other_environment=frozenset({"40099"}),

@@ -18,7 +18,7 @@ _CODES: Final[Mapping[str, Status]] = {
     **dict.fromkeys(("10000", "10016"), Status.UNREACHABLE),
     **dict.fromkeys(("10006", "10018"), Status.RATE_LIMITED),
     "10002": Status.CLOCK,
-    "10003": Status.REJECTED,  # also a key of the other environment: Bybit does not tell them apart
+    "10003": Status.REJECTED,  # no such key here: perhaps one of another region, or of a demo
     "10004": Status.REJECTED,
     "10005": Status.DENIED,
     "10007": Status.INDETERMINATE,  # "authentication failed": of what is not told
@@ -108,20 +108,16 @@ def _expiry(
     return None, True if never else None
 
 
-_METHOD: Final = "privateGetV5UserQueryApi"
-ADAPTERS: Final = (
+_REGIONS: Final = ("bybit", "bybiteu", "bybitid")
+ADAPTERS: Final = tuple(
     Bybit(
-        "bybit",
-        method=_METHOD,
+        ccxt_id,
+        method="privateGetV5UserQueryApi",
         codes=_CODES,
+        hints={"33004": "; it has expired"},
+        siblings=(*_REGIONS, "bybit-testnet"),
+        of_a_sibling=frozenset({"10003"}),
         version=2,
-        hints={
-            "10003": "; it may be one of the other environment",
-            "33004": "; it has expired",
-        },
-    ),
-    *(
-        Bybit(ccxt_id, method=_METHOD, codes=_CODES, version=2)
-        for ccxt_id in ("bybiteu", "bybitid")
-    ),
+    )
+    for ccxt_id in _REGIONS
 )

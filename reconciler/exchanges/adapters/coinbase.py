@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
+from reconciler.exchanges import shapes
 from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
@@ -37,6 +38,13 @@ _CAPS: Final = {
 
 class Coinbase(Adapter):
     """Neither a key's addresses nor its age nor its end are told; what is known is a live one."""
+
+    def malformed(self, ours: Credentials, /) -> str:
+        """Say so also of what is neither a key in PEM nor an Ed25519 one, with or without seed."""
+        wrong = super().malformed(ours)
+        if wrong or ours["secret"].startswith("-----BEGIN "):
+            return wrong
+        return shapes.not_base64(ours, "secret", sizes=(32, 64))
 
     def facts(self, answer: Any, _ours: Credentials, _environment: Environment, /) -> KeyFacts:
         told = take.mapping(answer, "the answer")

@@ -16,6 +16,7 @@ from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
 _OK: Final = 200
 _NEVER: Final = -1
+_SOON: Final = "within a day, or never: it is said to be normal, with 0 days left"
 _NORMAL: Final = "normal"
 _CODES: Final[Mapping[str, Status]] = {
     # Words before the code that they explain, which is the same for all of them.
@@ -91,16 +92,21 @@ def _facts(records: Sequence[Any], ours: str, at: datetime) -> KeyFacts:
     grants = take.grants(take.names(found, "permission"), _CAPS, reads=("readOnly",))
     left = take.integer(found, "validDays")
     state = take.name(take.member(found, "status"), "status")
+    ended = state != _NORMAL
+    if left < _NEVER:
+        raise take.NotUnderstood("validDays is none that is documented")
     return KeyFacts(
         grants=grants,
         ip=take.addresses(found, "ipAddresses"),
         read_only=take.only_reads(grants),
         created_at=take.milliseconds(found, "createTime"),
-        expires_at=None if left == _NEVER else take.later(at, days=left),
-        never_expires=left == _NEVER,
+        expires_at=take.later(at, days=max(left, 0)) if left > 0 or ended else None,
+        never_expires=left == _NEVER and not ended,
         environment=Environment.LIVE,
         same_key=take.same_key(take.text(found, "accessKey"), ours),
-        frozen="" if state == _NORMAL else state,
+        frozen=state if ended else "",
+        # Of a key that is said to be normal nobody documents what no days left mean.
+        traits={"lapses": _SOON} if left == 0 and not ended else {},
     )
 
 
@@ -108,6 +114,7 @@ ADAPTERS: Final = (
     Htx(
         "htx",
         codes=_CODES,
+        version=2,
         in_words=True,
         hints={"1003": "; it says so of a wrong signature, and nobody documents of what else"},
         also_called=("huobi",),

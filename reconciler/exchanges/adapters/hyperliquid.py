@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
+from reconciler.exchanges import shapes
 from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
 
@@ -26,6 +27,8 @@ _CODES: Final[Mapping[str, Status]] = {
 }
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
+_WALLET: Final = r"0[xX][0-9a-fA-F]{40}"
+_PRIVATE_KEY: Final = r"(0x)?[0-9a-fA-F]{64}"
 _TRADE: Final = frozenset({Cap.SPOT, Cap.PERPETUAL})
 _AGENT: Final = take.grant("agent", _TRADE | {Cap.TRANSFER})
 _OWNER: Final = take.grant("owner", _TRADE | {Cap.WITHDRAW, Cap.TRANSFER, Cap.SUBACCOUNT})
@@ -35,6 +38,13 @@ _UNKNOWN_AGENT: Final = "no account approves of it as an agent, or does so any l
 
 class Hyperliquid(Adapter):
     """Asks whose agent a private key is; a key of the other network is unknown to this one."""
+
+    def malformed(self, ours: Credentials, /) -> str:
+        return (
+            shapes.missing(ours, self.needs)
+            or shapes.not_like(ours, "privateKey", _PRIVATE_KEY, "64 hexadecimal digits")
+            or shapes.not_like(ours, "walletAddress", _WALLET, "an address, 0x and 40 digits")
+        )
 
     def fetch(self, exchange: Any, _environment: Environment, /) -> Sequence[Any]:
         """
@@ -141,4 +151,6 @@ def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
-ADAPTERS: Final = (Hyperliquid("hyperliquid", codes=_CODES, version=2),)
+ADAPTERS: Final = (
+    Hyperliquid("hyperliquid", needs=("privateKey", "walletAddress"), codes=_CODES, version=2),
+)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
+from reconciler.exchanges import shapes
 from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.model.key_facts import Cap, Environment, Grant, KeyFacts, Status
 
@@ -80,6 +81,9 @@ class Kraken(Adapter):
             environment=Environment.LIVE,
             same_key=take.same_key(take.text(result, "apiKey"), ours["apiKey"]),
         )
+
+    def malformed(self, ours: Credentials, /) -> str:
+        return super().malformed(ours) or shapes.not_base64(ours, "secret")
 
     def raw_code(self, answer: Any) -> str:
         errors = answer.get("error") if isinstance(answer, dict) else None

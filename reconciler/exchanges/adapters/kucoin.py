@@ -46,7 +46,8 @@ class Kucoin(Adapter):
         grants = take.grants(take.names(data, "permission"), _CAPS, reads=("General",))
         return KeyFacts(
             grants=grants,
-            ip=take.addresses(data, "ipWhitelist"),
+            # Without a list it is bound to nothing.
+            ip=take.addresses({"ipWhitelist": "", **data}, "ipWhitelist"),
             read_only=take.only_reads(grants),
             created_at=take.milliseconds(data, "createdAt"),
             environment=Environment.LIVE,
@@ -56,6 +57,12 @@ class Kucoin(Adapter):
 
 
 ADAPTERS: Final = tuple(
-    Kucoin(ccxt_id, method="privateGetUserApiKey", codes=_CODES, version=2)
+    Kucoin(
+        ccxt_id,
+        method="privateGetUserApiKey",
+        needs=("apiKey", "secret", "password"),
+        codes=_CODES,
+        version=2,
+    )
     for ccxt_id in ("kucoin", "kucoinfutures")
 )

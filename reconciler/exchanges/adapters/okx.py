@@ -25,7 +25,7 @@ _CODES: Final[Mapping[str, Status]] = {
     "50110": Status.IP_REFUSED,
     "50112": Status.CLOCK,  # ccxt takes it for a wrong key
     "50114": Status.INDETERMINATE,  # "invalid authorization": of what is not told
-    "50119": Status.REJECTED,  # no such key; ccxt has no class for it
+    "50119": Status.REJECTED,  # no such key, often one of another region; ccxt has no class for it
     "HTTP 429": Status.RATE_LIMITED,  # without an answer in it ccxt calls it "not available"
 }
 
@@ -75,12 +75,16 @@ def _master(account: Mapping[str, Any]) -> bool | None:
     return take.text(account, "uid") == take.text(account, "mainUid")
 
 
+_REGIONS: Final = ("okx", "myokx", "okxus")
 ADAPTERS: Final = tuple(
     Okx(
         ccxt_id,
         method="privateGetAccountConfig",
+        needs=("apiKey", "secret", "password"),
         codes=_CODES,
         other_environment=frozenset({"50101"}),
+        siblings=_REGIONS,
+        of_a_sibling=frozenset({"50119"}),
     )
-    for ccxt_id in ("okx", "myokx", "okxus")
+    for ccxt_id in _REGIONS
 )

@@ -84,18 +84,12 @@ def _status(
     """Say what became of asking, where no facts of the key came of it."""
     said = f" ({answered.code})" if answered.code else ""
     data = {"code": answered.code} if answered.code else {}
-    hint, elsewhere = "", False
-    if adapter is not None:
-        hint = adapter.hints.get(answered.code, "")
-        elsewhere = answered.code in adapter.other_environment
+    hint = "" if adapter is None else adapter.hints.get(answered.code, "")
     match answered.status:
         case Status.VALID:
             return
-        case Status.REJECTED if elsewhere:
-            what = f"it is a key of the exchange's other environment{said}"
-            yield say("ENV_MISMATCH", what, data)
         case Status.REJECTED:
-            yield say("KEY_REJECTED", f"the exchange does not accept it{said}{hint}", data)
+            yield _rejected(answered, adapter, f"{said}{hint}", data)
         case Status.IP_REFUSED if from_server:
             yield say(
                 "IP_MISSING_SERVER",
@@ -107,6 +101,8 @@ def _status(
         case Status.IP_REFUSED:
             what = f"bound: ok, by refusal{said}; permissions: not knowable from here"
             yield say("IP_REFUSED_HERE", what, data)
+        case Status.MALFORMED:
+            yield say("KEY_MALFORMED", f"it cannot be right: {answered.code}")
         case Status.DENIED:
             yield say("NOT_TOLD", f"the key lives, and may not ask about itself{said}", data)
         case Status.UNSUPPORTED:
@@ -117,6 +113,27 @@ def _status(
             # Worth a warning even where people ignore what is not verifiable: it was not tried.
             severity = max(Severity.WARNING, security.unverified)
             yield say(code, f"{what}{said}{hint}", data, severity=severity)
+
+
+def _rejected(
+    answered: Answered, adapter: Adapter | None, said: str, data: Mapping[str, str]
+) -> KeyFinding:
+    """Say that it is not accepted, and where it belongs instead, as far as that is known."""
+    if there := answered.elsewhere:
+        instead = f"name {there} in the document, if the server trades there"
+        return say("ENV_MISMATCH", f"it is a key of {there}{said}", data, remedy=instead)
+    if adapter is not None and answered.code in adapter.other_environment:
+        what = f"it is a key of the exchange's other environment{said}"
+        return say("ENV_MISMATCH", what, data)
+    remedy = None
+    if adapter is not None and answered.code in adapter.of_a_sibling:
+        others = ", ".join(one for one in adapter.siblings if one != adapter.ccxt_id)
+        remedy = (
+            f"is it one of {others}, or of a demo account? jtr audit --siblings asks there;"
+            " else compare key, secret and passphrase in Vault with the exchange's"
+        )
+    what = f"the exchange does not accept it{said}"
+    return say("KEY_REJECTED", what, data, remedy=remedy)
 
 
 def _fresh(earlier: Answered | None, answered: Answered, today: date) -> Answered | None:

@@ -53,6 +53,10 @@ FINDINGS: Final[Mapping[str, tuple[Severity, str]]] = {
     ),
     "KEY_EXPIRED": (Severity.ERROR, _RENEW),
     "KEY_FROZEN": (Severity.ERROR, "ask the exchange, or make a new key"),
+    "KEY_MALFORMED": (
+        Severity.ERROR,
+        "put it right in Vault, in the form in which the exchange hands it out",
+    ),
     "KEY_MISMATCH": (
         Severity.CRITICAL,
         "are the fields of the secret in Vault swapped, or of two keys?",

@@ -336,7 +336,7 @@ def test_a_key_unknown_to_bybit_may_be_of_the_other_environment() -> None:
     finding = refusal(ADAPTER, "10003")
 
     assert finding.code == "KEY_REJECTED"
-    assert "other environment" in finding.what
+    assert finding.remedy.startswith("is it one of bybiteu, bybitid, bybit-testnet, or of a demo")
 
 
 CODES = {
@@ -356,6 +356,10 @@ CODES = {
 }
 
 EXCHANGE = Exchange(
+    malformed=(
+        ("secret", " {}".format),
+        ("secret", lambda _secret: "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),
+    ),
     adapters=ADAPTERS,
     check=signing.bybit,
     made_up=made_of(apiKey="base62", secret="base62"),

@@ -162,8 +162,21 @@ def test_a_private_key_that_cannot_be_read_is_not_asked_about(
     with serving(signing_second.coinbase, credentials, {PATH: documented()}) as server:
         asked = through_ccxt.ask(ADAPTER, server.url, {**credentials, "secret": watch.guard(pem)})
 
-    assert asked.status is Status.INDETERMINATE
+    assert (asked.status, asked.code) == (
+        Status.MALFORMED,
+        "secret is a private key in PEM that cannot be read",
+    )
     assert not server.calls
+
+
+def test_a_private_key_whose_lines_end_in_letters_is_not_asked_about(
+    credentials: dict[str, str], watch: Watch
+) -> None:
+    flat = watch.guard(credentials["secret"].replace("\n", r"\n"))
+
+    assert ADAPTER.malformed({**credentials, "secret": flat}) == (
+        r"secret has \n in letters where its lines should end"
+    )
 
 
 def test_an_ed25519_key_signs_its_calls_too(watch: Watch) -> None:
@@ -237,6 +250,12 @@ EXCHANGE = Exchange(
     ),
     wrong={"apiKey": "Unauthorized", "secret": "Unauthorized"},
     ambiguous=frozenset({"Unauthorized"}),
+    malformed=(
+        ("secret", lambda pem: pem.replace("\n", r"\n")),
+        ("secret", lambda pem: pem[:60]),
+        ("secret", lambda _pem: "bm90IGEga2V5"),  # base64 of other than a key
+        ("secret", lambda _pem: "not base64 at all"),
+    ),
     errors=[
         *errors(signing_second.coinbase_error, CODES),
         *errors(signing_second.coinbase_list, CODES),

@@ -80,6 +80,7 @@ def ending(days: int) -> KeyFacts:
 
 COARSE = "INFO PERM_COARSE"
 NOTHING_TOLD = ["WARNING IP_NOT_KNOWABLE", "WARNING PERM_NOT_KNOWABLE", "INFO EXPIRY_NOT_SHOWN"]
+PERHAPS = "within a day, or never: it is said to be normal, with 0 days left"
 ROWS = [
     pytest.param(documented(), facts(), [COARSE], id="good; main account or not is not knowable"),
     pytest.param(
@@ -132,12 +133,21 @@ ROWS = [
         documented(validDays=12), ending(12), ["WARNING EXPIRES_SOON", COARSE], id="expires soon"
     ),
     pytest.param(
-        documented(validDays=0), ending(0), ["ERROR KEY_EXPIRED", COARSE], id="its last day is over"
+        documented(validDays=0),
+        facts(never_expires=False, traits={"lapses": PERHAPS}),
+        ["WARNING EXPIRES_SOON", COARSE],
+        id="no days left, and normal: not knowable when",
+    ),
+    pytest.param(
+        documented(validDays=0, status="expired"),
+        facts(expires_at=AT, never_expires=False, frozen="expired"),
+        ["ERROR KEY_EXPIRED", "ERROR KEY_FROZEN", COARSE],
+        id="no days left, and expired",
     ),
     pytest.param(
         documented(status="expired"),
-        facts(frozen="expired"),
-        ["ERROR KEY_FROZEN", COARSE],
+        facts(expires_at=AT, never_expires=False, frozen="expired"),
+        ["ERROR KEY_EXPIRED", "ERROR KEY_FROZEN", COARSE],
         id="expired by its state",
     ),
     pytest.param(
@@ -205,6 +215,7 @@ HOSTILE = spoilt(
     ("key.data.0.ipAddresses", None),
     ("key.data.0.validDays", ...),
     ("key.data.0.validDays", "soon"),
+    ("key.data.0.validDays", -2),
     ("key.data.0.validDays", 99_999_999_999),
     ("key.data.0.status", ...),
     ("key.data.0.status", "hostile\x1b[31m"),

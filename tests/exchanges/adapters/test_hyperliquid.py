@@ -359,16 +359,6 @@ def test_an_agent_of_somebody_else_is_another_key(credentials: dict[str, str]) -
     assert asked.facts.same_key is False
 
 
-@pytest.mark.parametrize("spoil", ["{}0", "{}zz", "0X{}"])
-def test_what_is_no_private_key_is_not_asked_about(private_key: str, spoil: str) -> None:
-    ours = {"privateKey": spoil.format(private_key), "walletAddress": WALLET}
-    with exchange_server.serving(signing_more.hyperliquid({}, {}), {}, {}) as server:
-        asked = through_ccxt.ask(ADAPTER, server.url, ours)
-
-    assert (asked.status, asked.code) == (Status.INDETERMINATE, "")
-    assert not server.calls
-
-
 def refused(words: str) -> Reply:
     """Return an error in the shape of signed actions; `/info` documents none of its own."""
     return Reply({"status": "err", "response": words})
@@ -419,6 +409,11 @@ def test_neither_is_trouble_with_the_second_request(
 
 
 EXCHANGE = Exchange(
+    malformed=(
+        *(("privateKey", spoil.format) for spoil in ("{}0", "{}zz", "0X{}")),
+        ("walletAddress", lambda address: address[:-1]),
+        ("walletAddress", lambda address: address[2:]),
+    ),
     adapters=ADAPTERS,
     check=approving,
     made_up=lambda secret: of_agent(secret("hex")),

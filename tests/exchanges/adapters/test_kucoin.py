@@ -151,6 +151,27 @@ ROWS = [
         id="unbound",
     ),
     pytest.param(
+        changed(documented(), "data.ipWhitelist", ...),
+        facts(ip=IpRule(bound=False, listed=True)),
+        ["ERROR IP_UNBOUND", "INFO EXPIRY_NOT_SHOWN"],
+        id="no list: unbound",
+    ),
+    *(
+        pytest.param(
+            documented(ipWhitelist=everywhere),
+            facts(ip=IpRule(bound=False, listed=True)),
+            ["ERROR IP_UNBOUND", "INFO EXPIRY_NOT_SHOWN"],
+            id=f"unbound: {everywhere}",
+        )
+        for everywhere in (
+            "0.0.0.0",
+            "203.0.113.10,0.0.0.0",
+            "0.0.0.0/0",
+            "::",
+            "203.0.113.10,::/0",
+        )
+    ),
+    pytest.param(
         documented(ipWhitelist="198.51.100.7,192.0.2.1"),
         facts(
             ip=IpRule(
@@ -227,7 +248,6 @@ HOSTILE = spoilt(
     ("data.permission", None),
     ("data.permission", "General,hostile\nline"),
     ("data.permission", "General,\u202ehostile"),
-    ("data.ipWhitelist", ...),
     ("data.ipWhitelist", ["203.0.113.10"]),
     ("data.ipWhitelist", None),
     ("data.apiKey", ...),
