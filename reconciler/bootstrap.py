@@ -366,7 +366,9 @@ def _gate(settings: Settings, context: PassContext) -> Audit:
     """Return what asks exchanges about keys before a push; it asks nobody before it is called."""
     turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by exchange
 
-    async def audit(keys: "Sequence[KeyToAsk]", *, within: timedelta | None = None) -> "Results":
+    async def audit(
+        keys: "Sequence[KeyToAsk]", *, within: timedelta | None = None, again: bool = True
+    ) -> "Results":
         from reconciler.exchanges.cache import GOOD  # noqa: PLC0415  - only who audits pays
         from reconciler.exchanges.registry import entry  # noqa: PLC0415
 
@@ -375,7 +377,7 @@ def _gate(settings: Settings, context: PassContext) -> Audit:
             for family in sorted({entry(key.id.exchange).family for key in keys}):
                 await stack.enter_async_context(turns[family])
             return await auditor(settings, context).audit(
-                keys, within=GOOD if within is None else within
+                keys, within=GOOD if within is None else within, again=again
             )
 
     return audit

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.apply.execution import Execution
 from reconciler.errors import Blocked
 from reconciler.model.actions import WriteExchange
+from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import KeyFinding
 from reconciler.model.recorded import Purpose
 from reconciler.observe.context import Audit
@@ -45,10 +46,11 @@ async def ask_first(execution: Execution, action: WriteExchange) -> None:
         HERE if egress_of is None else egress_of(execution.desired.name, execution.desired.url),
         execution.seen.log.outgoing,
     )
-    stops = await _stops(audit, key)
-    if stops:
-        # It may have been put right at the exchange since that answer.
-        stops = await _stops(audit, key, within=AGAIN)
+    answered, stops = await _stops(audit, key)
+    if stops and answered.status is not Status.REJECTED:
+        # It may have been put right at the exchange since that answer.  Values that it rejects it
+        # will hardly accept later, and it locks out who tries them again and again.
+        _, stops = await _stops(audit, key, within=AGAIN)
     if stops:
         first = stops[0]
         raise Blocked(f"the audit stops it: {_told(stops)}", first.remedy or "see: jtr audit")
@@ -56,9 +58,9 @@ async def ask_first(execution: Execution, action: WriteExchange) -> None:
 
 async def _stops(
     audit: Audit, key: "KeyToAsk", within: timedelta | None = None
-) -> list[KeyFinding]:
-    findings = (await audit([key], within=within))[key.id][1]
-    return [finding for finding in findings if finding.stops]
+) -> tuple[Answered, list[KeyFinding]]:
+    answered, findings = (await audit([key], within=within))[key.id]
+    return answered, [finding for finding in findings if finding.stops]
 
 
 def _told(findings: list[KeyFinding]) -> str:

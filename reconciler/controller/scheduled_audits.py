@@ -4,8 +4,9 @@ Audits the keys of all servers now and then, and keeps what exchanges say of the
 A permission that somebody adds at an exchange changes nothing on a server or in Vault: only who
 asks finds it.  An exchange is asked about a key once in `durations.auditEvery`.  Whatever else
 moves - documents, the address from which a server leaves, a key that was pushed - has remembered
-answers judged anew.  Only keys with a declared `security` are audited, and never one whose trader
-could be disturbed by the question.
+answers judged anew.  A key that was rejected is not asked about again before its values change or
+somebody asks for it: exchanges lock out who tries a wrong one again and again.  Only keys with a
+declared `security` are audited, and never one whose trader could be disturbed by the question.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from reconciler.controller.status import KeyStatus
 from reconciler.errors import JtrError, NotSettled
 from reconciler.model.desired import DesiredExchange
 from reconciler.model.key_audits import Audited, Light
-from reconciler.model.key_facts import TRANSIENT, Answered
+from reconciler.model.key_facts import TRANSIENT, Answered, Status
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk
@@ -95,7 +96,9 @@ class Audits:
         for key in keys:
             by_exchange[entry(key.id.exchange).family].append(key)
         within = self._every * (1 - EARLY)
-        parts = await asyncio.gather(*(audit(some, within=within) for some in by_exchange.values()))
+        parts = await asyncio.gather(
+            *(audit(some, within=within, again=False) for some in by_exchange.values())
+        )
         return [
             Audited(key, answered, findings)
             for part in parts
@@ -105,7 +108,8 @@ class Audits:
     def _left(self, answers: Iterable[Answered]) -> float:
         """Return the seconds until the oldest answer is old enough to be asked for again."""
         now = self._shared.context.now()
-        oldest = min((one.at for one in answers), default=now)
+        due = (one.at for one in answers if one.status is not Status.REJECTED)
+        oldest = min(due, default=now)
         spread = 1 - EARLY * self._shared.luck()
         return (oldest + self._every * spread - now).total_seconds()
 

@@ -26,9 +26,18 @@ class Audit(Protocol):
     """Asks exchanges about keys; see `reconciler.exchanges.auditor`."""
 
     def __call__(
-        self, keys: Sequence["KeyToAsk"], *, within: timedelta | None = None
+        self,
+        keys: Sequence["KeyToAsk"],
+        *,
+        within: timedelta | None = None,
+        again: bool = True,
     ) -> Awaitable["Results"]:
-        """Answers that are older than *within* are asked for again; by default than a day."""
+        """
+        Answers that are older than *within* are asked for again; by default than a day.
+
+        Without *again* not those to a key that was rejected: whoever tries it again and again locks
+        its owner out.
+        """
         ...
 
 

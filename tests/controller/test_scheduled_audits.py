@@ -107,6 +107,26 @@ def test_a_permission_added_at_the_exchange_is_found_and_told(market: Market) ->
     assert server.record.saves == 1  # by `apply`, before
 
 
+def test_a_rejected_key_is_not_tried_on_the_schedule(market: Market, audits: list[Any]) -> None:
+    _, key = opened(market, every=OFTEN)
+    exchange = market.exchanges["bybit"]
+    other = market.rig.watch.secret()
+    exchange.keys[key["apiKey"]] = {**key, "secret": other}
+
+    async def story(harness: Harness) -> None:
+        await harness.until(lambda: codes(harness) == {"KEY_REJECTED"}, "a rejected key")
+        calls, over = market.calls(), len(audits)
+        await audited(harness, audits, over + 1)
+        # The next audit is due at once when somebody moves a document, else after an hour.
+        market.rig.document(
+            "tokyo-1", "bybit", rotate=False, security={**SECURITY, "maxKeyAge": "1d"}
+        )
+        await audited(harness, audits, over + 2)
+        assert market.calls() == calls
+
+    play(Harness(market.rig), story)
+
+
 def test_between_two_times_nobody_is_asked_whatever_else_happens(
     market: Market, audits: list[Any]
 ) -> None:

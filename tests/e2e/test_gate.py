@@ -66,6 +66,21 @@ def test_a_key_that_was_put_right_is_asked_about_again(
     assert server.record.saves == (not code)
 
 
+def test_a_rejected_key_is_not_tried_again_at_once(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exchanges lock out who tries a wrong key again and again."""
+    server = market.rig.server()
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    key = market.key(BYBIT)
+    market.exchanges["bybit"].keys[key["apiKey"]] = {**key, "secret": market.rig.watch.secret()}
+    monkeypatch.setattr(audit_gate, "AGAIN", timedelta(0))
+    market.rig.begin()
+
+    assert [market.rig.apply().code for _ in range(3)] == [4, 4, 4]
+    assert (server.record.saves, market.calls()) == (0, 1)
+
+
 def test_without_security_nobody_is_asked(market: Market) -> None:
     server = market.rig.server()
     market.rig.document("tokyo-1", "bybit", rotate=False)

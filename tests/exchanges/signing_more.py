@@ -80,14 +80,17 @@ def bitfinex_error(code: str, status: int = 500) -> Reply:
 
 
 def deribit(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
-    """Id and secret stand in the query; another environment is another host, with other keys."""
-    asked = parse_qs(call.query)
-    wanted = {
-        "grant_type": ["client_credentials"],
-        "client_id": [known["apiKey"]],
-        "client_secret": [known["secret"]],
-    }
-    return None if asked == wanted else deribit_error("13004", environment=environment)
+    """HMAC-SHA256, hexadecimal, of time, nonce and data; another environment is another host."""
+    asked = {name: one for name, (one,) in parse_qs(call.query, keep_blank_values=True).items()}
+    signed = f"{asked['timestamp']}\n{asked['nonce']}\n{asked['data']}"
+    good = (
+        asked["grant_type"] == "client_signature"
+        and asked["client_id"] == known["apiKey"]
+        and "client_secret" not in asked
+        and not late(asked["timestamp"])
+        and equal(digest(known["secret"], signed).hex(), asked["signature"])
+    )
+    return None if good else deribit_error("13004", environment=environment)
 
 
 def deribit_error(

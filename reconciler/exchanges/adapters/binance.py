@@ -22,6 +22,7 @@ _CODES: Final[Mapping[str, Status]] = {
     "-1021": Status.CLOCK,
     # Key, address or permission, and a ban for asking too often as well: Binance does not tell.
     "-2015": Status.INDETERMINATE,
+    "HTTP 403": Status.RATE_LIMITED,  # its firewall, of too many or odd requests
 }
 
 _CAPS: Final = {
@@ -103,7 +104,10 @@ ADAPTERS: Final = tuple(
         sums=sums,
         codes=_CODES,
         version=2,
-        hints={"-2015": "; it says so of a wrong key, address or permission alike"},
+        hints={
+            "-2015": "; it says so of a wrong key, address or permission alike",
+            "HTTP 451": "; it does not serve the place that it was asked from",
+        },
     )
     for ccxt_id, balance, sums in (
         ("binance", "privateGetAccount", "balances"),

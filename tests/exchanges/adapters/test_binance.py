@@ -21,6 +21,7 @@ from reconciler.testing.documented_answers import (
     refuse,
     survives,
 )
+from reconciler.testing.exchange_server import Reply
 from tests.exchanges import signing_more
 from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
@@ -374,7 +375,15 @@ EXCHANGE = Exchange(
         on_test(COINM, "testnet.binancefuture.com"),
     ),
     wrong={"apiKey": "-2008", "secret": "-1022", "clock": "-1021"},
-    errors=errors(signing_more.binance_error, CODES, 400, 401),
+    errors=[
+        *errors(signing_more.binance_error, CODES, 400, 401),
+        pytest.param(
+            Reply(b"<html>blocked</html>", 403), "HTTP 403", Status.RATE_LIMITED, id="firewall"
+        ),
+        pytest.param(
+            Reply(b"<html>not here</html>", 451), "HTTP 451", Status.UNREACHABLE, id="place"
+        ),
+    ],
 )
 
 
