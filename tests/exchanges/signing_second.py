@@ -182,7 +182,7 @@ def phemex_words(words: str, code: int = 401) -> Reply:
 def krakenfutures(call: Call, known: Mapping[str, str], environment: Environment) -> Reply | None:
     """HMAC-SHA512, base64, of a hash of body and path; there need be no nonce."""
     del environment
-    path = call.path.removeprefix("/derivatives")
+    path = call.path.removeprefix("/derivatives")  # signed without; /api/auth/ is signed with it
     inner = hashlib.sha256(call.body + path.encode()).digest()
     secret = base64.b64decode(known["secret"], validate=True)
     wanted = base64.b64encode(hmac.new(secret, inner, hashlib.sha512).digest()).decode()
