@@ -6,12 +6,13 @@ for each of them (`tests/exchanges/`).
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from reconciler.exchanges import parse as take
 from reconciler.exchanges import shapes
-from reconciler.model.key_facts import Environment, KeyFacts, Status
+from reconciler.model.key_facts import Cap, Environment, KeyFacts, Status
 
 Credentials = Mapping[str, str]
 """Values by ccxt's names (`apiKey`, `secret`, ...); lives as briefly as possible."""
@@ -25,6 +26,9 @@ class Adapter:
     `ccxt_id` is the class of ccxt to make, `method` its implicit method that asks, with one request
     that only reads; who asks otherwise has a `fetch` of his own.  `needs` names the credentials
     without which nobody can ask.
+
+    `names` are the permissions that the exchange documents, as grants call them, and what each
+    amounts to where it writes.  The page of the exchange below `docs/audit/` shows them.
 
     `codes` gives the status of a raw error code and is asked before ccxt's exception class, which
     misleads (`classify`).  With `in_words` one code stands for several causes: those of `codes`
@@ -47,6 +51,7 @@ class Adapter:
     _: KW_ONLY
     method: str = ""
     needs: tuple[str, ...] = ("apiKey", "secret")
+    names: Mapping[str, AbstractSet[Cap]] = field(default_factory=dict)
     codes: Mapping[str, Status] = field(default_factory=dict)
     in_words: bool = False
     hints: Mapping[str, str] = field(default_factory=dict)

@@ -67,6 +67,36 @@ def good(answer: Any, key: str, wanted: int) -> Mapping[str, Any]:
     return found
 
 
+def switched_on(
+    record: Mapping[str, Any],
+    promised: Iterable[str],
+    known: Collection[str] = (),
+    *,
+    like: tuple[str, ...],
+) -> Iterator[str]:
+    """
+    Yield the flags that are on: the *promised* ones, and others that are *known*.
+
+    What nobody knows counts as on unless it is plainly off, if it is true or its name begins *like*
+    those of flags.
+    """
+    told = {*promised, *known}
+    for key in promised:
+        flag(record, key)
+    for key, value in record.items():
+        if key in told:
+            if flag(record, key):
+                yield key
+        elif value is not False and (value is True or key.startswith(like)):
+            yield name(key, "a permission")
+
+
+def lacking(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the trait of an answer that lacks some of these documented fields."""
+    absent = [name for name in names if name not in record]
+    return {"lacks": ", ".join(absent)} if absent else {}
+
+
 def text(record: Mapping[str, Any], key: str) -> str:
     value = member(record, key)
     if not isinstance(value, str):

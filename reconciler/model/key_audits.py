@@ -54,14 +54,15 @@ def light(answered: Answered, findings: Iterable[KeyFinding]) -> Light:
     Return the light of a key.
 
     What was not verified is never green, whatever the documents make of it: neither a key whose
-    permissions nobody tells, or of which only withdrawing is not told, nor one that could not be
-    asked about, nor an accepted error.
+    permissions nobody tells, or of which only withdrawing is not told, nor one with an incomplete
+    answer, nor one that could not be asked about, nor an accepted error.
     """
     found = tuple(findings)
     if any(finding.stops for finding in found):
         return Light.BLOCKED
     facts = answered.facts or KeyFacts()
     verified = facts.grants is not None and Cap.WITHDRAW not in facts.unproven
+    verified = verified and "lacks" not in facts.traits
     worth = (f.severity >= (Severity.ERROR if f.accepted else Severity.WARNING) for f in found)
     return Light.ATTENTION if not verified or any(worth) else Light.OK
 

@@ -129,7 +129,8 @@ class KeyFacts:
     False: the answer is about another key than ours.  `frozen` says why the exchange has stopped
     it; empty when it has not, or does not tell.  `read_only`, `master`, `owner` are None where they
     are not knowable; an owner key (Hyperliquid) can move funds whatever it is granted.  `traits`
-    are more facts by name, for people; never a part of the key.
+    are more facts by name, for people; never a part of the key.  `lapses` among them says when a
+    key ends that nobody uses, `lacks` what the exchange documents and this answer does not hold.
     """
 
     grants: tuple[Grant, ...] | None = None

@@ -24,15 +24,21 @@ from hypothesis.strategies import SearchStrategy
 
 from reconciler.exchanges.adapter import Adapter
 from reconciler.model.key_facts import Environment, KeyFacts, Status
-from reconciler.model.key_policy import Security
+from reconciler.model.key_policy import Security, Severity
 from reconciler.testing import through_ccxt
 from reconciler.testing.documented_answers import (
+    CREDENTIALS,
     WANTED,
     changed,
     check,
     findings,
+    judged,
+    named,
     refuse,
     survives,
+    with_fields,
+    without_fields,
+    worst,
 )
 from reconciler.testing.exchange_server import Check, Reply, serving
 
@@ -90,6 +96,8 @@ class Exchange:
     another number.  `wrong`: the error code by what is wrong, a credential or the `clock`;
     those that are `ambiguous` are said of more than that, so that no key is called wrong for them.
     `malformed`: a credential, and what makes it one that cannot be right, besides taking it away.
+    `more` grants one more permission of that name in an answer, None where none are told; `less`
+    yields what is left without each of its fields, if they are other than those of its objects.
     `errors`: reply, code, status.  `sent`: credentials that a request shows.  `told_elsewhere`:
     codes of the adapter that a test of its own, or trouble, shows.  `trouble`: reply, status;
     it comes after each of the replies in `before`.
@@ -107,6 +115,8 @@ class Exchange:
     errors: Rows
     ambiguous: frozenset[str] = frozenset()
     malformed: Sequence[tuple[str, Callable[[str], str]]] = ()
+    more: Callable[[Any, str], Any] | None = None
+    less: Callable[[Any], Iterable[tuple[str, Any]]] = without_fields
     sent: frozenset[str] = frozenset({"apiKey"})
     told_elsewhere: frozenset[str] = frozenset()
     trouble: Rows = tuple(through_ccxt.TROUBLE)
@@ -117,6 +127,16 @@ class Exchange:
     def adapter(self) -> Adapter:
         """The first adapter."""
         return self.adapters[0]
+
+
+NOVELTIES: Final[Sequence[Any]] = (True, False, 1, "x", "", None, [], ["x"], {}, {"x": True})
+"""Values of fields of which nobody has heard."""
+BAD_KEYS: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("WARNING PERM_NOT_KNOWABLE",): ("CRITICAL PERM_WITHDRAW",),
+    ("WARNING IP_NOT_KNOWABLE",): ("ERROR IP_UNBOUND", "WARNING IP_NOT_OFFERED"),
+    ("INFO EXPIRY_NOT_SHOWN",): ("ERROR KEY_EXPIRED",),
+}
+"""Findings of what an exchange does not tell, and of the keys that are bad by it."""
 
 
 def spoilt(answer: Any, *changes: tuple[str, Any]) -> list[Row]:
@@ -316,6 +336,81 @@ class AdapterContract:
     def test_a_good_key_is_not_malformed(self, credentials: dict[str, str]) -> None:
         for adapter in self.exchange.adapters:
             assert not adapter.malformed(credentials)
+
+    @property
+    def usual(self) -> set[tuple[str, str]]:
+        """What is said of the good key that comes first among the documented answers."""
+        facts = self.exchange.rows[0].values[1]
+        return {*map(named, judged(self.exchange.adapter, facts, wanted=self.exchange.wanted))}
+
+    @each("answer, expected, found", lambda exchange: exchange.rows)
+    @pytest.mark.parametrize("name", ["novelThing", "novelWithdrawals", "novel-transfer"])
+    def test_one_more_permission_never_makes_a_verdict_better(
+        self, name: str, answer: Any, expected: KeyFacts, found: list[str]
+    ) -> None:
+        del found
+        exchange = self.exchange
+        if exchange.more is None or expected.grants is None:
+            return
+        before = worst(exchange.adapter, answer, exchange.wanted)
+        after = worst(exchange.adapter, exchange.more(answer, name), exchange.wanted)
+        assert after >= before
+        if not expected.read_only and expected.same_key is not False:
+            assert after >= (Severity.CRITICAL if "With" in name else Severity.ERROR)
+
+    def test_every_documented_permission_means_what_the_adapter_says(self) -> None:
+        exchange, adapter = self.exchange, self.exchange.adapter
+        good = exchange.rows[0].values[0]
+        for name, caps in adapter.names.items():
+            assert exchange.more is not None
+            told = adapter.parse([exchange.more(good, name)], CREDENTIALS, Environment.LIVE)
+            granted = {grant.caps for grant in told.grants or () if grant.raw == name}
+            assert granted >= {frozenset(caps)} or not caps, name
+
+    @each("answer, expected, found", lambda exchange: exchange.rows)
+    def test_one_more_field_never_makes_a_verdict_better(
+        self, answer: Any, expected: KeyFacts, found: list[str]
+    ) -> None:
+        del expected, found
+        exchange = self.exchange
+        before = worst(exchange.adapter, answer, exchange.wanted)
+        for name in ("novelField", "enableNovelThing", "can_novel", "withdraw"):
+            for other in with_fields(answer, name, NOVELTIES):
+                assert worst(exchange.adapter, other, exchange.wanted) >= before, other
+
+    @each("answer, expected, found", lambda exchange: exchange.rows)
+    def test_what_an_answer_lacks_never_makes_a_key_right(
+        self, answer: Any, expected: KeyFacts, found: list[str]
+    ) -> None:
+        del expected, found
+        self._lacks(answer)
+
+    def test_what_it_lacks_of_a_documented_permission_makes_no_key_right_either(self) -> None:
+        good, more = self.exchange.rows[0].values[0], self.exchange.more
+        if more is not None:
+            for name in self.exchange.adapter.names:
+                self._lacks(more(good, name))
+
+    def _lacks(self, answer: Any) -> None:
+        exchange, usual = self.exchange, self.usual
+        if worst(exchange.adapter, answer, exchange.wanted, usual) < Severity.WARNING:
+            return
+        documented = {path for path, _ in exchange.less(exchange.rows[0].values[0])}
+        for path, other in exchange.less(answer):
+            after = worst(exchange.adapter, other, exchange.wanted, usual)
+            assert after >= Severity.WARNING or path not in documented, path
+
+    def test_a_good_key_is_not_blocked(self) -> None:
+        good = self.exchange.rows[0].values[1]
+        found = judged(self.exchange.adapter, good, wanted=self.exchange.wanted)
+        assert not [finding for finding in found if finding.stops]
+
+    def test_the_documented_answers_show_every_bad_key_that_is_told(self) -> None:
+        """What the good key's findings do not call unknown must be shown, each at its worst."""
+        (_, _, usual), *rows = [row.values for row in self.exchange.rows]
+        shown = {one for _, _, found in rows for one in found}
+        for unknown, bad in BAD_KEYS.items():
+            assert {*unknown} & {*usual} or {*bad} & {*shown, *usual}, bad
 
     @each("reply, code, status", lambda exchange: exchange.errors)
     def test_an_error_code_has_its_status(

@@ -4,7 +4,7 @@ them over, which quotes every number unless orjson is installed; and how their f
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -24,7 +24,7 @@ from reconciler.model.key_facts import (
     KeyFacts,
     Status,
 )
-from reconciler.model.key_policy import KeyFinding, Security
+from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 KEY = "documented-key"
 WALLET = "0x5e9ee1089755c3435139848e47e6635505d5a13a"
@@ -68,7 +68,20 @@ def findings(
     wanted: Security = WANTED,
 ) -> list[str]:
     """Return what is to be said of these facts, as severity and code, the worst first."""
-    found = judge(
+    found = judged(adapter, facts, environment, from_server=from_server, wanted=wanted)
+    return [f"{finding.severity.name} {finding.code}" for finding in found]
+
+
+def judged(
+    adapter: Adapter,
+    facts: KeyFacts,
+    environment: Environment = Environment.LIVE,
+    *,
+    from_server: bool = False,
+    wanted: Security = WANTED,
+) -> tuple[KeyFinding, ...]:
+    """Return what is to be said of these facts."""
+    return judge(
         Answered(Status.VALID, AT, facts, adapter=adapter.ccxt_id),
         wanted,
         adapter=adapter,
@@ -76,7 +89,58 @@ def findings(
         today=AT.date(),
         from_server=from_server,
     )
-    return [f"{finding.severity.name} {finding.code}" for finding in found]
+
+
+def worst(
+    adapter: Adapter, answer: Any, wanted: Security, usual: Collection[tuple[str, str]] = ()
+) -> Severity:
+    """
+    Return how bad the worst is that is said of an answer, besides the *usual*.
+
+    What is not understood is a warning: nothing was learnt.
+    """
+    try:
+        facts = adapter.parse([answer], CREDENTIALS, Environment.LIVE)
+    except NotUnderstood:
+        return Severity.WARNING
+    found = judged(adapter, facts, wanted=wanted)
+    return max((one.severity for one in found if named(one) not in usual), default=Severity.INFO)
+
+
+def named(finding: KeyFinding) -> tuple[str, str]:
+    """Return what a finding is about: its code, and the permission of those about one."""
+    return finding.code, finding.data.get("permission", "")
+
+
+def with_fields(answer: Any, name: str, values: Sequence[Any]) -> Iterator[Any]:
+    """Yield *answer* with another field of that name in each of its objects."""
+    if isinstance(answer, dict):
+        yield from ({**answer, name: value} for value in values if name not in answer)
+    for key, inner in _inner(answer):
+        for other in with_fields(inner, name, values):
+            yield _with(answer, key, other)
+
+
+def without_fields(answer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield *answer* without each field of each of its objects, by the path of that."""
+    if isinstance(answer, dict):
+        for gone in answer:
+            yield gone, {key: inner for key, inner in answer.items() if key != gone}
+    for key, inner in _inner(answer):
+        for path, other in without_fields(inner):
+            yield f"{key}.{path}", _with(answer, key, other)
+
+
+def _inner(answer: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(answer, dict):
+        return answer.items()
+    return enumerate(answer) if isinstance(answer, list) else ()
+
+
+def _with(answer: Any, key: Any, inner: Any) -> Any:
+    copy = dict(answer) if isinstance(answer, dict) else list(answer)
+    copy[key] = inner
+    return copy
 
 
 def refusal(adapter: Adapter, code: str) -> KeyFinding:

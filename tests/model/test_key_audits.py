@@ -41,6 +41,7 @@ def finding(severity: Severity, accepted: str = "") -> KeyFinding:
         (answered(facts=KeyFacts()), [], Light.ATTENTION),
         (answered(facts=replace(GOOD, unproven=frozenset({Cap.WITHDRAW}))), [], Light.ATTENTION),
         (answered(facts=replace(GOOD, unproven=frozenset({Cap.TAX}))), [], Light.OK),
+        (answered(facts=replace(GOOD, traits={"lacks": "isMaster"})), [], Light.ATTENTION),
         *((answered(status, None), [], Light.ATTENTION) for status in Status),
     ],
 )

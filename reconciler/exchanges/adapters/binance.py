@@ -6,7 +6,7 @@ is bound, not to what.  The test networks have no such endpoint: there a balance
 lives, and nothing else is known.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,8 +40,8 @@ _CAPS: Final = {
     "enableFixApiTrade": {Cap.SPOT},  # FIX takes orders there only
 }
 _READS: Final = ("enableReading", "enableFixReadOnly")
-_SWITCHES: Final = ("enable", "permits")
-_NO_PERMISSION: Final = frozenset({"ipRestrict"})
+_PROMISED: Final = ("enableReading", "enableWithdrawals", "enableSpotAndMarginTrading")
+_BOUND: Final = "ipRestrict"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,10 @@ class Binance(Adapter):
         if environment is Environment.TEST:
             return self._lives(answer)
         told = take.mapping(answer, "the answer")
-        bound = take.flag(told, "ipRestrict")
-        grants = take.grants(_switched_on(told), _CAPS, reads=_READS)
+        bound = take.flag(told, _BOUND)
+        switches = {key: value for key, value in told.items() if key != _BOUND}
+        on = take.switched_on(switches, _PROMISED, _CAPS, like=("enable", "permits"))
+        grants = take.grants(on, _CAPS, reads=_READS)
         return KeyFacts(
             grants=grants,
             ip=IpRule(bound=bound),
@@ -75,6 +77,7 @@ class Binance(Adapter):
             # Strictly, when trading lapses; told only of unbound keys.
             expires_at=take.milliseconds(told, "tradingAuthorityExpirationTime"),
             environment=environment,
+            traits=take.lacking(told, _CAPS),
         )
 
     def _lives(self, answer: Any) -> KeyFacts:
@@ -85,21 +88,11 @@ class Binance(Adapter):
         return KeyFacts(environment=Environment.TEST)
 
 
-def _switched_on(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is switched on; a switch that we do not know counts as one."""
-    for promised in ("enableReading", "enableWithdrawals", "enableSpotAndMarginTrading"):
-        take.flag(answer, promised)
-    for key, value in answer.items():
-        if key not in _NO_PERMISSION and (key.startswith(_SWITCHES) or isinstance(value, bool)):
-            raw = take.name(key, "a permission")
-            if take.flag(answer, key):
-                yield raw
-
-
 ADAPTERS: Final = tuple(
     Binance(
         ccxt_id,
         method="sapiGetAccountApiRestrictions",
+        names=_CAPS,
         balance=balance,
         sums=sums,
         codes=_CODES,

@@ -37,6 +37,7 @@ _SCOPES: Final = {
     "wallets": (_ACCOUNT, frozenset({Cap.TRANSFER})),
     "withdraw": (_WITHDRAW, _WITHDRAW),
     "ui_withdraw": (_WITHDRAW, _WITHDRAW),
+    "bfxpay": (take.UNKNOWN, take.UNKNOWN),
 }
 
 
@@ -53,7 +54,10 @@ class Bitfinex(Adapter):
             raise take.NotUnderstood("there is no scope")
         grants = tuple(grant for scope in scopes for grant in _grants(scope))
         return KeyFacts(
-            grants=grants, read_only=take.only_reads(grants), environment=Environment.LIVE
+            grants=grants,
+            read_only=take.only_reads(grants),
+            environment=Environment.LIVE,
+            traits=take.lacking({scope[0]: scope for scope in scopes}, _SCOPES),
         )
 
     def raw_code(self, answer: Any) -> str:
@@ -80,7 +84,9 @@ ADAPTERS: Final = (
     Bitfinex(
         "bitfinex",
         method="privatePostAuthRPermissions",
+        names={name: writing for name, (_, writing) in _SCOPES.items()},
         codes=_CODES,
+        version=2,
         hints={
             "10100": "; it says so of a wrong key, and nobody documents of what else",
             "10114": "; or somebody who uses the same key has just sent a greater number",

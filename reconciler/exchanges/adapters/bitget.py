@@ -77,6 +77,12 @@ _UNIFIED_CAPS: Final = {
     "uta_trade": _ALL_MARKETS,
     "uta_mgt": {Cap.UNIFIED},  # leverage, hold mode, repayment
     "withdraw": {Cap.WITHDRAW},
+    "copy_futures_position": {Cap.COPY},
+    "copy_futures_order": {Cap.COPY},
+}
+_DOCUMENTED: Final = {
+    **{f"{subject}{suffix}": caps for subject, caps in _SUBJECTS.items() for suffix in "rw"},
+    "p2p": _SUBJECTS["p2p"],
 }
 _COPY: Final = "copy_futures_"
 _PERM_TYPES: Final = {"read-only": True, "read-and-write": False}
@@ -106,6 +112,7 @@ class Bitget(Adapter):
             read_only=take.only_reads(grants),
             environment=environment,
             master=_master(data),
+            traits=take.lacking(data, ("userId", "parentId")),
         )
 
 
@@ -144,6 +151,8 @@ def _ip(data: Mapping[str, Any]) -> IpRule:
 def _master(data: Mapping[str, Any]) -> bool | None:
     """Say whether this is the main account: only a sub-account has another number above it."""
     parent, own = str(data.get("parentId") or ""), str(data.get("userId") or "")
+    if "permType" in data and data.get("parentId") == "":
+        return True  # documented: only sub-accounts of unified ones have a parent
     if not own or parent in {"", "0"}:
         return None
     return parent == own
@@ -154,6 +163,7 @@ ADAPTERS: Final = (
         "bitget",
         method="privateSpotGetV2SpotAccountInfo",
         needs=("apiKey", "secret", "password"),
+        names={**_DOCUMENTED, **_UNIFIED_CAPS},
         codes=_CODES,
         version=2,
         other_environment=frozenset({"40099"}),

@@ -6,7 +6,7 @@ ccxt words 10005 as if the key needed transfer or withdrawal rights: the opposit
 that text is never shown.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,8 +43,19 @@ _CAPS: Final = {
     "FiatP2P.FiatP2POrder": {Cap.P2P},
     "FiatP2P.Advertising": {Cap.P2P},
     "Affiliate.Affiliate": {Cap.COMMISSION},
-    "CopyTrading.CopyTrading": {Cap.COPY},
+    "BlockTrade.BlockTrade": take.UNKNOWN,
+    "FiatConvertBroker.FiatConvertBrokerOrder": take.UNKNOWN,
+    "FiatBitPay.FaitPayOrder": take.UNKNOWN,  # sic
+    "BitCard.BitCard": take.UNKNOWN,
+    "ByXPost.ByXPost": take.UNKNOWN,
 }
+# Every one is told, empty where nothing of it is granted; deprecated ones are left out.
+_GROUPS: Final = (
+    *("ContractTrade", "Spot", "Wallet", "Options", "Derivatives", "BlockTrade", "Exchange"),
+    *("Affiliate", "Earn", "FiatP2P", "FiatConvertBroker", "FiatGlobalPay", "FiatBitPay"),
+    *("BitCard", "ByXPost"),
+)
+_FIELDS: Final = ("time", "isMaster", "deadlineDay", "expiredAt")
 _ANYWHERE: Final = ("*",)
 _NO_DEADLINE: Final = -2
 _NO_EXPIRY: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,17 +85,28 @@ class Bybit(Adapter):
             environment=environment,
             master=take.flag(result, "isMaster") if "isMaster" in result else None,
             same_key=take.same_key(take.text(result, "apiKey"), ours["apiKey"]),
+            traits=take.lacking(
+                {**answer, **result, **take.record(result, "permissions")}, (*_FIELDS, *_GROUPS)
+            ),
         )
 
 
 def _grants(result: Mapping[str, Any], *, read_only: bool) -> Iterator[Grant]:
     for group, granted in take.record(result, "permissions").items():
         group_name = take.name(group, "a group of permissions")
-        # An empty list of theirs may be written as null.
-        for item in () if granted is None else take.listing(granted, "a group of permissions"):
+        for item in _items(group_name, granted):
             raw = f"{group_name}.{take.name(item, 'a permission')}"
             # Groups appear without notice: whatever is not in the table may be anything.
             yield take.grant(raw, _CAPS.get(raw, take.UNKNOWN), reads=read_only)
+
+
+def _items(group: str, granted: Any) -> Iterable[Any]:
+    """Return what is granted of a group; in a new one what is no list is something, too."""
+    if not granted:
+        return ()  # an empty list of theirs may be written as null
+    if isinstance(granted, list) or group in _GROUPS:
+        return take.listing(granted, "a group of permissions")
+    return ("anything",)
 
 
 def _expiry(
@@ -113,6 +135,7 @@ ADAPTERS: Final = tuple(
     Bybit(
         ccxt_id,
         method="privateGetV5UserQueryApi",
+        names=_CAPS,
         codes=_CODES,
         hints={"33004": "; it has expired"},
         siblings=(*_REGIONS, "bybit-testnet"),

@@ -48,8 +48,8 @@ class Coinbase(Adapter):
 
     def facts(self, answer: Any, _ours: Credentials, _environment: Environment, /) -> KeyFacts:
         told = take.mapping(answer, "the answer")
-        switched_on = [raw for raw in _CAPS if take.flag(told, raw)]
-        grants = take.grants(switched_on, _CAPS, reads=("can_view",))
+        on = take.switched_on(told, _CAPS, like=("can_",))
+        grants = take.grants(on, _CAPS, reads=("can_view",))
         return KeyFacts(
             grants=grants, read_only=take.only_reads(grants), environment=Environment.LIVE
         )
@@ -59,7 +59,9 @@ ADAPTERS: Final = (
     Coinbase(
         "coinbase",
         method="v3PrivateGetBrokerageKeyPermissions",
+        names=_CAPS,
         codes=_CODES,
+        version=2,
         in_words=True,
         hints=dict.fromkeys(
             _AMBIGUOUS, "; it says so of a wrong key, a foreign address and a wrong clock alike"

@@ -76,6 +76,7 @@ class Deribit(Adapter):
             read_only=take.only_reads(grants),
             environment=environment,
             master=_MAIN in words,
+            traits=take.lacking(told, ("testnet",)),
         )
 
 
@@ -100,4 +101,9 @@ def _grants(word: str) -> Iterator[Grant]:
         yield take.grant(raw, take.UNKNOWN)
 
 
-ADAPTERS: Final = (Deribit("deribit", codes=_CODES),)
+_NAMES: Final = {
+    **{f"{name}:read_write": writing for name, (_, writing) in _SCOPES.items()},
+    "block_trade:read_write": take.UNKNOWN,
+    "block_rfq:read_write": take.UNKNOWN,
+}
+ADAPTERS: Final = (Deribit("deribit", names=_NAMES, codes=_CODES, version=2),)

@@ -59,7 +59,9 @@ _CAPS: Final = {
     "otc": take.UNKNOWN,
     "alpha": take.UNKNOWN,
     "crossx": take.UNKNOWN,
-    # On the form of the exchange, and in no list of its documentation.
+}
+# On the form of the exchange, and in no list of its documentation.
+_FORM: Final = {
     "p2p": {Cap.P2P},
     "subaccount": {Cap.SUBACCOUNT},
     "rebate": {Cap.COMMISSION},
@@ -229,7 +231,7 @@ def _grant(perm: Any) -> Grant:
 
 
 def _caps(raw: str) -> AbstractSet[Cap]:
-    return _CAPS.get(raw, take.UNKNOWN)
+    return {**_FORM, **_CAPS}.get(raw, take.UNKNOWN)
 
 
 def _probed(detail: Any, outcomes: Mapping[str, Any], environment: Environment) -> KeyFacts:
@@ -269,6 +271,13 @@ def _seconds(row: Mapping[str, Any], key: str) -> datetime | None:
 
 
 ADAPTERS: Final = (
-    Gate("gate", codes=_CODES, version=2, also_called=("gateio",), without_keys=("gateio-mock",)),
-    Gate("gateeu", codes=_CODES, version=2),
+    Gate(
+        "gate",
+        names=_CAPS,
+        codes=_CODES,
+        version=2,
+        also_called=("gateio",),
+        without_keys=("gateio-mock",),
+    ),
+    Gate("gateeu", names=_CAPS, codes=_CODES, version=2),
 )

@@ -113,6 +113,7 @@ def _facts(records: Sequence[Any], ours: str, at: datetime) -> KeyFacts:
 ADAPTERS: Final = (
     Htx(
         "htx",
+        names=_CAPS,
         codes=_CODES,
         version=2,
         in_words=True,

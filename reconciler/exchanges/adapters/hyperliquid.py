@@ -12,7 +12,6 @@ key itself is never sent, and never leaves `fetch`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
@@ -86,10 +85,12 @@ class Hyperliquid(Adapter):
             case "agent":
                 serves = _address(take.record(role, "data"), "user")
                 owner = None if told.get("owner") is None else _address(told, "owner")
+                own = _own(told, address)
                 return replace(
                     facts,
                     grants=(_AGENT,),
-                    expires_at=_ends(told, address),
+                    expires_at=take.milliseconds(own, "validUntil"),
+                    traits=take.lacking(own, ("validUntil",)) if own else {},
                     same_key=_same(serves, wallet) or serves == owner,
                 )
             case "user":
@@ -130,13 +131,13 @@ def _owned(facts: KeyFacts) -> KeyFacts:
     return replace(facts, grants=(_OWNER,), owner=True, never_expires=True)
 
 
-def _ends(answer: Mapping[str, Any], address: str) -> datetime | None:
-    """Return the end of an agent's approval; that of an agent without a name is not told."""
+def _own(answer: Mapping[str, Any], address: str) -> Mapping[str, Any]:
+    """Return what is listed of an agent; one without a name is not listed, so its end not told."""
     for listed in take.entries(answer, "agents"):
         agent = take.mapping(listed, "an agent")
         if _same(_address(agent, "address"), address):
-            return take.milliseconds(agent, "validUntil")
-    return None
+            return agent
+    return {}
 
 
 def _address(record: Mapping[str, Any], key: str) -> str:

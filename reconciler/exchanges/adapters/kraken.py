@@ -108,6 +108,7 @@ ADAPTERS: Final = (
     Kraken(
         "kraken",
         method="privatePostGetApiKeyInfo",
+        names={**_CAPS, _CANCELS: _TRADE},
         codes=_CODES,
         version=2,
         hints={"EAPI:Invalid nonce": _NONCE},

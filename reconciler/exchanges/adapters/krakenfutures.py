@@ -3,8 +3,9 @@ Kraken Futures: `GET /api/auth/v1/api-keys/v3/check`, for which any permission i
 
 Documented at docs.kraken.com (futures, check v3 API key; authentication).  ccxt does not know that
 address, but signs it as its others of the kind.  Two permissions are told, each with a tier; what
-their names cover is told on the form for new keys (support.kraken.com).  Neither end nor sub-account
-is told.  The demo is another host, with keys of its own.  It takes no nonce that must grow.
+their names cover is told on the form for new keys (support.kraken.com).  Neither its end is told
+nor whether it is a sub-account's.  The demo is another host, with keys of its own.  It takes no
+nonce that must grow.
 
 What that address says of a wrong key is not documented word for word: where it refuses in a word
 that nobody knows, the balances are asked for, which say no more than whether a key is valid.
@@ -65,6 +66,7 @@ class KrakenFutures(SignedRead):
             read_only=take.only_reads(grants),
             created_at=take.iso(told, "createdAt"),
             environment=environment,
+            traits=take.lacking(told, ("allowedCidrBlock",)),
             same_key=take.same_key(take.text(told, "apiKey"), ours["apiKey"]),
         )
 
@@ -89,6 +91,7 @@ ADAPTERS: Final = (
     KrakenFutures(
         "krakenfutures",
         method="privateGetAccounts",
+        names=_WRITES,
         holds="accounts",
         says=("result", "success"),
         codes={

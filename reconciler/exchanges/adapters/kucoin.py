@@ -53,6 +53,7 @@ class Kucoin(Adapter):
             environment=Environment.LIVE,
             master=take.flag(data, "isMaster") if "isMaster" in data else None,
             same_key=take.same_key(take.text(data, "apiKey"), ours["apiKey"]),
+            traits=take.lacking(data, ("isMaster",)),
         )
 
 
@@ -61,6 +62,7 @@ ADAPTERS: Final = tuple(
         ccxt_id,
         method="privateGetUserApiKey",
         needs=("apiKey", "secret", "password"),
+        names=_CAPS,
         codes=_CODES,
         version=2,
     )

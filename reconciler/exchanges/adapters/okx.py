@@ -55,7 +55,10 @@ class Okx(Adapter):
             read_only=read_only,
             environment=environment,
             master=_master(account),
-            traits={"lapses": _LAPSES} if lapses else {},
+            traits={
+                **take.lacking(account, ("uid", "mainUid")),
+                **({"lapses": _LAPSES} if lapses else {}),
+            },
         )
 
     def raw_code(self, answer: Any) -> str:
@@ -70,7 +73,7 @@ class Okx(Adapter):
 
 def _master(account: Mapping[str, Any]) -> bool | None:
     """Say whether this is the main account: only a sub-account has another number than its main."""
-    if "mainUid" not in account:
+    if "uid" not in account or "mainUid" not in account:
         return None
     return take.text(account, "uid") == take.text(account, "mainUid")
 
@@ -81,7 +84,9 @@ ADAPTERS: Final = tuple(
         ccxt_id,
         method="privateGetAccountConfig",
         needs=("apiKey", "secret", "password"),
+        names=_CAPS,
         codes=_CODES,
+        version=2,
         other_environment=frozenset({"50101"}),
         siblings=_REGIONS,
         of_a_sibling=frozenset({"50119"}),

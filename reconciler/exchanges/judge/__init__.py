@@ -166,6 +166,9 @@ def _facts(
     if facts.environment is not None and facts.environment is not environment:
         what = f"it is a {facts.environment} key where a {environment} one belongs"
         yield say("ENV_MISMATCH", what)
+    if lacking := facts.traits.get("lacks"):
+        what = f"the answer lacks what the exchange documents: {lacking}"
+        yield say("ANSWER_INCOMPLETE", what, severity=security.unverified)
     if facts.master:
         yield say("MASTER_KEY", "it belongs to the main account")
     yield from _expiry(facts, security, now)

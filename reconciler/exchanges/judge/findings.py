@@ -17,6 +17,7 @@ TAKE_OFF: Final = "take it off the key at the exchange"
 
 FINDINGS: Final[Mapping[str, tuple[Severity, str]]] = {
     "AGE_NOT_SHOWN": (Severity.WARNING, "count yourself"),
+    "ANSWER_INCOMPLETE": (Severity.WARNING, _LOOK),
     "CLOCK_SKEW": (
         Severity.WARNING,
         "set the clock of this host; trading will fail by it, too",

@@ -133,6 +133,7 @@ ROWS = [
             enablePortfolioMarginTrading=True,
             enableFixApiTrade=True,
             enableNovelThing=True,
+            permitsNovelThing="yes",
             brandNew=True,
             alsoNew=False,
             aNumber=7,
@@ -145,10 +146,12 @@ ROWS = [
                 SPOT,
                 grant("enablePortfolioMarginTrading", Cap.UNIFIED),
                 grant("enableNovelThing", Cap.OTHER),
+                grant("permitsNovelThing", Cap.OTHER),
                 grant("brandNew", Cap.OTHER),
             )
         ),
         [
+            "ERROR PERM_FORBIDDEN",
             "ERROR PERM_FORBIDDEN",
             "ERROR PERM_FORBIDDEN",
             "ERROR PERM_FORBIDDEN",
@@ -223,14 +226,22 @@ ROWS = [
             "enableWithdrawals": False,
             "enableSpotAndMarginTrading": True,
         },
-        facts(grants=(READ, SPOT)),
+        facts(
+            grants=(READ, SPOT),
+            traits={
+                "lacks": "enableMargin, enableFutures, enableVanillaOptions,"
+                " enableInternalTransfer, permitsUniversalTransfer,"
+                " enablePortfolioMarginTrading, enableFixReadOnly, enableFixApiTrade"
+            },
+        ),
         [
             "ERROR PERM_MISSING",
+            "WARNING ANSWER_INCOMPLETE",
             "WARNING IP_LIST_NOT_SHOWN",
             "INFO EXPIRY_NOT_SHOWN",
             "INFO PERM_COARSE",
         ],
-        id="an account without futures or options",
+        id="an answer with the promised switches alone",
     ),
 ]
 
@@ -267,8 +278,6 @@ HOSTILE = spoilt(
     ("enableFutures", "true"),
     ("enableFutures", {}),
     ("enableFutures", 1),
-    ("enableNovelThing", "true"),
-    ("permitsNovelThing", None),
     ("enable\x1b[2Jhostile", True),
     ("hostile" * 20, True),
     ("createTime", "hostile"),
@@ -359,6 +368,7 @@ def on_test(adapter: Binance, host: str) -> GoodKey:
 
 
 EXCHANGE = Exchange(
+    more=lambda answer, name: {**answer, name: True},
     adapters=ADAPTERS,
     check=signing_more.binance,
     made_up=made_of(apiKey="base62-long", secret="base62-long"),

@@ -2,6 +2,7 @@
 Bitfinex: what its documented answers mean, and what real ccxt is answered and refused with.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -224,7 +225,16 @@ TROUBLE += [
     ),
 ]
 
+
+def less(answer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the answer without each scope: those not granted are listed, too."""
+    for number, row in enumerate(answer):
+        yield str(row[0]), [*answer[:number], *answer[number + 1 :]]
+
+
 EXCHANGE = Exchange(
+    less=less,
+    more=lambda answer, name: [*(row for row in answer if row[0] != name), [name, 1, 1]],
     adapters=ADAPTERS,
     check=signing_more.bitfinex,
     made_up=made_of(apiKey="base62", secret="hex"),

@@ -25,7 +25,7 @@ from reconciler.model.key_facts import (
 )
 from reconciler.testing import exchange_server, through_ccxt
 from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
-from reconciler.testing.documented_answers import check, mangled
+from reconciler.testing.documented_answers import changed, check, mangled
 from reconciler.testing.exchange_server import Call, Reply
 from tests.exchanges.contract import WatchedContract, made_of
 from tests.support.leaks import Watch
@@ -237,6 +237,18 @@ ROWS = [
         id="unified: good, coarse",
     ),
     pytest.param(
+        unified(parentId=""),
+        facts(grant("uta_trade", *MARKETS), master=True),
+        ["WARNING MASTER_KEY", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
+        id="unified: without a parent it is the main account",
+    ),
+    pytest.param(
+        unified("uta_trade", "uta_mgt"),
+        facts(grant("uta_trade", *MARKETS), grant("uta_mgt", Cap.UNIFIED)),
+        ["ERROR PERM_FORBIDDEN", "INFO EXPIRY_NOT_SHOWN", "INFO PERM_COARSE"],
+        id="unified: its management is allowed by name only",
+    ),
+    pytest.param(
         unified("uta_trade", "uta_mgt", "withdraw", "copy_futures_trade"),
         facts(
             grant("uta_trade", *MARKETS),
@@ -369,7 +381,18 @@ CODES = {
     "49999": Status.INDETERMINATE,
 }
 
+
+def one_more(answer: Any, name: str) -> Any:
+    """Return the answer with one more permission, of either kind of account."""
+    of_unified = name.startswith(("uta_", "copy_")) or name == "withdraw"
+    if of_unified and "permissions" not in answer["data"]:
+        answer = unified()
+    field = "permissions" if "permissions" in answer["data"] else "authorities"
+    return changed(answer, f"data.{field}", [*answer["data"][field], name])
+
+
 EXCHANGE = Exchange(
+    more=one_more,
     adapters=ADAPTERS,
     check=bitget,
     made_up=made_of(apiKey="base62", secret="hex", password="base62"),

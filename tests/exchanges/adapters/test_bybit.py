@@ -51,6 +51,12 @@ def documented(key: str = KEY, **result: Any) -> dict[str, Any]:
                 "NFT": [],
                 "Affiliate": [],
                 "Earn": [],
+                "FiatP2P": [],
+                "FiatConvertBroker": [],
+                "FiatGlobalPay": [],
+                "FiatBitPay": [],
+                "BitCard": [],
+                "ByXPost": [],
             },
             "ips": ["203.0.113.10"],
             "type": 1,
@@ -146,7 +152,7 @@ ROWS = [
         facts(
             grants=(
                 grant("Options.OptionsTrade", Cap.OPTION, Cap.PERPETUAL),
-                grant("CopyTrading.CopyTrading", Cap.COPY),
+                grant("CopyTrading.CopyTrading", Cap.OTHER),
                 grant("Exchange.ExchangeHistory", Cap.CONVERT),
                 grant("Affiliate.Affiliate", Cap.COMMISSION),
                 grant("Earn.Earn", Cap.EARN),
@@ -187,10 +193,28 @@ ROWS = [
         id="missing: contracts",
     ),
     pytest.param(
-        documented(permissions={}),
+        documented(**permissions(ContractTrade=[], Spot=None, Derivatives=[])),
         facts(grants=()),
         ["ERROR PERM_MISSING"],
         id="nothing granted at all",
+    ),
+    pytest.param(
+        documented(deadlineDay=0, expiredAt="2025-11-22T02:14:41Z"),
+        facts(expires_at=datetime(2025, 11, 22, 2, 14, 41, tzinfo=UTC), never_expires=False),
+        ["ERROR KEY_EXPIRED"],
+        id="expired",
+    ),
+    pytest.param(
+        changed(documented(), "result.permissions.Wallet", ...),
+        facts(traits={"lacks": "Wallet"}),
+        ["WARNING ANSWER_INCOMPLETE"],
+        id="a group is not told: not knowable",
+    ),
+    pytest.param(
+        documented(**permissions(NovelGroup=True)),
+        facts(grants=(*TRADING, grant("NovelGroup.anything", Cap.OTHER))),
+        ["ERROR PERM_FORBIDDEN"],
+        id="a new group of another shape may be anything",
     ),
     pytest.param(
         documented(ips=["*"], deadlineDay=83, expiredAt="2026-02-14T02:14:41Z"),
@@ -286,8 +310,13 @@ ROWS = [
             "result.expiredAt",
             ...,
         ),
-        facts(master=None, created_at=None, never_expires=None),
-        ["INFO EXPIRY_NOT_SHOWN"],
+        facts(
+            master=None,
+            created_at=None,
+            never_expires=None,
+            traits={"lacks": "isMaster, expiredAt"},
+        ),
+        ["WARNING ANSWER_INCOMPLETE", "INFO EXPIRY_NOT_SHOWN"],
         id="older answer: not knowable",
     ),
 ]
@@ -355,7 +384,17 @@ CODES = {
     "99999": Status.INDETERMINATE,
 }
 
+
+def one_more(answer: Any, name: str) -> Any:
+    """Return the answer with one more permission, in its group if it names one."""
+    group, _, item = name.partition(".")
+    permissions = answer["result"]["permissions"]
+    granted = [*(permissions.get(group) or ()), item or name]
+    return changed(answer, "result.permissions", {**permissions, group: granted})
+
+
 EXCHANGE = Exchange(
+    more=one_more,
     malformed=(
         ("secret", " {}".format),
         ("secret", lambda _secret: "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),

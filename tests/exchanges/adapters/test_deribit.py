@@ -155,7 +155,10 @@ ROWS = [
         id="answered by the test network",
     ),
     pytest.param(
-        changed(documented(), "testnet", ...), facts(), ALWAYS, id="network not told: as asked"
+        changed(documented(), "testnet", ...),
+        facts(traits={"lacks": "testnet"}),
+        ["WARNING ANSWER_INCOMPLETE", *ALWAYS],
+        id="network not told: as asked",
     ),
 ]
 
@@ -276,7 +279,14 @@ def good(environment: Environment, host: str) -> GoodKey:
     return GoodKey(ADAPTER, host, (PATH,), lambda _key: {PATH: answer}, told, environment)
 
 
+def one_more(answer: Any, name: str) -> Any:
+    """Return the answer with one more scope, which writes."""
+    scope = name if ":" in name else f"{name}:read_write"
+    return changed(answer, "result.scope", f"{answer['result']['scope']} {scope}")
+
+
 EXCHANGE = Exchange(
+    more=one_more,
     adapters=ADAPTERS,
     check=signing_more.deribit,
     made_up=made_of(apiKey="base62", secret="base64url"),

@@ -2,7 +2,7 @@
 Gate: what its documented answers and our probes mean, and what real ccxt is answered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -32,6 +32,7 @@ from reconciler.testing.documented_answers import (
     grant,
     mangled,
     refuse,
+    without_fields,
 )
 from reconciler.testing.exchange_server import Reply
 from tests.exchanges.contract import WatchedContract, made_of
@@ -524,7 +525,26 @@ def test_a_read_that_is_gone_proves_nothing(credentials: dict[str, str]) -> None
 # An empty list is well-formed: it has no key of ours, and probing follows.
 TROUBLE = [row for row in through_ccxt.TROUBLE if row.id != "a list"]
 
+
+def one_more(answer: Any, name: str) -> Any:
+    """Return the list with one more permission of every key."""
+    if isinstance(answer, dict):
+        return {**answer, "perms": [*(answer["perms"] or ()), perm(name)]}
+    return [one_more(row, name) for row in answer]
+
+
+def less(answer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the list without each field of a key."""
+    rows = [answer] if isinstance(answer, dict) else answer
+    for number, row in enumerate(rows):
+        for path, other in without_fields(row):
+            left = [*rows[:number], other, *rows[number + 1 :]]
+            yield f"{number}.{path}", left[0] if isinstance(answer, dict) else left
+
+
 EXCHANGE = Exchange(
+    less=less,
+    more=one_more,
     adapters=ADAPTERS,
     check=gate,
     made_up=made_of(apiKey="hex", secret="hex"),

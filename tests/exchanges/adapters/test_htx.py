@@ -333,6 +333,9 @@ def test_an_ambiguous_code_stops_nothing() -> None:
 
 
 EXCHANGE = Exchange(
+    more=lambda answer, name: changed(
+        answer, "key.data.0.permission", f"{answer['key']['data'][0]['permission']},{name}"
+    ),
     adapters=ADAPTERS,
     check=signing_second.htx,
     made_up=made_of(apiKey="hex", secret="uuid"),

@@ -280,6 +280,9 @@ def test_a_wrong_key_is_critical_and_a_small_nonce_is_not() -> None:
 
 
 EXCHANGE = Exchange(
+    more=lambda answer, name: changed(
+        answer, "result.permissions", [*answer["result"]["permissions"], name]
+    ),
     adapters=ADAPTERS,
     check=signing_more.kraken,
     made_up=made_of(apiKey="base64-32", secret="base64-64"),  # as Kraken's are

@@ -16,6 +16,7 @@ from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
 from reconciler.testing.documented_answers import (
     KEY,
     WANTED,
+    changed,
     findings,
     grant,
     mangled,
@@ -242,6 +243,7 @@ def good(environment: Environment, host: str) -> GoodKey:
 
 
 EXCHANGE = Exchange(
+    more=lambda answer, name: changed(answer, f"permissions.{name}", "FULL_ACCESS"),
     adapters=ADAPTERS,
     check=signing_second.krakenfutures,
     made_up=made_of(apiKey="hex", secret="base64-32"),

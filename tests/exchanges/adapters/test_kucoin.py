@@ -218,8 +218,8 @@ ROWS = [
     ),
     pytest.param(
         changed(changed(documented(), "data.isMaster", ...), "data.createdAt", ...),
-        facts(master=None, created_at=None),
-        ["INFO EXPIRY_NOT_SHOWN"],
+        facts(master=None, created_at=None, traits={"lacks": "isMaster"}),
+        ["WARNING ANSWER_INCOMPLETE", "INFO EXPIRY_NOT_SHOWN"],
         id="older answer: main account and age not knowable",
     ),
 ]
@@ -273,6 +273,9 @@ CODES = {
 }
 
 EXCHANGE = Exchange(
+    more=lambda answer, name: changed(
+        answer, "data.permission", f"{answer['data']['permission']},{name}"
+    ),
     adapters=ADAPTERS,
     check=signing.kucoin,
     made_up=made_of(apiKey="hex", secret="uuid", password="password"),
