@@ -81,8 +81,11 @@ _UNIFIED_CAPS: Final = {
     "copy_futures_order": {Cap.COPY},
 }
 _DOCUMENTED: Final = {
-    **{f"{subject}{suffix}": caps for subject, caps in _SUBJECTS.items() for suffix in "rw"},
-    "p2p": _SUBJECTS["p2p"],
+    name: _SUBJECTS[name[:3]]
+    for name in (
+        *("coor", "cpor", "stor", "smor", "ttor", "wtor", "taxr", "chor", "p2pr", "pllr"),
+        *("coow", "cpow", "stow", "smow", "ttow", "wtow", "taxw", "chow", "p2p", "pllw", "wwow"),
+    )
 }
 _COPY: Final = "copy_futures_"
 _PERM_TYPES: Final = {"read-only": True, "read-and-write": False}
