@@ -51,6 +51,7 @@ from reconciler.settings.paths import key_file, unrecorded_folder
 from reconciler.system import log_setup
 from reconciler.system.clocks import SteadyClock
 from reconciler.system.console import say
+from reconciler.system.protect import keep_memory_private
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import Auditor, KeyToAsk
@@ -75,7 +76,12 @@ def load_settings(
     *,
     in_repo_allowed: bool = False,
 ) -> Settings:
-    """Read the settings as `read_settings` does, with what the senders say of their own keys."""
+    """
+    Read the settings as `read_settings` does, with what the senders say of their own keys.
+
+    Whoever has them may hold secrets soon, so from here on the memory is for this process alone.
+    """
+    keep_memory_private()
     return read_settings(flag, environ, desired_paths, _own_keys, in_repo_allowed=in_repo_allowed)
 
 

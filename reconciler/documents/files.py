@@ -15,7 +15,7 @@ from reconciler.documents.tree import Map, Node, Scalar, text
 from reconciler.documents.yaml_reader import BYTES_LIMIT, Builder, scan
 from reconciler.errors import UsageError
 from reconciler.model.source import Problem, SourceLine
-from reconciler.system.files import NotRegular, read_regular
+from reconciler.system.files import NotRegular, WritableByOthers, read_operators, read_regular
 
 API_VERSION: Final = "jtr/v1"
 SUFFIXES: Final = (".yaml", ".yml")
@@ -26,14 +26,22 @@ def shown(path: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in path)
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, *, operators: bool = False) -> bytes:
     """
     Return a regular file's content, at most one byte more than the limit.
 
-    Raises UsageError when it is none or cannot be read; a FIFO does not make this wait.
+    Raises UsageError when it is none or cannot be read, and for a file of the *operators* when
+    others may write it; a FIFO does not make this wait.
     """
     try:
+        if operators:
+            return read_operators(path, BYTES_LIMIT)
         return read_regular(path, BYTES_LIMIT, follow=True)
+    except WritableByOthers:
+        raise UsageError(
+            f"others may write {shown(path)}: they could send the Vault token elsewhere",
+            f"chmod go-w {shown(path)}",
+        ) from None
     except NotRegular:
         raise UsageError(
             f"{shown(path)} is no regular file", "name a file or a directory"

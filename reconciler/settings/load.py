@@ -78,7 +78,7 @@ def read_settings(
 
 def _document(path: str) -> Map:
     file = shown(path)
-    roots = parse(read_bytes(path), file)
+    roots = parse(read_bytes(path, operators=True), file)
     start = SourceLine(file, 1)
     if len(roots) != 1 or not isinstance(roots[0], Map):
         raise InvalidConfig(

@@ -55,12 +55,17 @@ def settings_file(flag: str | None, environ: Mapping[str, str]) -> str | None:
 
 
 def refuse_in_tree(settings: str, desired_paths: Sequence[str]) -> None:
-    """Raise UsageError when the settings lie in a desired path or in the Git work tree of one."""
+    """
+    Raise UsageError when the settings lie where desired state is.
+
+    In a desired path, beside a desired file, or in the Git work tree of one.
+    """
     places = _places(settings)
     for desired in desired_paths:
         real = Path(os.path.realpath(desired))
         trees = [tree for tree in (real, _work_tree(real)) if tree is not None]
-        if any(place.is_relative_to(tree) for place in places for tree in trees):
+        beside = real.is_file() and any(place.parent == real.parent for place in places)
+        if beside or any(place.is_relative_to(tree) for place in places for tree in trees):
             raise UsageError(
                 f"the settings {shown(settings)} lie with the desired state",
                 "keep them elsewhere, for a pull request could send the Vault token anywhere; "

@@ -23,6 +23,10 @@ class NotRegular(OSError):
     """It is a directory, a FIFO, a device."""
 
 
+class WritableByOthers(OSError):
+    """Its group or everybody may write it, so it need not say what its owner meant."""
+
+
 class NotPrivate(OSError):
     """It belongs to another user, or others may open it, so they could have written it."""
 
@@ -36,6 +40,18 @@ def read_regular(
     Raises NotRegular, and OSError for a link unless *follow*.
     """
     return _read(path, limit, follow=follow, folder=folder)[0]
+
+
+def read_operators(path: Path | str, limit: int) -> bytes:
+    """
+    Return the content of a regular file that the operator named, through links.
+
+    Raises NotRegular and WritableByOthers.
+    """
+    content, facts = _read(path, limit, follow=True, folder=None)
+    if facts.st_mode & 0o022:
+        raise WritableByOthers
+    return content
 
 
 def read_private(
@@ -62,9 +78,11 @@ def read_secret_file(path: str, what: str, error: type[JtrError]) -> bytes:
     quotes it.
     """
     try:
-        return read_regular(path, SECRET_LIMIT, follow=True)
+        return read_operators(path, SECRET_LIMIT)
     except NotRegular:
         raise error(f"{what} is not a regular file", f"check {path}") from None
+    except WritableByOthers:
+        raise error(f"others may write {what}", f"chmod go-w {path}") from None
     except OSError as trouble:
         raise error(
             f"{what} cannot be read: {reason(trouble)}", f"check {path} and its rights"

@@ -395,7 +395,6 @@ def test_rights_of_files_with_secrets(rig: Rig) -> None:
     bearer = rig.home / PRIVATE / "bearer"
     login = {"method": "token-file", "tokenFile": str(sink)}
     rig.settings(vault={"auth": login}, controller={"tokenFile": str(bearer)})
-    rig.settings_file.chmod(0o666)
 
     ran = doctor(rig, "-o", "json", VAULT_TOKEN="")
 
@@ -404,9 +403,18 @@ def test_rights_of_files_with_secrets(rig: Rig) -> None:
         ran, "settings.vault-token"
     )
     assert "No such file or directory" in said(ran, "settings.controller-token")
-    assert "others can change the settings file" in said(ran, "settings.rights")
     assert "vault.token" in grades(ran)
     assert grades(ran)["server.login"] == "ok"
+
+
+def test_settings_that_others_may_write_are_not_even_read(rig: Rig) -> None:
+    in_order(rig)
+    rig.settings_file.chmod(0o666)
+
+    ran = doctor(rig, "-o", "json")
+
+    assert ran.code == 64
+    assert f"others may write {rig.settings_file}" in ran.text
 
 
 def test_a_fingerprint_key_that_others_can_read_is_not_used(rig: Rig) -> None:

@@ -50,6 +50,21 @@ class Mutant:
 
 
 MUTANTS: tuple[Mutant, ...] = (
+    # ── the process and its files ────────────────────────────────────────────────────────────
+    Mutant(
+        "a core may hold the token",
+        "reconciler/bootstrap.py",
+        "    keep_memory_private()\n",
+        "",
+        ("tests/system/test_protect.py",),
+    ),
+    Mutant(
+        "settings may be anybody's",
+        "reconciler/system/files.py",
+        "    if facts.st_mode & 0o022:\n        raise WritableByOthers",
+        "    if False:\n        raise WritableByOthers",
+        ("tests/settings/test_load.py",),
+    ),
     # ── what a plan says ─────────────────────────────────────────────────────────────────────
     Mutant(
         "recipients are not compared before anything is contacted",

@@ -321,3 +321,23 @@ def test_the_usual_place_is_not_exempt(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="lie with the desired state"):
         load_settings(None, {"HOME": str(tmp_path)}, [str(tmp_path)])
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_settings_that_others_may_write_are_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("role: ci\n")
+    file.chmod(mode)
+
+    with pytest.raises(UsageError, match="others may write") as refused:
+        load_settings(str(file), {}, [])
+    assert refused.value.remedy == f"chmod go-w {file}"
+
+
+def test_settings_beside_a_named_file_are_refused_without_git_as_well(tmp_path: Path) -> None:
+    file, desired = tmp_path / "settings.yaml", tmp_path / "tokyo-1.yaml"
+    file.write_text("role: ci\n")
+    desired.write_text("")
+
+    with pytest.raises(UsageError, match="lie with the desired state"):
+        load_settings(str(file), {}, [str(desired)])
