@@ -19,7 +19,7 @@ from tests.deploy.tools import not_run
 from tests.support import guards
 from tests.support.leaks import Watch
 from tests.support.quick import forbid_starts, is_quick
-from tests.support.rig import Rig
+from tests.support.rig import Rig, hurry
 
 _watch = pytest.StashKey[Watch]()
 _events: set[tuple[str, str]] = set()
@@ -110,9 +110,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def stand_ins(request: pytest.FixtureRequest) -> Iterator[list[StandIn]]:
-    """Count the fatal paths of every stand-in that a test makes, and judge what was sent."""
+    """
+    Count the fatal paths of every stand-in that a test makes, and judge what was sent.
+
+    Its restarts and its log are quick, unless the test says how they are.
+    """
     made: list[StandIn] = []
-    jt_trader.on_created = made.append
+
+    def created(server: StandIn) -> None:
+        made.append(server)
+        hurry(server)
+
+    jt_trader.on_created = created
     _events.clear()
     yield made
     jt_trader.on_created = None

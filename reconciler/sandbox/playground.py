@@ -221,7 +221,7 @@ class Playground:
             "soleWriter: true  # no other ledger knows this server: reboots need that to be said\n"
             "durations:\n"
             f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n"
-            "  logLag: 100ms  # 5s; a real server's log shows late what happened\n"
+            "  logLag: 1s  # 5s; this one's log shows what happened at most 0.4 s later\n"
             "  reconnect: 100ms  # 2s; a real server needs a few seconds to boot\n"
             f"  interval: {INTERVAL}  # 1m; how often the controller looks\n"
             + "".join(f"{line}\n" for line in more),

@@ -262,6 +262,7 @@ def stand_in(transcript: str) -> StandIn:
             sprinkle=False,
             row_delay=(delay, delay),  # equal pauses: in the order of the requests
             synchronous=not asynchronous,
+            reboot_drop=0.02,
             reboot_down=DOWN,
             standalone=transcript != "26-not-standalone",
         ),

@@ -17,6 +17,7 @@ Fault = Literal[
     "drop-before",
     "drop-midway",
     "drop-after",
+    "crash-midway",
     "silent-before",
     "silent-after",
     "unknown-answer",
@@ -44,6 +45,7 @@ def rotated(rig: Rig, *, fault: Fault, **options: Any) -> tuple[StandInThread, d
         ("silent-before", False),
         ("drop-before", False),
         ("drop-midway", False),
+        ("crash-midway", False),
     ],
 )
 def test_silence_is_resolved_by_reading_and_the_next_apply_converges(

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.naive
 REBOOT, INVALIDATE = "reboot-system-request", "invalidate-cache-request"
 ANSWER, JOBS = "invalidate-cache-response", "background-jobs-list-response"
 LOG, LOGGED = "logs-list-request", "logs-list-response"
+UNKNOWN = "Unknown event"
 QUICK = 0.1
 """Seconds after which silence is believed."""
 
@@ -87,12 +88,20 @@ async def test_the_process_id_tends_to_be_the_same(
         await rebooted(client)
         await back(server)
         async with NaiveClient(server.url, {"accessSecret": secret}) as again:
-            answer = await again.ask(LOG, "system", answer=LOGGED)
+            async with asyncio.timeout(WAIT):
+                while len(found := await boots_shown(again)) < 2:  # noqa: ASYNC110  - there is no event
+                    await asyncio.sleep(0.01)
 
-    assert answer is not None
-    first, second = (e for e in answer["payload"]["data"] if e["class"] == "NestApplication")
+    first, second = found
     assert len({first["pid"], second["pid"]}) == pids
     assert second["time"] > first["time"]
+
+
+async def boots_shown(client: NaiveClient) -> list[dict[str, Any]]:
+    """Return the last line of each boot that the log shows by now."""
+    answer = await client.ask(LOG, "system", answer=LOGGED)
+    assert answer is not None
+    return [entry for entry in answer["payload"]["data"] if entry["class"] == "NestApplication"]
 
 
 @looped
@@ -375,6 +384,23 @@ async def test_a_crash_brings_the_robots_with_marks_back(server: StandIn, secret
 
 
 @looped
+async def test_a_crash_in_mid_save_keeps_the_rows_and_the_marks(
+    server: StandIn, secret: str
+) -> None:
+    server.behaviour.next_writes = ["crash-midway"]
+    rows = [{"name": name, "type": "string", "value": "v"} for name in ("a", "b", "c")]
+    async with visited(server, secret) as client:
+        await client.request("exchange-config-save", rows)
+        await asyncio.wait_for(client.ended.wait(), WAIT)
+        await back(server)
+        assert server.robots_running() == {1, 2}
+
+    assert list(server.values()) == ["a"]
+    assert server.record.history == [("crash",), ("restore", 1), ("restore", 2)]
+    assert (server.record.saves, server.record.crashes, server.record.reboots) == (1, 1, 0)
+
+
+@looped
 async def test_one_robot_that_fails_leaves_the_remaining_ones_stopped(server: StandIn) -> None:
     server.set_running(3, running=True)
     server._state.robots[1].start = "fails"
@@ -398,6 +424,64 @@ async def test_a_slow_robot_delays_the_port(server: StandIn) -> None:
 
 
 # The log
+
+
+@looped
+async def test_a_log_is_as_late_as_the_real_one(server: StandIn, secret: str) -> None:
+    """The first boot's lines were written long ago; each later one keeps its place."""
+    server.behaviour.log_lag = Behaviour().log_lag
+    clock = asyncio.get_running_loop().time
+    lags: list[float] = []
+    async with visited(server, secret) as client:
+        assert len(await boots_shown(client)) == 1
+        for _ in range(20):
+            began = clock()
+            await client.request("no-such-event")
+            count = len(lags) + 1
+            while await unknown_shown(client) < count:
+                assert len([e for e in server.log_entries() if e["msg"] == UNKNOWN]) == count
+                await asyncio.sleep(0.01)
+            lags.append(clock() - began)
+
+    assert 0.054 <= min(lags) < 0.15 < max(lags) <= 0.45
+
+
+@looped
+async def test_a_boot_line_may_come_after_the_port_opened(server: StandIn, secret: str) -> None:
+    server.behaviour.log_lag = 0.4
+    async with visited(server, secret) as client:
+        await rebooted(client)
+        await back(server)
+        async with NaiveClient(server.url, {"accessSecret": secret}) as again:
+            assert len(await boots_shown(again)) == 1
+            await asyncio.sleep(0.4)
+            assert len(await boots_shown(again)) == 2
+
+
+async def unknown_shown(client: NaiveClient) -> int:
+    answer = await client.ask(LOG, "system", answer=LOGGED)
+    assert answer is not None
+    return sum(entry["msg"] == UNKNOWN for entry in answer["payload"]["data"])
+
+
+@looped
+async def test_by_default_a_restart_takes_seconds(server: StandIn, secret: str) -> None:
+    usual, clock = Behaviour(), asyncio.get_running_loop().time
+    server.behaviour.reboot_drop, server.behaviour.reboot_down = (
+        usual.reboot_drop,
+        usual.reboot_down,
+    )
+    async with visited(server, secret) as client:
+        began = clock()
+        await rebooted(client)
+        dropped = clock()
+        async with asyncio.timeout(15):
+            while not await reachable(server.url):  # noqa: ASYNC110  - there is no event
+                await asyncio.sleep(0.1)
+        returned = clock()
+
+    assert 0.25 <= dropped - began <= 2.2
+    assert 2.0 <= returned - dropped <= 10.5
 
 
 @looped

@@ -22,7 +22,8 @@ import pytest
 import yaml
 
 from reconciler.cli.app import run
-from reconciler.sandbox.jt_trader.server import Robot, StandInThread
+from reconciler.sandbox.jt_trader.memory import MemoryServer
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.support.leaks import PRIVATE, Watch
 
@@ -36,11 +37,12 @@ DURATIONS = {
     "settleTotal": "2s",
     "reconnect": "30ms",
     "ready": "1s",
-    "logLag": "5ms",
+    "logLag": "50ms",  # longer than the log of QUICK lags
     "leaseWait": "300ms",
     "secretsRequest": "1500ms",
     "secretsTotal": "3s",
 }
+QUICK: Mapping[str, Any] = {"reboot_drop": 0.02, "reboot_down": 0.05, "log_lag": (0.005, 0.03)}
 ROBOTS = (Robot(id=1, name="grid-btc", exchange="bybit"), Robot(id=2, name="arb", exchange="okx"))
 FIELDS = {"okx": ("password",), "kucoin": ("password",), "gateio": ("uid",)}
 
@@ -222,6 +224,23 @@ class Rig:
         self.watch.search(f"standard output of {command}", ran.out)
         self.watch.search(f"standard error of {command}", ran.err)
         return ran
+
+
+def hurry(server: StandIn) -> None:
+    """
+    Make restarts and the log of a stand-in on real time as quick as QUICK.
+
+    With what is usual for a real server `tests/e2e/test_requests.py` alone takes 316 s instead of
+    43 s.  A log that lags longer than a look takes, and shorter than `logLag`, is what matters, and
+    that it does here too; `tests/sandbox` sees the usual ones.  What a test has set is left as it
+    is, and in memory, where time costs nothing, all of it is as usual.
+    """
+    if isinstance(server, MemoryServer):
+        return
+    usual = Behaviour()
+    for name, value in QUICK.items():
+        if getattr(server.behaviour, name) == getattr(usual, name):
+            setattr(server.behaviour, name, value)
 
 
 def _copied(robot: Robot) -> Robot:

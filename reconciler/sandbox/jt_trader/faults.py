@@ -1,6 +1,7 @@
 """How a stand-in JT-Trader behaves: what tests switch on, most of it while it runs."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +12,7 @@ Write = Literal[
     "drop-before",  # nothing is changed, the connection ends
     "drop-midway",  # the first half of the rows, rounded down but at least one; then it ends
     "drop-after",  # everything is done, the connection ends without an answer
+    "crash-midway",  # as many rows as of drop-midway; then the process dies, and comes back
     "silent-before",  # nothing is changed, no answer, no fatal path
     "silent-after",  # everything is done, no answer
     "unknown-answer",  # everything is done, the answer has an unexpected shape
@@ -26,10 +28,19 @@ Effect = Literal[
 ]
 
 
+Span = float | tuple[float, float]
+"""Seconds: always so many, or each time anew something between the two."""
+
+
+def drawn(span: Span, chance: random.Random) -> float:
+    return chance.uniform(*span) if isinstance(span, tuple) else span
+
+
 @dataclass(slots=True)
 class Behaviour:
     """
-    The default is a healthy server with everything that makes the real one hard to talk to.
+    The default is a healthy server with everything that makes the real one hard to talk to, as late
+    as the real one.  Tests on real time make its restarts and its log quick: `tests/support/rig`.
 
     `ping_interval`, `ping_timeout` and `max_payload` are read when the server starts, everything
     else at each use; `login_delay` and `answer_delay` also while they last.  Durations are seconds.
@@ -56,17 +67,18 @@ class Behaviour:
     `late`: it begins `reboot_late` seconds later.  `never comes back`: the process ends and stays
     away until `come_back`."""
     reboot_late: float = 0.2
-    reboot_drop: float = 0.02
-    """From the robots' stop to the end of the process; observed 0.2 to 2.1 s."""
-    reboot_down: float = 0.05
-    """Connections are refused for so long; observed 2.0 to 2.5 s."""
+    reboot_drop: Span = (0.25, 2.1)
+    """From the robots' stop to the end of the process; as observed."""
+    reboot_down: Span = (2.0, 10.0)
+    """Connections are refused for so long after a reboot, or a crash in mid-save; observed 2.0 to
+    2.5 s, and more in a container."""
     pid_changes: bool = False
     """True: each start has another process id; inside a container it tends to be the same."""
     log: Literal["normal", "unreadable"] = "normal"
     """`unreadable`: the system log's answer has no `data`, as with one line that is no JSON."""
 
-    log_lag: float = 0.0
-    """Seconds until an entry of the log can be read; observed 0.05 to 0.4."""
+    log_lag: Span = (0.054, 0.39)
+    """Until an entry of the log can be read; as observed.  The first boot's is written long ago."""
 
     next_writes: list[Write] = field(default_factory=list)
     """What becomes of the next saves and deletes, one each; then `save` and `delete` hold."""

@@ -40,13 +40,24 @@ _TESTER_DEFAULTS: Final = {
 
 
 class Gateway:
-    """The message handling of one server process; *end* ends it by a reboot, and returns."""
+    """
+    The message handling of one server process.
+
+    *end* ends it by a reboot, *die* as by kill -9; both return before it has.
+    """
 
     def __init__(
-        self, state: ServerState, runtime: Runtime, link: Link, end: Callable[[], None]
+        self,
+        state: ServerState,
+        runtime: Runtime,
+        link: Link,
+        *,
+        end: Callable[[], None],
+        die: Callable[[], None],
     ) -> None:
         self._state = state
         self._link = link
+        self._die = die
         self.clients = Clients(state, link)
         self._runtime = runtime
         self.robots = RobotRequests(state, runtime, self.clients, link, fail=self._fail)
@@ -184,7 +195,6 @@ class Gateway:
 
     async def _logs(self, socket: Socket, message: Mapping[str, Any]) -> None:
         self._runtime.note_ticks()
-        self._state.log.lag = self._state.behaviour.log_lag
         payload = self._state.log.answer(message)
         if self._state.behaviour.log == "unreadable" and message.get("payload") == SYSTEM:
             payload.pop("data", None)
@@ -217,6 +227,9 @@ class Gateway:
         match fault:
             case "drop-before" | "drop-midway" | "drop-after":
                 self._link.drop(socket.connection)
+            case "crash-midway":
+                self.one_shots.ending = True  # nothing more is handled
+                self._die()
             case "silent-before" | "silent-after":
                 pass
             case "unknown-answer":

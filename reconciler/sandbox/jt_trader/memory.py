@@ -28,8 +28,19 @@ _NAMES: Final = itertools.count(1)
 
 
 def calm() -> Behaviour:
-    """Return the behaviour of a server that does nothing by chance and writes no status."""
-    return Behaviour(row_delay=(0.0, 0.0), sprinkle=False, status_interval=0.0)
+    """
+    Return the behaviour of a server that does nothing by chance and writes no status.
+
+    How long its restarts and its log take is as it was usually seen.
+    """
+    return Behaviour(
+        row_delay=(0.0, 0.0),
+        sprinkle=False,
+        status_interval=0.0,
+        reboot_drop=1.0,
+        reboot_down=2.0,
+        log_lag=0.15,
+    )
 
 
 class MemoryServer(StandIn):

@@ -32,14 +32,22 @@ class Process:
     """
     Started once, killed for good.
 
-    *rebooted* is called when the process ends itself; its owner then kills it and starts another.
+    *rebooted* is called when the process ends itself, *crashed* when it dies; its owner then kills
+    it and starts another.
     """
 
-    def __init__(self, state: ServerState, network: Network, rebooted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: ServerState,
+        network: Network,
+        *,
+        rebooted: Callable[[], None],
+        crashed: Callable[[], None],
+    ) -> None:
         self._state = state
         self.network = network
         self.runtime = Runtime(state)
-        self._gateway = Gateway(state, self.runtime, network, rebooted)
+        self._gateway = Gateway(state, self.runtime, network, end=rebooted, die=crashed)
         self.killed = False
 
     async def start(self, port: int, *, first: bool) -> str:
@@ -59,6 +67,7 @@ class Process:
         self._state.log.boot_ends()
         url = await self.network.open(self._gateway, port)
         if self._state.behaviour.status_interval:
+            self._write_status()
             self.network.spawn(self._status())
         return url
 
@@ -74,7 +83,10 @@ class Process:
 
     async def _status(self) -> None:
         while True:
-            proxy = [{"url": url, "ip": ip} for url, ip in self._state.behaviour.proxy]
-            self._state.log.status(proxy)
             await asyncio.sleep(self._state.behaviour.status_interval)
             await self._gateway.clients.update_report(SYSTEM)
+            self._write_status()
+
+    def _write_status(self) -> None:
+        proxy = [{"url": url, "ip": ip} for url, ip in self._state.behaviour.proxy]
+        self._state.log.status(proxy)

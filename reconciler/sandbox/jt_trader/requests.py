@@ -61,7 +61,7 @@ class OneShots:
         if behaviour.reboot == "ignored":
             return
         if behaviour.reboot == "lost":
-            await asyncio.sleep(behaviour.reboot_drop)
+            await asyncio.sleep(self._state.drawn(behaviour.reboot_drop))
             self._link.drop(socket.connection)
             return
         if behaviour.reboot == "late":
@@ -74,7 +74,7 @@ class OneShots:
         if self.ending:
             return
         self.ending = True
-        await asyncio.sleep(behaviour.reboot_drop)
+        await asyncio.sleep(self._state.drawn(behaviour.reboot_drop))
         self._end()
 
     async def _stop_all(self, socket: Socket, running: list[Robot], *, removed: bool) -> bool:

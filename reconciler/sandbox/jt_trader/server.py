@@ -75,7 +75,7 @@ class StandIn:
             behaviour=self.behaviour,
             tokens=dict(tokens or {}),
             random=random.Random(seed),  # noqa: S311  - reproducible faults, no secret
-            log=SystemLog(self._clock, pid),
+            log=SystemLog(self._clock, pid, lambda: self._state.drawn(self.behaviour.log_lag)),
             record=record or Record(),
         )
         self._state.marks = {robot.id for robot in robots if robot.running}  # as if started before
@@ -94,13 +94,18 @@ class StandIn:
         """
         Listen on 127.0.0.1 and return the URL; port 0 means the last one, at first any.
 
-        Robots that run at the first start take the keys that are stored then.
+        Robots that run at the first start take the keys that are stored then.  The lines of that
+        boot can be read at once, those of the next ones as late as all others.
         """
         if self._process is not None:
             raise RuntimeError("already started")
         if self._booted and self.behaviour.pid_changes:
             self._state.log.pid += 1
-        process = self._process = Process(self._state, self._new_network(), self._rebooted)
+        if self._booted:
+            self._state.log.serve(asyncio.get_running_loop().time)
+        process = self._process = Process(
+            self._state, self._new_network(), rebooted=self._rebooted, crashed=self._crashed
+        )
         try:
             port = port or urlsplit(self.url).port or 0
             self.url = await process.start(port, first=not self._booted)
@@ -109,6 +114,7 @@ class StandIn:
             raise
         self._let_go()
         self._booted = True
+        self._state.log.serve(asyncio.get_running_loop().time)
         return self.url
 
     async def stop(self, *, for_good: bool = True) -> None:
@@ -136,13 +142,8 @@ class StandIn:
 
         Robots write nothing; those with marks are started again before the port opens.
         """
-        process = self._process
-        if process is None or process.killed:
+        if not await self._die():
             raise RuntimeError("not running")
-        self.record.crashes += 1
-        self.record.add_done("crash")
-        process.runtime.kill()
-        await self._end_process()
         if down is not None:
             coming = self._in_background(self._return(down))
             try:
@@ -156,6 +157,24 @@ class StandIn:
             await asyncio.wait(self._ends)
         await self.start()
 
+    async def _die(self) -> bool:
+        """Let the process die, and tell whether there was one."""
+        process = self._process
+        if process is None or process.killed:
+            return False
+        self.record.crashes += 1
+        self.record.add_done("crash")
+        process.runtime.kill()
+        await self._end_process()
+        return True
+
+    def _crashed(self) -> None:
+        self._in_background(self._crash())
+
+    async def _crash(self) -> None:
+        if await self._die():
+            await self._return(self._state.drawn(self.behaviour.reboot_down))
+
     def _rebooted(self) -> None:
         self._in_background(self._reboot())
 
@@ -167,7 +186,7 @@ class StandIn:
         stays_away = self.behaviour.reboot == "never comes back"
         await self._end_process()
         if not stays_away:
-            await self._return(self.behaviour.reboot_down)
+            await self._return(self._state.drawn(self.behaviour.reboot_down))
 
     async def _return(self, down: float) -> None:
         await asyncio.sleep(down)
@@ -258,12 +277,17 @@ class StandIn:
         """Return the entries of the system log, empty if one line is no JSON."""
         return self._state.log.entries() or []
 
-    def append_log(self, level: str, class_: str, msg: str, **keys: object) -> None:
-        self._state.log.append(level, class_, msg, **keys)
+    def append_log(self, level: str, class_: str, msg: str, **keys: Any) -> None:
+        """Let the system log have one more entry, which can be read at once."""
+        self._state.log.append(level, class_, msg, late=False, **keys)
 
     def script_error(self, what: str, *, named: bool = True) -> None:
-        """Note an error of a robot's own script, as its tick may throw one at any moment."""
-        self._state.log.script_error(what, named=named)
+        """
+        Note an error of a robot's own script, as its tick may throw one at any moment.
+
+        It can be read at once.
+        """
+        self._state.log.script_error(what, named=named, late=False)
 
     def append_log_line(self, line: str, name: str = SYSTEM) -> None:
         """Append a raw line to a log file; no JSON makes every answer lose its `data`."""
@@ -418,10 +442,14 @@ def _behaviour(text: str) -> Behaviour:
     options = json.loads(text)
     for name in ("silent", "unknown"):
         options[name] = frozenset(options.get(name, ()))
-    for name in ("row_delay", "proxy"):
+    for name in ("row_delay", "proxy", "reboot_drop", "reboot_down", "log_lag"):
         if name in options:
-            options[name] = tuple(tuple(x) if isinstance(x, list) else x for x in options[name])
+            options[name] = _tuples(options[name])
     return Behaviour(**options)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

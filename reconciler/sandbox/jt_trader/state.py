@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.sandbox.jt_trader.faults import Behaviour, Write
+from reconciler.sandbox.jt_trader.faults import Behaviour, Span, Write, drawn
 from reconciler.sandbox.jt_trader.record import Record
 from reconciler.sandbox.jt_trader.robots import Robot
 from reconciler.sandbox.jt_trader.rows import Rows
@@ -38,6 +38,9 @@ class ServerState:
 
     def jobs(self, account: str) -> list[dict[str, Any]]:
         return [robot.job() for robot in self.robots if robot.account == account]
+
+    def drawn(self, span: Span) -> float:
+        return drawn(span, self.random)
 
     async def pause(self) -> None:
         """Wait as long as one query takes."""

@@ -6,14 +6,16 @@ exist creates it.  Source: the protocol reference, section 9.
 """
 
 import json
+import math
 import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 SYSTEM: Final = "system"
 _ADDRESS_SERVICES: Final = ("https://icanhazip.com", "https://ipinfo.io/ip")
+_AT_ONCE: Final = -math.inf
 _LEVELS: Final = {20: "debug", 30: "info", 40: "warn", 50: "error"}
 
 
@@ -21,33 +23,77 @@ class MissingFolder(Exception):
     """The name points into a folder that does not exist; the real server's fatal path."""
 
 
+class _Line(NamedTuple):
+    """A line of a file: None where it is no JSON; readable from that time of the loop on."""
+
+    readable: float
+    entry: dict[str, Any] | None
+
+
 class SystemLog:
-    """Log files by name; safe from any thread.  *clock* gives the server's time in seconds."""
+    """
+    Log files by name; safe from any thread.  *clock* gives the server's time in seconds.
 
-    def __init__(self, clock: Callable[[], float], pid: int | None = None) -> None:
+    What the server itself writes can be read *lag* seconds later, in the order in which it was
+    written; once `serve` told whose seconds these are.  Before that it is as old as any log.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        pid: int | None = None,
+        lag: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._clock = clock
+        self._lag = lag
+        self._timer: Callable[[], float] | None = None
         self._lock = threading.Lock()
-        self._files: defaultdict[str, list[dict[str, Any] | None]] = defaultdict(list)
+        self._files: defaultdict[str, list[_Line]] = defaultdict(list)
+        self._latest = _AT_ONCE
         self.pid = os.getpid() if pid is None else pid
-        self.lag = 0.0  # seconds until an entry can be read
 
-    def append(self, level: str, class_: str, msg: str, **keys: object) -> None:
-        entry = {"time": round(self._clock() * 1000), "pid": self.pid, "class": class_}
+    def serve(self, timer: Callable[[], float]) -> None:
+        """Let entries be late from now on, by the *timer* of the loop that serves."""
+        if timer == self._timer:
+            return
+        self._timer, self._latest = timer, _AT_ONCE
+        with self._lock:  # another loop's seconds say nothing here
+            for lines in self._files.values():
+                lines[:] = [_Line(_AT_ONCE, line.entry) for line in lines]
+
+    def append(
+        self,
+        level: str,
+        class_: str,
+        msg: str,
+        *,
+        ago: float = 0.0,
+        late: bool = True,
+        **keys: object,
+    ) -> None:
+        """Write an entry as if *ago* seconds ago; one that is not *late* can be read at once."""
+        entry = {"time": round((self._clock() - ago) * 1000), "pid": self.pid, "class": class_}
         known = level if level in _LEVELS.values() else "info"
+        whole = {"level": known, **entry, **keys, "msg": msg}
+        readable = _AT_ONCE
+        if late and self._timer is not None:
+            readable = self._latest = max(self._latest, self._timer() - ago + self._lag())
         with self._lock:
-            self._files[SYSTEM].append({"level": known, **entry, **keys, "msg": msg})
+            self._files[SYSTEM].append(_Line(readable, whole))
 
-    def script_error(self, what: str, *, ago: float = 0.0, named: bool = True) -> None:
+    def script_error(
+        self, what: str, *, ago: float = 0.0, named: bool = True, late: bool = True
+    ) -> None:
         """Note an exception of a robot's own script; some entries do not name their cause."""
         stack = [f"Error: {what}", "    at Robot.run (vm.js:12:7)"]
         cause = {"cause": "user-script"} if named else {}
-        time = round((self._clock() - ago) * 1000)
         self.append(
             "error",
             "MainProcessExceptionHandler",
             f"Error: {what}",
+            ago=ago,
+            late=late,
             stack=stack,
-            time=time,
             **cause,
         )
 
@@ -58,7 +104,7 @@ class SystemLog:
         except ValueError:
             entry = None
         with self._lock:
-            self._files[name].append(entry)
+            self._files[name].append(_Line(_AT_ONCE, entry))
 
     def now(self) -> float:
         """Return the server's time in seconds."""
@@ -84,7 +130,7 @@ class SystemLog:
     def restore(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Let the system log hold just these."""
         with self._lock:
-            self._files[SYSTEM] = [dict(entry) for entry in entries]
+            self._files[SYSTEM] = [_Line(_AT_ONCE, dict(entry)) for entry in entries]
 
     def rotate(self) -> None:
         """Copy and truncate the system log: no request reaches the older lines any more."""
@@ -105,16 +151,17 @@ class SystemLog:
                 )
         self.append("info", "MonitoringService", "App STATUS", DataFeedFactory=[], Proxy=proxy)
 
-    def entries(self, name: str = SYSTEM) -> list[dict[str, Any]] | None:
-        """Return the entries as answered, None if one line is no JSON; create a missing file."""
+    def entries(self, name: str = SYSTEM, until: float = math.inf) -> list[dict[str, Any]] | None:
+        """
+        Return the entries that can be read *until* then, by default all that were written.
+
+        None if one line is no JSON.  Creates a missing file.
+        """
         parts = name.split("/")
         if len(parts) > 1 and set(parts[:-1]) != {".."}:
             raise MissingFolder(name)
-        latest = (self._clock() - self.lag) * 1000
         with self._lock:
-            file = self._files[name]
-            if self.lag:  # what was written just now is not in the file yet
-                file = [e for e in file if e is None or e.get("time", 0) <= latest]
+            file = [line.entry for line in self._files[name] if line.readable <= until]
             entries = [entry.copy() for entry in file if entry is not None]
             return entries if len(entries) == len(file) else None
 
@@ -128,6 +175,6 @@ class SystemLog:
                 name = "[object Object]"
             case _:
                 name = str(payload)
-        entries = self.entries(name)
+        entries = self.entries(name, self._timer() if self._timer is not None else math.inf)
         answer = {"artifacts": payload} if "payload" in message else {}
         return answer if entries is None else {**answer, "data": entries}

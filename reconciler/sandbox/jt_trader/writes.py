@@ -4,9 +4,13 @@ Saves and deletes of a stand-in JT-Trader: row by row, no transaction, the first
 Source: the protocol reference, sections 3.3 and 3.4.
 """
 
+from typing import Final
+
 from reconciler.sandbox.jt_trader.faults import Write
 from reconciler.sandbox.jt_trader.rows import ABSENT, Rejected, value_text
 from reconciler.sandbox.jt_trader.state import ServerState
+
+_CUT_OFF: Final = ("drop-midway", "crash-midway")
 
 
 async def write(state: ServerState, kind: str, account: str, payload: object, fault: Write) -> None:
@@ -19,13 +23,13 @@ async def write(state: ServerState, kind: str, account: str, payload: object, fa
     if not isinstance(payload, list | str):
         raise Rejected("payload is not iterable")
     todo = list(payload)
-    if fault == "drop-midway":
+    if fault in _CUT_OFF:
         todo = todo[: max(1, len(todo) // 2)]
     elif fault == "lose-last-row":
         todo = todo[:-1]
     change = _save_row if kind == "save" else _delete_row
     names = [await change(state, account, row) for row in todo]
-    if fault != "drop-midway":
+    if fault not in _CUT_OFF:
         state.record.add_finished(kind, account, tuple(names))
 
 
