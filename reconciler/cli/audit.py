@@ -37,6 +37,11 @@ from reconciler.system.interrupts import run
     help="Ask the other regions of an exchange about a key that this one does not know.",
 )
 @click.option(
+    "--explain",
+    is_flag=True,
+    help="Say below each key what was asked, what came back, and why the verdict.",
+)
+@click.option(
     "--expiring",
     metavar="DURATION",
     help="Show only keys that expire within this time, such as 30d.",
@@ -63,6 +68,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     selector: str,
     fresh: bool,
     siblings: bool,
+    explain: bool,
     expiring: str | None,
     visit: bool,
     parallelism: int,
@@ -91,11 +97,11 @@ def command(  # noqa: PLR0917  - one parameter per option
     code = worst([*(error.exit_code for error in found.failures), code_of(rows)])
     match form:
         case "json":
-            output.show_json(rendering.audit_document(rows, now, code))
+            output.show_json(rendering.audit_document(rows, now, code, explain=explain))
         case "markdown":
             output.show(rendering.audit_markdown(rows, now, notes))
         case _:
-            output.show(rendering.audit_text(rows, now, notes))
+            output.show(rendering.audit_text(rows, now, notes, explain=explain))
     return code
 
 
@@ -147,8 +153,9 @@ async def audited(
         results = await auditor.audit(
             gathered.keys, within=timedelta(0) if fresh else GOOD, siblings=siblings
         )
+    wanted = {key.id: key.security for key in gathered.keys}
     rows = [
-        Audited(key, answered, findings, sources=gathered.sources[key])
+        Audited(key, answered, findings, sources=gathered.sources[key], security=wanted[key])
         for key, (answered, findings) in results.items()
     ]
     found.rows = sorted([*rows, *gathered.unread], key=lambda row: row.key)

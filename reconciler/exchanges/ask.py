@@ -8,10 +8,11 @@ by itself is not asked about.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.ccxt_client import NotOffered, opened
@@ -61,14 +62,16 @@ def ask(asking: Asking, *, timeout: float, deadline: float, stop: threading.Even
         return asking.unasked(Status.UNSUPPORTED)
     if wrong := adapter.malformed(asking.values()):
         return asking.unasked(Status.MALFORMED, wrong)
+    requests: tuple[str, ...] = ()
     for _ in range(2):
         left = deadline - time.monotonic()
         if left < _SHORTEST or stop.is_set():
             return asking.unasked(Status.UNREACHABLE)
         answered, heard = _once(asking, adapter, min(timeout, left))
+        requests += answered.requests
         if heard or answered.status is not Status.UNREACHABLE:
             break
-    return answered
+    return replace(answered, requests=requests)
 
 
 def _once(asking: Asking, adapter: Adapter, timeout: float) -> tuple[Answered, bool]:
@@ -85,10 +88,37 @@ def _once(asking: Asking, adapter: Adapter, timeout: float) -> tuple[Answered, b
             test_by_header=adapter.test_by_header,
         ) as exchange:
             said = replace(said, at=datetime.now(UTC))
+            requests = _noted(exchange, asking.values().values())
             answered = _answer(asking, adapter, exchange, said)
-            return answered, exchange.last_http_response is not None
+            heard = exchange.last_http_response is not None
+            return replace(answered, requests=tuple(requests)), heard
     except NotOffered:
         return replace(said, status=Status.UNSUPPORTED), False
+
+
+def _noted(exchange: Any, values: Iterable[str]) -> list[str]:
+    """
+    Return a list of what is asked from now on, as it is asked.
+
+    Without queries, which hold signatures, and without a path that holds a credential.
+    """
+    noted: list[str] = []
+    held = [value for value in values if value]
+    fetch = exchange.fetch
+
+    def fetching(url: str, method: str = "GET", *args: Any, **kwargs: Any) -> Any:
+        parts = urlsplit(url)
+        path = "/(not shown)" if any(one in unquote(parts.path) for one in held) else parts.path
+        place = len(noted)
+        noted.append(f"{method} {parts.scheme}://{parts.netloc}{path}: not answered")
+        try:
+            return fetch(url, method, *args, **kwargs)
+        finally:
+            if exchange.last_http_response is not None:
+                noted[place] = noted[place].replace(": not answered", ": answered")
+
+    exchange.fetch = fetching
+    return noted
 
 
 def _answer(asking: Asking, adapter: Adapter, exchange: Any, said: Answered) -> Answered:

@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.errors import JtrError
 from reconciler.model.key_facts import Answered, Cap, KeyFacts
-from reconciler.model.key_policy import KeyFinding, Severity
+from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Audited:
     """
     What an audit has to say of one key; with a `failure` it was never asked about.
 
-    `sources` are references to its secrets, with versions.
+    `sources` are references to its secrets, with versions; `security` is what was wanted of it.
     """
 
     key: KeyId
@@ -80,6 +80,7 @@ class Audited:
     findings: tuple[KeyFinding, ...] = ()
     failure: JtrError | None = None
     sources: tuple[str, ...] = ()
+    security: Security | None = None
 
     @property
     def light(self) -> Light:

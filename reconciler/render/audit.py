@@ -13,6 +13,7 @@ from reconciler.model.key_audits import Audited, Light
 from reconciler.model.key_facts import Access, Answered, IpRule, KeyFacts, Status
 from reconciler.model.key_policy import KeyFinding
 from reconciler.model.wording import counted
+from reconciler.render.audit_explain import explanation
 from reconciler.render.escape import plain
 from reconciler.render.json_values import Document, shown, to_json
 from reconciler.render.phrases import INDENT, age_text, below
@@ -27,8 +28,14 @@ _FRESH: Final = 60.0  # seconds
 # ── text ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def audit_text(rows: Sequence[Audited], now: datetime, notes: Iterable[str] = ()) -> str:
-    """Return a table with a line for each key, what was found below it, and a summary."""
+def audit_text(
+    rows: Sequence[Audited], now: datetime, notes: Iterable[str] = (), *, explain: bool = False
+) -> str:
+    """
+    Return a table with a line for each key, what was found below it, and a summary.
+
+    With *explain* the evidence for it stands below as well.
+    """
     cells = [_HEAD, *(_cells(row, now) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
     signs = [" ", *(_SIGN[row.light] for row in rows)]
@@ -38,6 +45,8 @@ def audit_text(rows: Sequence[Audited], now: datetime, notes: Iterable[str] = ()
         lines.append(f"{sign} {'  '.join(padded)}".rstrip())
         if number:
             lines += _below(rows[number - 1])
+            if explain:
+                lines += (f"{INDENT}| {plain(one, 400)}" for one in explanation(rows[number - 1]))
     return "\n".join([*(lines if rows else []), *notes, summary(rows)]) + "\n"
 
 
@@ -163,15 +172,21 @@ def _cell(text: str) -> str:
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def audit_document(rows: Sequence[Audited], now: datetime, code: Exit) -> Document:
-    """Return everything for programs; *code* is what the command ends with."""
+def audit_document(
+    rows: Sequence[Audited], now: datetime, code: Exit, *, explain: bool = False
+) -> Document:
+    """
+    Return everything for programs; *code* is what the command ends with.
+
+    With *explain* each key has its evidence, in the words of the text.
+    """
     lights = [row.light for row in rows]
     return {
         "formatVersion": FORMAT_VERSION,
         "at": now.isoformat(),
         "exitCode": int(code),
         "summary": {"keys": len(rows), **{str(light): lights.count(light) for light in Light}},
-        "keys": [_row(row) for row in rows],
+        "keys": [_row(row) | (_evidence(row) if explain else {}) for row in rows],
     }
 
 
@@ -190,6 +205,12 @@ def _row(row: Audited) -> Document:
         "findings": to_json(_ordered(row.findings)),
         "failure": None if row.failure is None else shown(row.failure, "what remedy"),
     }
+
+
+def _evidence(row: Audited) -> Document:
+    requests = () if row.answered is None else row.answered.requests
+    lines = [plain(one, 400) for one in explanation(row)]
+    return {"evidence": {"requests": list(requests), "explanation": lines}}
 
 
 def _facts(facts: KeyFacts) -> Document:

@@ -89,6 +89,33 @@ def test_a_key_as_it_should_be_is_asked_about_once(market: Market) -> None:
     assert (calls, market.calls()) == (1, 2)
 
 
+def test_the_evidence_is_told_to_whoever_does_not_believe_us(market: Market) -> None:
+    market.rig.document("tokyo-1", "bybit", "okx", rotate=False, security=SECURITY)
+    key = market.key(BYBIT)
+    answers(market, BYBIT, key, bybit(key, ips=["*"]))
+    market.rig.rotate("tokyo-1", "okx")  # no exchange knows it
+    market.exchanges.setdefault("okx", market.exchanges["bybit"])
+    market.rig.begin()
+    text = market.audit("--explain")
+    remembered = market.audit("--explain", "-o", "json")
+
+    url = market.exchanges["bybit"].url
+    lines = [
+        line.strip().removeprefix("| ") for line in text.out.splitlines() if "      | " in line
+    ]
+    assert f"asked: GET {url}/v5/user/query-api: answered" in lines
+    assert "told: Spot.SpotTrade = spot (writes, reported)" in lines
+    assert "told: bound to no address" in lines
+    assert "wanted: require spot" in lines
+    assert "verdict: blocked, because of IP_UNBOUND (error)" in lines
+    rows = {row["exchange"]: row for row in json.loads(remembered.out)["keys"]}
+    evidence = rows["bybit"]["evidence"]
+    assert evidence["requests"] == []
+    assert evidence["explanation"][0].startswith("asked: nobody now, the answer is remembered from")
+    assert {*evidence["explanation"][1:]} <= {*lines}
+    assert "evidence" not in json.loads(market.audit("-o", "json").out)["keys"][0]
+
+
 def test_no_trading_server_is_contacted(market: Market) -> None:
     server = market.rig.server()
     market.rig.document("tokyo-1", "bybit", rotate=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.exchanges.ask import _noted
 from reconciler.exchanges.auditor import Auditor, KeyToAsk
 from reconciler.exchanges.cache import GOOD
 from reconciler.exchanges.ccxt_client import make_ready
@@ -452,3 +453,35 @@ def test_other_values_are_asked_about_after_a_rejection(floor: Floor) -> None:
 
     assert statuses(results) == {"tokyo-1/bybit": Status.VALID}
     assert len(exchange.calls) == 2
+
+
+def test_what_was_asked_is_told_without_query_or_credential(floor: Floor) -> None:
+    exchange = floor.exchange(BYBIT)
+    exchange.script.append(HangUp())
+    key = place(floor.key(BYBIT))
+
+    (answered, _) = floor.audit(key)[key.id]
+    (again, _) = floor.audit(key)[key.id]
+
+    address = f"GET {exchange.url}/v5/user/query-api"
+    assert answered.requests == (f"{address}: not answered", f"{address}: answered")
+    assert (again, again.requests) == (answered, ())
+
+
+def test_a_path_that_holds_a_credential_is_not_shown() -> None:
+    class Asked:
+        """What asks with a key in its path."""
+
+        last_http_response = None
+
+        def fetch(self, *_args: Any) -> None: ...
+
+    asked = Asked()
+    noted = _noted(asked, ["the+key", ""])
+    asked.fetch("https://x.test/v1/the%2Bkey/info?signature=17", "GET", {}, None)
+    asked.fetch("https://x.test/v1/info?signature=17")
+
+    assert noted == [
+        "GET https://x.test/(not shown): not answered",
+        "GET https://x.test/v1/info: not answered",
+    ]

@@ -701,6 +701,20 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{SUITES}/test_krakenfutures.py",),
     ),
     Mutant(
+        "a path with a credential is shown as evidence",
+        "reconciler/exchanges/ask.py",
+        'path = "/(not shown)" if any(',
+        'path = "/(not shown)" if all(',
+        (AUDITOR,),
+    ),
+    Mutant(
+        "nothing proves that it may not withdraw, and nobody says so",
+        "reconciler/render/audit_explain.py",
+        "    elif Cap.WITHDRAW in facts.unproven:\n",
+        "    elif Cap.WITHDRAW not in facts.unproven:\n",
+        ("tests/model/test_audit_explain.py",),
+    ),
+    Mutant(
         "whoever is refused asks again at once",
         "reconciler/exchanges/ask.py",
         "        if heard or answered.status is not Status.UNREACHABLE:\n",

@@ -105,6 +105,7 @@ def test_a_good_key_is_told_as_its_owner_made_it(
     assert Cap.WITHDRAW not in may(told)
     assert [str(network) for network in told.ip.networks] == ["127.0.0.1/32"]
     assert told.read_only is False
+    assert "lacks" not in told.traits
     assert told.same_key is (True if code in {"bybit", "kucoin"} else None)
     assert told.master is (code == "gateio")
     assert told.never_expires is (True if code == "bybit" else None)

@@ -151,7 +151,10 @@ def _bybit(key: _Key, _account: Iterable[_Key]) -> Any:
         "Wallet": {Right.TRANSFER: ["AccountTransfer"], Right.WITHDRAW: ["Withdraw"]},
         "Derivatives": {Right.FUTURES: ["DerivativesTrade"]},
     }
-    unused = ("Options", "CopyTrading", "BlockTrade", "Exchange", "NFT", "Affiliate", "Earn")
+    unused = (
+        *("Options", "CopyTrading", "BlockTrade", "Exchange", "NFT", "Affiliate", "Earn"),
+        *("FiatP2P", "FiatConvertBroker", "FiatGlobalPay", "FiatBitPay", "BitCard", "ByXPost"),
+    )
     return {
         "retCode": 0,
         "retMsg": "",
