@@ -13,11 +13,14 @@ from typing import Final
 
 from reconciler.documents.tree import Map, Node, Scalar, text
 from reconciler.documents.yaml_reader import BYTES_LIMIT, Builder, scan
-from reconciler.errors import UsageError
+from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.source import Problem, SourceLine
 from reconciler.system.files import NotRegular, WritableByOthers, read_operators, read_regular
 
 API_VERSION: Final = "jtr/v1"
+FILES_LIMIT: Final = 100_000
+TOTAL_BYTES_LIMIT: Final = 128 * 1024 * 1024
+TOTAL_VALUES_LIMIT: Final = 2_000_000  # some ten microseconds each
 SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -121,6 +124,8 @@ class FoundDocuments:
         self.skipped = 0
         self.complete = True
         self._seen: set[str] = set()
+        self._bytes = 0
+        self._values = 0
 
     def _new(self, path: str) -> bool:
         real = os.path.realpath(path)
@@ -129,11 +134,28 @@ class FoundDocuments:
         return fresh
 
     def _scan(self, path: str) -> Builder:
-        instead = self._instead.get(os.path.realpath(path))
-        builder, whole = scan(read_bytes(path) if instead is None else instead, shown(path))
+        data = self._instead.get(os.path.realpath(path))
+        if data is None:
+            data = read_bytes(path)
+        builder, whole = scan(data, shown(path))
         self.files.append(path)
+        self._bytes += len(data)
+        self._values += builder.count
+        self._check_totals(path)
         self.complete &= whole
         return builder
+
+    def _check_totals(self, path: str) -> None:
+        """Stop where a tree costs more than any fleet: each file alone may be in order."""
+        for found, limit, what in (
+            (len(self.files), FILES_LIMIT, "files"),
+            (self._bytes, TOTAL_BYTES_LIMIT, "bytes"),
+            (self._values, TOTAL_VALUES_LIMIT, "values"),
+        ):
+            if found > limit:
+                place = SourceLine(shown(path), 1)
+                remedy = "name fewer files, or the directories one after the other"
+                raise InvalidConfig([Problem(place, f"more than {limit:,} {what} in all", remedy)])
 
     def _complain(self, source: SourceLine, what: str, remedy: str) -> None:
         self.problems.append(Problem(source, what, remedy))

@@ -132,7 +132,7 @@ class Builder:
         self._stack: list[_Frame] = []
         self._root: Node | None = None
         self._first = 1
-        self._count = 0
+        self.count = 0
 
     def complain(self, source: SourceLine, what: str, remedy: str) -> None:
         self.problems.append(Problem(source, what, remedy))
@@ -175,8 +175,8 @@ class Builder:
             self.documents.append(Document(self._root, self._first, source.line))
 
     def _counted(self, source: SourceLine) -> None:
-        self._count += 1
-        if self._count > NODES_LIMIT:
+        self.count += 1
+        if self.count > NODES_LIMIT:
             self.complain(source, f"more than {NODES_LIMIT} values in one file", "split the file")
             raise _Fatal
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.documents import files
 from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, UsageError
 
@@ -201,3 +202,26 @@ def test_a_broken_file_lets_nobody_conclude_that_defaults_are_absent(
 
     assert "no credentials" not in str(raised.value)
     assert "did you mean mode?" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "what"),
+    [
+        ("FILES_LIMIT", 2, "files"),
+        ("TOTAL_BYTES_LIMIT", 80, "bytes"),
+        ("TOTAL_VALUES_LIMIT", 10, "values"),
+    ],
+)
+def test_files_that_are_in_order_each_may_be_too_much_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: int, what: str
+) -> None:
+    monkeypatch.setattr(files, name, limit)
+    for number in range(3):
+        (tmp_path / f"{number}.yaml").write_text("apiVersion: other/v1\nkind: Other\n", "utf-8")
+
+    with pytest.raises(InvalidConfig) as refused:
+        files.read_documents([str(tmp_path)])
+
+    (problem,) = refused.value.problems
+    assert str(problem).startswith(f"{tmp_path / '2.yaml'}:1")
+    assert f"more than {limit} {what} in all" in str(problem)

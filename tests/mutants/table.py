@@ -386,8 +386,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "robots are started although somebody else is at work",
         "reconciler/plan/robots.py",
-        "    if running - others - begun:",
-        "    if False:",
+        "    if strange := running - others - begun - restored:",
+        "    if strange := set[int]():",
         (HALTS,),
     ),
     Mutant(
