@@ -146,8 +146,8 @@ async def _visit(server: DesiredServer, rounds: Rounds) -> ObservedServer:
     if rounds.secrets is not None:
         newest = rounds.secrets.newest
         login = Login(
-            await newest(server.access_secret) if server.access_secret else None,
-            await newest(server.access_token) if server.access_token else None,
+            await newest(server.access_secret, server.target) if server.access_secret else None,
+            await newest(server.access_token, server.target) if server.access_token else None,
         )
     trust = bootstrap.trust(rounds.settings, server.target.url)
     session = await driver(rounds.settings).open(server.target, login, trust)

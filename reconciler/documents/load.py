@@ -16,6 +16,7 @@ from reconciler.documents.schema import CONFIG, problems, valid
 from reconciler.documents.tree import plain, text
 from reconciler.documents.validate import (
     fleet_problems,
+    mixed_kinds,
     pasted_problems,
     server_problems,
     with_limit,
@@ -63,6 +64,7 @@ def load(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Lo
         for result in results:
             found += server_problems(result.root)
         found += fleet_problems(result.root for result in results)
+        found += mixed_kinds(result.root for result in results)
     if found:
         raise InvalidConfig(with_limit(found), total=len(set(found)))
     servers = {text(result.root, "metadata", "name"): result for result in results}

@@ -36,7 +36,7 @@ from reconciler.documents.tree import (
     true,
 )
 from reconciler.model.key_policy import ABOUT_PERMISSIONS
-from reconciler.model.references import SecretRef
+from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.source import Problem, SourceLine
 from reconciler.model.target import Target, normalised
 
@@ -260,6 +260,36 @@ def fleet_problems(roots: Iterable[Map]) -> Iterator[Problem]:
                 f"another account's document of this server asks for a one-shot at {earlier}",
                 "let one document of a server carry cache and reboot: both reach all its accounts",
             )
+
+
+def mixed_kinds(roots: Iterable[Map]) -> Iterator[Problem]:
+    """
+    Yield the secrets that are a login in one place and credentials in another.
+
+    A login is sent to a server at every visit, before anything is compared: nobody may have a
+    foreign server's keys sent somewhere by calling them one.
+    """
+    logins: dict[SecretPath, SourceLine] = {}
+    credentials: dict[SecretPath, SourceLine] = {}
+    for root in roots:
+        for key in ("accessSecret", "accessToken"):
+            _note(logins, at(root, "spec", key))
+        for exchange in entries(root, "spec", "exchanges").values():
+            named = at(exchange, "credentials")
+            for node in named.entries.values() if isinstance(named, Map) else (named,):
+                _note(credentials, node)
+    for path in sorted(logins.keys() & credentials.keys()):
+        yield Problem(
+            logins[path],
+            f"{path} is a login here, and credentials at {credentials[path]}",
+            "keep logins in secrets of their own",
+        )
+
+
+def _note(places: dict[SecretPath, SourceLine], node: Node | None) -> None:
+    reference = SecretRef.parse(text(node))
+    if node is not None and reference is not None:
+        places.setdefault(reference.at, node.source)
 
 
 def with_limit(problems: Iterable[Problem], limit: int = 50) -> tuple[object, ...]:

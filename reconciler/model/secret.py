@@ -71,9 +71,11 @@ class VersionInfo:
 
     `created` is Vault's `created_time` as it came; `age` is how many seconds ago that was by
     Vault's own clock at the moment of the answer; `alive` is False when deleted or destroyed.
+    `targets` are patterns of the addresses that may get it, as its owner says; None: no word.
     """
 
     version: int
     created: str
     age: float
     alive: bool
+    targets: tuple[str, ...] | None = None

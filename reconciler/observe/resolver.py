@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from reconciler.drivers import Driver
 from reconciler.errors import (
+    Blocked,
     LoginFailed,
     NotSettled,
     SecretsError,
@@ -28,8 +29,10 @@ from reconciler.model.desired import DesiredExchange
 from reconciler.model.observed import ObservedExchange
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
+from reconciler.model.target import Target
 from reconciler.observe.evidence import Values
 from reconciler.secrets import SecretBackend
+from reconciler.settings.model import glob_matches
 from reconciler.system.timeouts import Timeouts
 
 P = ParamSpec("P")
@@ -116,11 +119,11 @@ class Resolver:
                     self._cache.down = error
             raise
 
-    async def newest(self, ref: SecretRef) -> Secret:
+    async def newest(self, ref: SecretRef, target: Target) -> Secret:
         """
-        Return the value of one field, of the pinned or newest version, settled or not.
+        Return the value of one field for *target*, of the pinned or newest version, settled or not.
 
-        For what the operator alone changes (access secrets).  Raises SecretsError.
+        For what the operator alone changes (access secrets).  Raises SecretsError and Blocked.
         """
         held = self._cache.logins.get(ref) if self._cache is not None else None
         try:
@@ -128,7 +131,9 @@ class Resolver:
         except (SecretsUnreachable, SecretsSealed, LoginFailed, TokenExpired):
             if held is None:
                 raise
+            _check_binding(ref.at, held[0], target)
             return held[1]
+        _check_binding(ref.at, info, target)
         if held is not None and (held[0].version, held[0].created) == (
             info.version,
             info.created,
@@ -153,17 +158,19 @@ class Resolver:
             )
         return value
 
-    async def freeze(self, exchange: DesiredExchange) -> Mapping[str, FrozenRef]:
+    async def freeze(self, exchange: DesiredExchange, target: Target) -> Mapping[str, FrozenRef]:
         """
         Fix the version of every reference of *exchange*, from metadata alone.
 
-        A newest version counts once it has settled.  Raises SecretsError.
+        A newest version counts once it has settled.  Raises SecretsError, and Blocked where the
+        secret's owner does not name *target*.
         """
         wanted = {"": exchange.secret} if exchange.secret is not None else dict(exchange.fields)
         known: dict[tuple[SecretPath, int | None], VersionInfo] = {}
         for ref in wanted.values():
             if (ref.at, ref.version) not in known:
-                known[ref.at, ref.version] = await self._settled(ref)
+                known[ref.at, ref.version] = info = await self._settled(ref)
+                _check_binding(ref.at, info, target)
         return {
             name: FrozenRef(
                 ref.at,
@@ -308,3 +315,14 @@ class Resolver:
                 f"{asks} {credential}; write the field into the secret",
             )
         return there[0]
+
+
+def _check_binding(at: SecretPath, info: VersionInfo, target: Target) -> None:
+    """Raise Blocked where the owner of a secret says who may get it, and names others."""
+    if info.targets is None or any(glob_matches(one, target.url) for one in info.targets):
+        return
+    raise Blocked(
+        f"{at} is not for {target.url}: its owner binds it to other addresses (jtr_targets)",
+        "name another secret, or its owner adds the address: bao kv metadata patch "
+        f"-mount={at.mount} -custom-metadata=jtr_targets=URL,... {at.path}",
+    )

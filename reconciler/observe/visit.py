@@ -56,8 +56,12 @@ async def enter(visit: Visit, context: PassContext) -> None:
     """Open a session on the visit's server.  Raises SecretsError or DriverError."""
     server = visit.desired
     login = Login(
-        await context.resolver.newest(server.access_secret) if server.access_secret else None,
-        await context.resolver.newest(server.access_token) if server.access_token else None,
+        await context.resolver.newest(server.access_secret, server.target)
+        if server.access_secret
+        else None,
+        await context.resolver.newest(server.access_token, server.target)
+        if server.access_token
+        else None,
     )
     visit.session = await context.driver.open(
         server.target, login, context.trust(server.target.url)

@@ -55,7 +55,7 @@ async def gather_keys(
         try:
             async with gate:
                 context.allowed.check(server)
-                values, sources = await _read(exchange, context)
+                values, sources = await _read(server, exchange, context)
         except JtrError as error:
             return Audited(key, failure=error), ()
         found = KeyToAsk(
@@ -85,9 +85,9 @@ async def gather_keys(
 
 
 async def _read(
-    exchange: DesiredExchange, context: PassContext
+    server: DesiredServer, exchange: DesiredExchange, context: PassContext
 ) -> tuple[Mapping[str, Secret], tuple[str, ...]]:
-    frozen = await context.resolver.freeze(exchange)
+    frozen = await context.resolver.freeze(exchange, server.target)
     # Of an exchange that ccxt does not know nobody can say what its key consists of.
     required = registry.entry(exchange.code).required or ()
     values = await context.resolver.credentials(exchange, frozen, required)

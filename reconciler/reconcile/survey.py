@@ -167,7 +167,9 @@ async def freeze(visit: Visit, context: PassContext) -> Facts:
     for exchange in visit.desired.exchanges:
         if exchange.presence is Presence.PRESENT:
             try:
-                frozen[exchange.code] = await context.resolver.freeze(exchange)
+                frozen[exchange.code] = await context.resolver.freeze(
+                    exchange, visit.desired.target
+                )
             except JtrError as error:
                 frozen[exchange.code] = error
                 if isinstance(error, NotSettled):

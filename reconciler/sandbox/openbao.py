@@ -184,6 +184,11 @@ class OpenBao:
         """Remove a secret with its metadata: versions start over at 1."""
         self.request("DELETE", f"{mount}/metadata/{path}")
 
+    def bind(self, path: str, targets: str, *, mount: str = "secret") -> None:
+        """Say as a secret's owner which addresses may get it; *targets* are separated by commas."""
+        body = {"custom_metadata": {"jtr_targets": targets}}
+        self.request("POST", f"{mount}/metadata/{path}", body)
+
     def mount_kv1(self, name: str) -> None:
         self.request("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": "1"}})
 

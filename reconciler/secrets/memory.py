@@ -57,6 +57,7 @@ class MemoryBackend:
         self._clock = clock
         self._secrets: dict[SecretPath, dict[int, _Version]] = {}
         self._writes: dict[SecretPath, int] = {}
+        self._bound: dict[SecretPath, tuple[str, ...]] = {}
         self._lock = threading.RLock()
 
     def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
@@ -64,7 +65,8 @@ class MemoryBackend:
             self.described.append(at)
             number, found = self._find(at, version)
             age = max(0.0, self._clock() - found.at)
-            return VersionInfo(version=number, created=found.created, age=age, alive=True)
+            bound = self._bound.get(at)
+            return VersionInfo(number, found.created, age, alive=True, targets=bound)
 
     def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         with self._lock:
@@ -108,6 +110,11 @@ class MemoryBackend:
             versions[number] = _Version(dict(fields), created, now)
             versions.pop(number - self._keep, None)
             return number
+
+    def bind(self, at: SecretPath, *targets: str) -> None:
+        """Say as its owner which addresses may get a secret."""
+        with self._lock:
+            self._bound[at] = targets
 
     def delete(self, at: SecretPath, *versions: int, after: float = 0.0) -> None:
         with self._lock:

@@ -297,7 +297,7 @@ def test_a_changed_login_is_in_the_plan_and_in_its_id_and_is_not_sent_unseen(
     server = begun(rig)
     rig.apply()
     expected, greeted = plan_id(rig), len(server.record.handshakes)
-    other = f"{rig.reference('tokyo-1/bybit')}#api_key"
+    other = f"{rig.reference('another')}#access_secret"
     rig.document("tokyo-1", rotate=False, accessSecret=other)
 
     recorded = rig.plan("--recorded", "-o", "json")
@@ -317,7 +317,7 @@ def test_a_plan_file_tells_which_recipients_differ(rig: Rig, tmp_path: Path) -> 
     server = begun(rig)
     file = tmp_path / "plan.json"
     file.write_text(rig.plan("-o", "json").out)
-    rig.document("tokyo-1", rotate=False, accessSecret=f"{rig.reference('tokyo-1/bybit')}#secret")
+    rig.document("tokyo-1", rotate=False, accessSecret=f"{rig.reference('another')}#secret")
 
     ran = expect(rig, str(file))
 

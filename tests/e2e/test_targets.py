@@ -12,7 +12,8 @@ import pytest
 from reconciler.sandbox.jt_trader import writes
 from reconciler.sandbox.jt_trader.faults import lasting
 from reconciler.sandbox.jt_trader.server import Robot, StandInThread
-from tests.e2e.answers import codes, document, results, server, statuses, stored
+from reconciler.sandbox.openbao import OpenBao
+from tests.e2e.answers import asked, codes, document, results, server, statuses, stored
 from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside
 from tests.support.processes import until
 from tests.support.rig import DURATIONS, Ran, Rig
@@ -303,3 +304,44 @@ def test_a_second_apply_waits_its_turn_and_writes_nothing_twice(rig: Rig, free: 
     assert stand_in.record.saves == 1
     assert len(stand_in.rows()) == 2  # no duplicates
     assert rig.plan().code == 0
+
+
+# ── what the owner of a secret says ──────────────────────────────────────────────────────────
+
+
+def bind(rig: Rig, name: str, *targets: str) -> None:
+    rig.bao.bind(rig.path(name), ",".join(targets))
+
+
+def test_a_secret_goes_only_where_its_owner_says(rig: Rig, bao: OpenBao) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.begin()
+    bind(rig, "tokyo-1", server.url)
+    bind(rig, "tokyo-1/bybit", "https://elsewhere.internal", "https://*.osaka")
+    bind(rig, "tokyo-1/okx", "http://127.0.0.1:*")
+
+    with asked(bao, rig) as paths:
+        ran = rig.apply()
+
+    assert ran.code == 4
+    assert f"{rig.reference('tokyo-1/bybit')} is not for {server.url}" in ran.out
+    assert [path for path in paths if path == "secret/data/" + rig.path("tokyo-1/bybit")] == []
+    assert {name.split("_")[0] for name in server.values()} == {"okx"}
+
+    bind(rig, "tokyo-1/bybit", server.url)
+    assert rig.apply().code == 0
+
+
+def test_a_login_goes_only_where_its_owner_says(rig: Rig, bao: OpenBao) -> None:
+    server = rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    bind(rig, "tokyo-1", "none")
+
+    with asked(bao, rig) as paths:
+        planned, applied = rig.plan(), rig.apply()
+
+    assert (planned.code, applied.code) == (4, 4)
+    assert server.record.handshakes == []
+    assert [path for path in paths if "/data/" in path] == []

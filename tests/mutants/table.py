@@ -65,6 +65,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if False:\n        raise WritableByOthers",
         ("tests/settings/test_load.py",),
     ),
+    Mutant(
+        "the owner of a secret has no word",
+        "reconciler/observe/resolver.py",
+        "                _check_binding(ref.at, info, target)\n",
+        "",
+        ("tests/e2e/test_targets.py",),
+    ),
+    Mutant(
+        "the owner of a login has no word",
+        "reconciler/observe/resolver.py",
+        "            return held[1]\n        _check_binding(ref.at, info, target)\n",
+        "            return held[1]\n",
+        ("tests/e2e/test_targets.py",),
+    ),
     # ── what a plan says ─────────────────────────────────────────────────────────────────────
     Mutant(
         "recipients are not compared before anything is contacted",

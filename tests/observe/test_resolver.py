@@ -11,10 +11,12 @@ from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
+from reconciler.model.target import Target
 from reconciler.observe.resolver import Resolver, ResolverCache, spellings
 from reconciler.system.timeouts import Timeouts
 from tests.support import factories as f
 
+TARGET = Target(f.URL, "0")
 QUICK = replace(Timeouts(), secrets_request=0.01, settle=0.05, settle_total=0.2)
 
 
@@ -60,7 +62,7 @@ def test_a_backend_that_stays_away_is_waited_for_once_in_a_pass(seconds: float, 
     async def story() -> None:
         for name in ("bybit", "okx", "kucoin"):
             with pytest.raises(SecretsUnreachable):
-                await resolving.freeze(f.exchange(name))
+                await resolving.freeze(f.exchange(name), TARGET)
 
     asyncio.run(story())
 
@@ -71,7 +73,7 @@ def test_a_secret_that_never_rests_is_still_being_written() -> None:
     backend, said = Restless(0), []  # type: ignore[var-annotated]
 
     with pytest.raises(StillBeingWritten, match="still being written"):
-        asyncio.run(resolver(backend, said).freeze(f.exchange()))
+        asyncio.run(resolver(backend, said).freeze(f.exchange(), TARGET))
 
     assert backend.asked > 2
 
@@ -80,7 +82,7 @@ def test_a_pinned_version_is_not_waited_for() -> None:
     backend = Restless(0)
     pinned = f.exchange(secret=SecretRef(f.path(), version=7))
 
-    asyncio.run(resolver(backend).freeze(pinned))
+    asyncio.run(resolver(backend).freeze(pinned, TARGET))
 
     assert backend.asked == 1
 
@@ -104,7 +106,7 @@ def test_a_long_lived_process_does_not_wait_until_a_secret_has_settled() -> None
     resolving = resolver(backend).anew(cache)
 
     with pytest.raises(NotSettled) as raised:
-        asyncio.run(resolving.freeze(f.exchange()))
+        asyncio.run(resolving.freeze(f.exchange(), TARGET))
 
     assert backend.asked == 1
     assert 0 < raised.value.after <= QUICK.settle
@@ -124,9 +126,9 @@ def test_what_was_watched_over_several_passes_counts_as_settled() -> None:
 
     async def story() -> None:
         with pytest.raises(NotSettled) as raised:
-            await resolver(backend).anew(cache).freeze(f.exchange())
+            await resolver(backend).anew(cache).freeze(f.exchange(), TARGET)
         await asyncio.sleep(raised.value.after)
-        assert await resolver(backend).anew(cache).freeze(f.exchange())
+        assert await resolver(backend).anew(cache).freeze(f.exchange(), TARGET)
 
     asyncio.run(story())
 
@@ -137,10 +139,10 @@ def test_a_backend_that_stays_away_is_not_asked_by_later_passes() -> None:
     async def story() -> None:
         for _ in range(3):
             with pytest.raises(SecretsUnreachable):
-                await resolver(backend).anew(cache).freeze(f.exchange())
+                await resolver(backend).anew(cache).freeze(f.exchange(), TARGET)
         cache.down = None
         with pytest.raises(SecretsUnreachable):
-            await resolver(backend).anew(cache).freeze(f.exchange())
+            await resolver(backend).anew(cache).freeze(f.exchange(), TARGET)
 
     asyncio.run(story())
     assert backend.asked == 2

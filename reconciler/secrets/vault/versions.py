@@ -20,6 +20,8 @@ from reconciler.errors import (
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
 
+TARGETS: Final = "jtr_targets"
+"""The custom metadata in which a secret's owner says who may get it."""
 _MOMENT: Final = re.compile(
     r"(?P<whole>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(?P<part>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)"
 )
@@ -33,6 +35,7 @@ class Versions:
     newest: int
     facts: Mapping[str, Any]
     clock: datetime
+    targets: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -54,7 +57,7 @@ class Versions:
                 f"{at}: the answer carries no Date, so nobody can say how old the secret is",
                 "let the Date header of Vault through",
             )
-        return cls(at, newest, facts, clock)
+        return cls(at, newest, facts, clock, _targets(data.get("custom_metadata")))
 
     def info(self, version: int | None = None, *, later: float = 0.0) -> VersionInfo:
         """
@@ -96,7 +99,15 @@ class Versions:
                     f"{at.path}, or write a new version",
                 )
         age = max(0.0, (clock - written).total_seconds())
-        return VersionInfo(version=version, created=created, age=age, alive=True)
+        return VersionInfo(version, created, age, alive=True, targets=self.targets)
+
+
+def _targets(custom: object) -> tuple[str, ...] | None:
+    """Return which addresses the owner of a secret names; None where nothing is said."""
+    said = custom.get(TARGETS) if isinstance(custom, dict) else None
+    if said is None:
+        return None
+    return tuple(word for part in str(said).split(",") if (word := part.strip()))
 
 
 def missing(at: SecretPath) -> SecretMissing:

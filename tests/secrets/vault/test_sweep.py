@@ -551,3 +551,20 @@ def test_values_are_always_read_from_vault(tree: Tree) -> None:
 
     with pytest.raises(SecretUnusable, match="removed and written anew"):
         backend.read(at, info.version, info.created)
+
+
+# ── what the owner of a secret says ──────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_may_get_a_secret_is_told_in_every_way_of_asking(tree: Tree, way: str) -> None:
+    paths = [tree.put(name) for name in ("bound", "closed", "free")]
+    tree.bao.bind(f"{tree.root}/bound", "https://tokyo-1.internal:8443, https://*.osaka")
+    tree.bao.bind(f"{tree.root}/closed", "none")
+    backend = SweptBackend(tree.backend(WAYS[way]), max_age=60.0, settle=0.0)
+    expected = [("https://tokyo-1.internal:8443", "https://*.osaka"), ("none",), None]
+
+    swept = backend.sweep(paths)
+
+    assert [getattr(swept[at], "targets", "?") for at in paths] == expected
+    assert [tree.backend(WAYS[way]).describe(at).targets for at in paths] == expected
