@@ -133,7 +133,7 @@ class RequestRunner:
         match await self._proof(request, after=after):
             case Proof.BOOTED:
                 done, halt = await self._done(request)
-                return Outcome(action, Result.DONE, _told_done(done, halt))
+                return self._left(action, done, owed=halt is not None)
             case Proof.ALIVE:
                 return await self._not_done(action, request)
         return None
@@ -179,7 +179,7 @@ class RequestRunner:
     async def _booted(self, action: RebootServer, request: Request) -> Outcome:
         done, halt = await self._done(request)
         if halt is None:
-            return Outcome(action, Result.DONE, _told_done(done, halt))
+            return self._left(action, done, owed=halt is not None)
         woken = await self._robots.wake(halt)
         if woken.why:
             return self._robots.told(action, woken)
@@ -202,6 +202,25 @@ class RequestRunner:
             await asyncio.to_thread(self._book.leave, BOOTED_TWICE)
             halt = (await asyncio.to_thread(self._book.load)).halt
         return done, halt
+
+    def _left(self, action: RebootServer, done: Request, *, owed: bool) -> Outcome:
+        """
+        Say which robots are left as they are, and which run.
+
+        Where the first try stopped them and did not get through, the server itself starts some at
+        the boot of the second.  If they were to stay stopped, people have to know.
+        """
+        running = {robot.id for robot in self._execution.seen.running()}
+        stopped = [robot for robot in done.ran if robot.id not in running]
+        again = [robot for robot in done.ran if robot.id in running]
+        state = "owed a start" if owed else "stopped and left so"
+        why = f"{done.evidence}; {state}: {names(stopped)}" if stopped else done.evidence
+        if again:
+            why = f"{why}; run again, and not by us: {names(again)}"
+        if owed or not again or len(done.attempts) < MOST_ATTEMPTS:
+            return Outcome(action, Result.DONE, why)
+        remedy = "stop them on the server's page if they are to stay stopped"
+        return Outcome(action, Result.DONE, why, remedy, Exit.BLOCKED)
 
     async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
         running = {robot.id for robot in self._execution.seen.running()}
@@ -396,8 +415,3 @@ class RequestRunner:
             Exit.IN_DOUBT,
             tuple(robot for robot in request.ran if robot.id not in running),
         )
-
-
-def _told_done(done: Request, halt: PendingStarts | None) -> str:
-    state = "stopped and left so" if halt is None else "owed a start"
-    return f"{done.evidence}; {state}: {names(done.ran)}" if done.ran else done.evidence

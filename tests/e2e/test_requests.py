@@ -434,6 +434,20 @@ def test_robots_that_the_server_restored_are_no_meddling(rig: Rig, stop: Any) ->
     assert rig.plan("--detailed-exitcode").code == 0
 
 
+def test_robots_that_the_server_restored_against_the_wish_are_named(rig: Rig) -> None:
+    """They were told to be stopped and left so, while they traded."""
+    (stand_in,) = ready(rig, robots=throwing("arb", others=("grid", "maker")))
+    ask(rig, reboot=LEAVE)
+
+    ran = rig.apply()
+
+    assert stand_in.robots_running() == {2, 3}
+    assert ran.code == 4, ran.text
+    assert "; stopped and left so: arb; run again, and not by us: grid, maker" in ran.out
+    assert stand_in.record.robot_starts_asked == []
+    assert rig.apply().code == 0
+
+
 def throwing(*names: str, others: tuple[str, ...] = ()) -> list[Robot]:
     """Robots whose stop throws, then such as the server itself starts again."""
     throws = [Robot(n, name, "okx", stop="throws") for n, name in enumerate(names, 1)]

@@ -482,6 +482,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{STORY}::test_a_new_one_waits_for_no_other_apply",),
     ),
     Mutant(
+        "robots that the server restored against the wish are told to be stopped",
+        "reconciler/apply/requests.py",
+        "        stopped = [robot for robot in done.ran if robot.id not in running]\n"
+        "        again = [robot for robot in done.ran if robot.id in running]\n",
+        "        stopped = [*done.ran]\n        again = []\n",
+        (f"{STORY}::test_robots_that_the_server_restored_against_the_wish_are_named",),
+    ),
+    Mutant(
         "the new connection is opened before the old one is closed",
         "reconciler/apply/robots.py",
         "        await visit.close()\n        await enter(visit, self._execution.context)\n"
