@@ -131,6 +131,14 @@ def without_fields(answer: Any) -> Iterator[tuple[str, Any]]:
             yield f"{key}.{path}", _with(answer, key, other)
 
 
+def with_others(answer: Any, values: Sequence[Any]) -> Iterator[Any]:
+    """Yield *answer* with each of these values in each of its places."""
+    yield from values
+    for key, inner in _inner(answer):
+        for other in with_others(inner, values):
+            yield _with(answer, key, other)
+
+
 def _inner(answer: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(answer, dict):
         return answer.items()

@@ -477,7 +477,7 @@ def test_a_path_that_holds_a_credential_is_not_shown() -> None:
         def fetch(self, *_args: Any) -> None: ...
 
     asked = Asked()
-    noted = _noted(asked, ["the+key", ""])
+    noted = _noted(asked, ["a secret", "the+key", ""])
     asked.fetch("https://x.test/v1/the%2Bkey/info?signature=17", "GET", {}, None)
     asked.fetch("https://x.test/v1/info?signature=17")
 

@@ -246,7 +246,7 @@ ROWS = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(mangled(ACCOUNT))
 def test_no_balance_at_all_does_harm(answer: Any) -> None:
     survives(ADAPTER, answer, Environment.TEST)
