@@ -109,12 +109,12 @@ def test_every_documented_name_is_in_the_table_and_means_what_the_adapter_says(
 
 
 def test_every_adapter_that_tells_permissions_has_its_documented_names() -> None:
-    telling = {
+    named = {
         type(adapter).__module__.rpartition(".")[2]
         for adapter in registry.discovered().values()
         if adapter.names
     }
-    assert telling == set(DOCUMENTED)
+    assert named == set(DOCUMENTED)
 
 
 @pytest.mark.parametrize("stem", sorted(DOCUMENTED))

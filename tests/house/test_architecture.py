@@ -40,6 +40,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 PURE = (
     *("errors.py", "model/*.py", "plan/*.py", "documents/tree.py", "exchanges/judge/*.py"),
     *("exchanges/adapter.py", "exchanges/classify.py", "exchanges/parse.py"),
+    "exchanges/shapes.py",
     *("system/timeouts.py", "ledger/codec/rows.py"),
     *("ledger/request_state.py", "ledger/exchange_state.py"),
     *("controller/conditions.py", "controller/events.py", "controller/status.py"),
@@ -50,7 +51,8 @@ PURE = (
 HARMLESS = {
     *("abc", "collections", "dataclasses", "datetime", "enum", "hashlib", "hmac", "itertools"),
     *("functools", "json", "math", "re", "typing", "urllib.parse", "weakref"),
-    "ipaddress",
+    *("base64", "binascii", "ipaddress"),
+    "cryptography",  # says whether a private key that it is given can be read
     "cronsim",  # computes on the values it is given; asks no clock
     "zoneinfo",  # the rules of time zones: read once, the same for everybody
 }
