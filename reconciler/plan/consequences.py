@@ -27,11 +27,13 @@ def needed(
 
     A robot takes a new API key when it restarts.  The server caches its client by API key for the
     life of its process: with the same API key, or one written since the last boot with other
-    companions, only a reboot helps (docs/protocol.md, 8).
+    companions, only a reboot helps (docs/protocol.md, 8).  What the server shows counts as well:
+    another hand may have stored that API key with other companions, and a robot started with them.
     """
     if evidence is None:
         return Need.EITHER if shown.present or record.past_keys else Need.RESTART
-    if evidence.unchanged:
+    mixed = _mixed(record, shown)
+    if evidence.unchanged and not mixed:
         return Need.NOTHING
     booted = record.past_boot is not None and boot is not None and boot > record.past_boot
     past = () if booted else record.past_keys
@@ -44,9 +46,17 @@ def needed(
     there = [w for w in (record.written, record.intent, *record.earlier) if w is not None]
     if any(w.api_key == evidence.api_key and w.companions != evidence.companions for w in there):
         cached = True
-    elif record.written is None and shown.present and evidence.same_api_key:
+    elif (mixed or (record.written is None and shown.present)) and evidence.same_api_key:
         cached = True  # another hand's key that may be the same one
     return Need.REBOOT if cached else Need.RESTART
+
+
+def _mixed(record: ExchangeRecord, shown: Shown) -> bool:
+    """Whether a server shows what no single write of ours left: another hand's, or a torn pair."""
+    ours = [w for w in (record.written, record.intent, *record.earlier) if w is not None]
+    if any(write.key_id != shown.key_id for write in ours):
+        return False  # nobody can tell
+    return bool(ours) and not any(shown.like(write) == shown.present for write in ours)
 
 
 def new_debts(

@@ -546,6 +546,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         ("tests/e2e/test_harm.py",),
     ),
+    Mutant(
+        "robots are said to need a restart where the server caches another hand's secret",
+        "reconciler/plan/consequences.py",
+        "    mixed = _mixed(record, shown)\n",
+        "    mixed = False\n",
+        ("tests/plan/test_compare.py",),
+    ),
     # ── the controller ───────────────────────────────────────────────────────────────────────
     Mutant(
         "a brake that never reached the ledger lifts by itself",

@@ -488,6 +488,38 @@ def test_another_hands_key_that_may_be_the_same_needs_a_reboot() -> None:
     assert consequence.need is Need.REBOOT
 
 
+@pytest.mark.parametrize(("same", "what"), [(True, Need.REBOOT), (False, Need.RESTART)])
+@pytest.mark.parametrize("version", [1, 2], ids=["corrected", "and Vault moved too"])
+def test_drift_under_the_api_key_that_is_wanted_needs_a_reboot(
+    version: int, *, same: bool, what: Need
+) -> None:
+    """A robot may have started with the other hand's secret, and the server caches by API key."""
+    evidence = f.evidence(same_api_key=same, unchanged=version == 1)
+    plan = planned(OTHER, WRITTEN, evidence, version=version, consents=consent(drift=True))
+    consequence = line(plan).consequence
+
+    assert consequence is not None
+    assert consequence.need is what
+
+
+def test_a_pair_that_two_writes_of_ours_tore_needs_a_reboot() -> None:
+    """The API key of the write that did not finish stands beside the secret of the one before."""
+    torn = ExchangeRecord("bybit", written=f.write(1), intent=f.write(2), ever=True)
+    whole = f.evidence(api_key="api-2", same_api_key=True)
+    mixed = {**f.masks(1), "bybit_api_key": f.masks(2)["bybit_api_key"]}
+
+    assert need(torn, mixed, whole) is Need.REBOOT
+    assert need(torn, f.masks(1), f.evidence(api_key="api-2")) is Need.RESTART
+    assert need(torn, f.masks(2), whole) is Need.RESTART
+
+
+def test_what_somebody_removed_leaves_no_other_key_in_the_cache() -> None:
+    gone = dict.fromkeys(f.FIELDS, "")
+    plan = planned(gone, WRITTEN, f.evidence(unchanged=True), consents=consent(drift=True))
+
+    assert line(plan).consequence is None
+
+
 def test_the_plan_names_the_robots_that_keep_the_old_key() -> None:
     plan = plan_server(
         f.server(f.exchange()),
