@@ -17,7 +17,8 @@ occur; their texts are never shown, because libraries quote values and URLs.
     │   ├── SecretUnusable          a field is missing or its value cannot be used
     │   └── StillBeingWritten                             (transient)
     ├── DriverError                 6
-    │   ├── ServerUnreachable, TlsRefused, ConnectionLost, LoginSilent
+    │   ├── ServerUnreachable, TlsRefused, LoginSilent
+    │   ├── ConnectionLost, ReadSilent
     │   ├── Unauthorized, WrongAccount
     │   ├── AnswerTooLong, UnknownAnswer
     │   ├── NoAnswer                the server was asked and said nothing
@@ -211,6 +212,10 @@ class ConnectionLost(DriverError):
     """The connection ended while nothing was being asked that could change the server."""
 
     transient = True
+
+
+class ReadSilent(ConnectionLost):
+    """A read was sent, and its answer did not come in time."""
 
 
 class LoginSilent(DriverError):

@@ -306,7 +306,7 @@ class DriverContract(RobotStories):
         async def story() -> None:
             async with opened() as rig:
                 session = await rig.session()
-                assert 0 <= session.patience <= 600
+                assert 0 <= session.patience <= 120
                 await session.close()
 
         self.tell(story)

@@ -19,8 +19,8 @@ from tests.support.rig import Rig
 
 FAR = f"{PATIENCE * 10:.0f}s"
 PATIENT = BRISK | {"connect": FAR, "authenticate": FAR, "request": FAR, "stop": FAR}
-# A connection is given up when its pings stay away, too; ten minutes are not believed.
-UNHURRIED = Behaviour(ping_interval=PATIENCE * 8)
+# A connection is given up when its pings stay away, too; more than two minutes are not believed.
+UNHURRIED = Behaviour(ping_interval=PATIENCE * 1.6)
 LIST = "exchange-config-request"
 HUNG = "desk-07"
 WAYS: dict[str, Callable[[Fleet, str], None]] = {

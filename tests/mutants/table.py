@@ -30,6 +30,7 @@ CLIENT = "tests/exchanges/test_ccxt_client.py"
 SUITES = "tests/exchanges/adapters"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
+SESSION = "tests/drivers/jt_trader/test_driver.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,6 +553,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "    mixed = _mixed(record, shown)\n",
         "    mixed = False\n",
         ("tests/plan/test_compare.py",),
+    ),
+    Mutant(
+        "a version that nobody tested is read in vain at every pass",
+        "reconciler/drivers/jt_trader/untested_reads.py",
+        "        if silent >= MOST:\n",
+        "        if False:\n",
+        (SESSION,),
+    ),
+    Mutant(
+        "another client's list is taken for the answer to a start",
+        "reconciler/drivers/jt_trader/robot_answers.py",
+        "        return (self._running and self._failed) or not self._ran <= runs\n",
+        "        return True\n",
+        (SESSION,),
+    ),
+    Mutant(
+        "a server may hold a turn for ten minutes",
+        "reconciler/drivers/connection/conversation.py",
+        "LONGEST_PATIENCE: Final = 120.0\n",
+        "LONGEST_PATIENCE: Final = 600.0\n",
+        ("tests/drivers/connection/test_asking.py",),
     ),
     # ── the controller ───────────────────────────────────────────────────────────────────────
     Mutant(

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -31,6 +30,7 @@ from reconciler.drivers.connection.failures import (
     timed_out,
     unreachable,
 )
+from reconciler.drivers.connection.question import Ends, Question, first
 from reconciler.drivers.connection.transport import (
     ENDED,
     EXCEPTION,
@@ -57,24 +57,16 @@ from reconciler.system.timeouts import Timeouts
 FRAME_LIMIT: Final = 1_000_000
 """Bytes; the server drops the connection at a longer frame."""
 
-LONGEST_PATIENCE: Final = 600.0
-"""Seconds; a server that announces rarer pings is not believed, for we wait that long for it."""
+LONGEST_PATIENCE: Final = 120.0
+"""
+Seconds, those of a boot; a server that announces rarer pings is not believed.
+
+We wait that long for it, with its turn in our hands.  JT-Trader announces 45 s.
+"""
 
 _T = TypeVar("_T")
 
 _LOG: Final = logging.getLogger(__name__)  # never a payload: events and addresses only
-
-
-@dataclass(slots=True)
-class _Question:
-    """
-    The one request that is in flight; the future holds the answer, or None for a failure.
-
-    *answer* is empty where none comes: then the future tells that the request was written.
-    """
-
-    answer: str
-    reply: asyncio.Future[Mapping[str, object] | None]
 
 
 class Conversation:
@@ -106,7 +98,7 @@ class Conversation:
         loop = asyncio.get_running_loop()
         self._joined: Final[asyncio.Future[None]] = loop.create_future()
         self._admitted: Final[asyncio.Future[None]] = loop.create_future()
-        self._question: _Question | None = None
+        self._question: Question | None = None
         self._failure: DriverError | None = None
         self._closing = False
         self._stray = False
@@ -151,11 +143,13 @@ class Conversation:
         payload: object = None,
         *,
         within: float | None = None,
+        ends: Ends = first,
     ) -> _T:
         """
         Send *request* and return what *read* makes of the payload of its answer.
 
         *within* are the seconds that the answer may take, where it is not those of any request.
+        *ends* tells ours from answers that go to others, too.
         Raises ServerRefused and ConnectionLost when nothing was sent; for a read ConnectionLost,
         AnswerTooLong, UnknownAnswer, Unauthorized or WrongAccount; for a write NoAnswer or
         UnknownAnswer, when it cannot be told whether the server acted.
@@ -164,7 +158,7 @@ class Conversation:
         seconds = self._timeouts.request if within is None else within
         async with self._turn:
             try:
-                answer = await self._send(request, body, seconds)
+                answer = await self._send(request, body, seconds, ends)
                 if answer is not None:
                     return read(answer.get("payload"))
             except UnknownAnswer as error:
@@ -181,7 +175,7 @@ class Conversation:
         """
         body = self._body(request, None)
         async with self._turn:
-            if await self._send(request, body, self._timeouts.request) is None:
+            if await self._send(request, body, self._timeouts.request, first) is None:
                 await self._drop()
                 raise self._failed(request)
 
@@ -232,12 +226,16 @@ class Conversation:
         return body
 
     async def _send(
-        self, request: Request, body: Mapping[str, object], seconds: float
+        self,
+        request: Request,
+        body: Mapping[str, object],
+        seconds: float,
+        ends: Ends,
     ) -> Mapping[str, object] | None:
         """Send once and wait for the answer, or for the sending; None after a failure."""
         self._refuse_dead(request)
         loop = asyncio.get_running_loop()
-        question = self._question = _Question(request.answer, loop.create_future())
+        question = self._question = Question(request.answer, loop.create_future(), ends)
         try:
             async with asyncio.timeout(seconds):
                 await self._emit(request, body)
@@ -352,10 +350,8 @@ class Conversation:
             case "unauthorized":
                 self._on_unauthorized(body.get("payload"))
             case str(event) if event:
-                question = self._question
-                if question and event == question.answer and not question.reply.done():
-                    self._reply(body)
-                elif event in ONLY_ASKED:
+                heard = self._question is not None and self._question.hear(event, body)
+                if event in ONLY_ASKED and not heard:
                     self._stray = True  # the next one might be taken for a write's answer
 
     def _wanted(self) -> str:
@@ -398,8 +394,8 @@ class Conversation:
             self._fail(ended(self._url, "the connection ended while the request was being sent"))
 
     def _reply(self, answer: Mapping[str, object] | None) -> None:
-        if self._question is not None and not self._question.reply.done():
-            self._question.reply.set_result(answer)
+        if self._question is not None:
+            self._question.settle(answer)
 
     def _on_joined(self, *_: object) -> None:
         self._settle(self._joined)

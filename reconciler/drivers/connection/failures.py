@@ -19,6 +19,7 @@ from reconciler.errors import (
     ConnectionLost,
     DriverError,
     NoAnswer,
+    ReadSilent,
     ServerUnreachable,
     TlsRefused,
     Unauthorized,
@@ -108,9 +109,9 @@ def ended(url: str, what: str) -> ConnectionLost:
     )
 
 
-def timed_out(url: str, request: Request, seconds: float) -> ConnectionLost:
+def timed_out(url: str, request: Request, seconds: float) -> ReadSilent:
     """Return the error for a *request* to *url* on which nothing came within *seconds*."""
-    return ConnectionLost(
+    return ReadSilent(
         f"{url} did not answer {request.event} within {seconds:g} s",
         "try again, and look at its network if it stays silent: a call of its own may hang",
     )

@@ -43,7 +43,9 @@ from reconciler.drivers.jt_trader.responses import (
     read_robots,
     read_version,
 )
+from reconciler.drivers.jt_trader.robot_answers import Turned
 from reconciler.drivers.jt_trader.session_limits import SessionLimits
+from reconciler.drivers.jt_trader.untested_reads import UntestedReads
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -65,8 +67,15 @@ MESSAGE_LIMIT: Final = 64 * 2**20
 class JtTraderSession:
     """One authenticated conversation; see `reconciler.drivers.Session`."""
 
-    def __init__(self, conversation: Conversation, target: Target, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        target: Target,
+        timeouts: Timeouts,
+        untested: UntestedReads,
+    ) -> None:
         self.target: Final = target
+        self._untested: Final = untested
         self._wire: Final = conversation
         self._timeouts: Final = timeouts
         self._writing: Final = asyncio.Lock()
@@ -79,11 +88,16 @@ class JtTraderSession:
         return self._wire.patience
 
     async def observe(self) -> ObservedServer:
-        """Read everything; the log last, because one over the limit ends the session."""
-        exchanges = await self.exchanges()
+        """
+        Read everything; the log last, because one over the limit ends the session.
+
+        The version first: asking for it runs nothing that could fail in there.
+        """
         version = await self._wire.ask(ENGINE, read_version)
-        robots = await self.robots()
-        log = await self.log()
+        with self._untested.asking(self.target, version):
+            exchanges = await self.exchanges()
+            robots = await self.robots()
+            log = await self.log()
         return ObservedServer(self._wire.account, version, exchanges, robots, log)
 
     async def exchanges(self) -> tuple[ObservedExchange, ...]:
@@ -123,19 +137,23 @@ class JtTraderSession:
             return WriteAnswer(_find(self._listed, exchange))
 
     async def stop(self, robot: int) -> tuple[Robot, ...]:
-        return await self._turn(STOP, stop_id, robot)
+        return await self._turn(STOP, stop_id, robot, running=False)
 
     async def start(self, robot: int) -> tuple[Robot, ...]:
-        return await self._turn(START, start_id, robot)
+        return await self._turn(START, start_id, robot, running=True)
 
     async def _turn(
-        self, request: Request, id_of: Callable[..., int], robot: int
+        self, request: Request, id_of: Callable[..., int], robot: int, *, running: bool
     ) -> tuple[Robot, ...]:
         async with self._writing:
             number = id_of(self._robots, robot)
             self._session_limits.take(request)
             self._robots = await self._wire.ask(
-                request, read_robots, number, within=self._timeouts.robot
+                request,
+                read_robots,
+                number,
+                within=self._timeouts.robot,
+                ends=Turned(self._robots or (), number, running=running),
             )
             return self._robots
 
@@ -180,6 +198,7 @@ class JtTraderDriver:
         self._accepted: Final = TESTED.union(accept_versions)
         self._message_limit: Final = message_limit
         self._converse: Final = converse
+        self._untested: Final = UntestedReads(self.tested)
 
     async def open(self, target: Target, login: Login, trust: Trust) -> JtTraderSession:
         conversation = self._converse(
@@ -195,7 +214,7 @@ class JtTraderDriver:
             "accessSecret": _revealed(login.access_secret),
         }
         await conversation.open(shown, trust=trust, agent=self._agent)
-        return JtTraderSession(conversation, target, self._timeouts)
+        return JtTraderSession(conversation, target, self._timeouts, self._untested)
 
     async def clock(self, target: Target, trust: Trust) -> ClockReading | None:
         return await read_clock(target.url, trust=trust, agent=self._agent, timeouts=self._timeouts)

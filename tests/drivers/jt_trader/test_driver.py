@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reconciler.drivers import Login, Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver, JtTraderSession
 from reconciler.errors import (
     AnswerTooLong,
@@ -17,6 +18,7 @@ from reconciler.errors import (
     DriverError,
     LoginSilent,
     NoAnswer,
+    ReadSilent,
     ServerRefused,
     Unauthorized,
     UnknownAnswer,
@@ -24,10 +26,13 @@ from reconciler.errors import (
 )
 from reconciler.model.observed import Mask
 from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn
 from reconciler.testing.drivers_rig import HASTY, NO_PATIENCE, QUICK
 from tests.drivers.scripted import canary, opened, told
 
+CONFIG, ENGINE = "exchange-config-request", "engine-config-request"
+START, STOP = "run-background-job-request", "stop-background-job-request"
 DRIVER = JtTraderDriver(command="apply", timeouts=QUICK, accept_versions={"0.25.*"})
 
 
@@ -385,6 +390,168 @@ def test_a_hundred_sessions_on_one_server_leave_nothing() -> None:
         assert len(sockets) == 100
         assert all(one.fileno() == -1 for one in sockets)
         assert server.record.fatal_paths == 0
+        await server.stop()
+
+    told(story)
+
+
+# ── versions that nobody tested ──────────────────────────────────────────────────────────────
+
+
+def read(server: StandIn, event: str) -> int:
+    """How often a server was asked for something."""
+    return sum(one.event == event for one in server.record.received)
+
+
+def test_a_version_that_nobody_tested_is_read_twice_in_vain_and_no_more() -> None:
+    """A read that is fatal there stopped all robots at every pass of a controller."""
+
+    async def story() -> None:
+        server = stand_in(Behaviour(version="0.26.0", silent=frozenset({CONFIG})))
+        target = Target(await server.start(), "0")
+        driver = JtTraderDriver(command="controller", timeouts=HASTY)
+        login = Login(Secret("made-up"))
+        found: list[type[DriverError]] = []
+        for _ in range(5):
+            session = await driver.open(target, login, Trust())
+            with pytest.raises(DriverError) as caught:
+                await session.observe()
+            found.append(caught.type)
+            await session.close()
+        assert found == [ReadSilent, ReadSilent, ServerRefused, ServerRefused, ServerRefused]
+        assert "0.26.0 left 2 reads unanswered" in caught.value.what
+        assert (read(server, CONFIG), read(server, ENGINE)) == (2, 5)
+        # Another version is another story.
+        server.behaviour.version, server.behaviour.silent = "0.27.0", frozenset()
+        session = await driver.open(target, login, Trust())
+        assert (await session.observe()).version == "0.27.0"
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+@pytest.mark.parametrize("version", ["0.24.19", "0.25.7"], ids=["tested", "accepted"])
+def test_silence_of_a_version_that_is_known_stops_no_reading(version: str) -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(version=version, silent=frozenset({CONFIG})))
+        target = Target(await server.start(), "0")
+        driver = JtTraderDriver(command="apply", timeouts=HASTY, accept_versions={"0.25.*"})
+        for _ in range(4):
+            session = await driver.open(target, Login(Secret("made-up")), Trust())
+            with pytest.raises(ReadSilent):
+                await session.observe()
+            await session.close()
+        assert read(server, CONFIG) == 4
+        await server.stop()
+
+    told(story)
+
+
+def test_an_answer_in_between_says_that_silence_was_the_networks() -> None:
+    async def story() -> None:
+        server = stand_in(Behaviour(version="0.26.0"))
+        target = Target(await server.start(), "0")
+        driver = JtTraderDriver(command="plan", timeouts=HASTY)
+        for silent in (True, False, True, False):
+            server.behaviour.silent = frozenset({CONFIG} if silent else ())
+            session = await driver.open(target, Login(Secret("made-up")), Trust())
+            with pytest.raises(ReadSilent) if silent else contextlib.nullcontext():
+                await session.observe()
+            await session.close()
+        assert read(server, CONFIG) == 4
+        await server.stop()
+
+    told(story)
+
+
+# ── whose answer a list is ───────────────────────────────────────────────────────────────────
+
+LIST = "background-jobs-list-response"
+
+
+def with_stopped(**robot: Any) -> StandIn:
+    """Two robots that run, and one that starts slowly."""
+    robots = [
+        Robot(id=1, name="grid", exchange="bybit"),
+        Robot(id=2, name="dca", exchange="okx"),
+        Robot(id=3, name="arb", exchange="okx", running=False, **robot),
+    ]
+    return StandIn(access_secret="made-up", robots=robots, behaviour=Behaviour(sprinkle=False))
+
+
+async def disturbed(server: StandIn, event: str, *messages: dict[str, Any]) -> None:
+    """Send *messages* to everybody as soon as the server received *event*."""
+    while not read(server, event):  # noqa: ASYNC110  - on a clock that moves in quiet only
+        await asyncio.sleep(0.001)
+    for message in messages:
+        await server.send(None, message)
+
+
+def listed(server: StandIn) -> dict[str, Any]:
+    """The list as another client's failed start has it sent to everybody."""
+    return {"event": LIST, "payload": [robot.job() for robot in server.robots]}
+
+
+def test_a_list_that_another_client_caused_is_no_answer_to_our_start() -> None:
+    """Taken for one, our robot "did not start", and the next start was dropped in silence."""
+
+    async def story() -> None:
+        server = with_stopped(start_time=0.3)
+        session = await opened(await server.start(), secret="made-up")
+        await session.observe()
+        stray = asyncio.create_task(disturbed(server, START, listed(server)))
+        robots = await session.start(3)
+        await stray
+        assert [robot.id for robot in robots if robot.running] == [1, 2, 3]
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_a_list_that_another_client_caused_is_no_answer_to_our_stop() -> None:
+    async def story() -> None:
+        server = with_stopped()
+        server.robots[0].stop_time = 0.3
+        session = await opened(await server.start(), secret="made-up")
+        await session.observe()
+        stray = asyncio.create_task(disturbed(server, STOP, listed(server)))
+        robots = await session.stop(1)
+        await stray
+        assert [robot.id for robot in robots if robot.running] == [2]
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_a_start_that_fails_is_answered_at_once() -> None:
+    async def story() -> None:
+        server = with_stopped(start="fails")
+        session = await opened(await server.start(), secret="made-up")
+        await session.observe()
+        robots = await session.start(3)
+        assert [robot.id for robot in robots if robot.running] == [1, 2]
+        await session.close()
+        await server.stop()
+
+    told(story)
+
+
+def test_robots_that_stop_while_one_starts_are_seen_at_once() -> None:
+    async def story() -> None:
+        server = with_stopped(start="hangs")
+        session = await opened(await server.start(), secret="made-up")
+        await session.observe()
+        stopped = listed(server)
+        for job in stopped["payload"]:
+            job["isEnabled"] = False
+        stray = asyncio.create_task(disturbed(server, START, stopped))
+        robots = await session.start(3)
+        await stray
+        assert not any(robot.running for robot in robots)
+        await session.close()
         await server.stop()
 
     told(story)
