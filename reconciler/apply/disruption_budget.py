@@ -21,6 +21,7 @@ class DisruptionBudget:
         self._why = ""
         self.shut_by: Target | None = None
         self._places = asyncio.Semaphore(most)
+        self._waiting: set[asyncio.Task[object] | None] = set()
 
     @property
     def why(self) -> str:
@@ -36,10 +37,22 @@ class DisruptionBudget:
         """Let servers through again, because what went wrong was seen to be in order."""
         self._why, self.shut_by = "", None
 
+    def waits(self, task: asyncio.Task[None] | None) -> bool:
+        """Whether *task* waits for a place: for others, however long they take."""
+        return task in self._waiting
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a place.  Raises CircuitOpen instead of yielding once it is shut."""
-        async with self._places:
+        task = asyncio.current_task()
+        self._waiting.add(task)
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting.discard(task)
+        try:
             if self._why:
                 raise CircuitOpen(self._why)
             yield
+        finally:
+            self._places.release()

@@ -23,7 +23,6 @@ from reconciler.plan.fleet import UNSEEN, hold_twins, limit_unverified
 LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
 SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
 DAY: Final = 86_400.0
-STUCK: Final = 1_800.0  # seconds; the longest pass is a reboot with many robots to start again
 
 
 def _nothing(_news: Iterable[News]) -> None:

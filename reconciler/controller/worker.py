@@ -14,8 +14,9 @@ from typing import Final
 
 from reconciler.controller import conditions, pass_result, requeue
 from reconciler.controller.events import applied_news
+from reconciler.controller.progress import Progress
 from reconciler.controller.requeue import QueueState
-from reconciler.controller.shared import STUCK, SharedState
+from reconciler.controller.shared import SharedState
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.drivers import Session
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
@@ -49,7 +50,8 @@ class ServerWorker:
         self._busy: Final = asyncio.Lock()
         self.retired = False
         self._visit: Visit | None = None  # the present one: whatever happens, it is left
-        self._began: float | None = None  # the present pass, on the loop's clock
+        self._progress: Final = Progress()
+        self._task: asyncio.Task[None] | None = None  # of the present pass
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
         self._recorded = NOTHING_RECORDED  # what the ledger last said
         self.passes = 0  # that came to an end
@@ -80,15 +82,16 @@ class ServerWorker:
     @property
     def overdue(self) -> float:
         """For how many seconds the next pass has been waiting to begin."""
-        if self._began is not None:
+        if self._progress.under_way:
             return 0.0
         return max(0.0, self._shared.seconds() - self.timing.due)
 
     @property
     def stuck(self) -> bool:
-        """Whether a pass takes so long that something must be wrong with this process."""
-        now = asyncio.get_running_loop().time()
-        return self._began is not None and now - self._began > STUCK
+        """Whether something must be wrong with this process; see `Progress.stuck`."""
+        seen = self._visit.observed if self._visit is not None else None
+        waits = self._shared.disruption_budget.waits(self._task)
+        return self._progress.stuck(asyncio.get_running_loop().time(), seen, waits=waits)
 
     async def entries(self) -> tuple[LogEntry, ...] | None:
         """
@@ -194,7 +197,9 @@ class ServerWorker:
         shared = self._shared
         async with self._busy:
             clock = asyncio.get_running_loop().time
-            self._began = began = clock()
+            began = clock()
+            self._progress.begin(began)
+            self._task = asyncio.current_task()
             desired, revision = self.desired, shared.revision
             try:
                 consents = self._consents(desired)
@@ -204,7 +209,7 @@ class ServerWorker:
                 observation = view(visit, shared.context) if visit.observed is not None else None
                 await self._take_back(visit)
             finally:
-                self._began = None
+                self._progress.end()
                 await self._abandon()
             self._conclude(
                 visit, report, recorded, observation, revision=revision, took=clock() - began

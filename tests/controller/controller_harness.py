@@ -152,7 +152,7 @@ class Harness:
         """Whether a pass over a server is under way."""
         workers = self.controller._workers if self.controller is not None else None
         return workers is not None and any(
-            worker.desired.name == name and worker._began is not None
+            worker.desired.name == name and worker._progress.under_way
             for worker in workers._workers.values()
         )
 

@@ -575,6 +575,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "LONGEST_PATIENCE: Final = 600.0\n",
         ("tests/drivers/connection/test_asking.py",),
     ),
+    Mutant(
+        "a pass that takes long counts as stuck, whatever it sees",
+        "reconciler/controller/progress.py",
+        "        if seen is not self._seen or waits:\n",
+        "        if waits:\n",
+        ("tests/controller/test_stuck.py",),
+    ),
+    Mutant(
+        "who waits for another server's robots counts as stuck",
+        "reconciler/controller/progress.py",
+        "        if seen is not self._seen or waits:\n",
+        "        if seen is not self._seen:\n",
+        ("tests/controller/test_stuck.py",),
+    ),
     # ── the controller ───────────────────────────────────────────────────────────────────────
     Mutant(
         "a brake that never reached the ledger lifts by itself",
