@@ -18,7 +18,7 @@ from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import ResolverCache
 from reconciler.observe.visit import Visit
-from reconciler.plan.fleet import UNSEEN, hold_twins, limit_unverified
+from reconciler.plan.fleet import LINES, UNSEEN, hold_twins, limit_unverified
 
 LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
 SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
@@ -37,7 +37,7 @@ class SharedState:
     `acting` says whether this process may act: it holds the leadership and is not stopping;
     `looking` whether it may look: no other controller is known to have the leadership.
     `quiet` says why no robots are restarted and no requests done at all.  `in_force` are the
-    documents by target, `boots` the newest boot lines, `unseen` the servers that were not looked at
+    documents by target, `boots` their boot lines, `unseen` the servers that were not looked at
     since they were declared.
     `keys_moved` wakes the audit: what it says of keys may be otherwise now.
     """
@@ -56,7 +56,7 @@ class SharedState:
     disruption_budget: DisruptionBudget = field(default_factory=DisruptionBudget)
     stopping: bool = False
     in_force: dict[Target, DesiredServer] = field(default_factory=dict)
-    boots: dict[Target, BootLine | None] = field(default_factory=dict)
+    boots: dict[Target, tuple[BootLine, ...]] = field(default_factory=dict)
     unseen: set[Target] = field(default_factory=set)
     cache: ResolverCache = field(default_factory=ResolverCache)
     keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,7 +113,7 @@ class SharedState:
         """Take from a plan what the other servers' plans and boot lines forbid."""
         target = visit.desired.target
         if visit.observed is not None and target in self.in_force:
-            self.boots[target] = visit.boot
+            self.boots[target] = visit.boots[-LINES:]
         self.unseen.discard(target)
         if any(line.ready for line in visit.plan.disruptions):  # or every pass would look at all
             visit.plan = hold_twins([visit.plan], self.boots.items())[0]

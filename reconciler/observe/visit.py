@@ -37,10 +37,9 @@ class Visit:
         return self.recorded.identity.uid if self.recorded.identity else ""
 
     @property
-    def boot(self) -> BootLine | None:
-        """The newest boot line that was seen."""
-        boots = self.observed.log.boots if self.observed is not None else ()
-        return boots[-1] if boots else None
+    def boots(self) -> tuple[BootLine, ...]:
+        """The boot lines that were seen, oldest first."""
+        return self.observed.log.boots if self.observed is not None else ()
 
     async def close(self) -> None:
         if self.session is not None:

@@ -13,6 +13,7 @@ from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.target import Target
 
 UNSEEN: Final = "other servers were not looked at yet"
+LINES: Final = 20  # boot lines of a server that are compared; a hostile log may have any number
 
 
 def limit_unverified(
@@ -34,22 +35,36 @@ def limit_unverified(
     return tuple(limited)
 
 
-def twins(boots: Iterable[tuple[Target, BootLine | None]]) -> frozenset[Target]:
+def twins(boots: Iterable[tuple[Target, Sequence[BootLine]]]) -> frozenset[Target]:
     """
-    Return the targets whose newest boot lines are equal at different addresses: one server.
+    Return the targets whose boot lines are those of one process at different addresses.
 
-    None where a log does not tell.  Several accounts at one address are meant to be one process.
+    Oldest line first; none where a log does not tell.  One of them may have been seen before the
+    last boot: then its newest line stands among the other one's, after the same lines.  Several
+    accounts at one address are meant to be one process.
     """
-    found: dict[BootLine, set[Target]] = {}
-    for target, boot in boots:
-        if boot is not None:
-            found.setdefault(boot, set()).add(target)
-    several = (group for group in found.values() if len({target.url for target in group}) > 1)
-    return frozenset(target for group in several for target in group)
+    seen = [(target, tuple(lines)[-LINES:]) for target, lines in boots if lines]
+    holding: dict[BootLine, list[tuple[Target, tuple[BootLine, ...]]]] = {}
+    for target, lines in seen:
+        for line in dict.fromkeys(lines):
+            holding.setdefault(line, []).append((target, lines))
+    found: set[Target] = set()
+    for target, lines in seen:
+        for other, others in holding[lines[-1]]:
+            if other.url != target.url and _goes_on(lines, others):
+                found |= {target, other}
+    return frozenset(found)
+
+
+def _goes_on(older: tuple[BootLine, ...], newer: tuple[BootLine, ...]) -> bool:
+    """Whether *newer* may be *older* at a later moment, as far back as both reach."""
+    until = len(newer) - newer[::-1].index(older[-1])
+    both = min(len(older), until)
+    return older[-both:] == newer[until - both : until]
 
 
 def hold_twins(
-    plans: Iterable[ServerPlan], boots: Iterable[tuple[Target, BootLine | None]]
+    plans: Iterable[ServerPlan], boots: Iterable[tuple[Target, Sequence[BootLine]]]
 ) -> tuple[ServerPlan, ...]:
     """Hold back the one-shots of plans that are `twins` by *boots*: they are one server."""
     two = twins(boots)
@@ -67,7 +82,7 @@ def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:
             yield replace(
                 line,
                 standing=Standing.BLOCKED,
-                why="another document names the same server: their newest boot lines are equal",
+                why="another document names the same server: their boot lines are equal",
                 remedy="keep one document of it, or see what answers at the two addresses",
                 error=Exit.BLOCKED,
             )

@@ -24,7 +24,7 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import evidence_of
 from reconciler.observe.terms import known_terms, live_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
-from reconciler.plan.fleet import hold_twins, limit_unverified
+from reconciler.plan.fleet import LINES, hold_twins, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.recipients import news
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
@@ -52,7 +52,7 @@ async def survey(state: DesiredState, consents: Consents, context: PassContext) 
         await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
         raise
     limited = limit_unverified([visit.plan for visit in ordered], context.max_unknown_writes)
-    boots = [(visit.desired.target, visit.boot) for visit in ordered]
+    boots = [(visit.desired.target, visit.boots) for visit in ordered]
     if any(line.ready for plan in limited for line in plan.disruptions):
         boots += await asyncio.to_thread(_remembered, state.others, ordered, context)
     for visit, plan in zip(ordered, hold_twins(limited, boots), strict=True):
@@ -81,23 +81,23 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
 
 def _remembered(
     servers: Sequence[DesiredServer], visits: Sequence[Visit], context: PassContext
-) -> list[tuple[Target, BootLine | None]]:
-    """Return which servers that are not visited last showed the boot of one that is."""
+) -> list[tuple[Target, tuple[BootLine, ...]]]:
+    """Return which servers that are not visited last showed a boot of one that is."""
     if context.ledger is None:
         return []
-    here = {visit.boot.time: visit for visit in visits if visit.boot is not None}
-    found: list[tuple[Target, BootLine | None]] = []
+    here = {line.time: (visit, line) for visit in visits for line in visit.boots[-LINES:]}
+    found: list[tuple[Target, tuple[BootLine, ...]]] = []
     for server in servers:
         known = context.ledger.load(server.target, server.name)
         seen = known.observation
         if seen is None or known.identity is None or known.identity.target != server.target:
             continue
-        visit = here.get(seen.boot or 0)
+        visit, line = here.get(seen.boot or 0, (None, None))
         # Many servers of a fleet may boot within one millisecond; what the ledger has is no more.
-        if visit is not None and visit.observed is not None:
+        if visit is not None and line is not None and visit.observed is not None:
             robots = {(robot.id, robot.name) for robot in visit.observed.robots}
             if not robots or not seen.robots or any((r.id, r.name) in robots for r in seen.robots):
-                found.append((server.target, visit.boot))
+                found.append((server.target, (line,)))
     return found
 
 

@@ -95,6 +95,22 @@ def test_two_documents_of_one_server_disturb_it_not() -> None:
     inside(story)
 
 
+def test_a_twin_is_known_right_after_a_boot() -> None:
+    """The other document's newest line is from before it: both had their reboot, one server two."""
+
+    async def story() -> None:
+        shared = shared_state("a", "b")
+        before, after = BootLine(1000, 1), BootLine(2000, 1)
+        shared.judge(visit("a", before))
+        fresh = visit("b", before, disruptions=(wish(),))
+        assert fresh.observed is not None
+        fresh.observed = replace(fresh.observed, log=Logbook(boots=(before, after)))
+        shared.judge(fresh)
+        assert fresh.plan.actions == ()
+
+    inside(story)
+
+
 def test_a_look_in_vain_forgets_no_boot_line() -> None:
     async def story() -> None:
         shared = shared_state("a", "b")

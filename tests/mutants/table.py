@@ -273,8 +273,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "two names of one server are two servers",
         "reconciler/plan/fleet.py",
-        "if len({target.url for target in group}) > 1)",
-        "if False)",
+        "            if other.url != target.url and _goes_on(lines, others):\n",
+        "            if False:\n",
         (RULES,),
     ),
     Mutant(
@@ -588,6 +588,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if seen is not self._seen or waits:\n",
         "        if seen is not self._seen:\n",
         ("tests/controller/test_stuck.py",),
+    ),
+    Mutant(
+        "a twin is not known right after a boot",
+        "reconciler/plan/fleet.py",
+        "        for other, others in holding[lines[-1]]:\n",
+        "        for other, others in [x for x in holding[lines[-1]] if x[1][-1] == lines[-1]]:\n",
+        (SHARED,),
     ),
     # ── the controller ───────────────────────────────────────────────────────────────────────
     Mutant(

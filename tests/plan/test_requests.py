@@ -25,7 +25,7 @@ from reconciler.model.recorded import (
 )
 from reconciler.model.target import Target
 from reconciler.plan.boot_proof import MARGIN, Proof, plausible, proof, satisfies
-from reconciler.plan.fleet import hold_twins
+from reconciler.plan.fleet import hold_twins, twins
 from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.server import plan_server
 from tests.support import factories as f
@@ -558,8 +558,8 @@ def test_two_names_of_one_server_get_none() -> None:
     made = [plan(wish(), wish(RequestKind.CACHE)), plan(wish()), plan(wish())]
     plans = [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
 
-    held = hold_twins(plans, zip(targets, [BOOT, NEWER, BOOT], strict=True))
-    apart = hold_twins(plans, zip(targets, [BOOT, NEWER, None], strict=True))
+    held = hold_twins(plans, zip(targets, [(BOOT,), (NEWER,), (BOOT,)], strict=True))
+    apart = hold_twins(plans, zip(targets, [(BOOT,), (NEWER,), ()], strict=True))
 
     assert [len(one.actions) for one in held] == [0, 1, 0]
     assert [one.exit_code for one in held] == [Exit.BLOCKED, Exit.DONE, Exit.BLOCKED]
@@ -570,7 +570,30 @@ def test_two_accounts_of_one_server_are_not_two_names_of_it() -> None:
     first, second = (Target("https://a.internal", account) for account in ("0", "42"))
     plans = [replace(plan(wish()), target=first), replace(plan(), target=second)]
 
-    assert list(hold_twins(plans, [(first, BOOT), (second, BOOT)])) == plans
+    assert list(hold_twins(plans, [(first, (BOOT,)), (second, (BOOT,))])) == plans
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "one"),
+    [
+        ("ab", "abc", True),  # looked at before the last boot
+        ("ab", "abcde", True),
+        ("b", "abc", True),  # its log was cut
+        ("abc", "bcd", True),
+        ("ab", "xbc", False),  # two servers that booted within one millisecond
+        ("ab", "xb", False),
+        ("ab", "xy", False),
+        ("ab", "", False),
+    ],
+)
+def test_twins_are_known_by_the_boots_of_their_log(older: str, newer: str, *, one: bool) -> None:
+    """Right after a boot the newest lines differ, until both documents were looked at again."""
+    targets = [Target(f"https://{name}.internal", "0") for name in ("a", "b")]
+    lines = [tuple(BootLine(ord(c), 12) for c in text) for text in (older, newer)]
+
+    for order in (1, -1):
+        found = twins(zip(targets, lines[::order], strict=True))
+        assert found == (frozenset(targets) if one else frozenset())
 
 
 # ── what it says ─────────────────────────────────────────────────────────────────────────────
