@@ -26,6 +26,7 @@ occur; their texts are never shown, because libraries quote values and URLs.
     ├── LedgerError                 1
     │   ├── LedgerMissing           4
     │   └── LeaseHeld               4
+    ├── InternalError               1
     └── Interrupted               130
 """
 
@@ -274,3 +275,19 @@ class Interrupted(JtrError):
     """A person or the system asked the process to stop."""
 
     exit_code = Exit.INTERRUPTED
+
+
+class InternalError(JtrError):
+    """A mistake in jt-reconciler on one server, which must not end what goes on on others."""
+
+    def __init__(self, error: Exception) -> None:
+        """Say where *error* came from; its text is not ours, and may hold anything."""
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        code = frame.tb_frame.f_code if frame is not None else None
+        where = f" in {code.co_qualname}, line {frame.tb_lineno}" if code and frame else ""
+        super().__init__(
+            f"internal error ({type(error).__name__}{where}); this is a mistake in jt-reconciler",
+            "report it; nothing more is done on this server in this pass",
+        )

@@ -17,7 +17,7 @@ from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.apply.execution import Execution, listed
 from reconciler.apply.requests import MEANWHILE, RequestRunner
 from reconciler.apply.robots import RobotStarter
-from reconciler.errors import DriverError, Exit, JtrError, WindowClosed
+from reconciler.errors import DriverError, Exit, InternalError, JtrError, WindowClosed
 from reconciler.ledger.lease import held
 from reconciler.ledger.request_state import newer
 from reconciler.model.actions import (
@@ -123,6 +123,8 @@ async def apply_one(
             await apply.record_phase()
     except JtrError as error:
         return Report(visit.plan, apply.finished(), error)
+    except Exception as error:  # noqa: BLE001  - the others go on, and what was done is told
+        return Report(visit.plan, apply.finished(), InternalError(error))
     return Report(visit.plan, apply.finished())
 
 

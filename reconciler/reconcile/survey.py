@@ -11,7 +11,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler.errors import DriverError, Exit, JtrError, LedgerError, NotSettled
+from reconciler.errors import (
+    DriverError,
+    Exit,
+    InternalError,
+    JtrError,
+    LedgerError,
+    NotSettled,
+)
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
@@ -43,7 +50,10 @@ async def survey(state: DesiredState, consents: Consents, context: PassContext) 
         visit = first_visit(server)
         visits.append(visit)
         async with gate:
-            await look(visit, state, consents, context)
+            try:
+                await look(visit, state, consents, context)
+            except Exception as error:  # noqa: BLE001  - the others are looked at all the same
+                visit.plan = failed(server, InternalError(error))
         return visit
 
     try:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
+from reconciler.apply import credentials
+from reconciler.reconcile import survey
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import codes, results, server, statuses, stored
@@ -283,3 +285,54 @@ def test_what_was_seen_before_a_server_went_away_keeps_its_time(rig: Rig) -> Non
     (seen,) = json.loads(rig.jtr("status", "-o", "json").out)["servers"]
 
     assert (ended - datetime.fromisoformat(seen["observedAt"])).total_seconds() > 0.6
+
+
+# ── a mistake of ours on one server ──────────────────────────────────────────────────────────
+
+
+def broken(rig: Rig, monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list[str]:
+    """Let a function fail by a mistake for tokyo-1 alone; returns whom the others were done for."""
+    for one in ("tokyo-1", "tokyo-2", "tokyo-3"):
+        rig.server(one, behaviour=Behaviour(login_delay=0.0 if one == "tokyo-1" else 0.3))
+        rig.document(one)
+    rig.begin()
+    whole = getattr(module, name)
+    done: list[str] = []
+
+    async def mistaken(subject: Any, *args: Any, **named: Any) -> Any:
+        server = subject.desired.name
+        if server == "tokyo-1":
+            raise KeyError("made up, and to be shown to nobody")
+        found = await whole(subject, *args, **named)
+        done.append(server)
+        return found
+
+    monkeypatch.setattr(module, name, mistaken)
+    return done
+
+
+def test_a_mistake_while_one_server_is_written_ends_no_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their tasks went on behind a command that had ended, without anybody to tell of them."""
+    done = broken(rig, monkeypatch, credentials, "write")
+
+    ran = rig.apply("-o", "json")
+
+    assert codes(ran) == {"tokyo-1": 1, "tokyo-2": 0, "tokyo-3": 0}
+    assert sorted(done) == ["tokyo-2", "tokyo-3"]
+    assert [rig.servers[name].record.saves for name in rig.servers] == [0, 1, 1]
+    assert "internal error (KeyError in broken.<locals>.mistaken" in ran.out
+    assert "made up" not in ran.text
+
+
+def test_a_mistake_while_one_server_is_looked_at_ends_no_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = broken(rig, monkeypatch, survey, "_look")
+
+    ran = rig.apply("-o", "json")
+
+    assert codes(ran) == {"tokyo-1": 1, "tokyo-2": 0, "tokyo-3": 0}
+    assert sorted(done) == ["tokyo-2", "tokyo-3"]
+    assert [rig.servers[name].record.saves for name in rig.servers] == [0, 1, 1]

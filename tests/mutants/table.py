@@ -596,6 +596,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "        for other, others in [x for x in holding[lines[-1]] if x[1][-1] == lines[-1]]:\n",
         (SHARED,),
     ),
+    Mutant(
+        "a mistake on one server ends the others unheard",
+        "reconciler/reconcile/apply.py",
+        "    except Exception as error:  # noqa: BLE001  - the others go on",
+        "    except ZeroDivisionError as error:  # the others go on",
+        (WRITES,),
+    ),
     # ── the controller ───────────────────────────────────────────────────────────────────────
     Mutant(
         "a brake that never reached the ledger lifts by itself",
