@@ -19,6 +19,7 @@ from reconciler.model.recorded import ExchangeRecord, Write
 from reconciler.observe.evidence import weak, write_of
 from reconciler.plan.compare import is_ours
 from reconciler.plan.consequences import new_debts
+from reconciler.system.clocks import elapsed
 
 DUPLICATES = 5  # rows of one name that a delete is repeated for; docs/protocol.md, 3.5
 
@@ -55,7 +56,7 @@ async def write(execution: Execution, action: WriteExchange, before: ObservedSer
     except (CircuitOpen, JtrError):  # nothing was sent
         await asyncio.to_thread(execution.ledger.drop_intent, visit.uid, code)
         raise
-    end = await execution.aftermath(before, answered=answered)
+    end = await execution.aftermath(before, answered=answered, more=True)
     return await _judge(execution, action, write, end)
 
 
@@ -206,12 +207,16 @@ async def _delete_field(
     again: bool,
 ) -> Aftermath:
     await execution.last_look()
-    answered = True
+    answered, patience, sent_at = True, execution.session.patience, elapsed()
     try:
         await send.delete(execution, action, name, again=again)
     except send.Unanswered:
         answered = False
-    return await execution.aftermath(before, answered=answered)
+    end = await execution.aftermath(before, answered=answered, more=True)
+    if not answered and end.calm and _shows(end.after, action.exchange, name):
+        # It may be under way still, and the next plan would delete what is gone by then: fatal.
+        return await execution.landed(before, sent_at, patience)
+    return end
 
 
 def _shows(observed: ObservedServer | None, code: str, name: str) -> bool:

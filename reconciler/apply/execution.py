@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from typing import Final
 
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.drivers import Session
@@ -16,10 +16,13 @@ from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer
 from reconciler.model.outcomes import Aftermath, Outcome, Result
+from reconciler.model.recorded import Identity
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see
 from reconciler.system.clocks import elapsed
+
+HARM: Final = "robots stopped around a write"
 
 
 class Execution:
@@ -31,13 +34,17 @@ class Execution:
     """
 
     def __init__(
-        self, visit: Visit, context: PassContext, brake: CircuitBreaker, ledger: Ledger
+        self, visit: Visit, context: PassContext, breaker: CircuitBreaker, ledger: Ledger
     ) -> None:
         self.visit = visit
         self.context = context
-        self.brake = brake
         self.ledger = ledger
         self.planned = self.seen
+        self._breaker = breaker
+        self.brake = breaker.at(self.planned.version, visit.desired.target.url)
+        self._braked_all = True  # the whole version, as far as the brake was engaged here
+        self._unwatched: ObservedServer | None = None  # before the writes not watched to the end
+        self._watch_until = 0.0
         self.check_lease: Callable[[], None] = lambda: None
         self.unrecorded: LedgerError | None = None
 
@@ -82,32 +89,113 @@ class Execution:
         if fresh.version != planned.version:
             raise Blocked("its version changed since it was planned", "look at a new plan")
         # Once more: another process may have engaged the brake since it was planned.
-        why, remedy = await refusal(fresh.version, self.context)
+        why, remedy = await refusal(self.visit, fresh.version, self.context)
         if why:
             raise Blocked(why, remedy)
         return fresh
 
-    async def aftermath(self, before: ObservedServer, *, answered: bool) -> Aftermath:
-        """Read everything after a write; engage the brake when the robots did not like it."""
-        if answered:
-            await asyncio.sleep(self.context.timeouts.quiesce)
-            with suppress(DriverError):
-                await see(self.visit, self.context)
-                end = Aftermath(before, self.seen, answered=True)
-                if end.harmed:
-                    await self.engage("robots stopped around a write", before.version)
-                return end
+    async def aftermath(
+        self, before: ObservedServer, *, answered: bool, more: bool = False
+    ) -> Aftermath:
+        """
+        Read everything after a write; engage the brake when the robots did not like it.
+
+        The log lags, so nothing that is seen at once proves that a write did no harm.  With *more*
+        one `late_harm` is to serve all writes of this server, once nobody waits for the first one
+        to prove the version; until then harm that shows at once is found, no more.
+        """
+        if not answered:
+            return await self._unanswered(before)
+        await asyncio.sleep(self.context.timeouts.quiesce)
+        self._watch_until = elapsed() + self.context.timeouts.aftermath
+        try:
+            await see(self.visit, self.context)
+        except DriverError:
+            return await self._unanswered(before)
+        end = Aftermath(before, self.seen, answered=True)
+        if more and self.brake.proven and not end.harmed:
+            self._unwatched = self._unwatched or before
+            return end
+        return await self._answered(before)
+
+    async def late_harm(self) -> Aftermath | None:
+        """Watch the server after its last write; return what came of them if that was harm."""
+        before, self._unwatched = self._unwatched, None
+        if before is None:
+            return None
+        end = await self._answered(before)
+        return None if end.calm and not end.harmed else end
+
+    async def _answered(self, before: ObservedServer) -> Aftermath:
+        try:
+            await self._watch(before, self._watch_until)
+        except DriverError:
+            return await self._unanswered(before)
+        end = Aftermath(before, self.seen, answered=True)
+        if end.harmed:
+            await self.engage(HARM, before.version)
+        else:
+            self.brake.prove()
+            with suppress(LedgerError):  # an unproven version is the safe side
+                await asyncio.to_thread(self.ledger.prove, before.version, self._identity)
+        return end
+
+    async def _unanswered(self, before: ObservedServer) -> Aftermath:
+        until = elapsed() + self.context.timeouts.ready
         async with self.brake.doubt():
-            end = Aftermath(before, await self.come_back(), answered=False)
+            after = await self.come_back(until)
+            if after is not None:
+                try:
+                    await self._watch(before, elapsed() + self.context.timeouts.aftermath)
+                    after = self.seen
+                except DriverError:
+                    after = await self.come_back(until)
+            end = Aftermath(before, after, answered=False)
             if not end.calm:
-                why = "robots stopped around a write" if end.harmed else "a write was not answered"
+                why = HARM if end.harmed else "a write was not answered"
                 await self.engage(why, before.version)
         return end
 
-    async def come_back(self) -> ObservedServer | None:
-        """Leave the server and knock for as long as a boot may take; None when nobody answers."""
+    async def _watch(self, before: ObservedServer, until: float) -> None:
+        """
+        Look now and then until the log shows whatever happened, or a fatal error already.
+
+        Robots that seem stopped may be on their way up, so they are no reason to end.  Nor is it
+        one that none runs: those of other accounts are stopped as well, and only the log tells.
+        """
+        pause = max(self.context.timeouts.aftermath / 5, self.context.timeouts.quiesce)
+        while not Aftermath(before, self.seen, answered=True).alarm:
+            if (left := until - elapsed()) <= 0:
+                return
+            await asyncio.sleep(min(pause, left))
+            robots, log = await self.session.robots(), await self.session.log()
+            self.visit.observed = replace(self.seen, robots=robots, log=log)
+
+    async def landed(self, before: ObservedServer, sent_at: float, patience: float) -> Aftermath:
+        """
+        Look again once nothing that was sent at *sent_at* can be under way any more.
+
+        *patience* is that of the session on which it was sent.
+        """
+        if (left := sent_at + patience - elapsed()) > 0:
+            await asyncio.sleep(left)
+        try:
+            await see(self.visit, self.context)
+        except DriverError:
+            return await self._unanswered(before)
+        end = Aftermath(before, self.seen, answered=False)
+        if not end.calm:
+            return await self._unanswered(before)
+        return end
+
+    async def come_back(self, until: float | None = None) -> ObservedServer | None:
+        """
+        Leave the server and knock; None when nobody answers.
+
+        For as long as a boot may take, or until a moment of this machine's clock.
+        """
         timeouts = self.context.timeouts
-        until = elapsed() + timeouts.ready
+        until = elapsed() + timeouts.ready if until is None else until
         while True:
             await self.visit.close()
             with suppress(JtrError):  # Vault, too, may be away: its access secret cannot be read
@@ -142,9 +230,30 @@ class Execution:
                 return
 
     async def engage(self, why: str, version: str) -> None:
-        name = self.desired.name
-        await self.brake.engage(f"{why} on {name} (JT-Trader {version})")
-        await self.note(partial(self.ledger.engage_brake, version, name, why), beside=True)
+        """
+        Brake this server, and its version where that one is to blame; others wait to be told.
+
+        A ledger that cannot say is no reason to go on with the others.
+        """
+        brake = self._breaker.at(version, self.desired.target.url)
+        told = f"{why} on {self.desired.name} (JT-Trader {version})"
+        self._braked_all = True
+        self._unwatched = None  # whichever write it was, harm is found
+        async with brake.doubt():
+            await brake.engage(told, whole=False)
+            try:
+                self._braked_all = await asyncio.to_thread(
+                    self.ledger.engage_brake, version, self._identity, why
+                )
+            except LedgerError as error:
+                self.unrecorded = error
+            await brake.engage(told, whole=self._braked_all)
+
+    @property
+    def _identity(self) -> Identity:
+        if self.visit.recorded.identity is None:
+            raise AssertionError
+        return self.visit.recorded.identity
 
     async def note(self, note: Callable[[], None], *, beside: bool) -> None:
         """Write into the ledger; *beside* a worse thing a failure must not cover that one."""
@@ -156,15 +265,17 @@ class Execution:
             self.unrecorded = error
 
     def verdict(self, action: Action, end: Aftermath) -> Outcome | None:
-        """Return the outcome when the robots or the silence decide it; else note a good write."""
+        """Return the outcome when the robots or the silence decide it."""
         name, version = self.desired.name, end.before.version
+        over = version if self._braked_all else name
         if end.harmed:
             robots = ", ".join(r.name for r in end.stopped) or "the list shows none stopped"
             return Outcome(
                 action,
                 Result.HARM,
                 f"robots stopped on {name}: {robots}",
-                f"start them on the server's page; the brake stays on for JT-Trader {version}",
+                "start them on the server's page; the brake stays on for "
+                + (f"JT-Trader {version}" if self._braked_all else name),
                 Exit.HARM,
                 end.stopped,
             )
@@ -173,12 +284,10 @@ class Execution:
                 action,
                 Result.UNKNOWN,
                 "the server did not answer and it is not known whether its robots still run",
-                f"look at {name}; then `jtr ledger release-brake {version} --because TEXT`",
+                f"look at {name}; then `jtr ledger release-brake {over} --because TEXT`",
                 Exit.SERVER,
                 end.stopped,
             )
-        if end.answered:
-            self.brake.prove(version)
         return None
 
 

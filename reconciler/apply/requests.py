@@ -68,7 +68,7 @@ class RequestRunner:
     async def invalidate(self, action: InvalidateCache) -> Outcome:
         """Invalidate the cache once; done only when the server answered on our own connection."""
         execution = self._execution
-        async with execution.brake.turn(execution.seen.version):
+        async with execution.brake.turn():
             before = await execution.fresh()
             request = Request(RequestKind.CACHE, action.instant, action.reason, Stage.OPEN)
             request = await self._intend(request, before)

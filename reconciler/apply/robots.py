@@ -222,7 +222,7 @@ class RobotStarter:
         execution = self._execution
         if not starts.asked:
             # A boot may have brought another version of JT-Trader, or another process a brake.
-            why, _ = await refusal(execution.seen.version, execution.context)
+            why, _ = await refusal(execution.visit, execution.seen.version, execution.context)
             if why := why or self._objection(starts):
                 return why
         elif robot.id not in {r.id for r in execution.seen.robots}:

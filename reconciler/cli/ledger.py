@@ -101,18 +101,28 @@ def accept_restore(because: str, source: SettingsSource) -> int:
 
 
 @command.command("release-brake")
-@click.argument("version")
+@click.argument("over", metavar="SERVER|VERSION")
 @click.option("--because", required=True, metavar="TEXT", help="What you found out.")
 @settings_options
-def release_brake(version: str, because: str, source: SettingsSource) -> int:
-    """Allow writes to JT-Trader VERSION again, after a write did harm or was not answered."""
+def release_brake(over: str, because: str, source: SettingsSource) -> int:
+    """
+    Allow writes again, after one did harm or was not answered.
+
+    To SERVER alone, or to every server of JT-Trader VERSION, those that were harmed among them.
+    """
     if not because.strip():
         raise UsageError("--because is empty", "say what you found out; it is kept")
     settings = source.settings()
     with closing(bootstrap.open_ledger(settings, "ledger release-brake")) as ledger:
-        brake = ledger.brakes().get(version)
-        if brake is None:
-            raise LedgerError(f"no brake holds for JT-Trader {version}", "see `jtr status`")
-        ledger.release_brake(version, because.strip())
-    click.echo(f"released: JT-Trader {version} (it was: {brake.why} on {brake.server})")
+        released = ledger.release_brake(over, because.strip())
+        names = {one.brake.server for one in released}
+        still = [held for held in ledger.brakes() if held.harmed is None]
+    for one in released:
+        click.echo(f"released: {one.subject} (it was: {one.brake.why} on {one.brake.server})")
+    for held in still:
+        if held.brake.server in names:
+            say(
+                f"the brake is still on for {held.subject}, every server of that version: "
+                f"`jtr ledger release-brake {held.over} --because TEXT`"
+            )
     return 0

@@ -1,6 +1,6 @@
 """`jtr status`: what was last seen of each server, and what is owed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,9 @@ from reconciler.cli import options, output
 from reconciler.cli.look import look
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, JtrError, UsageError, worst
-from reconciler.ledger.codec.rows import Brake
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
+from reconciler.model.recorded import HeldBrake
 from reconciler.reconcile.survey import plan_of
 from reconciler.render import status as rendering
 from reconciler.render.escape import plain
@@ -140,7 +140,7 @@ def _served(
     return code
 
 
-def _its_ledger(controller: "Controller", settings: Settings) -> tuple[Mapping[str, Brake], Known]:
+def _its_ledger(controller: "Controller", settings: Settings) -> tuple[list[HeldBrake], Known]:
     """Return what the controller's ledger knows; a controller that waits cannot tell yet."""
     from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
@@ -148,7 +148,7 @@ def _its_ledger(controller: "Controller", settings: Settings) -> tuple[Mapping[s
         ledger = client.ledger_of(controller.ledger_documents(), settings, "status")
     except client.ControllerAway as error:
         say(f"without what its ledger knows: {error.what}")
-        return {}, []
+        return [], []
     return ledger.brakes(), known_servers(ledger, bootstrap.unrecorded())
 
 

@@ -275,8 +275,7 @@ class Controller:
                 self._status_store.note(ledger=str(error))
             else:
                 if self._shared is not None:
-                    found = {version: brake.why for version, brake in brakes.items()}
-                    await self._shared.look_at_brakes(found)
+                    await self._shared.look_at_brakes(brakes)
             await asyncio.sleep(self._dependencies.timeouts.interval / 4)
 
     # ── signs of life, memory, news ──────────────────────────────────────────────────────────

@@ -150,12 +150,12 @@ def controller_news(status: ControllerStatus) -> Iterator[News]:
         "away" if status.secrets else "",
         f"Vault: {status.secrets}" if status.secrets else "",
     )
-    for_versions = ", ".join(f"{version}: {why}" for version, why in status.brakes.items())
+    held = ", ".join(f"{one.subject}: {one.brake.why}" for one in status.brakes)
     yield news(
         Topic.BRAKE,
         AlertSeverity.CRITICAL,
-        ",".join(status.brakes),
-        f"the brake is on, nothing is written to JT-Trader {for_versions}" if for_versions else "",
+        ",".join(one.over for one in status.brakes),
+        f"the brake is on, nothing is written to {held}" if held else "",
     )
     trouble = status.ledger or status.rival
     yield news(

@@ -45,7 +45,10 @@ HELP: Final = {
     "jtr_vault_token_ttl_seconds": (
         "What was left on the token for Vault when Vault was asked last."
     ),
-    "jtr_brake_engaged": "1 for each JT-Trader version to which nothing is written.",
+    "jtr_brake_engaged": (
+        "1 for each server to which nothing is written after harm, and with an empty server for "
+        "each JT-Trader version."
+    ),
     "jtr_pass_age_seconds": "Since a pass over any server ended; since the start while none did.",
     "jtr_pass_duration_seconds": "How long passes took.",
     "jtr_passes": "Passes over servers.",
@@ -130,6 +133,13 @@ def _info(label: str, read: Callable[[ControllerStatus], Iterable[str]]) -> _Sou
     return _Source(lambda scrape: [((word,), 1) for word in read(scrape.controller)], (label,))
 
 
+def _brakes(controller: ControllerStatus) -> set[tuple[str, str]]:
+    return {
+        (held.brake.version, held.harmed.name if held.harmed is not None else "")
+        for held in controller.brakes
+    }
+
+
 def _each(read: Callable[[ServerStatus], Any]) -> _Source:
     return _Source(lambda scrape: [((s.server,), read(s)) for s in scrape.servers], ("server",))
 
@@ -177,7 +187,10 @@ _SOURCES: Final = {
     "jtr_tasks": _own(lambda s: s.store.tasks),
     "jtr_documents_info": _info("revision", lambda controller: filter(None, [controller.revision])),
     "jtr_vault_token_ttl_seconds": _own(lambda s: s.controller.token_seconds),
-    "jtr_brake_engaged": _info("jt_version", lambda controller: sorted(controller.brakes)),
+    "jtr_brake_engaged": _Source(
+        lambda scrape: [(labels, 1) for labels in sorted(_brakes(scrape.controller))],
+        ("jt_version", "server"),
+    ),
     "jtr_pass_age_seconds": _own(_Scrape.pass_age),
     "jtr_pass_duration_seconds": _own(_Scrape.pass_seconds, HistogramMetricFamily),
     "jtr_passes": _counts("passes", ("result",), lambda _: [("done",), ("failed",)]),

@@ -4,7 +4,7 @@ What the workers of all servers share.  Event loop only.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import BootLine
+from reconciler.model.recorded import HeldBrake
 from reconciler.model.target import Target
 from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
@@ -65,7 +66,6 @@ class SharedState:
     gate: asyncio.Semaphore = field(init=False)
     _unverified: dict[Target, float] = field(default_factory=dict)
     _began: float | None = None
-    _recorded: bool = False  # our own brake was seen in the ledger
 
     def __post_init__(self) -> None:
         self.gate = asyncio.Semaphore(self.context.parallelism)
@@ -128,20 +128,10 @@ class SharedState:
 
     # ── brake and disruption budget: months of one process, not one run ──────────────────────
 
-    async def look_at_brakes(self, brakes: Mapping[str, str]) -> None:
-        """
-        Show the brakes of the ledger; let go of ours once people released all of them.
-
-        One that never reached the ledger stays until this process ends: nobody can release it.
-        """
-        self.status_store.note(brakes=dict(brakes))
-        if not self.brake.why:
-            self._recorded = False
-        elif brakes:
-            self._recorded = True
-        elif self._recorded:
-            self._recorded = False
-            await self.brake.release()
+    async def look_at_brakes(self, brakes: Sequence[HeldBrake]) -> None:
+        """Show the brakes of the ledger; let go of ours that people released there."""
+        self.status_store.note(brakes=tuple(brakes))
+        await self.brake.follow({held.scope for held in brakes})
 
     def disturbed(self, target: Target, *, well: bool) -> None:
         """

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from reconciler.model.key_audits import Light
 from reconciler.model.key_policy import KeyFinding
 from reconciler.model.observed import Robot
-from reconciler.model.recorded import Debt
+from reconciler.model.recorded import Debt, HeldBrake
 
 
 class Sync(enum.StrEnum):
@@ -110,7 +110,7 @@ class ControllerStatus:
     `waiting` says what it waits for before it can do anything at all: Vault, a ledger, documents.
     `revision` names the content of the documents in force; `documents` says what is wrong with the
     newest ones, which are not in force then.  `secrets` says what is wrong with Vault.  `brakes`
-    goes from a JT-Trader version to why nothing is written to it.
+    are those of the ledger.
     """
 
     version: str
@@ -125,5 +125,5 @@ class ControllerStatus:
     secrets: str = ""
     ledger: str = ""
     state: str = ""  # what is wrong with its own state file
-    brakes: Mapping[str, str] = field(default_factory=dict)
+    brakes: tuple[HeldBrake, ...] = ()
     token_seconds: float | None = None  # left on the token for Vault; None: unknown or unlimited

@@ -82,11 +82,12 @@ def _judged(
     brakes = (
         failed(
             "ledger.brake",
-            f"the brake is on for JT-Trader {version}: {brake.why}",
-            f"look at {brake.server}, then: jtr ledger release-brake {version} --because TEXT",
+            f"the brake is on for {held.subject}: {held.brake.why}",
+            f"look at {held.brake.server}, then: jtr ledger release-brake {held.over} "
+            "--because TEXT",
             Exit.BLOCKED,
         )
-        for version, brake in ledger.brakes().items()
+        for held in ledger.brakes()
     )
     yield from all_or(brakes, "ledger.brake", "none is on")
     nothing = "no request is in doubt, no robot is owed a start"

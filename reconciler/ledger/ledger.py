@@ -8,28 +8,26 @@ document names the revision that was loaded, so a process that slept while anoth
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store
+from reconciler.ledger.brakes import Brakes
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import (
     APPLIED,
     BIRTH,
-    BRAKES,
     CONTROLLER,
     RESTORED,
     Applied,
     Birth,
-    Brake,
     ExchangeRow,
     IdentityRow,
     LeaseRow,
     Restored,
-    brake_key,
     exchange_key,
     exchanges_prefix,
     identity_key,
@@ -51,6 +49,7 @@ from reconciler.ledger.requests import RequestLog, add_deeds, read_deeds
 from reconciler.model.recorded import (
     Debt,
     ExchangeRecord,
+    HeldBrake,
     HistoryEntry,
     Identity,
     Observation,
@@ -98,6 +97,7 @@ class Ledger:
         self._sleep: Final = sleep
         self._birth, self.born_now = self._born()
         self._identities: Final = Identities(store, self._birth.uid)
+        self._brakes: Final = Brakes(store, now, writer)
         # What this process knows: revisions of exchanges, by server and key.
         self._known: dict[str, dict[str, int]] = {}
         self._own: dict[str, str] = {}  # nonces of our own intents, by key
@@ -320,39 +320,35 @@ class Ledger:
 
     # ── brakes ───────────────────────────────────────────────────────────────────────────────
 
-    def brakes(self) -> Mapping[str, Brake]:
-        """Return the brakes that hold, by JT-Trader version."""
-        found: dict[str, Brake] = {}
-        for key in self._store.keys(BRAKES):
-            stored = self._store.get(key)
-            brake = read(Brake, key, stored.text) if stored else None
-            if brake is not None and brake.released is None:
-                found[brake.version] = brake
+    def brakes(self) -> list[HeldBrake]:
+        """Return the brakes that hold, those over whole versions first."""
+        return self._brakes.held()
+
+    def engage_brake(self, version: str, harmed: Identity, why: str) -> bool:
+        """
+        Stop all writes to a server, and to all of *version* where that one is to blame.
+
+        Returns whether it is: as long as writes to two others did not prove it, and when another
+        one was harmed within a day.
+        """
+        return self._brakes.engage(version, harmed, why)
+
+    def prove(self, version: str, server: Identity) -> None:
+        """Note that a write to a server of *version* did no harm; nothing once that is known."""
+        self._brakes.prove(version, server)
+
+    def release_brake(self, word: str, because: str) -> list[HeldBrake]:
+        """
+        Allow writes again to the server called *word*, or to all servers of that version.
+
+        Returns what held; LedgerError when nothing did.
+        """
+        named = [one for one in self._identities.all() if one.name == word]
+        uid = named[-1].uid if len(named) == 1 else ""
+        found = self._brakes.release(word, uid, because)
+        if not found:
+            raise LedgerError(f"no brake holds for {word}", "see: jtr status")
         return found
-
-    def engage_brake(self, version: str, server: str, why: str) -> None:
-        """Stop all writes to servers of *version*; if it holds already, its first reason stays."""
-        key = brake_key(version)
-
-        def change(text: str | None) -> str:
-            if text is not None and read(Brake, key, text).released is None:
-                return text
-            return write(Brake(version, server, why, stamp(self._now()), self._writer))
-
-        update(self._store, key, change)
-
-    def release_brake(self, version: str, because: str) -> None:
-        """Allow writes to *version* again; LedgerError when no brake holds."""
-        key = brake_key(version)
-
-        def change(text: str | None) -> str:
-            brake = read(Brake, key, text) if text is not None else None
-            if brake is None or brake.released is not None:
-                raise LedgerError(f"no brake holds for JT-Trader {version}", "see: jtr status")
-            released = (because, stamp(self._now()), self._writer)
-            return write(replace(brake, released=released))
-
-        update(self._store, key, change)
 
     # ── lease ────────────────────────────────────────────────────────────────────────────────
 

@@ -270,3 +270,48 @@ def due(debts: Iterable[Debt], owed: Owed) -> tuple[Debt, ...]:
 
 
 MOST_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """
+    Why nothing is written any more, and the server on which that was seen.
+
+    `released` holds the reason, the time and the person once somebody let go.  Older ledgers hold
+    it as a row of its own, over a whole JT-Trader version.
+    """
+
+    version: str
+    server: str
+    why: str
+    at: str
+    by: str
+    released: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBrake:
+    """A brake that holds: over *harmed*, or with None over every server of the version."""
+
+    brake: Brake
+    harmed: Identity | None = None
+
+    @property
+    def scope(self) -> str:
+        """The version, or the address of the server's process."""
+        return self.brake.version if self.harmed is None else self.harmed.target.url
+
+    @property
+    def over(self) -> str:
+        """What it is called, also by who releases it."""
+        return self.brake.version if self.harmed is None else self.harmed.name
+
+    @property
+    def subject(self) -> str:
+        return f"JT-Trader {self.over}" if self.harmed is None else self.over
+
+    def holds(self, target: Target, uid: str, version: str) -> bool:
+        """Whether it holds this server, as which another account of its process counts, too."""
+        if self.harmed is None:
+            return self.brake.version == version
+        return self.harmed.uid == uid or self.harmed.target.url == target.url

@@ -17,20 +17,22 @@ from reconciler.plan.inputs import Terms
 from reconciler.system.clocks import passed
 
 
-async def refusal(version: str, context: PassContext) -> tuple[str, str]:
-    """Say why a server of this version must not be written to."""
+async def refusal(visit: Visit, version: str, context: PassContext) -> tuple[str, str]:
+    """Say why a server must not be written to; it showed this version a moment ago."""
     if not context.driver.tested(version):
         return (
             f"JT-Trader {version} is outside the tested range",
             "an operator who tried it adds it to acceptVersions in the settings",
         )
     if context.ledger is not None:
-        brakes = await asyncio.to_thread(context.ledger.brakes)
-        if brake := brakes.get(version):
-            return (
-                f"the brake is on for JT-Trader {version}: {brake.why}",
-                f"look at {brake.server}, then `jtr ledger release-brake {version} --because TEXT`",
-            )
+        target = visit.desired.target
+        for held in await asyncio.to_thread(context.ledger.brakes):
+            if held.holds(target, visit.uid, version):
+                release = f"`jtr ledger release-brake {held.over} --because TEXT`"
+                return (
+                    f"the brake is on for {held.subject}: {held.brake.why}",
+                    f"look at {held.brake.server}, then {release}",
+                )
     return "", ""
 
 

@@ -31,7 +31,7 @@ from reconciler.model.actions import (
     told,
 )
 from reconciler.model.desired import Presence, RequestKind
-from reconciler.model.outcomes import Outcome, Report, Result
+from reconciler.model.outcomes import Aftermath, Outcome, Report, Result
 from reconciler.model.plan import Disruption, Standing, Status
 from reconciler.model.recorded import (
     ExchangeRecord,
@@ -52,6 +52,7 @@ from reconciler.plan.server import recognised
 
 # What stops robots or loses their data: few servers at a time, after their own credentials.
 LATER = (RestartRobots, InvalidateCache, RebootServer)
+DEEDS = (Result.DONE, Result.NOT_VERIFIABLE)
 
 
 async def apply_all(
@@ -218,8 +219,17 @@ class ServerApply:
                 break
             self._left.remove(action)
             self._outcomes.append(await self._attempt(action))
+        if (end := await self._execution.late_harm()) is not None:
+            self._note_late(end)
         if self._execution.unrecorded is not None:
             raise self._execution.unrecorded
+
+    def _note_late(self, end: Aftermath) -> None:
+        """Let the last write that was sent have done what came of them all."""
+        sent = [n for n, one in enumerate(self._outcomes) if one.result in DEEDS or one.sent]
+        last = sent[-1] if sent else -1  # one of several fields was deleted, and the rest was not
+        outcome = self._outcomes[last]
+        self._outcomes[last] = self._execution.verdict(outcome.action, end) or outcome
 
     async def _attempt(self, action: Action) -> Outcome:
         try:
@@ -242,7 +252,7 @@ class ServerApply:
             case WriteExchange() | DeleteExchange():
                 if isinstance(action, WriteExchange):
                     await ask_first(execution, action)
-                async with execution.brake.turn(execution.seen.version):
+                async with execution.brake.turn():
                     before = await execution.fresh()
                     if await credentials.done_meanwhile(execution, action):
                         return Outcome(action, Result.DONE, MEANWHILE)

@@ -43,7 +43,7 @@ async def _recalled(
             )
         else:
             facts = replace(await freeze(visit, context), live=False)
-            why, remedy = await refusal(observation.version, context)
+            why, remedy = await refusal(visit, observation.version, context)
             terms = await asyncio.to_thread(known_terms, visit.recorded, context)
             facts = replace(facts, refuses_writes=why, refuses_remedy=remedy, terms=terms)
             plan = plan_server(server, observation, visit.recorded, facts, consents)

@@ -200,7 +200,7 @@ async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassCo
                 evidence[exchange.code] = await _evidence(visit, exchange, context)
             except JtrError as error:
                 evidence[exchange.code] = error
-    why, remedy = await refusal(observation.version, context)
+    why, remedy = await refusal(visit, observation.version, context)
     facts = replace(
         facts,
         evidence=evidence,

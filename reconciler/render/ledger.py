@@ -2,12 +2,11 @@
 What a ledger knows of its servers, as text for people and as JSON.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from reconciler.ledger.codec.rows import Brake
-from reconciler.model.recorded import Identity, Observation, Recorded
+from reconciler.model.recorded import HeldBrake, Identity, Observation, Recorded
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import open_debts
 from reconciler.render.escape import plain
@@ -18,10 +17,11 @@ from reconciler.render.requests import doubt_row, halt_rows, open_document
 Known = Sequence[tuple[Identity, Recorded]]
 
 
-def ledger_rows(brakes: Mapping[str, Brake], rows: Known, now: datetime) -> Iterator[str]:
-    for version, brake in brakes.items():
-        yield f"! the brake is on for JT-Trader {version}: {brake.why} ({brake.server})"
-        yield f"      `jtr ledger release-brake {version} --because TEXT` after you looked"
+def ledger_rows(brakes: Sequence[HeldBrake], rows: Known, now: datetime) -> Iterator[str]:
+    for held in brakes:
+        on = f" ({held.brake.server})" if held.harmed is None else ""
+        yield f"! the brake is on for {held.subject}: {held.brake.why}{on}"
+        yield f"      `jtr ledger release-brake {held.over} --because TEXT` after you looked"
     if not rows:
         yield "The ledger knows no server yet; `jtr apply` makes them known."
     for identity, recorded in rows:
@@ -73,14 +73,23 @@ def _state(shown: Shown, recorded: Recorded, code: str) -> str:
     return f"drifted: written from {origin}, the server shows something else"
 
 
-def ledger_document(brakes: Mapping[str, Brake], rows: Known) -> dict[str, Any]:
+def ledger_document(brakes: Sequence[HeldBrake], rows: Known) -> dict[str, Any]:
     return {
         "formatVersion": 1,
-        "brakes": [
-            {"version": brake.version, "server": brake.server, "why": brake.why}
-            for brake in brakes.values()
-        ],
+        "brakes": [brake_document(held) for held in brakes],
         "servers": [_server(identity, recorded) for identity, recorded in rows],
+    }
+
+
+def brake_document(held: HeldBrake) -> dict[str, Any]:
+    """Return a brake as it stands in every document; `over` is what to release."""
+    brake = held.brake
+    return {
+        "over": held.over,
+        "wholeVersion": held.harmed is None,
+        "version": brake.version,
+        "server": brake.server,
+        "why": brake.why,
     }
 
 

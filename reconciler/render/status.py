@@ -70,9 +70,11 @@ def controller_rows(document: Row, url: str) -> Iterator[str]:
         yield "  ! it is stopping"
     for brake in _list(status, "brakes"):
         if isinstance(brake, dict):
-            version = _text(brake, "version")
-            yield f"  ! the brake is on for JT-Trader {version}: {_text(brake, 'why')}"
-            yield f"{INDENT}`jtr ledger release-brake {version} --because TEXT` after you looked"
+            over = _text(brake, "over") or _text(brake, "version")  # of an older controller
+            whole = brake.get("wholeVersion", True) is True
+            subject = f"JT-Trader {over}" if whole else over
+            yield f"  ! the brake is on for {subject}: {_text(brake, 'why')}"
+            yield f"{INDENT}`jtr ledger release-brake {over} --because TEXT` after you looked"
 
 
 def server_rows(row: Row, document: Row) -> Iterator[str]:

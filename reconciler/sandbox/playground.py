@@ -222,6 +222,7 @@ class Playground:
             "durations:\n"
             f"  settle: {SETTLE}  # 10s when it is left out: people write two fields one by one\n"
             "  logLag: 1s  # 5s; this one's log shows what happened at most 0.4 s later\n"
+            "  aftermath: 500ms  # 2s; after a write, until its harm would show in that log\n"
             "  reconnect: 100ms  # 2s; a real server needs a few seconds to boot\n"
             f"  interval: {INTERVAL}  # 1m; how often the controller looks\n"
             + "".join(f"{line}\n" for line in more),

@@ -43,6 +43,7 @@ class Timeouts:
     audit_request: float = 10.0  # one request to an exchange
     audit_total: float = 120.0  # all of one audit; fifty keys at one exchange fit well
     audit_every: float = 86_400.0  # between two times that the controller asks about a key
+    aftermath: float = 2.0  # after a write, until its harm shows: the log lags, robots come back
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 
     def scaled(self, divisor: float) -> "Timeouts":

@@ -46,7 +46,7 @@ from reconciler.secrets.memory import MemoryBackend
 from reconciler.system.timeouts import Timeouts
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
 
-_TIMEOUTS: Final = Timeouts(settle=0.0, lease=30.0, lease_wait=60.0)
+_TIMEOUTS: Final = Timeouts(settle=0.0, aftermath=0.0, lease=30.0, lease_wait=60.0)
 _LABEL: Final = "apply 1@testing"
 _EARLIER: Final = timedelta(days=1)
 _NO_CONSENT: Final = Consents()

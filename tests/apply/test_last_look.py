@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
+from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen, _Engaged
 from reconciler.apply.execution import Execution
 from reconciler.apply.send import may_still
 from reconciler.drivers import Session
@@ -136,6 +136,14 @@ class Moment:
         self.in_force = replace(DESIRED, **changes)
 
 
+def engaged(brake: CircuitBreaker, scope: str) -> None:
+    brake._engaged[scope] = _Engaged("harm", SEEN.version)
+
+
+def doubtful(brake: CircuitBreaker, version: str) -> None:
+    brake._doubts[version] += 1
+
+
 EVERY = (*ALL, "start")
 DISRUPTIVE = ("stop", "invalidate", "reboot")
 ASKED = tuple(ALL)
@@ -172,11 +180,18 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
     (
         "the brake",
         EVERY,
-        lambda s: setattr(s.brake, "_why", "harm"),
+        lambda s: engaged(s.brake, DESIRED.url),
         CircuitOpen,
         "harm",
     ),
-    ("a doubt", ASKED, lambda s: setattr(s.brake, "_doubts", 1), CircuitOpen, "not answered"),
+    (
+        "the version's brake",
+        EVERY,
+        lambda s: engaged(s.brake, SEEN.version),
+        CircuitOpen,
+        "harm",
+    ),
+    ("a doubt", ASKED, lambda s: doubtful(s.brake, SEEN.version), CircuitOpen, "not answered"),
     ("an end", ASKED, lambda s: setattr(s.brake, "_ending", "stopping"), CircuitOpen, "stopping"),
     ("a lost lease", EVERY, lambda s: setattr(s, "lost", True), LeaseHeld, "ran out"),
     (
@@ -329,10 +344,21 @@ def test_a_field_that_another_hand_wrote_is_not_deleted() -> None:
 def test_neither_a_doubt_elsewhere_nor_a_new_version_leaves_our_robots_stopped() -> None:
     """The version may be what our own reboot brought; whether it is tested was looked at before."""
     moment = Moment()
-    moment.brake._doubts = 1
+    doubtful(moment.brake, SEEN.version)
     moment.seen = replace(SEEN, version="0.25.0")
 
     moment.may("start")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_harm_and_doubt_elsewhere_are_not_ours(name: str) -> None:
+    """Of another server, and of another version: one broken server stops no fleet."""
+    moment = Moment()
+    engaged(moment.brake, "https://osaka-1.internal")
+    engaged(moment.brake, "0.25.0")
+    doubtful(moment.brake, "0.25.0")
+
+    moment.may(name)
 
 
 def test_what_stands_under_a_deleted_field_may_be_its_second_row() -> None:

@@ -44,13 +44,14 @@ def original(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         MemoryStore() if request.param == "memory" else SqliteStore.create(tmp_path / "l" / "l.db")
     )
     ledger = ledger_on(store)
-    uid = ledger.pin(TARGET, "tokyo-1").uid
+    server = ledger.pin(TARGET, "tokyo-1")
+    uid = server.uid
     ledger.load(TARGET, "tokyo-1")
     debt = Debt(Owed.REBOOT, "bybit", "2026-11-22T12:00:00+00:00", 5)
     ledger.intend(uid, "bybit", WRITE, [debt], boot=5)
     ledger.commit(uid, "bybit", boot=5)
     ledger.observe(uid, SEEN)
-    ledger.engage_brake("0.6.1", "tokyo-1", "harm")
+    ledger.engage_brake("0.6.1", server, "harm")
     yield store
     store.close()
 

@@ -7,10 +7,18 @@ from reconciler.controller.status_store import StatusStore
 from reconciler.model.key_audits import Light
 from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
-from reconciler.model.recorded import Debt, Owed
+from reconciler.model.recorded import Brake, Debt, HeldBrake, Identity, Owed
+from reconciler.model.target import Target
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CLOCK = 5000.0  # the event loop's, at NOON
+
+
+def braked(version: str, why: str = "harm", server: str = "") -> HeldBrake:
+    """A brake over a whole version, or over one server that was harmed."""
+    brake = Brake(version, server or "tokyo-1", why, "2026-11-22T11:00:00Z", "controller 1@test")
+    target = Target(f"https://{server}.internal", "0")
+    return HeldBrake(brake, Identity("u1", target, server) if server else None)
 
 
 def calm(name: str = "tokyo-1", url: str = "https://tokyo-1.internal:8443") -> ServerStatus:

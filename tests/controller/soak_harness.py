@@ -204,8 +204,10 @@ class Soak:
     def _people(self) -> bool:
         """Do what only people may; whether there was anything to do."""
         brakes = self._status()["controller"]["brakes"]
-        for brake in brakes:
-            self._jtr("ledger", "release-brake", brake["version"], "--because", "soak: looked")
+        for over in {brake["version"] for brake in brakes if brake["wholeVersion"]} or {
+            brake["over"] for brake in brakes
+        }:
+            self._jtr("ledger", "release-brake", over, "--because", "soak: looked")
             self.counts["brakes released"] += 1
         if brakes:
             deadline = time.monotonic() + PATIENCE

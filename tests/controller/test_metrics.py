@@ -13,7 +13,7 @@ from reconciler.controller.status import Health, Sync
 from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.model.key_policy import Severity
 from reconciler.model.outcomes import Result
-from tests.controller.sample_statuses import CLOCK, NOON, busy, calm, status_store
+from tests.controller.sample_statuses import CLOCK, NOON, braked, busy, calm, status_store
 from tests.deploy.tools import tool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,7 +56,10 @@ def series(made: StatusStore, name: str, clock: float = CLOCK) -> Series:
 
 def full() -> StatusStore:
     made = status_store(
-        calm(), busy(), token_seconds=1800.0, brakes={"0.6.1": "harm", "0.5.0": "silence"}
+        calm(),
+        busy(),
+        token_seconds=1800.0,
+        brakes=(braked("0.6.1"), braked("0.5.0", "silence"), braked("0.6.1", server="tokyo-1")),
     )
     made.passes.update(done=5, failed=2)
     made.applies.update({"done": 3, "harm": 1})
@@ -112,7 +115,11 @@ def test_the_controller_itself() -> None:
     }
     assert series(made, "jtr_documents_info") == {("0123456789abcdef",): 1}
     assert series(made, "jtr_vault_token_ttl_seconds") == {(): 1800}
-    assert series(made, "jtr_brake_engaged") == {("0.5.0",): 1, ("0.6.1",): 1}
+    assert series(made, "jtr_brake_engaged") == {
+        ("", "0.5.0"): 1,
+        ("", "0.6.1"): 1,
+        ("tokyo-1", "0.6.1"): 1,
+    }
     for name in ("acting", "ready", "documents_valid", "vault_up", "ledger_up", "state_file_up"):
         assert series(made, f"jtr_{name}") == {(): 1}, name
     assert series(made, "jtr_stuck") == {(): 0}
@@ -264,13 +271,13 @@ def test_the_numbers_of_servers() -> None:
 
 def test_no_text_of_a_server_breaks_the_format() -> None:
     version = '0.6"}\n\\ jtr_forged 1\n\ud83d\u202e'
-    made = status_store(calm(), brakes={version: "harm"})
+    made = status_store(calm(), brakes=(braked(version),))
 
     (found,) = series(made, "jtr_brake_engaged")
     assert series(made, "jtr_forged") == {}
     assert families(made)["jtr_brake_engaged"].samples[0].value == 1
-    assert "\\u000a" in found[0]
-    assert "\\ud83d" in found[0]
+    assert "\\u000a" in found[1]
+    assert "\\ud83d" in found[1]
     assert set(families(made)) == NAMES
 
 

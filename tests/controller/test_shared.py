@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.apply.circuit_breaker import CircuitOpen, Place
 from reconciler.controller.shared import SharedState
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
@@ -21,6 +21,7 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import UNSEEN
 from reconciler.system.timeouts import Timeouts
+from tests.controller.sample_statuses import braked
 from tests.support import factories as f
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -172,15 +173,21 @@ def test_writes_whose_need_cannot_be_told_are_few_for_a_day() -> None:
 def test_the_brake_lifts_only_when_people_released_what_was_recorded(*, recorded: bool) -> None:
     async def story() -> None:
         shared = shared_state("a")
-        await shared.look_at_brakes({})
-        await shared.brake.engage("robots stopped around a write")
-        await shared.look_at_brakes({})  # the ledger's row may still be on its way
-        assert shared.brake.why
+        place = Place("0.24.19", "https://tokyo-1.internal")
+        other = Place("0.24.19", "https://osaka-1.internal")
+        await shared.look_at_brakes([])
+        await shared.brake.engage(place, "robots stopped around a write", whole=True)
+        await shared.look_at_brakes([])  # the ledger's row may still be on its way
+        assert shared.brake.why(other)
+        held = [braked("0.24.19"), braked("0.24.19", server="tokyo-1")]
         if recorded:
-            await shared.look_at_brakes({"0.24.19": "robots stopped around a write"})
-            assert shared.brake.why
-        await shared.look_at_brakes({})
-        assert bool(shared.brake.why) is not recorded
+            await shared.look_at_brakes(held)
+            assert shared.brake.why(other)
+            await shared.look_at_brakes(held[:1])  # that server alone was released
+            assert shared.brake.why(other)
+        await shared.look_at_brakes([])
+        assert bool(shared.brake.why(other)) is not recorded
+        assert bool(shared.brake.why(place)) is not recorded
 
     inside(story)
 
@@ -189,14 +196,19 @@ def test_a_stop_is_no_brake_that_lifts() -> None:
     async def story() -> None:
         shared = shared_state("a")
         await shared.brake.stop("the controller is stopping")
-        await shared.look_at_brakes({"0.24.19": "x"})
-        await shared.look_at_brakes({})
+        place = Place("0.24.19", "https://tokyo-1.internal")
+        await shared.look_at_brakes([braked("0.24.19")])
+        await shared.look_at_brakes([])
         with pytest.raises(CircuitOpen, match="is stopping"):
-            async with shared.brake.turn("0.24.19"):
+            async with shared.brake.turn(place):
                 pass
         with pytest.raises(CircuitOpen):
-            await shared.brake.steady()
-        await shared.brake.steady(finishing=True)  # robots that we stopped are started still
+            await shared.brake.steady(place)
+        # Robots that we stopped are started still, unless a person wants just that ended.
+        await shared.brake.steady(place, finishing=True)
+        await shared.brake.stop("interrupted", starts=True)
+        with pytest.raises(CircuitOpen):
+            await shared.brake.steady(place, finishing=True)
 
     inside(story)
 

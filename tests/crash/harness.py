@@ -68,7 +68,10 @@ SPELLED: Final = {
 }
 """Under which names the people of this desk keep each credential in a secret."""
 
-PATIENT = Timeouts(settle=0.0, quiesce=0.0, reconnect=0.0, lease=30.0, lease_wait=60.0)
+# What is looked at between two sends changes nothing, and no death there is another one.
+PATIENT = Timeouts(
+    settle=0.0, quiesce=0.0, aftermath=0.0, reconnect=0.0, lease=30.0, lease_wait=60.0
+)
 SOURCE = SourceLine("desk.yaml", 1)
 NO_CONSENT = Consents()
 EVERYTHING_ELSE = Consents(drift=True)

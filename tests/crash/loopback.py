@@ -25,7 +25,8 @@ SWIFT = Timeouts(
     secrets_request=10.0,
     secrets_total=20.0,
     reconnect=0.02,
-    quiesce=0.001,
+    aftermath=0.01,
+    quiesce=0.01,
 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from reconciler.apply.circuit_breaker import CircuitBreaker
+from reconciler.apply.circuit_breaker import CircuitBreaker, Place
 from reconciler.errors import Exit
 from reconciler.ledger import Store, Stored
 from reconciler.model.actions import InvalidateCache, RebootServer
@@ -34,8 +34,8 @@ class Sleeper(CircuitBreaker):
         self._left = number
         self.slept = False
 
-    async def steady(self, *, finishing: bool = False) -> None:
-        await super().steady(finishing=finishing)
+    async def steady(self, place: Place, *, finishing: bool = False) -> None:
+        await super().steady(place, finishing=finishing)
         self._left -= 1
         if self._left < 0 and not self.slept:
             self.slept = True

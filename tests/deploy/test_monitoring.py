@@ -13,6 +13,7 @@ import yaml
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import StatusStore
+from tests.controller.sample_statuses import braked
 from tests.deploy.tools import DEPLOY, ROOT, ran
 
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
@@ -45,7 +46,7 @@ def expressions(node: Any) -> Iterator[str]:
 
 def exposed() -> str:
     """What a controller with one server has to tell Prometheus."""
-    status = ControllerStatus("1", "one", "2026-11-22T09:00:00Z", brakes={"0.24.1": "harm"})
+    status = ControllerStatus("1", "one", "2026-11-22T09:00:00Z", brakes=(braked("0.24.1"),))
     server = ServerStatus("tokyo-1", "https://tokyo-1.internal", "0", window_open=True)
     status_store = StatusStore(
         replace(status, revision="r", token_seconds=60.0), {"tokyo-1": server}

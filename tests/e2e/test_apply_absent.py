@@ -1,15 +1,22 @@
 """`state: absent`, the only way to delete: exactly these fields, one by one, under no robot."""
 
+import asyncio
 from typing import Any
 
-from reconciler.sandbox.jt_trader.server import StandInThread
+from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e.answers import line, results, statuses, stored
+from tests.e2e.meanwhile import DELETE, when_asked
 from tests.support.rig import Rig
 
 
-def converged(rig: Rig, *exchanges: str) -> StandInThread:
-    """Bring one server without running robots to its document and return it."""
-    server = rig.server()
+def converged(rig: Rig, *exchanges: str, brief: bool = False) -> StandInThread:
+    """
+    Bring one server without running robots to its document and return it.
+
+    With *brief* nothing that was sent to it can be under way for longer than 2.5 s.
+    """
+    pings = Behaviour(ping_interval=0.5, ping_timeout=2.0)
+    server = rig.server(behaviour=pings if brief else Behaviour())
     for robot in (1, 2):
         server.set_running(robot, running=False)
     rig.document("tokyo-1", *exchanges)
@@ -150,7 +157,7 @@ def test_absent_where_nothing_is_stored_is_in_sync(rig: Rig) -> None:
 
 
 def test_a_half_done_delete_is_finished_by_the_next_apply(rig: Rig) -> None:
-    server = converged(rig, "bybit", "okx")
+    server = converged(rig, "bybit", "okx", brief=True)
     absent(rig, "okx")
     server.behaviour.next_writes = ["answer"]
     server.behaviour.delete = "silent-before"
@@ -169,7 +176,7 @@ def test_a_half_done_delete_is_finished_by_the_next_apply(rig: Rig) -> None:
 
 
 def test_a_half_done_delete_that_is_no_longer_wanted_is_written_whole_again(rig: Rig) -> None:
-    server = converged(rig, "bybit", "okx")
+    server = converged(rig, "bybit", "okx", brief=True)
     before = server.values()
     absent(rig, "okx")
     server.behaviour.next_writes = ["answer"]
@@ -196,6 +203,25 @@ def test_a_delete_whose_answer_was_lost_is_found_out_and_goes_on(rig: Rig) -> No
     assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
+def test_a_delete_that_lands_late_is_waited_for_and_not_sent_again(rig: Rig) -> None:
+    """The next plan held it again at once; sent, it would have deleted what was gone: fatal."""
+    server = converged(rig, "bybit", "okx", brief=True)
+    absent(rig, "okx")
+    server.behaviour.next_writes = ["silent-before"]
+    first = server.record.deletes
+    (field, *_) = (name for name in server.values() if name.startswith("okx"))
+
+    def landing() -> None:
+        asyncio.get_running_loop().call_later(1.5, server.remove_value, field)
+
+    with when_asked(server, DELETE, landing):
+        ran = rig.apply("-o", "json")
+
+    assert (ran.code, results(ran)) == (0, {"okx": "done"}), ran.text
+    assert server.record.deletes - first == 3
+    assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
+
+
 def test_what_appears_after_our_delete_is_foreign(rig: Rig) -> None:
     server = converged(rig, "bybit", "okx")
     absent(rig, "okx")
@@ -214,7 +240,7 @@ def test_what_appears_after_our_delete_is_foreign(rig: Rig) -> None:
 def test_a_delete_that_never_began_does_not_explain_what_somebody_removes_later(
     rig: Rig,
 ) -> None:
-    server = converged(rig, "bybit", "okx")
+    server = converged(rig, "bybit", "okx", brief=True)
     absent(rig, "okx")
     server.behaviour.delete = "silent-before"
     assert rig.apply().code == 6

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.target import Target
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.crash.test_one_shot_kills import opened
 from tests.e2e.answers import READS
@@ -385,7 +386,8 @@ def test_a_mistaken_resume_contacts_nothing(rig: Rig, args: tuple[str, ...], sai
 def test_a_brake_is_said_and_holds_no_start(rig: Rig) -> None:
     stand_in = left_stopped(rig)
     ledger = opened(rig)
-    ledger.engage_brake("0.24.19", "osaka-1", "robots stopped around a write")
+    osaka = ledger.pin(Target("https://osaka-1.internal", "0"), "osaka-1")
+    ledger.engage_brake("0.24.19", osaka, "robots stopped around a write")
     ledger.close()
 
     ran = resume(rig, "--auto-approve")

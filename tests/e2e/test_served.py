@@ -23,7 +23,7 @@ from reconciler.model.recorded import Debt, Owed
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.settings.model import ControllerSettings, Settings, SqliteLedger
 from reconciler.system.timeouts import Timeouts
-from tests.controller.sample_statuses import busy
+from tests.controller.sample_statuses import braked, busy
 from tests.e2e.answers import document, server
 from tests.e2e.controllers import Served
 from tests.e2e.terminal import Command
@@ -101,7 +101,10 @@ def test_status_shows_all_that_needs_a_person(rig: Rig) -> None:
         "documents": "a.yaml:1:1: bad",
         "secrets": "sealed",
         "state": "the disk is full",
-        "brakes": {"0.6.1": "harm on tokyo-1"},
+        "brakes": (
+            braked("0.6.1", "harm on tokyo-1"),
+            braked("0.6.1", "harm on tokyo-1", "tokyo-1"),
+        ),
     }
     applied(rig)
 
@@ -117,6 +120,8 @@ def test_status_shows_all_that_needs_a_person(rig: Rig) -> None:
         "  ! its own state file: the disk is full",
         "  ! the brake is on for JT-Trader 0.6.1: harm on tokyo-1",
         "      `jtr ledger release-brake 0.6.1 --because TEXT` after you looked",
+        "  ! the brake is on for tokyo-1: harm on tokyo-1",
+        "      `jtr ledger release-brake tokyo-1 --because TEXT` after you looked",
         "owner desk-asia",
         "  out of sync, degraded: somebody keeps changing okx back",
         "failed 4 times in a row, not connected",
@@ -253,7 +258,7 @@ def test_no_text_of_a_controller_drives_the_terminal(rig: Rig) -> None:
         owed_robots=(Robot(1, hostile, hostile, running=True),),
         debts=(Debt(Owed.RESTART, hostile, hostile, 1, 1, hostile),),
     )
-    trouble = {"waiting": hostile, "label": hostile, "brakes": {hostile: hostile}}
+    trouble = {"waiting": hostile, "label": hostile, "brakes": (braked(hostile, hostile, hostile),)}
 
     with Served(rig, (odd,), trouble):
         ran = rig.jtr("status")

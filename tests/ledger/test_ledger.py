@@ -77,7 +77,7 @@ def test_a_server_never_seen_is_unknown_and_looking_writes_nothing(
     assert ledger.find(HOME, "tokyo-1") is None
     assert ledger.load(HOME, "tokyo-1") == NOTHING_RECORDED
     assert ledger.servers() == []
-    assert ledger.brakes() == {}
+    assert ledger.brakes() == []
     assert store.sequence() == before
 
 
@@ -452,36 +452,6 @@ def test_an_identity_that_is_not_understood_is_never_replaced(
     with pytest.raises(LedgerError, match="format"):
         ledger.pin(HOME, "tokyo-1")
     assert store.get(key) == Stored(2, '{"format":2}')
-
-
-# ── brakes ───────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_brake_holds_for_its_version_until_released(ledger: Ledger, store: MemoryStore) -> None:
-    ledger.engage_brake("4.2.0", "tokyo-1", "two of two robots stopped")
-    ledger.engage_brake("4.2.0", "tokyo-2", "later")
-    heir = ledger_on(store)
-
-    assert set(heir.brakes()) == {"4.2.0"}
-    brake = heir.brakes()["4.2.0"]
-    assert (brake.server, brake.why, brake.by) == (
-        "tokyo-1",
-        "two of two robots stopped",
-        "apply 1@test",
-    )
-    heir.release_brake("4.2.0", "a supervisor restarted them")
-    assert ledger.brakes() == {}
-    ledger.engage_brake("4.2.0", "tokyo-2", "again")
-    assert ledger.brakes()["4.2.0"].server == "tokyo-2"
-
-
-def test_only_a_brake_that_holds_can_be_released(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match="no brake holds"):
-        ledger.release_brake("4.2.0", "why not")
-    ledger.engage_brake("4.2.0", "tokyo-1", "harm")
-    ledger.release_brake("4.2.0", "because")
-    with pytest.raises(LedgerError, match="no brake holds"):
-        ledger.release_brake("4.2.0", "because")
 
 
 # ── any history ──────────────────────────────────────────────────────────────────────────────

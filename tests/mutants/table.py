@@ -16,6 +16,7 @@ STORY = "tests/e2e/test_requests.py"
 APPROVAL = "tests/e2e/test_approval.py"
 LEDGER = "tests/crash/test_ledger_trouble.py"
 DRIVER = "tests/contract/test_drivers.py"
+SESSION = "tests/drivers/jt_trader/test_driver.py"
 WRITES = "tests/e2e/test_apply_faults.py"
 LOOP = "tests/controller/test_controller.py"
 SHARED = "tests/controller/test_shared.py"
@@ -24,13 +25,15 @@ ENDS = "tests/controller/test_pass_result.py"
 ROLE = "tests/controller/test_role.py"
 RESOLVER = "tests/observe/test_resolver.py"
 GATE = "tests/e2e/test_gate.py"
+HARM = "tests/e2e/test_harm.py"
+BRAKES = "tests/ledger/test_brakes.py"
+BREAKER = "tests/apply/test_circuit_breaker.py"
 JUDGE = "tests/exchanges/test_judge.py"
 CLASSIFY = "tests/exchanges/test_classify.py"
 CLIENT = "tests/exchanges/test_ccxt_client.py"
 SUITES = "tests/exchanges/adapters"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
-SESSION = "tests/drivers/jt_trader/test_driver.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,11 +544,44 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "harm does not put the brake on",
         "reconciler/apply/execution.py",
-        '        await self.brake.engage(f"{why} on {name} (JT-Trader {version})")\n'
-        "        await self.note(partial(self.ledger.engage_brake, version, name, why), "
-        "beside=True)\n",
-        "",
-        ("tests/e2e/test_harm.py",),
+        "            await self.engage(HARM, before.version)\n",
+        "            pass\n",
+        (HARM,),
+    ),
+    Mutant(
+        "harm that the log shows late is not looked for",
+        "reconciler/apply/execution.py",
+        "        while not Aftermath(before, self.seen, answered=True).alarm:\n",
+        "        while False:\n",
+        (HARM,),
+    ),
+    Mutant(
+        "robots on their way up again are taken for harm",
+        "reconciler/apply/execution.py",
+        "        while not Aftermath(before, self.seen, answered=True).alarm:\n",
+        "        while not Aftermath(before, self.seen, answered=True).harmed:\n",
+        (HARM,),
+    ),
+    Mutant(
+        "nobody looks again after the last write of a server",
+        "reconciler/reconcile/apply.py",
+        "        if (end := await self._execution.late_harm()) is not None:\n",
+        "        if (end := None) is not None:\n",
+        (HARM,),
+    ),
+    Mutant(
+        "a delete is planned again while the first one may land",
+        "reconciler/apply/credentials.py",
+        "        return await execution.landed(before, sent_at, patience)\n",
+        "        pass\n",
+        ("tests/e2e/test_apply_absent.py",),
+    ),
+    Mutant(
+        "a mistake on one server ends the others unheard",
+        "reconciler/reconcile/apply.py",
+        "    except Exception as error:  # noqa: BLE001  - the others go on",
+        "    except ZeroDivisionError as error:  # the others go on",
+        (WRITES,),
     ),
     Mutant(
         "robots are said to need a restart where the server caches another hand's secret",
@@ -554,6 +590,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "    mixed = False\n",
         ("tests/plan/test_compare.py",),
     ),
+    # ── the driver ───────────────────────────────────────────────────────────────────────────
     Mutant(
         "a version that nobody tested is read in vain at every pass",
         "reconciler/drivers/jt_trader/untested_reads.py",
@@ -575,6 +612,71 @@ MUTANTS: tuple[Mutant, ...] = (
         "LONGEST_PATIENCE: Final = 600.0\n",
         ("tests/drivers/connection/test_asking.py",),
     ),
+    # ── how far the brake reaches ────────────────────────────────────────────────────────────
+    Mutant(
+        "one harmed server stops a version that has proven itself",
+        "reconciler/ledger/brakes.py",
+        "(lately or len(well) < OTHERS)",
+        "True",
+        (BRAKES,),
+    ),
+    Mutant(
+        "harm does not stop a version that has not proven itself",
+        "reconciler/ledger/brakes.py",
+        "(lately or len(well) < OTHERS)",
+        "lately",
+        (BRAKES,),
+    ),
+    Mutant(
+        "a second harmed server does not stop its version",
+        "reconciler/ledger/brakes.py",
+        "(lately or len(well) < OTHERS)",
+        "len(well) < OTHERS",
+        (BRAKES,),
+    ),
+    Mutant(
+        "the harmed server proves its own version",
+        "reconciler/ledger/brakes.py",
+        "    well = tuple(one for one in row.well if not _same(one, harmed))\n",
+        "    well = row.well\n",
+        (BRAKES,),
+    ),
+    Mutant(
+        "two accounts of one process count as two servers",
+        "reconciler/ledger/brakes.py",
+        "    return one.uid == other.uid or one.target.url == other.target.url\n",
+        "    return one.uid == other.uid\n",
+        (BRAKES,),
+    ),
+    Mutant(
+        "a harmed server that claims another version is written to",
+        "reconciler/model/recorded.py",
+        "        return self.harmed.uid == uid or self.harmed.target.url == target.url\n",
+        "        return self.harmed.uid == uid and self.brake.version == version\n",
+        (BRAKES,),
+    ),
+    Mutant(
+        "harm in this process stops the servers of that version only until the next look",
+        "reconciler/apply/circuit_breaker.py",
+        "        for scope in (place.url, place.version) if whole else (place.url,):\n",
+        "        for scope in (place.url,):\n",
+        (BREAKER,),
+    ),
+    Mutant(
+        "a doubt about one server holds no other write of its version",
+        "reconciler/apply/circuit_breaker.py",
+        "        return bool(self._doubts[place.version])\n",
+        "        return False\n",
+        (BREAKER,),
+    ),
+    # ── the controller ───────────────────────────────────────────────────────────────────────
+    Mutant(
+        "a brake that never reached the ledger lifts by itself",
+        "reconciler/apply/circuit_breaker.py",
+        "            elif engaged.seen:\n",
+        "            else:\n",
+        (SHARED,),
+    ),
     Mutant(
         "a pass that takes long counts as stuck, whatever it sees",
         "reconciler/controller/progress.py",
@@ -594,21 +696,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/plan/fleet.py",
         "        for other, others in holding[lines[-1]]:\n",
         "        for other, others in [x for x in holding[lines[-1]] if x[1][-1] == lines[-1]]:\n",
-        (SHARED,),
-    ),
-    Mutant(
-        "a mistake on one server ends the others unheard",
-        "reconciler/reconcile/apply.py",
-        "    except Exception as error:  # noqa: BLE001  - the others go on",
-        "    except ZeroDivisionError as error:  # the others go on",
-        (WRITES,),
-    ),
-    # ── the controller ───────────────────────────────────────────────────────────────────────
-    Mutant(
-        "a brake that never reached the ledger lifts by itself",
-        "reconciler/controller/shared.py",
-        "        elif self._recorded:\n",
-        "        else:\n",
         (SHARED,),
     ),
     Mutant(

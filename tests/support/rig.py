@@ -38,6 +38,7 @@ DURATIONS = {
     "reconnect": "30ms",
     "ready": "1s",
     "logLag": "50ms",  # longer than the log of QUICK lags
+    "aftermath": "50ms",
     "leaseWait": "300ms",
     "secretsRequest": "1500ms",
     "secretsTotal": "3s",

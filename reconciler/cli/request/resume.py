@@ -130,16 +130,16 @@ class _Resumption:
         say(f"{called} is in doubt; see: jtr request list")
         return Exit.IN_DOUBT
 
-    async def _tell_of_brake(self, version: str) -> None:
+    async def _tell_of_brake(self, visit: Visit, version: str) -> None:
         """Say that a brake is on; it holds writes, and a start is none."""
         if self.context.ledger is None:
             return
-        brakes = await asyncio.to_thread(self.context.ledger.brakes)
-        if brake := brakes.get(version):
-            say(
-                f"the brake is on for JT-Trader {version}: {brake.why}; it holds writes, and "
-                "robots are started all the same"
-            )
+        for held in await asyncio.to_thread(self.context.ledger.brakes):
+            if held.holds(visit.desired.target, visit.uid, version):
+                say(
+                    f"the brake is on for {held.subject}: {held.brake.why}; it holds writes, and "
+                    "robots are started all the same"
+                )
 
     async def _go_on(self, visit: Visit, interruption: Interruption) -> Exit:
         plan, halt = visit.plan, visit.recorded.requests.halt
@@ -154,7 +154,7 @@ class _Resumption:
                 f"JT-Trader {plan.version} is outside the tested range",
                 "an operator who tried it adds it to acceptVersions in the settings",
             )
-        await self._tell_of_brake(plan.version)
+        await self._tell_of_brake(visit, plan.version)
         visit.plan = _only_robots(plan, halt)
         for action in visit.plan.actions:
             if self.asks and not await confirm(f"{plan.server}: {_question(visit.plan)}"):
@@ -162,7 +162,7 @@ class _Resumption:
                 return Exit.DONE
             say(f"{plan.server}: {told(action)}")
         brake = CircuitBreaker()
-        interruption.on_first = lambda: brake.engage("interrupted")
+        interruption.on_first = lambda: brake.stop("interrupted", starts=True)
         with output.progress("starting robots"):
             reports = await apply_all([visit], Consents(), self.context, brake)
         if visit.plan.actions:

@@ -14,6 +14,7 @@ from reconciler.errors import JtrError
 from reconciler.model.observed import LogEntry
 from reconciler.render import logs as rendering
 from reconciler.render.json_values import Document, shown
+from reconciler.render.ledger import brake_document
 
 FORMAT: Final = 1
 
@@ -83,9 +84,7 @@ def _controller(status_store: StatusStore, status: ControllerStatus, clock: floa
         **shown(status, "rival waiting stopping"),
         "stuck": status_store.stuck,
         **shown(status, "revision documents secrets ledger state"),
-        "brakes": [
-            {"version": version, "why": why} for version, why in sorted(status.brakes.items())
-        ],
+        "brakes": [brake_document(held) for held in status.brakes],
         "vaultTokenSeconds": status.token_seconds,
         "lastPassSeconds": None if ended is None else max(0.0, clock - ended),
     }

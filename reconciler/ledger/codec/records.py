@@ -14,18 +14,18 @@ from reconciler.errors import LedgerError
 from reconciler.ledger.codec.rows import (
     Applied,
     Birth,
-    Brake,
     ExchangeRow,
     History,
     IdentityRow,
     LeaseRow,
     Restored,
+    VersionRow,
     brake_key,
     identity_key,
     segment,
 )
 from reconciler.model.codec import Codec, Malformed, parsed
-from reconciler.model.recorded import Observation, Received, Requests
+from reconciler.model.recorded import Brake, Observation, Received, Requests
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ KINDS: Final[Mapping[type, str]] = {
     ExchangeRow: "exchange",
     Observation: "observation",
     Brake: "brake",
+    VersionRow: "version",
     LeaseRow: "lease",
     Requests: "requests",
     History: "history",
@@ -66,11 +67,23 @@ def read(kind: type[T], key: str, text: str) -> T:
     return row
 
 
+def read_version(key: str, text: str) -> VersionRow:
+    """Read the row of a JT-Trader version; one of an older ledger is a brake, and proves none."""
+    try:
+        old = parsed(text)
+    except Malformed:
+        old = None  # said below
+    if isinstance(old, dict) and old.get("kind") == KINDS[Brake]:
+        brake = read(Brake, key, text)
+        return VersionRow(brake.version, whole=brake)
+    return read(VersionRow, key, text)
+
+
 def _check_place(key: str, row: object) -> None:
     match row:
         case IdentityRow(identity=identity) if identity_key(identity.uid) != key:
             raise Malformed("it belongs to another server")
         case ExchangeRow(record=record) if segment(record.code) != key.rpartition("/")[2]:
             raise Malformed("it belongs to another exchange")
-        case Brake(version=version) if brake_key(version) != key:
+        case Brake(version=version) | VersionRow(version=version) if brake_key(version) != key:
             raise Malformed("it belongs to another version")

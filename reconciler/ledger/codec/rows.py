@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.model.codec import Inline, Seconds
-from reconciler.model.recorded import ExchangeRecord, HistoryEntry, Identity
+from reconciler.model.recorded import Brake, ExchangeRecord, HistoryEntry, Identity
 from reconciler.model.target import Target
 
 _SEGMENT_LIMIT: Final = 100
@@ -56,19 +56,26 @@ class ExchangeRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Brake:
-    """
-    Why nothing is written to servers of this JT-Trader version any more.
+class HarmedServer:
+    """A server that a write harmed, or that did not answer one, and its brake."""
 
-    `released` holds the reason, the time and the person once somebody let go.
+    identity: Identity
+    brake: Brake
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """
+    What writing to the servers of one JT-Trader version has shown.
+
+    `well` are servers on which a write did no harm, as many as prove a version; `harmed` those that
+    have a brake of their own, or had one lately.  `whole` is the brake over all of them.
     """
 
     version: str
-    server: str
-    why: str
-    at: str
-    by: str
-    released: tuple[str, str, str] | None = None
+    well: tuple[Identity, ...] = ()
+    harmed: tuple[HarmedServer, ...] = ()
+    whole: Brake | None = None
 
 
 @dataclass(frozen=True, slots=True)

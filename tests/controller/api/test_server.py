@@ -23,7 +23,7 @@ from reconciler.drivers.jt_trader.responses import ALARM, read_entries
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable, UsageError
 from reconciler.model.observed import LogEntry
 from reconciler.model.secret import Secret
-from tests.controller.sample_statuses import busy, calm, status_store
+from tests.controller.sample_statuses import braked, busy, calm, status_store
 from tests.support.leaks import Watch
 from tests.support.processes import PATIENCE
 from tests.support.quiet_time import told
@@ -219,7 +219,7 @@ def test_metrics_are_prometheus_text() -> None:
 
 def test_status_holds_everything_on_the_board() -> None:
     async def story() -> None:
-        made = status_store(calm(), busy(), brakes={"0.6.1": "harm"}, token_seconds=60.0)
+        made = status_store(calm(), busy(), brakes=(braked("0.6.1"),), token_seconds=60.0)
         made.passes["done"] = 3
         made.restarts["tokyo-1", "robots"] = 1
         made.notifications["chat", "arrived"] = 2
@@ -230,7 +230,15 @@ def test_status_holds_everything_on_the_board() -> None:
         assert page.status == 200
         assert document["formatVersion"] == 1
         assert controller["acting"] is controller["ready"] is True
-        assert controller["brakes"] == [{"version": "0.6.1", "why": "harm"}]
+        assert controller["brakes"] == [
+            {
+                "over": "0.6.1",
+                "wholeVersion": True,
+                "version": "0.6.1",
+                "server": "tokyo-1",
+                "why": "harm",
+            }
+        ]
         assert controller["vaultTokenSeconds"] == 60
         assert [row["server"] for row in servers] == ["osaka-2", "tokyo-1"]
         assert (servers[0]["sync"], servers[0]["health"]) == ("out of sync", "degraded")

@@ -13,7 +13,15 @@ from reconciler.errors import LedgerError
 from reconciler.ledger import checked
 from reconciler.ledger.codec import records, rows
 from reconciler.model.observed import Robot
-from reconciler.model.recorded import Debt, ExchangeRecord, Identity, Observation, Owed, Write
+from reconciler.model.recorded import (
+    Brake,
+    Debt,
+    ExchangeRecord,
+    Identity,
+    Observation,
+    Owed,
+    Write,
+)
 from reconciler.model.references import FrozenRef, SecretPath
 from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
@@ -93,13 +101,15 @@ def test_an_identity_comes_back(
 
 @settings(deadline=None)
 @given(
-    brake=st.builds(
-        rows.Brake, text, text, text, text, text, st.none() | st.tuples(text, text, text)
-    )
+    brake=st.builds(Brake, text, text, text, text, text, st.none() | st.tuples(text, text, text))
 )
-def test_a_brake_comes_back(brake: rows.Brake) -> None:
+def test_a_brake_comes_back(brake: Brake) -> None:
     key = rows.brake_key(brake.version)
-    assert records.read(rows.Brake, key, records.write(brake)) == brake
+    assert records.read(Brake, key, records.write(brake)) == brake
+    # Such a row is one of an older ledger: the whole version is stopped, and nothing proven.
+    old = rows.VersionRow(brake.version, whole=brake)
+    assert records.read_version(key, records.write(brake)) == old
+    assert records.read_version(key, records.write(old)) == old
 
 
 @settings(deadline=None)
@@ -255,9 +265,17 @@ def test_rows_in_the_wrong_place_are_refused() -> None:
     identity = rows.IdentityRow(Identity("u1", Target("u", "0"), "n"), 1)
     with pytest.raises(LedgerError, match="another server"):
         records.read(rows.IdentityRow, rows.identity_key("u2"), records.write(identity))
-    brake = rows.Brake("4.2", "s", "w", "t", "b")
-    with pytest.raises(LedgerError, match="another version"):
-        records.read(rows.Brake, rows.brake_key("4.3"), records.write(brake))
+    brake = Brake("4.2", "s", "w", "t", "b")
+    row = rows.VersionRow("4.2")
+    for text in (records.write(brake), records.write(row)):
+        with pytest.raises(LedgerError, match="another version"):
+            records.read_version(rows.brake_key("4.3"), text)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '"brake"', '{"kind":"brake"}', '{"kind":[]}', "{}"])
+def test_a_version_row_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(LedgerError, match="is not understood"):
+        records.read_version(rows.brake_key("4.2"), text)
 
 
 @pytest.mark.parametrize("moment", ["soon", "2026-11-22T12:00:00"])

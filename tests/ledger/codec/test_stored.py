@@ -16,6 +16,7 @@ from reconciler.model.observed import BootLine, Robot
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
+    Brake,
     Debt,
     ExchangeRecord,
     HistoryEntry,
@@ -136,11 +137,26 @@ STORED: Final[dict[str, tuple[str, object]]] = {
         rows.observation_key("u1"),
         Observation("", "", "", {}, {}, (), None, ""),
     ),
-    "brake": (rows.brake_key("0.24.19"), rows.Brake("0.24.19", "tokyo-1", "harm", TEXT, "b")),
+    "brake": (rows.brake_key("0.24.19"), Brake("0.24.19", "tokyo-1", "harm", TEXT, "b")),
     "brake-released": (
         rows.brake_key("0.24.19"),
-        rows.Brake("0.24.19", "tokyo-1", "harm", TEXT, "b", ("seen", TEXT, "me")),
+        Brake("0.24.19", "tokyo-1", "harm", TEXT, "b", ("seen", TEXT, "me")),
     ),
+    "version": (
+        rows.brake_key("0.24.19"),
+        rows.VersionRow(
+            "0.24.19",
+            (Identity("u2", Target("https://b.test", "0"), "osaka-1"),),
+            (
+                rows.HarmedServer(
+                    Identity("u1", Target("https://a.test", "0"), "tokyo-1"),
+                    Brake("0.24.19", "tokyo-1", "harm", TEXT, "b", ("seen", TEXT, "me")),
+                ),
+            ),
+            Brake("0.24.19", "tokyo-1", "harm", TEXT, "b"),
+        ),
+    ),
+    "version-bare": (rows.brake_key("0.25.0"), rows.VersionRow("0.25.0")),
     "lease": (
         rows.lease_key("u1"),
         rows.LeaseRow(
