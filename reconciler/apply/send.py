@@ -8,6 +8,7 @@ awaited between the two.  What takes time comes before: `Execution.last_look`.
 
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 from reconciler.apply.execution import Execution
@@ -41,9 +42,14 @@ async def save(execution: Execution, action: WriteExchange) -> None:
 
 
 async def delete(execution: Execution, action: DeleteExchange, name: str, *, again: bool) -> None:
-    """With *again* one row of the field was deleted already, and another one may have come up."""
+    """
+    With *again* one row of the field was deleted already, and another one may have come up.
+
+    The session reads once more what it is to delete: the last look comes again after that.
+    """
+    still = partial(may_still, execution, action, uncovered=name if again else "")
     may_still(execution, action, uncovered=name if again else "")
-    await _once(execution.session.delete(action.exchange, name))
+    await _once(execution.session.delete(action.exchange, name, still))
 
 
 async def stop(execution: Execution, action: RestartRobots, robot: Robot) -> None:

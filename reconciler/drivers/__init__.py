@@ -25,6 +25,10 @@ from reconciler.model.secret import Secret
 from reconciler.model.target import Target
 
 
+def _anyway() -> None:
+    """Object to nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """What to show a server at the door; a missing secret is one that the server does not ask."""
@@ -105,8 +109,15 @@ class Session(Protocol):
         """
         ...
 
-    async def delete(self, exchange: str, name: str) -> WriteAnswer:
-        """Delete one field that the newest read on this connection showed as not empty."""
+    async def delete(
+        self, exchange: str, name: str, still: Callable[[], None] = _anyway
+    ) -> WriteAnswer:
+        """
+        Delete one field that the newest read on this connection showed as not empty.
+
+        It may read once more; *still* is called after that, directly before the delete is sent, and
+        what it raises leaves the server as it is.
+        """
         ...
 
     async def stop(self, robot: int) -> tuple[Robot, ...]:

@@ -16,6 +16,7 @@ import pytest
 
 from reconciler.drivers import Login, Trust
 from reconciler.errors import (
+    Blocked,
     ConnectionLost,
     DriverError,
     LoginSilent,
@@ -116,6 +117,28 @@ class DriverContract(RobotStories):
                 await session.close()
                 assert rig.values() == {}
                 assert rig.done() == (0, 1 + len(others), 0)
+
+        self.tell(story)
+
+    def test_a_delete_that_is_wanted_no_longer_is_not_sent(self, opened: Opened) -> None:
+        """Asked last of all: what it reads before takes time, and a document may change in it."""
+
+        async def story() -> None:
+            async with opened() as rig:
+                for name, value in rig.full().items():
+                    rig.set_value(name, value.reveal())
+                session = await rig.session()
+                await session.exchanges()
+
+                def still() -> None:
+                    raise Blocked("suspended meanwhile", "it is not done")
+
+                with pytest.raises(Blocked):
+                    await session.delete(rig.exchange.code, rig.first, still)
+                assert set(rig.values()) == set(rig.full())
+                await session.delete(rig.exchange.code, rig.first)
+                await session.close()
+                assert rig.done() == (0, 1, 0)
 
         self.tell(story)
 

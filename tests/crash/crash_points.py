@@ -2,7 +2,7 @@
 Processes that may die around each of their deeds, in this process and without a signal.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TypeVar
 
 from reconciler.drivers import Driver, Login, Session, Trust, WriteAnswer
@@ -112,8 +112,10 @@ class MortalSession:
     async def save(self, exchange: str, values: Mapping[str, Secret]) -> WriteAnswer:
         return await self._around("save", self._session.save(exchange, values))
 
-    async def delete(self, exchange: str, name: str) -> WriteAnswer:
-        return await self._around("delete", self._session.delete(exchange, name))
+    async def delete(
+        self, exchange: str, name: str, still: Callable[[], None] = lambda: None
+    ) -> WriteAnswer:
+        return await self._around("delete", self._session.delete(exchange, name, still))
 
     async def stop(self, robot: int) -> tuple[Robot, ...]:
         return await self._around("stop", self._session.stop(robot))

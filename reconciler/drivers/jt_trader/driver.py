@@ -122,7 +122,9 @@ class JtTraderSession:
             self._listed = await self._wire.ask(SAVE, read_exchanges, rows)
             return WriteAnswer(_find(self._listed, exchange))
 
-    async def delete(self, exchange: str, name: str) -> WriteAnswer:
+    async def delete(
+        self, exchange: str, name: str, still: Callable[[], None] = lambda: None
+    ) -> WriteAnswer:
         """Delete one field, after reading once more that it is stored as it was last shown."""
         async with self._writing:
             known = self._listed
@@ -133,6 +135,7 @@ class JtTraderSession:
             await self._wire.ask(ENGINE, read_version)
             names = delete_names(known, await self.exchanges(), exchange, name)
             self._session_limits.take(DELETE)
+            still()
             self._listed = await self._wire.ask(DELETE, read_exchanges, names)
             return WriteAnswer(_find(self._listed, exchange))
 
