@@ -34,6 +34,7 @@ CLIENT = "tests/exchanges/test_ccxt_client.py"
 SUITES = "tests/exchanges/adapters"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
+HISTORIES = "tests/properties/test_histories.py::test_a_known_history_does_no_harm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +531,65 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if (stored.revision if stored else 0) != expect:\n            raise _moved_on()\n",
         "        expect = stored.revision if stored else 0\n",
         (PAUSED, "tests/ledger/test_requests.py"),
+    ),
+    # ── whole histories ──────────────────────────────────────────────────────────────────────
+    Mutant(
+        "in a history the documents of the plan stay in force",
+        "reconciler/controller/shared.py",
+        "            in_force=lambda planned: self.in_force.get(planned.target),\n",
+        "            in_force=lambda planned: planned,\n",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "in a history a suspension stops nothing that is under way",
+        "reconciler/apply/send.py",
+        "    if suspension is not None and (suspension.until is None or now < suspension.until):\n",
+        "    if suspension is not None and suspension.by is None:\n",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "in a history mode: observe stops nothing that is under way",
+        "reconciler/apply/send.py",
+        "    if server.mode is Mode.OBSERVE:\n",
+        "    if server.mode is None:\n",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "in a history the newest document is not asked for the action itself",
+        "reconciler/apply/send.py",
+        "    if not _asks(server, execution.desired, action):\n",
+        "    if server is None:\n",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "a delete that read once more is not looked at again",
+        "reconciler/drivers/jt_trader/driver.py",
+        "            still()\n",
+        "",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "in a history the log of requests forgets what was handled",
+        "reconciler/ledger/request_state.py",
+        "    return replace(requests, handled=handled, "
+        "past=(*requests.past, _brief(request))[-KEPT:])\n",
+        "    return requests\n",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "in a history robots are released without their start",
+        "reconciler/apply/requests.py",
+        "        woken = await self._robots.wake(halt)\n",
+        "        await self._robots.release()\n"
+        "        woken = await self._robots.wake(replace(halt, robots=()))\n",
+        (HISTORIES,),
+    ),
+    Mutant(
+        "in a history nobody notes who is about to be stopped",
+        "reconciler/apply/robots.py",
+        "            await asyncio.to_thread(self._book.halt, halt)\n            try:\n",
+        "            try:\n",
+        (HISTORIES,),
     ),
     # ── credentials ──────────────────────────────────────────────────────────────────────────
     Mutant(
