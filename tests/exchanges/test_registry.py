@@ -239,7 +239,7 @@ class Spy:
 
     def __init__(self, ccxt_id: str) -> None:
         self.asked: list[str] = []
-        made_up = dict.fromkeys(("apiKey", "secret", "password"), "made up")
+        made_up = dict.fromkeys(("apiKey", "secret", "password"), "bWFkZSB1cA==")
         wallet = {"privateKey": f"0x{17:064x}", "walletAddress": f"0x{17:040x}"}
         self.real = getattr(ccxt, ccxt_id)({**made_up, **wallet})
 
