@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
+from reconciler.exchanges import registry
 from reconciler.exchanges.adapter import Adapter
 from reconciler.model.key_facts import Environment, KeyFacts, Status
 from reconciler.model.key_policy import Security, Severity
@@ -403,6 +404,13 @@ class AdapterContract:
         for path, other in exchange.less(answer):
             after = worst(exchange.adapter, other, exchange.wanted, usual)
             assert after >= Severity.WARNING or path not in documented, path
+
+    def test_without_a_test_network_no_key_is_one_of_it(self) -> None:
+        good = self.exchange.rows[0].values[0]
+        for adapter in self.exchange.adapters:
+            if not registry.entry(adapter.ccxt_id).test_network and not adapter.test_by_header:
+                told = adapter.parse([good], CREDENTIALS, Environment.TEST)
+                assert told.environment is not Environment.TEST
 
     def test_a_good_key_is_not_blocked(self) -> None:
         good = self.exchange.rows[0].values[1]
