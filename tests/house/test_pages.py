@@ -20,6 +20,7 @@ OPERATIONS = page("docs/operations.md")
 QUICK = Behaviour(ping_interval=0.1, ping_timeout=0.6)
 BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms"}
 KNOWN = {
+    "docs/concepts.md": {"owner"},
     "docs/audit.md": {"try", "try stopped", "try mended"},
     "docs/operations.md": {"doctor", "restored", "doubt", "left", "fleet"},
     "deploy/README.md": {"vault"},
@@ -73,6 +74,21 @@ def test_every_block_with_commands_is_run_by_a_test() -> None:
         for match in BLOCK.finditer(path.read_text("utf-8")):
             if match["kind"] in ("sh", "console"):
                 assert match["run"] in KNOWN.get(name, set()), f"{name}: {match['body']}"
+
+
+def test_the_owner_of_a_secret_binds_it(harness: Harness) -> None:
+    rig = harness.rig
+    server = rig.server()
+    rig.document()
+    rig.begin()
+    text = page("docs/concepts.md").replace(" jt/tokyo-1/bybit", f" {rig.path('tokyo-1/bybit')}")
+    vault = {"BAO_ADDR": rig.bao.address, "BAO_TOKEN": rig.bao.root_token.reveal()}
+    harness.run("owner", text, **vault)
+
+    assert rig.apply().code == 4
+    here = text.replace("https://tokyo-*.internal:8443", server.url)
+    harness.run("owner", here, **vault)
+    assert rig.apply().code == 0
 
 
 def test_a_request_in_doubt(harness: Harness) -> None:
