@@ -773,6 +773,13 @@ MUTANTS: tuple[Mutant, ...] = (
         (SHARED,),
     ),
     Mutant(
+        "a Vault that was away for too long is never asked again",
+        "reconciler/controller/controller.py",
+        "            self._shared.cache.down = None if not trouble else self._shared.cache.down\n",
+        "",
+        ("tests/controller/test_vault_frozen.py",),
+    ),
+    Mutant(
         "the disruption budget lets the next server through after a failure",
         "reconciler/controller/shared.py",
         "        if well and self.disruption_budget.shut_by == target:\n",
