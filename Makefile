@@ -94,10 +94,11 @@ conformance: dev ## Run the conformance cases against a real JT-Trader: URL=... 
 	JTR_CONFORMANCE_URL='$(URL)' JTR_CONFORMANCE_SECRET_FILE='$(SECRET_FILE)' JTR_CONFORMANCE_DESTRUCTIVE='$(DESTRUCTIVE)' \
 	  $(BIN)/python -m pytest tests/conformance
 
-bench: dev ## Measure start-up, how soon a change is seen, what a hung server and an audit cost, as ratios
+bench: dev ## Measure start-up, how soon a change is seen, what a hung server, a hostile one and an audit cost, as ratios
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/watch.py
 	$(BIN)/python -m bench.fleet
+	$(BIN)/python -m bench.evil
 	$(BIN)/python -m bench.audit
 
 pictures: dev ## Take the pictures of the documentation anew
