@@ -29,7 +29,9 @@ SERVER: Final = "tokyo-1"
 URL: Final = "https://tokyo-1.test"
 ROBOTS: Final = {1: ("grid", "bybit"), 2: ("arb", "okx"), 3: ("old", "mexc"), 4: ("maker", "bybit")}
 RUNNING: Final = frozenset({1, 2, 4})
-OURS: Final = Timeouts(settle=0.0, quiesce=0.001)  # all others as they are: time costs nothing
+# All others as they are: time costs nothing.  But a look after a write changes nothing, and a death
+# there is no other death.
+OURS: Final = Timeouts(settle=0.0, quiesce=0.001, aftermath=0.0)
 SAID: Final = frozenset({Standing.IN_DOUBT, Standing.BLOCKED, Standing.NOT_DONE})
 ENDED: Final = frozenset(
     {Standing.DONE, Standing.NOT_DONE, Standing.EXPIRED, Standing.SUPERSEDED, Standing.SATISFIED}
