@@ -19,7 +19,7 @@ from reconciler.apply.requests import MEANWHILE, RequestRunner
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import DriverError, Exit, InternalError, JtrError, WindowClosed
 from reconciler.ledger.lease import held
-from reconciler.ledger.request_state import newer
+from reconciler.ledger.request_state import newer, owed
 from reconciler.model.actions import (
     Action,
     DeleteExchange,
@@ -281,13 +281,17 @@ class ServerApply:
                 execution.context.unrecorded.pick_up, execution.ledger, execution.visit.uid
             )
         book = execution.ledger.requests(execution.visit.uid)
+        seen = execution.visit.recorded.requests
+        found_out = seen.halt or (owed(seen.open) if seen.open is not None else None)
         # Robots last: a request that is closed may leave some owed that run already.
         for line in sorted(lines, key=lambda line: line.kind is None):
             requests = await asyncio.to_thread(book.load)
             if line.standing is not Standing.FOUND_OUT:
                 await asyncio.to_thread(book.note, _noted(line))
             elif line.kind is None:
-                if requests.halt is not None:
+                # Another process may have stopped others since, before it gave its lease away.
+                same = requests.halt and found_out and requests.halt.at == found_out.at
+                if requests.halt is not None and same:
                     await RobotStarter(execution).settle(requests.halt)
             elif requests.open is not None:
                 outcome = await RequestRunner(execution, RobotStarter(execution)).settle(

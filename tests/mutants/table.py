@@ -55,6 +55,13 @@ class Mutant:
 
 
 MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "robots that another process stopped since are settled with the earlier ones",
+        "reconciler/reconcile/apply.py",
+        "                if requests.halt is not None and same:",
+        "                if requests.halt is not None:",
+        ("tests/properties/test_histories.py::test_a_known_history_does_no_harm",),
+    ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
         "a core may hold the token",

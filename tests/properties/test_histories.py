@@ -78,6 +78,16 @@ KNOWN: Final = {
             Step("go", "1", wait=45.0),
         )
     ),
+    "a restart is found out while another process dies in the next one": History(
+        (
+            Step("rotate", "a", "bybit", wait=1.0),
+            Step("go", "0", dies_at=35),
+            Step("go", "1", wait=3.0),
+            Step("wait", wait=250.0),
+        ),
+        ("controller", "controller"),
+        (0.1, 2.0),
+    ),
     "dies while it restarts robots": History(
         (Step("rotate", "a", "bybit"), Step("go", "0", dies_at=15))
     ),
