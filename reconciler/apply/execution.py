@@ -14,7 +14,7 @@ from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
-from reconciler.model.observed import ObservedExchange, ObservedServer
+from reconciler.model.observed import ObservedExchange, ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
 from reconciler.model.recorded import Identity
 from reconciler.observe.context import PassContext
@@ -30,7 +30,8 @@ class Execution:
     What the deeds of one server share.
 
     `planned` is the server as it was planned on.  `check_lease` raises once the lease was lost.
-    `unrecorded` is a failure of the ledger that a worse thing covered.
+    `unrecorded` is a failure of the ledger that a worse thing covered.  `to_stop` are the robots
+    that the ledger says a reboot stops, and that it may start again.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Execution:
         self._watch_until = 0.0
         self.check_lease: Callable[[], None] = lambda: None
         self.unrecorded: LedgerError | None = None
+        self.to_stop: tuple[Robot, ...] = ()
 
     @property
     def desired(self) -> DesiredServer:
@@ -93,6 +95,20 @@ class Execution:
         if why:
             raise Blocked(why, remedy)
         return fresh
+
+    async def baseline(self) -> ObservedServer:
+        """
+        Read the server as `fresh` does, on a connection that is as old as the log may lag.
+
+        So its log has the boot line of the process that answers: one that came later would be taken
+        for a boot since, and an earlier one for the process on which robots were stopped.
+        """
+        while True:
+            seen = await self.fresh()
+            left = self.visit.opened_at + self.context.timeouts.log_lag - elapsed()
+            if left <= 0:
+                return seen
+            await asyncio.sleep(left)
 
     async def aftermath(
         self, before: ObservedServer, *, answered: bool, more: bool = False

@@ -91,7 +91,7 @@ class RequestRunner:
         if action.again:
             return await self._again(action)
         execution = self._execution
-        before = await self._baseline()
+        before = await execution.baseline()
         self._provable(before)
         if before.log.boots[-1:] != execution.planned.log.boots[-1:]:
             raise Blocked("it booted since this was planned", "look at a new plan")
@@ -168,7 +168,7 @@ class RequestRunner:
     async def _second(self, action: RebootServer, request: Request) -> Outcome:
         """Try once more, on a connection on which the log shows the process from before."""
         await self._execution.visit.close()
-        seen = await self._baseline()
+        seen = await self._execution.baseline()
         if proof(request.attempts[-1], seen.log) is not Proof.ALIVE:
             return await self._judge(action, request)
         second = self._attempt(seen)
@@ -288,6 +288,8 @@ class RequestRunner:
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
         execution, attempt = self._execution, request.attempts[-1]
+        # A first try may have stopped some without getting through.
+        execution.to_stop = request.ran if len(request.attempts) == 1 else ()
         try:
             # Not on another connection: it might lead to a process that booted meanwhile.
             await execution.last_look(anew=False)
@@ -345,21 +347,6 @@ class RequestRunner:
             except DriverError:
                 if await execution.come_back() is None:
                     return Proof.NOTHING
-
-    async def _baseline(self) -> ObservedServer:
-        """
-        Read the server on a connection that is as old as the log may lag.
-
-        So its log has the boot line of the process that is asked to end: one that came later would
-        be taken for the proof that it did.
-        """
-        execution = self._execution
-        while True:
-            seen = await execution.fresh()
-            left = execution.visit.opened_at + execution.context.timeouts.log_lag - elapsed()
-            if left <= 0:
-                return seen
-            await asyncio.sleep(left)
 
     def _rest(self, request: Request, patience: float) -> float:
         since = passed(request.attempts[-1], self._execution.context.now())

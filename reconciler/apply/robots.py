@@ -101,6 +101,8 @@ class RobotStarter:
         if action.asked:
             await asyncio.to_thread(self._book.reopen)
             halt = await self._reread(halt)
+        else:
+            await self._execution.baseline()
         woken = await self.wake(halt, asked=action.asked)
         if woken.why:
             return self.told(action, woken)

@@ -202,15 +202,27 @@ def _as_planned(execution: Execution, action: Action, uncovered: str, robot: Rob
             if robot is None or robot.id not in {one.id for one in seen.running(exchange)}:
                 raise Blocked("it does not run any more", "look at a new plan")
         case RebootServer():
-            # Those that ran, and those that this pass starts before it.
-            plan = execution.visit.plan.disruptions
-            told = [robot for line in plan if line.ready == action for robot in line.robots]
-            named = {one.id for one in (*planned.running(), *told)}
-            if fresh := [one.name for one in seen.running() if one.id not in named]:
-                raise Blocked(
-                    f"robots run that the plan did not name: {', '.join(fresh)}",
-                    "look at a new plan",
-                )
+            _robots_as_told(execution, action)
+
+
+def _robots_as_told(execution: Execution, action: RebootServer) -> None:
+    """Raise Blocked when a reboot would stop other robots than were told of."""
+    # Those that ran, and those that this pass starts before it.
+    plan = execution.visit.plan.disruptions
+    told = [robot for line in plan if line.ready == action for robot in line.robots]
+    named = {one.id for one in (*execution.planned.running(), *told)}
+    if fresh := [one.name for one in execution.seen.running() if one.id not in named]:
+        raise Blocked(
+            f"robots run that the plan did not name: {', '.join(fresh)}",
+            "look at a new plan",
+        )
+    # Else one that a person stopped just now would be started again afterwards.
+    running = _running(execution)
+    if gone := [one.name for one in execution.to_stop if one.id not in running]:
+        raise Blocked(
+            f"robots stopped while it was prepared: {', '.join(gone)}",
+            "look at a new plan",
+        )
 
 
 def _changed(exchange: str) -> Blocked:

@@ -49,25 +49,10 @@ class Brakes:
         """Note that a write to a server of *version* did no harm; nothing once that is known."""
         self._change(version, lambda row: _proven(row, server))
 
-    def release(self, word: str, uid: str, because: str) -> list[HeldBrake]:
-        """
-        Release what holds a server, or all that holds for a version; return what that was.
-
-        *word* is the name or the version, *uid* the server that has that name now, if any.
-        """
+    def release(self, chosen: list[HeldBrake], because: str) -> None:
         released = (because, stamp(self._now()), self._writer)
-        found = [one for one in self.held() if one.harmed is None and one.over == word]
-        if found:  # with it, the servers whose harm engaged it, and others of that version
-            found = [one for one in self.held() if one.brake.version == word]
-        else:
-            found = [
-                one
-                for one in self.held()
-                if one.harmed is not None and (one.over == word or (uid and one.harmed.uid == uid))
-            ]
-        for version in {one.brake.version for one in found}:
-            self._change(version, lambda row: _released(row, found, released))
-        return found
+        for version in {one.brake.version for one in chosen}:
+            self._change(version, lambda row: _released(row, chosen, released))
 
     def _rows(self) -> Iterator[VersionRow]:
         for key in self._store.keys(BRAKES):

@@ -321,8 +321,14 @@ class Ledger:
     # ── brakes ───────────────────────────────────────────────────────────────────────────────
 
     def brakes(self) -> list[HeldBrake]:
-        """Return the brakes that hold, those over whole versions first."""
-        return self._brakes.held()
+        """Return the brakes that hold, whole versions first; servers by the names they have now."""
+        held = self._brakes.held()
+        if not any(one.harmed for one in held):
+            return held
+        now = {identity.uid: identity for identity in self._identities.all()}
+        return [
+            replace(one, harmed=one.harmed and now.get(one.harmed.uid, one.harmed)) for one in held
+        ]
 
     def engage_brake(self, version: str, harmed: Identity, why: str) -> bool:
         """
@@ -341,13 +347,16 @@ class Ledger:
         """
         Allow writes again to the server called *word*, or to all servers of that version.
 
-        Returns what held; LedgerError when nothing did.
+        With a version, the servers whose harm engaged it are let go as well.  Returns what held;
+        LedgerError when nothing did.
         """
-        named = [one for one in self._identities.all() if one.name == word]
-        uid = named[-1].uid if len(named) == 1 else ""
-        found = self._brakes.release(word, uid, because)
+        held = self.brakes()
+        found = [one for one in held if one.over == word]
+        if any(one.harmed is None for one in found):
+            found = [one for one in held if one.brake.version == word]
         if not found:
             raise LedgerError(f"no brake holds for {word}", "see: jtr status")
+        self._brakes.release(found, because)
         return found
 
     # ── lease ────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 Stories carried out on a harness, and the judgement at their end: what must be true of the servers.
 """
 
+import asyncio
 import itertools
 import random
 from dataclasses import replace
@@ -84,6 +85,7 @@ async def _machines(harness: Harness, step: Step) -> None:
                 handle.set_running(number, step.how == "start")
         case "boot":
             await handle.boot()
+            await asyncio.sleep(0.2)  # longer than its log lags: what comes sooner is another story
             for number in (1, 2):
                 handle.set_running(number, running=True)
 

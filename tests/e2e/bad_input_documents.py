@@ -442,7 +442,7 @@ COMMAND_LINES = (
         "brake that does not hold",
         "ledger release-brake 0.24.19 --because seen",
         Exit.ERROR,
-        "no brake holds for JT-Trader 0.24.19",
+        "no brake holds for 0.24.19",
         "jtr status",
     ),
 )

@@ -165,14 +165,18 @@ def test_release_of_a_version_releases_its_servers(new: Callable[[Clock], Ledger
     assert over(ledger) == [OTHER, "tokyo-2"]
 
 
-def test_a_renamed_server_is_released_by_either_name(new: Callable[[Clock], Ledger]) -> None:
+def test_a_brake_is_over_a_server_and_not_over_a_name(new: Callable[[Clock], Ledger]) -> None:
     ledger = new(Clock())
     proven(ledger, "osaka-1", "osaka-2")
-    for word in ("tokyo-1", "kyoto-1"):
-        ledger.engage_brake(VERSION, pinned(ledger, "tokyo-1"), WHY)
-        ledger.pin(Target("https://tokyo-1.internal", "0"), "kyoto-1")
-        ledger.release_brake(word, "robots are back")
-        assert over(ledger) == []
+    ledger.engage_brake(VERSION, pinned(ledger, "tokyo-1"), WHY)
+    ledger.pin(Target("https://tokyo-1.internal", "0"), "kyoto-1")
+    ledger.pin(Target("https://new.internal", "0"), "tokyo-1", new=True)
+
+    assert over(ledger) == ["kyoto-1"]
+    with pytest.raises(LedgerError):
+        ledger.release_brake("tokyo-1", "robots are back")
+    ledger.release_brake("kyoto-1", "robots are back")
+    assert over(ledger) == []
 
 
 def test_it_holds_the_server_also_when_that_claims_another_version(

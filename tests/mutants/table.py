@@ -62,6 +62,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "                if requests.halt is not None:",
         ("tests/properties/test_histories.py::test_a_known_history_does_no_harm",),
     ),
+    Mutant(
+        "a robot that a person stopped just before a reboot is started after it",
+        "reconciler/apply/send.py",
+        "            if gone := [one.name for one in execution.to_stop if one.id not in running]:",
+        "            if gone := list[str]():",
+        (HISTORIES,),
+    ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
         "a core may hold the token",

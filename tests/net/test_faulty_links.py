@@ -54,7 +54,7 @@ ALL_ENDS = pytest.mark.parametrize("end", End, ids=lambda end: end.value)
 ACTS = pytest.mark.parametrize("act", WRITES, ids=lambda act: act.name)
 SEED = 20261122
 SAVING = WRITES[0]
-EARLY = {"ServerUnreachable", "LoginSilent", "ConnectionLost"}
+EARLY = {"ServerUnreachable", "LoginSilent", "ConnectionLost", "ReadSilent"}
 
 
 async def all_of(*stories: Coroutine[Any, Any, None]) -> None:
@@ -81,7 +81,9 @@ def test_a_look_that_is_broken_anywhere_ends_in_time(on: Network, end: End) -> N
     async def story() -> None:
         places = await offsets(on, OBSERVE, chance, some=4)
         for ended in (await swept(on, OBSERVE, end, places)).values():
-            assert {"ServerUnreachable", "ConnectionLost"} <= ended.keys() <= {"NoneType", *EARLY}
+            assert "ServerUnreachable" in ended
+            assert ended.keys() & {"ConnectionLost", "ReadSilent"}
+            assert ended.keys() <= {"NoneType", *EARLY}
 
     on.tell(story)
 

@@ -88,6 +88,14 @@ KNOWN: Final = {
         ("controller", "controller"),
         (0.1, 2.0),
     ),
+    "a hand stops a robot while a reboot is prepared": History(
+        (
+            Step("edit", "a", "ask reboot", wait=9.0),
+            Step("hand", "https://one.test", "stop 1", wait=9.0),
+        ),
+        SERVED,
+        (0.5,),
+    ),
     "dies while it restarts robots": History(
         (Step("rotate", "a", "bybit"), Step("go", "0", dies_at=15))
     ),

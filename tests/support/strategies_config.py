@@ -51,7 +51,8 @@ def servers(draw: st.DrawFn, name: str | None = None) -> dict[str, Any]:
     spec: dict[str, Any] = {"url": f"https://s{name.replace('-', 'x')}.test:8443"}
     spec["exchanges"] = draw(st.dictionaries(CODES, _exchanges(), max_size=3))
     optional: dict[str, st.SearchStrategy[Any]] = {
-        "accessSecret": _paths().map(lambda path: f"{path}#access_secret"),
+        # Never a path of credentials: one secret is not both.
+        "accessSecret": _paths().map(lambda path: f"{path}/login#access_secret"),
         "mode": st.sampled_from(["enforce", "observe"]),
         "selfHeal": st.booleans(),
         "soleAccount": st.booleans(),

@@ -7,10 +7,9 @@ PROGRAM = """
 import ctypes, resource
 from reconciler.bootstrap import load_settings
 dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
-resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-before = dumpable(), resource.getrlimit(resource.RLIMIT_CORE)[0]
+before = dumpable()
 load_settings(None, {"HOME": "/nonexistent"}, [])
-print(before, (dumpable(), *resource.getrlimit(resource.RLIMIT_CORE)))
+print(before, dumpable(), resource.getrlimit(resource.RLIMIT_CORE))
 """
 
 
@@ -19,4 +18,4 @@ def test_whoever_has_read_the_settings_leaves_no_core() -> None:
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
     )
 
-    assert seen.stdout == "(1, 4096) (0, 0, 0)\n"
+    assert seen.stdout == "1 0 (0, 0)\n"

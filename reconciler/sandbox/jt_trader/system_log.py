@@ -11,6 +11,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 SYSTEM: Final = "system"
@@ -161,7 +162,8 @@ class SystemLog:
         if len(parts) > 1 and set(parts[:-1]) != {".."}:
             raise MissingFolder(name)
         with self._lock:
-            file = [line.entry for line in self._files[name] if line.readable <= until]
+            lines = self._files[name]  # a line is never readable before the one above it
+            file = [line.entry for line in takewhile(lambda line: line.readable <= until, lines)]
             entries = [entry.copy() for entry in file if entry is not None]
             return entries if len(entries) == len(file) else None
 

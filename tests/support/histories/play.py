@@ -360,9 +360,9 @@ class Player:
         """Do what only people can: release brakes, resolve what is in doubt, start robots."""
         environment = self.environment
         ledger = environment.ledger()
-        for held in ledger.brakes():
-            environment.judge.note(f"a person releases the brake: {held.brake.why}")
-            ledger.release_brake(held.over, "the history goes on")
+        while held := ledger.brakes():
+            environment.judge.note(f"a person releases the brake: {held[0].brake.why}")
+            ledger.release_brake(held[0].over, "the history goes on")
         for identity in ledger.servers():
             book = ledger.requests(identity.uid)
             request = book.load().open
