@@ -65,8 +65,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a robot that a person stopped just before a reboot is started after it",
         "reconciler/apply/send.py",
-        "            if gone := [one.name for one in execution.to_stop if one.id not in running]:",
-        "            if gone := list[str]():",
+        "    if gone := [one.name for one in execution.to_stop if one.id not in running]:",
+        "    if gone := list[str]():",
         (HISTORIES,),
     ),
     # ── the process and its files ────────────────────────────────────────────────────────────
@@ -404,8 +404,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a reboot stops robots that nobody was told of",
         "reconciler/apply/send.py",
-        "            if fresh := [one.name for one in seen.running() if one.id not in named]:",
-        "            if fresh := []:",
+        "    if fresh := [one.name for one in execution.seen.running() if one.id not in named]:",
+        "    if fresh := list[str]():",
         (LAST_LOOK,),
     ),
     # ── robots ───────────────────────────────────────────────────────────────────────────────
@@ -496,8 +496,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a reboot takes robots that this pass started for somebody else's",
         "reconciler/apply/send.py",
-        "(*planned.running(), *told)",
-        "planned.running()",
+        "(*execution.planned.running(), *told)",
+        "execution.planned.running()",
         (f"{STORY}::test_a_new_one_waits_for_no_other_apply",),
     ),
     Mutant(
