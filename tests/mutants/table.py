@@ -822,10 +822,10 @@ MUTANTS: tuple[Mutant, ...] = (
         (TIMES,),
     ),
     Mutant(
-        "a second controller acts as well",
-        "reconciler/controller/controller.py",
-        "        return held and not self._stop.is_set()\n",
-        "        return held is not None and not self._stop.is_set()\n",
+        "a second controller visits the servers as well",
+        "reconciler/controller/leader_election.py",
+        "                self.unrivalled = False\n                rival = error.what\n",
+        "                self.unrivalled = True\n                rival = error.what\n",
         (LOOP,),
     ),
     Mutant(
