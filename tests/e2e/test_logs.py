@@ -224,6 +224,7 @@ def test_a_rejected_key_never_reaches_the_output(rig: Rig) -> None:
         reject(server, secret, value)
     written = json.dumps(server.log_entries())
     assert all(value in written for value in values), "the log does hold them"
+    server.show_log()
 
     ran = logs(rig)
     rows = logs(rig, "-o", "json")

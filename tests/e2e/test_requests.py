@@ -270,7 +270,6 @@ def left_in_doubt(rig: Rig, robots: list[Robot] | None = None) -> StandInThread:
     ask(rig, reboot=RESUME)
     assert rig.apply().code == 7
     stand_in.behaviour.reboot = "normal"
-    stand_in.behaviour.log_lag = (0.0, 0.0)
     stand_in.come_back()
     return stand_in
 
@@ -681,7 +680,7 @@ def test_the_line_of_the_process_that_got_the_request_does_not_prove_it_done(rig
     ask(rig, reboot=LEAVE)
     stand_in.behaviour.reboot = "ignored"
     stand_in.behaviour.log_lag = 0.4
-    stand_in.restart()  # its boot line cannot be read yet
+    stand_in.restart(shown=False)  # its boot line cannot be read yet
 
     ran = rig.apply()
 

@@ -81,6 +81,7 @@ class StandIn:
         self._state.marks = {robot.id for robot in robots if robot.running}  # as if started before
         self.record = self._state.record
         self.robots = self._state.robots
+        self.log = self._state.log
         self.url = ""
         self._tls = tls
         self._held: socket.socket | None = None
@@ -382,15 +383,21 @@ class StandInThread:
             thread.join(timeout=10)
             loop.close()
 
-    def restart(self, down: float = 0.05) -> None:
-        """Be away for *down* seconds and come back on the same port with the same rows."""
+    def restart(self, down: float = 0.05, *, shown: bool = True) -> None:
+        """Be away for *down* seconds, and come back with the same rows; its log has *shown* it."""
         self._run(self._restart(down))
+        if shown:
+            self.show_log()
 
     def crash(self, down: float | None = None) -> None:
         self._run(self.server.crash(down))
 
     def come_back(self) -> None:
         self._run(self.server.come_back())
+        self.show_log()
+
+    def show_log(self) -> None:  # all that happened
+        self._run(asyncio.sleep(self.server.log.rest()))
 
     def force_stop(self, robot_id: int) -> None:
         self._run(self.server.force_stop(robot_id))

@@ -107,6 +107,10 @@ class SystemLog:
         with self._lock:
             self._files[name].append(_Line(_AT_ONCE, entry))
 
+    def rest(self) -> float:
+        """Return after how many seconds all that was written can be read."""
+        return 0.0 if self._timer is None else max(0.0, self._latest - self._timer())
+
     def now(self) -> float:
         """Return the server's time in seconds."""
         return self._clock()
