@@ -1,6 +1,6 @@
 """How far harm reaches: over a server always, over its JT-Trader version only with reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,12 +31,13 @@ def open_ledger(store: Store, clock: Clock) -> Ledger:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def new(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Clock], Ledger]:
+def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Clock], Ledger]]:
     """Return what opens the same ledger again and again, as processes do."""
     store: Store = (
         MemoryStore() if request.param == "memory" else SqliteStore.create(tmp_path / "ledger.db")
     )
-    return lambda clock: open_ledger(store, clock)
+    yield lambda clock: open_ledger(store, clock)
+    store.close()
 
 
 def pinned(ledger: Ledger, name: str, *, account: str = "0", host: str = "") -> Identity:
