@@ -36,6 +36,7 @@ from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.escape import plain
+from reconciler.render.json_values import to_json
 from reconciler.render.plan_json import plan_document
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
@@ -273,10 +274,10 @@ class _Expected:
     def check(self, state: DesiredState) -> None:
         """Raise Blocked, before anything is contacted, when the documents name other recipients."""
         recipients = tuple(map(Recipient.of, state.servers))
-        if recipients_digest(recipients) == self.id.removeprefix("sha256:").partition("-")[0]:
+        if self.id.startswith(f"sha256:{recipients_digest(recipients)}-"):
             return
         say("the documents name other recipients than the expected plan:")
-        _show(_differences(self.recipients, tuple(map(str, recipients))))
+        _show(_differences(self.recipients, _recipients({"recipients": to_json(recipients)})))
         raise Blocked(
             "who would get what is not as in the expected plan: nothing was contacted",
             "look at a new plan, and expect that one",

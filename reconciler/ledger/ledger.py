@@ -322,13 +322,14 @@ class Ledger:
 
     def brakes(self) -> list[HeldBrake]:
         """Return the brakes that hold, whole versions first; servers by the names they have now."""
-        held = self._brakes.held()
-        if not any(one.harmed for one in held):
-            return held
-        now = {identity.uid: identity for identity in self._identities.all()}
         return [
-            replace(one, harmed=one.harmed and now.get(one.harmed.uid, one.harmed)) for one in held
+            replace(one, harmed=self._now_called(one.harmed)) if one.harmed is not None else one
+            for one in self._brakes.held()
         ]
+
+    def _now_called(self, known: Identity) -> Identity:
+        row = self._maybe(IdentityRow, identity_key(known.uid))
+        return row.identity if row is not None else known
 
     def engage_brake(self, version: str, harmed: Identity, why: str) -> bool:
         """

@@ -86,6 +86,11 @@ def owed(request: Request) -> PendingStarts | None:
     )
 
 
+def pending(requests: Requests) -> PendingStarts | None:
+    """Return the robots that are owed, or that the open reboot leaves owed once it is done."""
+    return requests.halt or (owed(requests.open) if requests.open is not None else None)
+
+
 def dismissed(requests: Requests, request: Request) -> Requests:
     """Close the open request as *request* says, and start no robots because of it."""
     old = _open(requests)

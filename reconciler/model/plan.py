@@ -18,7 +18,7 @@ from reconciler.errors import Exit, JtrError, worst
 from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason, identity
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
-from reconciler.model.recipients import News, Recipient
+from reconciler.model.recipients import NewRecipient, Recipient
 from reconciler.model.recorded import Debt
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
@@ -131,14 +131,14 @@ class ServerPlan:
     All that is to be said and done for one server.
 
     `held` says why nothing at all is applied to it (suspended, only observed, blocked); `failure`
-    is what prevented a comparison.  `news` is what it would get that it never got.
+    is what prevented a comparison.  `new_recipient` says what it would get that it never got.
     """
 
     server: str
     target: Target
     owner: str = ""
     version: str = ""
-    news: tuple[News, ...] = ()
+    new_recipient: tuple[NewRecipient, ...] = ()
     lines: tuple[Line, ...] = ()
     disruptions: tuple[Disruption, ...] = ()
     debts: tuple[Debt, ...] = ()
@@ -240,7 +240,7 @@ class Plan:
         return frozenset(found)
 
 
-PLAN_ID: Final = re.compile(r"sha256:(?P<recipients>[0-9a-f]{40})-[0-9a-f]{40}")
+PLAN_ID: Final = re.compile(r"sha256:[0-9a-f]{40}-[0-9a-f]{40}")
 """How a plan's id is spelled: two SHA-256 digests of which 160 bits each are kept."""
 
 

@@ -44,10 +44,6 @@ class Recipient:
         login = [str(self.access_secret or ""), str(self.access_token or "")]
         return [self.target.url, self.target.account, login, [str(path) for path in self.paths]]
 
-    def __str__(self) -> str:
-        login, paths = told(self.login), told(self.paths)
-        return f"{self.server}: {self.target}, login {login}, values of {paths}"
-
 
 def told(references: Iterable[SecretPath | SecretRef]) -> str:
     return ", ".join(map(str, references)) or "none"
@@ -63,7 +59,7 @@ class Novelty(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class NewRecipient:
     """One thing that a server would get, or be, for the first time."""
 
     kind: Novelty

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.ledger.ledger import Ledger
-from reconciler.ledger.request_state import owed
+from reconciler.ledger.request_state import pending
 from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Recorded
 from reconciler.observe.context import PassContext
@@ -85,9 +85,7 @@ def recorded_terms(
     baseline = ledger.baseline() if ledger is not None else None
     why, remedy = _no_one_shots(ledger, suspect, only=only)
     requests, seen = recorded.requests, recorded.observation
-    halt = requests.halt
-    if halt is None and requests.open is not None:
-        halt = owed(requests.open)
+    halt = pending(requests)
     if not unsteady and seen is not None:
         ahead = datetime.fromisoformat(seen.at) - now
         if ahead > MARGIN:

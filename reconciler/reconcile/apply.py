@@ -19,7 +19,7 @@ from reconciler.apply.requests import MEANWHILE, RequestRunner
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import DriverError, Exit, InternalError, JtrError, WindowClosed
 from reconciler.ledger.lease import held
-from reconciler.ledger.request_state import newer, owed
+from reconciler.ledger.request_state import newer, pending
 from reconciler.model.actions import (
     Action,
     DeleteExchange,
@@ -157,7 +157,7 @@ class ServerApply:
             new=visit.recorded.identity is None,
         )
         visit.recorded = replace(visit.recorded, identity=identity)
-        received = receiving(desired, self._left, visit.recorded.received)
+        received = receiving(desired, self._left, visit.recorded)
         if received != visit.recorded.received:
             await asyncio.to_thread(execution.ledger.receive, visit.uid, received)
         unfinished = self._unfinished()
@@ -281,8 +281,7 @@ class ServerApply:
                 execution.context.unrecorded.pick_up, execution.ledger, execution.visit.uid
             )
         book = execution.ledger.requests(execution.visit.uid)
-        seen = execution.visit.recorded.requests
-        found_out = seen.halt or (owed(seen.open) if seen.open is not None else None)
+        planned = pending(execution.visit.recorded.requests)
         # Robots last: a request that is closed may leave some owed that run already.
         for line in sorted(lines, key=lambda line: line.kind is None):
             requests = await asyncio.to_thread(book.load)
@@ -290,9 +289,9 @@ class ServerApply:
                 await asyncio.to_thread(book.note, _noted(line))
             elif line.kind is None:
                 # Another process may have stopped others since, before it gave its lease away.
-                same = requests.halt and found_out and requests.halt.at == found_out.at
-                if requests.halt is not None and same:
-                    await RobotStarter(execution).settle(requests.halt)
+                halt = requests.halt
+                if halt is not None and planned is not None and halt.at == planned.at:
+                    await RobotStarter(execution).settle(halt)
             elif requests.open is not None:
                 outcome = await RequestRunner(execution, RobotStarter(execution)).settle(
                     requests.open

@@ -12,7 +12,7 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.terms import known_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan
 from reconciler.plan.inputs import Consents
-from reconciler.plan.recipients import news
+from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server
 from reconciler.reconcile.survey import failed, freeze, moved, remember
 
@@ -51,5 +51,5 @@ async def _recalled(
             visit.plan = replace(plan, age=age)
     except JtrError as error:
         visit.plan = failed(server, error)
-    visit.plan = replace(visit.plan, news=news(server, visit.recorded))
+    visit.plan = replace(visit.plan, new_recipient=new_recipient(server, visit.recorded))
     return visit

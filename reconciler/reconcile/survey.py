@@ -33,7 +33,7 @@ from reconciler.observe.terms import known_terms, live_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
 from reconciler.plan.fleet import LINES, hold_twins, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
-from reconciler.plan.recipients import news
+from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
 
 
@@ -86,7 +86,8 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
             terms = await asyncio.to_thread(known_terms, visit.recorded, context)
             open_lines = unseen_lines(visit.desired, visit.recorded, terms)
             visit.plan = replace(visit.plan, disruptions=tuple(open_lines))
-    visit.plan = replace(visit.plan, news=news(visit.desired, visit.recorded))
+    new = new_recipient(visit.desired, visit.recorded)
+    visit.plan = replace(visit.plan, new_recipient=new)
 
 
 def _remembered(

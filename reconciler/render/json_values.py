@@ -29,7 +29,7 @@ from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan import Disruption, Line, ServerPlan
-from reconciler.model.recipients import News, Recipient
+from reconciler.model.recipients import NewRecipient, Recipient
 from reconciler.model.recorded import Debt, HistoryEntry, PendingStarts, Request
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
@@ -50,7 +50,7 @@ SHOWN: Final[Mapping[type, str]] = {
         "exchange status verdict category reason why remedy asks action sources consequence source"
         " note exitCode=error"
     ),
-    News: "kind what",
+    NewRecipient: "kind what",
     Outcome: "action result detail remedy exitCode=code robotsStopped=stopped",
     PendingStarts: "origin robots stoppedAt=at by withinSeconds=within finding",
     RebootServer: "instant reason robots again",
@@ -61,7 +61,7 @@ SHOWN: Final[Mapping[type, str]] = {
     Robot: "id name exchange running",
     ServerPlan: (
         "server url=target.url account=target.account owner version observedAt ageSeconds=age"
-        " exitCode newRecipient=news held remedy=held_remedy failure lines disruptions actions"
+        " exitCode newRecipient held remedy=held_remedy failure lines disruptions actions"
         " debts robots notes"
     ),
 }

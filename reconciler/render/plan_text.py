@@ -76,9 +76,9 @@ def _server(plan: ServerPlan) -> str:
 
 
 def _recipient(plan: ServerPlan) -> Iterator[str]:
-    if plan.news:
+    if plan.new_recipient:
         yield "  NEW RECIPIENT"
-    for one in plan.news:
+    for one in plan.new_recipient:
         yield f"    » {_NEWS[one.kind]}{plain(one.what, 2000)}"
 
 
@@ -240,7 +240,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     rows = [f"Plan: {', '.join(counts)}."]
     if plan.skipped:
         rows.append(f"{counted(plan.skipped, 'document')} of another apiVersion skipped.")
-    if plan.actions or any(server.news for server in plan):
+    if plan.actions or any(server.new_recipient for server in plan):
         rows.append(f"Plan id: {plan.id}")
     # A server that was refused before its handshake (a changed address) was not looked at.
     looked = sum(server.failure is None and bool(server.observed_at) for server in plan)

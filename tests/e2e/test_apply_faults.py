@@ -311,28 +311,19 @@ def broken(rig: Rig, monkeypatch: pytest.MonkeyPatch, module: object, name: str)
     return done
 
 
-def test_a_mistake_while_one_server_is_written_ends_no_other(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "name"), [(credentials, "write"), (survey, "_look")], ids=["writes", "looks"]
+)
+def test_a_mistake_on_one_server_ends_no_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, module: object, name: str
 ) -> None:
     """Their tasks went on behind a command that had ended, without anybody to tell of them."""
-    done = broken(rig, monkeypatch, credentials, "write")
+    done = broken(rig, monkeypatch, module, name)
 
     ran = rig.apply("-o", "json")
 
     assert codes(ran) == {"tokyo-1": 1, "tokyo-2": 0, "tokyo-3": 0}
     assert sorted(done) == ["tokyo-2", "tokyo-3"]
-    assert [rig.servers[name].record.saves for name in rig.servers] == [0, 1, 1]
+    assert [server.record.saves for server in rig.servers.values()] == [0, 1, 1]
     assert "internal error (KeyError in broken.<locals>.mistaken" in ran.out
     assert "made up" not in ran.text
-
-
-def test_a_mistake_while_one_server_is_looked_at_ends_no_other(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = broken(rig, monkeypatch, survey, "_look")
-
-    ran = rig.apply("-o", "json")
-
-    assert codes(ran) == {"tokyo-1": 1, "tokyo-2": 0, "tokyo-3": 0}
-    assert sorted(done) == ["tokyo-2", "tokyo-3"]
-    assert [rig.servers[name].record.saves for name in rig.servers] == [0, 1, 1]

@@ -58,8 +58,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "robots that another process stopped since are settled with the earlier ones",
         "reconciler/reconcile/apply.py",
-        "                if requests.halt is not None and same:",
-        "                if requests.halt is not None:",
+        "                if halt is not None and planned is not None and halt.at == planned.at:",
+        "                if halt is not None:",
         ("tests/properties/test_histories.py::test_a_known_history_does_no_harm",),
     ),
     Mutant(
