@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.documents.schema import CONFIG, SETTINGS, TYPES, document, resolved
+from reconciler.documents.schema import CONFIG, POLICY, SETTINGS, TYPES, document, resolved
 
 
 def reference_page() -> str:
@@ -25,6 +25,7 @@ def reference_page() -> str:
         (kinds["server"], CONFIG),
         (kinds["defaults"], CONFIG),
         (document(SETTINGS), SETTINGS),
+        (document(POLICY), POLICY),
     ):
         lines += ["", f"## {about['title']}", "", about["description"], ""]
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
@@ -34,7 +35,7 @@ def reference_page() -> str:
 
 def _key_rows(about: Mapping[str, Any], name: str, path: str) -> Iterator[str]:
     def row(child: Mapping[str, Any], where: str, *, must: bool) -> Iterator[str]:
-        child = resolved(child, name)
+        child = {**resolved(child, name), **child}
         kinds = child["type"] if isinstance(child["type"], list) else [child["type"]]
         choice = ", ".join(f"`{option}`" for option in child.get("enum", ()))
         kind = choice or " or ".join(TYPES[kind] for kind in kinds)
@@ -49,7 +50,7 @@ def _key_rows(about: Mapping[str, Any], name: str, path: str) -> Iterator[str]:
     if isinstance(about.get("additionalProperties"), Mapping):
         word = "CODE" if path.endswith("exchanges") else "LABEL"
         yield from row(about["additionalProperties"], f"{path}.{word}", must=False)
-    items = about.get("items", {})
+    items = resolved(about.get("items", {}), name)
     if "properties" in items:
         yield from _key_rows(items, name, f"{path}[]")
 

@@ -25,7 +25,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
-from reconciler.observe.context import Allowed, Audit, PassContext
+from reconciler.observe.context import Audit, PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.plan.inputs import Consents
 from reconciler.secrets import SecretBackend
@@ -342,7 +342,13 @@ def prepared(
         )
         context = PassContext(
             driver=driver,
-            resolver=Resolver(reading(vault), driver, settings.timeouts, say),
+            resolver=Resolver(
+                reading(vault),
+                driver,
+                settings.timeouts,
+                say,
+                require_binding=settings.policy.require_binding,
+            ),
             # Without a key nothing was ever remembered: any key will do to look once.
             fingerprints=Fingerprints(key)
             if key is not None
@@ -350,7 +356,7 @@ def prepared(
             timeouts=settings.timeouts,
             ledger=ledger,
             label=f"{command} {os.getpid()}@{socket.gethostname()}",
-            allowed=Allowed(settings.allows_url, settings.allows_path),
+            policy=settings.policy,
             trust=lambda url: trust(settings, url),
             max_unknown_writes=settings.max_unknown_writes,
             parallelism=parallelism,

@@ -31,6 +31,7 @@ from reconciler.model.actions import (
 from reconciler.model.desired import DesiredServer, Mode, OnCredentialChange, Presence, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import face
+from reconciler.model.policy import PolicyAction
 from reconciler.plan.windows import standing
 
 
@@ -101,7 +102,7 @@ def may_still(
     action a robot that we stopped gets its start: no document has to ask for that.  Raises Blocked,
     WindowClosed, CircuitOpen and LeaseHeld.
     """
-    _right_server(execution)
+    _right_server(execution, action)
     execution.brake.check(finishing=action is None)
     execution.check_lease()
     if action is None:
@@ -116,14 +117,37 @@ def may_still(
     _as_planned(execution, action, uncovered, robot)
 
 
-def _right_server(execution: Execution) -> None:
+def _right_server(execution: Execution, action: Action | None) -> None:
+    """Raise Blocked unless it is the server that was planned, and may be asked this."""
     desired = execution.desired
     if execution.session.target != desired.target:
         raise Blocked(
             f"this connection leads to {execution.session.target}, not to {desired.target}",
             "plan again",
         )
-    execution.context.allowed.check(desired)
+    execution.context.policy.check(desired, *_permission(action))
+    withheld = execution.visit.withheld
+    sources = action.sources if isinstance(action, WriteExchange) else ()
+    if withheld is None or withheld.hides or any(ref.at in withheld.paths for _, ref in sources):
+        raise Blocked("nobody agreed that this server gets it", "look at a new plan")
+
+
+def _permission(action: Action | None) -> tuple[PolicyAction | None, str]:
+    """Return what a policy must allow for an action; the start of what we stopped needs nothing."""
+    match action:
+        case WriteExchange(exchange):
+            return PolicyAction.WRITE, exchange
+        case DeleteExchange(exchange):
+            return PolicyAction.DELETE, exchange
+        case RestartRobots():
+            return PolicyAction.RESTART, ""
+        case InvalidateCache():
+            return PolicyAction.INVALIDATE, ""
+        case RebootServer():
+            return PolicyAction.REBOOT, ""
+        case ResumeRobots() | None:
+            return None, ""
+    assert_never(action)
 
 
 def _still_asked(execution: Execution, action: Action) -> DesiredServer:

@@ -16,7 +16,7 @@ from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.cli import commands, options, output
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.errors import Blocked, Exit, UsageError, worst
+from reconciler.errors import Blocked, Exit, JtrError, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import (
@@ -31,13 +31,15 @@ from reconciler.model.plan import (
 from reconciler.model.recipients import Recipient
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
-from reconciler.observe.visit import Visit
+from reconciler.observe.visit import Visit, agree, first_visit
 from reconciler.plan.inputs import Consents
+from reconciler.plan.recipients import new_recipient
 from reconciler.reconcile.apply import apply_all
-from reconciler.reconcile.survey import plan_of, survey
+from reconciler.reconcile.survey import moved, plan_of, remember, survey
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
 from reconciler.render.plan_json import plan_document
+from reconciler.render.plan_text import recipient_rows
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
 from reconciler.system.interrupts import Interruption, run
@@ -82,6 +84,7 @@ def command(  # noqa: PLR0917  - one parameter per option
 
     Without a terminal it needs --auto-approve or --expect.  Neither of them corrects drift, takes
     over what somebody else connected, or accepts a changed address: these have their own options.
+    What a server would get that it never got needs --approve-recipient or --expect, or a policy.
     """
     renderer = plan_renderer(form)
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and renderer.live
@@ -94,6 +97,9 @@ def command(  # noqa: PLR0917  - one parameter per option
     state, consents = asked.of(state)
     if expected is not None:
         expected.check(state)
+        # Whoever expects a plan saw its recipients, which have just been compared.
+        names = frozenset(server.name for server in state.servers)
+        consents = replace(consents, recipients=names)
     with bootstrap.prepared(
         settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as context:
@@ -125,12 +131,31 @@ class _Job:
     detailed: bool
 
     async def run(self, interruption: Interruption) -> Exit:
+        consents = await self._agreed() if self.asks else self.consents
         with output.progress(f"looking at {counted(len(self.state.servers), 'server')}"):
-            visits = await survey(self.state, self.consents, self.context)
+            visits = await survey(self.state, consents, self.context)
         try:
             return await self._go_on(visits, interruption)
         finally:
             await asyncio.gather(*(visit.close() for visit in visits))
+
+    async def _agreed(self) -> Consents:
+        """Ask about each new recipient before it is contacted; return who was agreed to."""
+        agreed = set(self.consents.recipients)
+        for server in self.state.servers:
+            visit = first_visit(server)
+            try:
+                await remember(visit, self.state, self.context)
+                if moved(visit) is None:
+                    await agree(visit, self.consents, self.context.policy, self.context.resolver)
+            except JtrError:
+                continue  # the look at it says so
+            if visit.withheld:
+                news = new_recipient(server, visit.recorded)
+                output.show("\n".join([f"{server.name} is new", *recipient_rows(news)]) + "\n")
+                if await confirm(f"Is it right that {server.name} gets this?"):
+                    agreed.add(server.name)
+        return replace(self.consents, recipients=frozenset(agreed))
 
     async def _go_on(self, visits: Sequence[Visit], interruption: Interruption) -> Exit:
         plan = plan_of(visits, self.state, skip_unreachable=self.skip)

@@ -17,6 +17,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited, Light
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.audit_keys import gather_keys
 from reconciler.render import audit as rendering
 from reconciler.settings.model import Settings
@@ -52,6 +53,7 @@ from reconciler.system.interrupts import run
     help="Visit the servers for the addresses that they leave from, and compare these, too.",
 )
 @options.visiting
+@options.recipients
 @click.option(
     "-o",
     "--output",
@@ -72,6 +74,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     expiring: str | None,
     visit: bool,
     parallelism: int,
+    approve_recipient: tuple[str, ...],
     form: str,
     source: SettingsSource,
 ) -> int:
@@ -86,11 +89,19 @@ def command(  # noqa: PLR0917  - one parameter per option
     within = _within(expiring)
     state, settings = source.inputs(*paths)
     state = options.Selection(servers, selector).of(state)
+    consents = options.agreed(approve_recipient, state)
     with bootstrap.prepared(settings, "audit", parallelism=parallelism, writes=False) as context:
         if not context.fingerprints.lasting:
             say("there is no fingerprint key, so no answer of an exchange is remembered")
         found = run(
-            lambda _: audited(state, context, settings, fresh=fresh, siblings=siblings, visit=visit)
+            lambda _: audited(
+                state,
+                context,
+                settings,
+                fresh=fresh,
+                siblings=siblings,
+                visit=consents if visit else None,
+            )
         )
     now = bootstrap.now()
     rows, notes = _chosen(found.rows, now, within)
@@ -139,11 +150,11 @@ async def audited(
     *,
     fresh: bool = False,
     siblings: bool = False,
-    visit: bool = False,
+    visit: Consents | None = None,
 ) -> Found:
-    """Read the keys of *state* and ask the exchanges about them; with *visit* look at servers."""
+    """Read the keys of *state* and ask the exchanges; with the consents to *visit* servers, too."""
     found = Found()
-    outgoing = await _addresses(state, context, found) if visit else {}
+    outgoing = await _addresses(state, context, found, visit) if visit is not None else {}
     with output.progress(f"reading the keys of {counted(len(state.servers), 'server')}"):
         gathered = await gather_keys(
             state.servers, context, egress_of=settings.egress_of, outgoing=outgoing
@@ -163,10 +174,10 @@ async def audited(
 
 
 async def _addresses(
-    state: DesiredState, context: PassContext, found: Found
+    state: DesiredState, context: PassContext, found: Found, consents: Consents
 ) -> dict[str, tuple[str, ...]]:
     """Return from which addresses the servers say that they leave; what fails is said and kept."""
-    visits = await look(state, context)
+    visits = await look(state, context, consents)
     for visit in visits:
         if visit.observed is None:
             why = visit.plan.failure or visit.plan.held

@@ -9,6 +9,7 @@ from reconciler.doctor.findings import conclusion
 from reconciler.doctor.probe_host import look_at_documents, look_at_settings
 from reconciler.doctor.report import checkup_document, checkup_text
 from reconciler.errors import UsageError
+from reconciler.model.desired import DesiredState
 from reconciler.model.wording import counted
 from reconciler.system import log_setup
 from reconciler.system.interrupts import run
@@ -25,6 +26,7 @@ from reconciler.system.interrupts import run
     "else to those that no running controller holds.",
 )
 @options.visiting
+@options.recipients
 @options.output
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
@@ -33,6 +35,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     servers: tuple[str, ...],
     visit: bool | None,
     parallelism: int,
+    approve_recipient: tuple[str, ...],
     form: str,
     source: SettingsSource,
 ) -> int:
@@ -50,6 +53,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     places = named or (".",)
     documents, state = look_at_documents(places, needed=bool(named or servers))
     chosen = options.Selection(servers).of(state).servers if state is not None else ()
+    consents = options.agreed(approve_recipient, state or DesiredState(()))
     findings, settings = look_at_settings(places, source.file, in_repo=source.in_repo)
     if settings is None:
         findings += documents
@@ -57,7 +61,13 @@ def command(  # noqa: PLR0917  - one parameter per option
         with output.progress(f"looking at Vault, the ledger and {counted(len(chosen), 'server')}"):
             findings += run(
                 lambda _: check(
-                    settings, state, chosen, documents, visit=visit, parallelism=parallelism
+                    settings,
+                    state,
+                    chosen,
+                    documents,
+                    visit=visit,
+                    parallelism=parallelism,
+                    consents=consents,
                 )
             )
     code = conclusion(findings)

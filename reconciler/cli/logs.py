@@ -18,7 +18,9 @@ from reconciler.errors import Blocked, DriverError, JtrError, UsageError
 from reconciler.model.desired import DesiredState
 from reconciler.model.observed import LogEntry
 from reconciler.observe.context import PassContext
-from reconciler.observe.visit import Visit, enter, first_visit
+from reconciler.observe.visit import Visit, agree, enter, first_visit
+from reconciler.plan.inputs import Consents
+from reconciler.reconcile.survey import moved, remember
 from reconciler.render import logs as rendering
 from reconciler.system.console import say
 from reconciler.system.interrupts import run, stopping
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--visit", is_flag=True, help="Visit the server even if the settings name a controller."
 )
+@options.recipients
 @options.output
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
@@ -62,6 +65,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     since: str | None,
     full: bool,
     visit: bool,
+    approve_recipient: tuple[str, ...],
     form: str,
     source: SettingsSource,
 ) -> int:
@@ -93,8 +97,9 @@ def command(  # noqa: PLR0917  - one parameter per option
             say(f"{error.what}; visiting the server instead")
     state, settings = source.inputs(path)
     new = first_visit(options.named(state, server))
+    consents = options.agreed(approve_recipient, state)
     with bootstrap.prepared(settings, "logs", parallelism=1, writes=False) as context:
-        reader = _Reader(new, context, printer)
+        reader = _Reader(new, context, printer, consents)
         run(lambda _: reader.read(state, start, follow=follow))
     return 0
 
@@ -183,12 +188,12 @@ class _Reader:
     visit: Visit
     context: PassContext
     printer: _Printer
+    consents: Consents
 
     async def read(
         self, state: DesiredState, start: timedelta | datetime | None, *, follow: bool
     ) -> None:
-        self.context.allowed.check(self.visit.desired)
-        await self._refuse_moved(state)
+        await self._refuse(state)
         self.printer.wanted.since = await self._since(start)
         try:
             with output.progress(f"reading the log of {self.visit.desired.name}"):
@@ -245,16 +250,10 @@ class _Reader:
             start = self.context.now() + ahead - start
         return None if start is None else int(start.timestamp() * 1000)
 
-    async def _refuse_moved(self, state: DesiredState) -> None:
-        """Show no login at an address that the ledger does not know for this server."""
-        target, ledger = self.visit.desired.target, self.context.ledger
-        if ledger is None:
-            return
-        found = await asyncio.to_thread(ledger.load, target, self.visit.desired.name)
-        known = found.identity
-        others = {other.target for other in state.servers} - {target}
-        if known is not None and known.target != target and known.target not in others:
-            raise Blocked(
-                f"the address of {self.visit.desired.name} changed: it was {known.target}",
-                "`jtr plan` says what that means, and how to agree to it",
-            )
+    async def _refuse(self, state: DesiredState) -> None:
+        """Show no login at an address that policy, ledger and people do not know for the server."""
+        await remember(self.visit, state, self.context)
+        if (elsewhere := moved(self.visit)) is not None:
+            remedy = "`jtr plan` says what that means, and how to agree to it"
+            raise Blocked(f"{self.visit.desired.name}: {elsewhere.held}", remedy)
+        await agree(self.visit, self.consents, self.context.policy, self.context.resolver)

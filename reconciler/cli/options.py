@@ -59,6 +59,13 @@ visiting = together(
     ),
 )
 
+recipients = click.option(
+    "--approve-recipient",
+    multiple=True,
+    metavar="SERVER",
+    help="It is right that this server gets the login and the secrets that its document names.",
+)
+
 _consents = together(
     click.option("--correct-drift", is_flag=True, help="Put back what somebody changed by hand."),
     click.option(
@@ -79,6 +86,7 @@ _consents = together(
         metavar="SERVER",
         help="Its address changed, or another server answers there: that is right.",
     ),
+    recipients,
     click.option(
         "--no-disruptive",
         is_flag=True,
@@ -142,6 +150,7 @@ class Wishes:
     take_over: tuple[str, ...]
     rewrite: tuple[str, ...]
     approve_target_change: tuple[str, ...]
+    approve_recipient: tuple[str, ...]
     no_disruptive: bool
 
     def of(self, state: DesiredState) -> tuple[DesiredState, Consents]:
@@ -152,6 +161,7 @@ class Wishes:
             take_over=known_entries(self.take_over, chosen, "--take-over"),
             rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
             targets=known_servers(self.approve_target_change, chosen, "--approve-target-change"),
+            recipients=agreed(self.approve_recipient, chosen).recipients,
             quiet="--no-disruptive" if self.no_disruptive else "",
         )
 
@@ -213,6 +223,11 @@ def known_servers(names: Sequence[str], state: DesiredState, option: str) -> fro
             f"{option} {unknown[0]}: no server is called so", f"known: {_some(sorted(known))}"
         )
     return frozenset(names)
+
+
+def agreed(names: Sequence[str], state: DesiredState) -> Consents:
+    """Return the consent of `--approve-recipient` alone.  Raises UsageError for unknown names."""
+    return Consents(recipients=known_servers(names, state, "--approve-recipient"))
 
 
 def named(state: DesiredState, name: str) -> DesiredServer:

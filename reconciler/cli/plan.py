@@ -107,7 +107,7 @@ def _audit(state: DesiredState, context: PassContext, settings: Settings) -> Aud
         for server in state.servers
     )
     chosen = replace(state, servers=tuple(server for server in servers if server.exchanges))
-    rows = run(lambda _: audited(chosen, context, settings, fresh=False, visit=False)).rows
+    rows = run(lambda _: audited(chosen, context, settings)).rows
     code, now = code_of(rows), bootstrap.now()
     return AuditPart(code, audit_text(rows, now, []), audit_document(rows, now, code))
 

@@ -6,10 +6,12 @@ from reconciler.documents import schema
 
 
 @click.command("schema")
-@click.argument("which", type=click.Choice(["config", "settings", "plan"]), default="config")
+@click.argument(
+    "which", type=click.Choice(["config", "settings", "policy", "plan"]), default="config"
+)
 def command(which: str) -> int:
     """
-    Print the JSON Schema of documents (config), of the operator's settings or of plans.
+    Print the JSON Schema of documents (config), of the operator's settings and policy, or of plans.
 
     An editor with a YAML language server checks while you type when the first line of a file is:
     # yaml-language-server: $schema=PATH/TO/config.schema.json

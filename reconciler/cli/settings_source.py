@@ -4,13 +4,19 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reconciler.bootstrap import load_settings
 from reconciler.cli import options
+from reconciler.documents.files import shown
 from reconciler.documents.load import load
+from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredState
+from reconciler.policy.load import load_policy
+from reconciler.policy.model import Policy
 from reconciler.settings.model import Settings
+from reconciler.settings.paths import refuse_in_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,29 @@ class SettingsSource:
     def inputs(self, *paths: str) -> tuple[DesiredState, Settings]:
         """Read documents, too; an invalid one stops a command before any network."""
         state = load(paths).state
-        return state, self.settings(*paths)
+        settings = self.settings(*paths)
+        settings.policy.check_fits(state)
+        return state, settings
+
+    def policy(self, file: str | None, *paths: str) -> Policy:
+        """
+        Return the policy in *file*, else that of the settings, for documents in *paths*.
+
+        Raises UsageError where none is named, and for one that lies with the documents: a pull
+        request could change what it is judged by.
+        """
+        if file is not None:
+            if not Path(file).exists():
+                raise UsageError(f"there is no policy {shown(file)}", "check the path")
+            if not self.in_repo:
+                refuse_in_tree(file, paths, "policy")
+            return load_policy(file)
+        found = self.settings(*paths).policy
+        if not found.speaks:
+            raise UsageError(
+                "no policy is named", "write policy: FILE into the settings, or give --policy FILE"
+            )
+        return found
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,9 @@ from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
+from reconciler.model.desired import DesiredState
 from reconciler.model.recorded import HeldBrake
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import plan_of
 from reconciler.render import status as rendering
 from reconciler.render.escape import plain
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     help="Where the documents are; for --live only.",
 )
 @options.visiting
+@options.recipients
 @options.output
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
@@ -55,6 +58,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     live: bool,
     path: str,
     parallelism: int,
+    approve_recipient: tuple[str, ...],
     form: str,
     source: SettingsSource,
 ) -> int:
@@ -66,7 +70,10 @@ def command(  # noqa: PLR0917  - one parameter per option
     while robots are owed a start.
     """
     if live:
-        return _visit(servers, path, parallelism, form, source)
+        state, settings = source.inputs(path)
+        state = options.Selection(servers).of(state)
+        consents = options.agreed(approve_recipient, state)
+        return _visit(state, settings, consents, parallelism, form)
     settings = source.settings()
     if settings.controller.url is not None:
         from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
@@ -156,16 +163,15 @@ def _its_ledger(controller: "Controller", settings: Settings) -> tuple[list[Held
 
 
 def _visit(
-    servers: tuple[str, ...], path: str, parallelism: int, form: str, source: SettingsSource
+    state: DesiredState, settings: Settings, consents: Consents, parallelism: int, form: str
 ) -> int:
-    state, settings = source.inputs(path)
-    state = options.Selection(servers).of(state)
     with bootstrap.prepared(settings, "status", parallelism=parallelism, writes=False) as context:
-        visits = run(lambda _: look(state, context))
+        visits = run(lambda _: look(state, context, consents))
     plan = plan_of(visits, state, skip_unreachable=False)
     failures: list[JtrError] = [server.failure for server in plan if server.failure]
     lines = [line for server in plan for line in server.disruptions]
     owed = [line.error for line in lines if line.kind is None or line.error is Exit.IN_DOUBT]
-    code = worst([*(failure.exit_code for failure in failures), *owed])
+    held = [server.held_code for server in plan]
+    code = worst([*(failure.exit_code for failure in failures), *owed, *held])
     output.show(plan_renderer(form).plan(plan, code))
     return code

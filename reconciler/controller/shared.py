@@ -4,6 +4,7 @@ What the workers of all servers share.  Event loop only.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,7 +20,14 @@ from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import ResolverCache
 from reconciler.observe.visit import Visit
-from reconciler.plan.fleet import LINES, UNSEEN, hold_twins, limit_unverified
+from reconciler.plan.fleet import (
+    LINES,
+    UNSEEN,
+    counts,
+    hold_twins,
+    limit_actions,
+    limit_unverified,
+)
 
 LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
 SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
@@ -65,6 +73,8 @@ class SharedState:
     sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
     gate: asyncio.Semaphore = field(init=False)
     _unverified: dict[Target, float] = field(default_factory=dict)
+    _counted: dict[Target, Counter[str]] = field(default_factory=dict)
+    _total: Counter[str] = field(default_factory=Counter)
     _began: float | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +96,9 @@ class SharedState:
 
     def declare(self, state: DesiredState, revision: str) -> None:
         """Put other documents into force."""
+        if revision != self.revision:
+            self._counted.clear()
+            self._total.clear()
         self.state, self.revision = state, revision
         known, self.in_force = self.in_force, {server.target: server for server in state.servers}
         self.unseen = (self.unseen & self.in_force.keys()) | (self.in_force.keys() - known.keys())
@@ -125,6 +138,18 @@ class SharedState:
         visit.plan = limit_unverified([visit.plan], most, before=before)[0]
         if any(getattr(action, "unverified", False) for action in visit.plan.actions):
             self._unverified[target] = now
+        self._limit(visit)
+
+    def _limit(self, visit: Visit) -> None:
+        """Hold back what is over the policy's limits, by all plans since the documents changed."""
+        target, limits = visit.desired.target, self.context.policy.limits
+        done = self._counted.get(target, Counter())
+        others = self._total - done
+        fleet = len(self.state.servers)
+        visit.plan = limit_actions([visit.plan], limits, fleet, before=others)[0]
+        # The most that was ever planned for it: what was done is in no later plan.
+        self._counted[target] = done | counts(visit.plan)
+        self._total = others + self._counted[target]
 
     # ── brake and disruption budget: months of one process, not one run ──────────────────────
 

@@ -11,6 +11,7 @@ from reconciler.doctor.probe_server import Rounds, driver, look_at_servers
 from reconciler.doctor.probe_vault import VaultLook
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.observe.resolver import Resolver
+from reconciler.plan.inputs import Consents
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
 
@@ -23,6 +24,7 @@ async def check(
     *,
     visit: bool | None,
     parallelism: int,
+    consents: Consents,
 ) -> list[Finding]:
     """Look at all of it, and at the servers *chosen*; *visit* as in `Rounds`."""
     vault = VaultLook(settings, state, parallelism)
@@ -37,7 +39,15 @@ async def check(
         key = await asyncio.to_thread(look_at_key, settings, backend, ledger=begun)
         secrets = None
         if backend is not None:
-            secrets = Resolver(backend, driver(settings), settings.timeouts, say)
-        rounds = Rounds(settings, book.ledger, secrets, book.why, visit, held, parallelism)
+            secrets = Resolver(
+                backend,
+                driver(settings),
+                settings.timeouts,
+                say,
+                require_binding=settings.policy.require_binding,
+            )
+        rounds = Rounds(
+            settings, book.ledger, secrets, book.why, visit, held, parallelism, consents
+        )
         servers = await look_at_servers(state, chosen, rounds) if state is not None else []
     return [*vault.findings, key, *book.findings, *controller, *documents, *servers]

@@ -16,8 +16,9 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import Logbook, ObservedServer
 from reconciler.model.target import Target
-from reconciler.observe.context import Allowed
 from reconciler.observe.resolver import Resolver
+from reconciler.observe.visit import Visit, agree, first_visit, unknown_recipient
+from reconciler.plan.inputs import Consents
 from reconciler.settings.model import Settings
 
 
@@ -29,6 +30,7 @@ class Rounds:
     `secrets` is None where Vault cannot be asked; `why` says why nobody can tell whether an address
     is the one that the ledger knows.  `visit` says whether to log in: to none, to all (True), or to
     those that no controller holds (None); `held` goes from servers that one holds to its address.
+    `consents` say what may be contacted for the first time.
     """
 
     settings: Settings
@@ -38,6 +40,7 @@ class Rounds:
     visit: bool | None
     held: Mapping[Target, str]
     parallelism: int
+    consents: Consents
 
 
 def driver(settings: Settings) -> JtTraderDriver:
@@ -62,7 +65,9 @@ async def look_at_servers(
 async def _look(server: DesiredServer, state: DesiredState, rounds: Rounds) -> list[Finding]:
     """Look at one server, in the order in which one thing rests on another."""
     try:
-        await asyncio.to_thread(_refuse, server, state, rounds)
+        visit = await asyncio.to_thread(_refuse, server, state, rounds)
+        if rounds.secrets is not None:
+            await agree(visit, rounds.consents, rounds.settings.policy, rounds.secrets)
     except JtrError as error:
         unasked = ("address", "clock", "login", *judge.VISITED, "registration")
         return [
@@ -83,6 +88,8 @@ async def _look(server: DesiredServer, state: DesiredState, rounds: Rounds) -> l
         ]
     clock = await driver(settings).clock(server.target, trust)
     why = _unvisited(server, rounds)
+    if not why and visit.withheld is not None and visit.withheld.hides:
+        why = f"{unknown_recipient(server.name)[0]} (--approve-recipient {server.name})"
     seen, failure = None, None
     if not why:
         try:
@@ -114,17 +121,22 @@ async def _look(server: DesiredServer, state: DesiredState, rounds: Rounds) -> l
     return [*found, judge.registration_finding(seen, failure, connected=connected)]
 
 
-def _refuse(server: DesiredServer, state: DesiredState, rounds: Rounds) -> None:
+def _refuse(server: DesiredServer, state: DesiredState, rounds: Rounds) -> Visit:
     """Raise why nothing may be sent to the address of *server*: as `jtr plan` judges it."""
-    target, settings = server.target, rounds.settings
-    Allowed(settings.allows_url, settings.allows_path).check(server)
-    known = rounds.ledger.find(target, server.name) if rounds.ledger is not None else None
-    others = {other.target for other in state.servers} - {target}
-    if known is not None and known.target != target and known.target not in others:
-        raise Blocked(
-            f"its address changed: it was {known.target}",
-            "`jtr plan` says what that means, and how to agree to it",
-        )
+    rounds.settings.policy.check(server)
+    visit = first_visit(server)
+    if rounds.ledger is not None:
+        found = rounds.ledger.load(server.target, server.name)
+        others = {other.target for other in state.servers} - {server.target}
+        known = found.identity
+        if known is None or known.target == server.target:
+            visit.recorded = found
+        elif known.target not in others:
+            raise Blocked(
+                f"its address changed: it was {known.target}",
+                "`jtr plan` says what that means, and how to agree to it",
+            )
+    return visit
 
 
 def _unvisited(server: DesiredServer, rounds: Rounds) -> str:

@@ -35,6 +35,7 @@ _RESTS: Final = (
     "cannot-write",
     "powers",
     "secrets",
+    "bindings",
 )
 
 
@@ -169,11 +170,14 @@ class VaultLook:
     async def _secrets(self, refs: Sequence[SecretRef], backend: VaultBackend) -> None:
         """Read the metadata of each secret: whether there is a version that could be used."""
         gate = asyncio.Semaphore(self.parallelism)
+        unbound: set[SecretPath] = set()
 
         async def one(ref: SecretRef) -> Finding | None:
             async with gate:
                 try:
-                    await asyncio.to_thread(backend.describe, ref.at, ref.version)
+                    info = await asyncio.to_thread(backend.describe, ref.at, ref.version)
+                    if info.targets is None:
+                        unbound.add(ref.at)
                 except SecretsError as error:
                     return of_error("vault.secrets", error)
             return None
@@ -182,6 +186,10 @@ class VaultLook:
             found = filter(None, await asyncio.gather(*map(one, refs)))
             fine = f"{counted(len(refs), 'secret')}: each has the version that is wanted"
             self.findings += all_or(found, "vault.secrets", fine)
+            required = self.settings.policy.require_binding
+            self.findings.append(
+                vault.binding_finding(sorted(unbound), all_of=len(refs), required=required)
+            )
 
 
 def _references(state: DesiredState | None, key: SecretPath | None) -> list[SecretRef]:

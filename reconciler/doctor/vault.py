@@ -71,6 +71,18 @@ def policies_finding(policies: Iterable[str]) -> Finding:
     return first("vault.policies", ", ".join(names) or "none", ("root" in names, root, _POLICIES))
 
 
+def binding_finding(unbound: Sequence[SecretPath], *, all_of: int, required: bool) -> Finding:
+    """Judge the secrets whose owners do not say which addresses may get them (`jtr_targets`)."""
+    code = "vault.bindings"
+    if not unbound:
+        return ok(code, f"the owners of {counted(all_of, 'secret')} say where they may go")
+    text = f"no owner's word on where these may go (jtr_targets): {listed(map(str, unbound))}"
+    if not required:
+        return ok(code, text)
+    remedy = "bao kv metadata patch -mount=MOUNT -custom-metadata=jtr_targets=URL,... PATH"
+    return failed(code, f"{text}; the policy has requireBinding", remedy, Exit.BLOCKED)
+
+
 POWERS: Final[Mapping[str, str]] = {
     "sys/policies/acl/jtr": "write policies",
     "sys/mounts/jtr": "mount secrets engines",

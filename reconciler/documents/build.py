@@ -35,6 +35,7 @@ def build_server(result: Merged) -> DesiredServer:
         name=text(root, "metadata", "name"),
         url=text(spec, "url"),
         source=root.source,
+        place=result.place,
         account=text(spec, "account", default="0"),
         access_secret=SecretRef.parse(text(spec, "accessSecret")),
         access_token=SecretRef.parse(text(spec, "accessToken")),

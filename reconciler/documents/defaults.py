@@ -54,11 +54,16 @@ def shared(placed: Placed) -> Shared:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A server's document after merging, and the layers that it was made of, highest first."""
+    """
+    A server's document after merging, and the layers that it was made of, highest first.
+
+    `place` is that of its own file.
+    """
 
     root: Map
     own: Map
     layers: tuple[Shared, ...]
+    place: str
 
     def origin(self, path: Sequence[str]) -> str | None:
         """Return the label of the `Defaults` that gave the value at *path*; None: the server."""
@@ -79,7 +84,7 @@ def merged(placed: Placed, everything: Sequence[Shared], problems: list[Problem]
     root = placed.root
     own = at(root, "spec")
     if not isinstance(own, Map):
-        return Merged(root, root, ())
+        return Merged(root, root, (), placed.place)
     name = text(root, "metadata", "name")
     labels = texts(root, "metadata", "labels")
     layers = [replace(s, spec=_filled(s.spec, name)) for s in everything]
@@ -90,7 +95,8 @@ def merged(placed: Placed, everything: Sequence[Shared], problems: list[Problem]
     second = _joined(general, (own, *selective), problems)
     spec = _completed(_over(_over(second, first), own), entries(own, "exchanges"))
     result = replace(root, entries={**root.entries, "spec": spec})
-    return Merged(result, root, tuple(sorted(layers, key=lambda s: not s.selector)))
+    layers.sort(key=lambda s: not s.selector)
+    return Merged(result, root, tuple(layers), placed.place)
 
 
 def _placeholders(path: tuple[str, ...], server: str) -> dict[str, str]:

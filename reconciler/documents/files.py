@@ -53,6 +53,14 @@ def read_bytes(path: str, *, operators: bool = False) -> bytes:
         raise _unreadable(path, error) from error
 
 
+def work_tree(path: Path) -> Path | None:
+    """Return the root of the Git work tree in which *path*, a real one, lies."""
+    for directory in (path, *path.parents):
+        if os.path.lexists(directory / ".git"):
+            return directory
+    return None
+
+
 def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
     number = error.errno if isinstance(error, OSError) else None
     why = os.strerror(number) if number else "its name cannot be a file's"
@@ -67,13 +75,13 @@ def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
 
 
 def read_documents(
-    paths: Sequence[str], instead: Mapping[str, bytes] | None = None
+    paths: Sequence[str], instead: Mapping[str, bytes] | None = None, tree: str | None = None
 ) -> "FoundDocuments":
     """
     Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
 
     *instead* gives contents to judge before they are written, by the real path of their file, which
-    need not exist.
+    need not exist.  *tree* is the root from which places count, instead of a Git work tree's.
 
     Raises UsageError for a missing path, an unreadable file and a directory that holds no document
     of ours.  Everything else is a problem in the result.
@@ -83,7 +91,7 @@ def read_documents(
         raise UsageError(
             f"no such file or directory: {', '.join(map(shown, missing))}", "check the path"
         )
-    found = FoundDocuments(instead or {})
+    found = FoundDocuments(instead or {}, tree)
     for path in paths:
         if Path(path).is_dir():
             found.directory(path)
@@ -101,10 +109,15 @@ def _exists(path: str, instead: Mapping[str, bytes]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A document, and the directory in which its file really lies: no link makes it another."""
+    """
+    A document, and the directory in which its file really lies: no link makes it another.
+
+    `place` is the file from the root of the tree that was named; a policy goes by that.
+    """
 
     root: Map
     folder: str
+    place: str
 
 
 class FoundDocuments:
@@ -116,14 +129,16 @@ class FoundDocuments:
     what is absent.
     """
 
-    def __init__(self, instead: Mapping[str, bytes]) -> None:
+    def __init__(self, instead: Mapping[str, bytes], tree: str | None) -> None:
         self._instead = instead
+        self._given_tree = None if tree is None else os.path.realpath(tree)
         self.documents: list[Placed] = []
         self.problems: list[Problem] = []
         self.files: list[str] = []
         self.skipped = 0
         self.complete = True
         self._seen: set[str] = set()
+        self._tree = ""  # the root of what is being read
         self._bytes = 0
         self._values = 0
 
@@ -163,6 +178,7 @@ class FoundDocuments:
     def file(self, path: str) -> None:
         if not self._new(path):
             return
+        self._tree = self._given_tree or _root(path)
         builder = self._scan(path)
         self.problems += builder.problems
         roots = [document.root for document in builder.documents]
@@ -175,6 +191,7 @@ class FoundDocuments:
     def directory(self, top: str) -> None:
         before = len(self.documents) + len(self.problems)
         skipped, again = self.skipped, False
+        self._tree = self._given_tree or _root(top)
         for path in self._walk(top):
             if not self._new(path):
                 again = True
@@ -251,5 +268,22 @@ class FoundDocuments:
         if version and not version.lower().startswith("jtr") and not named:
             self.skipped += 1
             return False
-        self.documents.append(Placed(root, os.path.dirname(os.path.realpath(path))))  # noqa: PTH120
+        real = os.path.realpath(path)
+        folder = os.path.dirname(real)  # noqa: PTH120  - a string is enough, for each file
+        self.documents.append(Placed(root, folder, _place(real, self._tree)))
         return True
+
+
+def _root(path: str) -> str:
+    """Return from where the places of files count: a Git work tree, else the directory named."""
+    real = Path(os.path.realpath(path))
+    return str(work_tree(real) or (real if real.is_dir() else real.parent))
+
+
+def _place(real: str, tree: str) -> str:
+    """Return the file from the root of its tree; the whole path where it lies elsewhere."""
+    if os.path.commonpath((real, tree)) != tree:
+        return real
+    parts = Path(real).relative_to(tree).parts
+    # Kubernetes mounts a ConfigMap as links into a directory like ..2026_11_22_09_00_00.123.
+    return "/".join(parts[1:] if parts[0].startswith("..") else parts)

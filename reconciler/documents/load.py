@@ -48,14 +48,16 @@ class Loaded:
         return text
 
 
-def load(paths: Sequence[str], instead: Mapping[str, bytes] | None = None) -> Loaded:
+def load(
+    paths: Sequence[str], instead: Mapping[str, bytes] | None = None, tree: str | None = None
+) -> Loaded:
     """
-    Read all documents below *paths*; *instead* as in `reconciler.documents.files.read_documents`.
+    Read all documents below *paths*; *instead* and *tree* as `documents.files.read_documents`.
 
     Raises UsageError when there is nothing to read, InvalidConfig with all problems, sorted by
     place, at most 50 and then `... and N more`.
     """
-    reading = read_documents(paths, instead)
+    reading = read_documents(paths, instead, tree)
     found = reading.problems
     roots, everything, certain = _judged(reading, found)
     results: list[Merged] = []

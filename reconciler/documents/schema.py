@@ -22,6 +22,7 @@ from reconciler.model.source import Problem, SourceLine
 
 CONFIG: Final = "config"
 SETTINGS: Final = "settings"
+POLICY: Final = "policy"
 
 PASTED: Final = (
     "this looks like a secret itself",

@@ -138,12 +138,14 @@ class DesiredServer:
     """
     One `kind: TradingServer` document after defaults were merged.
 
-    `borrowed` are the references that another file than the server's own gives, and where.
+    `borrowed` are the references that another file than the server's own gives, and where; `place`
+    is its file from the root of the tree that was named, links followed.
     """
 
     name: str
     url: str
     source: SourceLine
+    place: str = ""
     account: str = "0"
     access_secret: SecretRef | None = None
     access_token: SecretRef | None = None

@@ -18,6 +18,7 @@ from reconciler.errors import Exit, JtrError, worst
 from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason, identity
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
+from reconciler.model.policy import Violation
 from reconciler.model.recipients import NewRecipient, Recipient
 from reconciler.model.recorded import Debt
 from reconciler.model.source import SourceLine
@@ -66,6 +67,9 @@ class Standing(enum.StrEnum):
     SUPERSEDED = "superseded"
     BASELINED = "baselined"
 
+
+ASK_RECIPIENT: Final = "--approve-recipient"
+"""The consent to a server's getting what it never got; the one that `--expect` includes."""
 
 BOUND: Final = (Standing.SCHEDULED, Standing.WAITING)
 """What is done later without anybody asking again."""
@@ -131,7 +135,8 @@ class ServerPlan:
     All that is to be said and done for one server.
 
     `held` says why nothing at all is applied to it (suspended, only observed, blocked); `failure`
-    is what prevented a comparison.  `new_recipient` says what it would get that it never got.
+    is what prevented a comparison.  `new_recipient` says what it would get that it never got,
+    `violations` what its document asks for and the policy does not allow.
     """
 
     server: str
@@ -139,6 +144,7 @@ class ServerPlan:
     owner: str = ""
     version: str = ""
     new_recipient: tuple[NewRecipient, ...] = ()
+    violations: tuple[Violation, ...] = ()
     lines: tuple[Line, ...] = ()
     disruptions: tuple[Disruption, ...] = ()
     debts: tuple[Debt, ...] = ()
@@ -159,9 +165,14 @@ class ServerPlan:
 
     @property
     def promised(self) -> tuple[Action, ...]:
-        """What it is bound to do sooner or later: the actions, and what waits for its time."""
+        """
+        What it is bound to do sooner or later: the actions, and what waits for its time.
+
+        Also what only waits for a yes to a new recipient: whoever expects this plan says it.
+        """
         later = (d.action for d in self.disruptions if d.standing in BOUND)
-        return self._ordered((*self.actions, *later))
+        asked = (line.action for line in self.lines if line.asks == ASK_RECIPIENT)
+        return self._ordered((*self.actions, *later, *asked))
 
     def _ordered(self, found: Iterable[Action | None]) -> tuple[Action, ...]:
         if self.held or self.failure:
@@ -188,6 +199,8 @@ class ServerPlan:
         codes = [line.error for line in self.lines] + [line.error for line in self.disruptions]
         if self.failure:
             codes.append(self.failure.exit_code)
+        if self.violations:
+            codes.append(Exit.BLOCKED)
         return worst([*codes, self.held_code])
 
 

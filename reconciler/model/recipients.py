@@ -2,8 +2,9 @@
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from reconciler.model.desired import DesiredServer
 from reconciler.model.references import SecretPath, SecretRef
@@ -64,3 +65,34 @@ class NewRecipient:
 
     kind: Novelty
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """
+    What a server would get, or be, for the first time; the same as its lines, for deciding.
+
+    `contact` that it is not known at its address, `login` the secrets that it never got as its
+    login, `paths` those of which it never got values.
+    """
+
+    contact: bool = False
+    login: frozenset[SecretPath] = frozenset()
+    paths: frozenset[SecretPath] = frozenset()
+
+    def without(self, bound: AbstractSet[SecretPath]) -> Self:
+        """Return what is left where the owners of the *bound* secrets named the server."""
+        known = self.login <= bound and bool(bound & (self.login or self.paths))
+        contact = self.contact and not known
+        return replace(self, contact=contact, login=self.login - bound, paths=self.paths - bound)
+
+    @property
+    def hides(self) -> bool:
+        """Whether the server must not even be visited: its login is sent first of all."""
+        return self.contact or bool(self.login)
+
+    def __bool__(self) -> bool:
+        return self.hides or bool(self.paths)
+
+
+NOTHING_FRESH: Final = Fresh()

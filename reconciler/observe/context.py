@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.drivers import Driver, Trust
-from reconciler.errors import Blocked
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredServer
 from reconciler.model.fingerprints import Fingerprints
-from reconciler.model.references import SecretPath, SecretRef
 from reconciler.observe.resolver import Resolver
+from reconciler.policy.model import ANYTHING, Policy
 from reconciler.system.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -41,37 +40,6 @@ class Audit(Protocol):
         ...
 
 
-def _anything(_subject: object) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """Which addresses and secrets desired state may name at all; the operator's settings say."""
-
-    url: Callable[[str], bool] = _anything
-    path: Callable[[SecretPath], bool] = _anything
-
-    def check(self, server: DesiredServer) -> None:
-        """Raise Blocked when *server* names something outside the operator's lists."""
-        if not self.url(server.target.url):
-            raise Blocked(
-                f"{server.target.url} is not among the addresses that the settings allow",
-                "the operator adds it to allow.urls",
-            )
-        for ref in _references(server):
-            if not self.path(ref.at):
-                raise Blocked(
-                    f"{ref.at} is not among the secrets that the settings allow",
-                    "the operator adds it to allow.paths",
-                )
-
-
-def _references(server: DesiredServer) -> list[SecretRef]:
-    login = [ref for ref in (server.access_secret, server.access_token) if ref is not None]
-    return login + [ref for exchange in server.exchanges for ref in exchange.references]
-
-
 @dataclass(frozen=True, slots=True)
 class PassContext:
     """Everything that a pass works with; made once per command."""
@@ -82,7 +50,7 @@ class PassContext:
     timeouts: Timeouts
     ledger: Ledger | None
     label: str
-    allowed: Allowed = Allowed()
+    policy: Policy = ANYTHING
     trust: Callable[[str], Trust] = lambda _url: Trust()
     max_unknown_writes: int = 20
     parallelism: int = 4

@@ -8,8 +8,9 @@ import asyncio
 import functools
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
 
@@ -27,12 +28,12 @@ from reconciler.errors import (
 )
 from reconciler.model.desired import DesiredExchange
 from reconciler.model.observed import ObservedExchange
+from reconciler.model.patterns import any_matches
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
 from reconciler.model.target import Target
 from reconciler.observe.evidence import Values
 from reconciler.secrets import SecretBackend
-from reconciler.settings.model import glob_matches
 from reconciler.system.timeouts import Timeouts
 
 P = ParamSpec("P")
@@ -85,17 +86,26 @@ class Resolver:
         say: Callable[[str], None],
         *,
         cache: ResolverCache | None = None,
+        require_binding: bool = False,
     ) -> None:
         self._backend = backend
         self._driver = driver
         self._timeouts = timeouts
         self._say = say
         self._cache = cache
+        self._require_binding = require_binding
         self._down: SecretsError | None = None
 
     def anew(self, cache: ResolverCache) -> "Resolver":
         """Return one for another pass, which does not know yet whether the backend is away."""
-        return Resolver(self._backend, self._driver, self._timeouts, self._say, cache=cache)
+        return Resolver(
+            self._backend,
+            self._driver,
+            self._timeouts,
+            self._say,
+            cache=cache,
+            require_binding=self._require_binding,
+        )
 
     async def _ask(self, ask: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """
@@ -131,9 +141,9 @@ class Resolver:
         except (SecretsUnreachable, SecretsSealed, LoginFailed, TokenExpired):
             if held is None:
                 raise
-            _check_binding(ref.at, held[0], target)
+            self._check_binding(ref.at, held[0], target)
             return held[1]
-        _check_binding(ref.at, info, target)
+        self._check_binding(ref.at, info, target)
         if held is not None and (held[0].version, held[0].created) == (
             info.version,
             info.created,
@@ -170,7 +180,7 @@ class Resolver:
         for ref in wanted.values():
             if (ref.at, ref.version) not in known:
                 known[ref.at, ref.version] = info = await self._settled(ref)
-                _check_binding(ref.at, info, target)
+                self._check_binding(ref.at, info, target)
         return {
             name: FrozenRef(
                 ref.at,
@@ -180,6 +190,38 @@ class Resolver:
             )
             for name, ref in sorted(wanted.items())
         }
+
+    async def bound(self, paths: Iterable[SecretPath], target: Target) -> frozenset[SecretPath]:
+        """
+        Return those of *paths* whose owners name *target*, by metadata alone.  Raises SecretsError.
+
+        One that is not there is bound to nobody.
+        """
+        found = set()
+        for at in paths:
+            with suppress(SecretUnusable):
+                info = await self._ask(self._backend.describe, at, None)
+                if info.targets is not None and any_matches(info.targets, target.url):
+                    found.add(at)
+        return frozenset(found)
+
+    def _check_binding(self, at: SecretPath, info: VersionInfo, target: Target) -> None:
+        """Raise Blocked where the owner of a secret names other addresses, or must name one."""
+        remedy = (
+            "name another secret, or its owner adds the address: bao kv metadata patch "
+            f"-mount={at.mount} -custom-metadata=jtr_targets=URL,... {at.path}"
+        )
+        if info.targets is None and self._require_binding:
+            raise Blocked(
+                f"{at} is bound to no address, and the policy has requireBinding (jtr_targets)",
+                remedy,
+            )
+        if info.targets is not None and not any_matches(info.targets, target.url):
+            raise Blocked(
+                f"{at} is not for {target.url}: its owner binds it to other addresses "
+                "(jtr_targets)",
+                remedy,
+            )
 
     async def _settled(self, ref: SecretRef) -> VersionInfo:
         began = time.monotonic()
@@ -315,14 +357,3 @@ class Resolver:
                 f"{asks} {credential}; write the field into the secret",
             )
         return there[0]
-
-
-def _check_binding(at: SecretPath, info: VersionInfo, target: Target) -> None:
-    """Raise Blocked where the owner of a secret says who may get it, and names others."""
-    if info.targets is None or any(glob_matches(one, target.url) for one in info.targets):
-        return
-    raise Blocked(
-        f"{at} is not for {target.url}: its owner binds it to other addresses (jtr_targets)",
-        "name another secret, or its owner adds the address: bao kv metadata patch "
-        f"-mount={at.mount} -custom-metadata=jtr_targets=URL,... {at.path}",
-    )

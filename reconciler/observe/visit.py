@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.drivers import Login, Session
+from reconciler.errors import Blocked
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import BootLine, ObservedServer
 from reconciler.model.plan import ServerPlan
+from reconciler.model.policy import Violation
+from reconciler.model.recipients import NOTHING_FRESH, Fresh
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.model.references import FrozenRef
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import Values, recorded_view
+from reconciler.observe.resolver import Resolver
+from reconciler.plan.inputs import Consents
+from reconciler.plan.recipients import fresh_for
+from reconciler.policy.model import Policy
 from reconciler.system.clocks import elapsed
 
 
@@ -29,6 +36,9 @@ class Visit:
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
     opened_at: float = 0.0  # when the session was, on this machine's clock since its boot
+    # What the server may not get before somebody agreed; None: nobody has looked into that yet.
+    withheld: Fresh | None = None
+    violations: tuple[Violation, ...] = ()  # of its document against the policy
     again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
 
     @property
@@ -47,13 +57,44 @@ class Visit:
             await session.close()
 
 
+def unknown_recipient(server: str) -> tuple[str, str]:
+    """Say that nobody agreed to what *server* would get, and how to."""
+    remedy = (
+        f"see whether each line is right; then --approve-recipient {server} (`jtr apply` asks on a "
+        "terminal), a policy, or the owner of the secret: jtr_targets"
+    )
+    return "nobody agreed yet that it gets this: it was not contacted", remedy
+
+
 def first_visit(server: DesiredServer) -> Visit:
     return Visit(server, blank_plan(server))
 
 
+async def agree(visit: Visit, consents: Consents, policy: Policy, resolver: Resolver) -> None:
+    """
+    Find out what the server may not get before a person agreed to it.
+
+    Nobody need be asked where the operator's policy says who may have what, where the owner of a
+    secret names the server, or where the server had it before.  Raises SecretsError.
+    """
+    fresh = fresh_for(visit.desired, visit.recorded)
+    if policy.speaks or consents.may_receive(visit.desired.name):
+        fresh = NOTHING_FRESH
+    elif fresh:
+        target = visit.desired.target
+        fresh = fresh.without(await resolver.bound(fresh.login | fresh.paths, target))
+    visit.withheld = fresh
+
+
 async def enter(visit: Visit, context: PassContext) -> None:
-    """Open a session on the visit's server.  Raises SecretsError or DriverError."""
+    """
+    Open a session on the visit's server: this is where a login is sent.
+
+    Raises SecretsError, DriverError, and Blocked where nobody agreed that the server may get it.
+    """
     server = visit.desired
+    if visit.withheld is None or visit.withheld.hides:
+        raise Blocked(*unknown_recipient(server.name))
     login = Login(
         await context.resolver.newest(server.access_secret, server.target)
         if server.access_secret

@@ -9,11 +9,12 @@ from reconciler.model.actions import Consequence, DeleteExchange, Need, Reason, 
 from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
-from reconciler.model.plan import Category, Line, Status, Verdict
+from reconciler.model.plan import ASK_RECIPIENT, Category, Line, Status, Verdict
+from reconciler.model.policy import PolicyAction
 from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Recorded
 from reconciler.plan.compare import Comparison, ComparisonKind, Shown, compare, explained, is_ours
 from reconciler.plan.consequences import needed, running_on
-from reconciler.plan.inputs import Consents, Facts, Sources
+from reconciler.plan.inputs import DENIED, Consents, Facts, Sources
 
 ASK_DRIFT = "--correct-drift"
 ASK_TAKE_OVER = "--take-over"
@@ -47,7 +48,10 @@ class ExchangePlan:
         return running_on(self.observation.robots, self.code)
 
     def line(self) -> Line:
-        if self.exchange.presence is Presence.ABSENT:
+        absent = self.exchange.presence is Presence.ABSENT
+        if self.facts.denied(PolicyAction.DELETE if absent else PolicyAction.WRITE, self.code):
+            return self._blocked(DENIED, "")
+        if absent:
             return self._absent()
         sources = self.facts.sources.get(self.code)
         if isinstance(sources, JtrError):
@@ -61,6 +65,8 @@ class ExchangePlan:
             return self._failed(evidence)
         found = compare(self.shown, self.record, sources, evidence)
         line = self._present(found, sources, evidence)
+        if line.action is not None and self._withheld(sources):
+            return self._ask_recipient(line, sources)
         if line.action is not None and not line.asks and self.facts.refuses_writes:
             return replace(
                 self._blocked(self.facts.refuses_writes, self.facts.refuses_remedy),
@@ -115,8 +121,25 @@ class ExchangePlan:
             return line
         return self._left_alone(line, "`jtr apply --correct-drift` puts the desired one back")
 
+    def _withheld(self, sources: Sources) -> list[str]:
+        return sorted({str(ref.at) for ref in sources.values() if ref.at in self.facts.withheld})
+
+    def _ask_recipient(self, line: Line, sources: Sources) -> Line:
+        if line.asks:  # what else it waits for comes first, and may be never given
+            return replace(line, action=None)
+        return replace(
+            line,
+            status=Status.BLOCKED,
+            asks=ASK_RECIPIENT,
+            why=f"nobody agreed yet that this server gets {', '.join(self._withheld(sources))}",
+            remedy=f"if that is right: {ASK_RECIPIENT} {self.desired.name} (`jtr apply` asks on a "
+            "terminal), a policy, or the owner of the secret: jtr_targets",
+            error=Exit.BLOCKED,
+        )
+
     def _heals(self) -> bool:
-        return self.consents.drift or (self.desired.self_heal and not self._rests())
+        heals = self.desired.self_heal and not self.facts.denied(PolicyAction.SELF_HEAL)
+        return self.consents.drift or (heals and not self._rests())
 
     def _rests(self) -> str:
         """Say why a document's `selfHeal` does not count now."""
@@ -134,7 +157,8 @@ class ExchangePlan:
         return self._take_over_first(line)
 
     def _takes_over(self) -> bool:
-        declared = self.exchange.take_over and not self.record.ever
+        denied = self.facts.denied(PolicyAction.TAKE_OVER, self.code)
+        declared = self.exchange.take_over and not self.record.ever and not denied
         return declared or self.consents.covers(
             self.consents.take_over, self.desired.name, self.code
         )

@@ -2,15 +2,37 @@
 What holds for the servers of a fleet together: how many are written unverified, who is a twin.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from reconciler.errors import Exit
-from reconciler.model.actions import Action, InvalidateCache, RebootServer, WriteExchange
+from reconciler.model.actions import (
+    Action,
+    DeleteExchange,
+    InvalidateCache,
+    RebootServer,
+    RestartRobots,
+    ResumeRobots,
+    WriteExchange,
+)
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.target import Target
+from reconciler.model.wording import counted
+from reconciler.policy.model import NO_LIMITS, Limits
+
+Kinds = type[Action] | tuple[type[Action], ...]
+SERVERS: Final = "servers"
+ANY_CHANGE: Final = (WriteExchange, DeleteExchange, RestartRobots, InvalidateCache, RebootServer)
+LIMITED: Final[Mapping[str, tuple[type[Action], str]]] = {
+    "deletes": (DeleteExchange, "deletes"),
+    "restarts": (RestartRobots, "robots to restart"),
+    "reboots": (RebootServer, "reboots"),
+    "invalidations": (InvalidateCache, "invalidations"),
+}
+"""What a policy limits, by the name of its limit."""
 
 UNSEEN: Final = "other servers were not looked at yet"
 LINES: Final = 20  # boot lines of a server that are compared; a hostile log may have any number
@@ -88,6 +110,77 @@ def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:
             )
         else:
             yield line
+
+
+def counts(plan: ServerPlan) -> Counter[str]:
+    """
+    Count what a policy limits: the actions of each kind, robots in place of restarts.
+
+    `SERVERS` is there where anything is done but starts of robots that we stopped: these come,
+    whatever else is too much.
+    """
+    found: Counter[str] = Counter()
+    for action in plan.actions:
+        for name, (kind, _) in LIMITED.items():
+            if isinstance(action, kind):
+                found[name] += len(action.robots) if isinstance(action, RestartRobots) else 1
+    if any(not isinstance(action, ResumeRobots) for action in plan.actions):
+        found[SERVERS] = 1
+    return found
+
+
+def limit_actions(
+    plans: Sequence[ServerPlan], limits: Limits, fleet: int, *, before: Counter[str] | None = None
+) -> tuple[ServerPlan, ...]:
+    """
+    Hold back everything of a kind of which the plans together would do more than *limits* allow.
+
+    Not all but the first few: a plan that deletes fifty exchanges where two are allowed is a
+    mistake.  *fleet* is the number of servers that the documents name, *before* what other plans
+    did already.
+    """
+    if limits == NO_LIMITS:
+        return tuple(plans)
+    total = sum(map(counts, plans), before or Counter())
+    for name, (kind, what) in LIMITED.items():
+        limit = getattr(limits, name)
+        if limit is not None and total[name] > limit:
+            why = f"{total[name]} {what} in this pass, and limits.{name} of the policy is {limit}"
+            plans = [_without(plan, kind, why) for plan in plans]
+    share = limits.servers_changed
+    if share is not None and total[SERVERS] > max(1, fleet * share // 100):
+        why = (
+            f"{total[SERVERS]} of {counted(fleet, 'server')} would change in this pass, and "
+            f"limits.serversChanged of the policy is {share} %"
+        )
+        plans = [_without(plan, ANY_CHANGE, why) for plan in plans]
+    return tuple(plans)
+
+
+def _without(plan: ServerPlan, kinds: Kinds, why: str) -> ServerPlan:
+    """Return *plan* with its actions of some kinds blocked."""
+    remedy = "see whether so much is meant; then fewer at a time (--server), or a higher limit"
+
+    def line(one: Line) -> Line:
+        if not isinstance(one.ready, kinds):
+            return one
+        return replace(
+            one, status=Status.BLOCKED, action=None, error=Exit.BLOCKED, why=why, remedy=remedy
+        )
+
+    def disruption(one: Disruption) -> Disruption:
+        if not isinstance(one.ready, kinds):
+            return one
+        blocked = Standing.BLOCKED
+        return replace(
+            one, standing=blocked, action=None, error=Exit.BLOCKED, why=why, remedy=remedy
+        )
+
+    return replace(
+        plan,
+        lines=tuple(map(line, plan.lines)),
+        disruptions=tuple(map(disruption, plan.disruptions)),
+    )
 
 
 def _unverified(action: Action | None) -> bool:

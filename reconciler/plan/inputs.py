@@ -5,12 +5,15 @@ What the planner is given besides desired state, observation and record.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from reconciler.errors import JtrError
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import ClockReading, Logbook
-from reconciler.model.references import FrozenRef
+from reconciler.model.policy import PolicyAction, Violation
+from reconciler.model.references import FrozenRef, SecretPath
 
+DENIED: Final = "the policy does not allow it"  # its lines stand first in the plan
 Sources = Mapping[str, FrozenRef]
 
 
@@ -51,15 +54,21 @@ class Consents:
 
     Entries of `take_over` and `rewrite` are `SERVER` or `SERVER/EXCHANGE`.  `quiet` says why no
     robots are restarted and no requests done; empty when they may.  `resting` says, by
-    `SERVER/EXCHANGE`, why drift is left alone although the document has `selfHeal`.
+    `SERVER/EXCHANGE`, why drift is left alone although the document has `selfHeal`.  `targets` are
+    servers whose changed address is right, `recipients` those that may get what they never got.
     """
 
     drift: bool = False
     take_over: frozenset[str] = frozenset()
     rewrite: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
+    recipients: frozenset[str] = frozenset()
     quiet: str = ""
     resting: Mapping[str, str] = field(default_factory=dict)
+
+    def may_receive(self, server: str) -> bool:
+        """Whether somebody agreed to what *server* would get; who moves it, agreed to that too."""
+        return server in self.recipients or server in self.targets
 
     @staticmethod
     def covers(entries: frozenset[str], server: str, exchange: str) -> bool:
@@ -74,7 +83,8 @@ class Facts:
     `sources` gives each desired exchange its frozen references, or why there are none; `evidence`
     what reading the values told, where they were read.  `refuses_writes` says why this server must
     not be written to (untested version, brake); `suspended` that a suspension is in force; `terms`
-    govern what disrupts trading.
+    govern what disrupts trading.  `violations` are what the document asks for and must not;
+    `withheld` the secrets of which it may get no values before somebody agreed.
     """
 
     sources: Mapping[str, Sources | JtrError] = field(default_factory=dict)
@@ -84,3 +94,12 @@ class Facts:
     suspended: bool = False
     live: bool = True
     terms: Terms = NO_TERMS
+    violations: tuple[Violation, ...] = ()
+    withheld: frozenset[SecretPath] = frozenset()
+
+    def denied(self, action: PolicyAction, exchange: str = "") -> Violation | None:
+        """Return why the policy does not allow *action*; None when it does."""
+        return next(
+            (one for one in self.violations if (one.action, one.exchange) == (action, exchange)),
+            None,
+        )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.model.actions import Action, DeleteExchange, WriteExchange
 from reconciler.model.desired import DesiredServer
-from reconciler.model.recipients import NewRecipient, Novelty, Recipient, told
+from reconciler.model.recipients import Fresh, NewRecipient, Novelty, Recipient, told
 from reconciler.model.recorded import ExchangeRecord, Received, Recorded
 from reconciler.model.references import SecretPath, SecretRef
 
@@ -36,6 +36,19 @@ def _new_recipient(recipient: Recipient, recorded: Recorded) -> Iterator[NewReci
     known = _paths(recorded)
     if fresh := [path for path in recipient.paths if path not in known]:
         yield NewRecipient(Novelty.VALUES, told(fresh))
+
+
+def fresh_for(desired: DesiredServer, recorded: Recorded) -> Fresh:
+    """Return what the server would get that this ledger does not know it to have got."""
+    recipient = Recipient.of(desired)
+    identity, received = recorded.identity, recorded.received
+    if identity is None or identity.target != recipient.target:
+        logins = frozenset(ref.at for ref in recipient.login)
+        return Fresh(contact=True, login=logins, paths=frozenset(recipient.paths))
+    known = () if received is None else (received.access_secret, received.access_token)
+    # A ledger of an earlier version does not know the login; its next apply notes it.
+    login = [ref.at for ref in recipient.login if received is not None and ref not in known]
+    return Fresh(login=frozenset(login), paths=frozenset(recipient.paths) - _paths(recorded))
 
 
 def _login(name: str, wanted: SecretRef | None, known: SecretRef | None) -> Iterator[NewRecipient]:

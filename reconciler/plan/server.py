@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 
 from reconciler.errors import Exit, JtrError
 from reconciler.model.actions import RebootServer
-from reconciler.model.desired import DesiredServer, Mode, Presence, Suspension
+from reconciler.model.desired import DesiredServer, Mode, Presence, RequestKind, Suspension
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
+from reconciler.model.policy import PolicyAction
 from reconciler.model.recorded import ExchangeRecord, Observation, Recorded
 from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.exchange import ExchangePlan, obstacle
-from reconciler.plan.inputs import Consents, Facts, Terms
+from reconciler.plan.inputs import DENIED, Consents, Facts, Terms
 from reconciler.plan.requests import left_owed, request_lines, unsettled
 from reconciler.plan.robots import halt_line, restart_lines, started
 from reconciler.plan.windows import standing
@@ -168,19 +169,30 @@ def _disruptions(
             refuses=refuses,
         )
     )
-    held = refuses[0]
+    held = refuses[0] or (DENIED if facts.denied(PolicyAction.RESTART) else "")
     if known.halt is not None or known.open is not None:
         held = "something of an earlier pass is still open"
     elif consents.quiet:
         held = consents.quiet
     elif desired.windows:
         held = terms.unsteady or standing(desired.windows, terms.now).why
+    requests = tuple(_permitted(line, facts) for line in requests)
     debts = open_debts(recorded, observation)
     rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
     yield from restart_lines(
         desired, lines, debts, observation.robots, held=held, rebooting=rebooting
     )
     yield from requests
+
+
+def _permitted(line: Disruption, facts: Facts) -> Disruption:
+    """Block a request of the documents that the policy does not allow, due or scheduled."""
+    action = PolicyAction.REBOOT if line.kind is RequestKind.REBOOT else PolicyAction.INVALIDATE
+    if line.action is None or not facts.denied(action):
+        return line
+    return replace(
+        line, standing=Standing.BLOCKED, why=DENIED, remedy="", action=None, error=Exit.BLOCKED
+    )
 
 
 def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:

@@ -13,6 +13,7 @@ from reconciler.exchanges import registry
 from reconciler.exchanges.auditor import KeyToAsk
 from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
 from reconciler.model.key_audits import HERE, Audited, Egress, KeyId
+from reconciler.model.policy import PolicyAction
 from reconciler.model.secret import Secret
 from reconciler.observe.context import PassContext
 
@@ -54,7 +55,7 @@ async def gather_keys(
         key = KeyId(server.name, exchange.code)
         try:
             async with gate:
-                context.allowed.check(server)
+                context.policy.check(server, PolicyAction.WRITE, exchange.code)
                 values, sources = await _read(server, exchange, context)
         except JtrError as error:
             return Audited(key, failure=error), ()

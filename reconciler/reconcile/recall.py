@@ -11,6 +11,7 @@ from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import known_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan
+from reconciler.plan.fleet import limit_actions
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server
@@ -23,7 +24,12 @@ async def recall(state: DesiredState, consents: Consents, context: PassContext) 
 
     Contacts no trading server and reads no value.  A server without an observation is not compared.
     """
-    return [await _recalled(server, state, consents, context) for server in state.servers]
+    visits = [await _recalled(server, state, consents, context) for server in state.servers]
+    fleet = len(state.servers) + len(state.others)
+    plans = limit_actions([visit.plan for visit in visits], context.policy.limits, fleet)
+    for visit, plan in zip(visits, plans, strict=True):
+        visit.plan = plan
+    return visits
 
 
 async def _recalled(
@@ -51,5 +57,9 @@ async def _recalled(
             visit.plan = replace(plan, age=age)
     except JtrError as error:
         visit.plan = failed(server, error)
-    visit.plan = replace(visit.plan, new_recipient=new_recipient(server, visit.recorded))
+    visit.plan = replace(
+        visit.plan,
+        new_recipient=new_recipient(server, visit.recorded),
+        violations=visit.violations,
+    )
     return visit

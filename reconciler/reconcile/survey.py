@@ -23,6 +23,7 @@ from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredStat
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Plan, ServerPlan
+from reconciler.model.policy import PolicyAction
 from reconciler.model.recipients import Recipient
 from reconciler.model.recorded import ExchangeRecord
 from reconciler.model.references import FrozenRef
@@ -30,8 +31,17 @@ from reconciler.model.target import Target
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import evidence_of
 from reconciler.observe.terms import known_terms, live_terms, refusal
-from reconciler.observe.visit import Visit, blank_plan, enter, first_visit, see, view
-from reconciler.plan.fleet import LINES, hold_twins, limit_unverified
+from reconciler.observe.visit import (
+    Visit,
+    agree,
+    blank_plan,
+    enter,
+    first_visit,
+    see,
+    unknown_recipient,
+    view,
+)
+from reconciler.plan.fleet import LINES, hold_twins, limit_actions, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
@@ -62,6 +72,8 @@ async def survey(state: DesiredState, consents: Consents, context: PassContext) 
         await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
         raise
     limited = limit_unverified([visit.plan for visit in ordered], context.max_unknown_writes)
+    fleet = len(state.servers) + len(state.others)
+    limited = limit_actions(limited, context.policy.limits, fleet)
     boots = [(visit.desired.target, visit.boots) for visit in ordered]
     if any(line.ready for plan in limited for line in plan.disruptions):
         boots += await asyncio.to_thread(_remembered, state.others, ordered, context)
@@ -87,7 +99,7 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
             open_lines = unseen_lines(visit.desired, visit.recorded, terms)
             visit.plan = replace(visit.plan, disruptions=tuple(open_lines))
     new = new_recipient(visit.desired, visit.recorded)
-    visit.plan = replace(visit.plan, new_recipient=new)
+    visit.plan = replace(visit.plan, new_recipient=new, violations=visit.violations)
 
 
 def _remembered(
@@ -133,9 +145,10 @@ def plan_of(visits: Sequence[Visit], state: DesiredState, *, skip_unreachable: b
 
 
 async def remember(visit: Visit, state: DesiredState, context: PassContext) -> None:
-    """Look the server up in the ledger, if the settings allow it at all."""
+    """Look the server up in the ledger, if the policy allows it at all."""
     server = visit.desired
-    context.allowed.check(server)
+    visit.violations = context.policy.violations(server)
+    context.policy.check(server)
     if context.ledger is None:
         return
     found = await asyncio.to_thread(context.ledger.load, server.target, server.name)
@@ -151,6 +164,13 @@ async def _look(visit: Visit, consents: Consents, context: PassContext) -> None:
     server = visit.desired
     if (elsewhere := moved(visit)) and server.name not in consents.targets:
         visit.plan = elsewhere
+        return
+    await agree(visit, consents, context.policy, context.resolver)
+    if visit.withheld is not None and visit.withheld.hides:
+        what, remedy = unknown_recipient(server.name)
+        visit.plan = replace(
+            blank_plan(server), held=what, held_remedy=remedy, held_code=Exit.BLOCKED
+        )
         return
     if visit.session is None:
         await enter(visit, context)
@@ -176,7 +196,7 @@ def moved(visit: Visit) -> ServerPlan | None:
 async def freeze(visit: Visit, context: PassContext) -> Facts:
     frozen: dict[str, Mapping[str, FrozenRef] | JtrError] = {}
     for exchange in visit.desired.exchanges:
-        if exchange.presence is Presence.PRESENT:
+        if exchange.presence is Presence.PRESENT and not _denied(visit, exchange.code):
             try:
                 frozen[exchange.code] = await context.resolver.freeze(
                     exchange, visit.desired.target
@@ -188,7 +208,17 @@ async def freeze(visit: Visit, context: PassContext) -> Facts:
     visit.sources = {
         code: sources for code, sources in frozen.items() if not isinstance(sources, JtrError)
     }
-    return Facts(sources=frozen, suspended=_suspended(visit.desired, context.now()))
+    return Facts(
+        sources=frozen,
+        suspended=_suspended(visit.desired, context.now()),
+        violations=visit.violations,
+        withheld=visit.withheld.paths if visit.withheld is not None else frozenset(),
+    )
+
+
+def _denied(visit: Visit, code: str) -> bool:
+    """Whether the policy forbids to write the exchange: nothing is asked about its secret."""
+    return any((one.action, one.exchange) == (PolicyAction.WRITE, code) for one in visit.violations)
 
 
 async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassContext) -> None:

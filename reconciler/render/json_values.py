@@ -29,6 +29,7 @@ from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan import Disruption, Line, ServerPlan
+from reconciler.model.policy import Violation
 from reconciler.model.recipients import NewRecipient, Recipient
 from reconciler.model.recorded import Debt, HistoryEntry, PendingStarts, Request
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
@@ -59,10 +60,11 @@ SHOWN: Final[Mapping[type, str]] = {
     RestartRobots: "exchange robots",
     ResumeRobots: "robots",
     Robot: "id name exchange running",
+    Violation: "action exchange rule what remedy",
     ServerPlan: (
         "server url=target.url account=target.account owner version observedAt ageSeconds=age"
-        " exitCode newRecipient held remedy=held_remedy failure lines disruptions actions"
-        " debts robots notes"
+        " exitCode newRecipient violations held remedy=held_remedy failure lines disruptions"
+        " actions debts robots notes"
     ),
 }
 """The names in JSON; `name=attribute` where the attribute is not the same in snake case."""

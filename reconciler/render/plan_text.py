@@ -25,7 +25,8 @@ from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
-from reconciler.model.recipients import Novelty
+from reconciler.model.policy import PolicyAction
+from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Owed, due
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
@@ -46,7 +47,8 @@ def _server(plan: ServerPlan) -> str:
     rows = [server_line(plan.server, plan.target, plan.version, plan.owner)]
     if plan.age is not None:
         rows.append(f"  seen {age_text(plan.age)} ago")
-    rows.extend(_recipient(plan))
+    rows.extend(recipient_rows(plan.new_recipient))
+    rows.extend(_policy(plan))
     if plan.failure is not None:
         rows.extend(_failure(plan.failure))
         if plan.disruptions:
@@ -75,11 +77,22 @@ def _server(plan: ServerPlan) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _recipient(plan: ServerPlan) -> Iterator[str]:
-    if plan.new_recipient:
+def recipient_rows(news: Sequence[NewRecipient]) -> Iterator[str]:
+    if news:
         yield "  NEW RECIPIENT"
-    for one in plan.new_recipient:
+    for one in news:
         yield f"    » {_NEWS[one.kind]}{plain(one.what, 2000)}"
+
+
+def _policy(plan: ServerPlan) -> Iterator[str]:
+    """Yield what the document may not ask for; what keeps the server from being seen is told."""
+    if plan.failure is not None or not plan.violations:
+        return
+    yield "  POLICY"
+    for one in plan.violations:
+        yield f"    ! {plain(one.what, 600)}"
+    for remedy in dict.fromkeys(one.remedy for one in plan.violations):
+        yield from below(remedy)
 
 
 _NEWS = {
@@ -209,6 +222,15 @@ def _owed(plan: ServerPlan) -> Iterator[str]:
         yield f"{INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
 
 
+# What is against a policy and has no other line.
+ALONE: Final = (
+    PolicyAction.TAKE_OVER,
+    PolicyAction.RESTART,
+    PolicyAction.SELF_HEAL,
+    PolicyAction.SUSPEND,
+)
+
+
 def _summary(plan: Plan, *, recorded: bool) -> str:
     writes = sum(isinstance(action, WriteExchange) for _, action in plan.actions)
     deletes = sum(isinstance(action, DeleteExchange) for _, action in plan.actions)
@@ -218,6 +240,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     drift = sum(line.status is Status.LEFT_ALONE for line in lines)
     blocked = sum(line.status is Status.BLOCKED for line in lines)
     blocked += standings.count(Standing.BLOCKED)
+    blocked += sum(one.action in ALONE for server in plan for one in server.violations)
     blocked += sum(bool(server.held_code) for server in plan)
     held = sum(line.ready is not None for server in plan if server.held for line in server.lines)
     failed = sum(line.status is Status.FAILED for line in lines)

@@ -23,6 +23,7 @@ from reconciler.sandbox.openbao import OpenBao
 
 SERVER: Final = "tokyo-1"
 DOCUMENTS: Final = "docs"
+POLICY: Final = "policy.yaml"
 SETTLE: Final = "100ms"
 INTERVAL: Final = "300ms"
 ROWS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -212,9 +213,7 @@ class Playground:
             "# The operator's settings.  They never lie with the documents: whoever may change\n"
             "# them may send the Vault token elsewhere.\n"
             f"vault: {{address: {self.bao.address}}}\n"
-            "allow:\n"
-            f"  urls: [{self.server.url}]\n"
-            '  paths: ["secret/jt/**"]\n'
+            f"policy: {POLICY}  # which document may have which secret sent where\n"
             "audit:\n"
             "  # Asked instead of the real exchanges; keys never leave this host.\n"
             f"  bases:\n{bases}"
@@ -226,6 +225,20 @@ class Playground:
             "  reconnect: 100ms  # 2s; a real server needs a few seconds to boot\n"
             f"  interval: {INTERVAL}  # 1m; how often the controller looks\n"
             + "".join(f"{line}\n" for line in more),
+            "utf-8",
+        )
+
+    def write_policy(self) -> None:
+        """Write the operator's policy: this server may have the secrets of this sandbox."""
+        (self.folder / POLICY).write_text(
+            "# Whoever writes a document is not thereby allowed to have a secret.\n"
+            "apiVersion: jtr/v1\n"
+            "kind: Policy\n"
+            "rules:\n"
+            "  - name: sandbox\n"
+            f"    servers: {{urls: [{self.server.url}]}}\n"
+            '    secrets: ["secret/jt/**"]\n'
+            "    actions: [all]\n",
             "utf-8",
         )
 
@@ -261,6 +274,7 @@ class Playground:
         )
         for folder in (self.folder, self.documents, self.folder / "config", self.folder / "state"):
             folder.mkdir(mode=0o700, exist_ok=True)
+        self.write_policy()
         self.write_settings()
         self.spoil_access(back=True)
         for exchange in DECLARED:

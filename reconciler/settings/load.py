@@ -6,6 +6,7 @@ place of their choice.  So they are never read from the desired-state tree or it
 Nothing here opens a connection or reads a token file; users of `Settings` do, when they need it.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -21,6 +22,8 @@ from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.references import SecretRef
 from reconciler.model.secret import Secret
 from reconciler.model.source import Problem, SourceLine
+from reconciler.policy.load import load_policy
+from reconciler.policy.model import ANYTHING, Policy
 from reconciler.settings.audit import read_audit
 from reconciler.settings.model import (
     DEFAULT_LISTEN,
@@ -70,7 +73,8 @@ def read_settings(
             refuse_in_tree(path, desired_paths)
         root = _document(path)
     base = Path(path).absolute().parent if path else Path.cwd()
-    return _Reader(root, base, environ, own_keys).settings(path)
+    trees = () if in_repo_allowed else desired_paths
+    return _Reader(root, base, environ, own_keys, trees).settings(path)
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────
@@ -106,12 +110,18 @@ class _Reader:
     """Turns a valid settings document and the environment into `Settings`."""
 
     def __init__(
-        self, root: Map, base: Path, environ: Mapping[str, str], own_keys: OwnKeysOf
+        self,
+        root: Map,
+        base: Path,
+        environ: Mapping[str, str],
+        own_keys: OwnKeysOf,
+        trees: Sequence[str],
     ) -> None:
         self._root = root
         self._base = base
         self._environ = environ
         self._own_keys = own_keys
+        self._trees = trees
         self._problems: list[Problem] = []
 
     def settings(self, source: str | None) -> Settings:
@@ -121,8 +131,7 @@ class _Reader:
             sole_writer=true(self._root, "soleWriter"),
             role=Role(role) if (role := text(self._root, "role")) else None,
             fingerprint_key=self._reference("fingerprintKey"),
-            allow_urls=text_list(self._root, "allow", "urls"),
-            allow_paths=text_list(self._root, "allow", "paths"),
+            policy=self._policy(),
             tls=self._tls(),
             accept_versions=text_list(self._root, "acceptVersions"),
             max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
@@ -183,6 +192,26 @@ class _Reader:
             return SqliteLedger(self._absolute(rest))
         state = xdg(self._environ, "XDG_STATE_HOME", ".local/state")
         return SqliteLedger(str(state / "jtr" / "ledger.db"))
+
+    def _policy(self) -> Policy:
+        """Return the policy of the file that is named, else what `allow` says."""
+        node = at(self._root, "policy")
+        if node is None:
+            return Policy.of_lists(
+                text_list(self._root, "allow", "urls"), text_list(self._root, "allow", "paths")
+            )
+        if at(self._root, "allow") is not None:
+            self._complain(
+                node,
+                "allow is the short form of a policy: only one of the two counts",
+                "write it as a rule, and remove allow",
+            )
+        file = self._absolute(text(node))
+        if not os.path.exists(file):  # noqa: PTH110  - answers False for names that cannot be
+            self._complain(node, f"there is no policy {shown(file)}", "check the path")
+            return ANYTHING
+        refuse_in_tree(file, self._trees, "policy")
+        return load_policy(file)
 
     def _tls(self) -> tuple[TlsRule, ...]:
         node = at(self._root, "tls")

@@ -3,14 +3,15 @@ The operator's settings as values; `settings.load` reads them.
 """
 
 import enum
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
 from reconciler.model.key_audits import Egress
+from reconciler.model.patterns import any_matches, glob_matches
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
+from reconciler.policy.model import ANYTHING, Policy
 from reconciler.settings.audit import AuditSettings
 from reconciler.settings.notifications import NotificationSettings
 from reconciler.system.timeouts import Timeouts
@@ -25,9 +26,6 @@ DEFAULT_AUDIT: Final = AuditSettings()
 
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9797"
-
-
-_GLOB: Final = re.compile(r"\*\*|\*|\?|[^*?]+")
 
 
 class AuthMethod(enum.StrEnum):
@@ -111,7 +109,7 @@ class TlsRule:
     client_key: str | None = None
 
     def matches(self, url: str) -> bool:
-        return any(glob_matches(pattern, url) for pattern in self.urls)
+        return any_matches(self.urls, url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +132,6 @@ class ControllerSettings:
 class Settings:
     """
     All settings after file and environment; `source` is the file, None when there is none.
-
-    `allow_urls` and `allow_paths` are patterns; an empty one is no limit.
     """
 
     ledger: SqliteLedger | VaultLedger
@@ -143,8 +139,7 @@ class Settings:
     sole_writer: bool = False
     role: Role | None = None
     fingerprint_key: SecretRef | None = None
-    allow_urls: tuple[str, ...] = ()
-    allow_paths: tuple[str, ...] = ()
+    policy: Policy = ANYTHING
     tls: tuple[TlsRule, ...] = ()
     accept_versions: tuple[str, ...] = ()
     max_unknown_writes: int = MOST_UNKNOWN_WRITES
@@ -159,32 +154,9 @@ class Settings:
         """Whether no other ledger knows its servers."""
         return self.sole_writer or self.ledger.shared
 
-    def allows_url(self, url: str) -> bool:
-        """Return whether desired state may name the server at *url* (normalised)."""
-        return not self.allow_urls or any(glob_matches(p, url) for p in self.allow_urls)
-
-    def allows_path(self, secret: SecretPath) -> bool:
-        """Return whether desired state may name this secret."""
-        name = str(secret).removeprefix("vault:")
-        return not self.allow_paths or any(
-            glob_matches(pattern.removeprefix("vault:"), name) for pattern in self.allow_paths
-        )
-
     def egress_of(self, name: str, url: str) -> Egress:
         """Return from where to ask about the keys of the server *name* at *url* (normalised)."""
         return self.audit.egress_of(name, url, glob_matches)
 
     def tls_for(self, url: str) -> TlsRule | None:
         return next((rule for rule in self.tls if rule.matches(url)), None)
-
-
-def glob_matches(pattern: str, subject: str) -> bool:
-    """
-    Match as the settings promise: `*` any characters but `/`, `**` any, `?` one but `/`.
-
-    Not fnmatch: its `*` crosses `/`, so `https://*.internal` would match
-    `https://elsewhere.test/.internal`.
-    """
-    wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = [wild.get(part) or re.escape(part) for part in _GLOB.findall(pattern)]
-    return re.fullmatch("".join(parts), subject, re.DOTALL) is not None

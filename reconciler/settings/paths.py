@@ -6,19 +6,12 @@ on the way to it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from reconciler.documents.files import shown, work_tree
 from reconciler.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
-
-
-from collections.abc import Mapping
-
-from reconciler.documents.files import shown
 
 SYSTEM_FILE: Final = "/etc/jtr/settings.yaml"
 
@@ -54,20 +47,21 @@ def settings_file(flag: str | None, environ: Mapping[str, str]) -> str | None:
     return next((file for file in (SYSTEM_FILE, own) if os.path.exists(file)), None)  # noqa: PTH110
 
 
-def refuse_in_tree(settings: str, desired_paths: Sequence[str]) -> None:
+def refuse_in_tree(settings: str, desired_paths: Sequence[str], what: str = "settings") -> None:
     """
-    Raise UsageError when the settings lie where desired state is.
+    Raise UsageError when the settings, or *what* else is the operator's, lie with desired state.
 
     In a desired path, beside a desired file, or in the Git work tree of one.
     """
     places = _places(settings)
     for desired in desired_paths:
         real = Path(os.path.realpath(desired))
-        trees = [tree for tree in (real, _work_tree(real)) if tree is not None]
+        trees = [tree for tree in (real, work_tree(real)) if tree is not None]
         beside = real.is_file() and any(place.parent == real.parent for place in places)
         if beside or any(place.is_relative_to(tree) for place in places for tree in trees):
             raise UsageError(
-                f"the settings {shown(settings)} lie with the desired state",
+                f"the {what} {shown(settings)} lie{'' if what.endswith('s') else 's'} with the "
+                "desired state",
                 "keep them elsewhere, for a pull request could send the Vault token anywhere; "
                 "or consent with --settings-in-repo",
             )
@@ -84,13 +78,6 @@ def _places(path: str) -> list[Path]:
             break
         here = parent / found[-1].readlink()
     return [*found, Path(os.path.realpath(path)), Path(os.path.normpath(Path(path).absolute()))]
-
-
-def _work_tree(path: Path) -> Path | None:
-    for directory in (path, *path.parents):
-        if os.path.lexists(directory / ".git"):
-            return directory
-    return None
 
 
 def key_file() -> str:

@@ -38,6 +38,7 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
+from reconciler.policy.model import ANYTHING, Policy
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.sandbox.jt_trader import robots
@@ -50,6 +51,9 @@ _TIMEOUTS: Final = Timeouts(settle=0.0, aftermath=0.0, lease=30.0, lease_wait=60
 _LABEL: Final = "apply 1@testing"
 _EARLIER: Final = timedelta(days=1)
 _NO_CONSENT: Final = Consents()
+
+OPEN_POLICY: Final = replace(ANYTHING, source="a policy that allows everything")
+"""A policy under which nobody is asked about new recipients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,15 @@ class State:
     `documents` go by file name and `servers` by URL; a URL that no server has leads nowhere.
     `secrets` go by mount and path (`secret/jt/tokyo-1`) and hold versions, oldest first, which may
     be added to.  `ledger` is what earlier passes remembered; an empty one was begun a day before
-    `now`.  `reports` say what became of each action of the last `apply`.
+    `now`.  `policy` allows everything unless another is given.  `reports` say what became of each
+    action of the last `apply`.
     """
 
     documents: Mapping[str, str]
     servers: Mapping[str, ServerState]
     secrets: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict, repr=False)
     ledger: Mapping[str, Stored] = field(default_factory=dict, repr=False)
+    policy: Policy = OPEN_POLICY
     now: datetime = datetime(2026, 11, 22, 9, tzinfo=UTC)
     reports: Sequence[Report] = ()
 
@@ -145,6 +151,7 @@ class _Fleet:
             label=_LABEL,
             now=self.clock.wall,
             ledger_shared=True,
+            policy=state.policy,
         )
 
     def _ledger(self) -> Ledger:

@@ -42,16 +42,21 @@ from reconciler.model.observed import (
     ObservedServer,
     Robot,
 )
+from reconciler.model.policy import PolicyAction
+from reconciler.model.recipients import NOTHING_FRESH, Fresh
 from reconciler.model.recorded import Purpose
+from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
-from reconciler.observe.context import Allowed, PassContext
+from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit, blank_plan
+from reconciler.policy.model import ANYTHING, Policy, Rule
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 HERE = SourceLine("tokyo-1.yaml", 1)
 GRID, ARB = Robot(1, "grid", "bybit", True), Robot(2, "arb", "okx", True)
-WRITE = WriteExchange("bybit", (("bybit_api_key", "apiKey"),), (), Purpose.CHANGE)
+SOURCE = FrozenRef(SecretPath("secret", "jt/tokyo-1/bybit"), 1, "2026-11-22T08:00:00Z")
+WRITE = WriteExchange("bybit", (("bybit_api_key", "apiKey"),), (("", SOURCE),), Purpose.CHANGE)
 DELETE = DeleteExchange("kucoin", ("kucoin_api_key",))
 RESTART = RestartRobots("bybit", (GRID,))
 CACHE = InvalidateCache(NOW - timedelta(hours=1), "stale")
@@ -80,7 +85,7 @@ DESIRED = DesiredServer(
     "https://tokyo-1.internal",
     HERE,
     exchanges=(
-        DesiredExchange("bybit", HERE),
+        DesiredExchange("bybit", HERE, secret=SecretRef(SOURCE.at)),
         DesiredExchange("kucoin", HERE, presence=Presence.ABSENT),
     ),
     on_credential_change=OnCredentialChange.RESTART,
@@ -92,6 +97,12 @@ SEEN = ObservedServer(
 )
 
 
+def only(action: PolicyAction) -> Policy:
+    """A policy that allows one action, everywhere."""
+    rule = Rule(1, "only", urls=("**",), secrets=("**",), actions=frozenset({action}))
+    return Policy((rule,), source="a policy")
+
+
 class Moment:
     """An action that may be sent, until a test spoils something."""
 
@@ -99,7 +110,8 @@ class Moment:
         self.in_force: DesiredServer | None = DESIRED
         self.now = NOW
         self.target = DESIRED.target
-        self.allowed = Allowed()
+        self.policy = ANYTHING
+        self.withheld: Fresh | None = NOTHING_FRESH
         self.brake = CircuitBreaker()
         self.desired = DESIRED
         self.seen = SEEN
@@ -109,7 +121,13 @@ class Moment:
     def may(self, name: str) -> None:
         """Ask for the action of this name, or for `start` of a robot that we stopped."""
         session = cast(Session, type("Connected", (), {"target": self.target})())
-        visit = Visit(self.desired, blank_plan(self.desired), session=session, observed=SEEN)
+        visit = Visit(
+            self.desired,
+            blank_plan(self.desired),
+            session=session,
+            observed=SEEN,
+            withheld=self.withheld,
+        )
         context = PassContext(
             driver=cast(Any, None),
             resolver=cast(Any, None),
@@ -117,7 +135,7 @@ class Moment:
             timeouts=cast(Any, None),
             ledger=None,
             label="apply",
-            allowed=self.allowed,
+            policy=self.policy,
             now=lambda: self.now,
             in_force=lambda _: self.in_force,
         )
@@ -166,9 +184,44 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
     (
         "an address that the operator took off the list",
         EVERY,
-        lambda s: setattr(s, "allowed", Allowed(url=lambda _: False)),
+        lambda s: setattr(s, "policy", Policy.of_lists(("https://other.internal",), ())),
         Blocked,
         "not among",
+    ),
+    (
+        "an action that the policy denies",
+        ("write",),
+        lambda s: setattr(s, "policy", only(PolicyAction.DELETE)),
+        Blocked,
+        "may not get",
+    ),
+    (
+        "a reboot that the policy denies",
+        ("reboot",),
+        lambda s: setattr(s, "policy", only(PolicyAction.INVALIDATE)),
+        Blocked,
+        "may not ask for reboot",
+    ),
+    (
+        "a login that nobody agreed to",
+        EVERY,
+        lambda s: setattr(s, "withheld", Fresh(contact=True)),
+        Blocked,
+        "nobody agreed",
+    ),
+    (
+        "that nobody looked into who may get what",
+        EVERY,
+        lambda s: setattr(s, "withheld", None),
+        Blocked,
+        "nobody agreed",
+    ),
+    (
+        "values that nobody agreed to",
+        ("write",),
+        lambda s: setattr(s, "withheld", Fresh(paths=frozenset({SOURCE.at}))),
+        Blocked,
+        "nobody agreed",
     ),
     (
         "another version",

@@ -20,6 +20,7 @@ from reconciler.model.recorded import Purpose
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import UNSEEN
+from reconciler.policy.model import ANYTHING, Limits, Policy, Rule
 from reconciler.system.timeouts import Timeouts
 from tests.controller.sample_statuses import braked
 from tests.support import factories as f
@@ -36,6 +37,7 @@ class FewOfThem:
         self.timeouts = replace(Timeouts(), connect=0.05)
         self.parallelism = 4
         self.max_unknown_writes = 2
+        self.policy = ANYTHING
         self.__dict__ |= given
 
 
@@ -235,3 +237,34 @@ def test_the_turnstile_opens_when_the_server_that_failed_left_the_documents() ->
         assert not shared.disruption_budget.why
 
     inside(story)
+
+
+def test_a_policys_limit_is_counted_over_all_servers_until_the_documents_change() -> None:
+    async def run() -> None:
+        rule = Rule(1, "all", urls=("**",), secrets=("**",))
+        policy = Policy((rule,), Limits(reboots=1), source="a policy")
+        made = shared_state("tokyo-1", "osaka-1", policy=policy)
+        first, second, again = (
+            visit(n, None, disruptions=(wish(),)) for n in ("tokyo-1", "osaka-1", "tokyo-1")
+        )
+        for one in (first, second, again):
+            one.observed = None
+            made.judge(one)
+        done = visit("tokyo-1", None)
+        made.judge(done)
+        late = visit("osaka-1", None, disruptions=(wish(),))
+        made.judge(late)
+
+        assert [bool(one.plan.actions) for one in (first, second, again, late)] == [
+            True,
+            False,
+            True,
+            False,
+        ]
+
+        made.declare(made.state, "two")
+        new = visit("osaka-1", None, disruptions=(wish(),))
+        made.judge(new)
+        assert new.plan.actions
+
+    asyncio.run(run())

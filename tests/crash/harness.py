@@ -37,6 +37,7 @@ from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Timeouts
+from reconciler.testing.state import OPEN_POLICY
 from reconciler.testing.virtual_time import Clock
 from tests.crash.crash_points import Killed, Life, MortalDriver, MortalStore
 from tests.crash.handles import Handle
@@ -270,6 +271,7 @@ class Harness:
             unrecorded=self.unrecorded,
             ledger_suspect=self.suspect,
             ledger_shared=True,
+            policy=OPEN_POLICY,
         )
 
     async def plan(

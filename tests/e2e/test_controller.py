@@ -118,6 +118,23 @@ def test_it_keeps_a_server_and_serves_its_pages(kept: Rig) -> None:
     assert kept.servers["tokyo-1"].record.saves == 1
 
 
+def test_a_controller_that_cannot_ask_holds_a_new_server_until_somebody_agreed(kept: Rig) -> None:
+    kept.settings(soleWriter=True, durations=BRISK, policy=None)
+    record = kept.servers["tokyo-1"].record
+    with controller(kept) as running:
+        running.until("pass")
+        (held,) = json.loads(running.get("/v1/status")[1])["servers"]
+        before = len(record.handshakes)
+        agreed = kept.apply("--approve-recipient", "tokyo-1")
+        running.until("pass healthy")
+        assert running.stop() == 0
+
+    assert before == 0
+    assert "nobody agreed yet" in json.dumps(held)
+    assert agreed.code == 0
+    assert record.saves == 1
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's arenas are meant")
 @pytest.mark.parametrize(
     ("environment", "least", "most"), [({}, 0, 1), ({"MALLOC_ARENA_MAX": "8"}, 2, 7)]

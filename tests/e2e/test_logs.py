@@ -194,7 +194,7 @@ def test_a_changed_address_is_not_shown_the_login(rig: Rig) -> None:
         ran = logs(rig)
 
         assert ran.code == 4
-        assert "address of tokyo-1 changed" in ran.err
+        assert "tokyo-1: its address changed" in ran.err
         assert not elsewhere.record.handshakes
 
 

@@ -121,7 +121,7 @@ def test_another_process_plans_and_applies(sandbox: Running, private: Path, watc
     assert "Applied: 3 done" in shell.jtr("apply", docs, "--auto-approve")
     assert "Nothing to do" in shell.jtr("apply", docs, "--auto-approve")
     assert {path.name for path in box.iterdir()} == {
-        *("docs", "config", "state", "settings.yaml", "env.sh", "writer.header"),
+        *("docs", "config", "state", "settings.yaml", "policy.yaml", "env.sh", "writer.header"),
     }
     for name in ("env.sh", "writer.header"):
         assert stat.S_IMODE((box / name).stat().st_mode) == 0o600

@@ -31,6 +31,7 @@ from reconciler.model.desired import (
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Plan, ServerPlan
+from reconciler.model.policy import PolicyAction, Violation
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
 from reconciler.model.references import SecretRef
 from reconciler.model.source import SourceLine
@@ -268,6 +269,38 @@ def hostile() -> Shown:
     return Shown(Plan((one(desired, seen, known), one(held, seen, known))))
 
 
+def against_the_policy() -> Shown:
+    """One exchange and the reboot are denied, the other exchange goes on."""
+    remedy = "`jtr policy explain tokyo-1` shows which rules there are"
+    rules = (
+        Violation(
+            PolicyAction.WRITE,
+            "bybit",
+            "policy: https://tokyo-1.test may not get vault:team-b/x for bybit: no rule allows it",
+            "",
+            remedy,
+        ),
+        Violation(
+            PolicyAction.SELF_HEAL,
+            "",
+            f"policy: {HOSTILE}.yaml may not ask for self-heal: rule 2 (calm) denies it",
+            "2 calm",
+            remedy,
+        ),
+    )
+    desired = f.server(f.exchange(), f.exchange("okx"))
+    seen = f.observed({"bybit": NEW}, (f.GRID,))
+    plan = one(desired, seen, violations=rules)
+    return Shown(Plan((replace(plan, violations=rules),)))
+
+
+def nobody_agreed() -> Shown:
+    """A known server would get values of a path that it never had values of."""
+    desired = f.server(f.exchange(), f.exchange("okx"))
+    withheld = frozenset({f.sources(1, "okx")[""].at})
+    return alone(one(desired, f.observed({}, (f.GRID,)), withheld=withheld))
+
+
 def nothing_to_do() -> Shown:
     desired = f.server(f.exchange(), f.exchange("okx"))
     same: dict[str, Any] = {"sources": {"bybit": f.sources(1), "okx": f.sources(1, "okx")}}
@@ -310,6 +343,8 @@ PLANS: dict[str, Callable[[], Shown]] = {
     "019-hostile-names": hostile,
     "020-nothing-to-do": nothing_to_do,
     "021-fleet": fleet,
+    "034-against-the-policy": against_the_policy,
+    "035-nobody-agreed": nobody_agreed,
 }
 
 

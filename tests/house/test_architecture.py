@@ -20,6 +20,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("model",),  # values only
     ("system",),  # what we ask of the operating system
     ("documents",),  # YAML text -> DesiredState
+    ("policy",),  # the operator's policy: who may what
     ("settings",),  # the operator's settings -> Settings
     ("secrets", "drivers", "exchanges", "ledger"),  # the edges
     ("plan",),  # decide
@@ -41,7 +42,7 @@ PURE = (
     *("errors.py", "model/*.py", "plan/*.py", "documents/tree.py", "exchanges/judge/*.py"),
     *("exchanges/adapter.py", "exchanges/classify.py", "exchanges/parse.py"),
     "exchanges/shapes.py",
-    *("system/timeouts.py", "ledger/codec/rows.py"),
+    *("system/timeouts.py", "ledger/codec/rows.py", "policy/model.py"),
     *("ledger/request_state.py", "ledger/exchange_state.py"),
     *("controller/conditions.py", "controller/events.py", "controller/status.py"),
     *("controller/pass_result.py", "controller/requeue.py"),

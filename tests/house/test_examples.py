@@ -11,11 +11,14 @@ import yaml
 
 from reconciler.bootstrap import load_settings
 from reconciler.documents.load import load
+from reconciler.policy.load import load_policy
 from tests.support.rig import Rig
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
-DESIRED = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "settings.yaml")
+OPERATORS = ("settings.yaml", "policy.yaml")
+DESIRED = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name not in OPERATORS)
+POLICIES = [EXAMPLES / "policy.yaml", *sorted((EXAMPLES / "policies").glob("*.yaml"))]
 SCHEMAS = sorted((ROOT / "schemas").glob("*.schema.json"))
 HOSTILE = "gríd-btc \u202e\x1b[31m 漢字"
 
@@ -93,14 +96,24 @@ def test_the_settings_example_loads() -> None:
     found = load_settings(str(EXAMPLES / "settings.yaml"), {}, (), in_repo_allowed=True)
 
     assert found.vault.address == "https://vault.internal:8200"
-    assert found.allows_url("https://tokyo-1.internal:8443")
-    assert not found.allows_url("https://elsewhere.example")
+    assert found.policy.speaks
+
+
+def test_the_policy_example_shows_every_property() -> None:
+    text = (EXAMPLES / "policy.yaml").read_text("utf-8")
+
+    assert missing(schema("policy"), [yaml.safe_load(text)]) == set()
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_a_policy_example_loads(path: Path) -> None:
+    assert load_policy(str(path)).rules
 
 
 def test_the_settings_example_shows_every_section() -> None:
     shown = yaml.safe_load((EXAMPLES / "settings.yaml").read_text("utf-8"))
 
-    assert set(schema("settings")["properties"]) - set(shown) == set()
+    assert set(schema("settings")["properties"]) - set(shown) == {"allow"}  # or policy
 
 
 def test_positive_control_what_is_missing_or_silent_is_seen() -> None:
@@ -127,7 +140,7 @@ def test_a_schema_fits_the_metaschema_and_explains_every_property(path: Path) ->
     assert undescribed(whole) == []
 
 
-@pytest.mark.parametrize("name", ["config", "settings"])
+@pytest.mark.parametrize("name", ["config", "settings", "policy"])
 def test_properties_of_what_people_write_have_titles_for_their_editor(name: str) -> None:
     whole = schema(name)
 

@@ -22,6 +22,7 @@ BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms
 KNOWN = {
     "docs/concepts.md": {"owner"},
     "docs/audit.md": {"try", "try stopped", "try mended"},
+    "docs/policy.md": {"policy", "cases"},
     "docs/operations.md": {"doctor", "restored", "doubt", "left", "fleet"},
     "deploy/README.md": {"vault"},
     # The set-ups; tests/deploy/test_setups.py and test_docker.py run them.
@@ -89,6 +90,22 @@ def test_the_owner_of_a_secret_binds_it(harness: Harness) -> None:
     here = text.replace("https://tokyo-*.internal:8443", server.url)
     harness.run("owner", here, **vault)
     assert rig.apply().code == 0
+
+
+def test_a_policy_and_its_cases(harness: Harness) -> None:
+    rig, text = harness.rig, page("docs/policy.md")
+    rig.document(url="https://tokyo-1.internal:8443")
+    settings = rig.settings_file.parent
+    (settings / "servers").symlink_to(rig.docs)
+    (settings / "examples").symlink_to(ROOT / "examples")
+    (settings / "policy.yaml").write_text(blocks(text, "file policy.yaml")[0], "utf-8")
+    shown = {what: blocks(text, what)[0] for what in ("policy", "cases")}
+
+    printed = {what: shell(block, settings, harness.environment) for what, block in shown.items()}
+
+    assert "Policy: 1 server, 3 allowed, 0 denied." in printed["policy"]
+    assert "allowed by rule 1 (our-servers)" in printed["policy"]
+    assert "0 not as expected" in printed["cases"]
 
 
 def test_a_request_in_doubt(harness: Harness) -> None:

@@ -14,6 +14,9 @@ RULES = "tests/plan/test_requests.py"
 HALTS = "tests/plan/test_robots.py"
 STORY = "tests/e2e/test_requests.py"
 APPROVAL = "tests/e2e/test_approval.py"
+CONSENT = "tests/e2e/test_consent.py"
+POLICY = "tests/e2e/test_policy.py"
+EXFILTRATION = "tests/e2e/test_exfiltration.py"
 LEDGER = "tests/crash/test_ledger_trouble.py"
 DRIVER = "tests/contract/test_drivers.py"
 SESSION = "tests/drivers/jt_trader/test_driver.py"
@@ -87,16 +90,150 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the owner of a secret has no word",
         "reconciler/observe/resolver.py",
-        "                _check_binding(ref.at, info, target)\n",
+        "                self._check_binding(ref.at, info, target)\n",
         "",
         ("tests/e2e/test_targets.py",),
     ),
     Mutant(
         "the owner of a login has no word",
         "reconciler/observe/resolver.py",
-        "            return held[1]\n        _check_binding(ref.at, info, target)\n",
+        "            return held[1]\n        self._check_binding(ref.at, info, target)\n",
         "            return held[1]\n",
         ("tests/e2e/test_targets.py",),
+    ),
+    Mutant(
+        "a secret that must be bound need not be",
+        "reconciler/observe/resolver.py",
+        "        if info.targets is None and self._require_binding:\n",
+        "        if False:\n",
+        (POLICY,),
+    ),
+    # ── who may have what ────────────────────────────────────────────────────────────────────
+    Mutant(
+        "nobody is asked about a new recipient",
+        "reconciler/observe/visit.py",
+        "    fresh = fresh_for(visit.desired, visit.recorded)\n",
+        "    fresh = NOTHING_FRESH\n",
+        (CONSENT, EXFILTRATION),
+    ),
+    Mutant(
+        "the settings' allow speaks for a new recipient",
+        "reconciler/policy/model.py",
+        "        return bool(self.source)\n",
+        "        return True\n",
+        (EXFILTRATION,),
+    ),
+    Mutant(
+        "a login is sent to whoever is visited",
+        "reconciler/observe/visit.py",
+        "    if visit.withheld is None or visit.withheld.hides:\n",
+        "    if False:\n",
+        (CONSENT,),
+    ),
+    Mutant(
+        "values of a new path are sent to a known server",
+        "reconciler/plan/exchange.py",
+        "        if line.action is not None and self._withheld(sources):\n",
+        "        if False:\n",
+        (CONSENT, EXFILTRATION),
+    ),
+    Mutant(
+        "values that nobody agreed to are sent, planned or not",
+        "reconciler/apply/send.py",
+        " or any(ref.at in withheld.paths for _, ref in sources)",
+        "",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a yes to one secret is a yes to the login",
+        "reconciler/model/recipients.py",
+        "        return self.contact or bool(self.login)\n",
+        "        return self.contact\n",
+        (CONSENT,),
+    ),
+    Mutant(
+        "what a policy denies is written",
+        "reconciler/plan/exchange.py",
+        "        if self.facts.denied(PolicyAction.DELETE if absent",
+        "        if False and (PolicyAction.DELETE if absent",
+        (POLICY,),
+    ),
+    Mutant(
+        "what a policy denies is written, planned or not",
+        "reconciler/apply/send.py",
+        "    execution.context.policy.check(desired, *_permission(action))\n",
+        "    execution.context.policy.check(desired)\n",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a request that a policy denies is done",
+        "reconciler/plan/server.py",
+        "    if line.action is None or not facts.denied(action):\n",
+        "    if True:\n",
+        (POLICY,),
+    ),
+    Mutant(
+        "robots that a policy leaves alone are restarted",
+        "reconciler/plan/server.py",
+        'refuses[0] or (DENIED if facts.denied(PolicyAction.RESTART) else "")',
+        "refuses[0]",
+        (POLICY,),
+    ),
+    Mutant(
+        "drift heals itself against a policy",
+        "reconciler/plan/exchange.py",
+        " and not self.facts.denied(PolicyAction.SELF_HEAL)",
+        "",
+        (POLICY,),
+    ),
+    Mutant(
+        "a document takes over against a policy",
+        "reconciler/plan/exchange.py",
+        "not self.record.ever and not denied\n",
+        "not self.record.ever\n",
+        (POLICY,),
+    ),
+    Mutant(
+        "a violation ends with 0",
+        "reconciler/model/plan.py",
+        "        if self.violations:\n",
+        "        if False:\n",
+        (POLICY,),
+    ),
+    Mutant(
+        "limits of a policy are no limits",
+        "reconciler/plan/fleet.py",
+        "        if limit is not None and total[name] > limit:\n",
+        "        if False:\n",
+        ("tests/plan/test_fleet.py",),
+    ),
+    Mutant(
+        "any share of the servers is changed",
+        "reconciler/plan/fleet.py",
+        "    if share is not None and total[SERVERS] > max(1, fleet * share // 100):\n",
+        "    if False:\n",
+        ("tests/plan/test_fleet.py",),
+    ),
+    Mutant(
+        "a policy may lie with the documents",
+        "reconciler/settings/load.py",
+        '        refuse_in_tree(file, self._trees, "policy")\n',
+        "",
+        (POLICY,),
+    ),
+    Mutant(
+        "a name gets secrets that are tied to nothing",
+        "reconciler/policy/load.py",
+        "    if _trusts_names(rule):\n",
+        "    if False:\n",
+        ("tests/policy/test_load.py",),
+    ),
+    Mutant(
+        "a link makes a document another team's",
+        "reconciler/documents/files.py",
+        "        real = os.path.realpath(path)\n        folder",
+        "        real = os.path.abspath(path)\n        folder",
+        (EXFILTRATION,),
     ),
     # ── what a plan says ─────────────────────────────────────────────────────────────────────
     Mutant(
@@ -320,7 +457,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "an address that the operator took off the list is written to",
         "reconciler/apply/send.py",
-        "    execution.context.allowed.check(desired)\n",
+        "    execution.context.policy.check(desired, *_permission(action))\n",
         "    pass\n",
         (LAST_LOOK,),
     ),

@@ -8,7 +8,10 @@ import pytest
 
 from reconciler.bootstrap import load_settings
 from reconciler.errors import Exit, InvalidConfig, UsageError
+from reconciler.model.desired import DesiredServer
+from reconciler.model.patterns import glob_matches
 from reconciler.model.references import SecretPath, SecretRef
+from reconciler.model.source import NOWHERE
 from reconciler.settings import paths
 from reconciler.settings.model import (
     AuthMethod,
@@ -16,7 +19,6 @@ from reconciler.settings.model import (
     Settings,
     SqliteLedger,
     VaultLedger,
-    glob_matches,
 )
 from tests.support.canaries import canaries, find_leaks
 
@@ -182,7 +184,10 @@ def test_a_token_with_a_line_break_is_refused_in_silence(read: Read, canary: obj
         ("allow: {urls: []}", "is empty"),
         ("tls: [{urls: ['https://*'], clientKey: a}]", "a clientKey without a clientCert"),
         ("acceptVersions: [0.25]", "quote it"),
-        ("policy: {}", "policy is not known"),
+        ("policy: {}", "policy must be text"),
+        ("policies: {}", "policies is not known"),
+        ("policy: nowhere.yaml", "there is no policy"),
+        ("policy: a.yaml\nallow: {urls: [x]}", "only one of the two counts"),
         ("role: worker", "must be one of ci, controller"),
         ("", "settings are one mapping"),
         ("- a", "settings are one mapping"),
@@ -233,13 +238,17 @@ def test_patterns(pattern: str, subject: str, *, fits: bool) -> None:
 def test_what_is_allowed(read: Read) -> None:
     limited = read("allow: {urls: ['https://*.test'], paths: ['vault:secret/jt/**', 'a/b//c']}")
 
-    assert limited.allows_url("https://a.test")
-    assert not limited.allows_url("https://a.test:8443")
-    assert limited.allows_path(SecretPath("secret", "jt/x/y"))
-    assert limited.allows_path(SecretPath("a/b", "c"))
-    assert not limited.allows_path(SecretPath("a", "b/c"))
-    assert read().allows_url("https://anything.test")
-    assert read().allows_path(SecretPath("any", "thing"))
+    def allows(settings: Settings, url: str, path: str) -> bool:
+        login = SecretRef.parse(f"vault:{path}#x")
+        server = DesiredServer("a", url, NOWHERE, access_secret=login)
+        return not settings.policy.violations(server)
+
+    assert allows(limited, "https://a.test", "secret/jt/x/y")
+    assert not allows(limited, "https://a.test:8443", "secret/jt/x/y")
+    assert allows(limited, "https://a.test", "a/b//c")
+    assert not allows(limited, "https://a.test", "a/b/c")
+    assert allows(read(), "https://anything.test", "any/thing")
+    assert not limited.policy.speaks
 
 
 def test_the_first_tls_rule_that_matches_counts(read: Read) -> None:

@@ -43,6 +43,13 @@ DURATIONS = {
     "secretsRequest": "1500ms",
     "secretsTotal": "3s",
 }
+OPEN_POLICY: Mapping[str, Any] = {
+    "apiVersion": "jtr/v1",
+    "kind": "Policy",
+    "rules": [
+        {"name": "all", "servers": {"urls": ["**"]}, "secrets": ["**"], "actions": ["all"]},
+    ],
+}
 QUICK: Mapping[str, Any] = {"reboot_drop": 0.02, "reboot_down": 0.05, "log_lag": (0.005, 0.03)}
 ROBOTS = (Robot(id=1, name="grid-btc", exchange="bybit"), Robot(id=2, name="arb", exchange="okx"))
 FIELDS = {"okx": ("password",), "kucoin": ("password",), "gateio": ("uid",)}
@@ -106,10 +113,26 @@ class Rig:
     # ── what there is ────────────────────────────────────────────────────────────────────
 
     def settings(self, **changes: Any) -> None:
-        """Write the operator's settings; durations are short unless a change says otherwise."""
+        """
+        Write the operator's settings; durations are short unless a change says otherwise.
+
+        A policy allows everything, so that nobody is asked about new recipients; `policy=None` is
+        for none.
+        """
         self.settings_file.parent.mkdir(exist_ok=True)
         document = {"durations": DURATIONS} | changes
+        if not document.keys() & {"allow", "policy"}:
+            document["policy"] = self.policy()
+        if document.get("policy") is None:
+            document.pop("policy", None)
         self.settings_file.write_text(yaml.safe_dump(document), "utf-8")
+
+    def policy(self, **changes: Any) -> str:
+        """Write a policy, by default one that allows everything; returns its path."""
+        path = self.settings_file.parent / "policy.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({**OPEN_POLICY, **changes}), "utf-8")
+        return str(path)
 
     def server(self, name: str = "tokyo-1", **options: Any) -> StandInThread:
         """Start a stand-in with two running robots, and put its access secret into OpenBao."""

@@ -46,6 +46,7 @@ from reconciler.sandbox.jt_trader.memory import (
     MemoryServer,
 )
 from reconciler.system.timeouts import Timeouts
+from reconciler.testing.state import OPEN_POLICY
 from reconciler.testing.virtual_time import VirtualClock, VirtualLoop
 from tests.crash.crash_points import Killed
 from tests.support.histories.judge import WRITES
@@ -323,6 +324,7 @@ class Process:
             label=label,
             now=environment.clock.wall,
             ledger_shared=True,
+            policy=OPEN_POLICY,
         )
 
 
