@@ -13,12 +13,15 @@ unexport PYTHONDONTWRITEBYTECODE
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 MADE := $(VENV)/made-by-python-$(VERSION)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# The versions that were tested together, pip and what builds the package included.
-LOCKED := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock
-FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable --exclude setuptools
+# The files that were tested together: whatever has another hash, or none, is refused.  What has no wheel for this
+# machine is built with what the locks name, never with what its own isolated build would fetch.
+LOCKS := $(wildcard locks/*.txt)
+LOCKED := $(PIP) install --require-hashes --no-build-isolation
+LISTED := awk -F '==' '/==/ {name = tolower($$1); gsub(/[._-]+/, "-", name); print name "==" $$2}' | sed 's/[ ;].*//' | sort
+FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable | $(LISTED)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock locked clean
+.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,13 +32,15 @@ $(MADE):
 	@touch $@
 
 # The stamps depend on what decides which packages are there.
-$(VENV)/installed: $(MADE) pyproject.toml requirements.lock
-	$(LOCKED) $(PIP) install --upgrade 'pip>=25.1'
-	$(LOCKED) $(PIP) install --editable '.[sandbox]'
+$(VENV)/installed: $(MADE) pyproject.toml $(LOCKS)
+	$(LOCKED) --requirement locks/build.txt
+	$(LOCKED) --requirement locks/run.txt --requirement locks/sandbox.txt
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	$(PIP) check
 	@touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(LOCKED) $(PIP) install --group dev
+	$(LOCKED) $(LOCKS:%=--requirement %)
 	@touch $@
 
 install: $(VENV)/installed ## Make .venv/bin/jtr, in the versions that were tested
@@ -66,8 +71,8 @@ upgraded: $(MADE)
 	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[sandbox]' --group dev
 
 define differs
-echo 'This is the newest of everything. What differs from requirements.lock (<):'; \
-$(FREEZE) | diff requirements.lock - | grep '^[<>]' || echo 'nothing'
+echo 'This is the newest of everything. What differs from the locks (<):'; \
+cat $(LOCKS) | $(LISTED) > $(VENV)/locked; $(FREEZE) | diff $(VENV)/locked - | grep '^[<>]' || echo 'nothing'
 endef
 
 newest: upgraded
@@ -104,11 +109,8 @@ bench: dev ## Measure start-up, how soon a change is seen, what a hung server, a
 pictures: dev ## Take the pictures of the documentation anew
 	$(BIN)/python docs/img/make.py
 
-lock: ## Write the newest versions for everybody to use; with the oldest Python that is supported
-	@$(MAKE) --no-print-directory VENV=.venv-newest locked
-
-locked: upgraded
-	$(FREEZE) > requirements.lock
+lock: ## Write the newest versions, with hashes, for everybody to use: see .ci/lock
+	.ci/lock
 
 clean: ## Remove what was made
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,7 +8,6 @@ import fnmatch
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,13 +57,12 @@ def _allowed(name: str, rules: list[str]) -> bool:
 
 
 def wheelhouse(folder: Path) -> Path:
-    """Fetch all that a build installs, in the versions of the lock."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    """Fetch all that a build installs: the files of the locks."""
+    locks = [f"--requirement={ROOT / 'locks' / name}" for name in ("build.txt", "run.txt")]
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"),
-            *("--constraint", str(ROOT / "requirements.lock"), "--dest", str(folder), *needed),
+            *("--require-hashes", "--dest", str(folder), *locks),
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,

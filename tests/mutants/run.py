@@ -21,7 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from tests.mutants.table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent.parent
-PARTS = ("reconciler", "tests", "schemas", "examples", "pyproject.toml")
+PARTS = (
+    *("reconciler", "tests", "schemas", "examples", "deploy", "docs", "locks"),
+    *("pyproject.toml", "Makefile"),
+)
 PATIENCE = 600.0  # seconds for the tests of one mutant
 FAILED = 1  # pytest's code when tests failed; anything else is no verdict
 

@@ -7,6 +7,7 @@ ordinary suite says so: no mutant silently stops being one.
 
 from dataclasses import dataclass
 
+SUPPLY = "tests/house/test_supply_chain.py"
 DEATHS = "tests/crash/test_one_shot_deaths.py"
 PAUSED = "tests/crash/test_paused.py"
 LAST_LOOK = "tests/apply/test_last_look.py"
@@ -71,6 +72,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if gone := [one.name for one in execution.to_stop if one.id not in running]:",
         "    if gone := list[str]():",
         (HISTORIES,),
+    ),
+    # ── what is installed ────────────────────────────────────────────────────────────────────
+    Mutant(
+        "what has no hash is installed",
+        "Makefile",
+        "LOCKED := $(PIP) install --require-hashes --no-build-isolation",
+        "LOCKED := $(PIP) install --no-build-isolation",
+        (SUPPLY,),
+    ),
+    Mutant(
+        "what builds the package is fetched without a hash",
+        "Makefile",
+        "\t$(PIP) install --no-deps --no-build-isolation --no-index --editable .\n",
+        "\t$(PIP) install --no-deps --editable .\n",
+        (SUPPLY,),
     ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
