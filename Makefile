@@ -7,6 +7,7 @@ WORKERS ?= 4
 URL ?=
 SECRET_FILE ?=
 DESTRUCTIVE ?=
+BASE ?=
 # The tests start hundreds of processes: each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -21,7 +22,7 @@ LISTED := awk -F '==' '/==/ {name = tolower($$1); gsub(/[._-]+/, "-", name); pri
 FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable | $(LISTED)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock clean
+.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock sbom audit-deps image-base clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -111,6 +112,17 @@ pictures: dev ## Take the pictures of the documentation anew
 
 lock: ## Write the newest versions, with hashes, for everybody to use: see .ci/lock
 	.ci/lock
+
+sbom: dev ## Write sbom.json: what the locks name, as CycloneDX, with hashes and licences
+	$(BIN)/python deploy/sbom.py > sbom.json
+
+audit-deps: ## Ask PyPI whether what the locks name has known vulnerabilities
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --upgrade pip-audit
+	.venv-audit/bin/pip-audit --require-hashes --disable-pip $(LOCKS:%=--requirement %)
+
+image-base: ## Ask the registry which image the base's tag names today, and write its digest down
+	deploy/docker/base $(BASE)
 
 clean: ## Remove what was made
 	rm -rf .venv .venv-* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
