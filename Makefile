@@ -119,7 +119,7 @@ sbom: dev ## Write sbom.json: what the locks name, as CycloneDX, with hashes and
 audit-deps: ## Ask PyPI whether what the locks name has known vulnerabilities
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --upgrade pip-audit
-	.venv-audit/bin/pip-audit --require-hashes --disable-pip $(LOCKS:%=--requirement %)
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip $(LOCKS:%=--requirement %)
 
 image-base: ## Ask the registry which image the base's tag names today, and write its digest down
 	deploy/docker/base $(BASE)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.tools import DEPLOY
+from tests.deploy.tools import DEPLOY, tool
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -61,6 +61,7 @@ def registry() -> Iterator[Registry]:
 
 def renewed(folder: Path, registry: Registry, *tag: str) -> tuple[int, str, str]:
     """Run it beside a copy of our Dockerfile; returns its code, what it said, the base."""
+    tool("curl")
     for name in ("base", "Dockerfile"):
         shutil.copy(DEPLOY / "docker" / name, folder)
     done = subprocess.run(

@@ -161,13 +161,14 @@ def test_t18_a_file_that_was_changed_on_its_way_is_refused(checkout: Checkout) -
 
 
 def test_t18_a_package_without_a_hash_is_refused(checkout: Checkout) -> None:
-    checkout.lock("run").write_text("in_run==1\n", "utf-8")
+    checkout.lock("build").write_text("in_build==1\n", "utf-8")
 
     code, said = checkout.make("install")
 
     assert code != 0
     assert "Hashes are required in --require-hashes mode" in said
-    assert "in_run" not in checkout.there
+    assert "in_build" not in checkout.there
+    assert not checkout.was_built
 
 
 def test_t18_what_builds_the_package_comes_from_the_lock_or_not_at_all(checkout: Checkout) -> None:

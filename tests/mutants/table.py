@@ -7,6 +7,7 @@ ordinary suite says so: no mutant silently stops being one.
 
 from dataclasses import dataclass
 
+JOBS = "tests/deploy/test_ci.py"
 SUPPLY = "tests/house/test_supply_chain.py"
 DEATHS = "tests/crash/test_one_shot_deaths.py"
 PAUSED = "tests/crash/test_paused.py"
@@ -87,6 +88,42 @@ MUTANTS: tuple[Mutant, ...] = (
         "\t$(PIP) install --no-deps --no-build-isolation --no-index --editable .\n",
         "\t$(PIP) install --no-deps --editable .\n",
         (SUPPLY,),
+    ),
+    # ── who gets a login ─────────────────────────────────────────────────────────────────────
+    *(
+        Mutant(
+            f"a job of another {what} may apply",
+            "deploy/vault/github-apply.json",
+            f"    {line},\n",
+            "",
+            (f"{JOBS}::test_t17_a_wrong_claim_is_refused",),
+        )
+        for what, line in (
+            ("repository", '"repository_id": "REPOSITORY_ID"'),
+            ("branch", '"ref": "refs/heads/main"'),
+            ("environment", '"environment": "jtr-TEAM-apply"'),
+        )
+    ),
+    Mutant(
+        "a pull request reads values",
+        "deploy/vault/team-plan.hcl",
+        'path "secret/metadata/jt/TEAM/*" {',
+        'path "secret/+/jt/TEAM/*" {',
+        (f"{JOBS}::test_t3_a_pull_request_reads_no_value_and_writes_nothing",),
+    ),
+    Mutant(
+        "a team whose name begins like another's reads that one's secrets",
+        "deploy/vault/team-apply.hcl",
+        'path "secret/data/jt/TEAM/*" {',
+        'path "secret/data/jt/TEAM*" {',
+        (f"{JOBS}::test_t3_one_teams_login_reads_nothing_of_another",),
+    ),
+    Mutant(
+        "a job leaves its login on the runner",
+        "deploy/github/apply.yaml",
+        """          trap 'rm -rf "$private"' EXIT\n""",
+        "",
+        (f"{JOBS}::test_t17_a_job_that_is_cancelled_leaves_no_login",),
     ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
