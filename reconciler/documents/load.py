@@ -19,11 +19,10 @@ from reconciler.documents.validate import (
     mixed_kinds,
     pasted_problems,
     server_problems,
-    with_limit,
 )
 from reconciler.errors import InvalidConfig
 from reconciler.model.desired import DesiredState
-from reconciler.model.source import Problem
+from reconciler.model.source import Problem, with_limit
 from reconciler.model.wording import counted
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from reconciler.documents.formats import looks_secret
-from reconciler.documents.tree import List, Map, Node, Scalar, keys, plain
+from reconciler.documents.tree import List, Map, Node, Scalar, keys, plain, size
 from reconciler.documents.tree import text as text_at
 from reconciler.model.references import SecretRef
 from reconciler.model.source import Problem, SourceLine
@@ -23,6 +23,7 @@ from reconciler.model.source import Problem, SourceLine
 CONFIG: Final = "config"
 SETTINGS: Final = "settings"
 POLICY: Final = "policy"
+PLAN: Final = "plan"
 
 PASTED: Final = (
     "this looks like a secret itself",
@@ -50,6 +51,7 @@ _LIMITS: Final = {
 _LONG: Final = 80  # longer examples are in the documentation
 _GUESSES_LIMIT: Final = 50
 _ERRORS_LIMIT: Final = 1000  # per document; more would only cost time
+_VALUES_LIMIT: Final = 20_000  # of one document whose problems are looked for, one by one
 _OLD_BOOLEANS: Final = ("yes", "no", "on", "off", "y", "n")
 _KEY_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,19}")
 
@@ -125,6 +127,14 @@ def problems(node: Node, name: str) -> list[Problem]:
     instance = plain(node)
     if valid(instance, name):
         return []
+    if size(node) > _VALUES_LIMIT:
+        return [
+            Problem(
+                node.source,
+                f"a document of more than {_VALUES_LIMIT:,} values, some of them wrong",
+                "write one document for each server",
+            )
+        ]
     words = _Words(node, name)
     found = {p for error in _leaves(instance, name) for p in words.say(error)}
     if not found and not words.refused:

@@ -56,6 +56,16 @@ def plain(node: Node) -> object:
             return [plain(item) for item in items]
 
 
+def size(node: Node) -> int:
+    """Return how many values there are, collections among them."""
+    match node:
+        case Map(entries=entries):
+            return 1 + sum(map(size, entries.values()))
+        case List(items=items):
+            return 1 + sum(map(size, items))
+    return 1
+
+
 def at(node: Node | None, *path: str) -> Node | None:
     for key in path:
         if not isinstance(node, Map):

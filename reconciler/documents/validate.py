@@ -290,10 +290,3 @@ def _note(places: dict[SecretPath, SourceLine], node: Node | None) -> None:
     reference = SecretRef.parse(text(node))
     if node is not None and reference is not None:
         places.setdefault(reference.at, node.source)
-
-
-def with_limit(problems: Iterable[Problem], limit: int = 50) -> tuple[object, ...]:
-    """Return the problems once each, sorted by place; at most *limit* and then how many more."""
-    ordered = sorted(set(problems))
-    rest = len(ordered) - limit
-    return (*ordered[:limit], f"... and {rest} more") if rest > 0 else tuple(ordered)

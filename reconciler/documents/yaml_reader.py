@@ -19,11 +19,13 @@ import yaml
 
 from reconciler.documents.tree import List, Map, Node, Scalar
 from reconciler.errors import InvalidConfig, JtrError
-from reconciler.model.source import Problem, SourceLine
+from reconciler.model.source import Problem, SourceLine, with_limit
 
 BYTES_LIMIT: Final = 1024 * 1024
 DEPTH_LIMIT: Final = 40
-NODES_LIMIT: Final = 200_000
+NODES_LIMIT: Final = 100_000  # half a second; the smallest server has fifteen
+DOCUMENTS_LIMIT: Final = 3_000
+PROBLEMS_LIMIT: Final = 1_000  # noted of one document; more would only cost time
 DIGITS_LIMIT: Final = 15  # what a JSON number carries without loss
 CHARACTER_PROBLEMS_LIMIT: Final = 20  # a binary file would otherwise fill the screen
 
@@ -132,10 +134,14 @@ class Builder:
         self._stack: list[_Frame] = []
         self._root: Node | None = None
         self._first = 1
+        self._noted = 0
+        self._begun = 0
         self.count = 0
 
     def complain(self, source: SourceLine, what: str, remedy: str) -> None:
-        self.problems.append(Problem(source, what, remedy))
+        self._noted += 1
+        if self._noted <= PROBLEMS_LIMIT:
+            self.problems.append(Problem(source, what, remedy))
 
     def _refused(self, source: SourceLine, what: str, remedy: str) -> Scalar:
         self.complain(source, what, remedy)
@@ -169,6 +175,13 @@ class Builder:
         elif isinstance(event, yaml.DocumentStartEvent):
             self._first = source.line
             self._root = None
+            self._noted = 0  # other programs' documents may be full of what we refuse
+            self._begun += 1
+            if self._begun > DOCUMENTS_LIMIT:
+                self.complain(
+                    source, f"more than {DOCUMENTS_LIMIT} documents in one file", "split the file"
+                )
+                raise _Fatal
             if event.version or event.tags:
                 self.complain(source, *_DIRECTIVE)
         elif isinstance(event, yaml.DocumentEndEvent) and self._root is not None:
@@ -265,11 +278,11 @@ def parse(data: bytes, file: str) -> list[Node]:
     """
     Return the trees of all documents in *data*; *file* is the name that places are given with.
 
-    Raises InvalidConfig with every problem that was found.
+    Raises InvalidConfig with what is wrong; of very many problems with the first ones.
     """
     builder, _ = scan(data, file)
     if builder.problems:
-        raise InvalidConfig(sorted(builder.problems))
+        raise InvalidConfig(with_limit(builder.problems), total=len(set(builder.problems)))
     return [document.root for document in builder.documents]
 
 

@@ -1,0 +1,109 @@
+"""
+What may come of any input: a result or an error of ours, soon, in little memory, and no secret.
+
+Each test attacks one reader.  How many examples it takes is fixed, so that the suite costs the same
+everywhere; the seed is new in every run and stands in the failure.
+"""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+
+from reconciler.errors import InternalError, JtrError
+from tests.support.canaries import canaries, find_leaks
+
+T = TypeVar("T")
+
+MOST_SECONDS: Final = 1.0
+"""Of the processor, for one example: the machine may be busy with other things."""
+MOST_GROWTH: Final = 160 * 2**20
+"""Bytes: a fresh process with all of jtr imported has 96 MiB, and 256 MiB are the limit."""
+SEED: Final = int(os.environ.get("JTR_FUZZ_SEED") or random.SystemRandom().getrandbits(48))
+CANARIES: Final = canaries(SEED)
+KEY: Final = next(canary.value for canary in CANARIES if canary.shape == "base62")
+"""A made-up key, to be put where no key belongs."""
+
+_RSS: Final = Path("/proc/self/status")
+_FORGET_PEAK: Final = Path("/proc/self/clear_refs")
+
+
+def examples(few: int, many: int) -> pytest.MarkDecorator:
+    """Let a test take *few* examples in every run, and *many* in a long one."""
+    long = pytest.param(many, marks=[pytest.mark.long, pytest.mark.timeout(3600)], id="many")
+    return pytest.mark.parametrize("most", [pytest.param(few, id="few"), long])
+
+
+def attack(inputs: SearchStrategy[T], read: Callable[[T], object], most: int) -> None:
+    """Give *read* so many of *inputs*, within all bounds; a failure says how to repeat it."""
+
+    @seed(SEED)
+    @settings(
+        max_examples=most,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(inputs)
+    def run(one: T) -> None:
+        outcome(lambda: read(one))
+
+    try:
+        with_memory(run)
+    except BaseException as error:
+        error.add_note(f"to repeat it: JTR_FUZZ_SEED={SEED}")
+        raise
+
+
+def outcome(read: Callable[[], T]) -> T | JtrError:
+    """
+    Return what *read* returns, or the error of ours that it raises; any other one goes on.
+
+    Judges the time that it takes and what the error says.
+    """
+    began = time.process_time()
+    found: T | JtrError
+    try:
+        found = read()
+    except InternalError:
+        raise
+    except JtrError as error:
+        found = error
+    took = time.process_time() - began
+    assert took < MOST_SECONDS, f"{took:.2f} s of the processor"
+    if isinstance(found, JtrError):
+        assert_silent(str(found))
+    return found
+
+
+def assert_silent(text: str) -> None:
+    """See that *text* can be printed anywhere and holds no trace of the made-up keys."""
+    leaks = find_leaks(text.encode("utf-8", "surrogatepass"), CANARIES)
+    assert not leaks, leaks
+    assert len(text) < 200_000, f"{len(text)} characters"
+    text.encode()
+
+
+def with_memory(run: Callable[[], T]) -> T:
+    """Do *run* and judge by how much it made the process grow at most."""
+    if not sys.platform.startswith("linux"):
+        return run()
+    _FORGET_PEAK.write_text("5", "ascii")
+    before = _memory("VmRSS")
+    found = run()
+    growth = _memory("VmHWM") - before
+    assert growth < MOST_GROWTH, f"{growth / 2**20:.0f} MiB more"
+    return found
+
+
+def _memory(name: str) -> int:
+    lines = _RSS.read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
