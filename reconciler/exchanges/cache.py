@@ -56,7 +56,8 @@ def good_until(answered: Answered) -> datetime | None:
         return answered.at + BAD
     until = answered.at + GOOD
     if answered.facts is not None and answered.facts.expires_at is not None:
-        until = min(until, answered.facts.expires_at - EXPIRING)
+        # A key that has ended is asked about every time, also one that ended in the year one.
+        until = min(until, max(answered.facts.expires_at, answered.at) - EXPIRING)
     return until if until > answered.at else None
 
 

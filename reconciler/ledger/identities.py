@@ -94,7 +94,7 @@ class Identities:
         # Computed, not drawn: two processes that meet a server for the first time want the same
         # key, and the store lets one of them have it.
         text = "\0".join((self._ledger_uid, target.url, target.account, str(number)))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def _free_uid(self, target: Target) -> str:
         """Return the first uid of *target* that no server has; one that moved away keeps its."""

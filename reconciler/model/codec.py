@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
 from typing import get_type_hints as hints_of
@@ -25,7 +25,13 @@ Inline = Annotated[T, INLINE]
 """A dataclass whose fields stand among those of the object that holds it."""
 Seconds = Annotated[float, "seconds"]
 """A duration of more than nothing and at most a day."""
+Stamp = Annotated[str, "stamp"]
+"""An instant that is kept as the text that `reconciler.model.timestamps.stamp` made of it."""
+StampOrEmpty = Annotated[str, "stamp or empty"]
 _LONGEST: Final = 86_400.0
+_DEEPEST: Final = 40  # levels; whatever we write has fewer than ten
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # no clock of ours shows less
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 _UNIONS: Final = (Union, type(int | str))
 
 
@@ -168,13 +174,34 @@ class Codec:
 
 
 def parsed(text: str | bytes) -> Any:
-    """Parse JSON in which no name occurs twice and every number is finite.  Raises Malformed."""
+    """
+    Parse JSON in which no name occurs twice, every number is finite and little is nested.
+
+    Raises Malformed.
+    """
     try:
         if isinstance(text, bytes):
             text = text.decode("ascii")  # nothing else is ever written to a file
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise Malformed("it is not JSON") from None
+    _check_depth(found)
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what would exhaust the stack of whoever prints or compares it."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for one in level
+            if isinstance(one, dict | list)
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise Malformed("it is nested too deeply")
 
 
 def _behind(head: Mapping[str, object], data: object, where: str) -> dict[str, Any]:
@@ -245,7 +272,14 @@ def _instant(value: Any) -> datetime:
         raise Malformed("is no instant") from None
     if moment.tzinfo is None:
         raise Malformed("has no zone")
+    if not _EPOCH <= moment <= _LAST:
+        raise Malformed("is no instant that a clock shows")  # nor could it be put in UTC
     return moment
+
+
+def _stamp(value: Any) -> Any:
+    _instant(value)
+    return value
 
 
 def _word(kind: type[StrEnum], value: Any) -> StrEnum:
@@ -301,5 +335,7 @@ _SHAPES: Final[Mapping[Any, Shape]] = {
     int: (_same, _exactly(int, "is not a whole number")),
     float: (_same, _number),
     Seconds: (_same, _seconds),
+    Stamp: (_same, _stamp),
+    StampOrEmpty: (_same, lambda value: value if value == "" else _stamp(value)),
     bool: (_same, _exactly(bool, "is neither true nor false")),
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from reconciler.model.codec import Seconds
+from reconciler.model.codec import Seconds, Stamp, StampOrEmpty
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import BootLine, Robot
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
@@ -95,7 +95,7 @@ class ExchangeRecord:
 class Observation:
     """An observed state that was remembered: masks as keyed fingerprints, and when it was seen."""
 
-    at: str
+    at: Stamp
     by: str
     version: str
     masks: Mapping[str, Mapping[str, str]]
@@ -148,7 +148,7 @@ class Attempt:
     """
 
     nonce: str
-    at: str
+    at: Stamp
     by: str
     boots: tuple[BootLine, ...]
     newest: int | None
@@ -175,7 +175,7 @@ class Request:
     ran: tuple[Robot, ...] = ()
     evidence: str = ""
     boot: BootLine | None = None
-    closed_at: str = ""
+    closed_at: StampOrEmpty = ""
     closed_by: str = ""
 
     @property
@@ -200,7 +200,7 @@ class PendingStarts:
 
     origin: str
     robots: tuple[Robot, ...]
-    at: str
+    at: Stamp
     by: str
     within: Seconds  # from `at`, in which they may be started without being asked
     exchange: str = ""
@@ -239,7 +239,7 @@ NO_REQUESTS: Final = Requests()
 class HistoryEntry:
     """One thing that was done on a server, for people: when (our clock), by whom, what came."""
 
-    at: str
+    at: Stamp
     by: str
     what: str
     result: str
@@ -284,7 +284,7 @@ class Brake:
     version: str
     server: str
     why: str
-    at: str
+    at: Stamp
     by: str
     released: tuple[str, str, str] | None = None
 

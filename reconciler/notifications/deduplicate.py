@@ -229,7 +229,10 @@ def _id(label: str, news: News, now: float, *, reminder: bool) -> str:
 
 def seconds(value: Any) -> float:
     """Read a moment.  Raises ValueError or TypeError: not-a-number would be due at all times."""
-    moment = float(value)
+    try:
+        moment = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise ValueError from None
     if not 0 <= moment < math.inf:
         raise ValueError
     return moment

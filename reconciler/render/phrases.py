@@ -20,7 +20,7 @@ def below(text: str, limit: int = 400) -> Iterator[str]:
 
 
 def server_line(name: str, target: Target, version: str = "", owner: str = "") -> str:
-    line = f"{plain(name)}  {target.url}  account {plain(target.account)}"
+    line = f"{plain(name)}  {plain(target.url, 2000)}  account {plain(target.account)}"
     if version:
         line += f"  JT-Trader {plain(version)}"
     return f"{line}  owner {plain(owner)}" if owner else line
@@ -37,12 +37,10 @@ def running_line(robots: Iterable[Robot]) -> str:
 
 
 def debt_text(debt: Debt) -> str:
+    key = f"the {plain(debt.exchange)} key from before {plain(debt.since)}"
     if debt.owed is Owed.RESTART:
-        robot = f"{plain(debt.robot_name)} ({debt.robot_id})"
-        return (
-            f"restart of robot {robot}: it holds the {debt.exchange} key from before {debt.since}"
-        )
-    return f"reboot: the server caches the {debt.exchange} key from before {debt.since}"
+        return f"restart of robot {plain(debt.robot_name)} ({debt.robot_id}): it holds {key}"
+    return f"reboot: the server caches {key}"
 
 
 def age_text(seconds: float) -> str:

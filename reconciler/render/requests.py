@@ -186,7 +186,8 @@ def history(deeds: Sequence[HistoryEntry], requests: Requests) -> tuple[HistoryE
             for attempt in request.attempts
             if (name, attempt.by) not in told
         ]
-        if request.stage is not Stage.OPEN and (name, request.closed_by) not in told:
+        closed = request.stage is not Stage.OPEN and bool(request.closed_at)
+        if closed and (name, request.closed_by) not in told:
             result = _STAGES.get(request.stage, str(request.stage))
             found.append(
                 HistoryEntry(request.closed_at, request.closed_by, name, result, request.evidence)

@@ -125,6 +125,7 @@ def test_the_file_is_private_and_holds_no_verdict(tmp_path: Path) -> None:
         ),
         (answered(facts=KeyFacts(expires_at=NOW + timedelta(days=29))), None),
         (answered(facts=KeyFacts(expires_at=NOW - timedelta(days=1))), None),
+        (answered(facts=KeyFacts(expires_at=datetime(1, 1, 1, tzinfo=UTC))), None),
         (answered(Status.REJECTED, code="10003"), timedelta(hours=1)),
         (answered(Status.IP_REFUSED, code="10010"), timedelta(hours=1)),
         (answered(Status.DENIED), timedelta(hours=1)),

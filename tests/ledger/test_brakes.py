@@ -212,7 +212,7 @@ def test_a_brake_of_an_older_ledger_holds_the_whole_version() -> None:
 def test_an_older_ledger_proves_nothing() -> None:
     store = MemoryStore()
     ledger = open_ledger(store, Clock())
-    old = Brake(VERSION, "tokyo-9", WHY, "long ago", "b", ("looked", "then", "me"))
+    old = Brake(VERSION, "tokyo-9", WHY, "2026-01-01T00:00:00Z", "b", ("looked", "then", "me"))
     store.put(brake_key(VERSION), write(old), expect=0)
 
     assert over(ledger) == []

@@ -417,7 +417,7 @@ def test_a_boot_seen_after_the_write_keeps_its_own_key(
 
 def test_observations_are_remembered(ledger: Ledger, uid: str) -> None:
     seen = Observation(
-        at="t",
+        at="2026-11-22T09:00:00Z",
         by="b",
         version="4.2",
         masks={"bybit": {"key": "m"}},
@@ -427,8 +427,8 @@ def test_observations_are_remembered(ledger: Ledger, uid: str) -> None:
         key_id="k1",
     )
     ledger.observe(uid, seen)
-    ledger.observe(uid, replace(seen, at="t2"))
-    assert ledger.load(HOME, "tokyo-1").observation == replace(seen, at="t2")
+    ledger.observe(uid, replace(seen, at="2026-11-22T09:01:00Z"))
+    assert ledger.load(HOME, "tokyo-1").observation == replace(seen, at="2026-11-22T09:01:00Z")
 
 
 def test_a_document_that_is_not_understood_stops_the_server_only(

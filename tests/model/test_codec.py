@@ -127,6 +127,13 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "time that is none": (("wait",), float("nan"), "it.wait is not a number of seconds"),
     "no instant": (("at",), "soon", "it.at is no instant"),
     "instant without zone": (("at",), "2026-11-22T12:00:00", "it.at has no zone"),
+    "instant before UTC began": (("at",), "0001-01-01T00:00:00+14:00", "it.at is no instant that"),
+    "instant before all clocks": (
+        ("at",),
+        "1969-12-31T23:59:59Z",
+        "it.at is no instant that a clock",
+    ),
+    "instant after UTC ends": (("at",), "9999-12-31T23:59:59-14:00", "it.at is no instant that a"),
     "instant as number": (("at",), 5, "it.at is not text"),
     "unknown word": (("paint",), "CANARY", "it.paint has a word that this version does not know"),
     "word as list": (("paint",), [], "it.paint is not text"),
@@ -180,6 +187,8 @@ def test_a_document_is_an_object(document: object) -> None:
         ("", "it is not JSON"),
         ("{", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
+        ("[" * 41 + "]" * 41, "it is nested too deeply"),
+        ('{"a":' * 500 + "[]" + "}" * 500, "it is nested too deeply"),
         ("9" * 5000, "it is not JSON"),
         (b'"\xff"', "it is not JSON"),
         ('"\ud800"'.encode("utf-8", "surrogatepass"), "it is not JSON"),
@@ -187,7 +196,7 @@ def test_a_document_is_an_object(document: object) -> None:
         ("[NaN]", "a number is not finite"),
         ("[-Infinity]", "a number is not finite"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_what_is_no_json_of_ours(text: str | bytes, words: str) -> None:
     with pytest.raises(Malformed, match=f"^{words}$"):

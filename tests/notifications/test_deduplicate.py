@@ -198,6 +198,7 @@ def test_messages_are_a_chain_without_a_step_on_the_spot(
         [["none", "a", "b", "info", 1.0, ""]],
         [["health", "a", "b", "info", "nan", ""]],
         [["health", "a", "b", "info", -1, ""]],
+        [["health", "a", "b", "info", 10**400, ""]],
     ],
 )
 def test_a_broken_memory_begins_anew(rows: Any) -> None:

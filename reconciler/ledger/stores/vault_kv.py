@@ -30,6 +30,7 @@ _MARK: Final = "X"  # the name of what says that here is a ledger; no key has th
 _FORMAT: Final = "jtr-ledger"
 _TEXT: Final = "document"
 _WRITE: Final = "write"
+_LEVELS: Final = 8  # folders within folders; the keys of a ledger have four parts
 _AT_ONCE: Final = 8  # requests; a listing of a fleet costs one for each folder and each key
 
 
@@ -191,12 +192,17 @@ class VaultStore:
         folders = [named(prefix.rstrip("/")) if prefix else ""]
         found: list[str] = []
         with _explained():
-            while folders:
+            for _ in range(_LEVELS):
                 below: list[str] = []
                 for folder, names in zip(folders, _each(self._kv.list, folders), strict=True):
                     below += [f"{folder}/{name}" if folder else name for name in names]
                 folders = [name.removesuffix("/") for name in below if name.endswith("/")]
                 found += [name for name in below if not name.endswith("/")]
+        if folders:
+            raise LedgerError(
+                f"below {self._kv.place} lie folders within folders that no ledger has",
+                "does something in front of Vault answer instead of it?",
+            )
         return sorted(key for name in found if (key := _key(name)) is not None)
 
     def sequence(self) -> int:

@@ -28,6 +28,7 @@ from reconciler.model.timestamps import stamp
 
 text = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates as well
 number = st.integers(-(2**70), 2**70)
+stamps = st.datetimes(datetime(1970, 1, 2), timezones=st.just(UTC)).map(stamp)  # noqa: DTZ001
 targets = st.builds(Target, text, text)
 refs = st.builds(FrozenRef, st.builds(SecretPath, text, text), number, text, st.none() | text)
 writes = st.builds(
@@ -58,7 +59,7 @@ exchange_records = st.builds(
 nested = st.dictionaries(text, st.dictionaries(text, text, max_size=2), max_size=2)
 observations = st.builds(
     Observation,
-    at=text,
+    at=stamps,
     by=text,
     version=text,
     masks=nested,
@@ -101,7 +102,7 @@ def test_an_identity_comes_back(
 
 @settings(deadline=None)
 @given(
-    brake=st.builds(Brake, text, text, text, text, text, st.none() | st.tuples(text, text, text))
+    brake=st.builds(Brake, text, text, text, stamps, text, st.none() | st.tuples(text, text, text))
 )
 def test_a_brake_comes_back(brake: Brake) -> None:
     key = rows.brake_key(brake.version)
@@ -265,7 +266,7 @@ def test_rows_in_the_wrong_place_are_refused() -> None:
     identity = rows.IdentityRow(Identity("u1", Target("u", "0"), "n"), 1)
     with pytest.raises(LedgerError, match="another server"):
         records.read(rows.IdentityRow, rows.identity_key("u2"), records.write(identity))
-    brake = Brake("4.2", "s", "w", "t", "b")
+    brake = Brake("4.2", "s", "w", "2026-11-22T09:00:00Z", "b")
     row = rows.VersionRow("4.2")
     for text in (records.write(brake), records.write(row)):
         with pytest.raises(LedgerError, match="another version"):

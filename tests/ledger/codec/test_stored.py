@@ -135,7 +135,7 @@ STORED: Final[dict[str, tuple[str, object]]] = {
     ),
     "observation-bare": (
         rows.observation_key("u1"),
-        Observation("", "", "", {}, {}, (), None, ""),
+        Observation(TEXT, "", "", {}, {}, (), None, ""),
     ),
     "brake": (rows.brake_key("0.24.19"), Brake("0.24.19", "tokyo-1", "harm", TEXT, "b")),
     "brake-released": (
@@ -178,7 +178,7 @@ STORED: Final[dict[str, tuple[str, object]]] = {
     "history": (
         rows.history_key("u1"),
         rows.History(
-            (HistoryEntry(TEXT, "b", "wrote bybit", "done", "ü"), HistoryEntry("", "", "", ""))
+            (HistoryEntry(TEXT, "b", "wrote bybit", "done", "ü"), HistoryEntry(TEXT, "", "", ""))
         ),
     ),
     "received": (
