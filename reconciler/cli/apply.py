@@ -1,7 +1,6 @@
 """`jtr apply`: make the servers as the documents say."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,10 @@ from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.cli import commands, options, output
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
+from reconciler.documents.schema import PLAN, valid
 from reconciler.errors import Blocked, Exit, JtrError, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
+from reconciler.model.codec import Malformed
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import (
     PLAN_ID,
@@ -38,7 +39,7 @@ from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import moved, plan_of, remember, survey
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
-from reconciler.render.plan_json import plan_document
+from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
 from reconciler.render.plan_text import recipient_rows
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
@@ -314,11 +315,17 @@ def _expectation(expected: str) -> _Expected:
     if PLAN_ID.fullmatch(expected):
         return _Expected(expected)
     try:
-        document = json.loads(Path(expected).read_text("utf-8"))
-        if PLAN_ID.fullmatch(document["planId"]):
+        with Path(expected).open("rb") as file:
+            document = read_sealed(file.read(FILE_LIMIT + 1))
+        if valid(document, PLAN):
             return _Expected(document["planId"], _recipients(document), _actions(document))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    except Malformed as problem:
+        raise UsageError(
+            f"{plain(expected)} is not what `jtr plan -o json` wrote: {problem}",
+            "look at a new plan, and expect that one",
+        ) from None
+    except (OSError, ValueError):
+        pass  # said below
     raise UsageError(
         "--expect takes a plan's id, sha256:..., or the file of `jtr plan -o json`",
         "give one of them, of this version of jtr",

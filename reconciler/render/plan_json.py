@@ -1,21 +1,27 @@
 """
 Plans and reports for programs: the JSON of `-o json`, described by `schemas/plan.schema.json`.
 
-Holds references, versions and words; never a value, a mask or a fingerprint.
+Holds references, versions and words; never a value, a mask or a fingerprint.  What is printed is
+sealed: `jtr apply --expect FILE` takes a file only as it was written.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from reconciler.errors import Exit
 from reconciler.model.actions import DeleteExchange, WriteExchange
+from reconciler.model.codec import Malformed, parsed
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
 from reconciler.render.json_values import Document, to_json
 from reconciler.render.registry import AuditPart, PlanRenderer
 
 FORMAT_VERSION: Final = 1
+FILE_LIMIT: Final = 32 * 2**20
+"""Bytes of a plan's file; one of five hundred servers is a twentieth of it."""
+_SEAL: Final = "digest"
 
 
 def plan_document(plan: Plan, code: Exit) -> Document:
@@ -54,6 +60,34 @@ def reports_document(plan: Plan, reports: Iterable[Report], code: Exit) -> Docum
     return document
 
 
+def sealed(document: Document) -> Document:
+    """Return a document with a digest over all that it says."""
+    return document | {_SEAL: _digest(document)}
+
+
+def read_sealed(data: bytes) -> Document:
+    """
+    Return a document that was printed, if it still says what it said.
+
+    Blanks, the order of names and the spelling of escapes mean nothing; any other difference is
+    Malformed.  Whoever writes a file anew can seal it anew: it proves no author.
+    """
+    if len(data) > FILE_LIMIT:
+        raise Malformed("it is too long")
+    document = parsed(data)
+    if not isinstance(document, dict) or document.get("formatVersion") != FORMAT_VERSION:
+        raise Malformed("it is no plan of this version of jtr")
+    said = {name: value for name, value in document.items() if name != _SEAL}
+    if document.get(_SEAL) != _digest(said):
+        raise Malformed("it was changed since it was written")
+    return document
+
+
+def _digest(document: Document) -> str:
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
 class PlanJson(PlanRenderer):
     live = False
 
@@ -72,7 +106,7 @@ class PlanJson(PlanRenderer):
 
 
 def _printed(document: Document) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+    return json.dumps(sealed(document), indent=2, ensure_ascii=True) + "\n"
 
 
 RENDERER: Final = PlanJson()

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.errors import Exit, worst
 from reconciler.model.plan import Plan
-from reconciler.render.plan_json import plan_document, reports_document
+from reconciler.render.plan_json import plan_document, reports_document, sealed
 from reconciler.render.plan_text import plan_text, report_text
 from reconciler.render.requests import requests_document, requests_text
 from reconciler.testing.renderers import is_safe
@@ -38,7 +38,7 @@ def check(path: Path, text: str, *, rewrite: bool) -> None:
 
 def as_json(document: dict[str, Any]) -> str:
     """Return a document as it is printed, once it fits its schema."""
-    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    jsonschema.Draft202012Validator(SCHEMA).validate(sealed(document))
     text = json.dumps(document, indent=2, ensure_ascii=True)
     assert text.isascii()
     return text + "\n"
