@@ -39,6 +39,10 @@ CLIENT = "tests/exchanges/test_ccxt_client.py"
 SUITES = "tests/exchanges/adapters"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
+PLAN_FILES = "tests/fuzz/test_plan_files.py"
+ROWS = "tests/fuzz/test_ledger_rows.py"
+CODEC = "tests/model/test_codec.py"
+EVIL = "tests/threats/test_t09_yaml.py"
 HISTORIES = "tests/properties/test_histories.py::test_a_known_history_does_no_harm"
 
 
@@ -124,6 +128,70 @@ MUTANTS: tuple[Mutant, ...] = (
         """          trap 'rm -rf "$private"' EXIT\n""",
         "",
         (f"{JOBS}::test_t17_a_job_that_is_cancelled_leaves_no_login",),
+    ),
+    # ── what others may have written ─────────────────────────────────────────────────────────
+    Mutant(
+        "a plan file that was changed is taken",
+        "reconciler/render/plan_json.py",
+        "    if document.get(_SEAL) != _digest(said):\n",
+        "    if _SEAL not in document:\n",
+        (f"{PLAN_FILES}::test_t12_every_flipped_bit_of_a_plan_file_is_recognised",),
+    ),
+    Mutant(
+        "the shape of a plan file that is sealed is trusted",
+        "reconciler/cli/apply.py",
+        "        if valid(document, PLAN):\n",
+        "        if document:\n",
+        (f"{PLAN_FILES}::test_a_sealed_file_of_another_shape_is_refused",),
+    ),
+    Mutant(
+        "a time in a ledger is any text",
+        "reconciler/model/codec.py",
+        "    Stamp: (_same, _stamp),\n",
+        "    Stamp: (_same, _text),\n",
+        (f"{ROWS}::test_a_row_with_a_time_that_is_none_is_named",),
+    ),
+    Mutant(
+        "a time that no clock shows is read",
+        "reconciler/model/codec.py",
+        "    if not _EPOCH <= moment <= _LAST:\n",
+        "    if moment is None:\n",
+        (CODEC,),
+    ),
+    Mutant(
+        "what nests without end is read",
+        "reconciler/model/codec.py",
+        "    _check_depth(found)\n",
+        "",
+        (CODEC,),
+    ),
+    Mutant(
+        "what a ledger says drives the terminal",
+        "reconciler/render/phrases.py",
+        "the {plain(debt.exchange)} key",
+        "the {debt.exchange} key",
+        (f"{ROWS}::test_a_debt_drives_no_terminal",),
+    ),
+    Mutant(
+        "a file holds any number of documents",
+        "reconciler/documents/yaml_reader.py",
+        "            if self._begun > DOCUMENTS_LIMIT:\n",
+        "            if self._begun < 0:\n",
+        (f"{EVIL}::test_t9_a_huge_evil_document_costs_little",),
+    ),
+    Mutant(
+        "every problem of a document is noted",
+        "reconciler/documents/yaml_reader.py",
+        "        if self._noted <= PROBLEMS_LIMIT:\n",
+        "        if self._noted:\n",
+        (f"{EVIL}::test_t9_a_huge_evil_document_costs_little",),
+    ),
+    Mutant(
+        "folders of a ledger in Vault never end",
+        "reconciler/ledger/stores/vault_kv.py",
+        "        if folders:\n            raise LedgerError(\n",
+        "        if folders is None:\n            raise LedgerError(\n",
+        ("tests/fuzz/test_stores.py::test_folders_without_end_are_no_ledger",),
     ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
