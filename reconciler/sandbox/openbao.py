@@ -193,7 +193,18 @@ class OpenBao:
         self.request("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": "1"}})
 
     def mount_kv2(self, name: str) -> None:
+        """Mount KV version 2 and wait until it can be used, which is a moment later."""
         self.request("POST", f"sys/mounts/{name}", {"type": "kv", "options": {"version": "2"}})
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                self.request("GET", f"{name}/config")
+            except JtrError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def write_policy(self, name: str, rules: Mapping[str, Iterable[str]]) -> None:
         paths = {path: {"capabilities": list(rights)} for path, rights in rules.items()}

@@ -110,12 +110,16 @@ class Passes:
 class Soak:
     """Everything of one run.  Enter it; `phase` is what is repeated."""
 
-    def __init__(self, rig: Rig, bao: LastingOpenBao, seed: int, *, servers: int = 20) -> None:
+    def __init__(
+        self, rig: Rig, bao: LastingOpenBao, seed: int, ledger: str, *, servers: int = 20
+    ) -> None:
+        """Keep the ledger in one of LEDGERS; what befalls Vault befalls one that lies there."""
         self.chance: Final = random.Random(seed)
         self.rig: Final = rig
         self.counts: Final[Counter[str]] = Counter()
         self.arrivals: Final[dict[str, list[float]]] = defaultdict(list)
         self._bao: Final = bao
+        self._ledger: Final = ledger
         quick = Behaviour(ping_interval=1.0, ping_timeout=1.0, reboot_down=0.2)
         self.fleet: Final = Fleet(rig, servers, proxied=True, behaviour=quick, ports=_ports())
         self._stack: Final = ExitStack()
@@ -125,7 +129,7 @@ class Soak:
         with ExitStack() as stack:
             stack.enter_context(self.fleet)
             self.trouble = Trouble(self.rig, self._bao, self.fleet, self.chance, self.counts)
-            self.rig.settings(soleWriter=True, durations=DURATIONS)
+            self.rig.settings(durations=DURATIONS, **self.rig.ledger(self._ledger))
             self.rig.begin()
             self.running = Running(self.rig, "--listen", "127.0.0.1:0")
             stack.callback(self._kill)

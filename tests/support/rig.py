@@ -53,6 +53,7 @@ OPEN_POLICY: Mapping[str, Any] = {
 QUICK: Mapping[str, Any] = {"reboot_drop": 0.02, "reboot_down": 0.05, "log_lag": (0.005, 0.03)}
 ROBOTS = (Robot(id=1, name="grid-btc", exchange="bybit"), Robot(id=2, name="arb", exchange="okx"))
 FIELDS = {"okx": ("password",), "kucoin": ("password",), "gateio": ("uid",)}
+LEDGERS = ("sqlite", "vault")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,20 @@ class Rig:
         path.parent.mkdir(exist_ok=True)
         path.write_text(yaml.safe_dump({**OPEN_POLICY, **changes}), "utf-8")
         return str(path)
+
+    def ledger(self, kind: str) -> dict[str, Any]:
+        """
+        Return the settings of a ledger of one of LEDGERS.
+
+        One in Vault lies in a mount of its own that insists on check-and-set, as in production.
+        """
+        if kind == "sqlite":
+            return {"soleWriter": True}
+        mount = f"ledger-{self.team}"
+        self.bao.mount_kv2(mount)
+        self.bao.request("POST", f"{mount}/config", {"cas_required": True})
+        key = f"{self.reference('fingerprint')}#key"
+        return {"ledger": f"vault:{mount}/ledger", "fingerprintKey": key}
 
     def server(self, name: str = "tokyo-1", **options: Any) -> StandInThread:
         """Start a stand-in with two running robots, and put its access secret into OpenBao."""
