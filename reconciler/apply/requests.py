@@ -50,6 +50,7 @@ class RequestRunner:
         self._execution = execution
         self._robots = robots
         self._book = execution.ledger.requests(execution.visit.uid)
+        self._asked = False  # this very process sent it before
 
     async def done_meanwhile(self, action: OneShotAction) -> Outcome | None:
         """Return what became of a request that another process handled since it was planned."""
@@ -158,12 +159,22 @@ class RequestRunner:
         match proof(attempt, self._execution.seen.log):
             case Proof.BOOTED:
                 return await self._booted(action, request)
-            case Proof.ALIVE if len(request.attempts) < MOST_ATTEMPTS:
+            case Proof.ALIVE if len(request.attempts) < MOST_ATTEMPTS and self._repeatable(request):
                 return await self._second(action, request)
             case Proof.ALIVE:
                 return await self._not_done(action, request)
         why = "its log does not tell whether it booted"
         return self._in_doubt(action, request, why, self._execution.seen)
+
+    def _repeatable(self, request: Request) -> bool:
+        """
+        Whether it is certain who stopped the robots that ran before and do not run any more.
+
+        Our own try may have, without getting through.  But nobody knows whether a process that died
+        sent anything: perhaps a person stopped them, who would not have them started again.
+        """
+        running = {robot.id for robot in self._execution.seen.running()}
+        return self._asked or running.issuperset(robot.id for robot in request.ran)
 
     async def _second(self, action: RebootServer, request: Request) -> Outcome:
         """Try once more, on a connection on which the log shows the process from before."""
@@ -225,7 +236,7 @@ class RequestRunner:
     async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
         running = {robot.id for robot in self._execution.seen.running()}
         stopped = tuple(robot for robot in request.ran if robot.id not in running)
-        left = f"; it stopped robots that do not run any more: {names(stopped)}" if stopped else ""
+        left = f"; robots that ran then do not run any more: {names(stopped)}" if stopped else ""
         tries = len(request.attempts)
         evidence = f"asked {tries} x, and the process from before still runs{left}"
         await self._close(replace(request, stage=Stage.NOT_DONE, evidence=evidence))
@@ -288,8 +299,8 @@ class RequestRunner:
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
         execution, attempt = self._execution, request.attempts[-1]
-        # A first try may have stopped some without getting through.
-        execution.to_stop = request.ran if len(request.attempts) == 1 else ()
+        # Our own first try may have stopped some without getting through.
+        execution.to_stop = () if self._asked else request.ran
         try:
             # Not on another connection: it might lead to a process that booted meanwhile.
             await execution.last_look(anew=False)
@@ -298,10 +309,12 @@ class RequestRunner:
             self._in_time(attempt)
             await send_it(execution, action)
         except send.Unanswered:
+            self._asked = True
             return False
         except (CircuitOpen, JtrError):
             await asyncio.to_thread(self._book.unsend, attempt.nonce)
             raise
+        self._asked = True
         return True
 
     def _in_time(self, attempt: Attempt) -> None:

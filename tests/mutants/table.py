@@ -193,6 +193,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if folders is None:\n            raise LedgerError(\n",
         ("tests/fuzz/test_stores.py::test_folders_without_end_are_no_ledger",),
     ),
+    Mutant(
+        "one that a person stopped after our death is started by the second try",
+        "reconciler/apply/requests.py",
+        "        return self._asked or running.issuperset(robot.id for robot in request.ran)",
+        "        return self._asked or bool(running)",
+        (HISTORIES,),
+    ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
         "a core may hold the token",

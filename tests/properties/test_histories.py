@@ -96,6 +96,15 @@ KNOWN: Final = {
         SERVED,
         (0.5,),
     ),
+    "a hand stops a robot after a death before a reboot was sent": History(
+        (
+            Step("edit", "a", "ask reboot"),
+            Step("go", "0"),
+            Step("crash", "0", wait=45.0),
+            Step("hand", "https://one.test", "stop 1"),
+        ),
+        pace=(0.0, 0.0, 7.0, 0.0),
+    ),
     "dies while it restarts robots": History(
         (Step("rotate", "a", "bybit"), Step("go", "0", dies_at=15))
     ),
