@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,9 @@ PATIENCE = 120.0  # seconds until a run that takes less than one hangs
 VOLUME = 3600
 """Seconds for tests of so many runs that only a machine decides how long they take together; what
 hangs is noticed by run."""
+
+MANY = int(os.environ.get("JTR_KILLS", "") or 1000)
+"""Processes that a long test kills on each ledger."""
 
 
 class Forks:
@@ -95,7 +98,8 @@ def main() -> None:
 
     import reconciler.cli.apply  # noqa: PLC0415
     import reconciler.cli.plan  # noqa: PLC0415
-    import reconciler.ledger.stores.sqlite  # noqa: F401, PLC0415
+    import reconciler.ledger.stores.sqlite  # noqa: PLC0415
+    import reconciler.ledger.stores.vault_kv  # noqa: F401, PLC0415
 
     # A collection in a child would write to every object, and so copy all that is shared.
     gc.freeze()
@@ -136,8 +140,9 @@ def _child(order: Mapping[str, Any]) -> None:
 def _die_at(moment: int) -> None:
     """Kill this process just before or just after one of its writes to the ledger."""
     from reconciler.ledger.stores.sqlite import SqliteStore  # noqa: PLC0415  - imported already
+    from reconciler.ledger.stores.vault_kv import VaultStore  # noqa: PLC0415
 
-    put, passed = SqliteStore.put, 0
+    passed = 0
 
     def step() -> None:
         nonlocal passed
@@ -145,13 +150,18 @@ def _die_at(moment: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
 
-    def dying(self: SqliteStore, key: str, text: str, *, expect: int) -> int:
-        step()
-        revision = put(self, key, text, expect=expect)
-        step()
-        return revision
+    def dying(put: Callable[..., int]) -> Callable[..., int]:
+        def stepping(*args: Any, **more: Any) -> int:
+            step()
+            revision = put(*args, **more)
+            step()
+            return revision
 
-    SqliteStore.put = dying  # type: ignore[method-assign]  # only in this short-lived process
+        return stepping
+
+    # Only in this short-lived process.
+    SqliteStore.put = dying(SqliteStore.put)  # type: ignore[method-assign]
+    VaultStore.put = dying(VaultStore.put)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """
 `kill -9` at any moment of an apply, then apply again: the server is as the documents say.
 
-Real processes, a real ledger file, a real OpenBao and a stand-in, which is the judge.  Every round
-rotates credentials, writes an exchange that is not there yet or deletes one, kills the apply of it,
-and applies again.
+Real processes, a real ledger on the disk or in Vault, a real OpenBao and a stand-in, which is the
+judge.  Every round rotates credentials, writes an exchange that is not there yet or deletes one,
+kills the apply of it, and applies again.
 """
 
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -21,9 +20,10 @@ import pytest
 
 from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
-from tests.crash.forkserver import PATIENCE, VOLUME, Forks
+from tests.crash.forkserver import MANY, PATIENCE, VOLUME, Forks
 from tests.crash.harness import FIELDS, SPELLED, Forge
-from tests.support.rig import DURATIONS, Rig
+from tests.crash.test_one_shot_kills import check
+from tests.support.rig import DURATIONS, LEDGERS, Rig
 
 SERVER = "tokyo-1"
 LASTING = ("bybit", "okx", "gateio")
@@ -99,17 +99,15 @@ class Rounds:
         assert self.server.record.fatal_paths == 0
         assert self.server.record.robot_stops == 0
         assert self.server.robots_running() == {1, 2}
-        with sqlite3.connect(self.rig.home / "state" / "jtr" / "ledger.db") as ledger:
-            assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
-        ledger.close()
+        check(self.rig)
 
 
 @pytest.fixture
-def rounds(rig: Rig, forks: Forks) -> Rounds:
+def rounds(rig: Rig, forks: Forks, ledger: str) -> Rounds:
     """A server with three exchanges written and two robots that run."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    rig.settings(durations={**DURATIONS, "quiesce": "1ms"})
+    rig.settings(durations={**DURATIONS, "quiesce": "1ms"}, **rig.ledger(ledger))
     server = rig.server(SERVER, behaviour=Behaviour(row_delay=(0.0, 0.001)), seed=seed)
     rounds = Rounds(rig, forks, server, random.Random(seed))
     for code in LASTING:
@@ -155,17 +153,19 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 
 
 @pytest.mark.timeout(VOLUME)
-def test_killed_at_random_moments(rounds: Rounds) -> None:
-    killed_at_random(rounds, 50)
+@pytest.mark.parametrize(("ledger", "kills"), [("sqlite", 40), ("vault", 15)])
+def test_killed_at_random_moments(rounds: Rounds, kills: int) -> None:
+    killed_at_random(rounds, kills)
 
-    assert rounds.counts["before the first write was sent"] > 2
-    assert rounds.counts["after the first write was sent"] > 10
+    assert rounds.counts["before the first write was sent"] > kills // 20
+    assert rounds.counts["after the first write was sent"] > kills // 20
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("ledger", LEDGERS)
 def test_killed_at_random_moments_for_long(rounds: Rounds) -> None:
-    killed_at_random(rounds, 2000)
+    killed_at_random(rounds, MANY)
 
 
 # ── at every event that the server receives ──────────────────────────────────────────────────
@@ -258,6 +258,7 @@ def test_killed_at_every_event(rounds: Rounds) -> None:
 
 
 @pytest.mark.timeout(VOLUME)
+@pytest.mark.parametrize("ledger", ["sqlite", pytest.param("vault", marks=pytest.mark.long)])
 def test_killed_at_every_write_to_the_ledger(rounds: Rounds) -> None:
     moment, kills, killed = 0, 0, True
     while killed:

@@ -1,9 +1,9 @@
 """
 `kill -9` at random moments of passes that invalidate and reboot, then apply again.
 
-Real processes, a real ledger file, a real OpenBao and a stand-in, which is the judge: it counts the
-processes that ended and the caches that were emptied.  Where only a person can tell, the person
-looks at the stand-in.
+Real processes, a real ledger on the disk or in Vault, a real OpenBao and a stand-in, which is the
+judge: it counts the processes that ended and the caches that were emptied.  Where only a person can
+tell, the person looks at the stand-in.
 """
 
 import contextlib
@@ -14,21 +14,22 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
 
+from reconciler.bootstrap import load_settings, open_ledger
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.requests import RequestLog
-from reconciler.ledger.stores import open_store
 from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Request, Requests, Stage
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
-from tests.crash.forkserver import VOLUME, Forks
-from tests.support.rig import DURATIONS, Rig
+from tests.crash.forkserver import MANY, VOLUME, Forks
+from tests.support.rig import DURATIONS, LEDGERS, Rig
 
 SERVER: Final = "tokyo-1"
 BRISK: Final = {
@@ -61,8 +62,16 @@ def forks() -> Iterator[Forks]:
 
 def opened(rig: Rig) -> Ledger:
     """The ledger as another process opens it."""
-    store = open_store(f"sqlite:{rig.home}/state/jtr/ledger.db", Timeouts())
-    return Ledger(store, now=lambda: datetime.now(UTC), timeouts=Timeouts(), writer="a person")
+    settings = load_settings(None, rig.environment, [])
+    return open_ledger(replace(settings, timeouts=Timeouts()), "a person")
+
+
+def check(rig: Rig) -> None:
+    """See that a ledger on the disk is whole."""
+    file = rig.home / "state" / "jtr" / "ledger.db"
+    if file.exists():
+        with closing(sqlite3.connect(file)) as ledger:
+            assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
 
 
 @contextlib.contextmanager
@@ -170,9 +179,7 @@ class Rounds:
         started = [s.robot for s in self.server.record.starts[self.starts :]]
         assert len(started) == len(set(started)), "a robot was started twice"
         assert self.server.robots_running() == RUNNING, self.text()
-        with sqlite3.connect(self.rig.home / "state" / "jtr" / "ledger.db") as ledger:
-            assert ledger.execute("PRAGMA quick_check").fetchall() == [("ok",)]
-        ledger.close()
+        check(self.rig)
 
     def _judge_ledger(self, known: Requests) -> None:
         assert known.open is None, self.text()
@@ -204,10 +211,10 @@ class Rounds:
 
 
 @pytest.fixture
-def rounds(rig: Rig, forks: Forks) -> Rounds:
+def rounds(rig: Rig, forks: Forks, ledger: str) -> Rounds:
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    rig.settings(durations=BRISK, soleWriter=True)
+    rig.settings(durations=BRISK, **rig.ledger(ledger))
     server = rig.server(SERVER, behaviour=Behaviour(**FAST), seed=seed)
     rig.document(SERVER)
     rig.begin()
@@ -246,17 +253,18 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 
 
 @pytest.mark.timeout(VOLUME)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(("ledger", "part"), [("sqlite", 1), ("sqlite", 2), ("vault", 1)])
 def test_killed_at_random_moments(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
-    killed_at_random(rounds, 60 // PARTS)
+    killed_at_random(rounds, 20)
 
     assert rounds.counts["left open"] > 0
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("ledger", LEDGERS)
 def test_killed_at_random_moments_for_long(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
-    killed_at_random(rounds, 1 + 1000 // PARTS)
+    killed_at_random(rounds, MANY // PARTS)
 
-    assert rounds.counts["left open"] > 20
+    assert rounds.counts["left open"] > MANY // PARTS // 25

@@ -19,7 +19,7 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.crash.forkserver import VOLUME, Forks
 from tests.crash.test_one_shot_kills import BRISK, FAST, spelled
-from tests.support.rig import Rig
+from tests.support.rig import LEDGERS, Rig
 
 SERVER: Final = "tokyo-1"
 MOST: Final = 8
@@ -108,21 +108,13 @@ class Races:
         return (self.rig.home / f"apply-{number}.log").read_text()
 
 
-@pytest.fixture(params=["sqlite", "vault"])
+@pytest.fixture(params=LEDGERS)
 def races(request: pytest.FixtureRequest, rig: Rig) -> Races:
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    settings = (
-        {"soleWriter": True}
-        if request.param == "sqlite"
-        else {
-            "ledger": rig.reference("ledger"),
-            "fingerprintKey": f"{rig.reference('fingerprint')}#key",
-        }
-    )
     # Longer than a process is stopped: what is away for longer is another test's matter.
     patient = {"leaseWait": "20s", "request": "2s", "secretsRequest": "10s", "secretsTotal": "20s"}
-    rig.settings(durations={**BRISK, **patient}, **settings)
+    rig.settings(durations={**BRISK, **patient}, **rig.ledger(request.param))
     slower = {**FAST, "ping_interval": 1.0, "ping_timeout": 1.0}
     server = rig.server(SERVER, behaviour=Behaviour(**slower), seed=seed)
     rig.document(SERVER)
