@@ -79,6 +79,20 @@ def fails(report: Report) -> bool:
     return any(line.status is Status.FAILED for line in report.plan.lines)
 
 
+def longest(report: Report, timeouts: Timeouts) -> float:
+    """
+    Return how many seconds the next try after a pass that failed may wait.
+
+    Longer than the interval only to spare a server that fails: one for which something else was
+    away, Vault or the ledger, is looked at within an interval after that is back.
+    """
+    failures = [one for one in (report.plan.failure, report.failure) if one is not None]
+    codes = {one.exit_code for one in failures}
+    codes |= {one.code for one in report.outcomes} | {line.error for line in report.plan.lines}
+    most = timeouts.backoff_most
+    return most if Exit.SERVER in codes else min(most, timeouts.interval)
+
+
 def _changed(code: str, lines: Sequence[Line], sent: set[Any]) -> bool:
     return any(
         line.exchange == code and line.action in sent and isinstance(line.action, WriteExchange)

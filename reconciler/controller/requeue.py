@@ -62,12 +62,17 @@ def succeeded(
 
 
 def failed(
-    timing: QueueState, now: float, timeouts: Timeouts, luck: Callable[[], float]
+    timing: QueueState, now: float, most: float, timeouts: Timeouts, luck: Callable[[], float]
 ) -> QueueState:
-    """Return when to try again after a failed pass: exponential backoff with full jitter."""
+    """
+    Return when to try again after a failed pass: exponential backoff with full jitter.
+
+    *most* are the seconds that it may take, see `pass_result.longest`.
+    """
     failures = timing.failures + 1
-    ceiling = min(timeouts.backoff_most, timeouts.backoff * 2 ** min(failures - 1, 32))
-    wait = max(timeouts.backoff * SOONEST, ceiling * luck())
+    first = min(most, timeouts.backoff)
+    ceiling = min(most, first * 2 ** min(failures - 1, 32))
+    wait = max(first * SOONEST, ceiling * luck())
     return replace(timing, due=now + wait, failures=failures)
 
 

@@ -139,8 +139,9 @@ class ServerWorker:
             exc_info=error,
             extra={"fields": {"server": name}},
         )
+        timeouts = shared.context.timeouts
         self.timing = requeue.failed(
-            self.timing, shared.seconds(), shared.context.timeouts, shared.luck
+            self.timing, shared.seconds(), timeouts.backoff_most, timeouts, shared.luck
         )
         shared.status_store.servers[name] = replace(
             self._status,
@@ -408,7 +409,8 @@ class ServerWorker:
         # Woken meanwhile: there is a newer document, or a newer secret.
         again = self.timing.due if self._woken.is_set() else None
         if failing:
-            timing = requeue.failed(self.timing, now, timeouts, shared.luck)
+            most = pass_result.longest(report, timeouts)
+            timing = requeue.failed(self.timing, now, most, timeouts, shared.luck)
         else:
             timing = requeue.succeeded(self.timing, now, timeouts, shared.luck)
             timing = replace(timing, revision=revision)

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.controller import pass_result
 from reconciler.controller.requeue import Corrections, QueueState
-from reconciler.errors import Exit, ServerUnreachable
+from reconciler.errors import Exit, LedgerError, SecretsUnreachable, ServerUnreachable
 from reconciler.model.actions import WriteExchange
 from reconciler.model.desired import RequestKind
 from reconciler.model.outcomes import Outcome, Report, Result
@@ -96,6 +96,25 @@ def test_which_corrections_count(one: Report, count: int) -> None:
 )
 def test_after_what_it_is_tried_again_soon(one: Report, *, fails: bool) -> None:
     assert pass_result.fails(one) is fails
+
+
+@pytest.mark.parametrize(
+    ("one", "most"),
+    [
+        (report(failure=ServerUnreachable("down")), D.backoff_most),
+        (report(CHANGE, outcomes=(sent(CHANGE, Result.FAILED, Exit.SERVER),)), D.backoff_most),
+        (report(failure=LedgerError("502")), D.interval),
+        (report(failure=SecretsUnreachable("down")), D.interval),
+        (report(replace(CHANGE, status=Status.FAILED, error=Exit.SECRETS)), D.interval),
+        (report(CHANGE, outcomes=(sent(CHANGE, Result.FAILED, Exit.ERROR),)), D.interval),
+    ],
+    ids=["down", "refused", "no ledger", "no Vault", "no secret", "not noted"],
+)
+def test_only_a_server_that_fails_is_spared_for_longer_than_the_interval(
+    one: Report, most: float
+) -> None:
+    assert pass_result.longest(one, D) == most
+    assert pass_result.longest(one, replace(D, backoff_most=7.0)) == 7.0
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "        return self._asked or bool(running)",
         (HISTORIES,),
     ),
+    Mutant(
+        "a server is spared for long because Vault was away",
+        "reconciler/controller/pass_result.py",
+        "    return most if Exit.SERVER in codes else min(most, timeouts.interval)",
+        "    return most",
+        ("tests/controller/test_pass_result.py",),
+    ),
     # ── the process and its files ────────────────────────────────────────────────────────────
     Mutant(
         "a core may hold the token",
