@@ -12,7 +12,7 @@ import enum
 import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -54,6 +54,18 @@ class Door(enum.Enum):
     SILENT = "silent"  # accepted, and then nothing until `heal`
     RESET = "reset"  # accepted and cut at once
     CLOSED = "closed"  # connection refused
+
+
+class Moment(enum.Enum):
+    """Where a request of HTTP is cut off, both sides rudely."""
+
+    UNSENT = "before it arrives"
+    UNHEARD = "once it was done, before a byte of its answer"
+    HALF = "in mid-answer"
+
+
+Watching = Callable[[str], Moment | None]
+"""Gets the first line of each request, on the proxy's thread; says where to cut it, if at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +131,8 @@ class FaultProxy:
 
     Enter it, or call `open` and `close`.  Every method may be called from any thread but that of
     *on*, the loop that several proxies may share.  *needles* are texts to be counted in what went
-    to the server, see `seen`.
+    to the server, see `seen`.  `watching` may be set for plain HTTP whose client waits for each
+    answer.
     """
 
     def __init__(
@@ -144,6 +157,7 @@ class FaultProxy:
         self._accepted_at_switch = 0
         self.passed: Final = {Way.UP: 0, Way.DOWN: 0}
         self.needles: Final = dict.fromkeys(needles, 0)
+        self.watching: Watching | None = None
         self._newest: _Link | None = None
         self.port = 0
 
@@ -314,6 +328,8 @@ class _Link:
         self._passed = {Way.UP: 0, Way.DOWN: 0}
         self._swallows = {Way.UP: False, Way.DOWN: False}
         self._tail = b""
+        self._request: bytes | None = b""  # what came of its first line; None once that is known
+        self._cut_at: Moment | None = None
         self.frames = {Way.UP: Frames(), Way.DOWN: Frames()}
         self.last_word = End.RST
         for one in (self._client, self._server):
@@ -376,17 +392,39 @@ class _Link:
                 break
             if self._swallows[way]:
                 continue
-            if latency := self._lane(way).latency:
-                await self._pause(latency)
-            for part, frame in self.frames[way].split(data):
-                await self._hand_on(way, part, source, sink)
-                lane = self._lane(way)
-                if frame and lane.repeat is not None and lane.repeat in frame:
-                    await self._pause(lane.lag)
-                    await loop.sock_sendall(sink, frame)
+            await self._pass_on(way, self._watched(way, data), source, sink)
+            if way is Way.DOWN and self._cut_at is not None:
+                raise _Over(End.RST)
         await self._gate(way, source)
         if not self._swallows[way]:
             sink.shutdown(socket.SHUT_WR)
+
+    async def _pass_on(
+        self, way: Way, data: bytes, source: socket.socket, sink: socket.socket
+    ) -> None:
+        if latency := self._lane(way).latency:
+            await self._pause(latency)
+        for part, frame in self.frames[way].split(data):
+            await self._hand_on(way, part, source, sink)
+            lane = self._lane(way)
+            if frame and lane.repeat is not None and lane.repeat in frame:
+                await self._pause(lane.lag)
+                await asyncio.get_running_loop().sock_sendall(sink, frame)
+
+    def _watched(self, way: Way, data: bytes) -> bytes:
+        """Return what of *data* is handed on, as who watches wants it.  Raises _Over."""
+        if way is Way.DOWN:
+            self._request = b""  # what comes up next begins another one
+            if self._cut_at is Moment.UNHEARD:
+                raise _Over(End.RST)
+            return data[: len(data) // 2] if self._cut_at is Moment.HALF else data
+        if self._proxy.watching is not None and self._request is not None:
+            line, ended, _ = (self._request + data).partition(b"\r\n")
+            self._request = None if ended else line
+            self._cut_at = self._proxy.watching(line.decode("ascii")) if ended else None
+            if self._cut_at is Moment.UNSENT:
+                raise _Over(End.RST)
+        return data
 
     async def _hand_on(
         self, way: Way, part: bytes, source: socket.socket, sink: socket.socket
@@ -514,6 +552,7 @@ __all__ = [
     "FaultProxy",
     "Faults",
     "Lane",
+    "Moment",
     "Way",
     "broken",
     "late",
