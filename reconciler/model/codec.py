@@ -182,7 +182,7 @@ def parsed(text: str | bytes) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("ascii")  # nothing else is ever written to a file
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        found = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise Malformed("it is not JSON") from None
     _check_depth(found)
@@ -227,6 +227,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(_name: str) -> NoReturn:
     raise Malformed("a number is not finite")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
 
 
 # ── types ────────────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,6 @@ Each is an HMAC-SHA256 over a label, its context and the value, so that the same
 servers does not look the same and nobody can test guesses without the key.
 """
 
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping
@@ -56,12 +55,12 @@ class Fingerprints:
         return self._hmac("companions", server_uid, exchange, *parts)
 
     def _hmac(self, label: str, *parts: str | bytes) -> str:
-        mac = hmac.new(self._key, digestmod=hashlib.sha256)
+        said = bytearray()
         for part in (_DOMAIN, label, *parts):
             data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
             # The length first: ("ab", "c") and ("a", "bc") must not look the same.
-            mac.update(len(data).to_bytes(8, "big") + data)
-        return mac.hexdigest()
+            said += len(data).to_bytes(8, "big") + data
+        return hmac.digest(self._key, said, "sha256").hex()
 
     def __repr__(self) -> str:
         return f"Fingerprints({self.key_id})"

@@ -6,9 +6,10 @@ names its key: guessing what a ledger meant could repeat a deed.  Documents hold
 times and keyed fingerprints; there is no way in for a value or a mask.
 """
 
+import functools
 import json
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec.rows import (
@@ -55,15 +56,21 @@ def write(row: object) -> str:
 
 def read(kind: type[T], key: str, text: str) -> T:
     """Read the row under *key*; LedgerError when it is not exactly what we would write there."""
-    name = KINDS[kind]
     try:
-        row = CODEC.read(kind, parsed(text), name, format=FORMAT, kind=name)
-        _check_place(key, row)
+        row: T = _row(kind, key, text)  # type: ignore[arg-type]  # every type has its hash
     except Malformed as problem:
         raise LedgerError(
             f"the ledger's row {key} is not understood: {problem}",
             "use the newest jtr that wrote here, or restore the ledger from a backup",
         ) from None
+    return row
+
+
+@functools.lru_cache(maxsize=256)  # rows never change, and most are read again as they were
+def _row(kind: type[Any], key: str, text: str) -> Any:
+    name = KINDS[kind]
+    row = CODEC.read(kind, parsed(text), name, format=FORMAT, kind=name)
+    _check_place(key, row)
     return row
 
 
