@@ -12,8 +12,9 @@ import random
 import string
 import struct
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import quote
 
 WINDOW = 8
@@ -38,36 +39,57 @@ class Canary:
 
 def canaries(seed: int) -> tuple[Canary, ...]:
     """Return one secret of each shape, the same for the same seed."""
-    rng = random.Random(seed)
+    chance = random.Random(seed)
+    return tuple(canary(shape, chance) for shape in _SHAPES)
 
-    def text(alphabet: str, length: int) -> str:
-        return "".join(rng.choices(alphabet, k=length))
 
-    def word() -> str:
-        return "".join(rng.choice("bdfgkmnprtvz") + rng.choice("aeiou") for _ in range(3))
+def canary(shape: str, chance: random.Random) -> Canary:
+    """Make up one secret of this shape."""
+    return Canary(shape, _SHAPES[shape](chance))
 
-    body = base64.b64encode(rng.randbytes(138)).decode()
+
+def _text(chance: random.Random, alphabet: str, length: int) -> str:
+    return "".join(chance.choices(alphabet, k=length))
+
+
+def _word(chance: random.Random) -> str:
+    return "".join(chance.choice("bdfgkmnprtvz") + chance.choice("aeiou") for _ in range(3))
+
+
+def _base62(chance: random.Random, length: int) -> str:
+    # Always with a digit: one in 500 would do without, and be taken for words, a weak mask.
+    return _text(chance, _BASE62, length - 1) + _text(chance, string.digits, 1)
+
+
+def _pem(chance: random.Random) -> str:
+    body = base64.b64encode(chance.randbytes(138)).decode()
     lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-    shapes = {
-        "hex": rng.randbytes(32).hex(),
-        "hex-upper": rng.randbytes(20).hex().upper(),
-        # Always with a digit: one in 500 would do without, and be taken for words, a weak mask.
-        "base62": text(_BASE62, 35) + text(string.digits, 1),
-        "base62-long": text(_BASE62, 63) + text(string.digits, 1),
-        "uuid": str(uuid.UUID(bytes=rng.randbytes(16), version=4)),
-        "base64-32": base64.b64encode(rng.randbytes(32)).decode(),
-        "base64-64": base64.b64encode(rng.randbytes(64)).decode(),
-        "base64url": base64.urlsafe_b64encode(rng.randbytes(33)).decode(),
-        "pem": "\n".join((_PEM_HEAD, *lines, _PEM_FOOT, "")),
-        "passphrase": " ".join(f"{word().title()}{rng.randrange(10, 99)}" for _ in range(4)),
-        "password": text(_BASE62 + "!$%&/()=?+*#'\"\\<>;:,.^~|{}[]@", 24),
-        "unicode": text("äöüßéèñçøåжщюяѣλπσωŁőşğ漢字密鍵値", 20),
-        "jwt": ".".join(
-            base64.urlsafe_b64encode(rng.randbytes(n)).decode().rstrip("=") for n in (27, 60, 32)
-        ),
-        "long": text(_BASE62, 2048),
-    }
-    return tuple(Canary(shape, value) for shape, value in shapes.items())
+    return "\n".join((_PEM_HEAD, *lines, _PEM_FOOT, ""))
+
+
+def _token(chance: random.Random) -> str:
+    parts = (base64.urlsafe_b64encode(chance.randbytes(n)) for n in (27, 60, 32))
+    return ".".join(part.decode().rstrip("=") for part in parts)
+
+
+_SHAPES: Final[Mapping[str, Callable[[random.Random], str]]] = {
+    "hex": lambda chance: chance.randbytes(32).hex(),
+    "hex-upper": lambda chance: chance.randbytes(20).hex().upper(),
+    "base62": lambda chance: _base62(chance, 36),
+    "base62-long": lambda chance: _base62(chance, 64),
+    "uuid": lambda chance: str(uuid.UUID(bytes=chance.randbytes(16), version=4)),
+    "base64-32": lambda chance: base64.b64encode(chance.randbytes(32)).decode(),
+    "base64-64": lambda chance: base64.b64encode(chance.randbytes(64)).decode(),
+    "base64url": lambda chance: base64.urlsafe_b64encode(chance.randbytes(33)).decode(),
+    "pem": _pem,
+    "passphrase": lambda chance: " ".join(
+        f"{_word(chance).title()}{chance.randrange(10, 99)}" for _ in range(4)
+    ),
+    "password": lambda chance: _text(chance, _BASE62 + "!$%&/()=?+*#'\"\\<>;:,.^~|{}[]@", 24),
+    "unicode": lambda chance: _text(chance, "äöüßéèñçøåжщюяѣλπσωŁőşğ漢字密鍵値", 20),
+    "jwt": _token,
+    "long": lambda chance: _text(chance, _BASE62, 2048),
+}
 
 
 def windows(value: str) -> frozenset[bytes]:
@@ -81,22 +103,27 @@ def windows(value: str) -> frozenset[bytes]:
 class Search:
     """Looks for traces of the same secrets in many pieces of data."""
 
-    def __init__(self, searched: Iterable[Canary]) -> None:
+    def __init__(self, searched: Iterable[Canary] = ()) -> None:
         self._places: dict[bytes, list[tuple[str, bytes, int, int]]] = {}
-        public = _public_windows()
+        self._windows: set[tuple[bytes]] = set()
         for canary in searched:
-            for form, run in _forms(canary.value):
-                for position in range(len(form) - WINDOW + 1):
-                    window = form[position : position + WINDOW]
-                    if window not in public:
-                        place = (canary.shape, form, position, run)
-                        self._places.setdefault(window, []).append(place)
-        self._windows = frozenset((window,) for window in self._places)
+            self.add(canary)
+
+    def add(self, canary: Canary) -> None:
+        """Look for it, too, from now on."""
+        public = _public_windows()
+        for form, run in _forms(canary.value):
+            for position in range(len(form) - WINDOW + 1):
+                window = form[position : position + WINDOW]
+                if window not in public:
+                    place = (canary.shape, form, position, run)
+                    self._places.setdefault(window, []).append(place)
+                    self._windows.add((window,))
 
     def leaks(self, data: bytes) -> list[str]:
         """Return a line for each secret of which *data* holds a trace: its shape and where."""
         found: dict[str, int] = {}
-        for offset in range(min(WINDOW, len(data))):
+        for offset in range(min(WINDOW, len(data)) if self._windows else 0):
             whole = (len(data) - offset) // WINDOW * WINDOW
             pieces = struct.iter_unpack(f"{WINDOW}s", data[offset : offset + whole])
             if self._windows.isdisjoint(pieces):

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.support.canaries import Canary, Search, canaries
+from tests.support.canaries import Canary, Search, canary
 
 PRIVATE = "private"  # a folder of this name may hold secrets: a token file, a server's own secret
 
@@ -19,27 +19,20 @@ class Watch:
         self.name = name
         self.seed = secrets.randbits(48)
         self.found: list[str] = []
-        self._given: list[Canary] = []
         self._random = random.Random(self.seed)
-        self._search: Search | None = None
+        self._search = Search()
 
     def secret(self, shape: str = "base62") -> str:
         """Return a new secret of this shape; see `tests.support.canaries`."""
-        canary = next(c for c in canaries(self._random.getrandbits(48)) if c.shape == shape)
-        return self.guard(canary.value, shape)
+        return self.guard(canary(shape, self._random).value, shape)
 
     def guard(self, value: str, shape: str = "given") -> str:
         """Look for traces of *value*, too."""
-        self._given.append(Canary(shape, value))
-        self._search = None
+        self._search.add(Canary(shape, value))
         return value
 
     def search(self, where: str, text: str | bytes) -> None:
         """Note traces of this test's secrets in *text*."""
-        if not self._given:
-            return
-        if self._search is None:
-            self._search = Search(self._given)
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
         self.found += [f"{where}: {leak}" for leak in self._search.leaks(data)]
 
