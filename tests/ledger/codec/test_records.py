@@ -133,6 +133,21 @@ def test_a_birth_comes_back() -> None:
     assert records.read(rows.Birth, rows.BIRTH, records.write(birth)) == birth
 
 
+def test_a_row_that_did_not_change_is_understood_once_in_its_own_place() -> None:
+    one, two = (
+        records.write(rows.IdentityRow(Identity("u1", Target("u", "0"), name), 1)) for name in "ab"
+    )
+    key = rows.identity_key("u1")
+
+    understood = records.read(rows.IdentityRow, key, one)
+    assert records.read(rows.IdentityRow, key, one) is understood
+    assert records.read(rows.IdentityRow, key, two).identity.name == "b"
+    with pytest.raises(LedgerError, match="another server"):
+        records.read(rows.IdentityRow, rows.identity_key("u2"), one)
+    with pytest.raises(LedgerError):
+        records.read(Brake, key, one)
+
+
 def test_a_time_without_a_zone_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="no zone"):
         stamp(datetime(2026, 11, 22))  # noqa: DTZ001  - that is the mistake
