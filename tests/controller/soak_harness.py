@@ -7,10 +7,7 @@ release brakes and say what became of requests in doubt.
 """
 
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter, defaultdict
@@ -28,7 +25,7 @@ from tests.controller.controller_harness import PATIENCE
 from tests.controller.faults import KINDS, Trouble
 from tests.controller.process_meter import Meter
 from tests.controller.test_controller import BRISK
-from tests.e2e.test_controller import ROOT, Running
+from tests.e2e.test_controller import Running
 from tests.support.fleet import Fleet
 from tests.support.lasting_openbao import LastingOpenBao
 from tests.support.rig import Rig
@@ -123,7 +120,6 @@ class Soak:
         quick = Behaviour(ping_interval=1.0, ping_timeout=1.0, reboot_down=0.2)
         self.fleet: Final = Fleet(rig, servers, proxied=True, behaviour=quick, ports=_ports())
         self._stack: Final = ExitStack()
-        self.said: Final[list[str]] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -327,18 +323,9 @@ class Soak:
         return "\n".join([json.dumps(status["controller"]), *map(json.dumps, servers), *told])
 
     def _jtr(self, *args: str, anyway: bool = False) -> str:
-        ran = subprocess.run(
-            [sys.executable, "-m", "reconciler", *args],
-            env={"PATH": os.defpath, **self.rig.environment},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        self.said.extend((ran.stdout, ran.stderr))
-        assert anyway or ran.returncode in {0, 4, 7}, (args, ran.stdout, ran.stderr)
-        return ran.stdout
+        ran = self.rig.jtr(*args)
+        assert anyway or ran.code in {0, 4, 7}, (args, ran)
+        return ran.out
 
     def end(self) -> None:
         """Stop the controller; its log is judged, and its code says whether it was in time."""
@@ -348,4 +335,3 @@ class Soak:
         assert not self._worst()
         levels = Counter(line["level"] for line in self.running.lines())
         self.counts.update({f"log {level}": count for level, count in levels.items()})
-        self.rig.watch.search("what jtr said", "".join(self.said))
