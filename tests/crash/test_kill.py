@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -29,12 +29,6 @@ SERVER = "tokyo-1"
 LASTING = ("bybit", "okx", "gateio")
 COMING_AND_GOING = "kucoin"
 WRITES = ("exchange-config-save", "exchange-config-delete")
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as forks:
-        yield forks
 
 
 @dataclass

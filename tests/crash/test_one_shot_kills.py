@@ -51,13 +51,7 @@ FAST: Final[Mapping[str, Any]] = {
 }
 RUNNING: Final = {1, 2}
 MOST_LOST: Final = 100  # connections in one round
-PARTS: Final = 2  # a worker each
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as forks:
-        yield forks
+PARTS: Final = 2  # of the long test, a worker each
 
 
 def opened(rig: Rig) -> Ledger:
@@ -253,9 +247,9 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 
 
 @pytest.mark.timeout(VOLUME)
-@pytest.mark.parametrize(("ledger", "part"), [("sqlite", 1), ("sqlite", 2), ("vault", 1)])
-def test_killed_at_random_moments(rounds: Rounds, part: int) -> None:  # noqa: ARG001  - one of several
-    killed_at_random(rounds, 20)
+@pytest.mark.parametrize("ledger", LEDGERS)
+def test_killed_at_random_moments(rounds: Rounds) -> None:
+    killed_at_random(rounds, 15)
 
     assert rounds.counts["left open"] > 0
 

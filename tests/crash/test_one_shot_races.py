@@ -3,13 +3,11 @@ Two to eight processes apply the same reboot or invalidation to one server, on o
 stopped and woken at random: the stand-in is asked exactly once.
 """
 
-import contextlib
 import os
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -26,18 +24,12 @@ MOST: Final = 8
 REQUESTS: Final = {"cache": "invalidate-cache-request", "reboot": "reboot-system-request"}
 
 
-@pytest.fixture(scope="module")
-def crowd() -> Iterator[list[Forks]]:
-    """As many processes as race, each of a server of its own, so that all can be waited for."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Forks()) for _ in range(MOST)]
-
-
 @dataclass
 class Races:
     """One rig; every race asks for one thing; `counts` says what came."""
 
     rig: Rig
+    forks: Forks
     server: StandInThread
     chance: random.Random
     counts: Counter[str] = field(default_factory=Counter)
@@ -57,20 +49,20 @@ class Races:
             SERVER, rotate=False, supervised=True, **{kind: {**wish, "reason": "made up"}}
         )
 
-    def race(self, crowd: list[Forks], kind: str) -> None:
-        """Let as many processes as there are in *crowd* apply at once, and disturb them."""
+    def race(self, size: int, kind: str) -> None:
+        """Let so many processes apply at once, and disturb them."""
         self.ask(kind)
         asked = self.asked(kind)
         args = ["apply", str(self.rig.docs), "--auto-approve"]
         environment = self.rig.environment
         running = [
-            (forks, forks.run(args, environment, self.rig.home / f"apply-{number}.log"))
-            for number, forks in enumerate(crowd)
+            self.forks.run(args, environment, self.rig.home / f"apply-{number}.log")
+            for number in range(size)
         ]
-        self.disturb([pid for _, pid in running])
-        codes = [forks.wait(pid) for forks, pid in running]
+        self.disturb(running)
+        codes = [self.forks.wait(pid) for pid in running]
         self.counts.update(f"exit {code}" for code in codes)
-        texts = [self.text(number) for number in range(len(crowd))]
+        texts = [self.text(number) for number in range(size)]
         assert set(codes) <= {0, 4, 6, 7}, texts
         for _ in range(10):
             code = self.rig.apply().code
@@ -109,7 +101,7 @@ class Races:
 
 
 @pytest.fixture(params=LEDGERS)
-def races(request: pytest.FixtureRequest, rig: Rig) -> Races:
+def races(request: pytest.FixtureRequest, rig: Rig, forks: Forks) -> Races:
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
     # Longer than a process is stopped: what is away for longer is another test's matter.
@@ -120,24 +112,23 @@ def races(request: pytest.FixtureRequest, rig: Rig) -> Races:
     rig.document(SERVER)
     rig.begin()
     assert rig.apply().code == 0
-    return Races(rig, server, random.Random(seed))
+    return Races(rig, forks, server, random.Random(seed))
 
 
-def raced(races: Races, crowd: list[Forks], rounds: int) -> None:
+def raced(races: Races, rounds: int) -> None:
     for number in range(rounds):
-        size = races.chance.randint(2, MOST)
-        races.race(crowd[:size], "reboot" if number % 2 else "cache")
+        races.race(races.chance.randint(2, MOST), "reboot" if number % 2 else "cache")
     print(f"FIGURES: {rounds} races, {dict(sorted(races.counts.items()))}")  # noqa: T201  - shown with -rP
     ended = sum(count for what, count in races.counts.items() if what.startswith("exit"))
     assert ended >= 2 * rounds
 
 
 @pytest.mark.timeout(VOLUME)
-def test_whoever_wins_only_one_sends(races: Races, crowd: list[Forks]) -> None:
-    raced(races, crowd, 6)
+def test_whoever_wins_only_one_sends(races: Races) -> None:
+    raced(races, 6)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_whoever_wins_only_one_sends_for_long(races: Races, crowd: list[Forks]) -> None:
-    raced(races, crowd, 150)
+def test_whoever_wins_only_one_sends_for_long(races: Races) -> None:
+    raced(races, 150)
