@@ -59,6 +59,7 @@ class Setup:
         self.home = rig.home
         self.docs = rig.docs
         self.environment: dict[str, str] = {}
+        self.planned = ""  # the name of what there is to do, once somebody asked
         self.authority = Authority(rig.home / "private") if tls else None
         self.bad = rig.server("tokyo-1", tls=self._certificate())
         self.good = rig.server("osaka-1")
