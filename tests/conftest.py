@@ -9,6 +9,7 @@ import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from reconciler.sandbox.jt_trader import record
@@ -16,7 +17,7 @@ from reconciler.sandbox.jt_trader import server as jt_trader
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
 from tests.deploy.tools import not_run
-from tests.support import guards
+from tests.support import counts, guards
 from tests.support.leaks import Watch
 from tests.support.quick import forbid_starts, is_quick
 from tests.support.rig import Rig, hurry
@@ -42,7 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Collect, over the whole run, which command sent which event to a stand-in."""
-    del config
+    counts.FULL = config.option.markexpr != "not long"
+    hypothesis.settings.register_profile("ours", deadline=None)  # or it would judge the machine
+    hypothesis.settings.load_profile("ours")
     record.SINK = lambda command, event: _events.add((command, event))
     # A shell starts what is in the background deaf to it, and so would all processes of tests be.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -17,6 +17,7 @@ from reconciler.documents.tree import plain
 from reconciler.documents.yaml_reader import parse
 from reconciler.errors import InvalidConfig, UsageError
 from tests.support.canaries import canaries, find_leaks
+from tests.support.counts import drawn
 from tests.support.strategies_config import (
     block_yaml,
     fleets,
@@ -46,7 +47,8 @@ def outcome(place: Path, data: bytes) -> Loaded | InvalidConfig | UsageError:
         return error
 
 
-@settings(QUICK, max_examples=1200)
+@pytest.mark.timeout(600)  # so many examples that only the machine decides how long they take
+@settings(QUICK, max_examples=drawn(1200))
 @given(data=hostile_yaml())
 def test_any_bytes_give_a_result_or_an_error_of_ours(place: Path, data: bytes) -> None:
     found = outcome(place, data)
@@ -56,7 +58,7 @@ def test_any_bytes_give_a_result_or_an_error_of_ours(place: Path, data: bytes) -
         assert all("\x1b" not in str(problem) for problem in found.problems)
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=drawn(300))
 @given(data=hostile_yaml())
 def test_any_settings_give_a_result_or_an_error_of_ours(place: Path, data: bytes) -> None:
     place.write_bytes(data)
@@ -64,7 +66,7 @@ def test_any_settings_give_a_result_or_an_error_of_ours(place: Path, data: bytes
         load_settings(str(place), {"HOME": "/nowhere"}, [])
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=drawn(60))
 @given(text=valid_documents())
 def test_valid_documents_are_valid(place: Path, text: str) -> None:
     found = outcome(place, text.encode())
@@ -72,7 +74,7 @@ def test_valid_documents_are_valid(place: Path, text: str) -> None:
     assert isinstance(found, Loaded), str(found)
 
 
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=drawn(40))
 @given(fleet=fleets(), data=st.data())
 def test_order_of_keys_and_documents_means_nothing(
     place: Path, fleet: list[dict[str, Any]], data: st.DataObject
@@ -115,7 +117,7 @@ def with_pasted(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> 
     return copy
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=drawn(300))
 @given(document=servers("a"), data=st.data())
 def test_a_pasted_key_is_in_no_message(
     place: Path, document: dict[str, Any], data: st.DataObject
@@ -214,7 +216,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=drawn(300))
 @given(document=servers(), data=st.data())
 def test_both_validators_agree_on_wounded_documents(
     document: dict[str, Any], data: st.DataObject

@@ -52,13 +52,13 @@ def test_another_server_is_asked_about_once(loop: asyncio.Runner) -> None:
     loop.run(story())
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=150)
 @given(story=stories())
 def test_every_history_converges(loop: asyncio.Runner, story: Story) -> None:
     loop.run(lived_in_memory(story))
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=150)
 @given(story=stories(by_hand=False))
 def test_what_nobody_else_touched_is_never_drift(loop: asyncio.Runner, story: Story) -> None:
     # Whatever died in between: it was us, so a plain `apply` must put it right.
@@ -92,7 +92,7 @@ async def lived_on_loopback(bao: OpenBao, story: Story) -> None:
 
 
 @pytest.mark.timeout(300)
-@settings(QUICK, max_examples=50)
+@settings(QUICK, max_examples=25)
 @given(story=stories(most_steps=5))
 def test_every_history_converges_on_the_wire(bao: OpenBao, story: Story) -> None:
     asyncio.run(lived_on_loopback(bao, story))

@@ -40,6 +40,7 @@ from tests.crash.harness import CODES, FIELDS, Harness
 from tests.crash.loopback import desk_on_loopback
 from tests.crash.scenarios import act, begin, converges, desk_in_memory
 from tests.support import quiet_time
+from tests.support.counts import drawn
 from tests.support.strategies import (
     QUICK,
     SERVERS,
@@ -61,7 +62,7 @@ def loop() -> Iterator[asyncio.Runner]:
 # ── planning alone ───────────────────────────────────────────────────────────────────────────
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=drawn(200))
 @given(given_=planner_inputs())
 def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInput) -> None:
     desired, seen, facts = given_.desired, given_.observation, given_.facts
@@ -111,7 +112,7 @@ def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInpu
         assert desired.suspend is None or not facts.suspended
 
 
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=drawn(100))
 @given(given_=planner_inputs())
 def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> None:
     """No credential, drift, error or memory of an earlier request leads to a one-shot."""
@@ -126,7 +127,7 @@ def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> Non
         assert not isinstance(line.action, (InvalidateCache, RebootServer))
 
 
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=drawn(100))
 @given(
     given_=planner_inputs(),
     wished=st.sets(st.sampled_from(RequestKind)),
@@ -162,7 +163,7 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
         assert known.closed(kind, at) is None or again
 
 
-@settings(QUICK, max_examples=80)
+@settings(QUICK, max_examples=drawn(80))
 @given(given_=planner_inputs())
 def test_the_order_of_documents_changes_no_plan(given_: PlannerInput) -> None:
     turned = replace(given_.desired, exchanges=given_.desired.exchanges[::-1])
@@ -177,7 +178,7 @@ ROBOTS = {robot.id: robot.exchange for robot in three_robots()}
 ANYTHING = st.sets(st.sampled_from((*SERVERS, *(f"{SERVERS[0]}/{code}" for code in CODES))))
 
 
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=drawn(100))
 @given(
     story=stories(),
     kept=st.sets(st.sampled_from(CODES), min_size=1, max_size=3),
@@ -206,7 +207,7 @@ def test_what_another_hand_stored_stays_without_being_asked(
     loop.run(lived())
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=drawn(60))
 @given(story=stories(deaths=False, faults=()), reachable=st.booleans())
 def test_what_cannot_be_read_is_left_alone(
     loop: asyncio.Runner, story: Story, *, reachable: bool
@@ -309,7 +310,7 @@ class Dues:
         }
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=drawn(200))
 @given(story=stories(by_hand=False, most_servers=1))
 def test_no_debt_is_lost(loop: asyncio.Runner, story: Story) -> None:
     async def lived() -> None:
