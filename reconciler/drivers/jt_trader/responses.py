@@ -287,6 +287,8 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise _odd("a robot has a name or an exchange that is no text")
     cut = value[:_TEXT_LIMIT]
+    if cut.isascii():
+        return cut
     return cut.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
