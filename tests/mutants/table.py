@@ -805,6 +805,20 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ── the ledger ───────────────────────────────────────────────────────────────────────────
     Mutant(
+        "a row that was understood is taken in any place",
+        "reconciler/ledger/codec/records.py",
+        "    _check_place(key, row)\n",
+        "",
+        ("tests/ledger/codec/test_records.py",),
+    ),
+    Mutant(
+        "on virtual time nobody acts while a thread is waited for",
+        "reconciler/testing/virtual_time.py",
+        "            self.call_soon(_tell, future, future.set_result, func(*args))\n",
+        "            _tell(future, future.set_result, func(*args))\n",
+        ("tests/testing/test_virtual_time.py",),
+    ),
+    Mutant(
         "what the ledger could not take is forgotten",
         "reconciler/apply/requests.py",
         "            told = await asyncio.to_thread(self._left_behind, request)",
