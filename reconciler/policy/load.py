@@ -44,7 +44,20 @@ def load_policy(path: str) -> Policy:
         raise InvalidConfig(
             [Problem(place, "a policy is one mapping", "begin: apiVersion: jtr/v1")]
         )
-    root = roots[0]
+    return policy_of(roots[0], str(Path(path).absolute()))
+
+
+def inline_policy(node: Map, source: str) -> Policy:
+    """Return the policy that stands in the settings at *source*, where it needs no head."""
+    head = {"apiVersion": "jtr/v1", "kind": "Policy"}
+    entries = {key: Scalar(value, node.source) for key, value in head.items()}
+    keys = dict.fromkeys(head, node.source)
+    whole = Map({**entries, **node.entries}, {**keys, **node.keys}, node.source)
+    return policy_of(whole, source)
+
+
+def policy_of(root: Map, source: str) -> Policy:
+    """Return the policy that a document says.  Raises InvalidConfig with all problems."""
     found = problems(root, POLICY)
     if found:
         raise InvalidConfig(found)
@@ -63,7 +76,7 @@ def load_policy(path: str) -> Policy:
         )
     if found:
         raise InvalidConfig(sorted(found))
-    return Policy(rules, _limits(root), true(root, "requireBinding"), str(Path(path).absolute()))
+    return Policy(rules, _limits(root), true(root, "requireBinding"), source)
 
 
 def _rule(number: int, node: Node) -> Rule:

@@ -22,7 +22,7 @@ from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.references import SecretRef
 from reconciler.model.secret import Secret
 from reconciler.model.source import Problem, SourceLine
-from reconciler.policy.load import load_policy
+from reconciler.policy.load import inline_policy, load_policy
 from reconciler.policy.model import ANYTHING, Policy
 from reconciler.settings.audit import read_audit
 from reconciler.settings.model import (
@@ -194,7 +194,7 @@ class _Reader:
         return SqliteLedger(str(state / "jtr" / "ledger.db"))
 
     def _policy(self) -> Policy:
-        """Return the policy of the file that is named, else what `allow` says."""
+        """Return the policy that stands here or in a file, else what `allow` says."""
         node = at(self._root, "policy")
         if node is None:
             return Policy.of_lists(
@@ -206,6 +206,8 @@ class _Reader:
                 "allow is the short form of a policy: only one of the two counts",
                 "write it as a rule, and remove allow",
             )
+        if isinstance(node, Map):
+            return inline_policy(node, f"{node.source.file} (policy)")
         file = self._absolute(text(node))
         if not os.path.exists(file):  # noqa: PTH110  - answers False for names that cannot be
             self._complain(node, f"there is no policy {shown(file)}", "check the path")

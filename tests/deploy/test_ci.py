@@ -416,8 +416,9 @@ class Runner:
         }
         (text,) = blocks(CI, "settings")
         self._settings = yaml.safe_load(text.replace("desk", team))
-        assert self._settings["allow"]["paths"] == [f"secret/jt/{team}/**"]
-        self._settings["allow"]["urls"] = ["http://127.0.0.1:*"]
+        (rule,) = self._settings["policy"]["rules"]
+        assert rule["secrets"] == [f"secret/jt/{team}/**"]
+        rule["servers"] = {"urls": ["http://127.0.0.1:*"]}
         self._settings["durations"] = DURATIONS
         self._settings["vault"]["address"] = rig.bao.address
 

@@ -129,7 +129,7 @@ def handed_over(rig: Rig, variables: dict[str, str], listen: str) -> list[Mount]
     os.chown(folder / "state", USER, USER)
     settings = yaml.safe_load((FOLDER / "settings.yaml").read_text("utf-8"))
     settings["vault"]["address"] = rig.bao.address
-    settings["allow"]["urls"] = ["http://127.0.0.1:*"]
+    settings["policy"]["rules"][0]["servers"] = {"urls": ["http://127.0.0.1:*"]}
     settings["controller"]["listen"] = listen
     settings["durations"] = {"settle": "1ms"}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings), "utf-8")

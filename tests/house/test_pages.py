@@ -246,7 +246,8 @@ def test_the_way_to_a_ledger_in_vault(harness: Harness, bao: OpenBao) -> None:
     bao.request("POST", "sys/policies/acl/deploying", {"policy": policy})
     token = bao.create_token(["jtr-ledger", "deploying"])
     rig.watch.guard(token.reveal(), "token")
-    applied = rig.apply(environment={"VAULT_TOKEN": token.reveal()})
+    yes = ("--approve-recipient", "tokyo-1")
+    applied = rig.apply(*yes, environment={"VAULT_TOKEN": token.reveal()})
 
     assert begun.code == 0, begun.text
     assert "takes writes without check-and-set" not in begun.text

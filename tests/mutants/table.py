@@ -431,7 +431,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "silence is taken for nothing sent",
         "reconciler/apply/requests.py",
-        "        except send.Unanswered:\n            return False\n",
+        "        except send.Unanswered:\n            self._asked = True\n"
+        "            return False\n",
         "        except send.Unanswered:\n"
         "            await asyncio.to_thread(self._book.unsend, attempt.nonce)\n"
         "            raise\n",

@@ -184,7 +184,8 @@ def test_a_token_with_a_line_break_is_refused_in_silence(read: Read, canary: obj
         ("allow: {urls: []}", "is empty"),
         ("tls: [{urls: ['https://*'], clientKey: a}]", "a clientKey without a clientCert"),
         ("acceptVersions: [0.25]", "quote it"),
-        ("policy: {}", "policy must be text"),
+        ("policy: 1", "policy must be text"),
+        ("policy: {}", "has no rules"),
         ("policies: {}", "policies is not known"),
         ("policy: nowhere.yaml", "there is no policy"),
         ("policy: a.yaml\nallow: {urls: [x]}", "only one of the two counts"),
@@ -350,3 +351,17 @@ def test_settings_beside_a_named_file_are_refused_without_git_as_well(tmp_path: 
 
     with pytest.raises(UsageError, match="lie with the desired state"):
         load_settings(str(file), {}, [str(desired)])
+
+
+def test_a_policy_may_stand_in_the_settings(read: Read) -> None:
+    found = read(
+        "policy:\n"
+        "  rules:\n"
+        "    - name: ours\n"
+        "      servers: {urls: ['https://a.internal']}\n"
+        "      secrets: ['secret/**']\n"
+        "      actions: [all]\n"
+    )
+
+    assert [rule.name for rule in found.policy.rules] == ["ours"]
+    assert found.policy.speaks
