@@ -5,7 +5,7 @@ Contacts nothing.  That the file does not lie with the desired state is for whoe
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from reconciler.model.target import is_plain, normalised
 from reconciler.policy.model import EVERYTHING, SERVER, Limits, Policy, Rule
 
 _PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}|[{}]")
+_WORD: Final = re.compile(r"\{[a-z]{1,20}\}")
 _ONLY_WILD: Final = re.compile(r"[*?]+")
 _TIED: Final = re.compile(
     r"[/.]\{server\}(\.|:|/|$)"
@@ -181,7 +182,7 @@ def _pattern_problems(
         if holders or (SERVER in pattern and path[-1] in ("names", "exchanges")):
             yield Problem(
                 item.source,
-                f"nothing replaces {', '.join(sorted(holders)) or SERVER} here",
+                f"nothing replaces {_told(holders) or SERVER} here",
                 f"only {SERVER} is replaced, in urls, files and secrets",
             )
         elif path[-1] == "secrets" and _PREFIX.search(pattern):
@@ -192,6 +193,12 @@ def _pattern_problems(
             )
         elif why := wrong(pattern.replace(SERVER, "x")):
             yield Problem(item.source, f"this pattern matches nothing: {why}", "write it so")
+
+
+def _told(holders: Iterable[str]) -> str:
+    """Name placeholders that are words; anything else may be a pasted key."""
+    words = [one if _WORD.fullmatch(one) else "{...}" for one in sorted(holders)]
+    return ", ".join(dict.fromkeys(words))
 
 
 def _wrong_url(pattern: str) -> str:

@@ -1,7 +1,5 @@
 """
-What operators and teams write: documents and settings, nearly right.
-
-A policy file is a third reader: a row of `READERS`, with an example of it.
+What operators and teams write: documents, settings and policies, nearly right.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +13,9 @@ from reconciler.bootstrap import load_settings
 from reconciler.documents.load import Loaded, load
 from reconciler.model.plan import recipients_digest
 from reconciler.model.recipients import Recipient
-from tests.fuzz.bounds import attack, examples
+from reconciler.policy.load import load_policy
+from reconciler.render.policy import explain_text
+from tests.fuzz.bounds import assert_silent, attack, examples
 from tests.fuzz.damage import damaged, torn
 from tests.support.strategies_config import block_yaml
 
@@ -35,6 +35,18 @@ def settings(path: Path) -> None:
     load_settings(str(path), {"HOME": "/nowhere"}, [])
 
 
+def policy(path: Path) -> None:
+    """Load it, and judge servers by it as every command does."""
+    found = load_policy(str(path))
+    for server in SERVERS:
+        for one in found.violations(server):
+            assert_silent(f"{one.what}{one.remedy}")
+        assert_silent(explain_text(found, server))
+
+
+SERVERS: Final = load([str(ROOT / "examples" / "config.yaml")]).state.servers
+
+
 READERS: Final[dict[str, tuple[Callable[[Path], None], Sequence[Path]]]] = {
     "documents": (
         documents,
@@ -42,6 +54,10 @@ READERS: Final[dict[str, tuple[Callable[[Path], None], Sequence[Path]]]] = {
             ROOT / "examples" / "config.yaml",
             *sorted((ROOT / "tests" / "documents" / "cases" / "valid").rglob("*.yaml"))[:12],
         ],
+    ),
+    "policy": (
+        policy,
+        [ROOT / "examples" / "policy.yaml", *sorted((ROOT / "examples/policies").glob("*.yaml"))],
     ),
     "settings": (settings, [ROOT / "examples" / "settings.yaml"]),
 }
