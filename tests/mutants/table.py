@@ -368,7 +368,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/documents/files.py",
         "        real = os.path.realpath(path)\n        folder",
         "        real = os.path.abspath(path)\n        folder",
-        (EXFILTRATION,),
+        ("tests/documents/test_places.py",),
     ),
     # ── what a plan says ─────────────────────────────────────────────────────────────────────
     Mutant(
