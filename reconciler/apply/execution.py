@@ -3,12 +3,12 @@ One server in one pass, as the deeds work on it: looking, counting robots, braki
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
-from reconciler.apply.circuit_breaker import CircuitBreaker
+from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
 from reconciler.drivers import Session
 from reconciler.errors import Blocked, DriverError, Exit, JtrError, LedgerError
 from reconciler.ledger.ledger import Ledger
@@ -23,6 +23,7 @@ from reconciler.observe.visit import Visit, see
 from reconciler.system.clocks import elapsed
 
 HARM: Final = "robots stopped around a write"
+MISTAKE: Final = "a mistake of jt-reconciler after something was sent"
 
 
 class Execution:
@@ -31,7 +32,8 @@ class Execution:
 
     `planned` is the server as it was planned on.  `check_lease` raises once the lease was lost.
     `unrecorded` is a failure of the ledger that a worse thing covered.  `to_stop` are the robots
-    that the ledger says a reboot stops, and that it may start again.
+    that the ledger says a reboot stops, and that it may start again.  `sent` says that in the
+    present turn something was sent.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Execution:
         self.check_lease: Callable[[], None] = lambda: None
         self.unrecorded: LedgerError | None = None
         self.to_stop: tuple[Robot, ...] = ()
+        self.sent = False
 
     @property
     def desired(self) -> DesiredServer:
@@ -220,6 +223,25 @@ class Execution:
             if (left := until - elapsed()) <= 0:
                 return None
             await asyncio.sleep(min(timeouts.reconnect, left))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """
+        Be the one that writes, if only one may; see `CircuitBreaker`.
+
+        After a mistake of ours nobody judges what was sent: the brake is engaged before others
+        have their turn.
+        """
+        async with self.brake.turn():
+            self.sent = False
+            try:
+                yield
+            except (CircuitOpen, JtrError):
+                raise
+            except Exception:
+                if self.sent:
+                    await self.engage(MISTAKE, self.planned.version)
+                raise
 
     # ── braking and noting ───────────────────────────────────────────────────────────────
 

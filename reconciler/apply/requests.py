@@ -69,7 +69,7 @@ class RequestRunner:
     async def invalidate(self, action: InvalidateCache) -> Outcome:
         """Invalidate the cache once; done only when the server answered on our own connection."""
         execution = self._execution
-        async with execution.brake.turn():
+        async with execution.turn():
             before = await execution.fresh()
             request = Request(RequestKind.CACHE, action.instant, action.reason, Stage.OPEN)
             request = await self._intend(request, before)

@@ -38,7 +38,8 @@ from reconciler.plan.windows import standing
 async def save(execution: Execution, action: WriteExchange) -> None:
     may_still(execution, action)
     await _once(
-        execution.session.save(action.exchange, execution.visit.values[action.exchange].fields)
+        execution,
+        execution.session.save(action.exchange, execution.visit.values[action.exchange].fields),
     )
 
 
@@ -50,27 +51,27 @@ async def delete(execution: Execution, action: DeleteExchange, name: str, *, aga
     """
     still = partial(may_still, execution, action, uncovered=name if again else "")
     may_still(execution, action, uncovered=name if again else "")
-    await _once(execution.session.delete(action.exchange, name, still))
+    await _once(execution, execution.session.delete(action.exchange, name, still))
 
 
 async def stop(execution: Execution, action: RestartRobots, robot: Robot) -> None:
     may_still(execution, action, robot=robot)
-    await _once(execution.session.stop(robot.id))
+    await _once(execution, execution.session.stop(robot.id))
 
 
 async def start(execution: Execution, robot: Robot) -> None:
     may_still(execution, None, robot=robot)
-    await _once(execution.session.start(robot.id))
+    await _once(execution, execution.session.start(robot.id))
 
 
 async def invalidate(execution: Execution, action: InvalidateCache) -> None:
     may_still(execution, action)
-    await _once(execution.session.invalidate())
+    await _once(execution, execution.session.invalidate())
 
 
 async def reboot(execution: Execution, action: RebootServer) -> None:
     may_still(execution, action)
-    await _once(execution.session.reboot())
+    await _once(execution, execution.session.reboot())
 
 
 class Unanswered(Exception):
@@ -81,8 +82,9 @@ class Unanswered(Exception):
         self.what = what
 
 
-async def _once(asking: Awaitable[object]) -> None:
+async def _once(execution: Execution, asking: Awaitable[object]) -> None:
     """Send; raise Unanswered when the server may have got it, and what it was else."""
+    execution.sent = True
     try:
         await asking
     except (ServerRefused, ConnectionLost):

@@ -252,7 +252,7 @@ class ServerApply:
             case WriteExchange() | DeleteExchange():
                 if isinstance(action, WriteExchange):
                     await ask_first(execution, action)
-                async with execution.brake.turn():
+                async with execution.turn():
                     before = await execution.fresh()
                     if await credentials.done_meanwhile(execution, action):
                         return Outcome(action, Result.DONE, MEANWHILE)

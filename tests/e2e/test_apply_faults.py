@@ -327,3 +327,18 @@ def test_a_mistake_on_one_server_ends_no_other(
     assert [server.record.saves for server in rig.servers.values()] == [0, 1, 1]
     assert "internal error (KeyError in broken.<locals>.mistaken" in ran.out
     assert "made up" not in ran.text
+
+
+def test_a_mistake_after_a_write_was_sent_engages_the_brake(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody judged what that write did, and the others were written to all the same."""
+    broken(rig, monkeypatch, credentials, "_judge")
+
+    ran = rig.apply("--server", "tokyo-1", "-o", "json")
+    others = rig.apply("-o", "json")
+
+    assert codes(ran) == {"tokyo-1": 1}
+    assert codes(others) == dict.fromkeys(("tokyo-1", "tokyo-2", "tokyo-3"), 4)
+    assert [server.record.saves for server in rig.servers.values()] == [1, 0, 0]
+    assert "a mistake of jt-reconciler" in others.out

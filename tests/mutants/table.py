@@ -201,6 +201,15 @@ MUTANTS: tuple[Mutant, ...] = (
         (HISTORIES,),
     ),
     Mutant(
+        "nobody brakes after a mistake of ours in mid-write",
+        "reconciler/apply/execution.py",
+        "                if self.sent:\n",
+        "                if self.sent and False:\n",
+        (
+            "tests/e2e/test_apply_faults.py::test_a_mistake_after_a_write_was_sent_engages_the_brake",
+        ),
+    ),
+    Mutant(
         "a server is spared for long because Vault was away",
         "reconciler/controller/pass_result.py",
         "    return most if Exit.SERVER in codes else min(most, timeouts.interval)",
