@@ -6,6 +6,7 @@ A failure prints the history, which can be pasted into `KNOWN`, and its story mo
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,7 +19,7 @@ from tests.support.histories.play import History, Step, beginning, histories, li
 
 PARTS: Final = 4  # so that several workers share them
 HISTORIES: Final = 2_000
-MANY: Final = 50_000
+MANY: Final = int(os.environ.get("JTR_HISTORIES", "") or 50_000)
 STORIES: Final = settings(
     deadline=None,
     print_blob=True,
