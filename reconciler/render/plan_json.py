@@ -61,8 +61,9 @@ def reports_document(plan: Plan, reports: Iterable[Report], code: Exit) -> Docum
 
 
 def sealed(document: Document) -> Document:
-    """Return a document with a digest over all that it says."""
-    return document | {_SEAL: _digest(document)}
+    """Return a document with a digest over all else that it says, whatever digest it had."""
+    said = _said(document)
+    return said | {_SEAL: _digest(said)}
 
 
 def read_sealed(data: bytes) -> Document:
@@ -77,10 +78,13 @@ def read_sealed(data: bytes) -> Document:
     document = parsed(data)
     if not isinstance(document, dict) or document.get("formatVersion") != FORMAT_VERSION:
         raise Malformed("it is no plan of this version of jtr")
-    said = {name: value for name, value in document.items() if name != _SEAL}
-    if document.get(_SEAL) != _digest(said):
+    if document.get(_SEAL) != _digest(_said(document)):
         raise Malformed("it was changed since it was written")
     return document
+
+
+def _said(document: Document) -> Document:
+    return {name: value for name, value in document.items() if name != _SEAL}
 
 
 def _digest(document: Document) -> str:

@@ -31,6 +31,9 @@ CANARIES: Final = canaries(SEED)
 KEY: Final = next(canary.value for canary in CANARIES if canary.shape == "base62")
 """A made-up key, to be put where no key belongs."""
 
+PATIENT: Final = pytest.mark.timeout(900)
+"""For what takes seconds of the processor, which a busy machine may have for others."""
+
 _RSS: Final = Path("/proc/self/status")
 _FORGET_PEAK: Final = Path("/proc/self/clear_refs")
 
@@ -38,7 +41,8 @@ _FORGET_PEAK: Final = Path("/proc/self/clear_refs")
 def examples(few: int, many: int) -> pytest.MarkDecorator:
     """Let a test take *few* examples in every run, and *many* in a long one."""
     long = pytest.param(many, marks=[pytest.mark.long, pytest.mark.timeout(3600)], id="many")
-    return pytest.mark.parametrize("most", [pytest.param(few, id="few"), long])
+    short = pytest.param(few, marks=[PATIENT], id="few")
+    return pytest.mark.parametrize("most", [short, long])
 
 
 def attack(inputs: SearchStrategy[T], read: Callable[[T], object], most: int) -> None:

@@ -18,7 +18,7 @@ from reconciler.model.codec import Malformed
 from reconciler.model.observed import Robot
 from reconciler.render.plan_json import RENDERER, read_sealed, sealed
 from reconciler.testing.state import ServerState, State, plan
-from tests.fuzz.bounds import attack, examples, outcome
+from tests.fuzz.bounds import PATIENT, attack, examples, outcome
 from tests.fuzz.damage import as_json, damaged, torn
 from tests.fuzz.test_ledger_rows import DOCUMENT, URL, state_with
 
@@ -61,6 +61,7 @@ def test_control_the_plan_is_taken_and_says_much(tmp_path: Path) -> None:
     assert rb"\u00e4" in PLAN
 
 
+@PATIENT
 def test_t12_every_flipped_bit_of_a_plan_file_is_recognised() -> None:
     """The only ones that are not make `\\u00E4` of `\\u00e4`: the same letter to all readers."""
     unnoticed = []

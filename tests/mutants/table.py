@@ -133,7 +133,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a plan file that was changed is taken",
         "reconciler/render/plan_json.py",
-        "    if document.get(_SEAL) != _digest(said):\n",
+        "    if document.get(_SEAL) != _digest(_said(document)):\n",
         "    if _SEAL not in document:\n",
         (f"{PLAN_FILES}::test_t12_every_flipped_bit_of_a_plan_file_is_recognised",),
     ),

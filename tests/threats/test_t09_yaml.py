@@ -14,7 +14,7 @@ from reconciler.bootstrap import load_settings
 from reconciler.documents.load import load
 from reconciler.documents.yaml_reader import BYTES_LIMIT
 from reconciler.errors import InvalidConfig, JtrError
-from tests.fuzz.bounds import outcome, with_memory
+from tests.fuzz.bounds import PATIENT, outcome, with_memory
 
 EVIL: Final = sorted((Path(__file__).parent / "evil").glob("*.yaml"))
 HEAD: Final = (
@@ -99,6 +99,7 @@ def read(path: Path, data: bytes) -> None:
             assert len(found.problems) <= 51
 
 
+@PATIENT
 @pytest.mark.parametrize("name", MADE)
 def test_t9_a_huge_evil_document_costs_little(name: str, tmp_path: Path) -> None:
     read(tmp_path / "a.yaml", MADE[name]().encode())
