@@ -196,6 +196,8 @@ class _Entries:
 
 
 def _network(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if type(text) is not str:  # the library takes numbers as well, and truth is one
+        raise Malformed("is not text")
     try:
         return ipaddress.ip_network(text)
     except ValueError:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from reconciler.documents.files import shown
 from reconciler.errors import LedgerError
 from reconciler.ledger import Store, Stored
 from reconciler.ledger.codec.records import CODEC
@@ -288,7 +289,7 @@ def _suspicion(mark: _Mark | None, sequence: int, place: Place | None) -> str:
         # A runner of CI is a new host every time; the ledger in Vault is the same one.
         return "this host never saw this ledger: it may be a copy" if place is not None else ""
     if mark.suspect:
-        return mark.suspect
+        return shown(mark.suspect)
     if sequence < mark.sequence:
         return (
             "this ledger is older than the one this host saw last "

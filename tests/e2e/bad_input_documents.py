@@ -434,8 +434,8 @@ COMMAND_LINES = (
     _usage(
         "expected plan that is none",
         "apply {docs} --expect {home}/plan.json",
-        "--expect takes a plan's id, sha256:..., or the file of `jtr plan -o json`",
-        "give one of them, of this version of jtr",
+        "{home}/plan.json is not what `jtr plan -o json` wrote:",
+        "look at a new plan, and expect that one",
         _plan_file,
     ),
     _ends(
