@@ -175,7 +175,7 @@ class Road:
             (rf"ledger-{team}/", ""),
             (r"server/[^/]+", "server/UID"),
             (r"brake/.+", "brake/VERSION"),
-            (r"/trader\w+-\d+", "/SERVER"),
+            (r"/new\w+-\d+", "/SERVER"),
         ):
             path = re.sub(found, word, path)
         kind = f"{method} {path}"
@@ -183,7 +183,7 @@ class Road:
 
 
 @dataclass
-class Trader:
+class Servers:
     """Servers that are new to the ledger, and what was asked of each."""
 
     rig: Rig
@@ -225,12 +225,12 @@ class Trader:
             assert record.fatal_paths == 0
 
 
-async def at_rest(harness: Harness, trader: Trader, since: Counter[str], what: str) -> None:
+async def at_rest(harness: Harness, servers: Servers, since: Counter[str], what: str) -> None:
     """Wait until every server was looked at with success and all is done."""
-    names, status_store = trader.fleet.names, harness.status_store
+    names, status_store = servers.fleet.names, harness.status_store
     await harness.until(
         lambda: (
-            trader.done
+            servers.done
             and status_store.controller.acting
             and all(
                 harness.ended[name] > since[name]
@@ -241,7 +241,7 @@ async def at_rest(harness: Harness, trader: Trader, since: Counter[str], what: s
         ),
         what,
     )
-    trader.judge()
+    servers.judge()
     assert not status_store.stuck
     assert not status_store.controller.brakes
 
@@ -269,10 +269,10 @@ class Rounds:
         self._enter: Final = enter
 
     @contextmanager
-    def trader(self) -> Iterator[Trader]:
-        name = f"trader{secrets.token_hex(3)}"
+    def servers(self) -> Iterator[Servers]:
+        name = f"new{secrets.token_hex(3)}"
         with Fleet(self.rig, 2, name=name, spec=SPEC) as fleet:
-            yield Trader(self.rig, self.road, fleet)
+            yield Servers(self.rig, self.road, fleet)
             for document in self.rig.docs.iterdir():
                 document.unlink()
 
@@ -301,19 +301,19 @@ class Rounds:
         Live through one controller, cut at *first* in its opening, at *later* in turn, then at
         *last* at its end.  It lives *until* these kinds were asked.
         """
-        with self.trader() as trader:
+        with self.servers() as servers:
 
             async def story(harness: Harness) -> None:
                 assert harness.controller is not None
                 await asked(harness, self.road.struck, f"asked: {first}")
-                await at_rest(harness, trader, Counter(), f"begun, cut at {first}")
+                await at_rest(harness, servers, Counter(), f"begun, cut at {first}")
                 for cuts in later:
                     since = Counter(harness.ended)
                     self.road.cut(cuts)
-                    trader.provoke()
+                    servers.provoke()
                     harness.controller.look_again()
                     await asked(harness, self.road.struck, f"asked: {cuts}")
-                    await at_rest(harness, trader, since, f"cut at {cuts}")
+                    await at_rest(harness, servers, since, f"cut at {cuts}")
                 await asked(harness, lambda: set(until) <= self.road.asked.keys(), f"all: {until}")
                 self.road.cut(last)
 

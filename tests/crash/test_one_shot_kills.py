@@ -147,7 +147,7 @@ class Rounds:
     def lost(self) -> bool:
         """Whether the newest apply lost its connection."""
         text = self.text()
-        return "the connection was lost" in text or "the connection ended before" in text
+        return any(f"connection {how}" in text for how in ("was lost", "ended before", "is over"))
 
     def text(self) -> str:
         """What the newest apply printed."""
@@ -172,8 +172,9 @@ class Rounds:
                     if known.open.kind is RequestKind.CACHE:
                         self.resolve(requests, known.open)
                 elif known.halt is not None:
-                    # A server that is just booting is only looked at once more.
-                    if code != 0 and not self.lost:
+                    # A server that is just booting is only looked at once more.  What stands in the
+                    # ledger for people stays there, a lost connection in its words or not.
+                    if known.halt.finding or (code != 0 and not self.lost):
                         self.start_by_hand(requests, known)
                 elif all(known.handled.get(k) == at for k, at in self.wished.items()):
                     break
