@@ -78,10 +78,11 @@ async def agree(visit: Visit, consents: Consents, policy: Policy, resolver: Reso
     secret names the server, or where the server had it before.  Raises SecretsError.
     """
     fresh = fresh_for(visit.desired, visit.recorded)
-    if policy.speaks or consents.may_receive(visit.desired.name):
+    known, target = visit.recorded.identity, visit.desired.target
+    moves = known is not None and known.target != target
+    if policy.speaks or consents.may_receive(visit.desired.name, moves=moves):
         fresh = NOTHING_FRESH
     elif fresh:
-        target = visit.desired.target
         fresh = fresh.without(await resolver.bound(fresh.login | fresh.paths, target))
     visit.withheld = fresh
 

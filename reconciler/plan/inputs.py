@@ -66,9 +66,9 @@ class Consents:
     quiet: str = ""
     resting: Mapping[str, str] = field(default_factory=dict)
 
-    def may_receive(self, server: str) -> bool:
-        """Whether somebody agreed to what *server* would get; who moves it, agreed to that too."""
-        return server in self.recipients or server in self.targets
+    def may_receive(self, server: str, *, moves: bool) -> bool:
+        """Whether somebody agreed to what *server* gets; who *moves* it, to what it gets there."""
+        return server in self.recipients or (moves and server in self.targets)
 
     @staticmethod
     def covers(entries: frozenset[str], server: str, exchange: str) -> bool:

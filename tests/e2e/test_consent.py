@@ -149,6 +149,20 @@ def test_who_moves_a_server_agrees_to_what_it_gets_there(rig: Rig) -> None:
     assert moved.record.saves == 1
 
 
+def test_that_it_is_the_right_server_says_nothing_of_what_it_gets(rig: Rig) -> None:
+    """The same flag also accepts another server behind an address that did not change."""
+    stand_in = begun(rig)
+    rig.apply(*YES)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    rig.rotate(exchange="okx")
+
+    ran = rig.apply("--approve-target-change", "tokyo-1", "-o", "json")
+
+    assert ran.code == 4
+    assert line(ran, "okx")["asks"] == "--approve-recipient"
+    assert "okx_api_key" not in stand_in.values()
+
+
 def test_the_owners_word_is_enough(rig: Rig) -> None:
     stand_in = begun(rig, "bybit", "okx")
     rig.bao.bind(rig.path("tokyo-1"), stand_in.url)
