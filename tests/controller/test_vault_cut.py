@@ -23,6 +23,7 @@ import pytest
 from reconciler.controller.wiring import _Vault
 from tests.controller.controller_harness import PATIENCE, Harness
 from tests.controller.test_controller import BRISK, play
+from tests.crash.test_one_shot_kills import PATIENT
 from tests.support.fault_proxy import FaultProxy, Moment
 from tests.support.fleet import Fleet
 from tests.support.leaks import PRIVATE
@@ -31,17 +32,19 @@ from tests.support.rig import Rig
 LOG: Final = logging.getLogger(__name__)
 # Of a token: renewed, and where it can be also replaced, while the controller runs.  One that dies
 # because this machine is busy is the end where there is no other.
-LIFE: Final = {"approle": "3s", "token": "12s"}
+LIFE: Final = {"approle": "6s", "token": "24s"}
 RUNNING: Final = {1, 2}
 PARTS: Final = 6  # rounds in which everything is cut once; one by one in the long run
 OFTEN: Final = 10  # more often than a request is tried, by both workers
-PATIENT: Final = BRISK | {
-    "interval": "1s",
-    "backoff": "900s",
-    "backoffMost": "900s",
-    "secretsRequest": "5s",
-    "secretsTotal": "10s",
-}
+DURATIONS: Final = (
+    BRISK
+    | PATIENT
+    | {
+        "interval": "1s",
+        "backoff": "900s",
+        "backoffMost": "900s",
+    }
+)
 Cut = tuple[str, Moment, int]  # of so many requests of a kind
 SPEC: Final = {
     "supervised": True,
@@ -345,7 +348,7 @@ def rounds(rig: Rig, setup: Setup) -> Iterator[Rounds]:
     road = Road(rig)
     with road.proxy:
         rig.environment["VAULT_ADDR"] = road.proxy.url
-        rig.settings(durations=PATIENT, **settings)
+        rig.settings(durations=DURATIONS, **settings)
         rig.begin()
         road.asked.clear()
         yield Rounds(rig, road, enter)
@@ -357,8 +360,15 @@ def worst(kind: str) -> Cut:
 
     What is only read is asked again at once, so no answer to that gets through.
     """
-    writes = kind.startswith("POST ")
-    return kind, Moment.UNHEARD if writes else Moment.HALF, 1 if writes else OFTEN
+    if kind.startswith("POST "):
+        return kind, Moment.UNHEARD, 1
+    return kind, Moment.HALF, 1 if kind == LOOKUP else OFTEN  # that one is not asked again at once
+
+
+def parts(kinds: Collection[str]) -> list[list[Cut]]:
+    """Return the worst of each of *kinds*, in PARTS rounds."""
+    cuts = [worst(kind) for kind in sorted(kinds)]
+    return [some for part in range(PARTS) if (some := cuts[part::PARTS])]
 
 
 @pytest.mark.timeout(900)
@@ -370,9 +380,9 @@ def test_after_a_cut_at_any_kind_every_worker_looks_again(rounds: Rounds, setup:
     # A token that died because this machine is busy is looked up.
     found = rounds.road.asked.keys() - {LOOKUP}
     assert found == known - {LOOKUP}, "what is new belongs into the table, and is cut then"
-    rounds.life(first=[worst(kind) for kind in setup.opening])
-    later = [worst(kind) for kind in sorted(setup.later)]
-    rounds.life(later=[later[part::PARTS] for part in range(PARTS)])
+    for cuts in parts(setup.opening):  # each cut is another opening, which begins anew
+        rounds.life(first=cuts)
+    rounds.life(later=parts(setup.later))
     for kind in setup.ending:
         rounds.life(last=[worst(kind)])
     rounds.life()
