@@ -21,6 +21,8 @@ from reconciler.model.actions import Consequence, Need, RestartRobots, WriteExch
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Disruption, Line, Plan, ServerPlan, Standing, Status
+from reconciler.model.policy import PolicyAction, Violation
+from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Debt, Owed, Purpose
 from reconciler.model.target import Target
 from reconciler.render.escape import plain
@@ -76,6 +78,12 @@ def _everything() -> Cases:
         "tokyo-1",
         TARGET,
         foreign("desk"),
+        new_recipient=(NewRecipient(Novelty.VALUES, foreign("a secret")),),
+        violations=(
+            Violation(
+                PolicyAction.REBOOT, "", foreign("denied by rule 3"), "3 calm", foreign("ask less")
+            ),
+        ),
         lines=tuple(lines),
         disruptions=tuple(disruptions),
         debts=(Debt(Owed.RESTART, "okx", "2026-11-22T09:01:00Z", 1, 8, foreign("arb")),),
@@ -110,6 +118,9 @@ def words_of(server: ServerPlan) -> Iterator[str]:
         yield from (server.failure.what, server.failure.remedy)
         return  # nothing was compared
     yield from server.notes
+    yield from (one.what for one in server.new_recipient)
+    for violation in server.violations:
+        yield from (violation.what, violation.remedy)
     for line in server.lines:
         yield line.exchange
         if line.status in (Status.BLOCKED, Status.FAILED):
