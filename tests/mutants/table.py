@@ -876,7 +876,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/drivers/jt_trader/driver.py",
         "            still()\n",
         "",
-        (HISTORIES,),
+        (DRIVER,),
     ),
     Mutant(
         "in a history the log of requests forgets what was handled",
