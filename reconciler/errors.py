@@ -32,7 +32,7 @@ occur; their texts are never shown, because libraries quote values and URLs.
 
 import enum
 from collections.abc import Iterable
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 
 class Exit(enum.IntEnum):
@@ -96,18 +96,28 @@ class UsageError(JtrError):
     exit_code = Exit.USAGE
 
 
+MOST_PROBLEMS: Final = 50
+
+
 class InvalidConfig(JtrError):
     """
-    Documents are invalid; `problems` holds one printable line for each mistake.
+    Documents are invalid; `problems` holds one printable line for each mistake, by place.
 
-    Of very many only the first are there; `total` counts all.
+    Of very many only the first are there, and how many more; `total` counts all.  With *total* the
+    problems are those of another one.
     """
 
     exit_code = Exit.INVALID
 
-    def __init__(self, problems: Iterable[object], *, total: int | None = None) -> None:
-        self.problems: Final = tuple(problems)
-        self.total: Final = len(self.problems) if total is None else total
+    def __init__(self, problems: Iterable[Any], *, total: int | None = None) -> None:
+        found = list(problems)
+        if total is None:
+            found = sorted(set(found))
+            total = len(found)
+            if total > MOST_PROBLEMS:
+                found[MOST_PROBLEMS:] = [f"... and {total - MOST_PROBLEMS} more"]
+        self.problems: Final = tuple(found)
+        self.total: Final = total
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

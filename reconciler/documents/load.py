@@ -22,7 +22,7 @@ from reconciler.documents.validate import (
 )
 from reconciler.errors import InvalidConfig
 from reconciler.model.desired import DesiredState
-from reconciler.model.source import Problem, with_limit
+from reconciler.model.source import Problem
 from reconciler.model.wording import counted
 
 
@@ -67,7 +67,7 @@ def load(
         found += fleet_problems(result.root for result in results)
         found += mixed_kinds(result.root for result in results)
     if found:
-        raise InvalidConfig(with_limit(found), total=len(set(found)))
+        raise InvalidConfig(found)
     servers = {text(result.root, "metadata", "name"): result for result in results}
     built = tuple(build_server(servers[name]) for name in sorted(servers))
     effective = {name: effective_document(result) for name, result in servers.items()}

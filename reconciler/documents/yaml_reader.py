@@ -19,7 +19,7 @@ import yaml
 
 from reconciler.documents.tree import List, Map, Node, Scalar
 from reconciler.errors import InvalidConfig, JtrError
-from reconciler.model.source import Problem, SourceLine, with_limit
+from reconciler.model.source import Problem, SourceLine
 
 BYTES_LIMIT: Final = 1024 * 1024
 DEPTH_LIMIT: Final = 40
@@ -282,7 +282,7 @@ def parse(data: bytes, file: str) -> list[Node]:
     """
     builder, _ = scan(data, file)
     if builder.problems:
-        raise InvalidConfig(with_limit(builder.problems), total=len(set(builder.problems)))
+        raise InvalidConfig(builder.problems)
     return [document.root for document in builder.documents]
 
 

@@ -1,6 +1,5 @@
 """Where in a file something stands, and what is wrong there."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,10 +29,3 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.source}: {self.what}; {self.remedy}"
-
-
-def with_limit(problems: Iterable[Problem], limit: int = 50) -> tuple[object, ...]:
-    """Return the problems once each, sorted by place; at most *limit* and then how many more."""
-    ordered = sorted(set(problems))
-    rest = len(ordered) - limit
-    return (*ordered[:limit], f"... and {rest} more") if rest > 0 else tuple(ordered)

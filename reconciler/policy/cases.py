@@ -148,7 +148,7 @@ def _expectations(file: Path) -> tuple[Expectation, ...]:
         )
     found = [problem for row in rows.items for problem in _row_problems(row)]
     if found:
-        raise InvalidConfig(sorted(found))
+        raise InvalidConfig(found)
     return tuple(
         Expectation(
             text(row, "server"),

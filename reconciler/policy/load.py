@@ -76,7 +76,7 @@ def policy_of(root: Map, source: str) -> Policy:
             Problem(here.source, "no rule allows anything", "write a rule with effect: allow")
         )
     if found:
-        raise InvalidConfig(sorted(found))
+        raise InvalidConfig(found)
     return Policy(rules, _limits(root), true(root, "requireBinding"), source)
 
 

@@ -99,7 +99,7 @@ def _document(path: str) -> Map:
                 "use the environment (VAULT_TOKEN), tokenFile or secretIdFile",
             )
     if found:
-        raise InvalidConfig(sorted(found.values()))
+        raise InvalidConfig(found.values())
     return root
 
 
@@ -149,7 +149,7 @@ class _Reader:
             source=source,
         )
         if self._problems:
-            raise InvalidConfig(sorted(self._problems))
+            raise InvalidConfig(self._problems)
         return found
 
     def _complain(self, node: Node, what: str, remedy: str) -> None:

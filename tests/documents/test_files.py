@@ -55,7 +55,7 @@ def test_a_problem_beside_a_document_of_others_is_still_told(write: Write, tmp_p
     with pytest.raises(InvalidConfig) as raised:
         load([str(tmp_path)])
 
-    assert {problem.source.line for problem in raised.value.problems} == {9}  # type: ignore[attr-defined]  # all are Problems
+    assert {problem.source.line for problem in raised.value.problems} == {9}  # all are Problems
 
 
 def test_a_named_file_must_be_ours(write: Write) -> None:
@@ -182,7 +182,9 @@ def test_problems_of_all_files_come_at_once_and_in_order(write: Write, tmp_path:
     with pytest.raises(InvalidConfig) as raised:
         names(tmp_path)
 
-    files = [Path(problem.source.file).name for problem in raised.value.problems]  # type: ignore[attr-defined]  # all are Problems
+    files = [
+        Path(problem.source.file).name for problem in raised.value.problems
+    ]  # all are Problems
     assert files == ["a.yaml", "b.yaml", "c.yaml"]
 
 
