@@ -372,7 +372,12 @@ def parts(kinds: Collection[str]) -> list[list[Cut]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("setup", SETUPS, ids=str)
+@pytest.mark.parametrize(
+    "setup",
+    # One in Vault waits for so much that a busy machine decides how it ends: not understood yet.
+    [pytest.param(s, marks=pytest.mark.long) if "vault" in str(s) else s for s in SETUPS],
+    ids=str,
+)
 def test_after_a_cut_at_any_kind_every_worker_looks_again(rounds: Rounds, setup: Setup) -> None:
     known = {*setup.once, *setup.opening, *setup.later, *setup.ending}
     rounds.life(first=[worst(kind) for kind in setup.once])
