@@ -73,7 +73,7 @@ class SharedState:
     sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
     gate: asyncio.Semaphore = field(init=False)
     _unverified: dict[Target, float] = field(default_factory=dict)
-    _counted: dict[Target, Counter[str]] = field(default_factory=dict)
+    _counted: dict[Target, tuple[float, Counter[str]]] = field(default_factory=dict)
     _total: Counter[str] = field(default_factory=Counter)
     _began: float | None = None
 
@@ -138,18 +138,30 @@ class SharedState:
         visit.plan = limit_unverified([visit.plan], most, before=before)[0]
         if any(getattr(action, "unverified", False) for action in visit.plan.actions):
             self._unverified[target] = now
-        self._limit(visit)
+        self._limit(visit, now)
 
-    def _limit(self, visit: Visit) -> None:
-        """Hold back what is over the policy's limits, by all plans since the documents changed."""
+    def _limit(self, visit: Visit, now: float) -> None:
+        """
+        Hold back what is over the policy's limits, by all plans since the documents changed.
+
+        A day's at most: keys rotate for months under the same documents.
+        """
         target, limits = visit.desired.target, self.context.policy.limits
-        done = self._counted.get(target, Counter())
+        while self._counted:  # oldest first, so that nobody looks at all of them
+            oldest, (at, gone) = next(iter(self._counted.items()))
+            if now - at <= DAY:
+                break
+            del self._counted[oldest]
+            self._total -= gone
+        _, done = self._counted.get(target, (now, Counter()))
         others = self._total - done
         fleet = len(self.state.servers)
         visit.plan = limit_actions([visit.plan], limits, fleet, before=others)[0]
-        # The most that was ever planned for it: what was done is in no later plan.
-        self._counted[target] = done | counts(visit.plan)
-        self._total = others + self._counted[target]
+        if planned := counts(visit.plan):
+            # The most that was planned for it: what was done is in no later plan.
+            self._counted.pop(target, None)
+            self._counted[target] = now, done | planned
+            self._total = others + (done | planned)
 
     # ── brake and disruption budget: months of one process, not one run ──────────────────────
 

@@ -19,6 +19,9 @@ from reconciler.errors import (
     Blocked,
     LoginFailed,
     NotSettled,
+    SecretDeleted,
+    SecretDestroyed,
+    SecretMissing,
     SecretsError,
     SecretsSealed,
     SecretsUnreachable,
@@ -199,7 +202,7 @@ class Resolver:
         """
         found = set()
         for at in paths:
-            with suppress(SecretUnusable):
+            with suppress(SecretMissing, SecretDeleted, SecretDestroyed):
                 info = await self._ask(self._backend.describe, at, None)
                 if info.targets is not None and any_matches(info.targets, target.url):
                     found.add(at)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from reconciler.apply.circuit_breaker import CircuitOpen, Place
-from reconciler.controller.shared import SharedState
+from reconciler.controller.shared import DAY, SharedState
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.actions import RebootServer, WriteExchange
@@ -22,6 +22,7 @@ from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import UNSEEN
 from reconciler.policy.model import ANYTHING, Limits, Policy, Rule
 from reconciler.system.timeouts import Timeouts
+from reconciler.testing.virtual_time import Clock, VirtualLoop
 from tests.controller.sample_statuses import braked
 from tests.support import factories as f
 
@@ -268,3 +269,27 @@ def test_a_policys_limit_is_counted_over_all_servers_until_the_documents_change(
         assert new.plan.actions
 
     asyncio.run(run())
+
+
+def test_a_policys_limit_forgets_after_a_day_under_the_same_documents() -> None:
+    """Half of a fleet that rotated its keys in spring must not keep the other half from it."""
+    rule = Rule(1, "all", urls=("**",), secrets=("**",))
+    policy = Policy((rule,), Limits(reboots=1), source="a policy")
+    clock = Clock()
+
+    async def story() -> None:
+        made = shared_state("tokyo-1", "osaka-1", policy=policy)
+        found = []
+        for name, wait in (("tokyo-1", 0.0), ("osaka-1", DAY / 2), ("osaka-1", DAY / 2 + 1)):
+            clock.sleep(wait)
+            made.judge(visit("tokyo-1", None))  # a quiet pass keeps nothing alive
+            one = visit(name, None, disruptions=(wish(),))
+            made.judge(one)
+            found.append(bool(one.plan.actions))
+        assert found == [True, False, True]
+
+    loop = VirtualLoop(clock)
+    try:
+        loop.run_until_complete(story())
+    finally:
+        loop.close()

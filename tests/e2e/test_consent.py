@@ -176,6 +176,19 @@ def test_the_owners_word_is_enough(rig: Rig) -> None:
     assert "okx_api_key" not in stand_in.values()
 
 
+def test_a_secret_that_is_not_there_is_bound_to_nobody(rig: Rig) -> None:
+    """That a server is new is said, whatever else is wrong with its secrets."""
+    stand_in = begun(rig)
+    credentials = rig.reference("nothing/there")
+    rig.document("tokyo-1", rotate=False, exchanges={"bybit": {"credentials": credentials}})
+
+    ran = rig.apply("-o", "json")
+
+    assert ran.code == 4
+    assert server(ran)["held"].startswith("nobody agreed yet")
+    assert stand_in.record.handshakes == []
+
+
 def test_a_bound_key_does_not_open_the_way_for_an_unbound_login(rig: Rig) -> None:
     stand_in = begun(rig)
     rig.bao.bind(rig.path("tokyo-1/bybit"), stand_in.url)
