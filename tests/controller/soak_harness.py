@@ -11,7 +11,7 @@ import random
 import time
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from tests.controller.faults import KINDS, Trouble
 from tests.controller.process_meter import Meter
 from tests.controller.test_controller import BRISK
 from tests.e2e.test_controller import Running
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, ports_of_nobody
 from tests.support.lasting_openbao import LastingOpenBao
 from tests.support.rig import Rig
 
@@ -56,17 +56,6 @@ ENDED: Final = {
     *(Standing.DONE, Standing.NOT_DONE, Standing.SATISFIED),
     *(Standing.EXPIRED, Standing.SUPERSEDED),
 }
-
-
-def _ports() -> Iterator[int]:
-    """
-    Give ports that the system gives to nobody who connects.
-
-    A server that is away finds its port taken otherwise, by any connection on this machine.
-    """
-    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        yield random.randrange(10_000, least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +107,9 @@ class Soak:
         self._bao: Final = bao
         self._ledger: Final = ledger
         quick = Behaviour(ping_interval=1.0, ping_timeout=1.0, reboot_down=0.2)
-        self.fleet: Final = Fleet(rig, servers, proxied=True, behaviour=quick, ports=_ports())
+        self.fleet: Final = Fleet(
+            rig, servers, proxied=True, behaviour=quick, ports=ports_of_nobody()
+        )
         self._stack: Final = ExitStack()
 
     def __enter__(self) -> Self:
@@ -281,7 +272,9 @@ class Soak:
         while failing := [
             one
             for one in self._status()["servers"]
-            if one["failures"] or datetime.fromisoformat(one["lastPass"]) <= over
+            if one["failures"]
+            or not one["lastPass"]
+            or datetime.fromisoformat(one["lastPass"]) <= over
         ]:
             assert self.passes.counted().others(count) <= OTHERS, failing
             if self._people():

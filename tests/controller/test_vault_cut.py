@@ -25,7 +25,7 @@ from tests.controller.controller_harness import PATIENCE, Harness
 from tests.controller.test_controller import BRISK, play
 from tests.crash.test_one_shot_kills import PATIENT
 from tests.support.fault_proxy import FaultProxy, Moment
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, ports_of_nobody
 from tests.support.leaks import PRIVATE
 from tests.support.rig import Rig
 
@@ -270,11 +270,12 @@ class Rounds:
         self.rig: Final = rig
         self.road: Final = road
         self._enter: Final = enter
+        self._ports: Final = ports_of_nobody()
 
     @contextmanager
     def servers(self) -> Iterator[Servers]:
         name = f"new{secrets.token_hex(3)}"
-        with Fleet(self.rig, 2, name=name, spec=SPEC) as fleet:
+        with Fleet(self.rig, 2, name=name, spec=SPEC, ports=self._ports) as fleet:
             yield Servers(self.rig, self.road, fleet)
             for document in self.rig.docs.iterdir():
                 document.unlink()
@@ -372,12 +373,7 @@ def parts(kinds: Collection[str]) -> list[list[Cut]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "setup",
-    # One in Vault waits for so much that a busy machine decides how it ends: not understood yet.
-    [pytest.param(s, marks=pytest.mark.long) if "vault" in str(s) else s for s in SETUPS],
-    ids=str,
-)
+@pytest.mark.parametrize("setup", SETUPS, ids=str)
 def test_after_a_cut_at_any_kind_every_worker_looks_again(rounds: Rounds, setup: Setup) -> None:
     known = {*setup.once, *setup.opening, *setup.later, *setup.ending}
     rounds.life(first=[worst(kind) for kind in setup.once])

@@ -8,8 +8,10 @@ one server it can do with each of these.
 
 import asyncio
 import copy
+import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -21,6 +23,17 @@ from tests.support.rig import FIELDS, ROBOTS, Rig
 T = TypeVar("T")
 
 SECRET: Final = "base62"
+
+
+def ports_of_nobody() -> Iterator[int]:
+    """
+    Give ports that the system gives to nobody who connects, and none of them twice.
+
+    A server that is away finds its port taken otherwise, by any connection on this machine; and one
+    at the port of an earlier one is that one to a ledger that knows it.
+    """
+    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    yield from random.sample(range(10_000, least), least - 10_000)
 
 
 class FleetServer(StandInThread):
