@@ -1,6 +1,7 @@
 """What a document may ask for only where the operator's policy says so, and what it must not."""
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -31,3 +32,11 @@ class Violation:
     what: str
     rule: str
     remedy: str
+
+
+def against(
+    violations: Iterable[Violation], action: PolicyAction | None, exchange: str = ""
+) -> Violation | None:
+    """Return the violation by *action*, None where there is none."""
+    wanted = (action, exchange)
+    return next((one for one in violations if (one.action, one.exchange) == wanted), None)

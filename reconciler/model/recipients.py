@@ -61,10 +61,15 @@ class Novelty(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewRecipient:
-    """One thing that a server would get, or be, for the first time."""
+    """
+    One thing that a server would get, or be, for the first time.
+
+    `secrets` are those that it would get as its login, or values of.
+    """
 
     kind: Novelty
     what: str
+    secrets: frozenset[SecretPath] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,16 @@ class Fresh:
     contact: bool = False
     login: frozenset[SecretPath] = frozenset()
     paths: frozenset[SecretPath] = frozenset()
+
+    @classmethod
+    def of(cls, news: Iterable[NewRecipient]) -> Self:
+        found = {kind: frozenset[SecretPath]() for kind in Novelty}
+        kinds = set()
+        for one in news:
+            kinds.add(one.kind)
+            found[one.kind] |= one.secrets
+        contact = bool(kinds & {Novelty.CONTACT, Novelty.ADDRESS})
+        return cls(contact, found[Novelty.LOGIN], found[Novelty.VALUES])
 
     def without(self, bound: AbstractSet[SecretPath]) -> Self:
         """Return what is left where the owners of the *bound* secrets named the server."""

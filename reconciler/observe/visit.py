@@ -18,7 +18,7 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import Values, recorded_view
 from reconciler.observe.resolver import Resolver
 from reconciler.plan.inputs import Consents
-from reconciler.plan.recipients import fresh_for
+from reconciler.plan.recipients import new_recipient
 from reconciler.policy.model import Policy
 from reconciler.system.clocks import elapsed
 
@@ -77,7 +77,7 @@ async def agree(visit: Visit, consents: Consents, policy: Policy, resolver: Reso
     Nobody need be asked where the operator's policy says who may have what, where the owner of a
     secret names the server, or where the server had it before.  Raises SecretsError.
     """
-    fresh = fresh_for(visit.desired, visit.recorded)
+    fresh = Fresh.of(new_recipient(visit.desired, visit.recorded))
     known, target = visit.recorded.identity, visit.desired.target
     moves = known is not None and known.target != target
     if policy.speaks or consents.may_receive(visit.desired.name, moves=moves):

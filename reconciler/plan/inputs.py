@@ -10,7 +10,7 @@ from typing import Final
 from reconciler.errors import JtrError
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import ClockReading, Logbook
-from reconciler.model.policy import PolicyAction, Violation
+from reconciler.model.policy import PolicyAction, Violation, against
 from reconciler.model.references import FrozenRef, SecretPath
 
 DENIED: Final = "the policy does not allow it"  # its lines stand first in the plan
@@ -99,7 +99,4 @@ class Facts:
 
     def denied(self, action: PolicyAction, exchange: str = "") -> Violation | None:
         """Return why the policy does not allow *action*; None when it does."""
-        return next(
-            (one for one in self.violations if (one.action, one.exchange) == (action, exchange)),
-            None,
-        )
+        return against(self.violations, action, exchange)

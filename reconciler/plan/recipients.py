@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.model.actions import Action, DeleteExchange, WriteExchange
 from reconciler.model.desired import DesiredServer
-from reconciler.model.recipients import Fresh, NewRecipient, Novelty, Recipient, told
+from reconciler.model.recipients import NewRecipient, Novelty, Recipient, told
 from reconciler.model.recorded import ExchangeRecord, Received, Recorded
 from reconciler.model.references import SecretPath, SecretRef
 
@@ -25,9 +25,10 @@ def _new_recipient(recipient: Recipient, recorded: Recorded) -> Iterator[NewReci
         yield NewRecipient(Novelty.ADDRESS, f"{recipient.target}; it was {identity.target}")
     if not there:
         if recipient.login:
-            yield NewRecipient(Novelty.LOGIN, told(recipient.login))
+            logins = frozenset(ref.at for ref in recipient.login)
+            yield NewRecipient(Novelty.LOGIN, told(recipient.login), logins)
         if recipient.paths:
-            yield NewRecipient(Novelty.VALUES, told(recipient.paths))
+            yield NewRecipient(Novelty.VALUES, told(recipient.paths), frozenset(recipient.paths))
         return
     # A ledger of an earlier version does not know the login; its next apply notes it.
     if received is not None:
@@ -35,25 +36,13 @@ def _new_recipient(recipient: Recipient, recorded: Recorded) -> Iterator[NewReci
         yield from _login("accessToken", recipient.access_token, received.access_token)
     known = _paths(recorded)
     if fresh := [path for path in recipient.paths if path not in known]:
-        yield NewRecipient(Novelty.VALUES, told(fresh))
-
-
-def fresh_for(desired: DesiredServer, recorded: Recorded) -> Fresh:
-    """Return what the server would get that this ledger does not know it to have got."""
-    recipient = Recipient.of(desired)
-    identity, received = recorded.identity, recorded.received
-    if identity is None or identity.target != recipient.target:
-        logins = frozenset(ref.at for ref in recipient.login)
-        return Fresh(contact=True, login=logins, paths=frozenset(recipient.paths))
-    known = () if received is None else (received.access_secret, received.access_token)
-    # A ledger of an earlier version does not know the login; its next apply notes it.
-    login = [ref.at for ref in recipient.login if received is not None and ref not in known]
-    return Fresh(login=frozenset(login), paths=frozenset(recipient.paths) - _paths(recorded))
+        yield NewRecipient(Novelty.VALUES, told(fresh), frozenset(fresh))
 
 
 def _login(name: str, wanted: SecretRef | None, known: SecretRef | None) -> Iterator[NewRecipient]:
     if wanted is not None and wanted != known:
-        yield NewRecipient(Novelty.LOGIN, f"{name} {wanted}; it was {known or 'none'}")
+        said = f"{name} {wanted}; it was {known or 'none'}"
+        yield NewRecipient(Novelty.LOGIN, said, frozenset({wanted.at}))
 
 
 def _paths(recorded: Recorded) -> frozenset[SecretPath]:

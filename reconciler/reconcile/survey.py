@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.errors import (
+    Blocked,
     DriverError,
     Exit,
     InternalError,
@@ -23,7 +24,7 @@ from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredStat
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Plan, ServerPlan
-from reconciler.model.policy import PolicyAction
+from reconciler.model.policy import PolicyAction, against
 from reconciler.model.recipients import Recipient
 from reconciler.model.recorded import ExchangeRecord
 from reconciler.model.references import FrozenRef
@@ -148,7 +149,8 @@ async def remember(visit: Visit, state: DesiredState, context: PassContext) -> N
     """Look the server up in the ledger, if the policy allows it at all."""
     server = visit.desired
     visit.violations = context.policy.violations(server)
-    context.policy.check(server)
+    if (contact := against(visit.violations, None)) is not None:
+        raise Blocked(contact.what, contact.remedy)
     if context.ledger is None:
         return
     found = await asyncio.to_thread(context.ledger.load, server.target, server.name)
@@ -196,7 +198,9 @@ def moved(visit: Visit) -> ServerPlan | None:
 async def freeze(visit: Visit, context: PassContext) -> Facts:
     frozen: dict[str, Mapping[str, FrozenRef] | JtrError] = {}
     for exchange in visit.desired.exchanges:
-        if exchange.presence is Presence.PRESENT and not _denied(visit, exchange.code):
+        if exchange.presence is Presence.PRESENT and not against(
+            visit.violations, PolicyAction.WRITE, exchange.code
+        ):
             try:
                 frozen[exchange.code] = await context.resolver.freeze(
                     exchange, visit.desired.target
@@ -214,11 +218,6 @@ async def freeze(visit: Visit, context: PassContext) -> Facts:
         violations=visit.violations,
         withheld=visit.withheld.paths if visit.withheld is not None else frozenset(),
     )
-
-
-def _denied(visit: Visit, code: str) -> bool:
-    """Whether the policy forbids to write the exchange: nothing is asked about its secret."""
-    return any((one.action, one.exchange) == (PolicyAction.WRITE, code) for one in visit.violations)
 
 
 async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassContext) -> None:

@@ -200,3 +200,15 @@ def test_the_worst_failure_counts_and_warnings_do_not() -> None:
         "failed": 1,
         "skipped": 1,
     }
+
+
+def test_secrets_without_a_word_of_their_owner_fail_where_one_is_required() -> None:
+    unbound = [SecretPath("secret", "jt/a"), SecretPath("secret", "jt/b")]
+
+    required = vault.binding_finding(unbound, all_of=3, required=True)
+    told = vault.binding_finding(unbound, all_of=3, required=False)
+    bound = vault.binding_finding([], all_of=3, required=True)
+
+    assert (required.grade, told.grade, bound.grade) == (Grade.FAILED, Grade.OK, Grade.OK)
+    assert "vault:secret/jt/a, vault:secret/jt/b" in required.what
+    assert "requireBinding" in required.what

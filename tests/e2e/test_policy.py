@@ -9,6 +9,7 @@ import yaml
 
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import asked, document, line, results, server, statuses
+from tests.e2e.test_requests import ask
 from tests.support.rig import Rig
 
 REBOOT = {"bootedAfter": "2026-11-22T09:30:00Z", "robots": "resume", "reason": "why not"}
@@ -114,22 +115,29 @@ def test_a_directory_decides(rig: Rig) -> None:
     assert len(stand_in.record.handshakes) == 1
 
 
-def test_requests_that_are_denied_are_not_done(rig: Rig) -> None:
+def test_a_request_that_is_denied_is_not_done_and_one_that_is_allowed_is(rig: Rig) -> None:
     stand_in = rig.server()
-    rig.document("tokyo-1", supervised=True, reboot=REBOOT)
+    rig.document("tokyo-1")
     rig.begin()
-    ruled(rig, deny("calm", "reboot", "invalidate"), rule())
+    rig.settings(policy=rig.policy(), soleWriter=True)
+    assert rig.apply().code == 0
+    ask(rig, reboot={"robots": "leave"})
+    rig.settings(policy=rig.policy(rules=[deny("calm", "reboot"), rule()]), soleWriter=True)
 
-    ran = rig.apply("-o", "json")
+    denied = rig.apply("-o", "json")
+    before = stand_in.record.reboot_requests
+    rig.settings(policy=rig.policy(), soleWriter=True)
+    allowed = rig.apply()
 
-    assert ran.code == 4
-    (asked_for,) = [one for one in server(ran)["disruptions"] if one["kind"] == "reboot"]
-    assert asked_for["standing"] in ("blocked", "never run", "baselined", "expired, NOT done")
-    assert stand_in.record.reboots == 0
-    assert [one["rule"] for one in server(ran)["violations"]] == ["1 calm"]
+    assert denied.code == 4
+    assert [one["standing"] for one in server(denied)["disruptions"]] == ["blocked"]
+    assert [one["rule"] for one in server(denied)["violations"]] == ["1 calm"]
+    assert before == 0
+    assert allowed.code == 0, allowed
+    assert stand_in.record.reboots == 1
 
 
-def test_a_request_that_is_due_is_blocked(rig: Rig) -> None:
+def test_a_request_that_is_scheduled_is_blocked(rig: Rig) -> None:
     stand_in = rig.server()
     rig.document("tokyo-1")
     rig.begin()

@@ -256,7 +256,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "nobody is asked about a new recipient",
         "reconciler/observe/visit.py",
-        "    fresh = fresh_for(visit.desired, visit.recorded)\n",
+        "    fresh = Fresh.of(new_recipient(visit.desired, visit.recorded))\n",
         "    fresh = NOTHING_FRESH\n",
         (CONSENT, EXFILTRATION),
     ),
