@@ -1419,4 +1419,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if pass_result.pushed(report):\n",
         (AUDITS,),
     ),
+    Mutant(
+        "a worker keeps the values of the secrets it sent",
+        "reconciler/controller/worker.py",
+        "        visit.values.clear()\n",
+        "        self._kept = dict(visit.values)\n",
+        ("tests/threats/test_t06_memory.py",),
+    ),
 )

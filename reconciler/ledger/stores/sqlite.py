@@ -154,7 +154,7 @@ class SqliteStore:
                 raise LedgerError("the ledger was opened by a parent process", "open it again")
             try:
                 yield connection
-            except sqlite3.Error as error:
+            except _TROUBLE as error:
                 # After a failed fsync the kernel may have dropped what it could not write and
                 # report success the next time (PostgreSQL's lesson): this handle is done.
                 self._broken = _code(error) in _HOPELESS
@@ -286,10 +286,10 @@ def _check_versions_apart(real: Path, connection: sqlite3.Connection) -> None:
     """Look at the file without its log."""
     try:
         _check_versions(real, connection)
-    except sqlite3.DatabaseError as error:
+    except _TROUBLE as error:
         # A crash or a full disk while the log was copied back leaves a file that is whole only
         # together with its log; the next look takes both.
-        if _code(error) != sqlite3.SQLITE_CORRUPT:
+        if isinstance(error, sqlite3.Error) and _code(error) != sqlite3.SQLITE_CORRUPT:
             raise
 
 
@@ -326,7 +326,11 @@ def _selected(connection: sqlite3.Connection, key: str) -> tuple[int, str] | Non
     return (row[0], row[1]) if row else None
 
 
-def _code(error: sqlite3.Error) -> int:
+# Of a damaged schema SQLite's message holds pieces, which Python's module cannot decode.
+_TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
+
+
+def _code(error: Exception) -> int:
     """Return SQLite's primary result code; 0 when the error came from Python's module."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
@@ -354,7 +358,7 @@ _MEANINGS: Final = {
 }
 
 
-def _explanation(real: Path, error: sqlite3.Error) -> LedgerError:
+def _explanation(real: Path, error: Exception) -> LedgerError:
     """Say in our words what SQLite reported; its own text is not shown."""
     code = _code(error)
     # No code at all: a text that is none, the one thing that is decoded outside of SQLite.
@@ -377,5 +381,5 @@ def _damaged(real: Path) -> LedgerError:
 def _explained(real: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except _TROUBLE as error:
         raise _explanation(real, error) from error

@@ -254,6 +254,14 @@ def overwrite(offset: int, data: bytes) -> Callable[[Path], None]:
     return change
 
 
+def spoil_schema(path: Path) -> None:
+    """Leave a schema that is none, with a name that is no UTF-8: SQLite's message holds it."""
+    data = path.read_bytes()
+    assert data.count(b"tabledocuments") == data.count(b"CREATE TABLE") == 1
+    data = data.replace(b"tabledocuments", b"table\xf2ocuments")
+    path.write_bytes(data.replace(b"CREATE TABLE", b"CREATE TUBLE"))
+
+
 REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "symlink": (link, "is a symbolic link"),
     "dangling symlink": (dangle, "is a symbolic link"),
@@ -272,6 +280,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "header only": (truncate(100), "is empty or cut off"),
     "half": (truncate(4096), "damaged or no ledger"),
     "text": (lambda p: p.write_text("apiVersion: jtr/v1\n" * 99), "damaged or no ledger"),
+    "damaged schema": (spoil_schema, "damaged or no ledger"),
     "damaged page": (overwrite(4096, b"\xff" * 512), "damaged or no ledger"),
     "foreign database": (foreign_database, "not a ledger of jtr"),
     "newer version": (newer, "version 2, this jtr knows 1"),
