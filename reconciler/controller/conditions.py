@@ -53,7 +53,13 @@ class Pass:
 def before_first(desired: DesiredServer, known: ServerStatus | None) -> ServerStatus:
     """Return the status of a server that was not looked at since its document came."""
     if known is not None and (known.url, known.account) == (desired.url, desired.account):
-        return replace(known, owner=desired.owner, labels=desired.labels, mode=str(desired.mode))
+        return replace(
+            known,
+            server=desired.name,
+            owner=desired.owner,
+            labels=desired.labels,
+            mode=str(desired.mode),
+        )
     return ServerStatus(
         desired.name,
         desired.url,

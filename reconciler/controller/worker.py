@@ -7,12 +7,13 @@ does follows from what it sees.
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from reconciler.controller import conditions, pass_result, requeue
+from reconciler.controller import conditions, pass_log, pass_result, requeue
 from reconciler.controller.events import applied_news
 from reconciler.controller.progress import Progress
 from reconciler.controller.requeue import QueueState
@@ -20,10 +21,9 @@ from reconciler.controller.shared import SharedState
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.drivers import Session
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
-from reconciler.model.actions import told
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
-from reconciler.model.outcomes import Report, Result
+from reconciler.model.outcomes import Report
 from reconciler.model.plan import Category
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.observe.visit import Visit, first_visit, see, view
@@ -50,6 +50,7 @@ class ServerWorker:
         self._busy: Final = asyncio.Lock()
         self.retired = False
         self._visit: Visit | None = None  # the present one: whatever happens, it is left
+        self._again: float | None = None  # while a pass goes on: when to look once more
         self._progress: Final = Progress()
         self._task: asyncio.Task[None] | None = None  # of the present pass
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
@@ -61,7 +62,11 @@ class ServerWorker:
 
     def wake(self, after: float = 0.0) -> None:
         """Look *after* so many seconds, unless that is planned sooner anyway."""
-        self.timing = replace(self.timing, due=min(self.timing.due, self._shared.seconds() + after))
+        due = self._shared.seconds() + after
+        if self._again is not None:
+            self._again = min(self._again, due)
+        else:
+            self.timing = replace(self.timing, due=min(self.timing.due, due))
         self._woken.set()
 
     def declare(self, desired: DesiredServer) -> None:
@@ -110,7 +115,8 @@ class ServerWorker:
                 try:
                     return await session.entries()
                 finally:
-                    await self._keep(session, desired)
+                    if not await self._keep(session, desired):
+                        self._reconnect()
         except TimeoutError:
             raise ServerUnreachable(
                 f"the log of {name} did not come in time: a pass over it may be under way",
@@ -140,9 +146,10 @@ class ServerWorker:
             extra={"fields": {"server": name}},
         )
         timeouts = shared.context.timeouts
-        self.timing = requeue.failed(
+        timing = requeue.failed(
             self.timing, shared.seconds(), timeouts.backoff_most, timeouts, shared.luck
         )
+        self.timing = replace(timing, due=min(timing.due, self._woken_for()))
         shared.status_store.servers[name] = replace(
             self._status,
             health=Health.DEGRADED,
@@ -201,6 +208,7 @@ class ServerWorker:
             began = clock()
             self._progress.begin(began)
             self._task = asyncio.current_task()
+            self._again = math.inf
             desired, revision = self.desired, shared.revision
             try:
                 consents = self._consents(desired)
@@ -208,12 +216,18 @@ class ServerWorker:
                 report = await self._act(visit, consents)
                 recorded = await self._recall(visit, report)
                 observation = view(visit, shared.context) if visit.observed is not None else None
-                await self._take_back(visit)
+                lost = await self._take_back(visit)
             finally:
                 self._progress.end()
                 await self._abandon()
             self._conclude(
-                visit, report, recorded, observation, revision=revision, took=clock() - began
+                visit,
+                report,
+                recorded,
+                observation,
+                revision=revision,
+                took=clock() - began,
+                lost=lost,
             )
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
@@ -303,29 +317,35 @@ class ServerWorker:
         except JtrError:
             return visit.recorded  # what keeps it from being read is in the next pass's plan
 
-    async def _take_back(self, visit: Visit) -> None:
-        """Hold the session for the next pass; values of secrets are not kept."""
+    async def _take_back(self, visit: Visit) -> bool:
+        """Hold the session for the next pass, not the values of secrets; whether it had ended."""
         session, visit.session = visit.session, None
         self._opened_at = visit.opened_at
         visit.values.clear()
-        if session is not None:
-            await self._keep(session, visit.desired)
+        return session is not None and not await self._keep(session, visit.desired)
 
-    async def _keep(self, session: Session, desired: DesiredServer) -> None:
-        """Hold a session that was opened as *desired* says; ours may be another one by now."""
+    async def _keep(self, session: Session, desired: DesiredServer) -> bool:
+        """
+        Hold a session that was opened as *desired* says; ours may be another one by now.
+
+        False when it has ended.
+        """
         if await session.ended(0):
             await session.close()
-            # Nobody is registered there now.
-            self.wake(self._shared.context.timeouts.backoff * self._shared.luck())
-            return
+            return False
         self._session, self._login = session, _login(desired)
         self._listener = asyncio.create_task(self._listen(session))
+        return True
+
+    def _reconnect(self) -> None:
+        """Look again soon: nobody is registered there now."""
+        self.wake(self._shared.context.timeouts.backoff * self._shared.luck())
 
     async def _listen(self, session: Session) -> None:
         """Wake when the server hangs up: it may have fallen, and nobody is registered there."""
         while not await session.ended(self._shared.context.timeouts.interval):
             pass
-        self.wake(self._shared.context.timeouts.backoff * self._shared.luck())
+        self._reconnect()
 
     async def _let_go(self) -> None:
         """Leave the server while another controller acts."""
@@ -354,16 +374,19 @@ class ServerWorker:
         *,
         revision: str,
         took: float,
+        lost: bool,
     ) -> None:
         shared, desired = self._shared, visit.desired
         now = shared.context.now()
         failing = pass_result.fails(report)
+        if lost and not failing:
+            self._reconnect()
         timing = self._timed(visit, report, failing=failing, revision=revision)
         stopped = self._unasked(recorded, seen)
         timing = replace(timing, stopped=tuple(robot.id for robot in stopped))
         timing = pass_result.healed(timing, report, shared.seconds(), shared.context.timeouts)
         fresh = [robot for robot in stopped if robot.id not in self.timing.stopped]
-        self._note_stops(fresh)
+        pass_log.robots_stopped(shared.status_store, desired.name, fresh)
         drifting = {line.exchange for line in report.plan.select(Category.DRIFT) if line.asks}
         one = conditions.Pass(
             desired,
@@ -389,14 +412,16 @@ class ServerWorker:
         self.timing = timing
         status = replace(
             status,
+            server=self.desired.name,  # that of today: it may have been renamed meanwhile
             last_pass=moment,
             last_success=status.last_success if failing else moment,
             pass_seconds=round(took, 3),
             failures=timing.failures,
         )
-        if not self.retired:  # under the name of today: it may have been renamed meanwhile
-            shared.status_store.servers[self.desired.name] = status
-        self._count(report, status, failing=failing, took=took)
+        if not self.retired:
+            shared.status_store.servers[status.server] = status
+        result = "failed" if failing else str(status.health)
+        pass_log.passed(shared.status_store, report, status, result, took)
         self.passes += 1
         self._recorded = recorded
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
@@ -406,8 +431,6 @@ class ServerWorker:
     def _timed(self, visit: Visit, report: Report, *, failing: bool, revision: str) -> QueueState:
         shared, now = self._shared, self._shared.seconds()
         timeouts = shared.context.timeouts
-        # Woken meanwhile: there is a newer document, or a newer secret.
-        again = self.timing.due if self._woken.is_set() else None
         if failing:
             most = pass_result.longest(report, timeouts)
             timing = requeue.failed(self.timing, now, most, timeouts, shared.luck)
@@ -415,9 +438,12 @@ class ServerWorker:
             timing = requeue.succeeded(self.timing, now, timeouts, shared.luck)
             timing = replace(timing, revision=revision)
         sooner = pass_result.sooner(visit.desired, report, now, timeouts, settled_in=visit.again_in)
-        if again is not None:
-            sooner.append(max(again, now))
-        return replace(timing, due=min([timing.due, *sooner]))
+        return replace(timing, due=min([timing.due, self._woken_for(), *sooner]))
+
+    def _woken_for(self) -> float:
+        """Return when to look at what became new during the pass that ends now."""
+        again, self._again = self._again, None
+        return math.inf if again is None else again
 
     def _unasked(self, recorded: Recorded, seen: Observation | None) -> tuple[Robot, ...]:
         if seen is None:
@@ -432,41 +458,6 @@ class ServerWorker:
         self._robots, self._seen_at = seen.robots, seen.at
         ours = pass_result.ours(recorded, since)
         return conditions.unasked(self.timing.stopped, before, seen.robots, ours)
-
-    def _note_stops(self, robots: list[Robot]) -> None:
-        name = self.desired.name
-        self._shared.status_store.stops[name] += len(robots)
-        for robot in robots:
-            LOG.warning(
-                "a robot stopped without our asking",
-                extra={"fields": {"server": name, "robot": robot.id, "exchange": robot.exchange}},
-            )
-
-    def _count(self, report: Report, status: ServerStatus, *, failing: bool, took: float) -> None:
-        status_store, name = self._shared.status_store, self.desired.name
-        for outcome in report.outcomes:
-            if outcome.result is Result.NOT_ATTEMPTED:
-                continue
-            status_store.applies[str(outcome.result)] += 1
-            if kind := pass_result.stops(outcome):
-                status_store.restarts[name, kind] += 1
-            level = logging.WARNING if outcome.code else logging.INFO
-            LOG.log(
-                level, told(outcome.action), extra={"fields": pass_result.fields(name, outcome)}
-            )
-        result = "failed" if failing else str(status.health)
-        status_store.passes["failed" if failing else "done"] += 1
-        status_store.pass_seconds.add(took)
-        status_store.last_pass = asyncio.get_running_loop().time()
-        fields = {
-            "server": name,
-            "sync": str(status.sync),
-            "health": str(status.health),
-            "reason": status.reason,
-            "seconds": round(took, 3),
-            "actions": sum(o.result is not Result.NOT_ATTEMPTED for o in report.outcomes),
-        }
-        LOG.info("pass %s", result, extra={"fields": fields})
 
 
 def _login(desired: DesiredServer) -> tuple[object, ...]:

@@ -83,6 +83,45 @@ def moment(**ahead: float) -> str:
     return (datetime.now(UTC) + timedelta(**ahead)).isoformat().replace("+00:00", "Z")
 
 
+def test_a_server_that_hangs_up_in_every_pass_is_not_stormed(rig: Rig) -> None:
+    """A connection that ends in a pass wakes nobody: that pass says when the next one is."""
+    server = rig.server()
+    rig.document()
+    begin(rig, durations=BRISK | {"backoff": "900s", "backoffMost": "900s"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        server.behaviour.read = "drop"
+        await harness.until(lambda: harness.status().failures > 0, "it failed")
+        await asyncio.sleep(0.5)
+        assert harness.status().failures == 1
+
+    play(Harness(rig), story)
+
+
+def test_a_document_that_changes_in_a_pass_that_fails_is_looked_at_now(rig: Rig) -> None:
+    server = rig.server()
+    rig.document()
+    begin(rig, durations=BRISK | {"backoff": "900s", "backoffMost": "900s"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        server.behaviour.silent = frozenset({"logs-list-request"})
+        before = len(server.record.received)
+        await harness.until(
+            lambda: any(
+                one.event == "logs-list-request" for one in server.record.received[before:]
+            ),
+            "a pass is stuck",
+        )
+        rig.document(reboot={"bootedAfter": moment(days=300), "robots": "resume", "reason": "x"})
+        await harness.until(lambda: harness.status().failures > 0, "it failed")
+        server.behaviour.silent = frozenset()
+        await harness.until(lambda: harness.status().failures == 0, "it was looked at again")
+
+    play(Harness(rig), story)
+
+
 def test_a_new_server_is_made_as_its_document_says(rig: Rig) -> None:
     server = rig.server()
     rig.document()

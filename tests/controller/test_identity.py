@@ -99,6 +99,7 @@ def test_a_server_that_is_renamed_in_a_slow_pass_keeps_its_worker_and_its_connec
         await harness.passed("osaka-1", times=2)
         await synced(harness, "osaka-1")
         assert list(harness.status_store.servers) == ["osaka-1"]
+        assert harness.status("osaka-1").server == "osaka-1"
         assert server.connections() == connections, "nobody else came, and nobody left"
 
     play(Harness(rig), story)

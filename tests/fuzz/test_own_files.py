@@ -75,7 +75,8 @@ def audit_cache(path: Path) -> None:
 
 def mark_of_a_host(path: Path) -> None:
     guard = RollbackGuard(path.parent)
-    assert_silent(guard.check(UID, lambda: 5, Place("/l.db", 7), born_now=False))
+    # It is said why the ledger was suspect, in the words of the file itself.
+    assert len(guard.check(UID, lambda: 5, Place("/l.db", 7), born_now=False).encode()) < 10_000
     guard.note(UID, 6, Place("/l.db", 7))
 
 

@@ -1426,4 +1426,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "        self._kept = dict(visit.values)\n",
         ("tests/threats/test_t06_memory.py",),
     ),
+    Mutant(
+        "a pass that is over is due again at once",
+        "reconciler/controller/worker.py",
+        "        return math.inf if again is None else again\n",
+        "        return self.timing.due\n",
+        ("tests/controller/test_controller.py",),
+    ),
+    Mutant(
+        "what woke a worker in a pass that failed is forgotten",
+        "reconciler/controller/worker.py",
+        "due=min([timing.due, self._woken_for(), *sooner])",
+        "due=min([timing.due, *sooner])",
+        ("tests/controller/test_controller.py",),
+    ),
+    Mutant(
+        "a server may say whatever it likes",
+        "reconciler/drivers/connection/transport.py",
+        "        return min(self._left) >= 0\n",
+        "        return True\n",
+        ("tests/drivers/connection/test_bounds.py",),
+    ),
 )

@@ -354,8 +354,8 @@ class Conversation:
                 if event in ONLY_ASKED and not heard:
                     self._stray = True  # the next one might be taken for a write's answer
 
-    def _wanted(self) -> str:
-        return self._question.answer if self._question is not None else ""
+    def _wanted(self, event: str, large: bool) -> bool:  # noqa: FBT001  - a callback's facts
+        return self._question is not None and self._question.wants(event, large=large)
 
     def _on_large(self, body: object) -> None:
         self._on_unreadable() if body is None else self._on_message(body)
@@ -416,7 +416,10 @@ class Conversation:
             task.exception()  # seen: else asyncio would log it, with whatever it holds
         if self._closing or self._client is None:
             return
-        if getattr(self._client.eio.ws, "too_long", False):
+        ws = self._client.eio.ws
+        if getattr(ws, "too_much", False):
+            self._fail(ended(self._url, "the server says too much that nobody asked for"))
+        elif getattr(ws, "too_long", False):
             self._fail(
                 AnswerTooLong(
                     f"{self._url} sent a message over {self._message_limit:,} bytes, or of more "

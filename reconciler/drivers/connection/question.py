@@ -28,6 +28,10 @@ class Question:
     ends: Ends = first
     _newest: Mapping[str, object] | None = None
 
+    def wants(self, event: str, *, large: bool) -> bool:
+        """Whether what *event* says may matter; of large messages only the answer's does."""
+        return event == self.answer or (self.ends is not first and not large)
+
     def hear(self, event: str, body: Mapping[str, object]) -> bool:
         """Take a message; whether it may have been the answer."""
         if self.reply.done():

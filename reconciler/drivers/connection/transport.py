@@ -37,8 +37,16 @@ LARGE: Final = 64 * 2**10  # characters; what is longer is looked at before it i
 LONGEST: Final = 2 * 2**20  # of all answers but the log
 MOST_MARKS: Final = 100_000  # brackets and commas: each becomes objects of a hundred bytes
 LOG_MARKS: Final = 2_000_000
+BURST: Final = (5_000, 16 * 2**20)
+"""Messages, and characters that nobody waits for: so much a server may say at once."""
+STEADY: Final = (1_000, 2**20)
+"""The same, in each second from then on."""
+_STRANGE: Final = 10  # one that only the engine can make out costs as much as so many others
+_TURN: Final = 50  # messages that are dropped in a row before others have their turn
 _HEAD: Final = re.compile(r'42\["message",\{"event":"([a-z-]{1,60})"[,}]')
+_LOGIN: Final = frozenset({"authenticated", "unauthorized"})
 _NOTHING: Final = aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, "6", None)  # the engine's own no-op
+_CLOSED: Final = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
 
 
 def _silent_logger() -> logging.Logger:
@@ -101,22 +109,45 @@ class Packet(socketio.packet.Packet):  # type: ignore[misc]  # socketio ships no
         return UNREADABLE
 
 
+class Allowance:
+    """What a server may still say: as much at once as BURST, and STEADY once that is used up."""
+
+    def __init__(self, now: float) -> None:
+        self._left: list[float] = list(BURST)
+        self._at = now
+
+    def covers(self, messages: int, characters: int, now: float) -> bool:
+        """Take off so much."""
+        passed, self._at = now - self._at, now
+        used = (messages, characters)
+        for which, most in enumerate(BURST):
+            grown = min(most, self._left[which] + passed * STEADY[which])
+            self._left[which] = grown - used[which]
+        return min(self._left) >= 0
+
+
 class WatchedSocket(aiohttp.ClientWebSocketResponse):
     """
     Knows two things that the engine keeps to itself.
 
     That a message was over the limit, which the engine reports as any other drop; and that a frame
     was handed to the system, where the engine only queues.
+
+    One server must not stall or bloat a process that serves others.  So what nobody asked for is
+    dropped before it is decoded, and a server that says too much of it is left.
     """
 
     too_long = False
-    wanted: Callable[[], str] = staticmethod(lambda: "")
-    """Returns the event of the answer that is waited for; empty for none."""
+    too_much = False
+    wanted: Callable[[str, bool], bool] = staticmethod(lambda _event, _large: False)
+    """Whether somebody waits for a message with this event, which may be a large one."""
     log = ""
     """The event of the one answer that may be long."""
     deliver: Callable[[object], None] = staticmethod(lambda _body: None)
     """Takes the body of a large message, or None for one that cannot be read."""
     _watched: tuple[str, Callable[[bool], None]] | None = None
+    _allowance: Allowance | None = None
+    _dropped = 0
 
     def watch(self, text: str, written: Callable[[bool], None]) -> None:
         """
@@ -142,31 +173,39 @@ class WatchedSocket(aiohttp.ClientWebSocketResponse):
         return not transport.is_closing() and transport.get_write_buffer_size() == 0
 
     async def receive(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  - aiohttp's signature
-        message = await super().receive(timeout)
-        data = message.data
-        if isinstance(data, aiohttp.WebSocketError):
-            self.too_long = data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
-        if isinstance(data, str) and len(data) > LARGE:
-            return await self._large(data)
-        return message
-
-    async def _large(self, text: str) -> Any:
-        """
-        Take in a large message: what nobody asked for is dropped as it is.
-
-        The rest is counted before it is decoded, and decoded off the event loop: one server must
-        not stall or bloat a process that serves others.
-        """
-        head = _HEAD.match(text)
-        event = head[1] if head is not None else ""
-        if event and event != self.wanted():
+        clock = asyncio.get_running_loop().time
+        if self._allowance is None:
+            self._allowance = Allowance(clock())
+        while True:
+            message = await super().receive(timeout)
+            data = message.data
+            if isinstance(data, aiohttp.WebSocketError):
+                self.too_long = data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+            if not isinstance(data, str | bytes):
+                return message
+            text = data if isinstance(data, str) else ""
+            head = _HEAD.match(text)
+            event = head[1] if head is not None else ""
+            large = len(text) > LARGE
+            wanted = bool(event) and self.wanted(event, large)
+            cost = 1 if event else _STRANGE
+            if not self._allowance.covers(cost, 0 if wanted else len(data), clock()):
+                self.too_much = True
+                return _CLOSED
+            if not event or wanted or (event in _LOGIN and not large):
+                return await self._large(event, text) if large else message
             self.deliver({"event": event})  # that it came may matter; what it says does not
-            return _NOTHING
+            self._dropped += 1
+            if self._dropped % _TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _large(self, event: str, text: str) -> Any:
+        """Take in a large message: counted before it is decoded, and decoded off the event loop."""
         log = bool(event) and event == self.log
         marks = text.count(",") + text.count("[") + text.count("{")
         if marks > (LOG_MARKS if log else MOST_MARKS) or (len(text) > LONGEST and not log):
             self.too_long = True
-            return aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
+            return _CLOSED
         body: object = None
         with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError):
             body = (await asyncio.to_thread(json.loads, text[2:]))[1]

@@ -32,6 +32,7 @@ SYSTEM_LOG: Final = "system"
 
 WRITABLE_TYPE: Final = "string"
 
+_CODE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")  # ccxt's, and plans show them
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9.+_-]{1,50}")
 _TEXT_LIMIT: Final = 200  # characters of a robot's name or exchange
@@ -221,7 +222,7 @@ def _words(value: object) -> str:
 def _exchange(entry: object) -> ObservedExchange:
     exchange = _mapping(entry, "an exchange")
     code = exchange.get("code")
-    if not isinstance(code, str) or not _NAME.fullmatch(code):
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
         raise _odd("the exchange list has an entry without a usable code")
     pairs = [_field(code, field) for field in _items(exchange.get("fields"), f"fields of {code}")]
     troubles = [trouble for _, trouble in pairs if trouble]

@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from reconciler.drivers.connection.transport import LARGE, LOG_MARKS, LONGEST, MOST_MARKS
+from reconciler.drivers.connection.transport import (
+    BURST,
+    LARGE,
+    LOG_MARKS,
+    LONGEST,
+    MOST_MARKS,
+    STEADY,
+    Allowance,
+)
 from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS, SAVE
 from reconciler.errors import AnswerTooLong, ConnectionLost, UnknownAnswer
 from tests.drivers.connection.test_asking import VALUES, save_script
@@ -50,9 +58,42 @@ def asking(before: list[str], answer: str, ask: str = "robots") -> Callable[[], 
     return run
 
 
-@pytest.mark.parametrize("size", [LARGE, 3 * MIB, 60 * MIB])
+@pytest.mark.parametrize("size", [5, LARGE, 3 * MIB, 7 * MIB])
 def test_what_nobody_asked_for_is_dropped_as_it_is(size: int) -> None:
     asking([unasked(size)] * 2, body(ROBOTS.answer, []))()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [unasked(200)] * (2 * BURST[0]),
+        [unasked(9 * MIB)] * 2,
+        ['42["other",{}]'] * (2 * BURST[0]),
+        ["6"] * (2 * BURST[0]),
+        [body("authenticated", {"id": "0"})] * (2 * BURST[0]),
+    ],
+    ids=["messages", "megabytes", "other events", "nothings", "logins"],
+)
+def test_who_says_too_much_is_left(flood: list[str]) -> None:
+    with pytest.raises(ConnectionLost, match="too much that nobody asked for"):
+        asking(flood, body(ROBOTS.answer, []))()
+
+
+def test_a_busy_server_is_none_that_says_too_much() -> None:
+    """A thousand messages in a burst, as when all robots start: the answer behind them counts."""
+    asking([unasked(200)] * 1_000, body(ROBOTS.answer, []))()
+
+
+def test_what_a_server_may_say_grows_again() -> None:
+    most, steady = BURST[0], STEADY[0]
+    allowance = Allowance(0.0)
+
+    assert all(allowance.covers(1, 10, 0.0) for _ in range(most))
+    assert not allowance.covers(1, 10, 0.0)
+    assert all(allowance.covers(1, 10, second + 1.1) for second in range(60) for _ in range(steady))
+    assert not all(allowance.covers(1, 10, 61.2) for _ in range(2 * steady))
+    assert all(allowance.covers(1, 10, 100.0) for _ in range(most))
+    assert not allowance.covers(1, 10, 100.0)
 
 
 def test_a_large_answer_is_still_an_answer() -> None:
@@ -123,7 +164,7 @@ def test_a_large_message_that_cannot_be_read_is_told_apart(text: str) -> None:
 
 
 def test_what_is_dropped_leaves_nothing_behind() -> None:
-    run = asking([unasked(8 * MIB)] * 3, body(ROBOTS.answer, []))
+    run = asking([unasked(5 * MIB)] * 3, body(ROBOTS.answer, []))
     run()
     tracemalloc.start()
     try:

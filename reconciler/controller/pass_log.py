@@ -1,0 +1,54 @@
+"""
+What a pass did, in the log and in the counters of the metrics.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from reconciler.controller import pass_result
+from reconciler.controller.status import ServerStatus
+from reconciler.controller.status_store import StatusStore
+from reconciler.model.actions import told
+from reconciler.model.observed import Robot
+from reconciler.model.outcomes import Report, Result
+
+LOG: Final = logging.getLogger("reconciler.controller")
+
+
+def robots_stopped(status_store: StatusStore, name: str, robots: Iterable[Robot]) -> None:
+    """Say which robots of the server *name* stopped without our asking."""
+    for robot in robots:
+        status_store.stops[name] += 1
+        LOG.warning(
+            "a robot stopped without our asking",
+            extra={"fields": {"server": name, "robot": robot.id, "exchange": robot.exchange}},
+        )
+
+
+def passed(
+    status_store: StatusStore, report: Report, status: ServerStatus, result: str, took: float
+) -> None:
+    """Say and count what was done, and that the pass came to an end after *took* seconds."""
+    name = status.server
+    for outcome in report.outcomes:
+        if outcome.result is Result.NOT_ATTEMPTED:
+            continue
+        status_store.applies[str(outcome.result)] += 1
+        if kind := pass_result.stops(outcome):
+            status_store.restarts[name, kind] += 1
+        level = logging.WARNING if outcome.code else logging.INFO
+        LOG.log(level, told(outcome.action), extra={"fields": pass_result.fields(name, outcome)})
+    status_store.passes["failed" if result == "failed" else "done"] += 1
+    status_store.pass_seconds.add(took)
+    status_store.last_pass = asyncio.get_running_loop().time()
+    fields = {
+        "server": name,
+        "sync": str(status.sync),
+        "health": str(status.health),
+        "reason": status.reason,
+        "seconds": round(took, 3),
+        "actions": sum(o.result is not Result.NOT_ATTEMPTED for o in report.outcomes),
+    }
+    LOG.info("pass %s", result, extra={"fields": fields})
