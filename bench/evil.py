@@ -40,6 +40,7 @@ REAL: Final = BRISK | {
     "authenticate": "30s",
     "request": "15s",
     "lease": "30s",
+    "backoff": "1s",  # 5 s by default: what hung up is not asked again at once
     "backoffMost": "2s",
 }
 ENGINE: Final = {"version": "0.24.19", "testerDefaults": {}}
