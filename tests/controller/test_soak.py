@@ -79,7 +79,7 @@ def soak(
 
 @pytest.mark.timeout(900)
 def test_a_minute(lasting: tuple[Rig, LastingOpenBao]) -> None:
-    soak(*lasting, "sqlite", phases=5, each=6, growth=8.0, spare=20.0)
+    soak(*lasting, "sqlite", phases=4, each=6, growth=8.0, spare=20.0)
 
 
 @pytest.mark.long

@@ -34,7 +34,7 @@ LOG: Final = logging.getLogger(__name__)
 # because this machine is busy is the end where there is no other.
 LIFE: Final = {"approle": "6s", "token": "24s"}
 RUNNING: Final = {1, 2}
-PARTS: Final = 6  # rounds in which everything is cut once; one by one in the long run
+PARTS: Final = 4  # rounds in which everything is cut once; one by one in the long run
 OFTEN: Final = 10  # more often than a request is tried, by both workers
 DURATIONS: Final = (
     BRISK
@@ -373,7 +373,9 @@ def parts(kinds: Collection[str]) -> list[list[Cut]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("setup", SETUPS, ids=str)
+@pytest.mark.parametrize(
+    "setup", [pytest.param(SETUPS[0], marks=pytest.mark.long), SETUPS[1]], ids=str
+)
 def test_after_a_cut_at_any_kind_every_worker_looks_again(rounds: Rounds, setup: Setup) -> None:
     known = {*setup.once, *setup.opening, *setup.later, *setup.ending}
     rounds.life(first=[worst(kind) for kind in setup.once])

@@ -147,7 +147,7 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 
 
 @pytest.mark.timeout(VOLUME)
-@pytest.mark.parametrize(("ledger", "kills"), [("sqlite", 40), ("vault", 15)])
+@pytest.mark.parametrize(("ledger", "kills"), [("sqlite", 25), ("vault", 10)])
 def test_killed_at_random_moments(rounds: Rounds, kills: int) -> None:
     killed_at_random(rounds, kills)
 

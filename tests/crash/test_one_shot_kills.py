@@ -261,7 +261,7 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 @pytest.mark.timeout(VOLUME)
 @pytest.mark.parametrize("ledger", LEDGERS)
 def test_killed_at_random_moments(rounds: Rounds) -> None:
-    killed_at_random(rounds, 15)
+    killed_at_random(rounds, 10)
 
     assert rounds.counts["left open"] > 0
 
