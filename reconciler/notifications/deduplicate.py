@@ -187,13 +187,14 @@ class Deduplicator:
         told = self._told.pop(key, None)
         event = news.topic in EVENTS
         before = "" if told is None or event else told.state
-        weight = news.severity
+        severity = news.severity if news.state else AlertSeverity.INFO
+        weight = severity
         if told is not None and not event:
-            weight = max(news.severity, told.severity, key=rank)
+            weight = max(severity, told.severity, key=rank)
         self._ready.append(
             Message(
                 _id(self._label, news, now, reminder=reminder),
-                *(news.topic, news.subject, before, news.state, news.severity, weight),
+                *(news.topic, news.subject, before, news.state, severity, weight),
                 text=f"still: {news.text}" if reminder else news.text,
                 owner=news.owner,
                 at=now,

@@ -128,7 +128,7 @@ class SendQueue:
         if len(self._waiting) <= MOST:
             return None
         usual = (
-            key for key, one in self._waiting.items() if one.severity is not AlertSeverity.CRITICAL
+            key for key, one in self._waiting.items() if one.weight is not AlertSeverity.CRITICAL
         )
         self._lost += 1
         return self._waiting.pop(next(usual, next(iter(self._waiting))))

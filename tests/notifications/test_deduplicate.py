@@ -283,7 +283,7 @@ def test_the_newest_state_counts_and_what_ended_meanwhile_is_not_told() -> None:
 
 def test_the_queue_is_bounded_and_what_was_lost_is_counted() -> None:
     queue = SendQueue(RateLimit(usual=1), 0)
-    queue.add(message(0, severity=AlertSeverity.CRITICAL))
+    queue.add(message(0, severity=AlertSeverity.CRITICAL, weight=AlertSeverity.CRITICAL))
     squeezed = [queue.add(message(number)) for number in range(1, MOST + 6)]
 
     assert [one.subject for one in squeezed if one] == [f"server-{n}" for n in range(1, 7)]

@@ -44,8 +44,8 @@ def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
 
 
 def robots(state: str, number: int = 1, **other: Any) -> News:
-    """A state that is told at once."""
-    severity = AlertSeverity.CRITICAL if state else AlertSeverity.INFO
+    """A state that is told at once; that all is well comes with the same severity."""
+    severity = AlertSeverity.CRITICAL
     return news(state, Topic.ROBOTS, subject=f"tokyo-{number}", severity=severity, **other)
 
 
@@ -144,6 +144,8 @@ def test_trouble_and_its_end_are_told_once_each(files: Files) -> None:
             await stage.pass_time(1000)
 
             assert texts(receiver) == ["tokyo-1: 7", "tokyo-1: well again"]
+            severities = [json.loads(request.body)["severity"] for request in receiver.requests]
+            assert severities == ["critical", "info"]
             assert stage.results == {("pager", "sent"): 2}
 
     told(story)
