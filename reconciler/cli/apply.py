@@ -43,6 +43,7 @@ from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
 from reconciler.render.plan_text import recipient_rows
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
+from reconciler.system.descriptors import make_room_for
 from reconciler.system.interrupts import Interruption, run
 
 
@@ -132,6 +133,7 @@ class _Job:
     detailed: bool
 
     async def run(self, interruption: Interruption) -> Exit:
+        make_room_for(len(self.state.servers))
         consents = await self._agreed() if self.asks else self.consents
         with output.progress(f"looking at {counted(len(self.state.servers), 'server')}"):
             visits = await survey(self.state, consents, self.context)

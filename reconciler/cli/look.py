@@ -1,7 +1,5 @@
 """A look at servers, for commands that change nothing."""
 
-import asyncio
-
 from reconciler.cli import output
 from reconciler.model.desired import DesiredState
 from reconciler.model.wording import counted
@@ -9,12 +7,12 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import survey
+from reconciler.system.descriptors import make_room_for
 
 
 async def look(
     state: DesiredState, context: PassContext, consents: Consents | None = None
 ) -> list[Visit]:
+    make_room_for(min(context.parallelism, len(state.servers)))
     with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-        visits = await survey(state, consents or Consents(), context)
-    await asyncio.gather(*(visit.close() for visit in visits))
-    return visits
+        return await survey(state, consents or Consents(), context, keep=False)

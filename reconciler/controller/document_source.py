@@ -16,8 +16,9 @@ from typing import Final
 
 from reconciler.documents.files import SUFFIXES, read_bytes
 from reconciler.documents.load import load
-from reconciler.errors import InvalidConfig, UsageError
+from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredState
+from reconciler.system.descriptors import make_room_for
 
 TRIES: Final = 3
 LINES_LIMIT: Final = 5
@@ -255,10 +256,11 @@ class Source:
         trouble, refused = "", False
         try:
             state = load(self._paths, instead=held).state
+            make_room_for(len(state.servers))
         except InvalidConfig as error:
             trouble = _first(error)
-        except UsageError as error:
-            trouble, refused = str(error), True
+        except JtrError as error:
+            state, trouble, refused = None, str(error), True
         except Exception as error:  # noqa: BLE001  - no document may end the controller
             trouble = f"the documents cannot be read ({type(error).__name__}); please report this"
         certain = held.asked == set(taken.held) if taken.whole else refused

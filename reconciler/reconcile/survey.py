@@ -48,11 +48,14 @@ from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
 
 
-async def survey(state: DesiredState, consents: Consents, context: PassContext) -> list[Visit]:
+async def survey(
+    state: DesiredState, consents: Consents, context: PassContext, *, keep: bool = True
+) -> list[Visit]:
     """
     Visit every server of *state* and plan it; failures become part of the plans.
 
-    Sessions stay open: whoever calls closes the visits.
+    With *keep* sessions stay open, and whoever calls closes the visits; else each is closed as soon
+    as its server is planned.
     """
     gate = asyncio.Semaphore(context.parallelism)
     visits: list[Visit] = []
@@ -65,6 +68,8 @@ async def survey(state: DesiredState, consents: Consents, context: PassContext) 
                 await look(visit, state, consents, context)
             except Exception as error:  # noqa: BLE001  - the others are looked at all the same
                 visit.plan = failed(server, InternalError(error))
+            if not keep:
+                await visit.close()
         return visit
 
     try:
