@@ -194,7 +194,7 @@ def test_two_deaths(wishes: Wishes) -> None:
     for way in WAYS[wishes]:
         last = range(moments(wishes, way))
         pairs += [Story(wishes, way, pair) for pair in itertools.product(last, repeat=2)]
-    judge_all(chance.sample(pairs, 60))
+    judge_all(chance.sample(pairs, 30))
 
 
 @pytest.mark.long

@@ -137,7 +137,9 @@ def test_positive_control_what_the_locks_name_is_installed(checkout: Checkout) -
     assert checkout.was_built
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n == "run" else pytest.param(n, marks=pytest.mark.long) for n in NAMES]
+)
 def test_t18_a_file_with_another_hash_is_refused(checkout: Checkout, name: str) -> None:
     text = checkout.lock(name).read_text("utf-8").rstrip()
     checkout.lock(name).write_text(f"{text[:-1]}{'10'[text[-1] == '1']}\n", "utf-8")

@@ -46,8 +46,8 @@ def limited(soft: int, hard: int, *command: str) -> str:
             1000,
             (
                 "1000 connections at once need about 1100 open files, and the limit of this "
-                "process is 1024; raise it (ulimit -n 1100; for a service: LimitNOFILE=1100), or name "
-                "fewer servers (--selector)\n(1024, 1024)\n"
+                "process is 1024; raise it (ulimit -n 1100; for a service: LimitNOFILE=1100), or "
+                "name fewer servers (--selector)\n(1024, 1024)\n"
             ),
         ),
     ],
