@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "show": "Print the effective document of a server and where each value is from.",
     "plan": "Show what apply would do, and what it means for trading.",
     "apply": "Make the servers as the documents say.",
+    "adopt": "Make documents of servers that were configured by hand.",
     "controller": "Keep the servers as the documents say, until told to stop.",
     "audit": "Ask the exchanges what each key may do; changes nothing.",
     "policy": "Judge documents by the operator's policy; contacts nothing.",

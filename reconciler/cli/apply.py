@@ -12,11 +12,11 @@ import click
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
-from reconciler.cli import commands, options, output
+from reconciler.cli import commands, consent, options, output
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.schema import PLAN, valid
-from reconciler.errors import Blocked, Exit, JtrError, UsageError, worst
+from reconciler.errors import Blocked, Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.codec import Malformed
 from reconciler.model.desired import DesiredState
@@ -32,15 +32,13 @@ from reconciler.model.plan import (
 from reconciler.model.recipients import Recipient
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
-from reconciler.observe.visit import Visit, agree, first_visit
+from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
-from reconciler.plan.recipients import new_recipient
 from reconciler.reconcile.apply import apply_all
-from reconciler.reconcile.survey import moved, plan_of, remember, survey
+from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
 from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
-from reconciler.render.plan_text import recipient_rows
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
 from reconciler.system.descriptors import make_room_for
@@ -134,31 +132,15 @@ class _Job:
 
     async def run(self, interruption: Interruption) -> Exit:
         make_room_for(len(self.state.servers))
-        consents = await self._agreed() if self.asks else self.consents
+        consents = self.consents
+        if self.asks:
+            consents = await consent.agreed(self.state, consents, self.context)
         with output.progress(f"looking at {counted(len(self.state.servers), 'server')}"):
             visits = await survey(self.state, consents, self.context)
         try:
             return await self._go_on(visits, interruption)
         finally:
             await asyncio.gather(*(visit.close() for visit in visits))
-
-    async def _agreed(self) -> Consents:
-        """Ask about each new recipient before it is contacted; return who was agreed to."""
-        agreed = set(self.consents.recipients)
-        for server in self.state.servers:
-            visit = first_visit(server)
-            try:
-                await remember(visit, self.state, self.context)
-                if moved(visit) is None:
-                    await agree(visit, self.consents, self.context.policy, self.context.resolver)
-            except JtrError:
-                continue  # the look at it says so
-            if visit.withheld:
-                news = new_recipient(server, visit.recorded)
-                output.show("\n".join([f"{server.name} is new", *recipient_rows(news)]) + "\n")
-                if await confirm(f"Is it right that {server.name} gets this?"):
-                    agreed.add(server.name)
-        return replace(self.consents, recipients=frozenset(agreed))
 
     async def _go_on(self, visits: Sequence[Visit], interruption: Interruption) -> Exit:
         plan = plan_of(visits, self.state, skip_unreachable=self.skip)

@@ -75,6 +75,36 @@ def committed(row: ExchangeRow, boot: int | None) -> ExchangeRow:
     return replace(row, record=after, before=None)
 
 
+def adopted(row: ExchangeRow, write: Write, boot: int | None) -> ExchangeRow:
+    """
+    Count as written by us what another hand wrote, because a person said so.
+
+    The running process may have its client cached, as after a write of ours.  Raises LedgerError
+    while a write of our own is open, for nobody knows yet what that left; and for weak values, of
+    which nobody can tell whose they are.
+    """
+    record = row.record
+    if write.weak:
+        raise LedgerError(
+            f"what the server shows of {record.code} proves too little", "take it over instead"
+        )
+    if record.intent is not None or record.deleting:
+        raise LedgerError(
+            f"an earlier change of {record.code} did not finish",
+            "`jtr apply` finds out what it left",
+        )
+    keys, past_boot = _since(record, boot)
+    after = replace(
+        record,
+        written=write,
+        found=None,
+        past_keys=_with(keys, write),
+        past_boot=past_boot,
+        ever=True,
+    )
+    return replace(row, record=after, before=None)
+
+
 def emptied(row: ExchangeRow) -> ExchangeRow:
     """Forget what was written; debts and past keys stay, for the running process still has them."""
     record = row.record

@@ -37,6 +37,7 @@ from reconciler.ledger.codec.rows import (
 )
 from reconciler.ledger.compare_and_set import update
 from reconciler.ledger.exchange_state import (
+    adopted,
     committed,
     deleting,
     emptied,
@@ -307,6 +308,10 @@ class Ledger:
     def found(self, uid: str, code: str, write: Write) -> None:
         """Record that somebody else's value looks like the desired one."""
         self._change(uid, code, lambda row: replace(row, record=replace(row.record, found=write)))
+
+    def adopt(self, uid: str, code: str, write: Write, *, boot: int | None) -> None:
+        """Record that *write*, of another hand, counts as ours from now on; see `found`."""
+        self._conclude(uid, code, lambda row: adopted(row, write, boot))
 
     def settle_debts(
         self, uid: str, code: str, debts: Sequence[Debt], *, past_boot: int | None = None

@@ -77,6 +77,14 @@ def _server(plan: ServerPlan) -> str:
     return "\n".join(rows) + "\n"
 
 
+def cost_of_look(looked: int) -> str:
+    where = "this server" if looked == 1 else "these servers"
+    return (
+        f"This look has a cost: when it ends, nobody is registered at {where}, and a robot "
+        "whose start fails there then stops all others (docs/concepts.md)."
+    )
+
+
 def recipient_rows(news: Sequence[NewRecipient]) -> Iterator[str]:
     if news:
         yield "  NEW RECIPIENT"
@@ -268,11 +276,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     # A server that was refused before its handshake (a changed address) was not looked at.
     looked = sum(server.failure is None and bool(server.observed_at) for server in plan)
     if looked and not recorded:
-        where = "this server" if looked == 1 else "these servers"
-        rows.append(
-            f"This look has a cost: when it ends, nobody is registered at {where}, and a robot "
-            "whose start fails there then stops all others (docs/concepts.md)."
-        )
+        rows.append(cost_of_look(looked))
     servers = {server.server for server, _ in plan.actions}
     radius = (
         counted(len(servers), "server"),

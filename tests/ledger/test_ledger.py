@@ -206,6 +206,30 @@ def test_committing_makes_the_intent_what_was_written(
     )
 
 
+def test_what_is_adopted_is_like_written(
+    ledger: Ledger, uid: str, record: Callable[[], ExchangeRecord]
+) -> None:
+    ledger.found(uid, "bybit", write(0))
+    ledger.adopt(uid, "bybit", write(0), boot=100)
+
+    assert record() == ExchangeRecord(
+        "bybit", written=write(0), past_keys=(("h1", "c"),), past_boot=100, ever=True
+    )
+
+
+def test_nothing_is_adopted_while_a_write_is_open_or_of_weak_values(
+    ledger: Ledger, uid: str, record: Callable[[], ExchangeRecord]
+) -> None:
+    ledger.intend(uid, "bybit", write(1), [])
+    with pytest.raises(LedgerError, match="did not finish"):
+        ledger.adopt(uid, "bybit", write(0), boot=None)
+    with pytest.raises(LedgerError, match="too little"):
+        ledger.adopt(uid, "okx", replace(write(0), weak=True), boot=None)
+
+    assert record().intent == write(1)
+    assert record().written is None
+
+
 def test_nothing_intended_cannot_be_committed(ledger: Ledger, uid: str) -> None:
     with pytest.raises(LedgerError, match="no write of bybit is intended"):
         ledger.commit(uid, "bybit")

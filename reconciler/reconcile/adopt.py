@@ -1,0 +1,260 @@
+"""
+Learn from servers that people configured by hand: which of their keys are the ones in Vault.
+
+Nothing is changed at a server.  How a key is judged is the planner's: what a plan calls *found* is
+recognised here, and nothing else.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from reconciler.errors import Exit, JtrError, LedgerError, worst
+from reconciler.ledger.lease import held
+from reconciler.ledger.ledger import Ledger
+from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState
+from reconciler.model.observed import ObservedExchange
+from reconciler.model.plan import Line, Status, Verdict
+from reconciler.model.policy import PolicyAction, against
+from reconciler.model.recorded import ExchangeRecord, HistoryEntry, Write
+from reconciler.model.references import FrozenRef, SecretRef
+from reconciler.observe.context import PassContext
+from reconciler.observe.evidence import write_of
+from reconciler.observe.visit import Visit, first_visit, view
+from reconciler.plan.inputs import Consents
+from reconciler.plan.recipients import receiving
+from reconciler.reconcile.survey import look
+
+_CODE: Final = re.compile(r"[a-z0-9-]{1,40}")  # as documents have it
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedKey:
+    """
+    An exchange that a server has a key of, and what was found out about that.
+
+    `secret` is where its key should be in Vault, `version` the one that was compared (0: none).
+    `fill` says that the server may have what Vault lacks; `asks` are the credentials' names.
+    """
+
+    code: str
+    recognised: bool
+    secret: SecretRef | None = None
+    version: int = 0
+    why: str = ""
+    remedy: str = ""
+    fill: bool = False
+    asks: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Adoption:
+    """One server: its visit, what it has keys of, and which of these were recorded."""
+
+    visit: Visit
+    drafted: bool  # its document is yet to be written
+    declared: frozenset[str] = frozenset()  # exchanges that its document names already
+    keys: tuple[AdoptedKey, ...] = ()
+    recorded: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)  # why what was recognised is not recorded
+    failure: JtrError | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether the server was read, and is the one that it should be."""
+        return self.visit.observed is not None and self.stopped is None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing speaks against what is known of it."""
+        return self.seen and not self.visit.plan.held_code
+
+    @property
+    def stopped(self) -> JtrError | None:
+        return self.visit.plan.failure or self.failure
+
+    @property
+    def exit_code(self) -> Exit:
+        plan = self.visit.plan
+        open_ends = any(not key.recognised for key in self.keys) or bool(self.refused)
+        failed = self.stopped.exit_code if self.stopped is not None else Exit.DONE
+        return worst([failed, plan.held_code, Exit.BLOCKED if open_ends else Exit.DONE])
+
+
+def candidate(pattern: str, server: str, code: str) -> SecretRef | None:
+    """
+    Return where *pattern* says that the key of an exchange is; None where that is no path.
+
+    The code is the server's own word, and must not lead to another secret.
+    """
+    if not _CODE.fullmatch(code):
+        return None
+    path = pattern.replace("{server}", server).replace("{exchange}", code)
+    return SecretRef.parse(f"vault:{path.removeprefix('vault:')}")
+
+
+async def adopt(
+    server: DesiredServer,
+    state: DesiredState,
+    pattern: str,
+    consents: Consents,
+    context: PassContext,
+    *,
+    drafted: bool,
+) -> Adoption:
+    """
+    Look at one server and say which of its keys Vault has; leaves the session open.
+
+    With a *pattern* (not empty) exchanges that its document does not name are looked for there.
+    """
+    visit = first_visit(server)
+    declared = frozenset(exchange.code for exchange in server.exchanges)
+    adoption = Adoption(visit, drafted, declared)
+    await look(visit, state, consents, context)
+    if visit.observed is None or not adoption.settled:
+        return adoption
+    there = {one.code: one for one in visit.observed.exchanges if not one.empty}
+    places = {code: candidate(pattern, server.name, code) for code in there} if pattern else {}
+    added = tuple(
+        DesiredExchange(code, server.source, secret=ref)
+        for code, ref in sorted(places.items())
+        if ref is not None and server.exchange(code) is None
+    )
+    if added:
+        visit.desired = replace(server, exchanges=(*server.exchanges, *added))
+        await look(visit, state, consents, context)
+    if adoption.seen:
+        lines = {line.exchange: line for line in visit.plan.lines}
+        adoption.keys = tuple(
+            _judged(visit, there[code], lines.get(code)) for code in sorted(there)
+        )
+    return adoption
+
+
+def _judged(visit: Visit, observed: ObservedExchange, line: Line | None) -> AdoptedKey:
+    code = observed.code
+    asks = tuple(sorted(one.credential for one in observed.fields))
+    exchange = visit.desired.exchange(code)
+    if line is None or exchange is None or not exchange.references:
+        why = "no document and no path names it"
+        return AdoptedKey(code, recognised=False, why=why, asks=asks)
+    secret = exchange.secret
+    version = _version(visit.sources.get(code, {}))
+    denied = against(visit.violations, PolicyAction.WRITE, code)
+    if denied is not None:
+        return AdoptedKey(code, False, secret, why=denied.what, remedy=denied.remedy)
+    if line.status in (Status.FOUND, Status.IN_SYNC):
+        return AdoptedKey(code, True, secret, version, asks=asks)
+    # What is not there yet, or differs for certain: only the person who has the key can fill it.
+    lacks = line.status is Status.FAILED and line.error is Exit.SECRETS
+    differs = line.status is Status.BLOCKED and line.verdict is Verdict.DIFFERENT
+    return AdoptedKey(
+        code,
+        False,
+        secret,
+        version,
+        line.why,
+        line.remedy,
+        fill=lacks or differs,
+        asks=asks,
+    )
+
+
+def _version(sources: Mapping[str, FrozenRef]) -> int:
+    return max((ref.version for ref in sources.values()), default=0)
+
+
+async def record(
+    adoption: Adoption, state: DesiredState, consents: Consents, context: PassContext
+) -> None:
+    """
+    Note in the ledger that what was recognised is ours, at the version that it was compared with.
+
+    The server is read once more while nobody else may apply to it.  What it was not agreed to get
+    is left out: a path in the ledger counts as agreed.
+    """
+    visit, ledger = adoption.visit, context.ledger
+    if ledger is None:
+        raise AssertionError
+    if not (adoption.settled and any(line.status is Status.FOUND for line in visit.plan.lines)):
+        return
+    try:
+        desired = visit.desired
+        identity = await asyncio.to_thread(
+            ledger.pin, desired.target, desired.name, new=visit.recorded.identity is None
+        )
+        visit.recorded = replace(visit.recorded, identity=identity)
+        # Or a login that nobody was asked about would look like one of an earlier version.
+        received = receiving(desired, (), visit.recorded)
+        await asyncio.to_thread(ledger.receive, identity.uid, received)
+        lease = await asyncio.to_thread(ledger.lease, identity.uid)
+        async with held(lease, context.timeouts.lease) as check:
+            await look(visit, state, consents, context)
+            if adoption.stopped is not None or visit.plan.held_code:
+                return
+            for line in visit.plan.lines:
+                if line.status is Status.FOUND:
+                    check()
+                    await _record_key(adoption, line.exchange, ledger, context)
+            await asyncio.to_thread(ledger.observe, visit.uid, view(visit, context))
+            await asyncio.to_thread(ledger.record, visit.uid, _history(adoption, context))
+    except JtrError as error:
+        adoption.failure = error
+
+
+async def _record_key(adoption: Adoption, code: str, ledger: Ledger, context: PassContext) -> None:
+    visit = adoption.visit
+    if not adoption.drafted and code not in adoption.declared:
+        adoption.refused[code] = "its document does not name it yet; then run this again"
+        return
+    sources = visit.sources[code]
+    withheld = visit.withheld.paths if visit.withheld is not None else frozenset()
+    if fresh := sorted({str(ref.at) for ref in sources.values()} & set(map(str, withheld))):
+        adoption.refused[code] = (
+            f"nobody agreed yet that this server gets {', '.join(fresh)}; if that is right: "
+            f"--approve-recipient {visit.desired.name}"
+        )
+        return
+    write = _found(visit, code, context)
+    boot = visit.observed.log.boot if visit.observed is not None else None
+    try:
+        await asyncio.to_thread(ledger.adopt, visit.uid, code, write, boot=boot)
+    except LedgerError as error:
+        adoption.refused[code] = str(error)
+        return
+    adoption.recorded.add(code)
+
+
+def _found(visit: Visit, code: str, context: PassContext) -> Write:
+    """Return what was recognised: from the values, or where an apply noted it, from that."""
+    observed = visit.observed.exchange(code) if visit.observed is not None else None
+    record = visit.recorded.exchanges.get(code, ExchangeRecord(code))
+    if code not in visit.values and record.found is not None:
+        return replace(record.found, at=context.stamp())
+    if observed is None:
+        raise AssertionError
+    return write_of(
+        context.driver,
+        visit.values[code],
+        observed,
+        visit.sources[code],
+        context.fingerprints,
+        uid=visit.uid,
+        at=context.stamp(),
+    )
+
+
+def _history(adoption: Adoption, context: PassContext) -> list[HistoryEntry]:
+    sources = adoption.visit.sources
+    return [
+        HistoryEntry(
+            context.stamp(),
+            context.label,
+            f"adopt {code}",
+            "recorded as ours",
+            ", ".join(sorted({str(replace(ref, field=None)) for ref in sources[code].values()})),
+        )
+        for code in sorted(adoption.recorded)
+    ]
