@@ -19,7 +19,7 @@ from reconciler.documents.files import shown
 from reconciler.documents.load import load
 from reconciler.documents.new import file_of, holds_documents, new_document, write_new
 from reconciler.errors import UsageError, worst
-from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.desired import DesiredState
 from reconciler.model.references import SecretRef
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
@@ -205,29 +205,24 @@ class _Job:
             consents = await consent.agreed(self.state, consents, self.context, later)
         drafted = {draft.name: draft for draft in self.drafts}
         gate = asyncio.Semaphore(self.context.parallelism)
-        adoptions: list[Adoption] = []
+        adoptions = [
+            Adoption.of(server, drafted=server.name in drafted) for server in self.state.servers
+        ]
 
-        async def one(server: DesiredServer) -> None:
+        async def looked(one: Adoption) -> None:
             async with gate:
-                adoptions.append(
-                    await adopt(
-                        server,
-                        self.state,
-                        self.pattern,
-                        consents,
-                        self.context,
-                        drafted=server.name in drafted,
-                    )
-                )
+                await adopt(one, self.state, self.pattern, consents, self.context)
+
+        async def recorded(one: Adoption) -> None:
+            async with gate:
+                await record(one, self.state, consents, self.context)
 
         try:
-            with output.progress(f"looking at {counted(len(self.state.servers), 'server')}"):
-                await asyncio.gather(*(one(server) for server in self.state.servers))
-            adoptions.sort(key=lambda one: one.visit.desired.name)
+            with output.progress(f"looking at {counted(len(adoptions), 'server')}"):
+                await asyncio.gather(*map(looked, adoptions))
             files = self._write(adoptions, drafted)
             if self.recording:
-                for adoption in adoptions:
-                    await record(adoption, self.state, consents, self.context)
+                await asyncio.gather(*map(recorded, adoptions))
         finally:
             await asyncio.gather(*(one.visit.close() for one in adoptions))
         output.show(adopt_text(adoptions, files, recording=self.recording))

@@ -15,6 +15,7 @@ from reconciler.cli.commands import Commands
 from reconciler.errors import Exit, InvalidConfig, JtrError
 
 COMMANDS: Final = {
+    "init": "Write settings and a first document, by flags or by questions.",
     "validate": "Check documents; contacts nothing.",
     "show": "Print the effective document of a server and where each value is from.",
     "plan": "Show what apply would do, and what it means for trading.",

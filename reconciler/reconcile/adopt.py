@@ -9,9 +9,9 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Self
 
-from reconciler.errors import Exit, JtrError, LedgerError, worst
+from reconciler.errors import Exit, InternalError, JtrError, LedgerError, worst
 from reconciler.ledger.lease import held
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState
@@ -61,6 +61,12 @@ class Adoption:
     refused: dict[str, str] = field(default_factory=dict)  # why what was recognised is not recorded
     failure: JtrError | None = None
 
+    @classmethod
+    def of(cls, server: DesiredServer, *, drafted: bool) -> Self:
+        """Return one of which nothing is known yet."""
+        declared = frozenset(exchange.code for exchange in server.exchanges)
+        return cls(first_visit(server), drafted, declared)
+
     @property
     def seen(self) -> bool:
         """Whether the server was read, and is the one that it should be."""
@@ -96,25 +102,27 @@ def candidate(pattern: str, server: str, code: str) -> SecretRef | None:
 
 
 async def adopt(
-    server: DesiredServer,
-    state: DesiredState,
-    pattern: str,
-    consents: Consents,
-    context: PassContext,
-    *,
-    drafted: bool,
-) -> Adoption:
+    adoption: Adoption, state: DesiredState, pattern: str, consents: Consents, context: PassContext
+) -> None:
     """
-    Look at one server and say which of its keys Vault has; leaves the session open.
+    Look at one server and find out which of its keys Vault has; leaves the session open.
 
     With a *pattern* (not empty) exchanges that its document does not name are looked for there.
     """
-    visit = first_visit(server)
-    declared = frozenset(exchange.code for exchange in server.exchanges)
-    adoption = Adoption(visit, drafted, declared)
+    try:
+        await _adopt(adoption, state, pattern, consents, context)
+    except Exception as error:  # noqa: BLE001  - the others are looked at all the same
+        adoption.failure = InternalError(error)
+
+
+async def _adopt(
+    adoption: Adoption, state: DesiredState, pattern: str, consents: Consents, context: PassContext
+) -> None:
+    visit = adoption.visit
+    server = visit.desired
     await look(visit, state, consents, context)
     if visit.observed is None or not adoption.settled:
-        return adoption
+        return
     there = {one.code: one for one in visit.observed.exchanges if not one.empty}
     places = {code: candidate(pattern, server.name, code) for code in there} if pattern else {}
     added = tuple(
@@ -130,7 +138,6 @@ async def adopt(
         adoption.keys = tuple(
             _judged(visit, there[code], lines.get(code)) for code in sorted(there)
         )
-    return adoption
 
 
 def _judged(visit: Visit, observed: ObservedExchange, line: Line | None) -> AdoptedKey:

@@ -47,6 +47,13 @@ def settings_file(flag: str | None, environ: Mapping[str, str]) -> str | None:
     return next((file for file in (SYSTEM_FILE, own) if os.path.exists(file)), None)  # noqa: PTH110
 
 
+def new_settings_file(flag: str | None, environ: Mapping[str, str]) -> str:
+    """Return where new settings go; where there are some already, these."""
+    named = flag or environ.get("JTR_SETTINGS")
+    own = str(xdg(environ, "XDG_CONFIG_HOME", ".config") / "jtr" / "settings.yaml")
+    return named or (SYSTEM_FILE if os.path.lexists(SYSTEM_FILE) else own)
+
+
 def refuse_in_tree(settings: str, desired_paths: Sequence[str], what: str = "settings") -> None:
     """
     Raise UsageError when the settings, or *what* else is the operator's, lie with desired state.

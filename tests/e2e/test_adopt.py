@@ -10,6 +10,7 @@ from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS, asked, results, statuses, stored
 from tests.e2e.terminal import Command
+from tests.support.fleet import Fleet
 from tests.support.rig import FIELDS, Ran, Rig
 
 ME = ("--approve-recipient", "tokyo-1")
@@ -84,6 +85,33 @@ def test_hand_configured_servers_become_documents_and_all_rotate(rig: Rig) -> No
         assert results(applied, name) == {"bybit": "done"}
         new = stored("bybit", fresh[name])
         assert rig.servers[name].values() == before[name] | new
+
+
+@pytest.mark.long
+def test_a_fleet_of_fifty_rotates_without_a_block(rig: Rig) -> None:
+    with Fleet(rig, 50, name="tokyo") as fleet:
+        for number, name in enumerate(fleet.names):
+            (rig.docs / f"{name}.yaml").unlink()
+            if number % 10 == 1:
+                fleet.rotate(name)  # what the server has is in no path
+                own(rig, "bybit", name)
+            else:
+                put(fleet.servers[name], "bybit", fleet.values[name, "bybit"])
+            if number % 10 == 2:
+                connect(rig, "okx", name, secret="abcdefgh-12")
+        rig.begin()
+
+        adopted = adopt(rig, "--record")
+        planned = rig.plan("-o", "json")
+        for number, name in enumerate(fleet.names):
+            if number % 10 != 1:
+                fleet.rotate(name)
+        applied = rig.apply("-o", "json")
+        stale = fleet.stale(name for number, name in enumerate(fleet.names) if number % 10 != 1)
+
+        assert "50 documents written, 45 exchanges recognised, 10 not" in adopted.out
+        assert (planned.code, applied.code, stale) == (0, 0, [])
+        assert fleet.fatal_paths() == 0
 
 
 def test_it_only_reads_at_the_server_in_one_session(rig: Rig) -> None:

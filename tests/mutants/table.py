@@ -1482,4 +1482,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if not write:\n",
         ("tests/ledger/test_ledger.py",),
     ),
+    Mutant(
+        "a pasted token is written into the settings",
+        "reconciler/cli/init.py",
+        '    if path is not None and ("/" not in path or "\\n" in path):',
+        "    if not path and path is not None:",
+        ("tests/e2e/test_init.py::test_a_mistake_writes_nothing",),
+    ),
+    Mutant(
+        "new settings are written over those of the system",
+        "reconciler/settings/paths.py",
+        "    return named or (SYSTEM_FILE if os.path.lexists(SYSTEM_FILE) else own)",
+        "    return named or own",
+        ("tests/e2e/test_init.py::test_it_writes_over_nothing",),
+    ),
 )
