@@ -23,6 +23,8 @@ from reconciler.model.references import FrozenRef, SecretRef
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import write_of
 from reconciler.observe.visit import Visit, first_visit, view
+from reconciler.plan.compare import Shown
+from reconciler.plan.exchange import ASK_TAKE_OVER
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import receiving
 from reconciler.reconcile.survey import look
@@ -136,11 +138,13 @@ async def _adopt(
     if adoption.seen:
         lines = {line.exchange: line for line in visit.plan.lines}
         adoption.keys = tuple(
-            _judged(visit, there[code], lines.get(code)) for code in sorted(there)
+            _judged(visit, there[code], lines.get(code), context) for code in sorted(there)
         )
 
 
-def _judged(visit: Visit, observed: ObservedExchange, line: Line | None) -> AdoptedKey:
+def _judged(
+    visit: Visit, observed: ObservedExchange, line: Line | None, context: PassContext
+) -> AdoptedKey:
     code = observed.code
     asks = tuple(sorted(one.credential for one in observed.fields))
     exchange = visit.desired.exchange(code)
@@ -152,6 +156,8 @@ def _judged(visit: Visit, observed: ObservedExchange, line: Line | None) -> Adop
     denied = against(visit.violations, PolicyAction.WRITE, code)
     if denied is not None:
         return AdoptedKey(code, False, secret, why=denied.what, remedy=denied.remedy)
+    if (earlier := _found_earlier(visit, line, context)) is not None:
+        return AdoptedKey(code, True, secret, _version(earlier.sources), asks=asks)
     if line.status in (Status.FOUND, Status.IN_SYNC):
         return AdoptedKey(code, True, secret, version, asks=asks)
     # What is not there yet, or differs for certain: only the person who has the key can fill it.
@@ -167,6 +173,21 @@ def _judged(visit: Visit, observed: ObservedExchange, line: Line | None) -> Adop
         fill=lacks or differs,
         asks=asks,
     )
+
+
+def _found_earlier(visit: Visit, line: Line, context: PassContext) -> Write | None:
+    """
+    Return what an apply found there, if that is what still stands there although Vault went on.
+
+    It was recognised then, so it is as good as recognised now; any other foreign key is not.
+    """
+    found = visit.recorded.exchanges.get(line.exchange, ExchangeRecord(line.exchange)).found
+    if found is None or line.asks != ASK_TAKE_OVER or visit.observed is None:
+        return None
+    paths = {ref.at for ref in visit.sources.get(line.exchange, {}).values()}
+    same = {ref.at for ref in found.sources.values()} == paths
+    stands = Shown.of(view(visit, context), line.exchange).is_all(found)
+    return found if same and stands else None
 
 
 def _version(sources: Mapping[str, FrozenRef]) -> int:
@@ -185,7 +206,7 @@ async def record(
     visit, ledger = adoption.visit, context.ledger
     if ledger is None:
         raise AssertionError
-    if not (adoption.settled and any(line.status is Status.FOUND for line in visit.plan.lines)):
+    if not adoption.settled or not _to_record(visit, context):
         return
     try:
         desired = visit.desired
@@ -198,17 +219,26 @@ async def record(
         await asyncio.to_thread(ledger.receive, identity.uid, received)
         lease = await asyncio.to_thread(ledger.lease, identity.uid)
         async with held(lease, context.timeouts.lease) as check:
+            visit.values.clear()  # of the version that was the newest before
             await look(visit, state, consents, context)
             if adoption.stopped is not None or visit.plan.held_code:
                 return
-            for line in visit.plan.lines:
-                if line.status is Status.FOUND:
-                    check()
-                    await _record_key(adoption, line.exchange, ledger, context)
+            for code in _to_record(visit, context):
+                check()
+                await _record_key(adoption, code, ledger, context)
             await asyncio.to_thread(ledger.observe, visit.uid, view(visit, context))
             await asyncio.to_thread(ledger.record, visit.uid, _history(adoption, context))
     except JtrError as error:
         adoption.failure = error
+
+
+def _to_record(visit: Visit, context: PassContext) -> list[str]:
+    """Return the exchanges whose keys are recognised and not ours yet."""
+    return [
+        line.exchange
+        for line in visit.plan.lines
+        if line.status is Status.FOUND or _found_earlier(visit, line, context) is not None
+    ]
 
 
 async def _record_key(adoption: Adoption, code: str, ledger: Ledger, context: PassContext) -> None:
@@ -238,8 +268,12 @@ def _found(visit: Visit, code: str, context: PassContext) -> Write:
     """Return what was recognised: from the values, or where an apply noted it, from that."""
     observed = visit.observed.exchange(code) if visit.observed is not None else None
     record = visit.recorded.exchanges.get(code, ExchangeRecord(code))
-    if code not in visit.values and record.found is not None:
-        return replace(record.found, at=context.stamp())
+    line = next(line for line in visit.plan.lines if line.exchange == code)
+    earlier = _found_earlier(visit, line, context)
+    if earlier is None and code not in visit.values:
+        earlier = record.found
+    if earlier is not None:
+        return replace(earlier, at=context.stamp())
     if observed is None:
         raise AssertionError
     return write_of(
@@ -254,14 +288,21 @@ def _found(visit: Visit, code: str, context: PassContext) -> Write:
 
 
 def _history(adoption: Adoption, context: PassContext) -> list[HistoryEntry]:
-    sources = adoption.visit.sources
     return [
         HistoryEntry(
             context.stamp(),
             context.label,
             f"adopt {code}",
             "recorded as ours",
-            ", ".join(sorted({str(replace(ref, field=None)) for ref in sources[code].values()})),
+            _told(adoption, code),
         )
         for code in sorted(adoption.recorded)
     ]
+
+
+def _told(adoption: Adoption, code: str) -> str:
+    key = next(key for key in adoption.keys if key.code == code)
+    if key.secret is not None:
+        return str(replace(key.secret, version=key.version))
+    refs = adoption.visit.sources[code].values()
+    return ", ".join(sorted({str(replace(ref, field=None)) for ref in refs}))

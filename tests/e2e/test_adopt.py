@@ -179,6 +179,44 @@ def test_what_an_apply_found_rotates_after_it_was_recorded(rig: Rig) -> None:
     assert server.values() == stored("bybit", fresh)
 
 
+def test_what_was_found_before_vault_went_on_is_adopted_at_that_version(rig: Rig) -> None:
+    """Servers that are blocked already get out of it, too."""
+    server = rig.server()
+    rig.document(rotate=False)
+    connect(rig, "bybit")
+    rig.begin()
+    rig.apply()
+    fresh = rig.rotate()
+    blocked = rig.apply()
+    recorded = rig.jtr("adopt", "tokyo-1", "--from", str(rig.docs), "--record")
+
+    ran = rig.apply("-o", "json")
+
+    assert (blocked.code, recorded.code) == (4, 0), recorded
+    assert f"{rig.reference('tokyo-1/bybit')}@1  recorded as ours" in recorded.out
+    assert (ran.code, results(ran)) == (0, {"bybit": "done"})
+    assert server.values() == stored("bybit", fresh)
+    history = rig.jtr("history", "tokyo-1").out
+    assert f"recorded as ours: {rig.reference('tokyo-1/bybit')}@1" in history
+
+
+def test_another_hand_after_a_find_is_not_adopted(rig: Rig) -> None:
+    server = rig.server()
+    rig.document(rotate=False)
+    connect(rig, "bybit")
+    rig.begin()
+    rig.apply()
+    own(rig, "bybit")
+    theirs = dict(server.values())
+    rig.rotate()
+
+    ran = rig.jtr("adopt", "tokyo-1", "--from", str(rig.docs), "--record")
+
+    assert ran.code == 4
+    assert rig.apply().code == 4
+    assert server.values() == theirs
+
+
 def test_what_a_document_does_not_name_is_shown_and_not_recorded(rig: Rig) -> None:
     rig.server()
     path = rig.document(rotate=False)

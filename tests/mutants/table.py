@@ -1450,8 +1450,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a key that only may be the one in Vault is adopted",
         "reconciler/reconcile/adopt.py",
-        "                if line.status is Status.FOUND:\n                    check()",
-        "                if line.exchange in visit.values:\n                    check()",
+        "        if line.status is Status.FOUND or _found_earlier",
+        "        if line.exchange in visit.values or _found_earlier",
         ("tests/e2e/test_adopt.py",),
     ),
     Mutant(
@@ -1495,5 +1495,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "    return named or (SYSTEM_FILE if os.path.lexists(SYSTEM_FILE) else own)",
         "    return named or own",
         ("tests/e2e/test_init.py::test_it_writes_over_nothing",),
+    ),
+    Mutant(
+        "whatever stands where an apply once found a key is adopted",
+        "reconciler/reconcile/adopt.py",
+        "    return found if same and stands else None",
+        "    return found if same else None",
+        ("tests/e2e/test_adopt.py::test_another_hand_after_a_find_is_not_adopted",),
     ),
 )
