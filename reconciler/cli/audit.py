@@ -27,10 +27,7 @@ from reconciler.system.interrupts import run
 
 @click.command("audit")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server.")
-@click.option(
-    "--selector", metavar="KEY=VALUE,...", default="", help="Only servers with these labels."
-)
+@options.selection
 @click.option("--fresh", is_flag=True, help="Ask the exchanges even where an answer is remembered.")
 @click.option(
     "--siblings",

@@ -18,7 +18,7 @@ from reconciler.system.interrupts import run
 @click.command("doctor")
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
 @click.option("--from", "path", metavar="PATH", help="Where the documents are, instead of PATH.")
-@click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server.")
+@options.server_names
 @click.option(
     "--visit/--no-visit",
     default=None,

@@ -7,6 +7,7 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
+from reconciler.cli.names import is_pattern, meant
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.load import load
 from reconciler.ledger.ledger import Ledger
@@ -42,6 +43,8 @@ def command(
     """
     Show what was done on SERVER, or on every server of the ledger, newest last.
 
+    SERVER may be a pattern such as 'tokyo-*'.
+
     From the ledger alone: what people do on a server's own page is not in it.
     """
     settings = source.settings(*(() if path is None else (path,)))
@@ -63,9 +66,12 @@ def command(
 
 
 def _chosen(ledger: Ledger, name: str | None, path: str | None) -> list[Known]:
-    if name is not None:
+    if name is not None and not is_pattern(name):
         return [first_known(ledger, bootstrap.unrecorded(), name)]
     known = known_servers(ledger, bootstrap.unrecorded())
+    if name is not None:
+        wanted = meant((name,), {identity.name for identity, _ in known}, whose="the ledger")
+        return [one for one in known if one[0].name in wanted]
     if path is None:
         return known
     targets = {server.target for server in load((path,)).state.servers}

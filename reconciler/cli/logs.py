@@ -12,6 +12,7 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import commands, options, output
+from reconciler.cli.names import is_pattern, meant, one_only
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.formats import duration, instant
 from reconciler.errors import Blocked, DriverError, JtrError, UsageError
@@ -22,6 +23,7 @@ from reconciler.observe.visit import Visit, agree, enter, first_visit
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import moved, remember
 from reconciler.render import logs as rendering
+from reconciler.render.status import served_servers
 from reconciler.system.console import say
 from reconciler.system.interrupts import run, stopping
 from reconciler.system.timeouts import Timeouts
@@ -88,8 +90,10 @@ def command(  # noqa: PLR0917  - one parameter per option
     if settings.controller.url is not None and not (visit or full):
         from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
-        told = _Told(client.Controller(settings), server, settings.timeouts, printer)
+        controller = client.Controller(settings)
+        told = _Told(controller, server, settings.timeouts, printer)
         try:
+            told.server = _called(controller, server)
             return told.read(start, follow=follow)
         except client.ControllerAway as error:
             if told.answered:
@@ -102,6 +106,17 @@ def command(  # noqa: PLR0917  - one parameter per option
         reader = _Reader(new, context, printer, consents)
         run(lambda _: reader.read(state, start, follow=follow))
     return 0
+
+
+def _called(controller: "Controller", word: str) -> str:
+    """Return the one server of the controller that *word* means; a plain name is not looked up."""
+    if not is_pattern(word):
+        return word
+    known = {str(row.get("server")) for row in served_servers(controller.status())}
+    found = meant((word,), known, whose="the controller")
+    if len(found) > 1:
+        raise one_only(word, found)
+    return next(iter(found))
 
 
 def _start(since: str | None) -> timedelta | datetime | None:

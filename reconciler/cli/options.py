@@ -3,16 +3,19 @@ Options that several commands share, and the servers that they select.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import click
 
+from reconciler.cli.names import is_pattern, matching, meant, one_only, some, unknown
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.plan.inputs import Consents
+from reconciler.render.escape import plain
 from reconciler.render.registry import plan_forms
+from reconciler.system.console import say
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -42,8 +45,16 @@ settings = together(
     ),
 )
 
-_selection = together(
-    click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server."),
+server_names = click.option(
+    "--server",
+    "servers",
+    multiple=True,
+    metavar="NAME",
+    help="Only this server, or those that a pattern such as 'tokyo-*' matches.",
+)
+
+selection = together(
+    server_names,
     click.option(
         "--selector", metavar="KEY=VALUE,...", default="", help="Only servers with these labels."
     ),
@@ -72,13 +83,13 @@ _consents = together(
         "--take-over",
         multiple=True,
         metavar="SERVER[/EXCHANGE]",
-        help="Replace what somebody else connected there.",
+        help="Replace what somebody else connected there; patterns such as '*/bybit' are said out.",
     ),
     click.option(
         "--rewrite",
         multiple=True,
         metavar="SERVER[/EXCHANGE]",
-        help="Write it again even if it looks right.",
+        help="Write it again even if it looks right; patterns are said out.",
     ),
     click.option(
         "--approve-target-change",
@@ -124,17 +135,13 @@ class Selection:
 
     def of(self, state: DesiredState) -> DesiredState:
         """Return the selected part of *state*.  Raises UsageError for names that it lacks."""
-        known = {server.name for server in state.servers}
-        if unknown := sorted(set(self.names) - known):
-            raise UsageError(
-                f"no server is called {', '.join(unknown)}", f"known: {_some(sorted(known))}"
-            )
+        names = meant(self.names, {server.name for server in state.servers})
         labels = _labels(self.selector)
         chosen: list[DesiredServer] = []
         others = list(state.others)
         for server in state.servers:
-            meant = (not self.names or server.name in self.names) and _has(server, labels)
-            (chosen if meant else others).append(server)
+            wanted = (not self.names or server.name in names) and _has(server, labels)
+            (chosen if wanted else others).append(server)
         if labels and not chosen:
             raise UsageError(f"no server has the labels {self.selector}", "see metadata.labels")
         return replace(state, servers=tuple(chosen), others=tuple(others))
@@ -160,7 +167,7 @@ class Wishes:
             drift=self.correct_drift,
             take_over=known_entries(self.take_over, chosen, "--take-over"),
             rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
-            targets=known_servers(self.approve_target_change, chosen, "--approve-target-change"),
+            targets=approved(self.approve_target_change, chosen, "--approve-target-change"),
             recipients=agreed(self.approve_recipient, chosen).recipients,
             quiet="--no-disruptive" if self.no_disruptive else "",
         )
@@ -174,7 +181,7 @@ def wishes(function: Callable[..., Any]) -> Callable[..., Any]:
         asked = Wishes(**{field.name: given.pop(field.name) for field in fields(Wishes)})
         return function(asked=asked, **given)
 
-    return _selection(_consents(gathered))
+    return selection(_consents(gathered))
 
 
 def _has(server: DesiredServer, labels: dict[str, str]) -> bool:
@@ -191,44 +198,71 @@ def _labels(text: str) -> dict[str, str]:
     return labels
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown  # noqa: PLR2004
-
-
 def known_entries(entries: Sequence[str], state: DesiredState, option: str) -> frozenset[str]:
-    """Check `SERVER[/EXCHANGE]` entries against the documents: a typo must not pass in silence."""
+    """
+    Return what `SERVER[/EXCHANGE]` entries and patterns mean in the documents.
+
+    What a pattern means is said: it consents.  Raises UsageError for what means nothing.
+    """
     servers = {server.name: server for server in state.servers}
+    found: set[str] = set()
     for entry in entries:
-        name, slash, exchange = entry.partition("/")
-        if name not in servers:
-            raise UsageError(
-                f"{option} {entry}: no server is called {name}",
-                f"known: {_some(sorted(servers))}",
-            )
-        codes = {declared.code for declared in servers[name].exchanges}
-        if slash and exchange not in codes:
-            raise UsageError(
-                f"{option} {entry}: {name} declares no exchange {exchange}",
-                f"it declares {_some(sorted(codes)) or 'none'}",
-            )
-    return frozenset(entries)
+        word, slash, exchange = entry.partition("/")
+        here = matching(word, servers)
+        if not here:
+            raise unknown([word], servers, option=f"{option} {plain(entry)}")
+        if slash:
+            codes = {name: [one.code for one in servers[name].exchanges] for name in here}
+            here = [f"{name}/{code}" for name in here for code in matching(exchange, codes[name])]
+            if not here:
+                raise _undeclared(f"{option} {plain(entry)}", word, exchange, codes)
+        if is_pattern(entry):
+            say(f"{option} {plain(entry)} means {', '.join(here)}")
+        found.update(here)
+    return frozenset(found)
 
 
-def known_servers(names: Sequence[str], state: DesiredState, option: str) -> frozenset[str]:
-    """Check names of whole servers against the documents.  Raises UsageError."""
+def _undeclared(
+    option: str, word: str, exchange: str, codes: Mapping[str, Sequence[str]]
+) -> UsageError:
+    declared = {code for those in codes.values() for code in those}
+    if is_pattern(word):
+        what = f"none of {some(codes)} declares an exchange {plain(exchange)}"
+        return UsageError(f"{option}: {what}", f"they declare {some(declared, 'none')}")
+    what = f"{word} declares no exchange {plain(exchange)}"
+    return UsageError(f"{option}: {what}", f"it declares {some(declared, 'none')}")
+
+
+def approved(names: Sequence[str], state: DesiredState, option: str) -> frozenset[str]:
+    """
+    Check servers that are agreed to, each by its whole name.  Raises UsageError.
+
+    No patterns: one would stand in every recipe, and agree to servers that nobody has seen.
+    """
     known = {server.name for server in state.servers}
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(
-            f"{option} {unknown[0]}: no server is called so", f"known: {_some(sorted(known))}"
-        )
+    for name in names:
+        if is_pattern(name):
+            meaning = matching(name, known)
+            each = " ".join(f"{option} {one}" for one in meaning)
+            if not meaning:
+                raise unknown([name], known, option=f"{option} {plain(name)}")
+            raise UsageError(
+                f"{option} {plain(name)}: a pattern would agree to servers that nobody has seen",
+                f"if all of these are right: {each}",
+            )
+        if name not in known:
+            raise unknown([name], known, option=f"{option} {plain(name)}")
     return frozenset(names)
 
 
 def agreed(names: Sequence[str], state: DesiredState) -> Consents:
     """Return the consent of `--approve-recipient` alone.  Raises UsageError for unknown names."""
-    return Consents(recipients=known_servers(names, state, "--approve-recipient"))
+    return Consents(recipients=approved(names, state, "--approve-recipient"))
 
 
-def named(state: DesiredState, name: str) -> DesiredServer:
-    return Selection((name,)).of(state).servers[0]
+def named(state: DesiredState, word: str) -> DesiredServer:
+    """Return the one server that *word* means.  Raises UsageError for none and for several."""
+    found = Selection((word,)).of(state).servers
+    if len(found) > 1:
+        raise one_only(word, [server.name for server in found])
+    return found[0]

@@ -17,8 +17,7 @@ from reconciler.render.escape import plain
 def command(server: str, path: str, form: str) -> int:
     """Print what the documents say of SERVER after defaults were merged, and where it is said."""
     loaded = load((path,))
-    options.named(loaded.state, server)
-    effective = loaded.effective[server]
+    effective = loaded.effective[options.named(loaded.state, server).name]
     if form == "json":
         click.echo(json.dumps(effective.as_document(), indent=2, ensure_ascii=True))
         return 0

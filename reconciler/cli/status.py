@@ -9,8 +9,9 @@ import click
 from reconciler import bootstrap
 from reconciler.cli import options, output
 from reconciler.cli.look import look
+from reconciler.cli.names import meant
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.errors import Exit, JtrError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
@@ -18,7 +19,6 @@ from reconciler.model.recorded import HeldBrake
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import plan_of
 from reconciler.render import status as rendering
-from reconciler.render.escape import plain
 from reconciler.render.ledger import (
     Known,
     exchange_rows,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
-@click.option("--server", "servers", multiple=True, metavar="NAME", help="Only this server.")
+@options.server_names
 @click.option(
     "--live", is_flag=True, help="Visit the servers instead of asking controller or ledger."
 )
@@ -94,14 +94,9 @@ def command(  # noqa: PLR0917  - one parameter per option
 
 def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
     known = known_servers(ledger, bootstrap.unrecorded())
-    wanted = set(names) or {identity.name for identity, _ in known}
-    if unknown := sorted(wanted - {identity.name for identity, _ in known}):
-        names = ", ".join(sorted(identity.name for identity, _ in known)) or "none yet"
-        raise UsageError(
-            f"the ledger knows no server called {', '.join(unknown)}",
-            f"known: {names}; `jtr apply` makes others known",
-        )
-    return [(identity, recorded) for identity, recorded in known if identity.name in wanted]
+    there = {identity.name for identity, _ in known}
+    wanted = meant(names, there, whose="the ledger", more="; `jtr apply` makes others known")
+    return [pair for pair in known if not wanted or pair[0].name in wanted]
 
 
 # ── with a controller ────────────────────────────────────────────────────────────────────────
@@ -115,13 +110,9 @@ def _served(
     brakes, known = _its_ledger(controller, settings)
     told = {str(row.get("server")): row for row in rendering.served_servers(document)}
     there = told.keys() | {identity.name for identity, _ in known}
-    if unknown := sorted(set(names) - there):
-        raise UsageError(
-            f"the controller knows no server called {', '.join(unknown)}",
-            f"known: {', '.join(map(plain, sorted(there))) or 'none yet'}",
-        )
-    told = {name: row for name, row in told.items() if not names or name in names}
-    known = [pair for pair in known if not names or pair[0].name in names]
+    wanted = meant(names, there, whose="the controller")
+    told = {name: row for name, row in told.items() if not wanted or name in wanted}
+    known = [pair for pair in known if not wanted or pair[0].name in wanted]
     code = worst(
         [
             rendering.served_code(told.values()),

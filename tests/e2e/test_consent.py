@@ -211,7 +211,7 @@ def test_an_unknown_server_is_a_mistake_of_the_command_line(rig: Rig) -> None:
     ran = rig.apply("--approve-recipient", "tokio-1")
 
     assert ran.code == 64
-    assert "--approve-recipient tokio-1: no server is called so" in ran.err
+    assert "--approve-recipient tokio-1: no server is called tokio-1" in ran.err
 
 
 # ── at a terminal ────────────────────────────────────────────────────────────────────────────
