@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "logs": "Print a server's system log, or follow it.",
     "request": "Ask for a reboot or a cache invalidation; see what became of it.",
     "history": "Show what was done on servers, and by whom.",
+    "forget": "Let the ledger forget a server that is gone.",
     "doctor": "Check Vault, rights, ledger and every server, and say what to mend.",
     "schema": "Print the JSON Schema of documents, settings, policies or plans.",
     "ledger": "Begin a ledger, or release a brake.",

@@ -5,12 +5,13 @@ Which server is which: the ledger's own names, bound to addresses and accounts.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from reconciler.errors import Blocked
-from reconciler.ledger import Conflict, Store
-from reconciler.ledger.codec.records import read, write
-from reconciler.ledger.codec.rows import SERVERS, IdentityRow, identity_key
+from reconciler.ledger import Conflict, Store, Stored
+from reconciler.ledger.codec.records import read_identity, write
+from reconciler.ledger.codec.rows import SERVERS, ForgottenRow, IdentityRow, identity_key
 from reconciler.ledger.compare_and_set import TRIES, restless
 from reconciler.ledger.exchange_state import moved
 from reconciler.model.recorded import Identity
@@ -25,7 +26,7 @@ class Identities:
         self._ledger_uid: Final = ledger_uid
 
     def all(self) -> list[Identity]:
-        """Return every server that was ever pinned, by name."""
+        """Return every server that was ever pinned and is not forgotten, by name."""
         found = [row.identity for _, row in self._rows()]
         return sorted(found, key=lambda identity: (identity.name, identity.uid))
 
@@ -38,11 +39,13 @@ class Identities:
         nothing.
         """
         for _ in range(TRIES):
-            found = self.find(target, "" if new else name)
+            found, since = self.look(target, name)
+            if new and found is not None and found[1].identity.target != target:
+                found = None
             if found is None:
-                row = IdentityRow(
-                    Identity(self._free_uid(target), target, name), self._next_label()
-                )
+                # The first uid is looked up without the others, and so without who was forgotten.
+                uid = self._free_uid(target, 0 if since is None else 1)
+                row = IdentityRow(Identity(uid, target, name), self._next_label())
                 expect = 0
             else:
                 expect, row = found
@@ -67,28 +70,69 @@ class Identities:
 
     def find(self, target: Target, name: str) -> tuple[int, IdentityRow] | None:
         """Return the row of the server at *target*, else of the one that last had *name*."""
+        return self.look(target, name)[0]
+
+    def look(
+        self, target: Target, name: str
+    ) -> tuple[tuple[int, IdentityRow] | None, datetime | None]:
+        """
+        Return what `find` does, and until when requests may have been done that nobody knows of.
+
+        The latter is when a server of that address or name was forgotten last: it may come back
+        with its old document, and what that asks for must not be done a second time.
+        """
         key = identity_key(self._uid(target, 0))
         stored = self._store.get(key)
         if stored is not None:
-            row = read(IdentityRow, key, stored.text)
-            if row.identity.target == target:  # nearly always: it never moved
-                return stored.revision, row
+            row = read_identity(key, stored.text)
+            # Nearly always: it never moved, and none like it was forgotten before it began.
+            if isinstance(row, IdentityRow) and row.identity.target == target:
+                return (stored.revision, row), None
+        at: tuple[int, IdentityRow] | None = None
         named: tuple[int, IdentityRow] | None = None
-        for revision, row in self._rows():
-            if row.identity.target == target:
-                return revision, row
-            if row.identity.name == name and (
+        since: datetime | None = None
+        for revision, row in self._everything():
+            if isinstance(row, ForgottenRow):
+                if row.identity.name == name or target in (row.identity.target, *row.retired):
+                    since = row.at if since is None else max(since, row.at)
+            elif row.identity.target == target:
+                at = revision, row
+            elif row.identity.name == name and (
                 named is None or row.label_order > named[1].label_order
             ):
                 named = revision, row
-        return named
+        return at or named, since
+
+    def forget(self, uid: str, at: datetime, because: str, by: str) -> None:
+        """Let a server be none any more, in one change; Conflict where it is forgotten already."""
+        key = identity_key(uid)
+        stored = self._store.get(key)
+        row = self._known(uid, stored)
+        gone = ForgottenRow(row.identity, at, because, by, row.retired)
+        self._store.put(key, write(gone), expect=stored.revision if stored else 0)
+
+    def check_known(self, uid: str) -> None:
+        """Raise Conflict for a server that was forgotten meanwhile."""
+        self._known(uid, self._store.get(identity_key(uid)))
+
+    def _known(self, uid: str, stored: Stored | None) -> IdentityRow:
+        row = read_identity(identity_key(uid), stored.text) if stored else None
+        if isinstance(row, IdentityRow):
+            return row
+        name = row.identity.name if row else uid
+        raise Conflict(f"{name} was forgotten meanwhile: it is a new server now", "plan again")
 
     def _rows(self) -> Iterator[tuple[int, IdentityRow]]:
+        for revision, row in self._everything():
+            if isinstance(row, IdentityRow):
+                yield revision, row
+
+    def _everything(self) -> Iterator[tuple[int, IdentityRow | ForgottenRow]]:
         for key in self._store.keys(SERVERS):
             if key.endswith("/identity"):
                 stored = self._store.get(key)
                 if stored is not None:
-                    yield stored.revision, read(IdentityRow, key, stored.text)
+                    yield stored.revision, read_identity(key, stored.text)
 
     def _uid(self, target: Target, number: int) -> str:
         # Computed, not drawn: two processes that meet a server for the first time want the same
@@ -96,9 +140,12 @@ class Identities:
         text = "\0".join((self._ledger_uid, target.url, target.account, str(number)))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def _free_uid(self, target: Target) -> str:
-        """Return the first uid of *target* that no server has; one that moved away keeps its."""
-        number = 0
+    def _free_uid(self, target: Target, number: int) -> str:
+        """
+        Return the first uid of *target* from *number* on that no server ever had.
+
+        One that moved away keeps its own, and so does one that was forgotten.
+        """
         while self._store.get(identity_key(self._uid(target, number))) is not None:
             number += 1
         return self._uid(target, number)

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Conflict, Store
 from reconciler.ledger.brakes import Brakes
-from reconciler.ledger.codec.records import read, write
+from reconciler.ledger.codec.records import read, read_identity, write
 from reconciler.ledger.codec.rows import (
     APPLIED,
     BIRTH,
@@ -25,7 +25,6 @@ from reconciler.ledger.codec.rows import (
     Applied,
     Birth,
     ExchangeRow,
-    IdentityRow,
     LeaseRow,
     Restored,
     exchange_key,
@@ -147,7 +146,7 @@ class Ledger:
     # ── servers ──────────────────────────────────────────────────────────────────────────────
 
     def servers(self) -> list[Identity]:
-        """Return every server that was ever pinned, by name."""
+        """Return every server that was ever pinned and is not forgotten, by name."""
         return self._identities.all()
 
     def find(self, target: Target, name: str) -> Identity | None:
@@ -174,9 +173,9 @@ class Ledger:
 
     def load(self, target: Target, name: str) -> Recorded:
         """Return all that is known of a server, and base later changes on it."""
-        found = self._identities.find(target, name)
+        found, since = self._identities.look(target, name)
         if found is None:
-            return Recorded()
+            return Recorded(since=since)
         row = found[1]
         uid = row.identity.uid
         exchanges: dict[str, ExchangeRecord] = {}
@@ -195,7 +194,22 @@ class Ledger:
             retired=row.retired,
             requests=self.requests(uid).load(),
             received=self._maybe(Received, received_key(uid)),
+            since=since,
         )
+
+    def forget(self, uid: str, because: str) -> None:
+        """
+        Let a server be none any more; one change of one document, so nothing is ever half said.
+
+        What stands there later is new, and no request of before is done.  Hold the lease.
+        """
+        handled = self.requests(uid).load().handled.values()
+        at = max([self._now(), *(one + timedelta(milliseconds=1) for one in handled)])
+        self._identities.forget(uid, at, because, self._writer)
+
+    def check_known(self, uid: str) -> None:
+        """Raise Conflict for a server that was forgotten since it was loaded."""
+        self._identities.check_known(uid)
 
     def requests(self, uid: str) -> RequestLog:
         """Return the requests of one server; changing them is based on what was loaded last."""
@@ -333,8 +347,8 @@ class Ledger:
         ]
 
     def _now_called(self, known: Identity) -> Identity:
-        row = self._maybe(IdentityRow, identity_key(known.uid))
-        return row.identity if row is not None else known
+        stored = self._store.get(identity_key(known.uid))
+        return read_identity(identity_key(known.uid), stored.text).identity if stored else known
 
     def engage_brake(self, version: str, harmed: Identity, why: str) -> bool:
         """
@@ -374,7 +388,7 @@ class Ledger:
         *wait* is how many seconds to wait for another holder (default: `lease_wait`).
         """
         stored = self._store.get(identity_key(uid))
-        label = read(IdentityRow, identity_key(uid), stored.text).identity.name if stored else uid
+        label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
         wait = self._timeouts.lease_wait if wait is None else wait
         return self._lease(lease_key(uid), label, "is applying to", wait)
 

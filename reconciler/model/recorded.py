@@ -251,7 +251,8 @@ class Recorded:
     """
     All that the ledger knows of one server; a server never seen has no identity.
 
-    `received` is None, too, where a version before it wrote the ledger.
+    `received` is None, too, where a version before it wrote the ledger.  No request up to `since`
+    may be done: a server of that address or name was forgotten then.
     """
 
     identity: Identity | None = None
@@ -260,6 +261,7 @@ class Recorded:
     retired: tuple[Target, ...] = ()
     requests: Requests = NO_REQUESTS
     received: Received | None = None
+    since: datetime | None = None
 
 
 NOTHING_RECORDED: Final = Recorded()

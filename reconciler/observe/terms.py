@@ -83,6 +83,8 @@ def recorded_terms(
     server.
     """
     baseline = ledger.baseline() if ledger is not None else None
+    if baseline is not None and recorded.since is not None:
+        baseline = max(baseline, recorded.since)
     why, remedy = _no_one_shots(ledger, suspect, only=only)
     requests, seen = recorded.requests, recorded.observation
     halt = pending(requests)

@@ -18,6 +18,7 @@ from reconciler.apply.execution import Execution, listed
 from reconciler.apply.requests import MEANWHILE, RequestRunner
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import DriverError, Exit, InternalError, JtrError, WindowClosed
+from reconciler.ledger import Conflict
 from reconciler.ledger.lease import held
 from reconciler.ledger.request_state import newer, pending
 from reconciler.model.actions import (
@@ -156,6 +157,9 @@ class ServerApply:
             move=self._moves,
             new=visit.recorded.identity is None,
         )
+        known = visit.recorded.identity
+        if known is not None and known.uid != identity.uid:
+            raise Conflict(f"{desired.name} was forgotten since it was planned", "plan again")
         visit.recorded = replace(visit.recorded, identity=identity)
         received = receiving(desired, self._left, visit.recorded)
         if received != visit.recorded.received:
@@ -210,6 +214,8 @@ class ServerApply:
         execution = self._execution
         lease = await asyncio.to_thread(execution.ledger.lease, execution.visit.uid)
         async with held(lease, execution.context.timeouts.lease) as check:
+            # Whoever forgets a server holds its lease: what was pinned before may be gone.
+            await asyncio.to_thread(execution.ledger.check_known, execution.visit.uid)
             execution.check_lease = check
             yield
 

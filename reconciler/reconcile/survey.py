@@ -26,7 +26,7 @@ from reconciler.model.observed import BootLine
 from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.policy import PolicyAction, against
 from reconciler.model.recipients import Recipient
-from reconciler.model.recorded import ExchangeRecord
+from reconciler.model.recorded import ExchangeRecord, Recorded
 from reconciler.model.references import FrozenRef
 from reconciler.model.target import Target
 from reconciler.observe.context import PassContext
@@ -165,6 +165,8 @@ async def remember(visit: Visit, state: DesiredState, context: PassContext) -> N
     # A name that was given to another server: the one that had it is still there, renamed.
     if known is None or known.target == server.target or known.target not in state.targets:
         visit.recorded = found
+    else:
+        visit.recorded = Recorded(since=found.since)
 
 
 async def _look(visit: Visit, consents: Consents, context: PassContext) -> None:

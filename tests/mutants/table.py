@@ -1522,4 +1522,32 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if False:\n            say(",
         ("tests/e2e/test_name_patterns.py",),
     ),
+    Mutant(
+        "who comes back after it was forgotten does its old requests again",
+        "reconciler/observe/terms.py",
+        "        baseline = max(baseline, recorded.since)\n",
+        "        baseline = min(baseline, recorded.since)\n",
+        ("tests/e2e/test_forget.py",),
+    ),
+    Mutant(
+        "a server with an open request is forgotten",
+        "reconciler/reconcile/forget.py",
+        "    if (request := requests.open) is not None:\n",
+        '    if (request := requests.open) is not None and name == "":\n',
+        ("tests/e2e/test_forget.py",),
+    ),
+    Mutant(
+        "an apply goes on with a server that was forgotten",
+        "reconciler/reconcile/apply.py",
+        "            await asyncio.to_thread(execution.ledger.check_known, execution.visit.uid)\n",
+        "            await asyncio.sleep(0)\n",
+        ("tests/e2e/test_forget.py",),
+    ),
+    Mutant(
+        "a server that is declared is forgotten",
+        "reconciler/cli/forget.py",
+        "    if not gone or gone[0].name in named:\n",
+        '    if not gone:\n        gone = found\n    if gone[0].name == "":\n',
+        ("tests/e2e/test_forget.py",),
+    ),
 )

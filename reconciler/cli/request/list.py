@@ -89,7 +89,7 @@ def _recorded(server: DesiredServer, state: DesiredState, ledger: Ledger | None)
     found = ledger.load(server.target, server.name)
     others = {other.target for other in state.servers} - {server.target}
     if found.identity is None or found.identity.target in others:
-        return Recorded()
+        return Recorded(since=found.since)
     return bootstrap.unrecorded().known(ledger.ledger_uid, found)
 
 

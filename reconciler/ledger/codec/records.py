@@ -16,6 +16,7 @@ from reconciler.ledger.codec.rows import (
     Applied,
     Birth,
     ExchangeRow,
+    ForgottenRow,
     History,
     IdentityRow,
     LeaseRow,
@@ -34,6 +35,7 @@ FORMAT: Final = 1
 KINDS: Final[Mapping[type, str]] = {
     Birth: "birth",
     IdentityRow: "identity",
+    ForgottenRow: "forgotten",
     ExchangeRow: "exchange",
     Observation: "observation",
     Brake: "brake",
@@ -74,6 +76,17 @@ def _row(kind: type[Any], key: str, text: str) -> Any:
     return row
 
 
+def read_identity(key: str, text: str) -> IdentityRow | ForgottenRow:
+    """Read what lies under the key of an identity: one, or what is left of one that is gone."""
+    try:
+        found = parsed(text)
+    except Malformed:
+        found = None  # said below
+    if isinstance(found, dict) and found.get("kind") == KINDS[ForgottenRow]:
+        return read(ForgottenRow, key, text)
+    return read(IdentityRow, key, text)
+
+
 def read_version(key: str, text: str) -> VersionRow:
     """Read the row of a JT-Trader version; one of an older ledger is a brake, and proves none."""
     try:
@@ -88,7 +101,9 @@ def read_version(key: str, text: str) -> VersionRow:
 
 def _check_place(key: str, row: object) -> None:
     match row:
-        case IdentityRow(identity=identity) if identity_key(identity.uid) != key:
+        case IdentityRow(identity=identity) | ForgottenRow(identity=identity) if (
+            identity_key(identity.uid) != key
+        ):
             raise Malformed("it belongs to another server")
         case ExchangeRow(record=record) if segment(record.code) != key.rpartition("/")[2]:
             raise Malformed("it belongs to another exchange")

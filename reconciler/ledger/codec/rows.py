@@ -41,6 +41,21 @@ class IdentityRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgottenRow:
+    """
+    What takes the place of an identity whose server is gone: when, why and by whom that was said.
+
+    No request up to `at` may be done at its addresses, or by a server of its name.
+    """
+
+    identity: Inline[Identity]
+    at: datetime
+    because: str
+    by: str
+    retired: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExchangeRow:
     """
     A record with what only the ledger needs.

@@ -110,6 +110,16 @@ STORED: Final[dict[str, tuple[str, object]]] = {
             (Target("https://b.test", "1"), Target("https://c.test", "é")),
         ),
     ),
+    "forgotten": (
+        rows.identity_key("u1"),
+        rows.ForgottenRow(
+            Identity("u1", Target("https://a.test", "0"), "tokyo-1"),
+            AT,
+            "given back",
+            "forget 1@host",
+            (Target("https://b.test", "1"),),
+        ),
+    ),
     "exchange": (
         rows.exchange_key("u1", "bybit"),
         rows.ExchangeRow(RECORD, "n1", "apply 1@host", RECORD),
