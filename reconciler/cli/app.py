@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "ledger": "Begin a ledger, or release a brake.",
     "sandbox": "Run a real OpenBao and a stand-in JT-Trader to play with.",
     "demo": "Run the whole story in a sandbox and prove each step.",
+    "help": "Print the help of a command, or a page about a topic.",
     "completion": "Print the line that switches on shell completion.",
 }
 ALIASES: Final = {"diff": "plan"}

@@ -46,7 +46,7 @@ from reconciler.system.interrupts import Interruption, run
 
 
 @click.command("apply")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@commands.paths
 @click.option("--auto-approve", is_flag=True, help="Do not ask.  Never includes drift.")
 @click.option(
     "--expect",
@@ -82,9 +82,10 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     Make the servers of PATH... as the documents say; shows the plan and asks first.
 
-    Without a terminal it needs --auto-approve or --expect.  Neither of them corrects drift, takes
-    over what somebody else connected, or accepts a changed address: these have their own options.
-    What a server would get that it never got needs --approve-recipient or --expect, or a policy.
+    PATH is the current directory unless given.  Without a terminal it needs --auto-approve or
+    --expect.  Neither of them corrects drift, takes over what somebody else connected, or accepts a
+    changed address: these have their own options.  What a server would get that it never got needs
+    --approve-recipient or --expect, or a policy.
     """
     renderer = plan_renderer(form)
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and renderer.live

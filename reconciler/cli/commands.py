@@ -39,6 +39,11 @@ class Commands(click.Group):
             formatter.write_dl(list(self.helps.items()))
 
 
+paths = click.argument(
+    "paths", nargs=-1, metavar="[PATH...]", callback=lambda _, __, given: given or (".",)
+)
+"""Where documents are; the current directory unless given."""
+
 documents = click.option(
     "--from", "path", default=".", show_default=True, metavar="PATH", help="Where documents are."
 )

@@ -22,15 +22,20 @@ _COLOURS: Final = {
 
 
 def coloured() -> bool:
-    """Whether standard output is a terminal of somebody who likes colour."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    """Whether standard output is a terminal of somebody who likes colour, or must be coloured."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def show(text: str) -> None:
     """Print *text*; on a terminal a line takes the colour of its sign."""
-    if coloured():
+    colour = coloured()
+    if colour:
         text = "\n".join(_painted(line) for line in text.split("\n"))
-    click.echo(text, nl=False)
+    click.echo(text, nl=False, color=colour)
 
 
 def _painted(line: str) -> str:

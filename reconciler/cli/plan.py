@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import options, output
+from reconciler.cli import commands, options, output
 from reconciler.cli.look import look
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, JtrError, UsageError, worst
@@ -21,7 +21,7 @@ from reconciler.system.interrupts import run
 
 
 @click.command("plan")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@commands.paths
 @options.wishes
 @options.visiting
 @click.option(
@@ -60,7 +60,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     Show what apply would do to the servers of PATH..., why, and what it means for their robots.
 
-    Looks at the servers, which has a cost: see the last lines of its output.
+    PATH is the current directory unless given.  Looks at the servers, which has a cost: see the
+    last lines of its output.
     """
     if recorded and asks:
         raise UsageError(

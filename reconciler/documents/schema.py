@@ -245,7 +245,7 @@ def _wrong(node: Node, error: Any, about: Mapping[str, Any], where: str) -> tupl
                 f"did you mean {near}?" if near else f"write {options[0]}",
             )
         case _ if reference and not str(value).startswith("vault:"):
-            return PASTED
+            return _no_reference(str(value), field="#" in about.get("pattern", ""))
         case keyword if keyword in _LIMITS and (keyword != "minLength" or value == ""):
             what, remedy = _LIMITS[keyword]
             return (
@@ -257,6 +257,15 @@ def _wrong(node: Node, error: Any, about: Mapping[str, Any], where: str) -> tupl
         return problem.what, problem.remedy
     wanted = about.get("patternErrorMessage", "what the schema wants")
     return f"{where} is not {wanted}", f"write for example {_example(about)}"
+
+
+def _no_reference(value: str, *, field: bool) -> tuple[str, str]:
+    """Say what is wrong with a text that may be a key, or a path before which `vault:` lacks."""
+    if "/" not in value or looks_secret(value) or SecretRef.parse(f"vault:{value}") is None:
+        return PASTED
+    place = "vault:MOUNT/PATH#FIELD" if field else "vault:MOUNT/PATH"
+    pasted = "if this is a key itself, put it into Vault, and replace it if it was ever pushed"
+    return "the reference does not begin with vault:", f"write {place}; {pasted}"
 
 
 def _wrong_type(node: Node, about: Mapping[str, Any], where: str) -> tuple[str, str]:

@@ -373,7 +373,6 @@ FILES = (
 COMMAND_LINES = (
     _usage("unknown option", "plan {docs} --dry-run", "'--dry-run'", "jtr plan --help"),
     _usage("unknown command", "aply {docs}", "'aply' … Did you mean 'apply'?", "jtr --help"),
-    _usage("no path", "plan", "Missing argument 'PATH...'", "jtr plan --help"),
     _usage(
         "unknown output", "plan {docs} -o xml", "'xml' is not one of 'text', 'json'", "jtr plan"
     ),

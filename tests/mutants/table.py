@@ -1550,4 +1550,11 @@ MUTANTS: tuple[Mutant, ...] = (
         '    if not gone:\n        gone = found\n    if gone[0].name == "":\n',
         ("tests/e2e/test_forget.py",),
     ),
+    Mutant(
+        "a pasted key with a slash in it is taken for a path",
+        "reconciler/documents/schema.py",
+        '"/" not in value or looks_secret(value) or',
+        '"/" not in value or',
+        ("tests/documents/test_cases.py",),
+    ),
 )

@@ -104,7 +104,7 @@ def ask(  # noqa: PLR0917  - as the options are called
             say(_observed(server))
         return 0
     for line in change.rstrip("\n").split("\n"):
-        click.echo(_painted(plain(line.removesuffix("\r"), 10_000)))
+        click.echo(_painted(plain(line.removesuffix("\r"), 10_000)), color=coloured())
     click.echo()
     for line in _words(proposal, file, now):
         click.echo(line)
