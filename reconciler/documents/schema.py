@@ -53,6 +53,7 @@ _GUESSES_LIMIT: Final = 50
 _ERRORS_LIMIT: Final = 1000  # per document; more would only cost time
 _VALUES_LIMIT: Final = 20_000  # of one document whose problems are looked for, one by one
 _OLD_BOOLEANS: Final = ("yes", "no", "on", "off", "y", "n")
+_OUR_VERSION: Final = re.compile(r"jtr/v[0-9]+[a-z0-9]*")
 _KEY_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,19}")
 
 
@@ -152,11 +153,21 @@ def _leaves(instance: object, name: str) -> Iterator[Any]:
         if outer:
             foreign = [error for error in outer if list(error.absolute_path) == ["apiVersion"]]
             yield from foreign or outer
-            return
+            if not foreign or len(foreign) < len(outer) or not _meant_for_us(instance):
+                return
+            # A slip of the finger: all other mistakes are said at once, too.
+            ours = document(name)["properties"]["apiVersion"]["enum"][0]
+            instance = {**cast("Mapping[str, object]", instance), "apiVersion": ours}
     for error in itertools.islice(validator.iter_errors(instance), _ERRORS_LIMIT):
         # A text that fits no pattern because it is empty has an error for that as well.
         if (error.validator, error.instance) != ("pattern", "") or "minLength" not in error.schema:
             yield error
+
+
+def _meant_for_us(instance: object) -> bool:
+    """Whether a document of our kind has a mistyped version, and not one that is yet to come."""
+    version = instance.get("apiVersion") if isinstance(instance, Mapping) else None
+    return _OUR_VERSION.fullmatch(str(version)) is None
 
 
 class _Words:
