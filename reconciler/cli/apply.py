@@ -168,10 +168,11 @@ class _Job:
             await asyncio.to_thread(self.context.ledger.note_applied, plan.id)
         code = self._final(plan, code)
         stopped = interruption.error()
+        now = bootstrap.now()
         if stopped is None or code in (Exit.HARM, Exit.IN_DOUBT):
-            output.show(self.renderer.done(plan, reports, code))
+            output.show(self.renderer.done(plan, reports, code, at=now))
             return code
-        output.show(self.renderer.done(plan, reports, stopped.exit_code))
+        output.show(self.renderer.done(plan, reports, stopped.exit_code, at=now))
         raise stopped
 
     def _final(self, plan: Plan, code: Exit) -> Exit:
@@ -198,13 +199,13 @@ class _Job:
             and (not self._left(plan) or await self._was_applied(self.expected.id))
         ):
             code = self._final(plan, code)
-            output.show(self.renderer.already(plan, code))
+            output.show(self.renderer.already(plan, code, at=bootstrap.now()))
             return code
         say(f"the plan is not the expected one: it is {plan.id}")
         _show(_differences(self.expected.actions, _actions(plan_document(plan, Exit.DONE))))
         code = worst([Exit.BLOCKED, code])
         if not self.renderer.live:
-            output.show(self.renderer.plan(plan, code))
+            output.show(self.renderer.refused(plan, code, at=bootstrap.now()))
         return code
 
     async def _was_applied(self, plan_id: str) -> bool:

@@ -8,6 +8,7 @@ sealed: `jtr apply --expect FILE` takes a file only as it was written.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 from reconciler.errors import Exit
@@ -102,10 +103,14 @@ class PlanJson(PlanRenderer):
         document = plan_document(plan, code)
         return _printed(document if audit is None else document | {"audit": audit.document})
 
-    def already(self, plan: Plan, code: Exit) -> str:
+    def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
+        del at
         return self.plan(plan, code)
 
-    def done(self, plan: Plan, reports: Sequence[Report], code: Exit) -> str:
+    def done(
+        self, plan: Plan, reports: Sequence[Report], code: Exit, *, at: datetime | None = None
+    ) -> str:
+        del at
         return _printed(reports_document(plan, reports, code))
 
 

@@ -8,6 +8,7 @@ Every line begins with a sign, so that colour only repeats what the sign says:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Final
 
 from reconciler.errors import Exit, JtrError
@@ -38,12 +39,13 @@ def plan_text(plan: Plan, *, recorded: bool = False) -> str:
     """Return the whole plan; the last line is its blast radius."""
     parts: list[str] = []
     parts.extend(f"! not visited: {plain(name, 400)}\n" for name in plan.not_visited)
-    parts.extend(_server(server) for server in plan)
+    parts.extend(server_text(server) for server in plan)
     parts.append(_summary(plan, recorded=recorded))
     return "\n".join(parts)
 
 
-def _server(plan: ServerPlan) -> str:
+def server_text(plan: ServerPlan) -> str:
+    """Return all that is to be said of one server."""
     rows = [server_line(plan.server, plan.target, plan.version, plan.owner)]
     if plan.age is not None:
         rows.append(f"  seen {age_text(plan.age)} ago")
@@ -89,7 +91,12 @@ def recipient_rows(news: Sequence[NewRecipient]) -> Iterator[str]:
     if news:
         yield "  NEW RECIPIENT"
     for one in news:
-        yield f"    » {_NEWS[one.kind]}{plain(one.what, 2000)}"
+        yield f"    » {plain(recipient_text(one), 2000)}"
+
+
+def recipient_text(one: NewRecipient) -> str:
+    """Return what is new, unescaped."""
+    return f"{_NEWS[one.kind]}{one.what}"
 
 
 def _policy(plan: ServerPlan) -> Iterator[str]:
@@ -141,14 +148,14 @@ def _line(line: Line, *, held: bool) -> Iterator[str]:
         said.append(f"({plain(line.why, 400)})")
     elif isinstance(line.action, WriteExchange):
         said.append(f"write {', '.join(plain(name) for name, _ in line.action.fields)}")
-        said.append(f"from {', '.join(line.sources)}")
+        said.append(f"from {', '.join(plain(ref, 2000) for ref in line.sources)}")
         said.append(f"({plain(_why(line), 400)})")
     yield f"    {sign(line)} {'  '.join(said)}"
     if line.asks and line.status is Status.LEFT_ALONE:
         # What holds the whole server back comes first: no other command would help now.
-        yield f"{INDENT}left alone" + ("" if held else f": {line.remedy}")
+        yield f"{INDENT}left alone" + ("" if held else f": {plain(line.remedy, 600)}")
     elif line.remedy:
-        yield f"{INDENT}{line.remedy}"
+        yield from below(line.remedy, 600)
     if line.ready is not None:
         yield from _meaning(line)
     yield from below(line.note)
@@ -207,14 +214,14 @@ def _robots(robots: Sequence[Robot]) -> str:
 
 
 def _quiet(plan: ServerPlan) -> Iterator[str]:
-    in_sync = [line.exchange for line in _having(plan, Status.IN_SYNC)]
+    in_sync = [plain(line.exchange) for line in _having(plan, Status.IN_SYNC)]
     if in_sync:
         yield f"  = in sync: {', '.join(in_sync)}"
     for status in (Status.FOUND, Status.NOT_COMPARED):
         for line in _having(plan, status):
-            yield f"  = {status}: {plain(line.exchange)} ({line.why})"
+            yield f"  = {status}: {plain(line.exchange)} ({plain(line.why, 400)})"
     for line in _having(plan, Status.LEFT_ON_SERVER):
-        yield f"  = left on the server: {plain(line.exchange)}; {line.remedy}"
+        yield f"  = left on the server: {plain(line.exchange)}; {plain(line.remedy, 600)}"
     foreign = [plain(line.exchange) for line in _having(plan, Status.NOT_MANAGED)]
     if foreign:
         yield f"  = not managed, untouched: {', '.join(foreign)}"
@@ -227,7 +234,7 @@ def _owed(plan: ServerPlan) -> Iterator[str]:
     if reboots and not any(
         line.kind is RequestKind.REBOOT and line.action for line in plan.disruptions
     ):
-        yield f"{INDENT}jtr request reboot {plan.server} --robots resume --reason TEXT"
+        yield f"{INDENT}jtr request reboot {plain(plan.server)} --robots resume --reason TEXT"
 
 
 # What is against a policy and has no other line.
@@ -239,7 +246,8 @@ ALONE: Final = (
 )
 
 
-def _summary(plan: Plan, *, recorded: bool) -> str:
+def counts_text(plan: Plan) -> str:
+    """Return how much there is to do, and how much of it is not done."""
     writes = sum(isinstance(action, WriteExchange) for _, action in plan.actions)
     deletes = sum(isinstance(action, DeleteExchange) for _, action in plan.actions)
     later = [line for server in plan for line in server.disruptions if not server.held]
@@ -265,10 +273,38 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
         (blocked, "blocked"),
         (failed, "failed"),
         (len(plan.not_visited), "not visited"),
+        (sum(map(not_compared, plan)), "not compared"),
     ):
         if number:
             counts.append(f"{number} {what}")
-    rows = [f"Plan: {', '.join(counts)}."]
+    return f"Plan: {', '.join(counts)}."
+
+
+def not_compared(server: ServerPlan) -> int:
+    """
+    Return of how many exchanges, or servers, it is not known whether they differ.
+
+    One that was never looked at counts as one: nothing to write is then no good news.
+    """
+    if server.failure is not None or server.held_code:
+        return 0  # failed, or blocked
+    if not (server.observed_at or server.lines):
+        return 1
+    return len(_having(server, Status.NOT_COMPARED))
+
+
+def radius_text(plan: Plan) -> str:
+    writes = sum(isinstance(act, WriteExchange | DeleteExchange) for _, act in plan.actions)
+    radius = (
+        counted(len({server.server for server, _ in plan.actions}), "server"),
+        counted(writes, "exchange"),
+        counted(len(plan.robots_concerned()), "robot"),
+    )
+    return f"Blast radius: {', '.join(radius)}."
+
+
+def _summary(plan: Plan, *, recorded: bool) -> str:
+    rows = [counts_text(plan)]
     if plan.skipped:
         rows.append(f"{counted(plan.skipped, 'document')} of another apiVersion skipped.")
     if plan.actions or any(server.new_recipient for server in plan):
@@ -277,13 +313,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
     looked = sum(server.failure is None and bool(server.observed_at) for server in plan)
     if looked and not recorded:
         rows.append(cost_of_look(looked))
-    servers = {server.server for server, _ in plan.actions}
-    radius = (
-        counted(len(servers), "server"),
-        counted(writes + deletes, "exchange"),
-        counted(len(plan.robots_concerned()), "robot"),
-    )
-    rows.append(f"Blast radius: {', '.join(radius)}.")
+    rows.append(radius_text(plan))
     return "\n".join(rows) + "\n"
 
 
@@ -293,6 +323,11 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
 def report_text(reports: Iterable[Report]) -> str:
     reports = tuple(reports)
     rows = [row for report in reports for row in _report(report)]
+    return "\n".join([*rows, outcomes_text(reports)]) + "\n"
+
+
+def outcomes_text(reports: Sequence[Report]) -> str:
+    """Return how much was done, and how much was not."""
     results = [outcome.result for report in reports for outcome in report.outcomes]
     done = sum(result in _GOOD for result in results)
     counts = [
@@ -305,8 +340,7 @@ def report_text(reports: Iterable[Report]) -> str:
         counts.append(f"{counted(servers, 'server')} failed")
     if unplanned := sum(_unplanned(report.plan) for report in reports):
         counts.append(f"{unplanned} blocked or failed in the plan")
-    rows.append(f"Applied: {', '.join(counts)}.")
-    return "\n".join(rows) + "\n"
+    return f"Applied: {', '.join(counts)}."
 
 
 _GOOD = (Result.DONE, Result.NOT_VERIFIABLE)
@@ -333,7 +367,7 @@ def _unplanned(plan: ServerPlan) -> int:
 def _report(report: Report) -> Iterator[str]:
     if not report.outcomes and report.failure is None:
         return
-    yield report.plan.server
+    yield plain(report.plan.server)
     for outcome in report.outcomes:
         yield from _outcome(outcome)
     if report.failure is not None:
@@ -359,12 +393,14 @@ class PlanText(PlanRenderer):
         del code
         return plan_text(plan, recorded=recorded) + (audit.text if audit is not None else "")
 
-    def already(self, plan: Plan, code: Exit) -> str:
-        del plan, code
+    def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
+        del plan, code, at
         return "already applied\n"
 
-    def done(self, plan: Plan, reports: Sequence[Report], code: Exit) -> str:
-        del plan
+    def done(
+        self, plan: Plan, reports: Sequence[Report], code: Exit, *, at: datetime | None = None
+    ) -> str:
+        del plan, at
         if any(report.outcomes or report.failure for report in reports):
             return report_text(reports)
         if code is Exit.DONE:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from reconciler import render
 
 if TYPE_CHECKING:  # every command asks for the names alone
+    from datetime import datetime
+
     from reconciler.errors import Exit
     from reconciler.model.outcomes import Report
     from reconciler.model.plan import Plan
@@ -30,8 +32,9 @@ class PlanRenderer(Protocol):
     One form; its file ends with `RENDERER`.  Pure.
 
     Every line of a plan is in the text, with its server, and so is what is held, owed, noted and
-    not visited.  Of an error it takes our own words only.  What servers and documents say is
-    escaped: nothing in the text drives a terminal or fakes another line.
+    not visited; a form that has to be short counts what it leaves out.  Of an error it takes our
+    own words only.  What servers and documents say is escaped: nothing in the text drives a
+    terminal or fakes another line.
     """
 
     live: bool  # for people who watch: the plan is shown before it is carried out
@@ -42,11 +45,23 @@ class PlanRenderer(Protocol):
         """Return the whole plan; *recorded* says that no server was visited for it."""
         ...
 
-    def already(self, plan: "Plan", code: "Exit") -> str:
-        """Return that what was expected is so already."""
+    def already(self, plan: "Plan", code: "Exit", *, at: "datetime | None" = None) -> str:
+        """Return that what was expected is so already; *at* is when `apply` ended."""
         ...
 
-    def done(self, plan: "Plan", reports: "Sequence[Report]", code: "Exit") -> str:
+    def refused(self, plan: "Plan", code: "Exit", *, at: "datetime | None" = None) -> str:
+        """Return the plan that was not carried out, because another one was expected."""
+        del at
+        return self.plan(plan, code)
+
+    def done(
+        self,
+        plan: "Plan",
+        reports: "Sequence[Report]",
+        code: "Exit",
+        *,
+        at: "datetime | None" = None,
+    ) -> str:
         """Return what was done, failed and not attempted."""
         ...
 

@@ -37,6 +37,7 @@ JUDGE = "tests/exchanges/test_judge.py"
 CLASSIFY = "tests/exchanges/test_classify.py"
 CLIENT = "tests/exchanges/test_ccxt_client.py"
 SUITES = "tests/exchanges/adapters"
+COMMENT = "tests/golden/test_markdown.py"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
 PLAN_FILES = "tests/fuzz/test_plan_files.py"
@@ -1556,5 +1557,45 @@ MUTANTS: tuple[Mutant, ...] = (
         '"/" not in value or looks_secret(value) or',
         '"/" not in value or',
         ("tests/documents/test_cases.py",),
+        "a name ends the code that it stands in",
+        "reconciler/render/markdown.py",
+        "    inner = plain(text, limit).translate(_CELL)\n",
+        "    inner = plain(text, limit)\n",
+        (COMMENT,),
+    ),
+    Mutant(
+        "a block of code ends where foreign text says so",
+        "reconciler/render/markdown.py",
+        '    fence = "`" * max(3, longest + 1)\n',
+        '    fence = "`" * min(3, longest + 1)\n',
+        (COMMENT,),
+    ),
+    Mutant(
+        "a name is HTML of the comment",
+        "reconciler/render/markdown.py",
+        "{html.escape(plain(text, limit))}",
+        "{plain(text, limit)}",
+        (COMMENT,),
+    ),
+    Mutant(
+        "a comment may be as long as it likes",
+        "reconciler/render/plan_markdown.py",
+        "LIMIT: Final = 60_000\n",
+        "LIMIT: Final = 600_000\n",
+        (COMMENT,),
+    ),
+    Mutant(
+        "servers that had no room are not counted",
+        "reconciler/render/plan_markdown.py",
+        "    if left := len(told) - len(taken):\n",
+        "    if left := 0:\n",
+        (COMMENT,),
+    ),
+    Mutant(
+        "a server that nobody looked at has nothing to do",
+        "reconciler/render/plan_text.py",
+        "    if not (server.observed_at or server.lines):\n        return 1\n",
+        "    if not (server.observed_at or server.lines):\n        return 0\n",
+        (COMMENT,),
     ),
 )
