@@ -150,11 +150,7 @@ class Ledger:
         return self._identities.all()
 
     def find(self, target: Target, name: str) -> Identity | None:
-        """
-        Return the server at *target*, else the one that last had *name*, else None.
-
-        The caller compares the targets: a match by name may have another one.
-        """
+        """Return the server at *target*, else the one that last had *name*: compare the targets."""
         found = self._identities.find(target, name)
         return found[1].identity if found else None
 
@@ -213,13 +209,8 @@ class Ledger:
 
     def requests(self, uid: str) -> RequestLog:
         """Return the requests of one server; changing them is based on what was loaded last."""
-        return RequestLog(
-            self._store,
-            uid,
-            known=self._known.setdefault(uid, {}),
-            now=self._now,
-            writer=self._writer,
-        )
+        known = self._known.setdefault(uid, {})
+        return RequestLog(self._store, uid, known=known, now=self._now, writer=self._writer)
 
     def history(self, uid: str) -> tuple[HistoryEntry, ...]:
         """Return what was done on a server, oldest first, as far as it is kept."""
@@ -254,8 +245,8 @@ class Ledger:
     def note_applied(self, plan_id: str) -> None:
         def change(text: str | None) -> str:
             before = read(Applied, APPLIED, text).plans if text is not None else ()
-            others = [known for known in before if known != plan_id]
-            return write(Applied((*others, plan_id)[-PLANS_KEPT:]))
+            plans = (*(known for known in before if known != plan_id), plan_id)
+            return write(Applied(plans[-PLANS_KEPT:]))
 
         update(self._store, APPLIED, change)
 

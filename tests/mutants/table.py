@@ -1503,6 +1503,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "    return found if same and stands else None",
         "    return found if same else None",
         ("tests/e2e/test_adopt.py::test_another_hand_after_a_find_is_not_adopted",),
+    ),
+    Mutant(
         "a pattern agrees to recipients that nobody has seen",
         "reconciler/cli/options.py",
         "        if is_pattern(name):\n            meaning",
@@ -1557,6 +1559,8 @@ MUTANTS: tuple[Mutant, ...] = (
         '"/" not in value or looks_secret(value) or',
         '"/" not in value or',
         ("tests/documents/test_cases.py",),
+    ),
+    Mutant(
         "a name ends the code that it stands in",
         "reconciler/render/markdown.py",
         "    inner = plain(text, limit).translate(_CELL)\n",
