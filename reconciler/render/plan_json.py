@@ -17,6 +17,7 @@ from reconciler.model.codec import Malformed, parsed
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
 from reconciler.render.json_values import Document, to_json
+from reconciler.render.plan_text import not_compared
 from reconciler.render.registry import AuditPart, PlanRenderer
 
 FORMAT_VERSION: Final = 1
@@ -25,7 +26,7 @@ FILE_LIMIT: Final = 32 * 2**20
 _SEAL: Final = "digest"
 
 
-def plan_document(plan: Plan, code: Exit) -> Document:
+def plan_document(plan: Plan, code: Exit, *, recorded: bool = False) -> Document:
     """Return a plan as JSON-able data; *code* is what the command ends with."""
     writes = sum(isinstance(action, WriteExchange) for _, action in plan.actions)
     deletes = sum(isinstance(action, DeleteExchange) for _, action in plan.actions)
@@ -33,6 +34,7 @@ def plan_document(plan: Plan, code: Exit) -> Document:
         "formatVersion": FORMAT_VERSION,
         "planId": plan.id,
         "exitCode": int(code),
+        "recorded": recorded,
         "recipients": to_json(plan.recipients),
         "servers": [to_json(server) for server in plan],
         "notVisited": list(plan.not_visited),
@@ -42,6 +44,7 @@ def plan_document(plan: Plan, code: Exit) -> Document:
             "deletes": deletes,
             "disruptions": len(plan.actions) - writes - deletes,
             "robots": len(plan.robots_concerned()),
+            "notCompared": sum(map(not_compared, plan)),
             "skippedDocuments": plan.skipped,
         },
     }
@@ -99,8 +102,7 @@ class PlanJson(PlanRenderer):
     def plan(
         self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
     ) -> str:
-        del recorded
-        document = plan_document(plan, code)
+        document = plan_document(plan, code, recorded=recorded)
         return _printed(document if audit is None else document | {"audit": audit.document})
 
     def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:

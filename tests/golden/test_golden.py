@@ -52,7 +52,7 @@ def test_plan(name: str, *, rewrite: bool) -> None:
 
     assert is_safe(text)
     check(HERE / "plan" / name / "plan.txt", text, rewrite=rewrite)
-    document = as_json(plan_document(shown.plan, code))
+    document = as_json(plan_document(shown.plan, code, recorded=shown.recorded))
     check(HERE / "plan" / name / "plan.json", document, rewrite=rewrite)
 
 
