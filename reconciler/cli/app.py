@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "validate": "Check documents; contacts nothing.",
     "show": "Print the effective document of a server and where each value is from.",
     "plan": "Show what apply would do, and what it means for trading.",
+    "show-plan": "Print the file of a plan, or of what was applied, for people.",
     "apply": "Make the servers as the documents say.",
     "adopt": "Make documents of servers that were configured by hand.",
     "controller": "Keep the servers as the documents say, until told to stop.",

@@ -42,7 +42,7 @@ SHOWN: Final[Mapping[type, str]] = {
     Consequence: "need robots",
     Debt: "owed exchange since robotId robotName",
     DeleteExchange: "exchange fields",
-    Disruption: "what standing why remedy kind instant robots source exitCode=error",
+    Disruption: "what standing why remedy action kind instant robots source exitCode=error",
     KeyFinding: "code severity what remedy data accepted stops",
     Grant: "name=raw permissions=caps access separable evidence",
     HistoryEntry: "at by what result detail",

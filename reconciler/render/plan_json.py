@@ -16,6 +16,7 @@ from reconciler.model.actions import DeleteExchange, WriteExchange
 from reconciler.model.codec import Malformed, parsed
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
+from reconciler.model.timestamps import spelled
 from reconciler.render.json_values import Document, to_json
 from reconciler.render.plan_text import not_compared
 from reconciler.render.registry import AuditPart, PlanRenderer
@@ -103,7 +104,7 @@ class PlanJson(PlanRenderer):
         self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
     ) -> str:
         document = plan_document(plan, code, recorded=recorded)
-        return _printed(document if audit is None else document | {"audit": audit.document})
+        return printed(document if audit is None else document | {"audit": audit.document})
 
     def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
         del at
@@ -112,11 +113,13 @@ class PlanJson(PlanRenderer):
     def done(
         self, plan: Plan, reports: Sequence[Report], code: Exit, *, at: datetime | None = None
     ) -> str:
-        del at
-        return _printed(reports_document(plan, reports, code))
+        document = reports_document(plan, reports, code)
+        when = {} if at is None else {"appliedAt": spelled(at.replace(microsecond=0))}
+        return printed(document | when)
 
 
-def _printed(document: Document) -> str:
+def printed(document: Document) -> str:
+    """Return a document as a file has it, sealed."""
     return json.dumps(sealed(document), indent=2, ensure_ascii=True) + "\n"
 
 
