@@ -56,6 +56,7 @@ spec:
 NOT_THOSE: Final = {
     "brake",
     "brake-released",
+    "forgotten",
     "observation-bare",
     "requests-none",
     "lease-released",

@@ -60,7 +60,6 @@ _ALL: Final = frozenset(request.event for request in ALL)
 MAY_SEND: Final[Mapping[str, frozenset[str]]] = {
     "plan": _READ,
     "status": _READ,
-    "import": _READ,
     "doctor": _READ,
     "audit": _READ,
     "adopt": _READ,

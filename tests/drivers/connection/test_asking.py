@@ -401,7 +401,7 @@ NEVER = (
 def test_the_table_of_commands_and_events() -> None:
     writers = {command for command, events in MAY_SEND.items() if events - READS}
     assert writers == {"apply", "controller", "request"}
-    assert set(MAY_SEND) == writers | {"plan", "status", "import", "doctor", "audit", "logs"}
+    assert set(MAY_SEND) == writers | {"plan", "status", "adopt", "doctor", "audit", "logs"}
     for command, events in MAY_SEND.items():
         if command == "request":
             assert events == READS | {"run-background-job-request"}
