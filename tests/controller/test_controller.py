@@ -429,12 +429,14 @@ def test_a_suspended_server_is_looked_at_and_left_alone(rig: Rig) -> None:
 
     async def story(harness: Harness) -> None:
         await harness.passed()
-        pause = {"reason": "exchange maintenance", "by": "desk-asia", "until": moment(seconds=1.2)}
-        rig.document("tokyo-1", "bybit", suspend=pause)
+        pause = {"reason": "exchange maintenance", "by": "desk-asia"}
+        rig.document("tokyo-1", "bybit", suspend=pause | {"until": moment(days=1)})
         await harness.until(lambda: harness.status().health is Health.SUSPENDED, "suspended")
         await harness.passed()
         assert server.record.saves == 1
         assert "exchange maintenance" in harness.status().reason
+        soon = pause | {"until": moment(seconds=0.5)}
+        rig.document("tokyo-1", "bybit", rotate=False, suspend=soon)
         await harness.until(lambda: server.record.saves == 2, "it ends by itself")
 
     play(Harness(rig), story)
