@@ -27,6 +27,7 @@ from reconciler.plan.inputs import Consents
 from reconciler.reconcile.adopt import Adoption, adopt, record
 from reconciler.render.adopt import adopt_text
 from reconciler.render.escape import plain
+from reconciler.system.descriptors import make_room_for
 from reconciler.system.interrupts import run
 
 _NAMED_URL: Final = re.compile(r"(?P<name>[^=:]*)=(?P<url>https?://.*)", re.DOTALL)
@@ -78,11 +79,10 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     Make documents of servers that were configured by hand, and recognise their keys.
 
-    Reads each server once, and compares what it shows with the secrets at --paths.  A URL gets a
+    Only reads the servers, and compares what they show with the secrets at --paths.  A URL gets a
     document in --out, called NAME or like its host.  A SERVER has one already, below --from, which
-    stays as it is.  Changes
-    nothing at a server.  What the server shows of a weak value proves too little: such keys, and
-    those that no path has, are named, with what to do.  Ends with 4 when there are any.
+    stays as it is.  What a server shows of a weak value proves too little: such keys, and those
+    that no path has, are named, with what to do.  Ends with 4 when there are any.
     """
     pattern = checked_paths(pattern)
     login = checked_login(access_secret)
@@ -199,6 +199,7 @@ class _Job:
     recording: bool
 
     async def run(self) -> int:
+        make_room_for(len(self.state.servers))
         consents = self.consents
         if sys.stdin.isatty() and sys.stdout.isatty():
             later = f"and later the values at {self.pattern}" if self.recording else ""

@@ -59,7 +59,7 @@ class Adoption:
     drafted: bool  # its document is yet to be written
     declared: frozenset[str] = frozenset()  # exchanges that its document names already
     keys: tuple[AdoptedKey, ...] = ()
-    recorded: set[str] = field(default_factory=set)
+    recorded: dict[str, int] = field(default_factory=dict)  # at which version
     refused: dict[str, str] = field(default_factory=dict)  # why what was recognised is not recorded
     failure: JtrError | None = None
 
@@ -206,7 +206,8 @@ async def record(
     visit, ledger = adoption.visit, context.ledger
     if ledger is None:
         raise AssertionError
-    if not adoption.settled or not _to_record(visit, context):
+    before = _to_record(visit, context)
+    if not adoption.settled or not before:
         return
     try:
         desired = visit.desired
@@ -223,9 +224,14 @@ async def record(
             await look(visit, state, consents, context)
             if adoption.stopped is not None or visit.plan.held_code:
                 return
-            for code in _to_record(visit, context):
+            now = _to_record(visit, context)
+            for code in now:
                 check()
                 await _record_key(adoption, code, ledger, context)
+            for code in sorted(set(before).difference(now)):
+                adoption.refused[code] = (
+                    "it changed meanwhile, at the server or in Vault; try again"
+                )
             await asyncio.to_thread(ledger.observe, visit.uid, view(visit, context))
             await asyncio.to_thread(ledger.record, visit.uid, _history(adoption, context))
     except JtrError as error:
@@ -261,7 +267,7 @@ async def _record_key(adoption: Adoption, code: str, ledger: Ledger, context: Pa
     except LedgerError as error:
         adoption.refused[code] = str(error)
         return
-    adoption.recorded.add(code)
+    adoption.recorded[code] = _version(write.sources)
 
 
 def _found(visit: Visit, code: str, context: PassContext) -> Write:
@@ -303,6 +309,6 @@ def _history(adoption: Adoption, context: PassContext) -> list[HistoryEntry]:
 def _told(adoption: Adoption, code: str) -> str:
     key = next(key for key in adoption.keys if key.code == code)
     if key.secret is not None:
-        return str(replace(key.secret, version=key.version))
+        return str(replace(key.secret, version=adoption.recorded[code]))
     refs = adoption.visit.sources[code].values()
     return ", ".join(sorted({str(replace(ref, field=None)) for ref in refs}))

@@ -61,7 +61,8 @@ def _server(adoption: Adoption, file: str | None) -> Iterator[str]:
 
 
 def _key(adoption: Adoption, key: AdoptedKey) -> Iterator[str]:
-    place = str(replace(key.secret, version=key.version or None)) if key.secret else ""
+    version = adoption.recorded.get(key.code, key.version)
+    place = str(replace(key.secret, version=version or None)) if key.secret else ""
     code = plain(key.code)
     if key.recognised:
         ours = "  recorded as ours" if key.code in adoption.recorded else ""

@@ -1,11 +1,12 @@
 """`jtr adopt`: servers configured by hand become documents, and rotate like any other."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from reconciler.reconcile.adopt import candidate
+from reconciler.reconcile.adopt import candidate, record
 from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS, asked, results, statuses, stored
@@ -198,6 +199,25 @@ def test_what_was_found_before_vault_went_on_is_adopted_at_that_version(rig: Rig
     assert server.values() == stored("bybit", fresh)
     history = rig.jtr("history", "tokyo-1").out
     assert f"recorded as ours: {rig.reference('tokyo-1/bybit')}@1" in history
+
+
+def test_what_changes_between_the_two_looks_is_said_and_not_recorded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.server()
+    rig.document(rotate=False)
+    connect(rig, "bybit")
+    rig.begin()
+
+    async def later(*rest: Any) -> None:
+        rig.rotate()
+        await record(*rest)
+
+    monkeypatch.setattr("reconciler.cli.adopt.record", later)
+    ran = rig.jtr("adopt", "tokyo-1", "--from", str(rig.docs), "--record", *ME)
+
+    assert ran.code == 4, ran
+    assert "not recorded: it changed meanwhile" in ran.out
 
 
 def test_another_hand_after_a_find_is_not_adopted(rig: Rig) -> None:

@@ -36,6 +36,23 @@ def limited(soft: int, hard: int, *command: str) -> str:
     ).stdout
 
 
+READING = """
+import sys
+from reconciler.controller.document_source import Source
+reading = Source(sys.argv[1:]).read("")
+print(reading.state, reading.trouble)
+"""
+
+
+def test_a_controller_that_has_too_few_puts_no_document_into_force(rig: Rig) -> None:
+    rig.server()
+    rig.document()
+
+    said = limited(90, 90, "-c", READING, str(rig.docs))
+
+    assert said.startswith("None 1 connection at once need about 101 open files"), said
+
+
 @pytest.mark.parametrize(
     ("servers", "said"),
     [
