@@ -35,6 +35,10 @@ BRISK = DURATIONS | {
 KEY = "bybit_api_key"
 
 
+UNHURRIED = BRISK | {"backoff": "900s", "backoffMost": "900s"}
+"""Nobody who failed is looked at again, unless something else wakes the worker."""
+
+
 def begin(rig: Rig, **settings: Any) -> None:
     """Write brisk settings and begin the ledger."""
     rig.settings(**({"soleWriter": True, "durations": BRISK} | settings))
@@ -87,7 +91,7 @@ def test_a_server_that_hangs_up_in_every_pass_is_not_stormed(rig: Rig) -> None:
     """A connection that ends in a pass wakes nobody: that pass says when the next one is."""
     server = rig.server()
     rig.document()
-    begin(rig, durations=BRISK | {"backoff": "900s", "backoffMost": "900s"})
+    begin(rig, durations=UNHURRIED)
 
     async def story(harness: Harness) -> None:
         await synced(harness)
@@ -102,7 +106,7 @@ def test_a_server_that_hangs_up_in_every_pass_is_not_stormed(rig: Rig) -> None:
 def test_a_document_that_changes_in_a_pass_that_fails_is_looked_at_now(rig: Rig) -> None:
     server = rig.server()
     rig.document()
-    begin(rig, durations=BRISK | {"backoff": "900s", "backoffMost": "900s"})
+    begin(rig, durations=UNHURRIED)
 
     async def story(harness: Harness) -> None:
         await synced(harness)

@@ -1,6 +1,6 @@
 """A server that is forgotten: one change, nothing done twice, and no old hand on a new server."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -10,26 +10,9 @@ from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Received, Request, Stage
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Timeouts
+from tests.ledger.conftest import AWAY, HOME, NOON, ledger_on
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
-HOME = Target("https://tokyo-1.internal:8443", "0")
-AWAY = Target("https://tokyo-9.internal:8443", "0")
-
-
-def ledger_on(store: MemoryStore) -> Ledger:
-    return Ledger(store, now=lambda: NOON, timeouts=Timeouts(), writer="forget 1@test")
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def ledger(store: MemoryStore) -> Ledger:
-    return ledger_on(store)
 
 
 @pytest.fixture

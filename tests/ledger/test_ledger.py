@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import settings
@@ -24,11 +23,7 @@ from reconciler.model.recorded import (
     Write,
 )
 from reconciler.model.target import Target
-from reconciler.system.timeouts import Timeouts
-
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-HOME = Target("https://tokyo-1.internal:8443", "0")
-AWAY = Target("https://tokyo-9.internal:8443", "0")
+from tests.ledger.conftest import AWAY, HOME, ledger_on
 
 
 def write(number: int, key: str = "h1") -> Write:
@@ -40,20 +35,6 @@ def restart(robot: int, since: str = "t", boot: int | None = 100) -> Debt:
 
 
 REBOOT = Debt(Owed.REBOOT, "bybit", "t", 100)
-
-
-def ledger_on(store: MemoryStore) -> Ledger:
-    return Ledger(store, now=lambda: NOON, timeouts=Timeouts(), writer="apply 1@test")
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def ledger(store: MemoryStore) -> Ledger:
-    return ledger_on(store)
 
 
 @pytest.fixture
