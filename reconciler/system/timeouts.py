@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 class Timeouts:
     """Seconds; the reasons stand beside each value."""
 
-    connect: float = 10.0  # TCP and TLS and the Socket.IO namespace
+    connect: float = 10.0  # TCP, TLS and the handshake
     authenticate: float = 30.0  # the server asks its vendor's site at every login
     request: float = 15.0  # what the Config page itself waits
     close: float = 5.0  # a polite goodbye to a stalled peer

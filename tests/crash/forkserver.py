@@ -94,7 +94,6 @@ def main() -> None:
 
     import hvac.api.secrets_engines  # noqa: F401, PLC0415
     import jsonschema_rs  # noqa: F401, PLC0415
-    import socketio.async_client  # noqa: F401, PLC0415
 
     import reconciler.cli.apply  # noqa: PLC0415
     import reconciler.cli.plan  # noqa: PLC0415

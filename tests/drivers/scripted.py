@@ -125,13 +125,17 @@ Script = Callable[[Peer], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def scripted(
-    script: Script, *, context: ssl.SSLContext | None = None, path: str = "/socket.io/"
+    script: Script,
+    *,
+    context: ssl.SSLContext | None = None,
+    path: str = "/socket.io/",
+    autoping: bool = True,
 ) -> AsyncIterator[tuple[str, list[Peer]]]:
     """Serve *script* to every websocket; yields the address and the peers that came."""
     peers: list[Peer] = []
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        ws = web.WebSocketResponse(max_msg_size=0)
+        ws = web.WebSocketResponse(max_msg_size=0, autoping=autoping)
         await ws.prepare(request)
         peers.append(Peer(request, ws))
         with contextlib.suppress(ConnectionError):

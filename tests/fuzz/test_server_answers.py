@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import strategies as st
 
-from reconciler.drivers.connection.transport import Packet
+from reconciler.drivers.connection.socket_io import decode
 from reconciler.drivers.jt_trader.responses import (
     read_entries,
     read_exchanges,
@@ -177,8 +177,8 @@ FRAMES: Final = (
 
 @examples(3000, 300_000)
 def test_no_packet_raises_while_it_is_read(most: int) -> None:
-    texts = torn(FRAMES).map(lambda data: data.decode("utf-8", "replace")[1:])
-    attack(texts, lambda text: Packet(encoded_packet=text), most)
+    texts = torn(FRAMES).map(lambda data: data.decode("utf-8", "replace"))
+    attack(texts, decode, most)
 
 
 @examples(25, 2_000)

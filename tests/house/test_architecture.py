@@ -224,8 +224,8 @@ def test_only_edges_know_socketio_hvac_and_ccxt() -> None:
             if name.split(".")[0] in users:
                 users[name.split(".")[0]].add(room_of(path))
 
-    assert users["socketio"] <= {"drivers", "sandbox"}
-    assert users["engineio"] <= {"drivers", "sandbox"}
+    assert users["socketio"] <= {"sandbox"}
+    assert users["engineio"] <= {"sandbox"}
     assert users["hvac"] <= {"secrets", "sandbox"}
     assert users["ccxt"] <= {"exchanges"}
 

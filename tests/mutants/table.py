@@ -1442,8 +1442,25 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/controller/test_controller.py",),
     ),
     Mutant(
+        "pings of the websocket are answered for ever",
+        "reconciler/drivers/connection/conversation.py",
+        "autoping=False,",
+        "autoping=True,",
+        ("tests/drivers/connection/test_bounds.py",),
+    ),
+    Mutant(
+        "a write that broke off counts as never sent",
+        "reconciler/drivers/connection/conversation.py",
+        """        except OSError:  # some of it may have been sent
+            self._fail(""",
+        """        except OSError:  # some of it may have been sent
+            raise self._unsent() from None
+            self._fail(""",
+        ("tests/drivers/connection/test_asking.py",),
+    ),
+    Mutant(
         "a server may say whatever it likes",
-        "reconciler/drivers/connection/transport.py",
+        "reconciler/drivers/connection/socket_io.py",
         "        return min(self._left) >= 0\n",
         "        return True\n",
         ("tests/drivers/connection/test_bounds.py",),

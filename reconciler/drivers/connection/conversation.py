@@ -10,15 +10,11 @@ and there is no reconnecting in here.
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
-import engineio.base_client
-import socketio
-import socketio.packet
 
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import (
@@ -31,17 +27,14 @@ from reconciler.drivers.connection.failures import (
     unreachable,
 )
 from reconciler.drivers.connection.question import Ends, Question, first
-from reconciler.drivers.connection.transport import (
-    ENDED,
-    EXCEPTION,
-    MESSAGE,
-    UNREADABLE,
-    Made,
-    Packet,
-    new_client,
-    new_http,
-    tls_context,
+from reconciler.drivers.connection.socket_io import (
+    Said,
+    SocketIo,
+    TooLong,
+    TooMuch,
+    encode,
 )
+from reconciler.drivers.connection.transport import Made, new_http, tls_context
 from reconciler.drivers.jt_trader.requests import ONLY_ASKED, Request, refuse_payload
 from reconciler.errors import (
     AnswerTooLong,
@@ -94,7 +87,7 @@ class Conversation:
         self._may_send: Final = may_send
         self._timeouts: Final = timeouts
         self._turn: Final = asyncio.Lock()
-        # Created before connecting: `authenticated` may arrive before `connect` returns.
+        # Created before connecting: `authenticated` may arrive before that is over.
         loop = asyncio.get_running_loop()
         self._joined: Final[asyncio.Future[None]] = loop.create_future()
         self._admitted: Final[asyncio.Future[None]] = loop.create_future()
@@ -106,9 +99,9 @@ class Conversation:
         self._patience = 0.0
         self._made: Final = Made()
         self._http: aiohttp.ClientSession | None = None
-        self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._message_limit: Final = message_limit
-        self._client: socketio.AsyncClient | None = None
+        self._socket: SocketIo | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     @property
     def account(self) -> str:
@@ -195,10 +188,10 @@ class Conversation:
         politely = self._failure is None and not self._closing
         self._closing = True
         try:
-            if politely and self._client is not None:
+            if politely and self._socket is not None:
                 with contextlib.suppress(Exception):  # we are leaving; what is left is cut below
                     async with asyncio.timeout(self._timeouts.close):
-                        await self._client.disconnect()
+                        await self._socket.leave()
         finally:
             await self._drop()
 
@@ -216,8 +209,7 @@ class Conversation:
         if payload is None:  # a null payload makes some requests fail inside the server
             return body
         body["payload"] = payload
-        packet = Packet(socketio.packet.EVENT, data=[MESSAGE, body])
-        if 1 + len(packet.encode().encode()) > FRAME_LIMIT:
+        if len(encode(body).encode()) > FRAME_LIMIT:
             raise ServerRefused(
                 f"{request.event} would be longer than the {FRAME_LIMIT:,} bytes that the server"
                 " takes; nothing was sent",
@@ -242,9 +234,8 @@ class Conversation:
                 return await question.reply
         except TimeoutError:
             self._fail(timed_out(self._url, request, seconds))
-        except socketio.exceptions.SocketIOError as error:
-            self._fail(ended(self._url, "the connection ended before the request was sent"))
-            raise self._unsent() from error
+        except OSError:  # some of it may have been sent
+            self._fail(ended(self._url, "the connection ended while the request was being sent"))
         except asyncio.CancelledError:
             # A late answer would be taken for the next one's.
             self._fail(ended(self._url, "the request was given up"))
@@ -264,60 +255,43 @@ class Conversation:
     # ── the connection; with servers in memory there is another one ──────────────────────────
 
     def _connected(self) -> bool:
-        # The engine drops what it is given after its end without a word.
-        client = self._client
-        return client is not None and client.connected and client.eio.state == "connected"
+        return self._socket is not None and self._socket.connected
 
     async def _emit(self, request: Request, body: Mapping[str, object]) -> None:
         """Send once; of a request without an answer `_on_written` is told what became of it."""
-        client: Any = self._client
         _LOG.debug("asks %s: %s", self._url, request.event)
+        if self._socket is None:
+            raise AssertionError
+        handed_over = await self._socket.send(encode(body))
         if not request.answer:
-            client.eio.ws.watch(request.event, self._on_written)
-        await client.emit(MESSAGE, body)
+            self._on_written(handed_over)
 
     def _cut(self) -> None:
         """Abandon the connection at once: nothing that is still queued may arrive later."""
         self._made.cut()
 
     async def _connect(self, login: Mapping[str, str], trust: Trust, agent: str) -> None:
-        parts = urlsplit(self._url)
         try:
             async with asyncio.timeout(self._timeouts.connect):
-                secure = parts.scheme == "https"
+                secure = urlsplit(self._url).scheme == "https"
                 context = await asyncio.to_thread(tls_context, trust) if secure else None
-                client = self._client = self._new_client(context)
-                await client.connect(
-                    self._url,
+                self._http = new_http(self._made, context, patience=self._timeouts.request)
+                ws = await self._http.ws_connect(
+                    f"{self._url.rstrip('/')}/socket.io/?EIO=4&transport=websocket",
                     headers={"User-Agent": agent},
-                    auth=dict(login),
-                    transports=["websocket"],
-                    socketio_path=f"{parts.path}/socket.io",
-                    wait=False,  # it would not notice that the connection ends meanwhile
+                    timeout=aiohttp.ClientWSTimeout(ws_close=self._timeouts.close),
+                    autoping=False,
+                    max_msg_size=self._message_limit,
                 )
-                socket = client.eio.ws
-                socket.wanted, socket.deliver, socket.log = self._wanted, self._on_large, self._log
-                client.connection_auth = None  # it was sent, and holds the access secret
-                self._patience = client.eio.ping_interval + client.eio.ping_timeout
-                self._watch_loops(client)
+                socket = SocketIo(ws, wanted=self._wanted, log=self._log)
+                await socket.join(login)
+                self._socket, self._patience = socket, socket.patience
+                self._listener = asyncio.create_task(self._listen(socket))
                 await self._joined
         except DriverError:
             raise
         except Exception as error:
             raise explained(self._url, error) from error
-
-    def _new_client(self, context: ssl.SSLContext | None) -> socketio.AsyncClient:
-        self._http = new_http(self._made, context, patience=self._timeouts.request)
-        client = new_client(
-            self._http, close=self._timeouts.close, message_limit=self._message_limit
-        )
-        client.on(MESSAGE, self._on_message)
-        client.on(EXCEPTION, self._on_exception)
-        client.on("connect", self._on_joined)
-        client.on("connect_error", self._on_ended)
-        client.on(ENDED, self._on_ended)
-        client.on(UNREADABLE, self._on_unreadable)
-        return client
 
     async def _await_admission(self) -> None:
         try:
@@ -332,16 +306,41 @@ class Conversation:
         if self._failure is not None:
             raise of_opening(self._url, self._failure)
 
-    def _watch_loops(self, client: socketio.AsyncClient) -> None:
-        """Learn of every end of the connection: the client tells only of some."""
-        self._tasks = (client.eio.read_loop_task, client.eio.write_loop_task)
-        for task in self._tasks:
-            task.add_done_callback(self._on_loop_end)
-
     # ── what the server says ─────────────────────────────────────────────────────────────────
 
-    def _on_message(self, *args: object) -> None:
-        body = args[0] if args else None
+    async def _listen(self, socket: SocketIo) -> None:
+        """Take in what is said until the connection ends, in whatever way."""
+        failure: DriverError = ended(self._url, "the connection was lost")
+        try:
+            while (heard := await socket.receive())[0] is not Said.ENDED:
+                self._hear(*heard)
+            failure = ended(self._url, "the server ended the conversation")
+        except TooMuch:
+            failure = ended(self._url, "the server says too much that nobody asked for")
+        except TooLong:
+            failure = AnswerTooLong(
+                f"{self._url} sent a message over {self._message_limit:,} bytes, or of more "
+                "parts than such an answer has",
+                "if its system log is that long, rotate it; else see what answers there",
+            )
+        except OSError:  # Lost is one
+            pass
+        finally:
+            if not self._closing:
+                self._fail(failure)
+
+    def _hear(self, said: Said, body: object) -> None:
+        match said:
+            case Said.JOINED:
+                self._settle(self._joined)
+            case Said.MESSAGE:
+                self._on_message(body)
+            case Said.EXCEPTION:
+                self._on_exception()
+            case Said.UNREADABLE:
+                self._on_unreadable()
+
+    def _on_message(self, body: object) -> None:
         if not isinstance(body, dict):
             return
         match body.get("event"):
@@ -356,9 +355,6 @@ class Conversation:
 
     def _wanted(self, event: str, large: bool) -> bool:  # noqa: FBT001  - a callback's facts
         return self._question is not None and self._question.wants(event, large=large)
-
-    def _on_large(self, body: object) -> None:
-        self._on_unreadable() if body is None else self._on_message(body)
 
     def _on_authenticated(self, payload: object) -> None:
         account = payload.get("id") if isinstance(payload, dict) else None
@@ -378,7 +374,7 @@ class Conversation:
         # On a refused socket requests are still executed, and some of them stop all robots.
         self._fail(refused_login(self._url, payload))
 
-    def _on_exception(self, *_: object) -> None:
+    def _on_exception(self) -> None:
         if self._question is not None:
             self._fail(
                 UnknownAnswer(
@@ -397,38 +393,13 @@ class Conversation:
         if self._question is not None:
             self._question.settle(answer)
 
-    def _on_joined(self, *_: object) -> None:
-        self._settle(self._joined)
-
-    def _on_ended(self, *_: object) -> None:
-        self._fail(ended(self._url, "the server ended the conversation"))
-
-    def _on_unreadable(self, *_: object) -> None:
+    def _on_unreadable(self) -> None:
         self._fail(
             UnknownAnswer(
                 f"{self._url} sent a message that cannot be read",
                 "check that the address is a JT-Trader server of a tested version",
             )
         )
-
-    def _on_loop_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # seen: else asyncio would log it, with whatever it holds
-        if self._closing or self._client is None:
-            return
-        ws = self._client.eio.ws
-        if getattr(ws, "too_much", False):
-            self._fail(ended(self._url, "the server says too much that nobody asked for"))
-        elif getattr(ws, "too_long", False):
-            self._fail(
-                AnswerTooLong(
-                    f"{self._url} sent a message over {self._message_limit:,} bytes, or of more "
-                    "parts than such an answer has",
-                    "if its system log is that long, rotate it; else see what answers there",
-                )
-            )
-        else:
-            self._fail(ended(self._url, "the connection was lost"))
 
     @staticmethod
     def _settle(future: asyncio.Future[None]) -> None:
@@ -458,16 +429,9 @@ class Conversation:
                     async with asyncio.timeout(self._timeouts.close):
                         await self._http.close()
         finally:
-            if self._tasks:
-                _, left = await asyncio.wait(self._tasks, timeout=self._timeouts.close)
-                for task in left:
-                    task.cancel()
-                await asyncio.gather(*left, return_exceptions=True)
-            if self._client is not None:
-                if self._client.eio.ws is not None:  # left open when the server fell silent
-                    await self._client.eio.ws.close()
-                with contextlib.suppress(ValueError):  # the engine keeps a list for its signals
-                    engineio.base_client.connected_clients.remove(self._client.eio)
+            if self._listener is not None:
+                self._listener.cancel()
+                await asyncio.gather(self._listener, return_exceptions=True)
             self._made.give_back()
 
     def _unsent(self) -> ConnectionLost:

@@ -1,8 +1,8 @@
 """
 Why no connection came about, or why it ended, in our own words.
 
-python-socketio says only "Connection error"; the real reason is down the cause chain (libraries
-section 2).  Texts of foreign exceptions are never shown: they quote addresses and payloads.
+The real reason is down the cause chain.  Texts of foreign exceptions are never shown: they quote
+addresses and payloads.
 """
 
 import errno

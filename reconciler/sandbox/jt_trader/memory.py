@@ -163,7 +163,7 @@ class MemoryConversation(Conversation):
         self._name = f"memory-{next(_NAMES)}"
 
     def hear(self, event: str, message: Mapping[str, object]) -> None:
-        (self._on_message if event == "message" else self._on_exception)(message)
+        self._on_message(message) if event == "message" else self._on_exception()
 
     def lose(self) -> None:
         self._fail(ended(self._url, "the connection was lost"))

@@ -1,12 +1,15 @@
 """One server must not stall or bloat a process that serves others, however large its messages."""
 
+import asyncio
+import contextlib
 import json
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
+from aiohttp import WSMsgType
 
-from reconciler.drivers.connection.transport import (
+from reconciler.drivers.connection.socket_io import (
     BURST,
     LARGE,
     LOG_MARKS,
@@ -77,6 +80,47 @@ def test_what_nobody_asked_for_is_dropped_as_it_is(size: int) -> None:
 def test_who_says_too_much_is_left(flood: list[str]) -> None:
     with pytest.raises(ConnectionLost, match="too much that nobody asked for"):
         asking(flood, body(ROBOTS.answer, []))()
+
+
+def test_who_only_pings_is_left() -> None:
+    """The websocket's own pings: who answers each gets nothing else done."""
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.request()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2 * BURST[0]):
+                await peer.ws.ping()
+        await peer.until_gone()
+
+    async def story() -> None:
+        async with scripted(script) as (url, _):
+            session = await opened(url)
+            with pytest.raises(ConnectionLost, match="too much that nobody asked for"):
+                await session.robots()
+            await session.close()
+
+    told(story)
+
+
+def test_a_ping_of_the_websocket_is_answered() -> None:
+    answered = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.ws.ping(b"there?")
+        message = await peer.ws.receive()
+        assert (message.type, message.data) == (WSMsgType.PONG, b"there?")
+        answered.set()
+        await peer.until_gone()
+
+    async def story() -> None:
+        async with scripted(script, autoping=False) as (url, _):
+            session = await opened(url)
+            await answered.wait()
+            await session.close()
+
+    told(story)
 
 
 def test_a_busy_server_is_none_that_says_too_much() -> None:
