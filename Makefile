@@ -22,7 +22,7 @@ LISTED := awk -F '==' '/==/ {name = tolower($$1); gsub(/[._-]+/, "-", name); pri
 FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable | $(LISTED)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench pictures lock sbom audit-deps image-base clean
+.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick pictures lock sbom audit-deps image-base clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -106,6 +106,10 @@ bench: dev ## Measure start-up, how soon a change is seen, what a hung server, a
 	$(BIN)/python -m bench.fleet
 	$(BIN)/python -m bench.evil
 	$(BIN)/python -m bench.audit
+	$(BIN)/python -m bench.scale
+
+bench-quick: dev ## Measure a hundred servers: requests, processor and memory (two minutes)
+	$(BIN)/python -m bench.scale --servers 100 --rounds 3 --skip big-plan
 
 pictures: dev ## Take the pictures of the documentation anew
 	$(BIN)/python docs/img/make.py

@@ -1,0 +1,102 @@
+"""
+Rows of commands: a plan when nothing is to be done, the first apply, a plan without visits.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from bench.scale.bench import Bench, Row, Unfinished, middle, pairs, say, told
+from bench.scale.measure import run
+
+BIG = 10_000
+
+
+def cold_plan(bench: Bench) -> Iterator[Row]:
+    """Plan servers on which nothing is to be done, by a new process."""
+    yield from _plan(bench, bench.servers, bench.rounds, ratio=2.0, memory=100)
+
+
+def big_plan(bench: Bench) -> Iterator[Row]:
+    """Plan ten times as many."""
+    count = bench.servers * 10
+    yield from _plan(bench, count, 1, ratio=2.2, memory=400)
+
+
+def _plan(bench: Bench, count: int, rounds: int, *, ratio: float, memory: float) -> Iterator[Row]:
+    fleet = bench.converged(count)
+    job = fleet.job()
+    fleet.standins.reset()
+    limits, runs, found = pairs(
+        lambda: fleet.limit(job, bound=bench.bound),
+        lambda: fleet.jtr("plan", str(fleet.docs), *bench.many, bound=bench.bound),
+        rounds,
+    )
+    unharmed(fleet.standins.totals())
+    jtr = middle(runs)
+    what = f"plan, nothing to do, {count:,} x {bench.exchanges}, cold"
+    yield Row(what, found, ratio, "x limit", told(jtr, middle(limits)))
+    yield Row(f"{what}: memory", jtr.memory, memory, "MiB")
+
+
+def first_apply(bench: Bench) -> Iterator[Row]:
+    """Write all credentials of servers that hold none."""
+    fleet = bench.fleet(bench.servers)
+    fleet.settled()
+    job = fleet.job(applies=True)
+    limits, runs, ratios, counts = [], [], [], {}
+    for number in range(min(bench.rounds, 3)):
+        fleet.fill(empty=True)
+        limits.append(fleet.limit(job, bound=bench.bound))
+        fleet.fill(empty=True)
+        fleet.begin_ledger(f"first-{number}")
+        fleet.standins.reset()
+        apply = ["apply", str(fleet.docs), "--auto-approve", *bench.many]
+        runs.append(fleet.jtr(*apply, bound=bench.bound))
+        ratios.append(runs[-1].wall / limits[-1].wall)
+        say(f"round {number + 1}: limit {limits[-1].wall:.2f} s, jtr {runs[-1].wall:.2f} s")
+        counts = fleet.standins.totals()
+        unharmed(counts)
+        if left := fleet.stale():
+            raise Unfinished(f"{left} servers lack what was applied")
+    bench.applied(bench.servers)
+    writes = bench.servers * bench.exchanges
+    what = f"first apply, {bench.servers:,} ({writes:,} writes)"
+    jtr = middle(runs)
+    yield Row(what, sorted(ratios)[len(ratios) // 2], 2.5, "x limit", told(jtr, middle(limits)))
+    each = {key: count / bench.servers for key, count in counts.items()}
+    looks = f"{each['lists']:.1f} exchange lists, {each['logs']:.1f} logs"
+    yield Row(f"{what}: requests a server", each["requests"], 25, "", looks)
+
+
+def recorded(bench: Bench) -> Iterator[Row]:
+    """Plan from the last observations, against visiting."""
+    fleet = bench.converged(bench.servers)
+    plan = ["plan", str(fleet.docs), *bench.many]
+    visits, runs, ratio = pairs(
+        lambda: fleet.jtr(*plan, bound=bench.bound),
+        lambda: fleet.jtr(*plan, "--recorded", bound=bench.bound),
+        min(bench.rounds, 3),
+    )
+    jtr, visit = middle(runs), middle(visits)
+    more = f"{told(jtr)}; visiting {visit.wall:.2f} s"
+    yield Row(f"plan --recorded, {bench.servers:,}", ratio, 0.5, "x a visit", more)
+
+
+def one_plan(bench: Bench) -> Iterator[Row]:
+    """Plan one server, start-up included, against a bare Python."""
+    fleet = bench.converged(bench.servers)
+    document = str(fleet.docs / f"{fleet.names[0]}.yaml")
+    bare, runs, ratio = pairs(
+        lambda: run([sys.executable, "-c", "pass"], {}, bound=bench.bound),
+        lambda: fleet.jtr("plan", document, bound=bench.bound),
+        2 * bench.rounds + 1,
+    )
+    jtr, python = middle(runs), middle(bare)
+    more = f"{told(jtr)}; python {python.wall * 1000:.0f} ms"
+    yield Row("plan of one server, with start-up", ratio, 22, "x python -c pass", more)
+
+
+def unharmed(counts: dict[str, int]) -> None:
+    """Refuse figures of a run in which a server was asked what it does not take."""
+    if counts["fatal"] or counts["refused"]:
+        raise Unfinished(f"{counts['fatal']} fatal requests, {counts['refused']} refused logins")
