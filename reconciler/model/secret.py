@@ -1,15 +1,37 @@
 """The shy value of a secret, and what a backend says of one version without its values."""
 
+import itertools
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+_NUMBERS: Final = itertools.count()
 _ALIVE: "Final[dict[int, weakref.ref[Secret]]]" = {}
+_BORN: Final[dict[int, None]] = {}
+_ENDS: Final[list[Callable[[int], None]]] = []
 
 
-def alive() -> list["Secret"]:
-    """Return every secret that something still holds: what redaction looks for."""
-    return [secret for ref in list(_ALIVE.values()) if (secret := ref()) is not None]
+def take_born() -> list[tuple[int, "Secret"]]:
+    """Return the secrets since the last call that something still holds, each with its number."""
+    born = []
+    for number in list(_BORN):  # others may be born meanwhile
+        _BORN.pop(number, None)
+        if (ref := _ALIVE.get(number)) is not None and (secret := ref()) is not None:
+            born.append((number, secret))
+    return born
+
+
+def on_end(told: Callable[[int], None]) -> None:
+    """Let *told* know the number of each secret that nobody holds any more, on any thread."""
+    _ENDS.append(told)
+
+
+def _end(number: int) -> None:
+    _ALIVE.pop(number, None)
+    _BORN.pop(number, None)
+    for told in _ENDS:
+        told(number)
 
 
 class Shy:
@@ -51,8 +73,9 @@ class Secret(Shy):
 
     def __init__(self, text: str) -> None:
         self._text: Final = text
-        key = id(self)
-        _ALIVE[key] = weakref.ref(self, lambda _: _ALIVE.pop(key, None))
+        number = next(_NUMBERS)
+        _ALIVE[number] = weakref.ref(self, lambda _: _end(number))
+        _BORN[number] = None
 
     def reveal(self) -> str:
         return self._text

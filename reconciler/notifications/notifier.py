@@ -33,7 +33,7 @@ from reconciler.notifications.senders import Endpoint, open_endpoint
 from reconciler.notifications.transport import Answer, Transport
 from reconciler.render.escape import plain
 from reconciler.settings.notifications import NotificationSettings
-from reconciler.system.log_setup import redacted
+from reconciler.system.redaction import redacted
 
 TEXT: Final = 1000  # characters of one message
 STATE: Final = 200

@@ -5,21 +5,16 @@ Redaction sits in the formatter of our one handler, so that lines of libraries p
 tracebacks included.  It is the second net: nothing of ours logs a value in the first place.
 """
 
-import base64
 import json
 import logging
 import sys
 import traceback
-import urllib.parse
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TextIO
 
-from reconciler.model.secret import alive
+from reconciler.system.redaction import redacted
 
-SHORTEST = 6  # shorter values occur in ordinary words; they are kept out of logs by other means
 NOISY = ("engineio", "socketio", "urllib3", "requests", "hvac", "ccxt", "asyncio")
-BLOT = "***"
 
 
 class RedactingFormatter(logging.Formatter):
@@ -72,46 +67,6 @@ class RedactingHandler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  - logging's name
         """Say that a line was lost; the usual handler would print its arguments, unredacted."""
         self.stream.write(f"a log line of {record.name} could not be written\n")
-
-
-def redacted(text: str) -> str:
-    """Return *text* with the values of all living secrets blotted out."""
-    shapes = {shape for secret in alive() for shape in _shapes(str(secret.reveal()))}
-    # The longest first: a secret may be a part of another one, whose rest would stay.  Again until
-    # nothing changes: a blot beside what was there can look like a secret with asterisks.
-    longest_first = sorted(shapes, key=len, reverse=True)
-    before = ""
-    while text != before:
-        before = text
-        for shape in longest_first:
-            text = text.replace(shape, BLOT)
-    return text
-
-
-def _shapes(value: str) -> Iterator[str]:
-    if len(value) < SHORTEST:
-        return
-    data = value.encode("utf-8", "surrogatepass")
-    in_json = json.dumps(value)[1:-1]
-    quoted = urllib.parse.quote(data, safe="")
-    yield value
-    yield repr(value)[1:-1]
-    yield repr(data)[2:-1]
-    yield in_json
-    yield json.dumps(in_json)[1:-1]  # JSON within a text within JSON
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield quoted
-    yield urllib.parse.quote(data)
-    yield urllib.parse.quote_plus(data)
-    yield data.hex()
-    yield data.hex().upper()
-    # Base64 depends on where the value begins within a group of three bytes; the characters at
-    # both ends also hold bits of what stands beside it.
-    for shift in range(3):
-        encoded = base64.b64encode(b"\0" * shift + data).decode()
-        core = encoded[(0, 2, 3)[shift] : (shift + len(data)) * 8 // 6]
-        yield core
-        yield core.translate({ord("+"): "-", ord("/"): "_"})
 
 
 def set_up(*, debug: bool, stream: TextIO | None = None, as_json: bool = False) -> None:

@@ -38,7 +38,7 @@ from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import open_endpoint, sender
 from reconciler.notifications.transport import ANSWER_LIMIT, LONGEST_PAUSE, Answer, Transport
 from reconciler.settings.notifications import NotificationSettings
-from reconciler.system.log_setup import redacted
+from reconciler.system.redaction import redacted
 from reconciler.testing.receiver import Receiver, Reply, Request, receiving
 
 BEGIN: Final = 1_795_000_000.0

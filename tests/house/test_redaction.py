@@ -10,8 +10,10 @@ import logging
 import pickle
 import pprint
 import string
+import threading
 import traceback
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,8 +24,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from reconciler.model.observed import Mask
-from reconciler.model.secret import Secret, alive
-from reconciler.system import log_setup
+from reconciler.model.secret import Secret
+from reconciler.system import log_setup, redaction
+from reconciler.system.redaction import Shapes, redacted
 from tests.support.canaries import canaries, find_leaks
 from tests.support.rig import Rig
 
@@ -102,9 +105,9 @@ def test_every_form_of_every_shape_is_blotted_out(form: str, shape: str) -> None
 
     if (form, shape) not in ESCAPED_TWICE:
         assert find_leaks(line.encode(), CANARIES), "control: the line holds it"
-    assert find_leaks(log_setup.redacted(line).encode(), CANARIES) == []
-    assert FORMS[form](living.reveal()) not in log_setup.redacted(line)
-    assert log_setup.redacted(line).startswith("before ")
+    assert find_leaks(redacted(line).encode(), CANARIES) == []
+    assert FORMS[form](living.reveal()) not in redacted(line)
+    assert redacted(line).startswith("before ")
 
 
 texts = st.text(
@@ -121,7 +124,7 @@ def test_no_text_of_eight_characters_survives(value: str, form: str, around: str
     living = Secret(value)
     written = FORMS[form](value)
     line = f"{around}{written}{around}"
-    shown = log_setup.redacted(line)
+    shown = redacted(line)
 
     assert living.reveal() not in shown
     assert written not in shown
@@ -135,7 +138,7 @@ def test_no_text_of_eight_characters_survives(value: str, form: str, around: str
 def test_a_secret_within_another_leaves_no_rest(parts: list[str], data: st.DataObject) -> None:
     whole = Secret("".join(parts))
     inner = Secret(data.draw(st.sampled_from(parts)))
-    shown = log_setup.redacted(f"{whole.reveal()} {inner.reveal()}")
+    shown = redacted(f"{whole.reveal()} {inner.reveal()}")
 
     assert shown == "*** ***"
 
@@ -144,7 +147,7 @@ def test_a_secret_within_another_leaves_no_rest(parts: list[str], data: st.DataO
 def test_of_base64_only_the_characters_that_also_hold_other_bits_stay(shift: int) -> None:
     living = Secret("kX8vQ2mW9pL4")
     written = base64.b64encode(b"x" * shift + living.reveal().encode() + b"tail").decode()
-    stays = log_setup.redacted(written).replace("***", "")
+    stays = redacted(written).replace("***", "")
 
     assert len(written) - len(stays) >= len(living.reveal()) * 8 // 6 - 1
 
@@ -153,21 +156,75 @@ def test_what_is_no_secret_stays() -> None:
     living = Secret("kX8vQ2mW9pL4")
     line = "tokyo-1 bybit: written from vault:secret/jt/tokyo-1/bybit@7"
 
-    assert log_setup.redacted(line) == line
-    assert log_setup.redacted(f"a {living.reveal()} b") == "a *** b"
+    assert redacted(line) == line
+    assert redacted(f"a {living.reveal()} b") == "a *** b"
 
 
-def test_a_dropped_secret_is_held_by_nobody() -> None:
+def test_a_dropped_secret_is_held_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[tuple[int, str]] = []
+    real = Shapes.add
+
+    def add(self: Shapes, number: int, value: str) -> None:
+        known.append((number, value))
+        real(self, number, value)
+
+    monkeypatch.setattr(Shapes, "add", add)
+    value = f"{'kX8vQ2mW'}9pL4"
+    first, second = Secret(value), Secret(value)
+    assert redacted(value) == "***"
+    assert [one for _, one in known] == [value, value]
+    held = redaction._KNOWN._of
+    assert held.keys() >= {number for number, _ in known}
+
+    del first
     gc.collect()
-    count = len(alive())
-    living = Secret("kX8vQ2mW9pL4")
-    assert len(alive()) == count + 1
-
-    del living
+    assert redacted(value) == "***"
+    del second
     gc.collect()
+    assert not held.keys() & {number for number, _ in known}
+    assert redacted(value) == value
 
-    assert len(alive()) == count
-    assert log_setup.redacted("kX8vQ2mW9pL4") == "kX8vQ2mW9pL4"
+
+def test_a_line_costs_the_same_however_many_secrets_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    real = redaction._shapes
+
+    def shapes(value: str) -> Iterator[str]:
+        made.append(value)
+        return real(value)
+
+    monkeypatch.setattr(redaction, "_shapes", shapes)
+    living = [Secret(f"{number:020d}") for number in range(500)]
+    redacted("the first line makes their shapes")
+    assert len(made) >= 500
+    made.clear()
+
+    assert redacted(f"the second one finds {living[7].reveal()}") == "the second one finds ***"
+    assert not made
+
+
+def test_secrets_that_end_while_a_line_is_written_are_no_trouble() -> None:
+    """Python may collect them on any thread, and in the middle of anything."""
+    over = threading.Event()
+
+    def make() -> None:
+        while not over.is_set():
+            ring: list[object] = [Secret(uuid.uuid4().hex)]
+            ring.append(ring)  # only the collector ends this one
+
+    threads = [threading.Thread(target=make) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(300):
+            living = Secret(uuid.uuid4().hex)
+            assert redacted(f"a {living.reveal()} b") == "a *** b"
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 # ── log lines ────────────────────────────────────────────────────────────────────────────────

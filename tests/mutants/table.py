@@ -1459,6 +1459,20 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/drivers/connection/test_asking.py",),
     ),
     Mutant(
+        "a secret's shapes outlive it",
+        "reconciler/model/secret.py",
+        "    for told in _ENDS:\n        told(number)\n",
+        "",
+        ("tests/house/test_redaction.py",),
+    ),
+    Mutant(
+        "a shape is forgotten while another secret has it",
+        "reconciler/system/redaction.py",
+        "                left.remove(shape)  # once: another secret may have the same value\n",
+        "                left.clear()\n",
+        ("tests/house/test_redaction.py",),
+    ),
+    Mutant(
         "a server may say whatever it likes",
         "reconciler/drivers/connection/socket_io.py",
         "        return min(self._left) >= 0\n",

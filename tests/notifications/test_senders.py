@@ -15,7 +15,7 @@ from reconciler.notifications import senders
 from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import chat_text, open_endpoint, slack, telegram
 from reconciler.notifications.transport import Answer
-from reconciler.system.log_setup import redacted
+from reconciler.system.redaction import redacted
 from reconciler.testing.receiver import Receiver, receiving
 from reconciler.testing.senders import (
     DELIVERY,
