@@ -23,6 +23,7 @@ from reconciler.controller.leader_election import Leadership
 from reconciler.controller.scheduled_audits import Audits
 from reconciler.controller.shared import SharedState
 from reconciler.controller.state_file import State
+from reconciler.controller.status import ServerStatus
 from reconciler.controller.workers import Workers, uses
 from reconciler.errors import Exit, JtrError, SecretsError
 from reconciler.ledger.ledger import Ledger
@@ -53,6 +54,8 @@ class Controller:
         self._sweep_now: Final = asyncio.Event()
         self._news: Final = asyncio.Event()
         self._dirty = False
+        # Whether Vault was away, and the statuses, when they were told last.
+        self._told: tuple[bool, dict[str, ServerStatus]] = (False, {})
         self._recorded = State()
         self._notifier: Notifier | None = None
         self._workers: Workers | None = None
@@ -309,11 +312,14 @@ class Controller:
             await asyncio.sleep(min(1.0, self._dependencies.timeouts.interval / 10))
 
     def _states(self) -> Iterable[News]:
-        status_store = self._status_store
+        """Yield the states of what has another status than when it was told last."""
+        status_store, told = self._status_store, self._told
+        away = bool(status_store.controller.secrets)
+        self._told = away, dict(status_store.servers)
+        known = told[1] if told[0] is away else {}
         yield from controller_news(status_store.controller)
-        for status in list(status_store.servers.values()):
-            if status.last_pass:
-                away = bool(status_store.controller.secrets)
+        for name, status in self._told[1].items():
+            if status.last_pass and status is not known.get(name):
                 yield from server_news(status, vault_away=away)
 
     def _tell(self, news: Iterable[News]) -> None:

@@ -27,6 +27,19 @@ def robots_stopped(status_store: StatusStore, name: str, robots: Iterable[Robot]
         )
 
 
+def glanced(status_store: StatusStore, name: str, took: float) -> None:
+    """Count a pass that saw that nothing moved; a fleet at rest writes no line a minute each."""
+    _ended(status_store, "done", took)
+    LOG.debug("pass unchanged", extra={"fields": {"server": name}})
+
+
+def _ended(status_store: StatusStore, result: str, took: float) -> None:
+    """Count a pass that came to an end after *took* seconds."""
+    status_store.passes[result] += 1
+    status_store.pass_seconds.add(took)
+    status_store.last_pass = asyncio.get_running_loop().time()
+
+
 def passed(
     status_store: StatusStore, report: Report, status: ServerStatus, result: str, took: float
 ) -> None:
@@ -40,9 +53,7 @@ def passed(
             status_store.restarts[name, kind] += 1
         level = logging.WARNING if outcome.code else logging.INFO
         LOG.log(level, told(outcome.action), extra={"fields": pass_result.fields(name, outcome)})
-    status_store.passes["failed" if result == "failed" else "done"] += 1
-    status_store.pass_seconds.add(took)
-    status_store.last_pass = asyncio.get_running_loop().time()
+    _ended(status_store, "failed" if result == "failed" else "done", took)
     fields = {
         "server": name,
         "sync": str(status.sync),

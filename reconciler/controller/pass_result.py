@@ -8,17 +8,19 @@ from typing import Any, Final
 
 from reconciler.controller import requeue
 from reconciler.controller.requeue import QueueState
+from reconciler.controller.status import Health, ServerStatus, Sync
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, WriteExchange, told
 from reconciler.model.desired import DesiredServer, RequestKind
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import Category, Line, Status
+from reconciler.model.plan import Category, Line, Standing, Status
 from reconciler.model.recorded import Recorded, Stage
 from reconciler.model.references import FrozenRef
 from reconciler.plan.fleet import UNSEEN
 from reconciler.system.timeouts import Timeouts
 
 _FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
+_OVER: Final = (Standing.DONE, Standing.SATISFIED, Standing.SUPERSEDED, Standing.BASELINED)
 _SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN, Result.HARM)
 
 
@@ -37,6 +39,28 @@ def sooner(
         found.append(now + timeouts.connect / 10)
     moments = (wish.instant.timestamp() for wish in desired.one_shots)
     return found + [moment for moment in moments if moment > now]
+
+
+def at_rest(
+    desired: DesiredServer, report: Report, recorded: Recorded, status: ServerStatus
+) -> bool:
+    """
+    Whether nothing is open: the next pass would conclude the same as long as nothing moves.
+
+    Time alone changes nothing then: nothing waits for a window, a date or another server.  A debt
+    is paid by a robot's stop or by a boot, and both are seen.
+    """
+    plan, requests = report.plan, recorded.requests
+    return (
+        status.health is Health.HEALTHY
+        and status.sync is Sync.SYNCED
+        and not (status.stopped_robots or status.contested)
+        and not (report.outcomes or report.failure or plan.failure)
+        and not (plan.new_recipient or desired.suspend)
+        and requests.open is None
+        and requests.halt is None
+        and all(line.standing in _OVER for line in plan.disruptions)
+    )
 
 
 def pushed(report: Report) -> bool:

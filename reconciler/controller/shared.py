@@ -118,7 +118,8 @@ class SharedState:
         """
         patience = self.context.timeouts.connect
         waited = asyncio.get_running_loop().time() - (self._began or 0.0)
-        if self.quiet or (self.unseen - {target} and waited < patience):
+        others = len(self.unseen) > (target in self.unseen)
+        if self.quiet or (others and waited < patience):
             return self.quiet or UNSEEN
         return ""
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -33,6 +33,15 @@ from reconciler.reconcile.survey import look
 
 LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 1.0  # seconds for a polite goodbye when the controller stops
+FOR_EVER: Final = 86_400.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A pass over *desired* left nothing to do; until when (since the epoch) to rely on that."""
+
+    desired: DesiredServer
+    until: float
 
 
 class ServerWorker:
@@ -55,6 +64,7 @@ class ServerWorker:
         self._task: asyncio.Task[None] | None = None  # of the present pass
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
         self._recorded = NOTHING_RECORDED  # what the ledger last said
+        self._rest: Rest | None = None  # how the last pass left the server, if nothing is open
         self.passes = 0  # that came to an end
         self._seen_at = ""
 
@@ -62,6 +72,7 @@ class ServerWorker:
 
     def wake(self, after: float = 0.0) -> None:
         """Look *after* so many seconds, unless that is planned sooner anyway."""
+        self._rest = None  # something may have moved that a glance does not show
         due = self._shared.seconds() + after
         if self._again is not None:
             self._again = min(self._again, due)
@@ -130,7 +141,8 @@ class ServerWorker:
         try:
             while await self._turn():
                 try:
-                    await self._pass()
+                    if not await self._glance():
+                        await self._pass()
                 except Exception as error:  # noqa: BLE001  - must not leave a server alone
                     self._stumbled(error)
         finally:
@@ -208,7 +220,7 @@ class ServerWorker:
             began = clock()
             self._progress.begin(began)
             self._task = asyncio.current_task()
-            self._again = math.inf
+            self._again, self._rest = math.inf, None
             desired, revision = self.desired, shared.revision
             try:
                 consents = self._consents(desired)
@@ -229,6 +241,51 @@ class ServerWorker:
                 took=clock() - began,
                 lost=lost,
             )
+
+    # ── glancing ─────────────────────────────────────────────────────────────────────────────
+
+    async def _glance(self) -> bool:
+        """
+        See over the held connection that nothing moved since a pass left nothing to do.
+
+        False when a whole pass is needed: something moved, somebody woke us, it cannot be told, or
+        the last pass was long ago.
+        """
+        rest, shared = self._rest, self._shared
+        if rest is None or rest.desired is not self.desired or shared.seconds() >= rest.until:
+            return False
+        clock = asyncio.get_running_loop().time
+        async with self._busy, shared.healthy:
+            began = clock()
+            if self._session is None:
+                return False
+            self._progress.begin(began)
+            try:
+                same = await self._session.unchanged()
+            except DriverError:
+                return False  # a pass says what became of it
+            finally:
+                self._progress.end()
+        if not same or self._rest is not rest:
+            return False
+        self._glanced(clock() - began)
+        return True
+
+    def _glanced(self, took: float) -> None:
+        shared, name = self._shared, self.desired.name
+        timeouts = shared.context.timeouts
+        self.timing = requeue.succeeded(self.timing, shared.seconds(), timeouts, shared.luck)
+        moment = shared.context.stamp()
+        if not self.retired:
+            shared.status_store.servers[name] = replace(
+                self._status,
+                seen_at=moment,
+                last_pass=moment,
+                last_success=moment,
+                pass_seconds=round(took, 3),
+            )
+        pass_log.glanced(shared.status_store, name, took)
+        self.passes += 1
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
@@ -343,7 +400,7 @@ class ServerWorker:
 
     async def _listen(self, session: Session) -> None:
         """Wake when the server hangs up: it may have fallen, and nobody is registered there."""
-        while not await session.ended(self._shared.context.timeouts.interval):
+        while not await session.ended(FOR_EVER):
             pass
         self._reconnect()
 
@@ -381,6 +438,7 @@ class ServerWorker:
         failing = pass_result.fails(report)
         if lost and not failing:
             self._reconnect()
+        undisturbed = self._again == math.inf  # who woke us meanwhile wants a whole pass
         timing = self._timed(visit, report, failing=failing, revision=revision)
         stopped = self._unasked(recorded, seen)
         timing = replace(timing, stopped=tuple(robot.id for robot in stopped))
@@ -424,6 +482,8 @@ class ServerWorker:
         pass_log.passed(shared.status_store, report, status, result, took)
         self.passes += 1
         self._recorded = recorded
+        if undisturbed and pass_result.at_rest(desired, report, recorded, status):
+            self._rest = Rest(desired, shared.seconds() + shared.context.timeouts.resync)
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()

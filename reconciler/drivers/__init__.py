@@ -57,8 +57,8 @@ class Session(Protocol):
     """
     One authenticated conversation with one server.
 
-    `observe`, `exchanges`, `robots`, `log` and `entries` change nothing.  `save` and `delete`
-    change the server once and leave it the same whether called once or twice with the same
+    `observe`, `unchanged`, `exchanges`, `robots`, `log` and `entries` change nothing.  `save` and
+    `delete` change the server once and leave it the same whether called once or twice with the same
     arguments.  `stop`, `start`, `invalidate` and `reboot` act on trading and are never repeated in
     here.
 
@@ -83,6 +83,14 @@ class Session(Protocol):
 
     async def observe(self) -> ObservedServer:
         """Read everything: exchanges, version, robots, log."""
+        ...
+
+    async def unchanged(self) -> bool:
+        """
+        Whether exchanges and robots are as they were read last on this connection.
+
+        Reads no log and no version: a process that ended would have ended the connection.
+        """
         ...
 
     async def exchanges(self) -> tuple[ObservedExchange, ...]:

@@ -14,6 +14,8 @@ def plain(text: str, limit: int = 200) -> str:
     Control, format (right-to-left marks among them), surrogate and unassigned characters become
     escapes; longer text than *limit* is cut.
     """
+    if len(text) <= limit and text.isprintable():  # no such character is unsafe
+        return text
     shown = "".join(
         f"\\u{ord(c):04x}" if unicodedata.category(c) in _UNSAFE else c for c in text[: limit + 1]
     )

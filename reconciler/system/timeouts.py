@@ -34,6 +34,7 @@ class Timeouts:
     ready: float = 120.0  # until a rebooted server lets us in again: migrations, restart back-off
     follow: float = 2.0  # between two looks at a log that is followed
     interval: float = 60.0  # between two passes of the controller over a server
+    resync: float = 600.0  # at most, between two whole passes over a server where nothing moves
     rescan: float = 30.0  # at most, between two looks at the documents: file events get lost
     quiet: float = 0.1  # after the last file event, before the documents are read
     backoff: float = 5.0  # the first wait after a failed pass; doubles, with full jitter

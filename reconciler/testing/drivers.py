@@ -79,6 +79,26 @@ class DriverContract(RobotStories):
 
         self.tell(story)
 
+    def test_a_glance_sees_what_moved(self, opened: Opened) -> None:
+        async def story() -> None:
+            async with opened() as rig:
+                session = await rig.session()
+                await session.observe()
+                assert await session.unchanged()
+                assert await session.unchanged()
+                rig.set_value(rig.exchange.fields[0].name, "by-another-hand")
+                assert not await session.unchanged()
+                assert await session.unchanged(), "it is as it was read last"
+                await session.stop(1)
+                await session.robots()
+                await session.exchanges()
+                assert await session.unchanged()
+                await session.close()
+                with pytest.raises(ConnectionLost):
+                    await session.unchanged()
+
+        self.tell(story)
+
     def test_saving_twice_is_saving_once(self, opened: Opened) -> None:
         async def story() -> None:
             async with opened() as rig:

@@ -131,6 +131,7 @@ class Harness:
         self.controller = Controller(self.dependencies)
         log = logging.getLogger("reconciler.controller")
         log.addFilter(self._count)
+        log.setLevel(logging.DEBUG)  # or passes over what did not move are not counted
         task = asyncio.create_task(self.controller.run())
         try:
             yield self
@@ -141,6 +142,7 @@ class Harness:
                 self.code = await task
             self.controller.calm()
             log.removeFilter(self._count)
+            log.setLevel(logging.NOTSET)
 
     def _count(self, record: logging.LogRecord) -> bool:
         """Count ended passes by the one line that each of them logs."""

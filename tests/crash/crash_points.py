@@ -97,6 +97,9 @@ class MortalSession:
     async def observe(self) -> ObservedServer:
         return await self._session.observe()
 
+    async def unchanged(self) -> bool:
+        return await self._session.unchanged()
+
     async def exchanges(self) -> tuple[ObservedExchange, ...]:
         return await self._session.exchanges()
 

@@ -1473,6 +1473,27 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/house/test_redaction.py",),
     ),
     Mutant(
+        "a glance does not see what another hand wrote",
+        "reconciler/drivers/jt_trader/driver.py",
+        "return await self.exchanges() == exchanges and await",
+        "return bool(await self.exchanges() or exchanges) and await",
+        ("tests/controller/test_glance.py",),
+    ),
+    Mutant(
+        "who wakes a worker gets a glance",
+        "reconciler/controller/worker.py",
+        "        self._rest = None  # something may have moved that a glance does not show\n",
+        "",
+        ("tests/controller/test_glance.py",),
+    ),
+    Mutant(
+        "where something is open a glance is enough",
+        "reconciler/controller/pass_result.py",
+        "        and status.sync is Sync.SYNCED\n",
+        "",
+        ("tests/controller/test_glance.py",),
+    ),
+    Mutant(
         "a server may say whatever it likes",
         "reconciler/drivers/connection/socket_io.py",
         "        return min(self._left) >= 0\n",

@@ -3,7 +3,7 @@ The one request that is in flight, and what is taken for its answer.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Ends = Callable[[str, object], bool]
@@ -15,33 +15,56 @@ def first(_event: str, _payload: object) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What was answered.
+
+    *digest* is that of the packet, None where nobody took it.  With *same* it was that of the last
+    answer, and the payload was not decoded.
+    """
+
+    payload: object = None
+    digest: int | None = None
+    same: bool = False
+
+
 @dataclass(slots=True)
 class Question:
     """
     The future holds the answer, or None for a failure.
 
     *answer* is empty where none comes: then the future tells that the request was written.
+    *known* is the digest of the last answer that was read in the same way.
     """
 
     answer: str
-    reply: asyncio.Future[Mapping[str, object] | None]
+    reply: asyncio.Future[Answer | None]
     ends: Ends = first
-    _newest: Mapping[str, object] | None = None
+    known: int | None = None
+    _newest: Answer | None = None
 
     def wants(self, event: str, *, large: bool) -> bool:
         """Whether what *event* says may matter; of large messages only the answer's does."""
         return event == self.answer or (self.ends is not first and not large)
 
-    def hear(self, event: str, body: Mapping[str, object]) -> bool:
+    def hear_again(self, event: str, digest: int) -> bool:
+        """Take a message as the answer if it is the last one once more; whether it is."""
+        same = event == self.answer and self.ends is first and digest == self.known
+        if same:
+            self.settle(Answer(digest=digest, same=True))
+        return same
+
+    def hear(self, event: str, payload: object, digest: int | None) -> bool:
         """Take a message; whether it may have been the answer."""
         if self.reply.done():
             return False
         if event == self.answer:
-            self._newest = body
-        if self.ends(event, body.get("payload")) and self._newest is not None:
+            self._newest = Answer(payload, digest)
+        if self.ends(event, payload) and self._newest is not None:
             self.settle(self._newest)
         return event == self.answer
 
-    def settle(self, answer: Mapping[str, object] | None) -> None:
+    def settle(self, answer: Answer | None) -> None:
         if not self.reply.done():
             self.reply.set_result(answer)

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -39,11 +39,19 @@ class Said(Enum):
 
     JOINED = auto()
     MESSAGE = auto()
+    PACKET = auto()  # a message that is not decoded yet
     EXCEPTION = auto()
     ENDED = auto()
     UNREADABLE = auto()
     PING = auto()
     NOTHING = auto()
+
+
+class Packet(NamedTuple):
+    """A message with this event, as it came."""
+
+    event: str
+    text: str
 
 
 class Lost(ConnectionError):
@@ -184,7 +192,8 @@ class SocketIo:
         """
         Return the next thing that was said.
 
-        Of a message that nobody waits for only its event: that it came may matter.
+        A message that somebody waits for is not decoded yet; of one that nobody waits for there is
+        only its event: that it came may matter.
         Raises Lost, TooMuch and TooLong.
         """
         clock = asyncio.get_running_loop().time
@@ -202,6 +211,8 @@ class SocketIo:
                 if self._dropped % _TURN == 0:
                     await asyncio.sleep(0)
                 return Said.MESSAGE, {"event": event}
+            if wanted and not large:
+                return Said.PACKET, Packet(event, text)
             said, body = await self._large(event, text) if large else decode(text)
             if said is Said.PING:
                 await self._ws.send_str(_PONG)

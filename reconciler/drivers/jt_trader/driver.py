@@ -82,6 +82,7 @@ class JtTraderSession:
         self._session_limits: Final = SessionLimits()
         self._listed: tuple[ObservedExchange, ...] | None = None
         self._robots: tuple[Robot, ...] | None = None
+        self._version = ""
 
     @property
     def patience(self) -> float:
@@ -93,12 +94,17 @@ class JtTraderSession:
 
         The version first: asking for it runs nothing that could fail in there.
         """
-        version = await self._wire.ask(ENGINE, read_version)
+        version = self._version = await self._wire.ask(ENGINE, read_version)
         with self._untested.asking(self.target, version):
             exchanges = await self.exchanges()
             robots = await self.robots()
             log = await self.log()
         return ObservedServer(self._wire.account, version, exchanges, robots, log)
+
+    async def unchanged(self) -> bool:
+        exchanges, robots = self._listed, self._robots
+        with self._untested.asking(self.target, self._version):
+            return await self.exchanges() == exchanges and await self.robots() == robots
 
     async def exchanges(self) -> tuple[ObservedExchange, ...]:
         self._listed = await self._wire.ask(EXCHANGES, read_exchanges)

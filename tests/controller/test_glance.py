@@ -1,0 +1,141 @@
+"""Between two whole passes over a server where nothing moves: a glance, and never one too many."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from reconciler.controller.status import Health
+from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS
+from reconciler.sandbox.jt_trader.server import StandInThread
+from tests.controller.controller_harness import Harness
+from tests.controller.test_controller import BRISK, KEY, begin, converged, play, synced
+from tests.support.rig import Rig
+
+LONG = BRISK | {"resync": "900s"}
+
+
+def asked(server: StandInThread, since: int) -> Counter[str]:
+    """What a stand-in was asked for, by event."""
+    return Counter(one.event or "" for one in server.record.received[since:])
+
+
+async def resting(harness: Harness, server: StandInThread) -> int:
+    """Wait until passes are glances; return how much the server was asked by then."""
+    await synced(harness)
+    while True:
+        since = len(server.record.received)
+        await harness.passed(times=2)
+        if not asked(server, since)[LOG.event]:
+            return len(server.record.received)
+
+
+def test_a_server_where_nothing_moves_is_glanced_at(rig: Rig) -> None:
+    server = converged(rig, calm=True)
+    begin(rig, durations=LONG)
+
+    async def story(harness: Harness) -> None:
+        since = await resting(harness, server)
+        seen = harness.status()
+        await harness.passed(times=3)
+        found = asked(server, since)
+        assert found.keys() == {EXCHANGES.event, ROBOTS.event}
+        assert min(found.values()) >= 3
+        now = harness.status()
+        assert (
+            replace(
+                now,
+                seen_at=seen.seen_at,
+                last_pass=seen.last_pass,
+                last_success=seen.last_success,
+                next_pass=seen.next_pass,
+                pass_seconds=seen.pass_seconds,
+            )
+            == seen
+        )
+        assert now.seen_at > seen.seen_at
+
+    play(Harness(rig), story)
+
+
+def by_another_hand(rig: Rig, server: StandInThread, _: Harness) -> None:
+    del rig
+    server.set_value(KEY, "another-key-of-another-hand")
+
+
+def a_robot_stops(rig: Rig, server: StandInThread, _: Harness) -> None:
+    del rig
+    server.set_running(1, False)
+
+
+def another_document(rig: Rig, server: StandInThread, _: Harness) -> None:
+    del server
+    rig.document("tokyo-1", "bybit", rotate=False, robots={"onCredentialChange": "restart"})
+
+
+def a_rotated_secret(rig: Rig, server: StandInThread, _: Harness) -> None:
+    del server
+    rig.rotate("tokyo-1", "bybit")
+
+
+def asked_to_look(rig: Rig, server: StandInThread, harness: Harness) -> None:
+    del rig, server
+    assert harness.controller is not None
+    harness.controller.look_again()
+
+
+def a_lost_connection(rig: Rig, server: StandInThread, _: Harness) -> None:
+    del rig
+    server.drop_connections()
+
+
+MOVES: dict[str, Callable[[Rig, StandInThread, Harness], None]] = {
+    "another hand": by_another_hand,
+    "a robot": a_robot_stops,
+    "a document": another_document,
+    "a secret": a_rotated_secret,
+    "a signal": asked_to_look,
+    "a connection": a_lost_connection,
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_whatever_moves_gets_a_whole_pass(rig: Rig, move: str) -> None:
+    server = converged(rig, calm=True)
+    begin(rig, durations=LONG)
+
+    async def story(harness: Harness) -> None:
+        since = await resting(harness, server)
+        MOVES[move](rig, server, harness)
+        await harness.until(lambda: asked(server, since)[LOG.event] > 0, "a whole pass")
+
+    play(Harness(rig), story)
+
+
+def test_what_is_open_is_looked_at_whole_each_time(rig: Rig) -> None:
+    """Drift that is left alone: its line, its age and the next correction follow from passes."""
+    server = converged(rig, calm=True)
+    begin(rig, durations=LONG)
+
+    async def story(harness: Harness) -> None:
+        await resting(harness, server)
+        server.set_value(KEY, "another-key-of-another-hand")
+        await harness.until(lambda: harness.status().drift == 1, "drift")
+        since = len(server.record.received)
+        await harness.passed(times=3)
+        assert asked(server, since)[LOG.event] >= 3
+
+    play(Harness(rig), story)
+
+
+def test_after_a_while_a_whole_pass_comes_anyway(rig: Rig) -> None:
+    server = converged(rig, calm=True)
+    begin(rig, durations=BRISK | {"resync": "1s"})
+
+    async def story(harness: Harness) -> None:
+        since = await resting(harness, server)
+        await harness.until(lambda: asked(server, since)[LOG.event] >= 2, "two whole passes")
+        assert harness.status().health is Health.HEALTHY
+
+    play(Harness(rig), story)
