@@ -96,7 +96,7 @@ class Ledger:
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._birth, self.born_now = self._born()
-        self._identities: Final = Identities(store, self._birth.uid)
+        self._identities: Final = Identities(store, self._birth.uid, clock)
         self._brakes: Final = Brakes(store, now, writer)
         # What this process knows: revisions of exchanges, by server and key.
         self._known: dict[str, dict[str, int]] = {}

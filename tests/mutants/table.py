@@ -32,6 +32,7 @@ RESOLVER = "tests/observe/test_resolver.py"
 GATE = "tests/e2e/test_gate.py"
 HARM = "tests/e2e/test_harm.py"
 BRAKES = "tests/ledger/test_brakes.py"
+IDENTITIES = "tests/ledger/test_identities.py"
 BREAKER = "tests/apply/test_circuit_breaker.py"
 JUDGE = "tests/exchanges/test_judge.py"
 CLASSIFY = "tests/exchanges/test_classify.py"
@@ -982,6 +983,49 @@ MUTANTS: tuple[Mutant, ...] = (
         "LONGEST_PATIENCE: Final = 120.0\n",
         "LONGEST_PATIENCE: Final = 600.0\n",
         ("tests/drivers/connection/test_asking.py",),
+    ),
+    # ── who is who, without reading all rows ─────────────────────────────────────────────────
+    Mutant(
+        "a name that another process gave away meanwhile is not known",
+        "reconciler/ledger/identity_index.py",
+        "for key in (name_hint_key(name), address_hint_key(target)):",
+        "for key in (address_hint_key(target),):",
+        (IDENTITIES,),
+    ),
+    Mutant(
+        "a server that another process moved meanwhile is not known",
+        "reconciler/ledger/identity_index.py",
+        "for key in (name_hint_key(name), address_hint_key(target)):",
+        "for key in (name_hint_key(name),):",
+        (IDENTITIES,),
+    ),
+    Mutant(
+        "nobody is told of a row before it is written",
+        "reconciler/ledger/identities.py",
+        "            self._index.announce(before, row)\n",
+        "",
+        (IDENTITIES,),
+    ),
+    Mutant(
+        "a hint takes the place of others",
+        "reconciler/ledger/identity_index.py",
+        "tuple(sorted({*known, uid}))",
+        "(uid,)",
+        (IDENTITIES,),
+    ),
+    Mutant(
+        "what an older release wrote is never noticed",
+        "reconciler/ledger/identity_index.py",
+        "if now - self._read_at > FRESH:",
+        "if not self._known:",
+        (IDENTITIES,),
+    ),
+    Mutant(
+        "an address that was left is not that of who was forgotten",
+        "reconciler/ledger/identity_index.py",
+        "row.identity.target, *row.retired}",
+        "row.identity.target}",
+        (IDENTITIES,),
     ),
     # ── how far the brake reaches ────────────────────────────────────────────────────────────
     Mutant(

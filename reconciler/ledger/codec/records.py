@@ -8,6 +8,7 @@ times and keyed fingerprints; there is no way in for a value or a mask.
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -17,6 +18,7 @@ from reconciler.ledger.codec.rows import (
     Birth,
     ExchangeRow,
     ForgottenRow,
+    Hint,
     History,
     IdentityRow,
     LeaseRow,
@@ -36,6 +38,7 @@ KINDS: Final[Mapping[type, str]] = {
     Birth: "birth",
     IdentityRow: "identity",
     ForgottenRow: "forgotten",
+    Hint: "hint",
     ExchangeRow: "exchange",
     Observation: "observation",
     Brake: "brake",
@@ -48,6 +51,7 @@ KINDS: Final[Mapping[type, str]] = {
     Applied: "applied",
 }
 CODEC: Final = Codec()
+_UID: Final = re.compile(r"[a-z0-9]{1,64}")
 
 
 def write(row: object) -> str:
@@ -105,6 +109,8 @@ def _check_place(key: str, row: object) -> None:
             identity_key(identity.uid) != key
         ):
             raise Malformed("it belongs to another server")
+        case Hint(uids=uids) if not all(map(_UID.fullmatch, uids)):
+            raise Malformed("it names no servers")
         case ExchangeRow(record=record) if segment(record.code) != key.rpartition("/")[2]:
             raise Malformed("it belongs to another exchange")
         case Brake(version=version) | VersionRow(version=version) if brake_key(version) != key:

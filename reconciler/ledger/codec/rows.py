@@ -56,6 +56,13 @@ class ForgottenRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """The servers that have, or are about to get, some name or address; perhaps others as well."""
+
+    uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ExchangeRow:
     """
     A record with what only the ledger needs.
@@ -173,6 +180,15 @@ def segment(text: str) -> str:
 
 def identity_key(uid: str) -> str:
     return f"{SERVERS}{uid}/identity"
+
+
+def name_hint_key(name: str) -> str:
+    return "name/" + segment(name)
+
+
+def address_hint_key(target: Target) -> str:
+    text = f"{target.url}\0{target.account}"
+    return "address/" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def exchanges_prefix(uid: str) -> str:

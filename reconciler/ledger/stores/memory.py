@@ -1,6 +1,7 @@
 """A ledger's store that forgets everything with the process: for tests, and for plain looking."""
 
 import threading
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from reconciler.ledger import Conflict, Stored, checked
@@ -16,6 +17,7 @@ class MemoryStore:
     def __init__(self, documents: Mapping[str, Stored] | None = None) -> None:
         self._documents = dict(documents or {})
         self.created = not self._documents
+        self._sorted: list[str] = []
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Stored | None:
@@ -32,7 +34,11 @@ class MemoryStore:
 
     def keys(self, prefix: str) -> list[str]:
         with self._lock:
-            return sorted(key for key in self._documents if key.startswith(prefix))
+            if len(self._sorted) != len(self._documents):  # nothing is ever removed
+                self._sorted = sorted(self._documents)
+            # "0" follows "/" in ASCII; keys are ASCII.
+            end = bisect_left(self._sorted, prefix[:-1] + "0") if prefix else None
+            return self._sorted[bisect_left(self._sorted, prefix) : end]
 
     def sequence(self) -> int:
         with self._lock:

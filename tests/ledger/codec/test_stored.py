@@ -120,6 +120,7 @@ STORED: Final[dict[str, tuple[str, object]]] = {
             (Target("https://b.test", "1"),),
         ),
     ),
+    "hint": (rows.name_hint_key("tokyo-1"), rows.Hint(("u1", "u2"))),
     "exchange": (
         rows.exchange_key("u1", "bybit"),
         rows.ExchangeRow(RECORD, "n1", "apply 1@host", RECORD),
