@@ -13,7 +13,6 @@ from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.model.observed import BootLine
 from reconciler.model.recorded import HeldBrake
 from reconciler.model.target import Target
 from reconciler.notifications.events import News
@@ -21,10 +20,10 @@ from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import ResolverCache
 from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import (
-    LINES,
     UNSEEN,
+    BootLines,
     counts,
-    hold_twins,
+    hold_twin,
     limit_actions,
     limit_unverified,
 )
@@ -65,7 +64,7 @@ class SharedState:
     disruption_budget: DisruptionBudget = field(default_factory=DisruptionBudget)
     stopping: bool = False
     in_force: dict[Target, DesiredServer] = field(default_factory=dict)
-    boots: dict[Target, tuple[BootLine, ...]] = field(default_factory=dict)
+    boots: BootLines = field(default_factory=BootLines)
     unseen: set[Target] = field(default_factory=set)
     cache: ResolverCache = field(default_factory=ResolverCache)
     keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,8 +101,8 @@ class SharedState:
         self.state, self.revision = state, revision
         known, self.in_force = self.in_force, {server.target: server for server in state.servers}
         self.unseen = (self.unseen & self.in_force.keys()) | (self.in_force.keys() - known.keys())
-        for gone in self.boots.keys() - self.in_force.keys():
-            del self.boots[gone]
+        for gone in self.boots.targets() - self.in_force.keys():
+            self.boots.drop(gone)
         by = self.disruption_budget.shut_by
         if by is not None and by not in self.in_force:
             self.disruption_budget.reopen()
@@ -127,10 +126,10 @@ class SharedState:
         """Take from a plan what the other servers' plans and boot lines forbid."""
         target = visit.desired.target
         if visit.observed is not None and target in self.in_force:
-            self.boots[target] = visit.boots[-LINES:]
+            self.boots.see(target, visit.boots)
         self.unseen.discard(target)
-        if any(line.ready for line in visit.plan.disruptions):  # or every pass would look at all
-            visit.plan = hold_twins([visit.plan], self.boots.items())[0]
+        if self.boots.twin(target):
+            visit.plan = hold_twin(visit.plan)
         now = asyncio.get_running_loop().time()
         for old in [key for key, at in self._unverified.items() if now - at > DAY]:
             del self._unverified[old]

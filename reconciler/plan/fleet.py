@@ -57,29 +57,63 @@ def limit_unverified(
     return tuple(limited)
 
 
-def twins(boots: Iterable[tuple[Target, Sequence[BootLine]]]) -> frozenset[Target]:
+class BootLines:
     """
-    Return the targets whose boot lines are those of one process at different addresses.
+    The newest boot lines of many servers, and who is a twin by them: one process, two addresses.
 
     Oldest line first; none where a log does not tell.  One of them may have been seen before the
     last boot: then its newest line stands among the other one's, after the same lines.  Several
     accounts at one address are meant to be one process.
     """
-    seen = [(target, tuple(lines)[-LINES:]) for target, lines in boots if lines]
-    holding: dict[BootLine, list[tuple[Target, tuple[BootLine, ...]]]] = {}
-    for target, lines in seen:
-        for line in dict.fromkeys(lines):
-            holding.setdefault(line, []).append((target, lines))
-    found: set[Target] = set()
-    for target, lines in seen:
-        for other, others in holding[lines[-1]]:
-            if other.url != target.url and _goes_on(lines, others):
-                found |= {target, other}
-    return frozenset(found)
+
+    def __init__(self) -> None:
+        self._lines: Final[dict[Target, tuple[BootLine, ...]]] = {}
+        self._holding: Final[dict[BootLine, set[Target]]] = {}
+
+    def targets(self) -> frozenset[Target]:
+        """Return those whose lines are known."""
+        return frozenset(self._lines)
+
+    def see(self, target: Target, lines: Sequence[BootLine]) -> None:
+        """Take the newest lines of a server in place of earlier ones."""
+        newest = tuple(lines)[-LINES:]
+        if newest == self._lines.get(target, ()):
+            return
+        self.drop(target)
+        if newest:
+            self._lines[target] = newest
+        for line in newest:
+            self._holding.setdefault(line, set()).add(target)
+
+    def drop(self, target: Target) -> None:
+        for line in set(self._lines.pop(target, ())):
+            self._holding[line].discard(target)
+            if not self._holding[line]:
+                del self._holding[line]
+
+    def twin(self, target: Target) -> bool:
+        """Whether another address seems to lead to the same process; looks at no others."""
+        lines = self._lines.get(target, ())
+        others = {other for line in lines for other in self._holding[line]}
+        return any(
+            _goes_on(lines, self._lines[other]) or _goes_on(self._lines[other], lines)
+            for other in others
+            if other.url != target.url
+        )
+
+
+def twins(boots: Iterable[tuple[Target, Sequence[BootLine]]]) -> frozenset[Target]:
+    """Return the targets whose boot lines are those of one process at different addresses."""
+    seen = BootLines()
+    for target, lines in boots:
+        seen.see(target, lines)
+    return frozenset(filter(seen.twin, seen.targets()))
 
 
 def _goes_on(older: tuple[BootLine, ...], newer: tuple[BootLine, ...]) -> bool:
     """Whether *newer* may be *older* at a later moment, as far back as both reach."""
+    if older[-1] not in newer:
+        return False
     until = len(newer) - newer[::-1].index(older[-1])
     both = min(len(older), until)
     return older[-both:] == newer[until - both : until]
@@ -90,12 +124,12 @@ def hold_twins(
 ) -> tuple[ServerPlan, ...]:
     """Hold back the one-shots of plans that are `twins` by *boots*: they are one server."""
     two = twins(boots)
-    return tuple(
-        replace(plan, disruptions=tuple(_without_one_shots(plan.disruptions)))
-        if plan.target in two
-        else plan
-        for plan in plans
-    )
+    return tuple(hold_twin(plan) if plan.target in two else plan for plan in plans)
+
+
+def hold_twin(plan: ServerPlan) -> ServerPlan:
+    """Hold back the one-shots of a plan: another document names the same server."""
+    return replace(plan, disruptions=tuple(_without_one_shots(plan.disruptions)))
 
 
 def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:

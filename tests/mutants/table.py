@@ -575,8 +575,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "two names of one server are two servers",
         "reconciler/plan/fleet.py",
-        "            if other.url != target.url and _goes_on(lines, others):\n",
-        "            if False:\n",
+        "            if other.url != target.url\n",
+        "            if False\n",
         (RULES,),
     ),
     Mutant(
@@ -1109,14 +1109,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a twin is not known right after a boot",
         "reconciler/plan/fleet.py",
-        "        for other, others in holding[lines[-1]]:\n",
-        "        for other, others in [x for x in holding[lines[-1]] if x[1][-1] == lines[-1]]:\n",
+        "    if older[-1] not in newer:\n",
+        "    if older[-1] != newer[-1]:\n",
         (SHARED,),
     ),
     Mutant(
         "two documents of one server are not noticed",
         "reconciler/controller/shared.py",
-        "            visit.plan = hold_twins([visit.plan], self.boots.items())[0]\n",
+        "            visit.plan = hold_twin(visit.plan)\n",
         "            pass\n",
         (SHARED,),
     ),
