@@ -12,13 +12,7 @@ Known = tuple[Identity, Recorded]
 
 def known_servers(ledger: Ledger, unrecorded: UnrecordedOutcomes) -> list[Known]:
     """Return every server with what is known of it, also what the ledger could not take."""
-    return [
-        (
-            identity,
-            unrecorded.known(ledger.ledger_uid, ledger.load(identity.target, identity.name)),
-        )
-        for identity in ledger.servers()
-    ]
+    return [_known(ledger, unrecorded, identity) for identity in ledger.servers()]
 
 
 def first_known(ledger: Ledger, unrecorded: UnrecordedOutcomes, name: str) -> Known:
@@ -27,13 +21,18 @@ def first_known(ledger: Ledger, unrecorded: UnrecordedOutcomes, name: str) -> Kn
 
     Raises UsageError.
     """
-    servers = known_servers(ledger, unrecorded)
-    found = [(identity, known) for identity, known in servers if identity.name == name]
-    if not found:
-        names = ", ".join(sorted({identity.name for identity, _ in servers})) or "none yet"
+    servers = ledger.servers()
+    called = [identity for identity in servers if identity.name == name]
+    if not called:
+        names = ", ".join(sorted({identity.name for identity in servers})) or "none yet"
         raise UsageError(f"the ledger knows no server called {name}", f"known: {names}")
 
     def idle(pair: Known) -> bool:
         return pair[1].requests.open is None and pair[1].requests.halt is None
 
-    return min(found, key=idle)
+    return min((_known(ledger, unrecorded, identity) for identity in called), key=idle)
+
+
+def _known(ledger: Ledger, unrecorded: UnrecordedOutcomes, identity: Identity) -> Known:
+    recorded = ledger.load(identity.target, identity.name)
+    return identity, unrecorded.known(ledger.ledger_uid, recorded)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 
-@functools.lru_cache(maxsize=1024)  # asked for at every use of a target
+@functools.lru_cache(maxsize=2**16)  # asked for at every use of a target
 def normalised(url: str) -> str:
     """Return *url* with lower-case scheme and host, no default port and no trailing slash."""
     parts = urlsplit(url)
