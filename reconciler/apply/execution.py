@@ -23,6 +23,7 @@ from reconciler.observe.visit import Visit, see
 from reconciler.system.clocks import elapsed
 
 HARM: Final = "robots stopped around a write"
+_INSTANT: Final = 0.001  # seconds: what is less is over
 MISTAKE: Final = "a mistake of jt-reconciler after something was sent"
 
 
@@ -33,7 +34,8 @@ class Execution:
     `planned` is the server as it was planned on.  `check_lease` raises once the lease was lost.
     `unrecorded` is a failure of the ledger that a worse thing covered.  `to_stop` are the robots
     that the ledger says a reboot stops, and that it may start again.  `sent` says that in the
-    present turn something was sent.
+    present turn something was sent.  `read_back` is whether everything was read
+    since the last send.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Execution:
         self.unrecorded: LedgerError | None = None
         self.to_stop: tuple[Robot, ...] = ()
         self.sent = False
+        self.read_back = False
+        self._read_at = 0.0  # when that was, on this machine's clock since its boot
 
     @property
     def desired(self) -> DesiredServer:
@@ -71,33 +75,46 @@ class Execution:
 
     # ── looking ──────────────────────────────────────────────────────────────────────────
 
-    async def fresh(self) -> ObservedServer:
+    async def fresh(self, *, anew: bool = True) -> ObservedServer:
         """
         Read the server just before an action; raise Blocked when another one seems to answer.
 
-        A connection that went away meanwhile is opened once more; nothing was asked on it.
+        A connection that went away meanwhile is opened once more; nothing was asked on it.  Without
+        *anew* what was read after the last write is enough, as long as it is no older than the log
+        may lag: whoever sends looks once more in any case.
         """
-        try:
-            await see(self.visit, self.context)
-        except DriverError as error:
-            if not error.transient:
-                raise
-            await self.visit.close()
-            await see(self.visit, self.context)
-        planned, fresh = self.planned, self.seen
-        known = {robot.id for robot in planned.robots}
-        if known and not any(robot.id in known for robot in fresh.robots):
-            raise Blocked(
-                "none of the robots is there that were there when it was planned",
-                "see whether another server answers at this address",
-            )
-        if fresh.version != planned.version:
-            raise Blocked("its version changed since it was planned", "look at a new plan")
+        if anew or not self.lately_read:
+            try:
+                await see(self.visit, self.context)
+            except DriverError as error:
+                if not error.transient:
+                    raise
+                await self.visit.close()
+                await see(self.visit, self.context)
+        self._check_same()
+        fresh = self.seen
         # Once more: another process may have engaged the brake since it was planned.
         why, remedy = await refusal(self.visit, fresh.version, self.context)
         if why:
             raise Blocked(why, remedy)
         return fresh
+
+    @property
+    def lately_read(self) -> bool:
+        """Whether everything was read after the last send, no longer ago than the log may lag."""
+        return self.read_back and elapsed() - self._read_at <= self.context.timeouts.log_lag
+
+    def _check_same(self) -> None:
+        """Raise Blocked unless what was seen last may be the server that was planned."""
+        planned, seen = self.planned, self.seen
+        known = {robot.id for robot in planned.robots}
+        if known and not any(robot.id in known for robot in seen.robots):
+            raise Blocked(
+                "none of the robots is there that were there when it was planned",
+                "see whether another server answers at this address",
+            )
+        if seen.version != planned.version:
+            raise Blocked("its version changed since it was planned", "look at a new plan")
 
     async def baseline(self) -> ObservedServer:
         """
@@ -131,6 +148,7 @@ class Execution:
             await see(self.visit, self.context)
         except DriverError:
             return await self._unanswered(before)
+        self.read_back, self._read_at = True, elapsed()
         end = Aftermath(before, self.seen, answered=True)
         if more and self.brake.proven and not end.harmed:
             self._unwatched = self._unwatched or before
@@ -183,12 +201,16 @@ class Execution:
         one that none runs: those of other accounts are stopped as well, and only the log tells.
         """
         pause = max(self.context.timeouts.aftermath / 5, self.context.timeouts.quiesce)
+        looked = False
         while not Aftermath(before, self.seen, answered=True).alarm:
-            if (left := until - elapsed()) <= 0:
-                return
+            if (left := until - elapsed()) < _INSTANT:
+                break
             await asyncio.sleep(min(pause, left))
-            robots, log = await self.session.robots(), await self.session.log()
-            self.visit.observed = replace(self.seen, robots=robots, log=log)
+            self.visit.observed = replace(self.seen, log=await self.session.log())
+            looked = True
+        if looked:
+            robots = await self.session.robots()
+            self.visit.observed = replace(self.seen, robots=robots)
 
     async def landed(self, before: ObservedServer, sent_at: float, patience: float) -> Aftermath:
         """
@@ -251,7 +273,7 @@ class Execution:
 
         Comes after everything else that takes time; then `apply.send` compares what was seen with
         what was planned on.  With *anew* a connection that went away is opened once more.  Raises
-        CircuitOpen, LeaseHeld or DriverError: nothing was sent.
+        Blocked, CircuitOpen, LeaseHeld or DriverError: nothing was sent.
         """
         while True:
             await self.brake.steady()
@@ -264,6 +286,7 @@ class Execution:
                     raise
                 await self.visit.close()
                 await see(self.visit, self.context)
+                self._check_same()
             if not self.brake.doubtful:
                 return
 

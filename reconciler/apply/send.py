@@ -84,7 +84,7 @@ class Unanswered(Exception):
 
 async def _once(execution: Execution, asking: Awaitable[object]) -> None:
     """Send; raise Unanswered when the server may have got it, and what it was else."""
-    execution.sent = True
+    execution.sent, execution.read_back = True, False
     try:
         await asking
     except (ServerRefused, ConnectionLost):

@@ -120,9 +120,12 @@ async def apply_one(
     try:
         async with place:
             await apply.credentials_phase()
-        await apply.disruptive_phase(disruption_budget)
-        async with place:
-            await apply.record_phase()
+            if not (disturbs := apply.disturbs):  # at once, or all that was seen would be old
+                await apply.record_phase()
+        if disturbs:
+            await apply.disruptive_phase(disruption_budget)
+            async with place:
+                await apply.record_phase()
     except JtrError as error:
         return Report(visit.plan, apply.finished(), error)
     except Exception as error:  # noqa: BLE001  - the others go on, and what was done is told
@@ -140,6 +143,11 @@ class ServerApply:
     @property
     def asks(self) -> bool:
         return bool(self._left) or bool(self._unfinished())
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether something that stops robots is left to do."""
+        return bool(self._left) and not self._failed()
 
     def _unfinished(self) -> list[Disruption]:
         visit = self._execution.visit
@@ -180,8 +188,6 @@ class ServerApply:
 
     async def disruptive_phase(self, disruption_budget: DisruptionBudget) -> None:
         """Do what stops robots, when this server's turn has come."""
-        if not self._left or self._failed():
-            return
         try:
             async with disruption_budget.turn(), self._lease():
                 execution = self._execution
@@ -259,7 +265,7 @@ class ServerApply:
                 if isinstance(action, WriteExchange):
                     await ask_first(execution, action)
                 async with execution.turn():
-                    before = await execution.fresh()
+                    before = await execution.fresh(anew=False)
                     if await credentials.done_meanwhile(execution, action):
                         return Outcome(action, Result.DONE, MEANWHILE)
                     if isinstance(action, DeleteExchange):
@@ -315,7 +321,7 @@ class ServerApply:
         if self._execution.unrecorded is not None:
             raise self._execution.unrecorded
         visit, context = self._execution.visit, self._execution.context
-        if self._outcomes and visit.session is not None:
+        if self._outcomes and visit.session is not None and not self._execution.lately_read:
             with suppress(DriverError):
                 await see(visit, context)
         observation = view(visit, context)

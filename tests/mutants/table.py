@@ -11,6 +11,7 @@ JOBS = "tests/deploy/test_ci.py"
 SUPPLY = "tests/house/test_supply_chain.py"
 DEATHS = "tests/crash/test_one_shot_deaths.py"
 PAUSED = "tests/crash/test_paused.py"
+BETWEEN = "tests/apply/test_between_writes.py"
 LAST_LOOK = "tests/apply/test_last_look.py"
 RULES = "tests/plan/test_requests.py"
 HALTS = "tests/plan/test_robots.py"
@@ -983,6 +984,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "LONGEST_PATIENCE: Final = 120.0\n",
         "LONGEST_PATIENCE: Final = 600.0\n",
         ("tests/drivers/connection/test_asking.py",),
+    ),
+    # ── what was read after one write serves the next one ────────────────────────────────────
+    Mutant(
+        "another server that answers between two writes is not noticed",
+        "reconciler/apply/execution.py",
+        "                await see(self.visit, self.context)\n                self._check_same()\n",
+        "                await see(self.visit, self.context)\n",
+        (BETWEEN,),
+    ),
+    Mutant(
+        "what was read long ago serves the next write",
+        "reconciler/apply/execution.py",
+        "return self.read_back and elapsed() - self._read_at <= self.context.timeouts.log_lag",
+        "return self.read_back",
+        (BETWEEN,),
     ),
     # ── who is who, without reading all rows ─────────────────────────────────────────────────
     Mutant(

@@ -92,9 +92,10 @@ class JtTraderSession:
         """
         Read everything; the log last, because one over the limit ends the session.
 
-        The version first: asking for it runs nothing that could fail in there.
+        The version first: asking for it runs nothing that could fail in there.  Once is enough: a
+        connection leads to one process for as long as it lasts.
         """
-        version = self._version = await self._wire.ask(ENGINE, read_version)
+        version = self._version = self._version or await self._wire.ask(ENGINE, read_version)
         with self._untested.asking(self.target, version):
             exchanges = await self.exchanges()
             robots = await self.robots()
