@@ -40,6 +40,7 @@ from reconciler.secrets.vault.auth import (
 )
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
+from reconciler.secrets.vault.sweep import Sweeper, SweptBackend
 from reconciler.settings.load import read_settings
 from reconciler.settings.model import (
     AuthMethod,
@@ -255,7 +256,7 @@ def _login(
 def fingerprint_key(settings: Settings, vault: VaultBackend, *, create: bool) -> Secret | None:
     """Return the fingerprint key; None when there is none and none shall be made."""
     if settings.fingerprint_key is not None:
-        return key_from_vault(vault, settings.fingerprint_key, create=create)
+        return vault.wait(key_from_vault(vault, settings.fingerprint_key, create=create))
     return key_from_file(key_file(), create=create)
 
 
@@ -269,9 +270,9 @@ def make_fingerprint_key(settings: Settings, vault: VaultBackend | None) -> bool
         if key_from_file(key_file(), create=False) is not None:
             return False
         return key_from_file(key_file(), create=True) is not None
-    if key_from_vault(vault, settings.fingerprint_key, create=False) is not None:
+    if fingerprint_key(settings, vault, create=False) is not None:
         return False
-    return key_from_vault(vault, settings.fingerprint_key, create=True) is not None
+    return fingerprint_key(settings, vault, create=True) is not None
 
 
 def trust(settings: Settings, url: str) -> Trust:
@@ -289,7 +290,7 @@ def prepared(
     begin: bool = False,
     looks: bool = True,
     say: Callable[[str], None] = say,
-    reading: Callable[[VaultBackend], SecretBackend] = lambda vault: vault,
+    reading: Callable[[VaultBackend], SecretBackend] | None = None,
     lasting: bool = False,
     recalled: Recalled | None = None,
 ) -> Iterator[PassContext]:
@@ -343,7 +344,7 @@ def prepared(
         context = PassContext(
             driver=driver,
             resolver=Resolver(
-                reading(vault),
+                (reading or _swept(settings))(vault),
                 driver,
                 settings.timeouts,
                 say,
@@ -372,6 +373,17 @@ def prepared(
             gate = _gate(settings, context)
             context = replace(context, audit=gate, egress_of=settings.egress_of)
         yield context
+
+
+def _swept(settings: Settings) -> Callable[[VaultBackend], SecretBackend]:
+    """Return what lets a survey learn the versions of all secrets at once."""
+    timeouts = settings.timeouts
+    return lambda vault: SweptBackend(
+        vault,
+        max_age=timeouts.interval,
+        settle=timeouts.settle,
+        sweeper=Sweeper(vault, thorough=False),
+    )
 
 
 def _gate(settings: Settings, context: PassContext) -> Audit:

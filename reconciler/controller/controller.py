@@ -9,9 +9,8 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from reconciler.apply.disruption_budget import DisruptionBudget
@@ -35,7 +34,6 @@ from reconciler.system.systemd import ALIVE
 
 LOG: Final = logging.getLogger("reconciler.controller")
 LAST: Final = 1.8  # seconds after the grace time in which the process ends, whatever hangs
-ASKERS: Final = 8  # threads that ask Vault
 NEWS: Final = 5.0  # seconds at most between two looks for news
 
 
@@ -107,7 +105,7 @@ class Controller:
                     self._begin(self._follow_documents())
                     context = await self._open(stack)
                     if context is not None:
-                        await self._keep(context, stack)
+                        await self._keep(context)
             finally:
                 await self._end(site, stack)
         if self._failed is not None:
@@ -136,7 +134,7 @@ class Controller:
                 await self._pause(wait)
         return None
 
-    async def _keep(self, context: PassContext, stack: ExitStack) -> None:
+    async def _keep(self, context: PassContext) -> None:
         dependencies, status_store = self._dependencies, self._status_store
         ledger = context.ledger
         if ledger is None:
@@ -152,7 +150,6 @@ class Controller:
             tell=self._tell,
             dirty=self._changed,
         )
-        self._shared.cache.pool = stack.enter_context(_pool())
         self._shared.disruption_budget = DisruptionBudget(dependencies.max_disruptive)
         self._workers = Workers(self._shared, self._recorded.servers)
         if self._reading is not None:
@@ -251,7 +248,7 @@ class Controller:
         self, paths: Collection[SecretPath]
     ) -> tuple[dict[SecretPath, tuple[int, str]], str]:
         """Return the newest versions, and why Vault could not tell."""
-        asking = asyncio.create_task(asyncio.to_thread(self._dependencies.sweep, paths))
+        asking = asyncio.ensure_future(self._dependencies.sweep(paths))
         interval = self._dependencies.timeouts.interval
         while not (await asyncio.wait([asking], timeout=interval))[0]:
             self._status_store.note(secrets=f"no answer for more than {interval:g} s")
@@ -442,13 +439,3 @@ class Controller:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
-
-
-@contextmanager
-def _pool() -> Iterator[Executor]:
-    """Threads that ask Vault; one that hangs is not waited for, the stop's deadline ends it."""
-    pool = ThreadPoolExecutor(ASKERS, thread_name_prefix="vault")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

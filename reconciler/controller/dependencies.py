@@ -64,7 +64,9 @@ class Site(Protocol):
         ...
 
 
-Sweep = Callable[[Collection[SecretPath]], Mapping[SecretPath, VersionInfo | SecretsError]]
+Sweep = Callable[
+    [Collection[SecretPath]], Awaitable[Mapping[SecretPath, VersionInfo | SecretsError]]
+]
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Dependencies:
     What a controller is put together from.
 
     `open_means` contacts Vault and opens the ledger; blocking.  `sweep` asks Vault for the newest
-    versions of many secrets; blocking.  `notifier` gets what was told before, and what to call when
+    versions of many secrets.  `notifier` gets what was told before, and what to call when
     that changed.  `quiet` says why no robots are restarted and no requests done.
     """
 

@@ -95,10 +95,10 @@ class _Vault:
         self._swept = SweptBackend(backend, max_age=1.5 * timeouts.interval, settle=timeouts.settle)
         return self._swept
 
-    def sweep(
+    async def sweep(
         self, secrets: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
-        return self._swept.sweep(secrets) if self._swept is not None else {}
+        return await self._swept.sweep(secrets) if self._swept is not None else {}
 
     def token_seconds(self) -> float | None:
         return self._backend.token_seconds() if self._backend is not None else None

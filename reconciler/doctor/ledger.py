@@ -165,7 +165,7 @@ def look_at_key(settings: Settings, vault: VaultBackend | None, *, ledger: bool)
         elif vault is None:
             return skipped("key.usable", f"{place} cannot be read while Vault cannot")
         else:
-            key = key_from_vault(vault, ref, create=False)
+            key = vault.wait(key_from_vault(vault, ref, create=False))
         if key is not None:
             return ok("key.usable", f"{place}, id {Fingerprints(key).key_id}")
     except JtrError as error:

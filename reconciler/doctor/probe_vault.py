@@ -66,7 +66,7 @@ class VaultLook:
         backend: VaultBackend | None = None
         try:
             backend = bootstrap.backend(self.settings)
-            token = await asyncio.to_thread(backend.whoami)
+            token = await backend.whoami()
         except JtrError as error:
             if backend is not None:
                 backend.close()
@@ -108,8 +108,7 @@ class VaultLook:
             self._give_up(code, none, none.what)
             return False
         try:
-            found = await asyncio.to_thread(
-                health,
+            found = await health(
                 vaults.address,
                 ca_file=vaults.ca_file,
                 timeouts=self.settings.timeouts,
@@ -138,7 +137,7 @@ class VaultLook:
         troubles = {}
         for mount in sorted(first):
             try:
-                trouble = await asyncio.to_thread(backend.mount_trouble, first[mount])
+                trouble = await backend.mount_trouble(first[mount])
             except SecretsError as error:
                 trouble = error
             if trouble is not None:
@@ -155,7 +154,7 @@ class VaultLook:
     ) -> None:
         ledger = self.settings.ledger.at
         try:
-            rights = await asyncio.to_thread(backend.capabilities, vault.asked_of(paths, ledger))
+            rights = await backend.capabilities(vault.asked_of(paths, ledger))
         except SecretsError as error:
             why = "the token may not ask what it may do (sys/capabilities-self; policy default)"
             self.findings.append(warning("vault.can-read", error.what, error.remedy))
@@ -175,7 +174,7 @@ class VaultLook:
         async def one(ref: SecretRef) -> Finding | None:
             async with gate:
                 try:
-                    info = await asyncio.to_thread(backend.describe, ref.at, ref.version)
+                    info = await backend.describe(ref.at, ref.version)
                     if info.targets is None:
                         unbound.add(ref.at)
                 except SecretsError as error:

@@ -5,14 +5,12 @@ Values leave it towards the driver and `observe.evidence` only.
 """
 
 import asyncio
-import functools
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from reconciler.drivers import Driver
 from reconciler.errors import (
@@ -41,6 +39,7 @@ from reconciler.system.timeouts import Timeouts
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_AT_ONCE: Final = 16  # questions to the backend; more are no faster
 _WORTH_TELLING = 0.1  # seconds of waiting
 _Read = dict[tuple[SecretPath, int], Mapping[str, Secret]]
 _ALIASES = {"apiKey": ("apiKey", "api_key"), "secret": ("secret", "api_secret")}
@@ -63,14 +62,14 @@ class ResolverCache:
     while it is away: a controller must be able to register again with a server that fell, or one
     failing start stops all its robots.  `seen` says since when (monotonic) we know the newest
     version of a secret: Vault tells its time in whole seconds.  While `down` says that the backend
-    stayed away for too long nobody asks it; whoever sees it back takes that off.  `pool` are the
-    threads that ask it: a backend that hangs must not take those that the ledger needs.
+    stayed away for too long nobody asks it; whoever sees it back takes that off.  `gate` bounds how
+    many questions are asked at once.
     """
 
     logins: dict[SecretRef, tuple[VersionInfo, Secret]] = field(default_factory=dict)
     seen: dict[SecretPath, tuple[int, str, float]] = field(default_factory=dict)
     down: SecretsError | None = None
-    pool: Executor | None = None
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
 
 class Resolver:
@@ -97,6 +96,7 @@ class Resolver:
         self._say = say
         self._cache = cache
         self._require_binding = require_binding
+        self._gate = asyncio.Semaphore(_AT_ONCE) if cache is None else cache.gate
         self._down: SecretsError | None = None
 
     def anew(self, cache: ResolverCache) -> "Resolver":
@@ -110,27 +110,38 @@ class Resolver:
             require_binding=self._require_binding,
         )
 
-    async def _ask(self, ask: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    async def prepare(self, secrets: Collection[SecretPath]) -> None:
         """
-        Ask the backend, on a thread.
+        Let the backend learn at once what versions many secrets have; until `forget` that counts.
+
+        Only those of which this process may know: nobody asks about what a policy forbids.
+        """
+        await self._backend.prepare(secrets)
+
+    def forget(self) -> None:
+        """Ask anew from now on."""
+        self._backend.forget()
+
+    async def _ask(self, ask: Callable[P, Awaitable[T]], *args: P.args, **named: P.kwargs) -> T:
+        """
+        Ask the backend.
 
         Once it stayed away for longer than one request may take, nobody else in this pass waits
         for it: five hundred servers would each wait as long.
         """
-        down = self._down or (self._cache.down if self._cache is not None else None)
-        if down is not None:
-            raise type(down)(down.what, down.remedy)
-        began = time.monotonic()
-        pool = self._cache.pool if self._cache is not None else None
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(pool, functools.partial(ask, *args, **named))
-        except (SecretsUnreachable, SecretsSealed) as error:
-            if time.monotonic() - began >= self._timeouts.secrets_request:
-                self._down = error
-                if self._cache is not None:
-                    self._cache.down = error
-            raise
+        async with self._gate:
+            down = self._down or (self._cache.down if self._cache is not None else None)
+            if down is not None:
+                raise type(down)(down.what, down.remedy)
+            began = time.monotonic()
+            try:
+                return await ask(*args, **named)
+            except (SecretsUnreachable, SecretsSealed) as error:
+                if time.monotonic() - began >= self._timeouts.secrets_request:
+                    self._down = error
+                    if self._cache is not None:
+                        self._cache.down = error
+                raise
 
     async def newest(self, ref: SecretRef, target: Target) -> Secret:
         """

@@ -27,7 +27,7 @@ from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.policy import PolicyAction, against
 from reconciler.model.recipients import Recipient
 from reconciler.model.recorded import ExchangeRecord, Recorded
-from reconciler.model.references import FrozenRef
+from reconciler.model.references import FrozenRef, SecretPath
 from reconciler.model.target import Target
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import evidence_of
@@ -72,11 +72,14 @@ async def survey(
                 await visit.close()
         return visit
 
+    await context.resolver.prepare(asked_for(state, context))
     try:
         ordered = await asyncio.gather(*(one(server) for server in state.servers))
     except BaseException:
         await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
         raise
+    finally:
+        context.resolver.forget()  # whoever acts on the plan looks anew
     limited = limit_unverified([visit.plan for visit in ordered], context.max_unknown_writes)
     fleet = len(state.servers) + len(state.others)
     limited = limit_actions(limited, context.policy.limits, fleet)
@@ -106,6 +109,23 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
             visit.plan = replace(visit.plan, disruptions=tuple(open_lines))
     new = new_recipient(visit.desired, visit.recorded)
     visit.plan = replace(visit.plan, new_recipient=new, violations=visit.violations)
+
+
+def asked_for(state: DesiredState, context: PassContext) -> set[SecretPath]:
+    """Return the secrets whose versions this survey will ask for, by what the policy allows."""
+    found = set()
+    for server in state.servers:
+        violations = context.policy.violations(server)
+        if against(violations, None) is not None:
+            continue
+        logins = (server.access_secret, server.access_token)
+        found |= {ref.at for ref in logins if ref is not None}
+        for exchange in server.exchanges:
+            if exchange.presence is Presence.PRESENT and not against(
+                violations, PolicyAction.WRITE, exchange.code
+            ):
+                found |= {ref.at for ref in exchange.references}
+    return found
 
 
 def _remembered(

@@ -20,9 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-import hvac
-import requests
-
 from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
 from reconciler.sandbox.parent_watch import Watchdog
@@ -140,6 +137,9 @@ class OpenBao:
 
     def client(self) -> Any:
         """Return an hvac client with the root token that heeds neither environment nor proxies."""
+        import hvac  # noqa: PLC0415  - slow to import
+        import requests  # noqa: PLC0415
+
         session = requests.Session()
         session.trust_env = False
         session.verify = self.ca_file or True
@@ -156,7 +156,10 @@ class OpenBao:
         """Ask as root for *path* below `/v1/`.  Raises JtrError when it is refused."""
         if self._session is None:
             raise JtrError("the sandbox's OpenBao is not running", "start it first")
-        answer = self._session.exchange(method, f"/v1/{path}", token=self.root_token, body=body)
+        session = self._session
+        answer = session.wait(
+            session.exchange(method, f"/v1/{path}", token=self.root_token, body=body)
+        )
         if answer.status not in _OK:
             raise JtrError(
                 f"the sandbox's OpenBao refused {method} {path} (status {answer.status})",
@@ -234,7 +237,8 @@ class OpenBao:
             raise JtrError("the sandbox's OpenBao is not running", "start it first")
         body = {"token": token.reveal()}
         path = "/v1/auth/token/lookup"
-        answer = self._session.exchange("POST", path, token=self.root_token, body=body)
+        session = self._session
+        answer = session.wait(session.exchange("POST", path, token=self.root_token, body=body))
         return answer.status in _OK
 
     def approle(
@@ -337,17 +341,16 @@ class OpenBao:
             return False
         probe = self._session_with(replace(Timeouts(), connect=1.0, secrets_request=1.0))
         try:
-            path = "/v1/auth/token/lookup-self"
-            answer = probe.exchange("GET", path, token=self.root_token, attempts=1)
-            if answer.status not in _OK:
-                return False
             # `secret` is mounted a moment after the root token works.
-            mounts = probe.exchange("GET", "/v1/sys/mounts", token=self.root_token, attempts=1)
+            answers = [
+                probe.wait(probe.exchange("GET", path, token=self.root_token, attempts=1))
+                for path in ("/v1/auth/token/lookup-self", "/v1/sys/mounts")
+            ]
         except JtrError:
             return False
         finally:
             probe.close()
-        if "secret/" not in mounts.data:
+        if answers[0].status not in _OK or "secret/" not in answers[1].data:
             return False
         self._session = self._session_with(Timeouts())
         return True

@@ -4,7 +4,7 @@ The contract of a secret backend; every failure has a class, and none looks like
 Never changes a server, and no value leaves but inside a `Secret`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from reconciler.model.references import SecretPath
@@ -13,13 +13,13 @@ from reconciler.model.secret import Secret, VersionInfo
 
 class SecretBackend(Protocol):
     """
-    Reads secrets.  Blocking; safe to call from several threads.
+    Reads secrets, for many callers at once.
 
     Every failure is a `SecretsError` of the class that fits, and none of them looks like an
     absence.  No method ever changes anything, and no value leaves except inside a `Secret`.
     """
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         """
         Return facts on one version, the newest when *version* is None, from metadata alone.
 
@@ -28,13 +28,26 @@ class SecretBackend(Protocol):
         """
         ...
 
-    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+    async def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         """
         Return all fields of exactly this version, in one request.
 
         Raises SecretUnusable when a field is not text, or when the version of that number is not
         the one created then.
         """
+        ...
+
+    async def prepare(self, secrets: Collection[SecretPath]) -> None:
+        """
+        Learn the newest versions of many secrets at once, if that costs less than one by one.
+
+        Until `forget` they may be described as they were then.  Raises nothing: what could not be
+        learnt is asked for when it is described.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Describe everything anew from now on."""
         ...
 
     def close(self) -> None:

@@ -32,12 +32,12 @@ _FILE_LIMIT: Final = 4096
 class KeyStore(SecretBackend, Protocol):
     """A secret backend that can also make a secret exactly once."""
 
-    def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
+    async def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
         """Write a secret of one field if none is there; return what is there afterwards."""
         ...
 
 
-def key_from_vault(backend: KeyStore, ref: SecretRef, *, create: bool) -> Secret | None:
+async def key_from_vault(backend: KeyStore, ref: SecretRef, *, create: bool) -> Secret | None:
     """
     Return the key that lies in a field of a secret; None when there is none and *create* is False.
 
@@ -49,13 +49,14 @@ def key_from_vault(backend: KeyStore, ref: SecretRef, *, create: bool) -> Secret
             f"the fingerprint key {ref} names no field", "write vault:MOUNT/PATH#FIELD"
         )
     try:
-        info = backend.describe(ref.at, ref.version)
+        info = await backend.describe(ref.at, ref.version)
     except SecretMissing:
         if not create:
             return None
         fresh = Secret(secrets.token_hex(_KEY_BYTES))
-        return checked_key(backend.create_once(ref.at, ref.field, fresh), str(ref))
-    value = backend.read(ref.at, info.version, info.created).get(ref.field)
+        return checked_key(await backend.create_once(ref.at, ref.field, fresh), str(ref))
+    fields = await backend.read(ref.at, info.version, info.created)
+    value = fields.get(ref.field)
     if value is None:
         raise SecretUnusable(f"{ref.at} has no field {ref.field}", "name the field with the key")
     return checked_key(value, str(ref))

@@ -6,7 +6,7 @@ What people do to secrets (put, delete, destroy) is here as well, since no other
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -60,7 +60,7 @@ class MemoryBackend:
         self._bound: dict[SecretPath, tuple[str, ...]] = {}
         self._lock = threading.RLock()
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         with self._lock:
             self.described.append(at)
             number, found = self._find(at, version)
@@ -68,7 +68,7 @@ class MemoryBackend:
             bound = self._bound.get(at)
             return VersionInfo(number, found.created, age, alive=True, targets=bound)
 
-    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+    async def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         with self._lock:
             self.reads.append((at, version))
             _, found = self._find(at, version)
@@ -83,15 +83,21 @@ class MemoryBackend:
                     )
             return {name: Secret(found.values[name]) for name in found.values}
 
-    def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
+    async def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
         with self._lock:
             if at not in self._secrets:
                 self.put(at, {field: value.reveal()})
-            info = self.describe(at)
-            present = self.read(at, info.version, info.created).get(field)
+            info = await self.describe(at)
+            present = (await self.read(at, info.version, info.created)).get(field)
         if present is None:
             raise SecretUnusable(f"{at} exists, but has no field {field}", "use another path")
         return present
+
+    async def prepare(self, secrets: Collection[SecretPath]) -> None:
+        """Nothing: asking one by one costs nothing here."""
+
+    def forget(self) -> None:
+        """Nothing."""
 
     def close(self) -> None:
         """Keep everything: whoever holds the object may go on."""

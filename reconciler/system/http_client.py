@@ -1,51 +1,65 @@
 """
-HTTP towards Vault, below everything that knows Vault: one request, bounded in time and in size.
+One HTTP request, bounded in time and in size, for what carries a token: Vault, the controller.
 
-The session knows of no redirects, takes nothing from the environment or from `.netrc`, keeps no
-cookies and repeats nothing.  Whatever goes wrong comes back as a value, because an exception of the
-HTTP library holds the request, and the request holds the token.
+The client knows of no redirects, takes nothing from the environment or from `.netrc`, keeps no
+cookies, unpacks nothing and repeats nothing.  Whatever goes wrong comes back as a value, because an
+exception of the HTTP library holds the request, and the request holds the token.
 """
 
-import http.client
+import asyncio
 import logging
 import re
 import socket
-import threading
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol
+from weakref import WeakSet
 
-import requests
-import urllib3.connection
-import urllib3.connectionpool
-import urllib3.exceptions
-from requests.adapters import HTTPAdapter
+import aiohttp
+import certifi
+from yarl import URL
 
 BODY_LIMIT: Final = 8 * 1024 * 1024  # bytes; a secret has at most about one million
-_CONNECTIONS: Final = 32  # as many as `asyncio.to_thread` has threads
-_TALKATIVE: Final = (
-    "hvac",
-    "requests",
-    "urllib3",
-    "urllib3.connection",
-    "urllib3.connectionpool",
-    "urllib3.util.retry",
-)
+_HEADERS: Final = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # no decompression bombs
+    "User-Agent": "jt-reconciler",
+}
+_LINE: Final = 8190  # bytes of one header
+_OK: Final = 200
+_TURNS: Final = 5
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Takes a body piece by piece, so that nobody has to hold all of it."""
+
+    def feed(self, piece: bytes) -> bool:
+        """Take the next piece; False when no more is wanted.  Never raises."""
+        ...
 
 
 class Reply:
-    """Status, body and the headers that we use of one HTTP answer; never shows its body."""
+    """
+    Status, body and the headers that we use of one HTTP answer; never shows its body.
 
-    __slots__ = ("content", "date", "location", "retry_after", "status")
+    The body went to `sink` where there is one.
+    """
 
-    def __init__(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+    __slots__ = ("content", "date", "location", "retry_after", "sink", "status")
+
+    def __init__(
+        self, status: int, content: bytes, headers: Mapping[str, str], sink: Any = None
+    ) -> None:
         self.status: Final = status
         self.content: Final = content
         self.date: Final = headers.get("Date", "")
         self.location: Final = headers.get("Location", "")
         delay = headers.get("Retry-After", "")
         self.retry_after: Final = float(delay) if re.fullmatch(r"[0-9]{1,4}", delay) else 0.0
+        self.sink: Final = sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,170 +76,164 @@ class Lost:
     sent: bool
 
 
-def hardened(ca_file: str | None) -> requests.Session:
-    """Return a session that trusts *ca_file*, or the usual authorities when it is None."""
-    for name in _TALKATIVE:
-        # At DEBUG they write paths and versions; later releases may write more.
-        logging.getLogger(name).setLevel(logging.WARNING)
-    session = _Session()
-    session.trust_env = False  # else HTTP_PROXY receives the token and .netrc adds a login
-    session.verify = ca_file or True
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    session.headers.update(
-        {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # no decompression bombs
-            "User-Agent": "jt-reconciler",
-        }
-    )
-    adapter = _Adapter(pool_connections=2, pool_maxsize=_CONNECTIONS, max_retries=0)
-    session.adapters.clear()
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+class HttpClient:
+    """
+    Connections to whatever is asked, for one event loop.
+
+    Trusts *ca_file*, or the usual authorities when it is None.  To be made and closed on its loop.
+    """
+
+    def __init__(self, ca_file: str | None) -> None:
+        self._ca_file: Final = ca_file
+        self._trust: ssl.SSLContext | None = None  # made when a certificate has to be judged
+        loop = asyncio.get_running_loop()
+        if loop.get_exception_handler() is None:
+            loop.set_exception_handler(_noted)
+        self._sockets: Final[WeakSet[socket.socket]] = WeakSet()
+        self._session: Final = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                # Callers bound how many they send at once: who waits here would seem to be late.
+                limit=0,
+                resolver=aiohttp.ThreadedResolver(),
+                socket_factory=self._new_socket,
+            ),
+            headers=_HEADERS,
+            skip_auto_headers=("Content-Type",),
+            cookie_jar=_NoCookies(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+            trust_env=False,  # else HTTP_PROXY receives the token and .netrc adds a login
+            raise_for_status=False,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+        )
+
+    def _new_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        self._sockets.add(made)
+        return made
+
+    async def close(self) -> None:
+        """Give back all connections."""
+        await self._session.close()
+        for one in list(self._sockets):
+            # asyncio waits half a minute for a silent peer's goodbye before it closes a TLS socket.
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)  # sockets are closed in the next turns of the loop
+
+    async def fetch(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        connect: float,
+        limit: float,
+        most: int = BODY_LIMIT,
+        sink: Callable[[], Sink] | None = None,
+    ) -> Reply | Lost:
+        """
+        Send one request: *connect* seconds for the connection, *limit* for everything.
+
+        Of a body longer than *most* bytes there are some more than that, or all that *sink* wanted
+        of it; only the body of an answer with status 200 goes there.
+        """
+        deadline = asyncio.timeout(limit)
+        try:
+            if url.scheme == "https" and self._trust is None:
+                self._trust = ssl.create_default_context(cafile=self._ca_file or certifi.where())
+            async with deadline:
+                response = await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    ssl=self._trust or True,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
+                )
+                async with response:
+                    return await _received(response, most, sink)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            late = deadline.expired() or isinstance(error, TimeoutError)
+            return Lost(error, late=late, sent=not isinstance(error, _NOT_SENT))
 
 
-def fetch(
-    session: requests.Session,
-    prepared: requests.PreparedRequest,
+_NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+def _noted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """
+    Note that a connection's own code failed, without the library's text.
+
+    That holds what was just received, and the traceback of a loop goes to standard error.
+    """
+    if "transport" in context:
+        _LOG.error(
+            "a connection failed in its own code: %s", type(context.get("exception")).__name__
+        )
+    else:
+        loop.default_exception_handler(context)
+
+
+async def _received(
+    response: aiohttp.ClientResponse, most: int, make: Callable[[], Sink] | None
+) -> Reply:
+    sink = make() if make is not None and response.status == _OK else None
+    pieces: list[bytes] = []
+    length = 0
+    async for piece in response.content.iter_any():
+        length += len(piece)
+        wanted = sink is None or sink.feed(piece)
+        if sink is None:
+            pieces.append(piece)
+        if length > most or not wanted:
+            response.close()
+            break
+    return Reply(response.status, b"".join(pieces), response.headers, sink)
+
+
+def untrusted(error: BaseException) -> bool:
+    """Whether a request was not sent because of a certificate, or of how TLS went."""
+    return any(isinstance(cause, ssl.SSLError) for cause in causes(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error of the library and what it came from, the nearest first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = getattr(current, "certificate_error", None) or getattr(current, "os_error", None)
+        current = inner or current.__cause__ or current.__context__
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    def update_cookies_from_headers(self, *_: object) -> None:
+        """Not even read them."""
+
+
+async def fetch_once(
+    url: str,
+    headers: Mapping[str, str],
+    ca_file: str | None,
     *,
     connect: float,
     limit: float,
     most: int = BODY_LIMIT,
 ) -> Reply | Lost:
-    """
-    Send *prepared* once: *connect* seconds for the connection, *limit* for everything.
-
-    Of a body longer than *most* bytes there is one byte more than that.
-    """
-    with _Watch(limit) as watch:
-        try:
-            response = session.send(
-                prepared, timeout=(connect, limit), stream=True, allow_redirects=False
-            )
-            content = response.raw.read(most + 1)
-            watch.finish()
-            if len(content) > most:
-                response.close()
-            if watch.fired:
-                # To the library, headers that we cut look like an answer that ended there.
-                return Lost(TimeoutError(), late=True, sent=True)
-            return Reply(response.status_code, content, response.headers)
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,
-        ) as error:
-            late = watch.fired or isinstance(error, requests.Timeout)
-            return Lost(error, late=late, sent=watch.sent)
-
-
-class _Session(requests.Session):
-    """Knows of no redirects, whoever asks for them to be followed."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002  - requests' name
-        return None
-
-
-class _Watch:
-    """
-    Cuts a request that takes longer than *limit* seconds in all.
-
-    The timeouts of the HTTP library count from byte to byte: a peer that sends one byte a second
-    would hold a thread for hours.
-    """
-
-    def __init__(self, limit: float) -> None:
-        self.fired = False
-        self.sent = False
-        self._done = False
-        self._lock = threading.Lock()
-        self._connection: Any = None
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(limit, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        _present.watch = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.finish()
-        _present.watch = None
-
-    def finish(self) -> None:
-        """Leave the connection alone from now on: it may serve another thread next."""
-        with self._lock:
-            self._done = True
-        self._timer.cancel()
-
-    def over(self, connection: Any, *, sent: bool) -> None:
-        """Note which connection this request travels over."""
-        with self._lock:
-            if self.fired:
-                raise TimeoutError
-            self._connection = connection
-            # Its own place: the library forgets the socket of an answer that ends with it.
-            self._socket = connection.sock
-            self.sent = self.sent or sent
-
-    def _cut(self) -> None:
-        with self._lock:
-            if self._done:
-                return
-            self.fired = True
-            # While TLS is being agreed on, only the connection knows its socket.
-            sock = self._socket or getattr(self._connection, "sock", None)
-            if sock is None:
-                return
-            try:
-                # Not the method of an SSL socket, which would take TLS away under the reader.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                return  # it is closed already
-
-
-_present: Final = threading.local()  # `.watch`: of the request that this thread is sending
-
-
-class _Watched:
-    """Tells the watch of its thread about the socket before anything can hang on it."""
-
-    sock: socket.socket | None
-
-    def connect(self) -> None:
-        _present.watch.over(self, sent=False)
-        super().connect()  # type: ignore[misc]  # a mixin before urllib3's connection
-        _present.watch.over(self, sent=False)
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()  # else it happens below, after the request counts as sent
-        _present.watch.over(self, sent=True)
-        super().send(data)  # type: ignore[misc]  # a mixin before urllib3's connection
-
-
-class _Plain(_Watched, urllib3.connection.HTTPConnection):
-    pass
-
-
-class _Tls(_Watched, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _PlainPool(urllib3.connectionpool.HTTPConnectionPool):
-    ConnectionCls = _Plain
-
-
-class _TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _Tls
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+    """Send one GET over a connection of its own.  Raises ValueError for an URL that is none."""
+    URL(url)  # says what is none, which one that is sent as it is written would not
+    client = HttpClient(ca_file)
+    try:
+        return await client.fetch(
+            "GET", URL(url, encoded=True), headers, connect=connect, limit=limit, most=most
+        )
+    finally:
+        await client.close()

@@ -21,11 +21,10 @@ from reconciler.errors import (
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.fingerprint_key import KeyStore, key_from_vault
-from reconciler.secrets.memory import MemoryBackend
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth
 from reconciler.system.timeouts import Timeouts
 from tests.support.canaries import canaries, find_leaks
+from tests.support.waiting import MemoryBackend, VaultBackend, key_from_vault
 
 _numbers = itertools.count(1)
 
@@ -68,14 +67,14 @@ def openbao() -> Iterator[OpenBao]:
         yield server
 
 
-Sides = tuple[KeyStore, People]
+Sides = tuple[VaultBackend | MemoryBackend, People]
 
 
 @pytest.fixture(params=["memory", "vault"])
 def sides(request: pytest.FixtureRequest) -> Iterator[Sides]:
     if request.param == "memory":
         backend = MemoryBackend()
-        yield backend, backend
+        yield backend, backend.inner
         backend.close()
         return
     bao = request.getfixturevalue("openbao")

@@ -109,14 +109,14 @@ class Harness:
         self._backend = backend
         return backend
 
-    def _sweep(
+    async def _sweep(
         self, paths: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
         assert self._backend is not None
         found: dict[SecretPath, VersionInfo | SecretsError] = {}
         for path in paths:
             try:
-                found[path] = self._backend.describe(path)
+                found[path] = await self._backend.describe(path)
             except SecretsError as error:
                 found[path] = error
         return found

@@ -92,7 +92,7 @@ def main() -> None:
     import encodings.utf_8_sig  # noqa: PLC0415
     import encodings.utf_16_le  # noqa: F401, PLC0415
 
-    import hvac.api.secrets_engines  # noqa: F401, PLC0415
+    import hvac.api.auth_methods  # noqa: F401, PLC0415
     import jsonschema_rs  # noqa: F401, PLC0415
 
     import reconciler.cli.apply  # noqa: PLC0415

@@ -18,7 +18,7 @@ import yaml
 from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.client import VaultSession
+from reconciler.secrets.vault.client import Answer, VaultSession
 from reconciler.system.timeouts import Timeouts
 from tests.deploy.issuer import (
     AUDIENCE,
@@ -82,18 +82,18 @@ class Vault:
 
     def log_in(self, role: str, jwt: str) -> tuple[int, str | None]:
         """Log in as a job would; returns the status and the token."""
-        answer = self._session.exchange(
-            "POST", "/v1/auth/jwt/login", token=None, body={"role": role, "jwt": jwt}, attempts=1
-        )
+        answer = self._answer("POST", "auth/jwt/login", token=None, body={"role": role, "jwt": jwt})
         return answer.status, answer.body.get("auth", {}).get("client_token")
 
     def status(
         self, method: str, path: str, token: str, body: Mapping[str, Any] | None = None
     ) -> int:
         """What OpenBao answers to this token."""
-        return self._session.exchange(
-            method, f"/v1/{path}", token=Secret(token), body=body, attempts=1
-        ).status
+        return self._answer(method, path, token=Secret(token), body=body).status
+
+    def _answer(self, method: str, path: str, **parts: Any) -> Answer:
+        session = self._session
+        return session.wait(session.exchange(method, f"/v1/{path}", attempts=1, **parts))
 
     def token(self, role: str, claims: Mapping[str, Any]) -> str:
         status, token = self.log_in(role, self.issuer.jwt(claims))

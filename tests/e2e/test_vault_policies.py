@@ -8,11 +8,11 @@ import pytest
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
-from reconciler.secrets.vault.sweep import SweptBackend
+from reconciler.secrets.vault.backend import TokenAuth
 from tests.e2e.answers import statuses
 from tests.secrets.conftest import QUICK
 from tests.support.rig import Rig
+from tests.support.waiting import SweptBackend, VaultBackend
 
 FOLDER = Path(__file__).parent.parent.parent / "deploy" / "vault"
 # What each one needs besides; the ledger's own are exercised in test_ledger_vault.py.

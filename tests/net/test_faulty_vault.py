@@ -18,7 +18,7 @@ from reconciler.errors import SecretsError, SecretsUnreachable
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth
 from reconciler.system.timeouts import Timeouts
 from tests.support.fault_proxy import (
     HALF_OPEN,
@@ -35,6 +35,7 @@ from tests.support.fault_proxy import (
 )
 from tests.support.leaks import PRIVATE
 from tests.support.loops import LoopThread
+from tests.support.waiting import VaultBackend
 
 SEED = 20261122
 PATIENCE = 30.0  # seconds that a healed network may take

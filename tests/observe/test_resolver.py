@@ -1,8 +1,7 @@
 """The resolver: what it waits for, and when it no longer does."""
 
 import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -27,13 +26,19 @@ class Away:
         self.asked = 0
         self._seconds = seconds
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         self.asked += 1
-        time.sleep(self._seconds)
+        await asyncio.sleep(self._seconds)
         raise SecretsUnreachable(f"{at} {version}: nothing listens there", "look at Vault")
 
-    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+    async def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         raise NotImplementedError((at, version, created))
+
+    async def prepare(self, secrets: Collection[SecretPath]) -> None:
+        """Nothing."""
+
+    def forget(self) -> None:
+        """Nothing."""
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -42,7 +47,7 @@ class Away:
 class Restless(Away):
     """A backend in which a new version appears with every look."""
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         del at, version
         self.asked += 1
         return VersionInfo(self.asked, f"t{self.asked}", 0.0, alive=True)
@@ -115,7 +120,7 @@ def test_a_long_lived_process_does_not_wait_until_a_secret_has_settled() -> None
 class Resting(Away):
     """A backend whose secret has one version, of which Vault's clock says no age."""
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         del at, version
         self.asked += 1
         return VersionInfo(1, "t1", 0.0, alive=True)

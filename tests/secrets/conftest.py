@@ -10,9 +10,10 @@ import pytest
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth
 from reconciler.system.timeouts import Timeouts
 from tests.support.canaries import Canary, canaries
+from tests.support.waiting import OPENED, VaultBackend
 
 QUICK = replace(Timeouts(), connect=2.0, secrets_request=2.0, secrets_total=4.0)
 _numbers = itertools.count(1)
@@ -47,6 +48,14 @@ def bao() -> Iterator[OpenBao]:
 @pytest.fixture(scope="session")
 def reader(bao: OpenBao) -> Secret:
     return bao.create_token(["reader"])
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what a test made and left open."""
+    yield
+    while OPENED:
+        OPENED[-1].close()
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets import fingerprint_key
-from reconciler.secrets.fingerprint_key import key_from_file, key_from_vault
-from reconciler.secrets.memory import MemoryBackend
+from reconciler.secrets.fingerprint_key import key_from_file
 from reconciler.secrets.vault.backend import TokenAuth
 from tests.secrets.conftest import MakeBackend, Place
 from tests.support.canaries import Canary, Search
+from tests.support.waiting import MemoryBackend, key_from_vault
 
 KEY = Secret("0f" * 32)
 MARKS = Fingerprints(KEY)

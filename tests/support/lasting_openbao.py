@@ -127,7 +127,9 @@ class LastingOpenBao(OpenBao):
         probe = self._session_with(replace(Timeouts(), connect=1.0, secrets_request=patience))
         secret = type(self.root_token)(token) if token else None
         try:
-            answer = probe.exchange(method, f"/v1/{path}", token=secret, body=body, attempts=1)
+            answer = probe.wait(
+                probe.exchange(method, f"/v1/{path}", token=secret, body=body, attempts=1)
+            )
         finally:
             probe.close()
         if answer.status not in range(200, 300):

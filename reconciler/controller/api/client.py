@@ -4,8 +4,8 @@ Ask a running controller: its status, the rows of its ledger, the log of a serve
 What it answers is another program's text: checked for its shape here, escaped where it is shown.
 """
 
+import asyncio
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +13,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
-
-import requests
 
 from reconciler import bootstrap
 from reconciler.controller.api.token import read_token
@@ -26,7 +24,7 @@ from reconciler.model.secret import Secret
 from reconciler.render.escape import plain
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
-from reconciler.system.http_client import Lost, Reply, fetch, hardened
+from reconciler.system.http_client import Lost, Reply, fetch_once, untrusted
 from reconciler.system.network import loopback
 
 FORMAT: Final = 1
@@ -130,7 +128,7 @@ class Controller:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
         connect = min(limit, self._timeouts.connect)
         found = ask(self.url + path, headers, self._ca_file, connect=connect, limit=limit)
-        if isinstance(found, Lost) and untrusted(found):
+        if isinstance(found, Lost) and untrusted(found.error):
             raise ControllerRefused(
                 f"{self._name} is not trusted: its certificate is not accepted",
                 "controller.caFile of the settings names the CA that signed it",
@@ -201,13 +199,7 @@ def ask(
     url: str, headers: Mapping[str, str], ca_file: str | None, *, connect: float, limit: float
 ) -> Reply | Lost:
     """Send one GET: no redirects, no proxies, nothing from the environment."""
-    with hardened(ca_file) as session:
-        prepared = session.prepare_request(requests.Request("GET", url, headers=dict(headers)))
-        return fetch(session, prepared, connect=connect, limit=limit, most=MOST)
-
-
-def untrusted(found: Lost) -> bool:
-    return isinstance(found.error, requests.exceptions.SSLError | ssl.SSLError)
+    return asyncio.run(fetch_once(url, headers, ca_file, connect=connect, limit=limit, most=MOST))
 
 
 def lost(found: Lost, limit: float) -> str:
@@ -230,7 +222,7 @@ def alive(listen: str, settings: Settings) -> int:
     limit = settings.timeouts.secrets_request
     try:
         found = ask(f"http://{where}/healthz", {}, None, connect=limit, limit=limit)
-    except ValueError:  # requests' errors of an address that is none
+    except ValueError:  # an address that is none
         raise UsageError(f"{listen!a} is no address to ask", "write HOST:PORT") from None
     if isinstance(found, Lost):
         say(f"no controller answers at {where}: {lost(found, limit)}")

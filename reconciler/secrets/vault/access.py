@@ -5,18 +5,19 @@ A login can be good for one use only (AppRole's secret id), so whoever needs Vau
 purpose builds on the same access instead of logging in again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from reconciler.errors import Forbidden, KvVersionOne, MountUnknown, SecretsError
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.secrets.vault.auth import VaultAuth
-from reconciler.secrets.vault.client import Answer, Call, VaultSession
+from reconciler.secrets.vault.client import Answer, VaultSession
 from reconciler.secrets.vault.token import life_in, login_for
 from reconciler.system.timeouts import Timeouts
 
+T = TypeVar("T")
 OK: Final = 200
 BAD_REQUEST: Final = 400
 FORBIDDEN: Final = 403
@@ -48,7 +49,7 @@ class TokenFacts:
 
 class VaultAccess:
     """
-    A session and a login.  No network before the first call; safe to call from several threads.
+    A session and a login.  No network before the first call; to be used on any loop.
 
     Raises Blocked for an address over which a token must not travel.
     """
@@ -68,48 +69,56 @@ class VaultAccess:
         self._login = login_for(auth, self._session, patience=timeouts.secrets_request)
 
     def close(self) -> None:
-        """Revoke the token if this process logged in for it, and give back connections."""
-        self._login.close()
+        """
+        Revoke the token if this process logged in for it, and give back connections.
+
+        Blocking; connections of a loop that still runs are closed when it ends.
+        """
+        if self._login.ours:
+            self.wait(self._login.close())
         self._session.close()
 
-    def ask(self, about: str, path: str, send: Callable[[Call], Answer]) -> Answer:
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do *work* for a caller without a loop; blocking.  Raises what the work raises."""
+        return self._session.wait(work)
+
+    async def ask(
+        self,
+        about: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        wanted: Collection[str] | None = None,
+    ) -> Answer:
         """
         Send with the present token, and once more with a new one if that token has died.
 
-        *about* says to people what was wanted.  Raises what `VaultSession.exchange` and `Login`
-        raise.
+        *about* says to people what was wanted, the rest is as in `VaultSession.exchange`.  Raises
+        what that and `Login` raise.
         """
-        token = self._login.token()
-        answer = send(self._session.expecting(path, token))
-        if answer.status != FORBIDDEN or self._lives(token):
-            return answer
-        token = self._login.renewed(token, about)
-        return send(self._session.expecting(path, token))
+
+        parts = {"params": params, "body": body, "wanted": wanted}
+        return (await self._asked(about, method, path, **parts))[0]
 
     def token_seconds(self) -> float | None:
         """How long the present token lives; None when it has no end or nobody asked yet."""
         return self._login.seconds()
 
-    def whoami(self) -> TokenFacts:
+    async def whoami(self) -> TokenFacts:
         """
         Return what Vault says of the token, logging in first if need be.
 
         Raises Forbidden when it may not look itself up, and what `ask` raises.
         """
-        used: list[Secret] = []
-
-        def send(call: Call) -> Answer:
-            used[:] = [token for token in (call.token,) if token is not None]
-            return call.get(_LOOKUP)
-
-        answer = self.ask("the Vault token", _LOOKUP, send)
+        answer, token = await self._asked("the Vault token", "GET", _LOOKUP)
         if answer.status != OK:
             raise Forbidden(
                 "the Vault token may not look itself up", "give it the policy `default`"
             )
         seconds, renewable = life_in(answer)
-        for token in used:
-            self._login.learned(token, seconds, renewable=renewable)
+        await self._session.at_home(self._login.learned(token, seconds, renewable=renewable))
         data = answer.data
         policies = [*_texts(data.get("policies")), *_texts(data.get("identity_policies"))]
         return TokenFacts(
@@ -120,7 +129,7 @@ class VaultAccess:
             method=str(data.get("path", "")),
         )
 
-    def capabilities(self, paths: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    async def capabilities(self, paths: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """
         Return what the token may do at each of *paths*, which stand as in a policy (no `/v1/`).
 
@@ -129,7 +138,9 @@ class VaultAccess:
         found: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(paths), _PATHS_AT_ONCE):
             some = list(paths[start : start + _PATHS_AT_ONCE])
-            answer = self.ask("the rights of the Vault token", _CAPABILITIES, _asking(some))
+            answer = await self.ask(
+                "the rights of the Vault token", "POST", _CAPABILITIES, body={"paths": some}
+            )
             if answer.status != OK:
                 raise Forbidden(
                     "the Vault token may not ask what it may do",
@@ -138,10 +149,10 @@ class VaultAccess:
             found |= {path: _texts(answer.data.get(path)) for path in some}
         return found
 
-    def mount_trouble(self, at: SecretPath) -> SecretsError | None:
+    async def mount_trouble(self, at: SecretPath) -> SecretsError | None:
         """Say what is wrong with the mount of *at*; None when it is KV version 2."""
         path = f"/v1/sys/internal/ui/mounts/{at.mount}/{at.path}"
-        answer = self._session.expecting(path, self._login.token()).get(path)
+        answer = await self._session.exchange("GET", path, token=await self._token())
         if answer.status == OK:
             return _trouble(at, answer.data)
         return MountUnknown(
@@ -150,12 +161,24 @@ class VaultAccess:
             "policies",
         )
 
-    def _lives(self, token: Secret) -> bool:
-        return self._session.expecting(_LOOKUP, token).get(_LOOKUP).status != FORBIDDEN
+    async def _asked(
+        self, about: str, method: str, path: str, **parts: Any
+    ) -> tuple[Answer, Secret]:
+        """As `ask`; return the token that was good for it, too."""
+        token = await self._token()
+        answer = await self._session.exchange(method, path, token=token, **parts)
+        if answer.status == FORBIDDEN and not await self._lives(token):
+            token = await self._session.at_home(self._login.renewed(token, about))
+            answer = await self._session.exchange(method, path, token=token, **parts)
+        return answer, token
 
+    async def _token(self) -> Secret:
+        ready = self._login.ready()
+        return await self._session.at_home(self._login.token()) if ready is None else ready
 
-def _asking(paths: list[str]) -> Callable[[Call], Answer]:
-    return lambda call: call.post(_CAPABILITIES, {"paths": paths})
+    async def _lives(self, token: Secret) -> bool:
+        answer = await self._session.exchange("GET", _LOOKUP, token=token)
+        return answer.status != FORBIDDEN
 
 
 def lost_race(answer: Answer) -> bool:

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hvac.api.auth_methods import JWT, AppRole, Kubernetes
-
-from reconciler.errors import LoginFailed
+from reconciler.errors import LoginFailed, SecretsError
 from reconciler.model.secret import Secret
 from reconciler.secrets.vault.client import Answer, VaultSession
 from reconciler.system.files import SECRET_LIMIT, read_secret_file
@@ -83,7 +81,7 @@ class Granted:
     renewable: bool
 
 
-def log_in(auth: LoginAuth, session: VaultSession) -> Granted:
+async def log_in(auth: LoginAuth, session: VaultSession) -> Granted:
     """
     Log in once and return the token; files are read anew each time, because they rotate.
 
@@ -91,12 +89,37 @@ def log_in(auth: LoginAuth, session: VaultSession) -> Granted:
     """
     match auth:
         case AppRoleAuth():
-            return _app_role(auth, session)
+            return await _app_role(auth, session)
         case JwtAuth() | KubernetesAuth():
-            return _signed(auth, session)
+            return await _signed(auth, session)
 
 
-def _app_role(auth: AppRoleAuth, session: VaultSession) -> Granted:
+class _Adapter:
+    """
+    Stands where hvac's login methods expect their transport, and sends to one path or not at all.
+
+    hvac knows paths and bodies.  Its own transport hands the token to whatever host a redirect
+    names, lets the environment choose proxies, CA and token, and returns a raw response where an
+    error should be (all tried out).
+    """
+
+    def __init__(self, session: VaultSession, path: str) -> None:
+        self._session = session
+        self._path = path
+
+    async def login(self, url: str, *, use_token: bool, json: Any = None) -> Answer:
+        """Log in; the token in the answer is kept by the caller, never here."""
+        if use_token:
+            raise ValueError("the caller keeps the token")
+        if url != self._path:
+            raise SecretsError(
+                "refused to ask Vault: the request would go to another path than the reference",
+                "report this as a bug",
+            )
+        return await self._session.exchange("POST", url, token=None, body=json)
+
+
+async def _app_role(auth: AppRoleAuth, session: VaultSession) -> Granted:
     path = _login_path(auth.mount, "AppRole", "approle")
     role_id = auth.role_id
     if auth.role_id_file is not None:
@@ -111,7 +134,9 @@ def _app_role(auth: AppRoleAuth, session: VaultSession) -> Granted:
             )
     if role_id is None:
         raise LoginFailed("there is no role id to log in with", "give one, or a file with it")
-    answer: Answer = AppRole(session.expecting(path, None)).login(
+    from hvac.api.auth_methods import AppRole  # noqa: PLC0415  - slow to import
+
+    answer: Answer = await AppRole(_Adapter(session, path)).login(
         role_id, secret_id, use_token=False, mount_point=auth.mount
     )
     what = f"AppRole (auth/{auth.mount})"
@@ -124,7 +149,7 @@ def _app_role(auth: AppRoleAuth, session: VaultSession) -> Granted:
     return _granted(answer, what)
 
 
-def _signed(auth: JwtAuth | KubernetesAuth, session: VaultSession) -> Granted:
+async def _signed(auth: JwtAuth | KubernetesAuth, session: VaultSession) -> Granted:
     kubernetes = isinstance(auth, KubernetesAuth)
     name = "Kubernetes" if kubernetes else "JWT"
     path = _login_path(auth.mount, name, name.lower())
@@ -136,12 +161,14 @@ def _signed(auth: JwtAuth | KubernetesAuth, session: VaultSession) -> Granted:
         raise LoginFailed(
             f"the file {auth.token_file} {state}", "write only the JWT there: three parts with dots"
         )
-    call = session.expecting(path, None)
-    method = Kubernetes(call) if kubernetes else JWT(call)
+    from hvac.api.auth_methods import JWT, Kubernetes  # noqa: PLC0415  - slow to import
+
+    adapter = _Adapter(session, path)
+    method = Kubernetes(adapter) if kubernetes else JWT(adapter)
     if kubernetes:
-        answer: Answer = method.login(auth.role, jwt.reveal(), False, auth.mount)
+        answer: Answer = await method.login(auth.role, jwt.reveal(), False, auth.mount)
     else:
-        answer = method.jwt_login(auth.role, jwt.reveal(), use_token=False, path=auth.mount)
+        answer = await method.jwt_login(auth.role, jwt.reveal(), use_token=False, path=auth.mount)
     what = f"{name} (auth/{auth.mount}, role {auth.role})"
     if answer.status == _BAD_REQUEST or (kubernetes and answer.status in _REFUSED):
         raise LoginFailed(f"Vault refused the login with {what}: {_why(answer)}", _remedy(auth))

@@ -7,10 +7,8 @@ deleted or in a mount of another kind.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
-
-from hvac.api.secrets_engines import KvV2
 
 from reconciler.errors import (
     Forbidden,
@@ -54,47 +52,38 @@ _FIELD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 class VaultBackend(VaultAccess):
     """A `SecretBackend` on one Vault address with one login; see `VaultAccess`."""
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         """Return facts on one version, or the newest, from one read of metadata."""
-        return self.versions(at, version).info(version)
+        return (await self.versions(at, version)).info(version)
 
-    def versions(self, at: SecretPath, version: int | None = None) -> Versions:
+    async def versions(self, at: SecretPath, version: int | None = None) -> Versions:
         """
         Return what Vault says of all versions of *at*, from one read of metadata.
 
         Raises as `describe` does, for the secret as a whole; *version* is only checked to be one.
         """
         _check(at, version)
-        answer = self.ask(
-            str(at),
-            f"/v1/{at.mount}/metadata/{at.path}",
-            lambda call: KvV2(call).read_secret_metadata(path=at.path, mount_point=at.mount),
-        )
+        answer = await self.ask(str(at), "GET", f"/v1/{at.mount}/metadata/{at.path}")
         if answer.status == FORBIDDEN:
-            raise self._forbidden(at, "metadata", "read")
+            raise await self._forbidden(at, "metadata", "read")
         found = Versions.of(at, answer.data, answer.clock) if answer.status == OK else None
         if found is None:
-            raise self._absent(at, answer)
+            raise await self._absent(at, answer)
         return found
 
-    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+    async def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
         """Return all fields of exactly this version, in one request."""
         _check(at, version)
-        answer = self.ask(
-            str(at),
-            f"/v1/{at.mount}/data/{at.path}",
-            lambda call: KvV2(call).read_secret_version(
-                path=at.path,
-                version=version,
-                mount_point=at.mount,
-                raise_on_deleted_version=False,
-            ),
+        answer = await self.ask(
+            str(at), "GET", f"/v1/{at.mount}/data/{at.path}", params={"version": version}
         )
         if answer.status == FORBIDDEN:
-            raise self._forbidden(at, "data", "read")
+            raise await self._forbidden(at, "data", "read")
         fields, facts = answer.data.get("data"), answer.data.get("metadata")
         if answer.status != OK or not isinstance(fields, dict) or not isinstance(facts, dict):
-            self.describe(at, version)  # its metadata tells deleted, destroyed, pruned, missing
+            await self.describe(
+                at, version
+            )  # its metadata tells deleted, destroyed, pruned, missing
             raise SecretsUnreachable(f"{at}@{version} changed while it was being read", "try again")
         if facts.get("version") != version or facts.get("created_time") != created:
             raise SecretUnusable(
@@ -104,7 +93,7 @@ class VaultBackend(VaultAccess):
             )
         return _texts(at, version, fields)
 
-    def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
+    async def create_once(self, at: SecretPath, field: str, value: Secret) -> Secret:
         """
         Write a secret of one field if none is there; return what is there afterwards.
 
@@ -117,31 +106,36 @@ class VaultBackend(VaultAccess):
             raise SecretUnusable(
                 f"{at}: the name of the field is not usable", "use letters, digits, _"
             )
-        answer = self.ask(
+        answer = await self.ask(
             str(at),
+            "POST",
             f"/v1/{at.mount}/data/{at.path}",
-            lambda call: KvV2(call).create_or_update_secret(
-                path=at.path, secret={field: value.reveal()}, cas=0, mount_point=at.mount
-            ),
+            body={"options": {"cas": 0}, "data": {field: value.reveal()}},
         )
         if answer.status == FORBIDDEN:
-            raise self._forbidden(at, "data", "create")
+            raise await self._forbidden(at, "data", "create")
         if answer.status == NOT_FOUND:
-            raise self._absent(at, answer)
+            raise await self._absent(at, answer)
         if answer.status != OK and not lost_race(answer):
             raise SecretsError(
                 f"{at}: Vault refused to write it (status {answer.status})",
                 "check the rules of its mount",
             )
-        info = self.describe(at)
-        present = self.read(at, info.version, info.created).get(field)
+        info = await self.describe(at)
+        present = (await self.read(at, info.version, info.created)).get(field)
         if present is None:
             raise SecretUnusable(f"{at} exists, but has no field {field}", "use another path")
         return present
 
-    def _absent(self, at: SecretPath, answer: Answer) -> SecretsError:
+    async def prepare(self, secrets: Collection[SecretPath]) -> None:
+        """Nothing: see `SweptBackend`."""
+
+    def forget(self) -> None:
+        """Nothing: each secret is asked for whenever it is described."""
+
+    async def _absent(self, at: SecretPath, answer: Answer) -> SecretsError:
         """Say why there is no metadata; only a mount that is certainly right means missing."""
-        if trouble := self.mount_trouble(at):
+        if trouble := await self.mount_trouble(at):
             return trouble
         if answer.status == NOT_FOUND:
             return missing(at)
@@ -150,8 +144,8 @@ class VaultBackend(VaultAccess):
             "check the address and what stands in front of it",
         )
 
-    def _forbidden(self, at: SecretPath, kind: str, capability: str) -> SecretsError:
-        return self.mount_trouble(at) or Forbidden(
+    async def _forbidden(self, at: SecretPath, kind: str, capability: str) -> SecretsError:
+        return await self.mount_trouble(at) or Forbidden(
             f"{at}: the token's policies do not allow to {capability} its {kind}",
             f'grant it: path "{at.mount}/{kind}/{at.path}" {{ capabilities = ["{capability}"] }}',
         )

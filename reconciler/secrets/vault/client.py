@@ -1,12 +1,11 @@
 """
-The only road by which anything travels to Vault or OpenBao: one hardened HTTP session.
+The only road by which anything travels to Vault or OpenBao: one hardened HTTP client.
 
-hvac knows the paths and bodies of the API; its own transport is not used, because it hands the
-token to whatever host a redirect names, lets the environment choose proxies, CA and token, and
-returns a raw response where an error should be (all tried out).  So `Call`
-stands where hvac expects its adapter, and everything is sent, bounded and checked here.
+It is asynchronous, with connections for each event loop that asks.  Callers without a loop wait
+for one on a thread of its own (`wait`), on which logins and renewals take place as well.
 """
 
+import asyncio
 import http.client
 import json
 import logging
@@ -16,26 +15,35 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
-
-import requests
+from weakref import WeakKeyDictionary
 
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
 from reconciler.model.target import is_plain
+from reconciler.secrets.vault.listing import Listing
+from reconciler.system.background_loop import BackgroundLoop, Closed
 from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
-from reconciler.system.http_client import BODY_LIMIT, Lost, Reply, fetch, hardened
+from reconciler.system.http_client import BODY_LIMIT, HttpClient, Lost, Reply, causes
 from reconciler.system.network import loopback
 from reconciler.system.timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from yarl import URL
+
+T = TypeVar("T")
 _LOG: Final = logging.getLogger(__name__)  # paths only: never a body, a header or a token
 _ATTEMPTS: Final = 5
+AT_ONCE: Final = 16
+"""Requests that one loop has in flight; more are no faster."""
+LISTING_LIMIT: Final = 256 * 1024 * 1024  # bytes; 60,000 secrets of one version are 25 million
 _PATH: Final = re.compile(r"/v1(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]*)+")
 _ADDRESS_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 _HOST: Final = re.compile(r"[A-Za-z0-9:.\-]{1,253}")
@@ -68,12 +76,30 @@ class AnswerTooLong(SecretsUnreachable):
     """What came was longer than anything that we take; most of it was not read."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    url: "URL"
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+    wanted: Collection[str] | None  # of a listing
+
+
+class _Connections:
+    """What one loop has open to Vault."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        self.http: Final = HttpClient(ca_file)
+        self.free: Final = asyncio.Semaphore(AT_ONCE)
+        self.closing: Final = asyncio.Event()
+
+
 class VaultSession:
     """
-    Speaks to one address.  Safe to call from several threads; no network before the first call.
+    Speaks to one address, on every loop that asks; no network before the first request.
 
     Sends nothing to any other host, takes nothing from the environment or from `.netrc`, and bounds
-    every request by `durations`.  Raises Blocked for an address over which a token must not travel.
+    every request by `timeouts`.  Raises Blocked for an address over which a token must not travel.
     """
 
     def __init__(
@@ -83,19 +109,40 @@ class VaultSession:
         self._namespace = _checked_namespace(namespace)
         self._ca_file = ca_file
         self._timeouts = timeouts
-        self._closing = threading.Event()
-        self._http = hardened(ca_file)
+        self._home: Final = BackgroundLoop("vault")
+        self._lock: Final = threading.Lock()
+        self._open: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[_Connections, AsyncGenerator[_Connections]]
+        ] = WeakKeyDictionary()
 
-    def expecting(self, path: str, token: Secret | None) -> "Call":
-        """Return what hvac's API classes take for an adapter: it sends to *path* or not at all."""
-        return Call(self, path, token)
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Do *work* for a caller without a loop, on the session's own; blocking.
+
+        Raises what the work raises, and SecretsUnreachable when the session is closed meanwhile.
+        """
+        try:
+            return self._home.run(work)
+        except Closed:
+            raise self._ended() from None
+
+    async def at_home(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do on the session's own loop what must be done once for all loops."""
+        try:
+            return await self._home.over(work)
+        except Closed:
+            raise self._ended() from None
 
     def close(self) -> None:
-        """Give back all connections and stop waiting for another attempt."""
-        self._closing.set()
-        self._http.close()
+        """Stop waiting for another attempt, and give back the connections of all loops."""
+        with self._lock:
+            opened = list(self._open.items())
+        for loop, (connections, _) in opened:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(connections.closing.set)
+        self._home.close()
 
-    def exchange(
+    async def exchange(
         self,
         method: str,
         path: str,
@@ -103,76 +150,108 @@ class VaultSession:
         token: Secret | None,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        wanted: Collection[str] | None = None,
         attempts: int = _ATTEMPTS,
     ) -> Answer:
         """
         Send one request, again where that is safe and could help, and return Vault's answer.
 
-        Every status of an answer that Vault itself gave (2xx and 4xx) is returned.  Raises
-        SecretsSealed, SecretsUnreachable, or SecretsError for a certificate that is not trusted.
+        Every status of an answer that Vault itself gave (2xx and 4xx) is returned.  The answer to a
+        listing may be long: of its `key_info` only what is *wanted* is kept.  Raises SecretsSealed,
+        SecretsUnreachable, or SecretsError for a certificate that is not trusted.
         """
-        prepared = self._prepared(method, path, token, params, body)
-        deadline = time.monotonic() + self._timeouts.secrets_total
-        attempt = 0
-        reason: SecretsError | None = None
-        while True:
-            attempt += 1
-            _LOG.debug("%s %s, attempt %d", method, path, attempt)
-            outcome = self._once(prepared, deadline)
-            pause = 0.0
-            if isinstance(outcome, Reply):
-                if outcome.status not in _TRY_AGAIN:
-                    return self._understood(outcome)
-                failure = self._busy(outcome, deadline)
-                again = method == "GET" or outcome.status in _NOT_DONE
-                pause = outcome.retry_after
-            else:
-                # The last attempt's time may be cut short: an earlier reason says more.
-                failure = (reason if outcome.late else None) or self._explained(outcome)
-                again = method == "GET" or not outcome.sent
-            ceiling = min(self._timeouts.secrets_total / 6, self._base * 2**attempt)
-            pause = max(pause, random.uniform(0, ceiling))  # noqa: S311  - jitter, no secret
-            late = time.monotonic() + pause >= deadline
-            if not (again and failure.transient) or attempt >= attempts or late:
-                raise failure
-            reason = failure
-            if isinstance(failure, SecretsSealed) or self._closing.wait(pause):
-                raise failure
+        request = self._prepared(method, path, token, params=params, body=body, wanted=wanted)
+        connections = await self._connections()
+        async with connections.free:  # before time counts: whoever waits here is not late
+            deadline = time.monotonic() + self._timeouts.secrets_total
+            reason: SecretsError | None = None
+            for attempt in range(1, attempts + 1):
+                _LOG.debug("%s %s, attempt %d", method, path, attempt)
+                outcome = await self._once(connections, request, deadline)
+                pause = 0.0
+                if isinstance(outcome, Reply):
+                    if outcome.status not in _TRY_AGAIN:
+                        return self._understood(outcome)
+                    failure = await self._busy(connections, outcome, deadline)
+                    again = method == "GET" or outcome.status in _NOT_DONE
+                    pause = outcome.retry_after
+                else:
+                    # The last attempt's time may be cut short: an earlier reason says more.
+                    failure = (reason if outcome.late else None) or self._explained(outcome)
+                    again = method == "GET" or not outcome.sent
+                ceiling = min(self._timeouts.secrets_total / 6, self._base * 2**attempt)
+                pause = max(pause, random.uniform(0, ceiling))  # noqa: S311  - jitter, no secret
+                reason = failure
+                again = again and failure.transient and not isinstance(failure, SecretsSealed)
+                late = time.monotonic() + pause >= deadline
+                if not again or late or await _happens(connections.closing, pause):
+                    break
+        raise reason or AssertionError
 
     @property
     def _base(self) -> float:
         return self._timeouts.secrets_total / 120
+
+    async def _connections(self) -> _Connections:
+        """Return those of the running loop, which live as long as it does."""
+        loop = asyncio.get_running_loop()
+        found = self._open.get(loop)
+        if found is None:
+            # Whoever runs a loop to its end closes its generators: `asyncio.run` does.
+            living = _living(self._ca_file)
+            found = await anext(living), living
+            with self._lock:
+                self._open[loop] = found
+        return found[0]
 
     def _prepared(
         self,
         method: str,
         path: str,
         token: Secret | None,
-        params: Mapping[str, Any] | None,
-        body: Any,
-    ) -> requests.PreparedRequest:
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        wanted: Collection[str] | None = None,
+    ) -> _Request:
+        from yarl import URL  # noqa: PLC0415  - slow to import
+
         headers = {"X-Vault-Request": "true"}
         if token is not None:
             headers["X-Vault-Token"] = token.reveal()
         if self._namespace:
             headers["X-Vault-Namespace"] = self._namespace
+        content = None
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
         expected = f"{self.address}{path}" + (f"?{urlencode(params)}" if params else "")
-        url = f"{self.address}{path}"
-        prepared = self._http.prepare_request(
-            requests.Request(method, url, headers=headers, params=params or None, json=body)
-        )
-        # urllib3 collapses `..` and would read a foreign secret with our token (tried out).
-        if not _PATH.fullmatch(path) or ".." in path or prepared.url != expected:
+        url = URL(expected, encoded=True)
+        # A library that collapses `..` would read a foreign secret with our token (tried out).
+        if not _PATH.fullmatch(path) or ".." in path or str(url) != expected:
             raise SecretsError(
                 "refused to ask Vault: the request would go to another path than the reference",
                 "use a reference of the form vault:MOUNT/PATH without dots between slashes",
             )
-        return prepared
+        return _Request(method, url, headers, content, wanted)
 
-    def _once(self, prepared: requests.PreparedRequest, deadline: float) -> Reply | Lost:
-        limit = max(0.001, min(self._timeouts.secrets_request, deadline - time.monotonic()))
-        connect = min(self._timeouts.connect, limit)
-        return fetch(self._http, prepared, connect=connect, limit=limit)
+    async def _once(
+        self, connections: _Connections, request: _Request, deadline: float
+    ) -> Reply | Lost:
+        timeouts, wanted = self._timeouts, request.wanted
+        # A listing of a fleet is sent in many pieces, and may take the time of all attempts.
+        usual = timeouts.secrets_request if wanted is None else timeouts.secrets_total
+        limit = max(0.001, min(usual, deadline - time.monotonic()))
+        return await connections.http.fetch(
+            request.method,
+            request.url,
+            request.headers,
+            request.body,
+            connect=min(timeouts.connect, limit),
+            limit=limit,
+            most=BODY_LIMIT if wanted is None else LISTING_LIMIT,
+            sink=None if wanted is None else lambda: Listing(wanted, BODY_LIMIT),
+        )
 
     def _understood(self, outcome: Reply) -> Answer:
         if outcome.status in _REDIRECTS:
@@ -181,12 +260,13 @@ class VaultSession:
                 "and the token is never sent there",
                 "give that address if it is yours, or one behind which the active node answers",
             )
-        if len(outcome.content) > BODY_LIMIT:
+        listing = outcome.sink
+        if len(outcome.content) > BODY_LIMIT or (listing is not None and listing.too_long):
             raise AnswerTooLong(
                 f"an answer of Vault at {self.address} is longer than {BODY_LIMIT >> 20} MiB",
                 "see what stands in front of it; nothing of that size is asked for",
             )
-        body = _json_object(outcome.content)
+        body = _json_object(outcome.content) if listing is None else listing.body()
         ours = outcome.status < 300 or isinstance(body.get("errors"), list) or "data" in body  # noqa: PLR2004  - 2xx
         if outcome.status != http.client.NO_CONTENT and (not body or not ours):
             raise SecretsUnreachable(
@@ -195,8 +275,11 @@ class VaultSession:
             )
         return Answer(outcome.status, _clock(outcome.date), body)
 
-    def _busy(self, outcome: Reply, deadline: float) -> SecretsError:
-        if outcome.status == http.client.SERVICE_UNAVAILABLE and self._sealed(deadline):
+    async def _busy(
+        self, connections: _Connections, outcome: Reply, deadline: float
+    ) -> SecretsError:
+        unavailable = outcome.status == http.client.SERVICE_UNAVAILABLE
+        if unavailable and await self._sealed(connections, deadline):
             return SecretsSealed(
                 f"Vault at {self.address} is sealed", "unseal it; nothing was changed meanwhile"
             )
@@ -210,10 +293,9 @@ class VaultSession:
             "look at its log, and whether it has an active node; try later",
         )
 
-    def _sealed(self, deadline: float) -> bool:
-        outcome = self._once(
-            self._prepared("GET", "/v1/sys/seal-status", None, None, None), deadline
-        )
+    async def _sealed(self, connections: _Connections, deadline: float) -> bool:
+        request = self._prepared("GET", "/v1/sys/seal-status", None)
+        outcome = await self._once(connections, request, deadline)
         return (
             isinstance(outcome, Reply)
             and outcome.status == http.client.OK
@@ -226,9 +308,10 @@ class VaultSession:
                 f"the CA file for Vault, {self._ca_file}, cannot be read or holds no certificate",
                 "name a PEM file with the CA that signed Vault's certificate",
             )
-        chain = tuple(_chain(lost.error))
+        chain = tuple(causes(lost.error))
         for cause in chain:
-            if isinstance(cause, ssl.SSLCertVerificationError):
+            # The library's own class inherits from that of `ssl`, but holds nothing.
+            if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
                 why = REFUSED.get(
                     cause.verify_code, "its certificate is not signed by a CA that is trusted here"
                 )
@@ -242,44 +325,27 @@ class VaultSession:
             "check the address and that it runs; nothing was changed meanwhile",
         )
 
+    def _ended(self) -> SecretsUnreachable:
+        return SecretsUnreachable(
+            f"Vault at {self.address} cannot be reached: the connection failed",
+            "check the address and that it runs; nothing was changed meanwhile",
+        )
 
-class Call:
-    """
-    One request to one path, in the shape of hvac's adapter.
 
-    hvac's API classes call `get`, `post` or `login` with the path they built; if that is not the
-    path that was expected, nothing is sent.
-    """
+async def _living(ca_file: str | None) -> AsyncGenerator[_Connections]:
+    connections = _Connections(ca_file)
+    try:
+        yield connections
+    finally:
+        await connections.http.close()
 
-    def __init__(self, session: VaultSession, path: str, token: Secret | None) -> None:
-        self._session = session
-        self._path = path
-        self._token = token
 
-    @property
-    def token(self) -> Secret | None:
-        return self._token
-
-    def get(self, url: str, params: Mapping[str, Any] | None = None) -> Answer:
-        return self._send("GET", url, params=params)
-
-    def post(self, url: str, json: Any = None) -> Answer:
-        """Write; repeated only when the first was certainly not acted upon."""
-        return self._send("POST", url, body=json)
-
-    def login(self, url: str, *, use_token: bool, json: Any = None) -> Answer:
-        """Log in; the token in the answer is kept by the caller, never here."""
-        if use_token:
-            raise ValueError("the caller keeps the token")
-        return self._send("POST", url, body=json)
-
-    def _send(self, method: str, url: str, **parts: Any) -> Answer:
-        if url != self._path:
-            raise SecretsError(
-                "refused to ask Vault: the request would go to another path than the reference",
-                "report this as a bug",
-            )
-        return self._session.exchange(method, url, token=self._token, **parts)
+async def _happens(event: asyncio.Event, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def checked_address(address: str) -> str:
@@ -333,6 +399,7 @@ def _json_object(content: bytes) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+@lru_cache(64)  # many answers within one second
 def _clock(date: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(date)
@@ -377,16 +444,3 @@ def _why(lost: Lost, chain: tuple[BaseException, ...]) -> str:
             return text
     # Nothing of the HTTP library's texts: they quote URLs and headers.
     return "the connection failed"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        reason = getattr(current, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else None
-        first = current.args[0] if current.args else None
-        nested = first if isinstance(first, BaseException) else None
-        current = inner or nested or current.__cause__ or current.__context__

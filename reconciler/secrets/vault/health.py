@@ -41,7 +41,7 @@ class Health:
     uncertainty: float
 
 
-def health(
+async def health(
     address: str, *, ca_file: str | None, timeouts: Timeouts, now: Callable[[], datetime]
 ) -> Health:
     """
@@ -58,7 +58,9 @@ def health(
     )
     try:
         asked = now()
-        answer = session.exchange("GET", _PATH, token=None, params=_PARAMS, attempts=_ATTEMPTS)
+        answer = await session.exchange(
+            "GET", _PATH, token=None, params=_PARAMS, attempts=_ATTEMPTS
+        )
         trip = (now() - asked).total_seconds()
     finally:
         session.close()

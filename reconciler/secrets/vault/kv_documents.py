@@ -32,13 +32,13 @@ class VaultDocuments:
 
     def check_mount(self) -> None:
         """Raise MountUnknown or KvVersionOne unless the mount is KV version 2."""
-        if trouble := self._access.mount_trouble(self._at):
+        if trouble := self._access.wait(self._access.mount_trouble(self._at)):
             raise trouble
 
     def insists_on_cas(self) -> bool | None:
         """Whether the mount refuses writes without check-and-set; None when it may not be asked."""
         path = f"/v1/{self._at.mount}/config"
-        answer = self._access.ask(self.place, path, lambda call: call.get(path))
+        answer = self._ask("GET", path)
         return answer.data.get("cas_required") is True if answer.status == OK else None
 
     def read(
@@ -52,7 +52,7 @@ class VaultDocuments:
         """
         path = self._path("data", name)
         params = None if version is None else {"version": version}
-        answer = self._access.ask(self.place, path, lambda call: call.get(path, params))
+        answer = self._ask("GET", path, params=params)
         number = _facts(answer).get("version")
         if answer.status == OK and type(number) is int:
             fields = answer.data.get("data")
@@ -73,7 +73,7 @@ class VaultDocuments:
         """
         path = self._path("data", name)
         body = {"options": {"cas": cas}, "data": dict(fields)}
-        answer = self._access.ask(self.place, path, lambda call: call.post(path, body))
+        answer = self._ask("POST", path, body=body)
         number = answer.data.get("version")
         if answer.status == OK and type(number) is int:
             return number
@@ -84,7 +84,7 @@ class VaultDocuments:
     def current(self, name: str) -> int:
         """Return the number of the newest version, deleted or not; 0 when there never was one."""
         path = self._path("metadata", name)
-        answer = self._access.ask(self.place, path, lambda call: call.get(path))
+        answer = self._ask("GET", path)
         number = answer.data.get("current_version")
         if answer.status == OK and type(number) is int:
             return number
@@ -95,7 +95,7 @@ class VaultDocuments:
     def list(self, folder: str) -> list[str]:
         """Return the names in a folder; those of folders end with a slash."""
         path = self._path("metadata", folder)
-        answer = self._access.ask(self.place, path, lambda call: call.get(path, {"list": "true"}))
+        answer = self._ask("GET", path, params={"list": "true"})
         names = answer.data.get("keys")
         if answer.status == OK and isinstance(names, list):
             return [name for name in names if isinstance(name, str)]
@@ -103,12 +103,15 @@ class VaultDocuments:
             return []
         raise self._failure(answer, "list", "metadata")
 
+    def _ask(self, method: str, path: str, **parts: Any) -> Answer:
+        return self._access.wait(self._access.ask(self.place, method, path, **parts))
+
     def _path(self, kind: str, name: str) -> str:
         rest = f"/{name}" if name else ""
         return f"/v1/{self._at.mount}/{kind}/{self._at.path}{rest}"
 
     def _failure(self, answer: Answer, wanted: str, kind: str) -> SecretsError:
-        trouble = self._access.mount_trouble(self._at)
+        trouble = self._access.wait(self._access.mount_trouble(self._at))
         if trouble is not None:
             return trouble
         if answer.status == FORBIDDEN:

@@ -7,9 +7,9 @@ each secret's metadata is read by itself.  What a mount can do and what the toke
 from the top, remembered, and tried again once an hour.
 """
 
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,11 +27,12 @@ from reconciler.model.secret import Secret, VersionInfo
 from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.access import FORBIDDEN, NOT_FOUND, OK
 from reconciler.secrets.vault.backend import VaultBackend, usable
-from reconciler.secrets.vault.client import Answer, AnswerTooLong
+from reconciler.secrets.vault.client import AT_ONCE, Answer, AnswerTooLong
 from reconciler.secrets.vault.versions import Versions
 
 _PROBE_AGAIN: Final = 3600.0  # seconds: policies change, and servers are upgraded
 _PAGE: Final = 500
+_WORTH_LISTING: Final = 32  # secrets; a listing that is refused costs two requests
 _ALL: Final = (LoginFailed, TokenExpired, SecretsSealed)  # what is wrong for every secret alike
 
 Looked = Mapping[SecretPath, Versions | SecretsError]
@@ -63,21 +64,27 @@ class _Refused(Exception):
 
 class Sweeper:
     """
-    Asks one Vault for the newest versions of many secrets.  Blocking; safe to call from threads.
+    Asks one Vault for the newest versions of many secrets.
 
-    `requests` counts what was asked so far, refusals included.
+    `requests` counts what was asked so far, refusals included.  One that is not *thorough* lives
+    too briefly for a memory of refusals: it tries one listing in each mount, and then each secret.
     """
 
     def __init__(
-        self, backend: VaultBackend, *, clock: Callable[[], float] = time.monotonic
+        self,
+        backend: VaultBackend,
+        *,
+        thorough: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._thorough = thorough
         self.requests = 0
         self._backend = backend
         self._clock = clock
-        self._lock = threading.Lock()
+        self._turn = asyncio.Lock()
         self._refused: dict[tuple[str, _Folder | str], float] = {}
 
-    def sweep(
+    async def sweep(
         self, secrets: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
         """
@@ -85,39 +92,38 @@ class Sweeper:
 
         Raises nothing: while Vault is away that stands at every secret.
         """
-        return {at: newest(found) for at, found in self.look(secrets).items()}
+        return {at: newest(found) for at, found in (await self.look(secrets)).items()}
 
-    def look(self, secrets: Collection[SecretPath]) -> Looked:
+    async def look(self, secrets: Collection[SecretPath]) -> Looked:
         """As `sweep`, with what Vault says of all versions."""
-        with self._lock:
+        async with self._turn:
             found: _Found = {}
             try:
                 listed = {at for at in secrets if usable(at)}
                 for folder, wanted in _together(listed):
-                    self._scan(folder, wanted, found)
-                for folder, wanted in _by_folder(listed - found.keys()):
-                    self._list(folder, wanted, found)
-                for at in sorted(at for at in set(secrets) if at not in found):
-                    found[at] = self._one(at)
+                    await self._scan(folder, wanted, found)
+                for folder, wanted in _by_folder(listed - found.keys() if self._thorough else ()):
+                    await self._list(folder, wanted, found)
+                await self._singly(sorted(set(secrets) - found.keys()), found)
             except SecretsError as error:
                 return {at: found.get(at, error) for at in secrets}
             return found
 
     # ── three ways of asking ─────────────────────────────────────────────────────────────────
 
-    def _scan(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
-        def ask() -> None:
-            answer = self._asked(folder, {"scan": "true"})
+    async def _scan(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
+        async def ask() -> None:
+            answer = await self._asked(folder, {"scan": "true"}, wanted)
             _take(answer, folder, wanted, found)
 
-        self._try("scan", folder, wanted, ask)
+        await self._try("scan", folder, wanted, ask)
 
-    def _list(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
-        def ask() -> None:
+    async def _list(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
+        async def ask() -> None:
             seen: set[str] = set()
             parameters = {"list": "true", "limit": str(_PAGE)}
             while True:
-                answer = self._asked(folder, parameters)
+                answer = await self._asked(folder, parameters, wanted)
                 _take(answer, folder, wanted, found)
                 names = answer.data.get("keys")
                 names = [name for name in names if isinstance(name, str)] if names else []
@@ -126,22 +132,38 @@ class Sweeper:
                 seen |= set(names)
                 parameters["after"] = names[-1]
 
-        self._try("list", folder, wanted, ask)
+        await self._try("list", folder, wanted, ask)
 
-    def _one(self, at: SecretPath) -> Versions | SecretsError:
+    async def _singly(self, secrets: Collection[SecretPath], found: _Found) -> None:
+        """Ask for each, several at once; raise what is wrong for all of them."""
+        left = iter(secrets)
+
+        async def work() -> None:
+            for at in left:
+                found[at] = await self._one(at)
+
+        works = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(secrets)))]
+        try:
+            await asyncio.gather(*works)
+        finally:
+            for one in works:
+                one.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+
+    async def _one(self, at: SecretPath) -> Versions | SecretsError:
         """Ask for one secret; raise only what is wrong for all of them."""
         self.requests += 1
         try:
-            return self._backend.versions(at)
+            return await self._backend.versions(at)
         except _ALL:
             raise
         except SecretsUnreachable as error:
-            self._make_sure()
+            await self._make_sure()
             return error
         except SecretsError as error:
             return error
 
-    def _make_sure(self) -> None:
+    async def _make_sure(self) -> None:
         """
         Raise if nobody answers at all: then the others need not wait for that.
 
@@ -149,23 +171,28 @@ class Sweeper:
         """
         self.requests += 1
         with suppress(Forbidden):
-            self._backend.whoami()
+            await self._backend.whoami()
 
     # ── what works ───────────────────────────────────────────────────────────────────────────
 
-    def _try(
-        self, way: str, folder: _Folder, wanted: Collection[SecretPath], ask: Callable[[], None]
+    async def _try(
+        self,
+        way: str,
+        folder: _Folder,
+        wanted: Collection[SecretPath],
+        ask: Callable[[], Awaitable[None]],
     ) -> None:
         if len(wanted) < 2 or self._is_refused(way, folder):  # noqa: PLR2004  - one is asked singly
             return
         try:
-            ask()
+            await ask()
         except _Refused as refused:
-            self._refused[way, folder.mount if refused.everywhere else folder] = self._clock()
+            everywhere = refused.everywhere or not self._thorough
+            self._refused[way, folder.mount if everywhere else folder] = self._clock()
         except AnswerTooLong:
             self._refused[way, folder] = self._clock()
         except SecretsUnreachable:
-            self._make_sure()
+            await self._make_sure()
             self._refused[way, folder] = self._clock()
 
     def _is_refused(self, way: str, folder: _Folder) -> bool:
@@ -174,13 +201,16 @@ class Sweeper:
             moment is not None and self._clock() - moment < _PROBE_AGAIN for moment in moments
         )
 
-    def _asked(self, folder: _Folder, parameters: Mapping[str, str]) -> Answer:
+    async def _asked(
+        self, folder: _Folder, parameters: Mapping[str, str], wanted: Collection[SecretPath]
+    ) -> Answer:
         self.requests += 1
-        url = folder.url()
-        answer = self._backend.ask(
+        answer = await self._backend.ask(
             f"the versions below vault:{folder.mount}/{folder.path}",
-            url,
-            lambda call: call.get(url, dict(parameters)),
+            "GET",
+            folder.url(),
+            params=parameters,
+            wanted={folder.name_of(at) for at in wanted},
         )
         nothing = answer.status == NOT_FOUND and answer.body.get("errors") == []
         if answer.status != OK and not nothing:
@@ -222,7 +252,6 @@ class SweptBackend(SecretBackend):
         self._max_age = max_age
         self._settle = settle
         self._clock = clock
-        self._lock = threading.Lock()
         self._asked = 0
         self._known: dict[SecretPath, tuple[float, Versions]] = {}
 
@@ -231,45 +260,49 @@ class SweptBackend(SecretBackend):
         """How often Vault was asked so far, by sweeps and singly."""
         return self._sweeper.requests + self._asked
 
-    def sweep(
+    async def sweep(
         self, secrets: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
         """As `Sweeper.sweep`; forgets what was not asked for."""
         # Before the first request: what is written during the sweep may be missing in it.
         began = self._clock()
-        looked = self._sweeper.look(secrets)
+        looked = await self._sweeper.look(secrets)
         self._known = {
             at: (began, found) for at, found in looked.items() if isinstance(found, Versions)
         }
         return {at: newest(found) for at, found in looked.items()}
 
-    def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
+    async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         """Return facts on one version, or the newest, from the last sweep or from Vault."""
         known = self._known.get(at)
         if known is not None and (later := self._clock() - known[0]) < self._max_age:
             try:
                 then, now = known[1].info(version), known[1].info(version, later=later)
             except SecretsError:
-                return self._ask(at, version)
+                return await self._ask(at, version)
             if version is not None or then.age >= self._settle:
                 return now
-        return self._ask(at, version)
+        return await self._ask(at, version)
 
-    def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
-        self._count()
-        return self._backend.read(at, version, created)
+    async def read(self, at: SecretPath, version: int, created: str) -> Mapping[str, Secret]:
+        self._asked += 1
+        return await self._backend.read(at, version, created)
+
+    async def prepare(self, secrets: Collection[SecretPath]) -> None:
+        """Sweep, if there are so many that it costs less even where a listing is refused."""
+        if len(secrets) >= _WORTH_LISTING:
+            await self.sweep(secrets)
+
+    def forget(self) -> None:
+        self._known = {}
 
     def close(self) -> None:
         """Leave the backend to whoever opened it, and forget."""
-        self._known = {}
+        self.forget()
 
-    def _ask(self, at: SecretPath, version: int | None) -> VersionInfo:
-        self._count()
-        return self._backend.describe(at, version)
-
-    def _count(self) -> None:
-        with self._lock:
-            self._asked += 1
+    async def _ask(self, at: SecretPath, version: int | None) -> VersionInfo:
+        self._asked += 1
+        return await self._backend.describe(at, version)
 
 
 def _take(

@@ -1,5 +1,8 @@
 """
-Holds one Vault token for all threads of a process, and sees to it that it does not die unnoticed.
+Holds one Vault token for all of a process, and sees to it that it does not die unnoticed.
+
+Whatever has to be asked for that is asked on one loop, the session's own: a secret id may be good
+for one login only.
 
 A token that we got by logging in is renewed, or replaced by another login, when two thirds of its
 time are over.  A token that was given to us cannot be replaced: it is renewed at the same moment if
@@ -9,6 +12,7 @@ is the difference between days and months.  How long it lives is asked only once
 for a while: a command that ends within seconds spends no request on it.
 """
 
+import asyncio
 import logging
 import os
 import threading
@@ -16,8 +20,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
-
-from hvac.api.auth_methods import Token
 
 from reconciler.errors import SecretsError, TokenExpired
 from reconciler.model.secret import Secret
@@ -41,13 +43,23 @@ _LEAST: Final = 1.0  # seconds between two tries
 
 
 class Login(Protocol):
-    """Holds one token for all threads of a process."""
+    """
+    Holds one token.  What is asynchronous is to be awaited on the session's own loop.
 
-    def token(self) -> Secret:
+    The rest may be called from everywhere.  `ours` says whether the token is ours to revoke.
+    """
+
+    ours: bool
+
+    def ready(self) -> Secret | None:
+        """Return the present token; None when something is due first.  Raises LoginFailed."""
+        ...
+
+    async def token(self) -> Secret:
         """Return the present token, logging in first if need be.  Raises LoginFailed."""
         ...
 
-    def renewed(self, stale: Secret, about: str) -> Secret:
+    async def renewed(self, stale: Secret, about: str) -> Secret:
         """
         Return a token that is newer than *stale*, which Vault no longer takes.
 
@@ -55,7 +67,7 @@ class Login(Protocol):
         """
         ...
 
-    def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
+    async def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
         """Take note of what Vault said of *token*: how long it lives, None without an end."""
         ...
 
@@ -63,7 +75,7 @@ class Login(Protocol):
         """How long the present token lives; None when it has no end, or nobody asked yet."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Revoke what this process got by logging in, and nothing else."""
         ...
 
@@ -127,31 +139,37 @@ class _Held:
 
 
 class _LoggedIn:
-    """Logs in when first asked, and again in good time; one thread does it for all."""
+    """Logs in when first asked, and again in good time; once for all who wait."""
+
+    ours = True
 
     def __init__(self, auth: LoginAuth, session: VaultSession) -> None:
         self._auth = auth
         self._session = session
-        self._turn = threading.Lock()
+        self._turn = asyncio.Lock()
         self._held: _Held | None = None
         self._failed: tuple[float, SecretsError] | None = None
 
-    def token(self) -> Secret:
+    def ready(self) -> Secret | None:
+        held = self._held
+        if held is None or held.is_over or (held.is_due and not self._turn.locked()):
+            return None
+        return held.token
+
+    async def token(self) -> Secret:
         held = self._held
         if held is None or held.is_over:
-            return self._anew(lambda now: now is None or now.is_over).token
-        if held.is_due and self._turn.acquire(blocking=False):  # the others go on with this one
-            try:
-                self._see_to(held)
-            finally:
-                self._turn.release()
+            return (await self._anew(lambda now: now is None or now.is_over)).token
+        if held.is_due and not self._turn.locked():  # the others go on with this one
+            async with self._turn:
+                await self._see_to(held)
         return (self._held or held).token
 
-    def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - a failed login says it
-        return self._anew(lambda now: now is None or now.token is stale).token
+    async def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - a failed login says it
+        return (await self._anew(lambda now: now is None or now.token is stale)).token
 
-    def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
-        with self._turn:
+    async def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
+        async with self._turn:
             if self._held is not None and self._held.token is token:
                 # `due` stays: asking how long it lives must not put off renewing it.
                 end = None if seconds is None else time.monotonic() + seconds
@@ -161,21 +179,22 @@ class _LoggedIn:
         held = self._held
         return None if held is None else held.left
 
-    def close(self) -> None:
-        with self._turn:
+    async def close(self) -> None:
+        async with self._turn:
             held, self._held = self._held, None
         if held is None:
             return
-        path = "/v1/auth/token/revoke-self"
         try:
-            Token(_OneAttempt(self._session, path, held.token)).revoke_self()
+            await self._session.exchange(
+                "POST", "/v1/auth/token/revoke-self", token=held.token, attempts=1
+            )
         except SecretsError:
             return  # it dies by itself at the end of its lease
 
-    def _anew(self, wanted: Callable[[_Held | None], bool]) -> _Held:
-        """Log in, unless meanwhile another thread did; who waited for its failure shares it."""
+    async def _anew(self, wanted: Callable[[_Held | None], bool]) -> _Held:
+        """Log in, unless meanwhile another one did; who waited for its failure shares it."""
         began = time.monotonic()
-        with self._turn:
+        async with self._turn:
             held = self._held
             if held is not None and not wanted(held):
                 return held
@@ -184,61 +203,68 @@ class _LoggedIn:
                 raise type(error)(error.what, error.remedy)
             self._held = None
             try:
-                self._held = held = _Held.of(log_in(self._auth, self._session))
+                self._held = held = _Held.of(await log_in(self._auth, self._session))
             except SecretsError as error:
                 self._failed = time.monotonic(), error
                 raise
             return held
 
-    def _see_to(self, held: _Held) -> None:
+    async def _see_to(self, held: _Held) -> None:
         if self._held is not held:
             return
         try:
-            self._held = self._fresher(held)
+            self._held = await self._fresher(held)
         except SecretsError as error:
             _LOG.warning("the Vault token still lives but could not be replaced: %s", error)
             self._held = held.later()
 
-    def _fresher(self, held: _Held) -> _Held:
-        granted = _renewed(self._session, held.token) if held.renewable else None
+    async def _fresher(self, held: _Held) -> _Held:
+        granted = await _renewed(self._session, held.token) if held.renewable else None
         if granted is None:
-            return _Held.of(log_in(self._auth, self._session))
+            return _Held.of(await log_in(self._auth, self._session))
         longer = held.lasting(granted.seconds, renewable=granted.renewable)
         if granted.seconds is None or granted.seconds >= (held.whole or 0.0) / 2:
             return longer
         # max_ttl is near: each renewal would give less, and many requests for nothing.
         try:
-            return _Held.of(log_in(self._auth, self._session))
+            return _Held.of(await log_in(self._auth, self._session))
         except SecretsError as error:
             _LOG.warning("the Vault token is near its last moment: %s", error)
             return longer.later()
 
 
 class _Given:
+    ours = False
+
     def __init__(self, token: Secret, renewal: "_Renewal") -> None:
         self._token = token
         self._renewal = renewal
 
-    def token(self) -> Secret:
+    def ready(self) -> Secret | None:
         checked_token(self._token.reveal(), "the Vault token", self._token)
-        self._renewal.see_to(self._token)
+        return None if self._renewal.is_due(self._token) else self._token
+
+    async def token(self) -> Secret:
+        await self._renewal.see_to(self._token)
         return self._token
 
-    def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - the only one we have
+    async def renewed(self, stale: Secret, about: str) -> Secret:  # noqa: ARG002  - the only one we have
         raise _expired(about, "the Vault token", "log in again and give the new token")
 
-    def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
-        self._renewal.learned(token, seconds, renewable=renewable)
+    async def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
+        await self._renewal.learned(token, seconds, renewable=renewable)
 
     def seconds(self) -> float | None:
         return self._renewal.seconds(self._token)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Keep the token: it is not ours to revoke."""
 
 
 class _Sink:
     """Reads the file again whenever it changed, and when its token was refused."""
+
+    ours = False
 
     def __init__(self, path: str, renewal: "_Renewal") -> None:
         self._path = path
@@ -247,15 +273,16 @@ class _Sink:
         self._held: Secret | None = None
         self._stamp: tuple[int, ...] = ()
 
-    def token(self) -> Secret:
-        with self._lock:
-            held = self._held
-            if held is None or _stamp(self._path) != self._stamp:
-                held = self._read()
-        self._renewal.see_to(held)
+    def ready(self) -> Secret | None:
+        held = self._present()
+        return None if self._renewal.is_due(held) else held
+
+    async def token(self) -> Secret:
+        held = self._present()
+        await self._renewal.see_to(held)
         return held
 
-    def renewed(self, stale: Secret, about: str) -> Secret:
+    async def renewed(self, stale: Secret, about: str) -> Secret:
         with self._lock:
             fresh = self._read()
             if fresh.reveal() != stale.reveal():
@@ -264,15 +291,20 @@ class _Sink:
             about, f"the token in {self._path}", "see why Vault Agent has not renewed it"
         )
 
-    def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
-        self._renewal.learned(token, seconds, renewable=renewable)
+    async def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
+        await self._renewal.learned(token, seconds, renewable=renewable)
 
     def seconds(self) -> float | None:
         held = self._held
         return None if held is None else self._renewal.seconds(held)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Keep the token: Vault Agent owns it."""
+
+    def _present(self) -> Secret:
+        with self._lock:
+            held = self._held
+            return self._read() if held is None or _stamp(self._path) != self._stamp else held
 
     def _read(self) -> Secret:
         what = f"the token file {self._path}"
@@ -290,28 +322,30 @@ class _Renewal:
     def __init__(self, session: VaultSession, patience: float) -> None:
         self._session = session
         self._patience = patience
-        self._turn = threading.Lock()
+        self._turn = asyncio.Lock()
         self._held: _Held | None = None
 
-    def see_to(self, token: Secret) -> None:
-        """Do what is due for *token*; whatever goes wrong, it is used as it is.  Never raises."""
+    def is_due(self, token: Secret) -> bool:
+        """Whether something has to be done for *token*, and nobody does it yet."""
         held = self._held
-        if held is not None and held.token is token and not held.is_due:
-            return
-        if not self._turn.acquire(blocking=False):
-            return  # another thread does it
-        try:
-            if held is None or held.token is not token:
-                first = time.monotonic() + self._patience
-                self._held = _Held(token, None, None, first, renewable=False)
-            elif self._held is held:
-                self._held = self._seen_to(held)
-        finally:
-            self._turn.release()
+        if held is None or held.token is not token:
+            first = time.monotonic() + self._patience
+            self._held = _Held(token, None, None, first, renewable=False)
+            return False
+        return held.is_due and not self._turn.locked()
 
-    def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
+    async def see_to(self, token: Secret) -> None:
+        """Do what is due for *token*; whatever goes wrong, it is used as it is.  Never raises."""
+        if not self.is_due(token):
+            return
+        async with self._turn:
+            held = self._held
+            if held is not None and held.token is token and held.is_due:
+                self._held = await self._seen_to(held)
+
+    async def learned(self, token: Secret, seconds: float | None, *, renewable: bool) -> None:
         """Take note of what Vault said of *token*."""
-        with self._turn:
+        async with self._turn:
             self._held = _known(token, seconds, renewable=renewable)
 
     def seconds(self, token: Secret) -> float | None:
@@ -319,11 +353,11 @@ class _Renewal:
         held = self._held
         return held.left if held is not None and held.token is token else None
 
-    def _seen_to(self, held: _Held) -> _Held:
+    async def _seen_to(self, held: _Held) -> _Held:
         try:
             if held.end is None:
-                return self._looked_up(held.token)
-            granted = _renewed(self._session, held.token)
+                return await self._looked_up(held.token)
+            granted = await _renewed(self._session, held.token)
         except SecretsError as error:
             _LOG.warning("the Vault token could not be renewed yet: %s", error)
             return held.later()
@@ -334,9 +368,9 @@ class _Renewal:
         least = time.monotonic() + _LEAST
         return longer if longer.due is None else replace(longer, due=max(longer.due, least))
 
-    def _looked_up(self, token: Secret) -> _Held:
+    async def _looked_up(self, token: Secret) -> _Held:
         path = "/v1/auth/token/lookup-self"
-        answer = self._session.exchange("GET", path, token=token, attempts=1)
+        answer = await self._session.exchange("GET", path, token=token, attempts=1)
         if answer.status != _OK:
             return _Held(token, None, None, None, renewable=False)
         seconds, renewable = life_in(answer)
@@ -355,25 +389,11 @@ def _known(token: Secret, seconds: float | None, *, renewable: bool) -> _Held:
     return held if renewable else replace(held, due=None)
 
 
-def _renewed(session: VaultSession, token: Secret) -> Granted | None:
+async def _renewed(session: VaultSession, token: Secret) -> Granted | None:
     """Renew *token*; None when Vault refuses.  Raises what `VaultSession.exchange` raises."""
     path = "/v1/auth/token/renew-self"
-    answer = session.exchange("POST", path, token=token, body={}, attempts=1)
+    answer = await session.exchange("POST", path, token=token, body={}, attempts=1)
     return granted_by(answer) if answer.status == _OK else None
-
-
-class _OneAttempt:
-    """As `Call`, for a goodbye that must not hold up the end of the process."""
-
-    def __init__(self, session: VaultSession, path: str, token: Secret) -> None:
-        self._session = session
-        self._path = path
-        self._token = token
-
-    def post(self, url: str) -> Answer:
-        if url != self._path:
-            raise SecretsError("refused to ask Vault for another path", "report this as a bug")
-        return self._session.exchange("POST", url, token=self._token, attempts=1)
 
 
 def _expired(about: str, what: str, remedy: str) -> TokenExpired:

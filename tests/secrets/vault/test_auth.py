@@ -63,7 +63,7 @@ def test_an_app_role_token_that_expires_in_between_is_replaced_once(
     backend = backend_with(role(ttl="3s"))
     before = logins(bao)
     info = backend.describe(place.at)
-    first = backend._login.token()
+    first = backend.token()
     until_dead(bao, first)
     barrier = threading.Barrier(8)
 
@@ -209,7 +209,7 @@ def test_closing_revokes_what_we_got_by_logging_in(
     bao.put(place.path, {"apiKey": "x"})
     backend = backend_with(role())
     backend.describe(place.at)
-    token = backend._login.token()
+    token = backend.token()
     assert bao.alive(token)
 
     backend.close()
@@ -258,7 +258,7 @@ def test_a_sink_is_read_again_when_the_agent_replaced_it(
 
     (tmp_path / "new").write_text(second.reveal())
     (tmp_path / "new").replace(sink)
-    assert backend._login.token().reveal() == second.reveal()  # while the first still lives
+    assert backend.token().reveal() == second.reveal()  # while the first still lives
     bao.revoke(first)
 
     assert backend.describe(place.at).version == 1

@@ -26,9 +26,10 @@ from reconciler.errors import (
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 from tests.support.canaries import Canary, find_leaks
+from tests.support.waiting import VaultBackend
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def test_a_rotated_jwt_is_read_anew_at_each_login(
     file.write_text(branch())
     backend = backend_with(JwtAuth("jtr", str(file)))
     assert backend.describe(place.at).version == 1
-    first = backend._login.token()
+    first = backend.token()
 
     file.write_text(branch(exp=now() - 600, iat=now() - 4000, nbf=now() - 4000))
     assert backend.describe(place.at).version == 1  # it lives: nobody logs in
@@ -136,7 +136,7 @@ def test_a_rotated_jwt_is_read_anew_at_each_login(
     file.write_text(branch())
 
     assert backend.describe(place.at).version == 1
-    assert backend._login.token() is not first
+    assert backend.token() is not first
 
 
 @pytest.mark.usefixtures("issuers")
@@ -146,7 +146,7 @@ def test_closing_revokes_the_token_of_a_jwt(
     file.write_text(branch())
     backend = backend_with(JwtAuth("jtr", str(file)))
     backend.describe(place.at)
-    token = backend._login.token()
+    token = backend.token()
 
     backend.close()
 
@@ -310,7 +310,7 @@ def test_the_kubelet_swaps_the_token(
     cluster.accounts.pop((tmp_path / "..1" / "token").read_text())
     (tmp_path / "new").symlink_to("..2")
     (tmp_path / "new").replace(tmp_path / "..data")
-    bao.revoke(backend._login.token())
+    bao.revoke(backend.token())
 
     assert backend.describe(place.at).version == 1
 

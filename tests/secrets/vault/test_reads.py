@@ -10,9 +10,10 @@ from reconciler.errors import Forbidden, SecretDeleted, SecretsError, SecretUnus
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth
 from tests.secrets.conftest import MakeBackend, Place
 from tests.support.canaries import Canary, Search
+from tests.support.waiting import VaultBackend
 
 
 def requested(bao: OpenBao, since: int) -> list[str]:

@@ -25,11 +25,10 @@ from reconciler.errors import (
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret, VersionInfo
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets import SecretBackend
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
-from reconciler.secrets.vault.sweep import Sweeper, SweptBackend
+from reconciler.secrets.vault.backend import TokenAuth
 from tests.secrets.conftest import QUICK, MakeBackend
 from tests.secrets.http_stub import answer, stub
+from tests.support.waiting import Sweeper, SweptBackend, VaultBackend
 
 Rights = Mapping[str, tuple[str, ...]]
 READ = ("read",)
@@ -543,14 +542,56 @@ def test_what_a_later_sweep_does_not_ask_for_is_forgotten(tree: Tree) -> None:
 
 def test_values_are_always_read_from_vault(tree: Tree) -> None:
     at, other = tree.put("a/b", "one"), tree.put("a/c")
-    backend: SecretBackend = (swept := SweptBackend(tree.backend(), max_age=60.0, settle=0.0))
-    swept.sweep([at, other])
+    backend = SweptBackend(tree.backend(), max_age=60.0, settle=0.0)
+    backend.sweep([at, other])
     info = backend.describe(at)
     tree.bao.remove(at.path)
     tree.put("a/b", "another life")
 
     with pytest.raises(SecretUnusable, match="removed and written anew"):
         backend.read(at, info.version, info.created)
+
+
+# ── before a survey ──────────────────────────────────────────────────────────────────────────
+
+
+def test_many_secrets_are_learnt_at_once_and_then_forgotten(tree: Tree) -> None:
+    paths = [tree.put(f"server-{number % 8}/{number // 8}") for number in range(32)]
+    backend = SweptBackend(tree.backend(), max_age=60.0, settle=0.0)
+
+    since = tree.mark()
+    backend.prepare(paths)
+    assert {backend.describe(at).version for at in paths} == {1}
+    assert [way for way, _ in tree.asked(since)] == ["scan"]
+
+    tree.put("server-3/1")
+    backend.forget()
+    assert backend.describe(tree.at("server-3/1")).version == 2
+
+
+def test_who_may_not_list_pays_two_requests_for_asking(tree: Tree) -> None:
+    """A plan remembers no refusal, and there may be a folder for each of a thousand servers."""
+    paths = [tree.put(f"server-{number % 8}/{number // 8}") for number in range(32)]
+    on = tree.backend(WAYS["singly"])
+    once = Sweeper(on, thorough=False)
+    backend = SweptBackend(on, max_age=60.0, settle=0.0, sweeper=once.inner)
+    since = tree.mark()
+
+    backend.prepare(paths)
+
+    assert [way for way, _ in tree.asked(since)] == ["scan", *["read"] * 32]
+    assert {backend.describe(at).version for at in paths} == {1}
+    assert len(tree.asked(since)) == 33
+
+
+def test_few_secrets_are_not_worth_a_listing_that_may_be_refused(tree: Tree) -> None:
+    paths = [tree.put(f"a/{number}") for number in range(3)]
+    backend = SweptBackend(tree.backend(), max_age=60.0, settle=0.0)
+    since = tree.mark()
+
+    backend.prepare(paths)
+
+    assert tree.asked(since) == []
 
 
 # ── what the owner of a secret says ──────────────────────────────────────────────────────────

@@ -13,11 +13,12 @@ from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.backend import TokenAuth
 from reconciler.system.timeouts import Timeouts
 from tests.drivers.scripted import Authority
 from tests.secrets.conftest import QUICK
 from tests.secrets.http_stub import always, stub
+from tests.support.waiting import VaultBackend
 
 AT = SecretPath("secret", "jt/a")
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from reconciler.errors import (
 )
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth, VaultBackend
+from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth
 from reconciler.system.timeouts import Timeouts
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 from tests.support.processes import until
+from tests.support.waiting import VaultBackend
 
 EAGER = QUICK.scaled(1000)
 SOON = Timeouts(**{**{f: getattr(QUICK, f) for f in QUICK.__slots__}, "secrets_request": 0.2})
@@ -168,7 +170,7 @@ def test_a_token_revoked_while_it_is_used_is_replaced_at_the_next_call(
     backend = backend_with(role.made("1h"))
     backend.describe(place.at)
     for _ in range(3):
-        bao.revoke(backend._login.token())
+        bao.revoke(backend.token())
 
         assert backend.describe(place.at).version == 1
 
@@ -178,7 +180,7 @@ def test_a_token_that_died_with_its_secret_id_says_so_until_there_is_another(
 ) -> None:
     backend = backend_with(role.made("1h", uses=1))
     backend.describe(place.at)
-    bao.revoke(backend._login.token())
+    bao.revoke(backend.token())
 
     for _ in range(2):
         with pytest.raises(LoginFailed, match="used up"):
@@ -225,17 +227,22 @@ def test_many_threads_share_one_failed_login(
     assert asked().count("auth/approle/login") < 8
 
 
-def test_one_thread_renews_while_the_others_go_on(
+def test_one_renews_while_the_others_go_on(
     role: Role, place: Place, backend_with: MakeBackend
 ) -> None:
     backend = backend_with(role.made("1h"))
     backend.describe(place.at)
     login = backend._login
-    held = login._held  # type: ignore[attr-defined]
-    login._held = held.lasting(0.003, renewable=True)  # type: ignore[attr-defined]
-    with login._turn:  # type: ignore[attr-defined]  # somebody else is at it
-        login._held = held.lasting(60.0, renewable=True)  # type: ignore[attr-defined]
-        assert login.token() is held.token
+    held = login._held
+    login._held = replace(held, due=0.0)
+    assert login.ready() is None
+
+    async def story() -> None:
+        async with login._turn:  # somebody else is at it
+            assert login.ready() is held.token
+            assert await login.token() is held.token
+
+    backend.wait(story())
 
 
 # ── tokens that were given to us ─────────────────────────────────────────────────────────────
@@ -352,7 +359,7 @@ def test_what_a_token_is_and_may_do(
         f"secret/delete/{place.path}": ("deny",),
         "sys/mounts": ("deny",),
     }
-    token = backend._login.token().reveal()
+    token = backend.token().reveal()
     accessor = bao.request("POST", "auth/token/lookup", {"token": token}).data["accessor"]
     for text in (repr(facts), repr(rights), repr(backend._login.__dict__)):
         assert token not in text

@@ -17,11 +17,11 @@ import pytest
 from reconciler.errors import SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.references import SecretPath
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import JwtAuth, VaultBackend
-from reconciler.secrets.vault.sweep import SweptBackend
+from reconciler.secrets.vault.backend import JwtAuth
 from reconciler.system.timeouts import Timeouts
 from tests.secrets.http_stub import stub
 from tests.secrets.signed import jwt, new_key, public
+from tests.support.waiting import SweptBackend, VaultBackend
 
 PATIENT = Timeouts()  # where nothing has to time out
 SHORT = replace(Timeouts(), connect=0.5, secrets_request=0.5, secrets_total=1.0)
@@ -174,7 +174,7 @@ def test_it_is_killed_under_many_requests(setup: Setup) -> None:
 def test_it_is_sealed_and_unsealed(setup: Setup) -> None:
     backend = setup.backend(timeouts=PATIENT)
     recovers(backend)
-    token = backend._login.token()
+    token = backend.token()
     setup.bao.seal()
     check(backend, SecretsSealed)
     fresh = setup.backend(timeouts=PATIENT)  # who logs in now is told the same
@@ -184,7 +184,7 @@ def test_it_is_sealed_and_unsealed(setup: Setup) -> None:
 
     recovers(backend)
     recovers(fresh)
-    assert backend._login.token() is token  # it lived on; nobody had to log in again
+    assert backend.token() is token  # it lived on; nobody had to log in again
 
 
 def test_a_renewal_that_falls_into_a_seal_does_no_harm(setup: Setup) -> None:

@@ -23,11 +23,13 @@ from reconciler.errors import (
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
-from reconciler.secrets.vault.backend import TokenAuth, VaultBackend
+from reconciler.secrets.vault.auth import _Adapter
+from reconciler.secrets.vault.backend import TokenAuth
 from reconciler.secrets.vault.client import VaultSession
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 from tests.secrets.http_stub import Script, Stub, always, answer, stub
 from tests.support.canaries import Canary, Search
+from tests.support.waiting import VaultBackend
 
 AT = SecretPath("secret", "jt/a")
 CREATED = "2026-11-22T12:00:00.123456789Z"
@@ -209,9 +211,11 @@ def test_the_session_itself_checks_the_path_again(path: str) -> None:
     with stub(always(answer(METADATA))) as vault:
         session = VaultSession(address=vault.address, namespace="", ca_file=None, timeouts=BRIEF)
         with pytest.raises(SecretsError, match="refused to ask"):
-            session.expecting(path, None).get(path)
+            session.wait(session.exchange("GET", path, token=None))
+        adapter = _Adapter(session, "/v1/auth/approle/login")
         with pytest.raises(SecretsError, match="refused to ask"):
-            session.expecting("/v1/sys/health", None).get("/v1/sys/mounts")
+            session.wait(adapter.login("/v1/auth/jwt/login", use_token=False))
+        session.close()
 
         assert vault.requests == []
 
