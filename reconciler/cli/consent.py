@@ -12,7 +12,7 @@ from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import new_recipient
 from reconciler.reconcile.survey import moved, remember
 from reconciler.render.escape import plain
-from reconciler.render.plan_text import recipient_rows
+from reconciler.render.server_text import recipient_rows
 
 
 async def agreed(

@@ -12,7 +12,8 @@ from reconciler.model.wording import counted
 from reconciler.reconcile.adopt import AdoptedKey, Adoption
 from reconciler.render.escape import plain
 from reconciler.render.phrases import INDENT, below, server_line
-from reconciler.render.plan_text import cost_of_look, recipient_rows
+from reconciler.render.plan_text import cost_of_look
+from reconciler.render.server_text import recipient_rows
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]{1,60}")
 

@@ -2,7 +2,7 @@
 Lines for people that several pages share.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from reconciler.model.observed import Robot
@@ -28,6 +28,10 @@ def server_line(name: str, target: Target, version: str = "", owner: str = "") -
 
 def robot_names(robots: Iterable[Robot]) -> str:
     return ", ".join(f"{plain(robot.name)} ({robot.id})" for robot in robots)
+
+
+def robots_text(robots: Sequence[Robot]) -> str:
+    return f"{'robot' if len(robots) == 1 else 'robots'} {robot_names(robots)}"
 
 
 def running_line(robots: Iterable[Robot]) -> str:

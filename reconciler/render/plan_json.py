@@ -18,8 +18,8 @@ from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
 from reconciler.model.timestamps import spelled
 from reconciler.render.json_values import Document, to_json
-from reconciler.render.plan_text import not_compared
 from reconciler.render.registry import AuditPart, PlanRenderer
+from reconciler.render.verdicts import not_compared
 
 FORMAT_VERSION: Final = 1
 FILE_LIMIT: Final = 32 * 2**20

@@ -28,15 +28,22 @@ from reconciler.render.markdown import (
 from reconciler.render.phrases import age_text
 from reconciler.render.plan_text import (
     counts_text,
-    not_compared,
     outcomes_text,
     radius_text,
-    recipient_text,
     report_text,
-    server_text,
 )
 from reconciler.render.registry import AuditPart, PlanRenderer
-from reconciler.render.verdicts import CALM, WORST_FIRST, Level, keeping, level, stops, tally
+from reconciler.render.server_text import recipient_text, server_text
+from reconciler.render.verdicts import (
+    CALM,
+    WORST_FIRST,
+    Level,
+    keeping,
+    level,
+    not_compared,
+    stops,
+    tally,
+)
 from reconciler.render.verdicts import worst_level as worst_of
 
 LIMIT: Final = 60_000

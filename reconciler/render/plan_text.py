@@ -1,38 +1,26 @@
 """
-Plans and reports as text for people: what, why, what it means for the robots, what to do.
-
-Every line begins with a sign, so that colour only repeats what the sign says:
-`+` written for the first time, `~` written again, `-` deleted, `≠` drift, `!` stopped, `=` in sync,
-`»` a new recipient, `↻` robots restarted, `⏻` rebooted, `∅` invalidated, `▶` started again,
-`…` later, `?` in doubt.
+Plans and reports as text for people: the plan of a fleet, and what became of it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from reconciler.errors import Exit, JtrError
+from reconciler.errors import Exit
 from reconciler.model.actions import (
     DeleteExchange,
-    InvalidateCache,
-    Need,
-    Reason,
-    RebootServer,
-    RestartRobots,
     WriteExchange,
     told,
 )
-from reconciler.model.desired import RequestKind
-from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
+from reconciler.model.plan import Plan, ServerPlan, Standing, Status
 from reconciler.model.policy import PolicyAction
-from reconciler.model.recipients import NewRecipient, Novelty
-from reconciler.model.recorded import Owed, due
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-from reconciler.render.phrases import INDENT, age_text, below, debt_text, robot_names, server_line
+from reconciler.render.phrases import INDENT, below, robots_text
 from reconciler.render.registry import AuditPart, PlanRenderer
+from reconciler.render.server_text import failure_rows, server_text
+from reconciler.render.verdicts import not_compared
 
 
 def plan_text(plan: Plan, *, recorded: bool = False) -> str:
@@ -44,197 +32,12 @@ def plan_text(plan: Plan, *, recorded: bool = False) -> str:
     return "\n".join(parts)
 
 
-def server_text(plan: ServerPlan) -> str:
-    """Return all that is to be said of one server."""
-    rows = [server_line(plan.server, plan.target, plan.version, plan.owner)]
-    if plan.age is not None:
-        rows.append(f"  seen {age_text(plan.age)} ago")
-    rows.extend(recipient_rows(plan.new_recipient))
-    rows.extend(_policy(plan))
-    if plan.failure is not None:
-        rows.extend(_failure(plan.failure))
-        if plan.disruptions:
-            rows.append("  By the ledger")
-            rows.extend(row for line in plan.disruptions for row in _disruption(line, plan.server))
-        return "\n".join(rows) + "\n"
-    if plan.held:
-        rows.append(f"  ! nothing is applied: {plain(plan.held, 400)}")
-        rows.extend(below(plan.held_remedy))
-    held = " (held back)" if plan.held else ""
-    for title, lines in (
-        (f"Changes{held}", plan.select(Category.CHANGE)),
-        (f"Drift{held}", plan.select(Category.DRIFT)),
-        ("Failed", _having(plan, Status.FAILED)),
-        ("Blocked", _having(plan, Status.BLOCKED)),
-    ):
-        if lines:
-            rows.append(f"  {title}")
-            rows.extend(row for line in lines for row in _line(line, held=bool(plan.held)))
-    if plan.disruptions:
-        rows.append(f"  Robots and requests{held}")
-        rows.extend(row for line in plan.disruptions for row in _disruption(line, plan.server))
-    rows.extend(_quiet(plan))
-    rows.extend(_owed(plan))
-    rows.extend(f"  note: {plain(note, 400)}" for note in plan.notes)
-    return "\n".join(rows) + "\n"
-
-
 def cost_of_look(looked: int) -> str:
     where = "this server" if looked == 1 else "these servers"
     return (
         f"This look has a cost: when it ends, nobody is registered at {where}, and a robot "
         "whose start fails there then stops all others (docs/concepts.md)."
     )
-
-
-def recipient_rows(news: Sequence[NewRecipient]) -> Iterator[str]:
-    if news:
-        yield "  NEW RECIPIENT"
-    for one in news:
-        yield f"    » {plain(recipient_text(one), 2000)}"
-
-
-def recipient_text(one: NewRecipient) -> str:
-    """Return what is new, unescaped."""
-    return f"{_NEWS[one.kind]}{one.what}"
-
-
-def _policy(plan: ServerPlan) -> Iterator[str]:
-    """Yield what the document may not ask for; what keeps the server from being seen is told."""
-    if plan.failure is not None or not plan.violations:
-        return
-    yield "  POLICY"
-    for one in plan.violations:
-        yield f"    ! {plain(one.what, 600)}"
-    for remedy in dict.fromkeys(one.remedy for one in plan.violations):
-        yield from below(remedy)
-
-
-_NEWS = {
-    Novelty.CONTACT: "first contact: ",
-    Novelty.ADDRESS: "another address: ",
-    Novelty.LOGIN: "gets as its login: ",
-    Novelty.VALUES: "gets values of: ",
-}
-
-
-def _failure(error: JtrError) -> Iterator[str]:
-    yield f"  ! {plain(error.what, 400)}"
-    yield from below(error.remedy)
-
-
-def _having(plan: ServerPlan, *statuses: Status) -> tuple[Line, ...]:
-    return tuple(line for line in plan.lines if line.status in statuses)
-
-
-def sign(line: Line) -> str:
-    if line.status in (Status.BLOCKED, Status.FAILED):
-        return "!"
-    if line.category is Category.DRIFT:
-        return "≠"
-    if isinstance(line.action, DeleteExchange):
-        return "-"
-    if isinstance(line.action, WriteExchange):
-        return "+" if line.reason is Reason.ABSENT else "~"
-    return "="
-
-
-def _line(line: Line, *, held: bool) -> Iterator[str]:
-    said = [plain(line.exchange)] if line.exchange else []
-    if line.status in (Status.BLOCKED, Status.FAILED):
-        said.append(f"{line.status}: {plain(line.why, 400)}")
-    elif isinstance(line.action, DeleteExchange):
-        said.append(f"delete {', '.join(map(plain, line.action.fields))}")
-        said.append(f"({plain(line.why, 400)})")
-    elif isinstance(line.action, WriteExchange):
-        said.append(f"write {', '.join(plain(name) for name, _ in line.action.fields)}")
-        said.append(f"from {', '.join(plain(ref, 2000) for ref in line.sources)}")
-        said.append(f"({plain(_why(line), 400)})")
-    yield f"    {sign(line)} {'  '.join(said)}"
-    if line.asks and line.status is Status.LEFT_ALONE:
-        # What holds the whole server back comes first: no other command would help now.
-        yield f"{INDENT}left alone" + ("" if held else f": {plain(line.remedy, 600)}")
-    elif line.remedy:
-        yield from below(line.remedy, 600)
-    if line.ready is not None:
-        yield from _meaning(line)
-    yield from below(line.note)
-
-
-def _disruption(line: Disruption, server: str) -> Iterator[str]:
-    yield f"    {mark(line)} {plain(line.what)}  {line.standing}"
-    yield from below(line.why, 600)
-    yield from below(line.remedy.replace("SERVER", server))
-
-
-def mark(line: Disruption) -> str:
-    if line.standing is Standing.DUE:
-        return _DUE.get(type(line.action), "▶")
-    return _MARKS.get(line.standing, "=")
-
-
-_DUE = {RestartRobots: "↻", InvalidateCache: "∅", RebootServer: "⏻"}
-_MARKS = {
-    **dict.fromkeys((Standing.SCHEDULED, Standing.WAITING, Standing.HELD), "…"),
-    **dict.fromkeys((Standing.BLOCKED, Standing.EXPIRED, Standing.NOT_DONE), "!"),
-    Standing.IN_DOUBT: "?",
-}
-
-
-def _why(line: Line) -> str:
-    both = line.reason and line.why and line.reason is not Reason.DIFFERS
-    return f"{line.reason}: {line.why}" if both else (line.why or line.reason)
-
-
-def _meaning(line: Line) -> Iterator[str]:
-    if line.consequence is None:
-        return
-    robots, need = line.consequence.robots, line.consequence.need
-    if robots:
-        one = len(robots) == 1
-        if line.reason is Reason.ABSENT:
-            does = "runs without a key" if one else "run without a key"
-        else:
-            does = "keeps the old key" if one else "keep the old key"
-        yield f"{INDENT}{_robots(robots)} {does} until {_UNTIL[need]}"
-    elif need is Need.REBOOT:
-        yield f"{INDENT}robots that are started there use the old key until {_UNTIL[need]}"
-
-
-_UNTIL = {
-    Need.RESTART: "restarted",
-    Need.REBOOT: "JT-Trader is rebooted: it caches what belongs to the same API key",
-    Need.EITHER: "restarted, or until JT-Trader is rebooted if the API key is the same",
-    Need.NOTHING: "",
-}
-
-
-def _robots(robots: Sequence[Robot]) -> str:
-    return f"{'robot' if len(robots) == 1 else 'robots'} {robot_names(robots)}"
-
-
-def _quiet(plan: ServerPlan) -> Iterator[str]:
-    in_sync = [plain(line.exchange) for line in _having(plan, Status.IN_SYNC)]
-    if in_sync:
-        yield f"  = in sync: {', '.join(in_sync)}"
-    for status in (Status.FOUND, Status.NOT_COMPARED):
-        for line in _having(plan, status):
-            yield f"  = {status}: {plain(line.exchange)} ({plain(line.why, 400)})"
-    for line in _having(plan, Status.LEFT_ON_SERVER):
-        yield f"  = left on the server: {plain(line.exchange)}; {plain(line.remedy, 600)}"
-    foreign = [plain(line.exchange) for line in _having(plan, Status.NOT_MANAGED)]
-    if foreign:
-        yield f"  = not managed, untouched: {', '.join(foreign)}"
-
-
-def _owed(plan: ServerPlan) -> Iterator[str]:
-    reboots = due(plan.debts, Owed.REBOOT)
-    for debt in (*due(plan.debts, Owed.RESTART), *reboots):
-        yield f"  owed: {debt_text(debt)}"
-    if reboots and not any(
-        line.kind is RequestKind.REBOOT and line.action for line in plan.disruptions
-    ):
-        yield f"{INDENT}jtr request reboot {plain(plan.server)} --robots resume --reason TEXT"
 
 
 # What is against a policy and has no other line.
@@ -278,19 +81,6 @@ def counts_text(plan: Plan) -> str:
         if number:
             counts.append(f"{number} {what}")
     return f"Plan: {', '.join(counts)}."
-
-
-def not_compared(server: ServerPlan) -> int:
-    """
-    Return of how many exchanges, or servers, it is not known whether they differ.
-
-    One that was never looked at counts as one: nothing to write is then no good news.
-    """
-    if server.failure is not None or server.held_code:
-        return 0  # failed, or blocked
-    if not (server.observed_at or server.lines):
-        return 1
-    return len(_having(server, Status.NOT_COMPARED))
 
 
 def radius_text(plan: Plan) -> str:
@@ -371,7 +161,7 @@ def _report(report: Report) -> Iterator[str]:
     for outcome in report.outcomes:
         yield from _outcome(outcome)
     if report.failure is not None:
-        yield from _failure(report.failure)
+        yield from failure_rows(report.failure)
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:
@@ -381,7 +171,7 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
     yield f"  {mark} {plain(told(outcome.action))}: {outcome.result}{detail}"
     yield from below(outcome.remedy)
     if outcome.stopped and outcome.code is not Exit.HARM:
-        yield f"{INDENT}warning: stopped meanwhile: {_robots(outcome.stopped)}"
+        yield f"{INDENT}warning: stopped meanwhile: {robots_text(outcome.stopped)}"
 
 
 class PlanText(PlanRenderer):

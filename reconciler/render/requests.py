@@ -1,7 +1,7 @@
 """
 Requests and the history as text for people and as JSON: what is open, owed, handled, and by whom.
 
-The signs are those of `reconciler.render.plan_text`.
+The signs are those of `reconciler.render.server_text`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from reconciler.plan.requests import named
 from reconciler.render.escape import plain
 from reconciler.render.json_values import Document, shown, to_json
 from reconciler.render.phrases import INDENT, below, robot_names, server_line
-from reconciler.render.plan_text import mark
+from reconciler.render.server_text import mark
 
 NEWEST: Final = 5  # handled requests that a list shows of each server
 

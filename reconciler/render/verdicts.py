@@ -13,7 +13,6 @@ from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Report, Result
 from reconciler.model.plan import BOUND, Disruption, ServerPlan, Standing, Status
-from reconciler.render.plan_text import not_compared
 
 
 class Level(enum.Enum):
@@ -67,6 +66,19 @@ class Stops:
     what: str
     standing: Standing
     robots: tuple[Robot, ...]
+
+
+def not_compared(server: ServerPlan) -> int:
+    """
+    Return of how many exchanges, or servers, it is not known whether they differ.
+
+    One that was never looked at counts as one: nothing to write is then no good news.
+    """
+    if server.failure is not None or server.held_code:
+        return 0  # failed, or blocked
+    if not (server.observed_at or server.lines):
+        return 1
+    return len([line for line in server.lines if line.status is Status.NOT_COMPARED])
 
 
 def level(server: ServerPlan, report: Report | None = None) -> Level:

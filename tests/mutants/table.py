@@ -1754,7 +1754,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a server that nobody looked at has nothing to do",
-        "reconciler/render/plan_text.py",
+        "reconciler/render/verdicts.py",
         "    if not (server.observed_at or server.lines):\n        return 1\n",
         "    if not (server.observed_at or server.lines):\n        return 0\n",
         (COMMENT,),
