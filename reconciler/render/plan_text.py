@@ -3,6 +3,7 @@ Plans and reports as text for people: the plan of a fleet, and what became of it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Final
 
@@ -17,19 +18,32 @@ from reconciler.model.plan import Plan, ServerPlan, Standing, Status
 from reconciler.model.policy import PolicyAction
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
+from reconciler.render.fleet import fleet_text
+from reconciler.render.layout import View, folded
 from reconciler.render.phrases import INDENT, below, robots_text
 from reconciler.render.registry import AuditPart, PlanRenderer
 from reconciler.render.server_text import failure_rows, server_text
-from reconciler.render.verdicts import not_compared
+from reconciler.render.verdicts import Level, level, not_compared
+
+EVERYTHING: Final = View()
 
 
-def plan_text(plan: Plan, *, recorded: bool = False) -> str:
+def plan_text(plan: Plan, *, recorded: bool = False, view: View = EVERYTHING) -> str:
     """Return the whole plan; the last line is its blast radius."""
+    if view.quiet and not _is_worth_telling(plan):
+        return ""
     parts: list[str] = []
-    parts.extend(f"! not visited: {plain(name, 400)}\n" for name in plan.not_visited)
-    parts.extend(server_text(server) for server in plan)
-    parts.append(_summary(plan, recorded=recorded))
-    return "\n".join(parts)
+    if view.wide:
+        parts.extend(f"! not visited: {plain(name, 400)}\n" for name in plan.not_visited)
+        parts.extend(server_text(server) for server in plan)
+    elif found := fleet_text(plan, view):
+        parts.append(found)
+    parts.append(_summary(plan, recorded=recorded, view=view))
+    return folded("\n".join(parts), view.width)
+
+
+def _is_worth_telling(plan: Plan) -> bool:
+    return bool(plan.not_visited) or any(level(server) is not Level.NOTHING for server in plan)
 
 
 def cost_of_look(looked: int) -> str:
@@ -93,7 +107,7 @@ def radius_text(plan: Plan) -> str:
     return f"Blast radius: {', '.join(radius)}."
 
 
-def _summary(plan: Plan, *, recorded: bool) -> str:
+def _summary(plan: Plan, *, recorded: bool, view: View) -> str:
     rows = [counts_text(plan)]
     if plan.skipped:
         rows.append(f"{counted(plan.skipped, 'document')} of another apiVersion skipped.")
@@ -101,7 +115,7 @@ def _summary(plan: Plan, *, recorded: bool) -> str:
         rows.append(f"Plan id: {plan.id}")
     # A server that was refused before its handshake (a changed address) was not looked at.
     looked = sum(server.failure is None and bool(server.observed_at) for server in plan)
-    if looked and not recorded:
+    if looked and view.cost and not (recorded or view.quiet):
         rows.append(cost_of_look(looked))
     rows.append(radius_text(plan))
     return "\n".join(rows) + "\n"
@@ -176,12 +190,19 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
 
 class PlanText(PlanRenderer):
     live = True
+    view: View = EVERYTHING
+
+    def seen(self, view: View) -> PlanRenderer:
+        found = copy(self)
+        found.view = view
+        return found
 
     def plan(
         self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
     ) -> str:
         del code
-        return plan_text(plan, recorded=recorded) + (audit.text if audit is not None else "")
+        more = folded(audit.text, self.view.width) if audit is not None else ""
+        return plan_text(plan, recorded=recorded, view=self.view) + more
 
     def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
         del plan, code, at
@@ -192,7 +213,7 @@ class PlanText(PlanRenderer):
     ) -> str:
         del plan, at
         if any(report.outcomes or report.failure for report in reports):
-            return report_text(reports)
+            return folded(report_text(reports), self.view.width)
         if code is Exit.DONE:
             return "Nothing to do.\n"
         return "Nothing was done; the lines above say why.\n"

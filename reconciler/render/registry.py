@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # every command asks for the names alone
     from reconciler.errors import Exit
     from reconciler.model.outcomes import Report
     from reconciler.model.plan import Plan
+    from reconciler.render.layout import View
 
 _PREFIX = "plan_"
 
@@ -38,6 +39,11 @@ class PlanRenderer(Protocol):
     """
 
     live: bool  # for people who watch: the plan is shown before it is carried out
+
+    def seen(self, view: "View") -> "PlanRenderer":
+        """Return this form as somebody looks at it who may have a narrow window, or little time."""
+        del view
+        return self
 
     def plan(
         self, plan: "Plan", code: "Exit", *, recorded: bool = False, audit: AuditPart | None = None
