@@ -12,7 +12,7 @@ import click
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
-from reconciler.cli import commands, consent, options, output
+from reconciler.cli import commands, consent, options, output, told_costs
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.schema import PLAN, valid
@@ -38,6 +38,7 @@ from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
+from reconciler.render.layout import View
 from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
@@ -65,6 +66,7 @@ from reconciler.system.interrupts import Interruption, run
 )
 @commands.max_disruptive
 @options.plan_output
+@options.viewing
 @options.detailed
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
@@ -76,6 +78,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     on_unreachable: str,
     max_disruptive: int,
     form: str,
+    view: View,
     detailed_exitcode: bool,
     source: SettingsSource,
 ) -> int:
@@ -109,7 +112,8 @@ def command(  # noqa: PLR0917  - one parameter per option
             state=state,
             consents=consents,
             context=context,
-            renderer=renderer,
+            renderer=renderer.seen(view),
+            view=view,
             asks=terminal and not auto_approve,
             expected=expected,
             most=max_disruptive,
@@ -125,6 +129,7 @@ class _Job:
     consents: Consents
     context: PassContext
     renderer: PlanRenderer
+    view: View
     asks: bool
     expected: "_Expected | None"
     most: int  # servers at once whose robots may be stopped
@@ -136,8 +141,10 @@ class _Job:
         consents = self.consents
         if self.asks:
             consents = await consent.agreed(self.state, consents, self.context)
-        with output.progress(f"looking at {counted(len(self.state.servers), 'server')}"):
-            visits = await survey(self.state, consents, self.context)
+        number = len(self.state.servers)
+        text = f"looking at {counted(number, 'server')}"
+        with output.progress(text, number, quiet=self.view.quiet) as watch:
+            visits = await survey(self.state, consents, self.context, watch=watch)
         try:
             return await self._go_on(visits, interruption)
         finally:
@@ -146,7 +153,8 @@ class _Job:
     async def _go_on(self, visits: Sequence[Visit], interruption: Interruption) -> Exit:
         plan = plan_of(visits, self.state, skip_unreachable=self.skip)
         if self.renderer.live:
-            output.show(self.renderer.plan(plan, Exit.DONE))
+            view = told_costs.said_once(self.view, plan, bootstrap.now().date())
+            output.show(self.renderer.seen(view).plan(plan, Exit.DONE))
         if (code := await self._refused(plan)) is not None:
             return code
         if self.asks:
@@ -159,9 +167,13 @@ class _Job:
         brake = CircuitBreaker()
         interruption.on_first = lambda: brake.stop("interrupted")
         sent = bool(plan.actions)
-        with output.progress(f"applying {counted(len(plan.actions), 'action')}"):
+        busy = sum(bool(visit.plan.actions) for visit in visits)
+        does = f"applying {counted(len(plan.actions), 'action')} to {counted(busy, 'server')}"
+        with output.progress(does, busy, quiet=self.view.quiet) as watch:
             budget = DisruptionBudget(self.most)
-            reports = await apply_all(visits, self.consents, self.context, brake, budget)
+            reports = await apply_all(
+                visits, self.consents, self.context, brake, budget, watch=watch
+            )
         reports = [report for report in reports if report.plan in plan.servers]
         code = worst(report.exit_code for report in reports)
         if sent and code is Exit.DONE and self.context.ledger is not None:

@@ -11,8 +11,14 @@ from reconciler.system.descriptors import make_room_for
 
 
 async def look(
-    state: DesiredState, context: PassContext, consents: Consents | None = None
+    state: DesiredState,
+    context: PassContext,
+    consents: Consents | None = None,
+    *,
+    quiet: bool = False,
 ) -> list[Visit]:
     make_room_for(min(context.parallelism, len(state.servers)))
-    with output.progress(f"looking at {counted(len(state.servers), 'server')}"):
-        return await survey(state, consents or Consents(), context, keep=False)
+    number = len(state.servers)
+    text = f"looking at {counted(number, 'server')}"
+    with output.progress(text, number, quiet=quiet) as watch:
+        return await survey(state, consents or Consents(), context, keep=False, watch=watch)

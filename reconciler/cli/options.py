@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from reconciler.cli.names import is_pattern, matching, meant, one_only, some, unknown
+from reconciler.cli.output import width
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.plan.inputs import Consents
 from reconciler.render.escape import plain
+from reconciler.render.layout import View
 from reconciler.render.registry import plan_forms
 from reconciler.system.console import say
 
@@ -120,6 +122,33 @@ def _output(forms: Sequence[str]) -> Decorator:
 
 output = _output(["text", "json"])
 plan_output = _output(plan_forms())
+
+_WIDE = click.option("--wide", is_flag=True, help="Every server by itself, also what is in sync.")
+
+
+def viewing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how much is told; the command gets them, and its window, as `view`."""
+
+    @functools.wraps(function)
+    def gathered(*, wide: bool, changes_only: bool, quiet: bool, **rest: Any) -> Any:
+        brief = changes_only or quiet
+        if wide and brief:
+            option = "--quiet" if quiet else "--changes-only"
+            raise UsageError(f"--wide shows everything, {option} does not", "give one of them")
+        view = View(width(), wide=wide, changes_only=brief, quiet=quiet)
+        return function(view=view, **rest)
+
+    return together(
+        _WIDE,
+        click.option("--changes-only", is_flag=True, help="Not what is in sync or finished."),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            help="As --changes-only, and nothing at all where there is nothing to do or to fear.",
+        ),
+    )(gathered)
+
 
 detailed = click.option(
     "--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes or drift."

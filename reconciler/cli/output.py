@@ -4,12 +4,15 @@ What commands print: results on standard output, everything else on standard err
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import click
+
+from reconciler.render.layout import servers_short
 
 _COLOURS: Final = {
     "+": "green",
@@ -49,13 +52,50 @@ def show_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=True))
 
 
+def width() -> int | None:
+    """Return the columns of who watches standard output; None where nobody does."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+Watch = Callable[[str, bool], None]
+
+
 @contextmanager
-def progress(text: str) -> Iterator[None]:
-    """Show that something is going on, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield
+def progress(text: str, number: int = 0, *, quiet: bool = False) -> Iterator[Watch]:
+    """
+    Show on a terminal that something is going on.
+
+    Yields whom to tell of each of *number* servers, when it is begun and when it is done.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda _name, _begins: None
         return
     from rich.console import Console  # noqa: PLC0415  - only for people on a terminal
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(escaped(text)) as status:
+        yield Steps(text, number, lambda told: status.update(escaped(told)))
+
+
+def escaped(text: str) -> str:
+    """Return *text* so that rich takes nothing in it for markup."""
+    return text.replace("[", "\\[")
+
+
+class Steps:
+    """How far many servers are, and which are waited for: `looking: 12/50, waiting for a, b`."""
+
+    def __init__(self, text: str, number: int, show: Callable[[str], None]) -> None:
+        self._text: Final = text
+        self._number: Final = number
+        self._show: Final = show
+        self._done = 0
+        self._begun: dict[str, None] = {}
+
+    def __call__(self, name: str, begins: bool, /) -> None:
+        if begins:
+            self._begun[name] = None
+        else:
+            self._begun.pop(name, None)
+            self._done += 1
+        waits = f", waiting for {servers_short(self._begun, 2)}" if self._begun else ""
+        self._show(f"{self._text}: {self._done}/{self._number}{waits}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import commands, options, output
+from reconciler.cli import commands, options, output, told_costs
 from reconciler.cli.look import look
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, JtrError, UsageError, worst
@@ -14,6 +14,7 @@ from reconciler.observe.context import PassContext
 from reconciler.reconcile.recall import recall
 from reconciler.reconcile.survey import plan_of
 from reconciler.render.audit import audit_document, audit_text
+from reconciler.render.layout import View
 from reconciler.render.registry import AuditPart, plan_renderer
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
@@ -44,6 +45,7 @@ from reconciler.system.interrupts import run
     help="Also ask the exchanges about the keys of servers that declare `security`; reads values.",
 )
 @options.plan_output
+@options.viewing
 @options.detailed
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
@@ -54,6 +56,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     recorded: bool,
     asks: bool,
     form: str,
+    view: View,
     detailed_exitcode: bool,
     source: SettingsSource,
 ) -> int:
@@ -87,7 +90,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         if recorded:
             visits, skip = run(lambda _: recall(state, consents, context)), False
         else:
-            visits = run(lambda _: look(state, context, consents))
+            visits = run(lambda _: look(state, context, consents, quiet=view.quiet))
         plan = plan_of(visits, state, skip_unreachable=skip)
         audit = _audit(state, context, settings) if asks else None
     code = worst(server.exit_code for server in plan)
@@ -95,7 +98,10 @@ def command(  # noqa: PLR0917  - one parameter per option
         code = Exit.CHANGES
     if audit is not None:
         code = worst([code, audit.code])
-    output.show(plan_renderer(form).plan(plan, code, recorded=recorded, audit=audit))
+    renderer = plan_renderer(form)
+    if renderer.live and not recorded:
+        view = told_costs.said_once(view, plan, bootstrap.now().date())
+    output.show(renderer.seen(view).plan(plan, code, recorded=recorded, audit=audit))
     return code
 
 

@@ -50,6 +50,7 @@ from reconciler.plan.consequences import remaining
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import receiving
 from reconciler.plan.server import recognised
+from reconciler.reconcile.watch import Watch, nobody
 
 # What stops robots or loses their data: few servers at a time, after their own credentials.
 LATER = (RestartRobots, InvalidateCache, RebootServer)
@@ -62,25 +63,32 @@ async def apply_all(
     context: PassContext,
     brake: CircuitBreaker,
     disruption_budget: DisruptionBudget | None = None,
+    *,
+    watch: Watch = nobody,
 ) -> list[Report]:
     """
     Apply every visit's plan, each server in its own order, at most `parallelism` at once.
 
     *disruption_budget* decides how many servers at a time have their robots stopped (default: one).
+    *watch* is told of each server with something to do when it begins, and when it is done.
     """
     gate = asyncio.Semaphore(context.parallelism)
     disruption_budget = disruption_budget or DisruptionBudget()
     await rename(visits, context)
-    return list(
-        await asyncio.gather(
-            *(
-                apply_one(
-                    visit, consents, context, brake, gate=gate, disruption_budget=disruption_budget
-                )
-                for visit in visits
+
+    async def one(visit: Visit) -> Report:
+        busy = bool(visit.plan.actions)
+        if busy:
+            watch(visit.desired.name, True)
+        try:
+            return await apply_one(
+                visit, consents, context, brake, gate=gate, disruption_budget=disruption_budget
             )
-        )
-    )
+        finally:
+            if busy:
+                watch(visit.desired.name, False)
+
+    return list(await asyncio.gather(*map(one, visits)))
 
 
 async def rename(visits: Sequence[Visit], context: PassContext) -> None:

@@ -46,16 +46,22 @@ from reconciler.plan.fleet import LINES, hold_twins, limit_actions, limit_unveri
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
+from reconciler.reconcile.watch import Watch, nobody
 
 
 async def survey(
-    state: DesiredState, consents: Consents, context: PassContext, *, keep: bool = True
+    state: DesiredState,
+    consents: Consents,
+    context: PassContext,
+    *,
+    keep: bool = True,
+    watch: Watch = nobody,
 ) -> list[Visit]:
     """
     Visit every server of *state* and plan it; failures become part of the plans.
 
     With *keep* sessions stay open, and whoever calls closes the visits; else each is closed as soon
-    as its server is planned.
+    as its server is planned.  *watch* is told of each server when it is begun, and when it is done.
     """
     gate = asyncio.Semaphore(context.parallelism)
     visits: list[Visit] = []
@@ -64,12 +70,14 @@ async def survey(
         visit = first_visit(server)
         visits.append(visit)
         async with gate:
+            watch(server.name, True)
             try:
                 await look(visit, state, consents, context)
             except Exception as error:  # noqa: BLE001  - the others are looked at all the same
                 visit.plan = failed(server, InternalError(error))
             if not keep:
                 await visit.close()
+            watch(server.name, False)
         return visit
 
     await context.resolver.prepare(asked_for(state, context))
