@@ -86,9 +86,10 @@ def _joined(rows: Sequence[str], width: int | None) -> Iterator[str]:
     yield from rows
 
 
-def _place(alike: Item, group: Sequence[Member]) -> tuple[int, str, tuple[str, int, str]]:
+def _place(alike: Item, group: Sequence[Member]) -> tuple[object, ...]:
     what = alike.head if alike.does else ""
-    return alike.rank, what, min(name_order(name) for name, _ in group)
+    first = min(name_order(name) for name, _ in group)
+    return alike.rank, what, first, alike.head, alike.sign, alike.below
 
 
 def _group(alike: Item, group: Sequence[Member]) -> Iterator[str]:
@@ -162,7 +163,7 @@ def _tail(told: Sequence[ServerPlan], calm: Sequence[ServerPlan]) -> Iterator[st
     for server in told:
         for note in server.notes:
             notes[plain(note, 400)].append(server.server)
-    for note, names in notes.items():
+    for note, names in sorted(notes.items()):
         everywhere = len(names) == len(told) > 1
         where = "all servers" if everywhere else servers_short(names)
         yield f"note: {where}: {note}"
