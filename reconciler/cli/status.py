@@ -11,16 +11,21 @@ from reconciler.cli import options, output
 from reconciler.cli.look import look
 from reconciler.cli.names import meant
 from reconciler.cli.settings_source import SettingsSource, settings_options
+from reconciler.documents.load import load
 from reconciler.errors import Exit, JtrError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
 from reconciler.model.recorded import HeldBrake
+from reconciler.model.target import Target
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import plan_of
 from reconciler.render import status as rendering
+from reconciler.render.escape import plain
+from reconciler.render.layout import View, folded
 from reconciler.render.ledger import (
     Known,
+    brake_rows,
     exchange_rows,
     ledger_document,
     ledger_rows,
@@ -28,6 +33,7 @@ from reconciler.render.ledger import (
 )
 from reconciler.render.registry import plan_renderer
 from reconciler.render.requests import open_code
+from reconciler.render.status_fleet import ledger_fleet, served_fleet
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import run
@@ -37,59 +43,90 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
+@click.argument("names", nargs=-1, metavar="[SERVER...]")
 @options.server_names
+@click.option("--wide", is_flag=True, help="Every server by itself, also what needs nobody.")
 @click.option(
     "--live", is_flag=True, help="Visit the servers instead of asking controller or ledger."
 )
 @click.option(
     "--from",
     "path",
-    default=".",
-    show_default=True,
     metavar="PATH",
-    help="Where the documents are; for --live only.",
+    help="Where the documents are that say which servers there are (the current directory, if it "
+    "has some).",
 )
 @options.visiting
 @options.recipients
 @options.output
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
+    names: tuple[str, ...],
     servers: tuple[str, ...],
+    wide: bool,
     live: bool,
-    path: str,
+    path: str | None,
     parallelism: int,
     approve_recipient: tuple[str, ...],
     form: str,
     source: SettingsSource,
 ) -> int:
     """
-    Show each server as it was last seen, with the age of that sight.
+    Show what was last seen of the servers, and when; of SERVER..., all of it.
 
-    Asks the controller that the settings name, else the ledger.  With --live the servers are
-    visited, which has a cost: see `jtr plan`.  Exits with 7 while a request is in doubt, and with 4
-    while robots are owed a start.
+    Problems come first, and what needs nobody is one line.  Asks the controller that the settings
+    name, else the ledger.  With --live the servers are visited, which has a cost: see `jtr plan`.
+    Exits with 7 while a request is in doubt, and with 4 while robots are owed a start.
     """
+    servers = (*names, *servers)
+    view = View(output.width(), wide=wide or bool(servers))
     if live:
-        state, settings = source.inputs(path)
+        state, settings = source.inputs(path or ".")
         state = options.Selection(servers).of(state)
         consents = options.agreed(approve_recipient, state)
-        return _visit(state, settings, consents, parallelism, form)
+        return _visit(state, settings, consents, parallelism=parallelism, form=form, view=view)
     settings = source.settings()
     if settings.controller.url is not None:
         from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
         try:
-            return _served(client.Controller(settings), settings, servers, form)
+            return _served(client.Controller(settings), settings, servers, form, view)
         except client.ControllerAway as error:
             say(f"{error.what}; this is what the ledger of the settings knows")
     with closing(bootstrap.open_ledger(settings, "status")) as ledger:
         rows = _chosen(ledger, servers)
         code = worst(open_code(recorded.requests) for _, recorded in rows)
+        if settings.controller.url is None and (who := ledger.controller()):
+            say(
+                f"{plain(who)} is the controller of this ledger and knows more: write its address "
+                "into the settings, controller.url"
+            )
         if form == "json":
             output.show_json(ledger_document(ledger.brakes(), rows))
+            return code
+        shown = [*brake_rows(ledger.brakes())]
+        if view.wide or not rows:
+            shown += ledger_rows(rows, bootstrap.now())
         else:
-            output.show("\n".join(ledger_rows(ledger.brakes(), rows, bootstrap.now())) + "\n")
+            declared = _declared(path, rows)
+            shown += ledger_fleet(rows, bootstrap.now(), view.width, declared)
+    output.show(folded("\n".join(shown) + "\n", view.width))
     return code
+
+
+def _declared(path: str | None, known: Known) -> frozenset[Target] | None:
+    """
+    Return the servers that the documents name; None where there are no documents of them.
+
+    Without *path* nobody said that the documents are here: what is amiss with them is no matter.
+    """
+    if path is not None:
+        return load((path,)).state.targets
+    try:
+        found = load((".",)).state.targets
+    except (JtrError, OSError):
+        return None
+    return found if any(identity.target in found for identity, _ in known) else None
 
 
 def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
@@ -103,7 +140,11 @@ def _chosen(ledger: Ledger, names: Iterable[str]) -> Known:
 
 
 def _served(
-    controller: "Controller", settings: Settings, names: tuple[str, ...], form: str
+    controller: "Controller",
+    settings: Settings,
+    names: tuple[str, ...],
+    form: str,
+    view: View,
 ) -> Exit:
     """Show what a controller serves: its own words, and beside them what its ledger knows."""
     document = controller.status()
@@ -125,16 +166,21 @@ def _served(
         return code
     rows = [*rendering.controller_rows(document, controller.url)]
     at = {(identity.target.url, identity.target.account): found for identity, found in known}
-    for row in told.values():
-        rows += ["", *rendering.server_rows(row, document)]
+    exchanges: dict[str, list[str]] = {}
+    for name, row in told.items():
         recorded = at.pop((str(row.get("url")), str(row.get("account"))), None)
         if recorded is not None and recorded.observation is not None:
-            rows += exchange_rows(recorded.observation, recorded)
+            exchanges[name] = list(exchange_rows(recorded.observation, recorded))
+    if view.wide:
+        for name, row in told.items():
+            rows += ["", *rendering.server_rows(row, document), *exchanges.get(name, ())]
+    else:
+        rows += served_fleet(told, document, view.width, exchanges)
     for identity, recorded in known:
         if (identity.target.url, identity.target.account) in at:
             rows += ["", *recorded_rows(identity, recorded, bootstrap.now())]
             rows.append("  in no document of the controller; its ledger remembers it")
-    output.show("\n".join(rows) + "\n")
+    output.show(folded("\n".join(rows) + "\n", view.width))
     return code
 
 
@@ -154,7 +200,13 @@ def _its_ledger(controller: "Controller", settings: Settings) -> tuple[list[Held
 
 
 def _visit(
-    state: DesiredState, settings: Settings, consents: Consents, parallelism: int, form: str
+    state: DesiredState,
+    settings: Settings,
+    consents: Consents,
+    *,
+    parallelism: int,
+    form: str,
+    view: View,
 ) -> int:
     with bootstrap.prepared(settings, "status", parallelism=parallelism, writes=False) as context:
         visits = run(lambda _: look(state, context, consents))
@@ -164,5 +216,5 @@ def _visit(
     owed = [line.error for line in lines if line.kind is None or line.error is Exit.IN_DOUBT]
     held = [server.held_code for server in plan]
     code = worst([*(failure.exit_code for failure in failures), *owed, *held])
-    output.show(plan_renderer(form).plan(plan, code))
+    output.show(plan_renderer(form).seen(view).plan(plan, code))
     return code

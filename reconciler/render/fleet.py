@@ -64,6 +64,12 @@ def _sections(plan: Plan, loud: Sequence[ServerPlan], width: int | None) -> Iter
         # Nothing is left out because we have no words for it.
         found = found or [Item(Section.PROBLEMS, "!", f"{level(server).words}; see --wide")]
         members.extend((server.server, item) for item in found)
+    yield from grouped(members, width)
+
+
+def grouped(members: Iterable[Member], width: int | None) -> Iterator[str]:
+    """Yield all items under the titles of their sections, alike ones of several servers once."""
+    members = list(members)
     for section in Section:
         groups: dict[Item, list[Member]] = defaultdict(list)
         for name, item in members:

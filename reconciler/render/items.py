@@ -15,7 +15,7 @@ from reconciler.model.actions import DeleteExchange, Need, Reason, RestartRobots
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
-from reconciler.model.recorded import Owed, due
+from reconciler.model.recorded import Debt, Owed, due
 from reconciler.render.escape import plain
 from reconciler.render.server_text import FINISHED, mark, recipient_text, sign, why_text
 from reconciler.render.verdicts import not_compared
@@ -69,8 +69,13 @@ class Item:
 
 def items(server: ServerPlan) -> Iterator[Item]:
     """Yield all that is to be said of a server but what is in sync or finished."""
-    name = re.compile(rf"(?<![A-Za-z0-9-]){re.escape(plain(server.server))}(?![A-Za-z0-9-])")
-    for item in _items(server):
+    yield from named_items(server.server, *_items(server))
+
+
+def named_items(server: str, *found: Item) -> Iterator[Item]:
+    """Yield items with a mark instead of the server's own name, and without empty lines."""
+    name = re.compile(rf"(?<![A-Za-z0-9-]){re.escape(plain(server))}(?![A-Za-z0-9-])")
+    for item in found:
         below = tuple(name.sub(NAME, row) for row in item.below if row)
         yield replace(item, head=name.sub(NAME, item.head), below=below)
 
@@ -101,7 +106,8 @@ def _items(server: ServerPlan) -> Iterator[Item]:
     for one in server.disruptions:
         if one.standing not in FINISHED and one not in waiting:
             yield _disruption(one, server)
-    yield from _owed(server)
+    asked = any(line.kind is RequestKind.REBOOT and line.action for line in server.disruptions)
+    yield from _owed(server.server, server.debts, asked=asked)
 
 
 def _held(server: ServerPlan) -> Item:
@@ -248,8 +254,13 @@ def _disruption(line: Disruption, server: ServerPlan) -> Item:
     )
 
 
-def _owed(server: ServerPlan) -> Iterator[Item]:
-    restarts, reboots = due(server.debts, Owed.RESTART), due(server.debts, Owed.REBOOT)
+def owed_items(server: str, debts: Sequence[Debt], *, asked: bool) -> Iterator[Item]:
+    """Yield what is owed since a write; *asked* says that a reboot is on its way."""
+    yield from named_items(server, *_owed(server, debts, asked=asked))
+
+
+def _owed(server: str, found: Sequence[Debt], *, asked: bool) -> Iterator[Item]:
+    restarts, reboots = due(found, Owed.RESTART), due(found, Owed.REBOOT)
     for exchange in sorted({debt.exchange for debt in restarts}):
         debts = [debt for debt in restarts if debt.exchange == exchange]
         names = tuple(f"{plain(debt.robot_name)}" for debt in debts)
@@ -261,9 +272,8 @@ def _owed(server: ServerPlan) -> Iterator[Item]:
             robots=names,
             meaning="robots",
         )
-    asked = any(line.kind is RequestKind.REBOOT and line.action for line in server.disruptions)
     for debt in reboots:
-        hint = f"jtr request reboot {plain(server.server)} --robots resume --reason TEXT"
+        hint = f"jtr request reboot {plain(server)} --robots resume --reason TEXT"
         yield Item(
             Section.OWED,
             "⏻",

@@ -4,7 +4,7 @@ What a ledger knows of its servers, as text for people and as JSON.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from reconciler.model.recorded import HeldBrake, Identity, Observation, Recorded
 from reconciler.plan.compare import Shown, is_ours
@@ -17,11 +17,14 @@ from reconciler.render.requests import doubt_row, halt_rows, open_document
 Known = Sequence[tuple[Identity, Recorded]]
 
 
-def ledger_rows(brakes: Sequence[HeldBrake], rows: Known, now: datetime) -> Iterator[str]:
+def brake_rows(brakes: Sequence[HeldBrake]) -> Iterator[str]:
     for held in brakes:
         on = f" ({held.brake.server})" if held.harmed is None else ""
         yield f"! the brake is on for {held.subject}: {held.brake.why}{on}"
         yield f"      `jtr ledger release-brake {held.over} --because TEXT` after you looked"
+
+
+def ledger_rows(rows: Known, now: datetime) -> Iterator[str]:
     if not rows:
         yield "The ledger knows no server yet; `jtr apply` makes them known."
     for identity, recorded in rows:
@@ -46,7 +49,17 @@ def recorded_rows(identity: Identity, recorded: Recorded, now: datetime) -> Iter
         yield f"  owed: {debt_text(debt)}"
 
 
+CALM_STATES: Final = ("written", "found", "connected by somebody else")
+"""How a state begins that needs nobody."""
+
+
 def exchange_rows(seen: Observation, recorded: Recorded) -> Iterator[str]:
+    for code, state in exchange_states(seen, recorded):
+        yield f"  {plain(code)}: {state}"
+
+
+def exchange_states(seen: Observation, recorded: Recorded) -> Iterator[tuple[str, str]]:
+    """Yield how each exchange stood that holds something, or did."""
     for code in sorted(seen.masks.keys() | recorded.exchanges.keys()):
         shown, record = Shown.of(seen, code), recorded.exchanges.get(code)
         if record is not None and is_ours(record):
@@ -56,7 +69,7 @@ def exchange_rows(seen: Observation, recorded: Recorded) -> Iterator[str]:
             state = "found, looks as desired" if found else "connected by somebody else"
         else:
             continue
-        yield f"  {plain(code)}: {state}"
+        yield code, state
 
 
 def _state(shown: Shown, recorded: Recorded, code: str) -> str:

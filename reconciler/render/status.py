@@ -25,6 +25,7 @@ from reconciler.render.phrases import (
 )
 
 _LONG: Final = 600
+_BY_ITSELF: Final = ("healthy", "progressing", "suspended")  # nobody has to do anything
 _IN_ORDER: Final = "ok"  # the light of a key of which everything was verified
 
 Row = Mapping[str, Any]
@@ -89,10 +90,31 @@ def server_rows(row: Row, document: Row) -> Iterator[str]:
     yield f"  {_times(row, document)}"
     yield from _standing(row, name)
     yield from _open(row, name)
-    for debt in _debts(row):
+    for debt in debts_of(row):
         age = _since(debt.since, document)
         yield f"  owed{f' for {age}' if age else ''}: {debt_text(debt)}"
     yield running_line(_robots(row, "robots"))
+
+
+def needs_rows(row: Row) -> Iterator[str]:
+    """
+    Yield what somebody may have to think of, each line with its sign, without what is owed.
+
+    Nothing of a server that is as it should be.
+    """
+    name = _text(row, "server")
+    sync, health, reason = _text(row, "sync"), _text(row, "health"), _text(row, "reason")
+    failures = _number(row, "failures")
+    parts = _differs(row)
+    worse = health not in _BY_ITSELF
+    if worse or reason or failures or (sync != "synced" and not parts):
+        said = f": {reason}" if reason else ""
+        more = f", failed {counted(failures, 'time')} in a row" if failures else ""
+        yield f"  {'!' if worse else '~'} {sync}, {health}{said}{more}"
+    if parts:
+        yield f"  {'!' if _number(row, 'blocked') else '~'} {parts}"
+    yield from _held(row, name)
+    yield from _open(row, name)
 
 
 def _times(row: Row, document: Row) -> str:
@@ -111,13 +133,26 @@ def _times(row: Row, document: Row) -> str:
 
 def _standing(row: Row, name: str) -> Iterator[str]:
     """Yield what differs, and what keeps it from being changed."""
+    if parts := _differs(row):
+        yield f"  {parts}"
+    yield from _held(row, name)
+    window = row.get("window")
+    if isinstance(window, dict):
+        state = "open" if window.get("open") is True else "closed"
+        why = _text(window, "why")
+        yield f"  window {state}{f': {why}' if why else ''}"
+
+
+def _differs(row: Row) -> str:
     changes, drift = _number(row, "changes"), _number(row, "drift")
     blocked = _number(row, "blocked")
     parts = [counted(changes, "change")] if changes else []
     parts += [f"drift on {counted(drift, 'exchange')}"] if drift else []
     parts += [f"{blocked} blocked until a person decides"] if blocked else []
-    if parts:
-        yield f"  {', '.join(parts)}; see: jtr plan"
+    return f"{', '.join(parts)}; see: jtr plan" if parts else ""
+
+
+def _held(row: Row, name: str) -> Iterator[str]:
     if contested := [plain(code) for code in _list(row, "contested") if isinstance(code, str)]:
         yield f"  ! contested, somebody keeps changing it back: {', '.join(contested)}"
         yield f"{INDENT}`jtr apply --server {name} --correct-drift` corrects it once more"
@@ -126,11 +161,6 @@ def _standing(row: Row, name: str) -> Iterator[str]:
         until = f" until {_text(suspended, 'until')}" if suspended.get("until") else ""
         by = _text(suspended, "by")
         yield f"  suspended by {by}{until}: {_text(suspended, 'reason')}"
-    window = row.get("window")
-    if isinstance(window, dict):
-        state = "open" if window.get("open") is True else "closed"
-        why = _text(window, "why")
-        yield f"  window {state}{f': {why}' if why else ''}"
     for text in _list(row, "deferred"):
         yield f"  later: {plain(str(text), _LONG)}"
 
@@ -192,7 +222,7 @@ def _robots(row: Row, key: str) -> list[Robot]:
     ]
 
 
-def _debts(row: Row) -> Iterator[Debt]:
+def debts_of(row: Row) -> Iterator[Debt]:
     for found in _list(row, "debts"):
         if isinstance(found, dict) and found.get("owed") in set(Owed):
             yield Debt(
