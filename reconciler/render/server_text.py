@@ -31,9 +31,12 @@ FINISHED: Final = (
     Standing.DONE,
     Standing.SATISFIED,
     Standing.SUPERSEDED,
-    Standing.BASELINED,
 )
-"""Requests of which nothing more comes, however long they stay in the document."""
+"""
+Requests of which nothing more comes, however long they stay in the document.
+
+Not one that is older than the ledger: it is never done, and somebody may still expect it.
+"""
 
 
 def server_text(plan: ServerPlan, *, brief: bool = False) -> str:
