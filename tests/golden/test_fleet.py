@@ -90,6 +90,35 @@ def test_robots_that_stop_are_named_with_their_servers() -> None:
     assert "robots that stop and are started again: grid-2, arb-2;" in text
 
 
+def stopping(number: int) -> ServerPlan:
+    """A server whose one robot, which has a name of its own, is restarted."""
+    robot = (Robot(1, f"robot-of-{number}", "okx", running=True),)
+    restart = Disruption(
+        "restart robots on okx",
+        Standing.DUE,
+        f"robot-of-{number}",
+        action=RestartRobots("okx", robot),
+        robots=robot,
+    )
+    return ServerPlan(
+        f"a-{number}", Target(f"https://a-{number}.test", "0"), disruptions=(restart,)
+    )
+
+
+def test_however_many_robots_stop_all_are_named() -> None:
+    plan = Plan(tuple(stopping(number) for number in range(40)))
+    text = seen(plan, width=80)
+
+    assert "a-0 .. a-39 (40 servers): restart robots on okx  due" in text
+    assert all(f"robot-of-{number} on" in " ".join(text.split()) for number in range(40))
+
+
+def test_a_server_that_nobody_looked_at_is_named() -> None:
+    unseen = [ServerPlan(f"b-{n}", Target(f"https://b-{n}.test", "0")) for n in range(5)]
+
+    assert "! b-0 .. b-4 (5 servers): not compared; see --wide" in seen(Plan(tuple(unseen)))
+
+
 def test_wide_and_the_default_of_the_form_show_every_server() -> None:
     plan = fleet_cases.fleet()
     for text in (seen(plan, wide=True), PlanText().plan(plan, Exit.DONE)):

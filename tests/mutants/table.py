@@ -42,6 +42,7 @@ CLASSIFY = "tests/exchanges/test_classify.py"
 CLIENT = "tests/exchanges/test_ccxt_client.py"
 SUITES = "tests/exchanges/adapters"
 COMMENT = "tests/golden/test_markdown.py"
+FLEET = "tests/golden/test_fleet.py"
 AUDITOR = "tests/exchanges/test_auditor.py"
 AUDITS = "tests/controller/test_scheduled_audits.py"
 PLAN_FILES = "tests/fuzz/test_plan_files.py"
@@ -1758,5 +1759,33 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if not (server.observed_at or server.lines):\n        return 1\n",
         "    if not (server.observed_at or server.lines):\n        return 0\n",
         (COMMENT,),
+    ),
+    Mutant(
+        "robots that stop are counted where there are many",
+        "reconciler/render/fleet.py",
+        "        most = len(by_robots) if alike.stops else _MOST_ROBOTS\n",
+        "        most = _MOST_ROBOTS\n",
+        (FLEET,),
+    ),
+    Mutant(
+        "a server of which a group has no words is hidden",
+        "reconciler/render/fleet.py",
+        "        found = found or [",
+        "        found = found and [",
+        (FLEET,),
+    ),
+    Mutant(
+        "servers whose problems differ are said to be alike",
+        "reconciler/render/items.py",
+        '        return replace(self, at="", since="", robots=())\n',
+        '        return replace(self, at="", since="", robots=(), below=())\n',
+        (FLEET,),
+    ),
+    Mutant(
+        "a server whose robots are owed a start is hidden once no document names it",
+        "reconciler/render/status_fleet.py",
+        "    open_ = [one for one in gone if one[1].requests.open or one[1].requests.halt]\n",
+        "    open_ = [one for one in gone if one[1].requests.open]\n",
+        ("tests/golden/test_status_fleet.py",),
     ),
 )
