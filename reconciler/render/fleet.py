@@ -36,8 +36,11 @@ Member = tuple[str, Item]
 
 def fleet_text(plan: Plan, view: View) -> str:
     """Return all but the summary; empty where nothing is to be said."""
-    loud = [server for server in plan if level(server) is not Level.NOTHING or list(items(server))]
-    calm = [server for server in plan if server not in loud]
+    loud: list[ServerPlan] = []
+    calm: list[ServerPlan] = []
+    for server in plan:
+        said = level(server) is not Level.NOTHING or any(True for _ in items(server))
+        (loud if said else calm).append(server)
     parts: list[str] = []
     if len(plan.servers) == 1 and not view.changes_only:
         loud, calm = list(plan.servers), []
