@@ -2,10 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,23 +11,13 @@ from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.cli import commands, consent, options, output, told_costs
+from reconciler.cli.expectation import Expectation, expectation, proposed, show, told
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.documents.schema import PLAN, valid
-from reconciler.errors import Blocked, Exit, UsageError, worst
+from reconciler.errors import Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
-from reconciler.model.codec import Malformed
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import (
-    PLAN_ID,
-    Category,
-    Line,
-    Plan,
-    ServerPlan,
-    Standing,
-    recipients_digest,
-)
-from reconciler.model.recipients import Recipient
+from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -37,9 +25,7 @@ from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.render.escape import plain
-from reconciler.render.json_values import to_json
 from reconciler.render.layout import View
-from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
 from reconciler.render.registry import PlanRenderer, plan_renderer
 from reconciler.system.console import say
 from reconciler.system.descriptors import make_room_for
@@ -54,6 +40,11 @@ from reconciler.system.interrupts import Interruption, run
     metavar="PLANID|FILE",
     default="",
     help="Apply only this plan: its id, or the JSON file that `jtr plan -o json` wrote.",
+)
+@click.option(
+    "--expect-proposed",
+    is_flag=True,
+    help="Apply only what merged pull requests proposed (`jtr plan --recorded --propose`).",
 )
 @options.wishes
 @options.visiting
@@ -74,6 +65,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     asked: options.Wishes,
     auto_approve: bool,
     expect: str,
+    expect_proposed: bool,
     parallelism: int,
     on_unreachable: str,
     max_disruptive: int,
@@ -85,30 +77,35 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     Make the servers of PATH... as the documents say; shows the plan and asks first.
 
-    PATH is the current directory unless given.  Without a terminal it needs --auto-approve or
-    --expect.  Neither of them corrects drift, takes over what somebody else connected, or accepts a
-    changed address: these have their own options.  What a server would get that it never got needs
-    --approve-recipient or --expect, or a policy.
+    PATH is the current directory unless given.  Without a terminal it needs --auto-approve,
+    --expect or --expect-proposed.  None of them corrects drift, takes over what somebody else
+    connected, or accepts a changed address: these have their own options.  What a server would get
+    that it never got needs --approve-recipient, --expect or --expect-proposed, or a policy.
     """
     renderer = plan_renderer(form)
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and renderer.live
-    if not (auto_approve or expect or terminal):
+    if expect and expect_proposed:
+        raise UsageError("--expect and --expect-proposed name two plans", "give one of them")
+    if not (auto_approve or expect or expect_proposed or terminal):
         raise UsageError(
             "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
         )
-    expected = _expectation(expect) if expect else None
+    expected: Expectation | None = expectation(expect) if expect else None
     state, settings = source.inputs(*paths)
     state, consents = asked.of(state)
     if expected is not None:
         expected.check(state)
-        # Whoever expects a plan saw its recipients, which have just been compared.
-        names = frozenset(server.name for server in state.servers)
-        consents = replace(consents, recipients=names)
     with bootstrap.prepared(
         settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as context:
+        if expect_proposed:
+            expected = merged_proposals(context, state, paths)
+        if expected is not None:
+            # Whoever expects a plan saw its recipients, which have been compared.
+            names = frozenset(server.name for server in state.servers)
+            consents = replace(consents, recipients=names)
         consents = bootstrap.beside_controller(settings, context, state, consents)
-        job = _Job(
+        job = ApplyJob(
             state=state,
             consents=consents,
             context=context,
@@ -123,15 +120,27 @@ def command(  # noqa: PLR0917  - one parameter per option
         return run(job.run)
 
 
+def merged_proposals(
+    context: PassContext, state: DesiredState, paths: Sequence[str]
+) -> Expectation:
+    """Return what merged pull requests proposed, once it fits who would get what."""
+    found = run(lambda _: proposed(context.ledger, state, paths))
+    found.check(state)
+    say(f"expecting what {told(found.merged.newest)} proposed")
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class ApplyJob:
+    """One apply, from the look at the servers to the report."""
+
     state: DesiredState
     consents: Consents
     context: PassContext
     renderer: PlanRenderer
     view: View
     asks: bool
-    expected: "_Expected | None"
+    expected: Expectation | None
     most: int  # servers at once whose robots may be stopped
     skip: bool
     detailed: bool
@@ -176,8 +185,8 @@ class _Job:
             )
         reports = [report for report in reports if report.plan in plan.servers]
         code = worst(report.exit_code for report in reports)
-        if sent and code is Exit.DONE and self.context.ledger is not None:
-            await asyncio.to_thread(self.context.ledger.note_applied, plan.id)
+        if code is Exit.DONE:
+            await self._note_applied(plan, sent=sent)
         code = self._final(plan, code)
         stopped = interruption.error()
         now = bootstrap.now()
@@ -202,29 +211,40 @@ class _Job:
         )
 
     async def _refused(self, plan: Plan) -> Exit | None:
-        if self.expected is None or plan.id == self.expected.id:
+        if self.expected is None or self.expected.fits(plan):
             return None
         code = worst(server.exit_code for server in plan)
         if (
             not plan.actions
             and code is Exit.DONE
-            and (not self._left(plan) or await self._was_applied(self.expected.id))
+            and (not self._left(plan) or await self._was_applied(self.expected.ids))
         ):
             code = self._final(plan, code)
             output.show(self.renderer.already(plan, code, at=bootstrap.now()))
             return code
         say(f"the plan is not the expected one: it is {plan.id}")
-        _show(_differences(self.expected.actions, _actions(plan_document(plan, Exit.DONE))))
+        show(self.expected.moved(plan))
         code = worst([Exit.BLOCKED, code])
         if not self.renderer.live:
             output.show(self.renderer.refused(plan, code, at=bootstrap.now()))
         return code
 
-    async def _was_applied(self, plan_id: str) -> bool:
-        """Whether this ledger knows that a plan was done to its end: what is open came later."""
+    async def _was_applied(self, ids: Sequence[str]) -> bool:
+        """Whether this ledger knows that one was done to its end: what is open came later."""
         if self.context.ledger is None:
             return False
-        return plan_id in await asyncio.to_thread(self.context.ledger.applied)
+        return bool(set(ids) & set(await asyncio.to_thread(self.context.ledger.applied)))
+
+    async def _note_applied(self, plan: Plan, *, sent: bool) -> None:
+        ledger = self.context.ledger
+        if ledger is None:
+            return
+        if sent:
+            await asyncio.to_thread(ledger.note_applied, plan.id)
+        # What only waits for its time was agreed to as well, and is still to come.
+        later = any(len(server.promised) > len(server.actions) for server in plan)
+        if self.expected is not None and not later:
+            await asyncio.to_thread(self.expected.applied, ledger)
 
     async def _ask(self, visits: Sequence[Visit]) -> None:
         """Ask for changes and for drift apart; what is declined is taken out of the plans."""
@@ -285,85 +305,3 @@ def _mark(visits: Sequence[Visit], category: Category, asks: str) -> None:
 
     for visit in visits:
         visit.plan = replace(visit.plan, lines=tuple(map(marked, visit.plan.lines)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """The plan that may be applied: its id, and what a file told of it, as lines for people."""
-
-    id: str
-    recipients: tuple[str, ...] = ()
-    actions: tuple[str, ...] = ()
-
-    def check(self, state: DesiredState) -> None:
-        """Raise Blocked, before anything is contacted, when the documents name other recipients."""
-        recipients = tuple(map(Recipient.of, state.servers))
-        if self.id.startswith(f"sha256:{recipients_digest(recipients)}-"):
-            return
-        say("the documents name other recipients than the expected plan:")
-        _show(_differences(self.recipients, _recipients({"recipients": to_json(recipients)})))
-        raise Blocked(
-            "who would get what is not as in the expected plan: nothing was contacted",
-            "look at a new plan, and expect that one",
-        )
-
-
-def _expectation(expected: str) -> _Expected:
-    """Read what --expect was given.  Raises UsageError."""
-    if PLAN_ID.fullmatch(expected):
-        return _Expected(expected)
-    try:
-        with Path(expected).open("rb") as file:
-            document = read_sealed(file.read(FILE_LIMIT + 1))
-        if valid(document, PLAN):
-            return _Expected(document["planId"], _recipients(document), _actions(document))
-    except Malformed as problem:
-        raise UsageError(
-            f"{plain(expected)} is not what `jtr plan -o json` wrote: {problem}",
-            "look at a new plan, and expect that one",
-        ) from None
-    except (OSError, ValueError):
-        pass  # said below
-    raise UsageError(
-        "--expect takes a plan's id, sha256:..., or the file of `jtr plan -o json`",
-        "give one of them, of this version of jtr",
-    )
-
-
-def _recipients(document: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        f"{one['server']}: {one['url']} (account {one['account']}), "
-        f"login {_listed(one['login'])}, values of {_listed(one['paths'])}"
-        for one in document["recipients"]
-    )
-
-
-def _listed(references: list[str]) -> str:
-    return ", ".join(map(str, references)) or "none"
-
-
-def _actions(document: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        _action(server["server"], action)
-        for server in document["servers"]
-        for action in server["actions"]
-    )
-
-
-def _action(server: str, action: dict[str, Any]) -> str:
-    sources = action.get("sources")
-    origin = f" from {_listed(sources)}" if sources else ""
-    what = action.get("exchange") or action.get("instant") or "robots"
-    return f"{server}: {action['kind']} {what}{origin}"
-
-
-def _differences(known: Sequence[str], present: Sequence[str]) -> list[str]:
-    if not known:
-        return [f"  now: {row}" for row in present]
-    gone = [f"- {row}" for row in known if row not in present]
-    return gone + [f"+ {row}" for row in present if row not in known]
-
-
-def _show(rows: Iterable[str]) -> None:
-    for row in rows:
-        click.echo(f"     {plain(row, 2000)}", err=True)

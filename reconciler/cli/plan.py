@@ -1,16 +1,21 @@
-"""`jtr plan`: show what apply would do.  Writes nothing anywhere."""
+"""`jtr plan`: show what apply would do.  Writes nothing, but that it was shown with --propose."""
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
 
 import click
 
 from reconciler import bootstrap
+from reconciler.ci.job import Job, find_job
 from reconciler.cli import commands, options, output, told_costs
+from reconciler.cli.expectation import propose, told
 from reconciler.cli.look import look
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.model.desired import DesiredState
+from reconciler.model.plan import Plan
 from reconciler.observe.context import PassContext
+from reconciler.plan.inputs import Consents
 from reconciler.reconcile.recall import recall
 from reconciler.reconcile.survey import plan_of
 from reconciler.render.audit import audit_document, audit_text
@@ -39,6 +44,13 @@ from reconciler.system.interrupts import run
     "of the ledger, or of the controller that the settings name.  For pull requests.",
 )
 @click.option(
+    "--propose",
+    "proposes",
+    is_flag=True,
+    help="Note in the ledger that reviewers are shown this plan; see `jtr apply "
+    "--expect-proposed`.  The commit and the pull request are those of the CI job.",
+)
+@click.option(
     "--audit",
     "asks",
     is_flag=True,
@@ -54,6 +66,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     parallelism: int,
     on_unreachable: str,
     recorded: bool,
+    proposes: bool,
     asks: bool,
     form: str,
     view: View,
@@ -73,7 +86,53 @@ def command(  # noqa: PLR0917  - one parameter per option
         )
     state, settings = source.inputs(*paths)
     state, consents = asked.of(state)
-    recalled, away = _served(settings) if recorded else (None, None)
+    found = planned(
+        state,
+        settings,
+        consents,
+        paths=paths,
+        parallelism=parallelism,
+        recorded=recorded,
+        skip=on_unreachable == "skip",
+        asks=asks,
+        quiet=view.quiet,
+        job=find_job(os.environ) if proposes else None,
+    )
+    code = found.code
+    if code is Exit.DONE and detailed_exitcode and any(server.differs for server in found.plan):
+        code = Exit.CHANGES
+    renderer = plan_renderer(form)
+    if renderer.live and not recorded:
+        view = told_costs.said_once(view, found.plan, bootstrap.now().date())
+    output.show(renderer.seen(view).plan(found.plan, code, recorded=recorded, audit=found.audit))
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, what it alone would end a command with, and what an audit says beside it."""
+
+    plan: Plan
+    code: Exit
+    audit: AuditPart | None = None
+
+
+def planned(
+    state: DesiredState,
+    settings: Settings,
+    consents: Consents,
+    *,
+    paths: tuple[str, ...],
+    parallelism: int,
+    recorded: bool,
+    skip: bool = False,
+    asks: bool = False,
+    quiet: bool = False,
+    job: Job | None = None,
+) -> Planned:
+    """Plan; with a *job* what it shows to its reviewers is noted in the ledger."""
+    # What is proposed is looked up in the ledger of the settings: no other one is asked.
+    recalled, away = _served(settings) if recorded and job is None else (None, None)
     with bootstrap.prepared(
         settings,
         "plan",
@@ -86,23 +145,16 @@ def command(  # noqa: PLR0917  - one parameter per option
             raise away
         if recalled is None:  # what the controller told is what the controller would do
             consents = bootstrap.beside_controller(settings, context, state, consents)
-        skip = on_unreachable == "skip"
         if recorded:
             visits, skip = run(lambda _: recall(state, consents, context)), False
         else:
-            visits = run(lambda _: look(state, context, consents, quiet=view.quiet))
+            visits = run(lambda _: look(state, context, consents, quiet=quiet))
         plan = plan_of(visits, state, skip_unreachable=skip)
         audit = _audit(state, context, settings) if asks else None
+        if job is not None:
+            say(f"proposed for {told(propose(plan, state, paths, context, job))}: {plan.id}")
     code = worst(server.exit_code for server in plan)
-    if code is Exit.DONE and detailed_exitcode and any(server.differs for server in plan):
-        code = Exit.CHANGES
-    if audit is not None:
-        code = worst([code, audit.code])
-    renderer = plan_renderer(form)
-    if renderer.live and not recorded:
-        view = told_costs.said_once(view, plan, bootstrap.now().date())
-    output.show(renderer.seen(view).plan(plan, code, recorded=recorded, audit=audit))
-    return code
+    return Planned(plan, code if audit is None else worst([code, audit.code]), audit)
 
 
 def _audit(state: DesiredState, context: PassContext, settings: Settings) -> AuditPart:

@@ -45,6 +45,7 @@ from reconciler.ledger.exchange_state import (
 )
 from reconciler.ledger.identities import Identities
 from reconciler.ledger.lease import Lease, ended
+from reconciler.ledger.proposals import Proposals
 from reconciler.ledger.requests import RequestLog, add_deeds, read_deeds
 from reconciler.model.recorded import (
     Debt,
@@ -98,6 +99,7 @@ class Ledger:
         self._birth, self.born_now = self._born()
         self._identities: Final = Identities(store, self._birth.uid, clock)
         self._brakes: Final = Brakes(store, now, writer)
+        self.proposals: Final = Proposals(store)
         # What this process knows: revisions of exchanges, by server and key.
         self._known: dict[str, dict[str, int]] = {}
         self._own: dict[str, str] = {}  # nonces of our own intents, by key

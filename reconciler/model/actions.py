@@ -128,12 +128,12 @@ def identity(action: Action) -> list[object] | None:
     Return what *action* contributes to a plan's id.
 
     None for restarts: they follow from writes.  Which robots run differs between minutes, so none
-    is named.
+    is named; nor are a server's own names of what is written, which only a visit tells: an exchange
+    is written whole.
     """
     match action:
         case WriteExchange():
-            names = sorted(name for name, _ in action.fields)
-            return ["write", action.exchange, names, [str(ref) for _, ref in action.sources]]
+            return ["write", action.exchange, [], [str(ref) for _, ref in action.sources]]
         case DeleteExchange():
             return ["delete", action.exchange, sorted(action.fields), []]
         case InvalidateCache(instant):

@@ -154,6 +154,7 @@ class ServerPlan:
     held_code: Exit = Exit.DONE
     held_remedy: str = ""
     failure: JtrError | None = None
+    unseen: tuple[Action, ...] = ()  # what it would get if it is empty, which nobody has looked at
     observed_at: str = ""
     age: float | None = None  # seconds since a recorded observation; None when just visited
 
@@ -168,8 +169,11 @@ class ServerPlan:
         """
         What it is bound to do sooner or later: the actions, and what waits for its time.
 
-        Also what only waits for a yes to a new recipient: whoever expects this plan says it.
+        Also what only waits for a yes to a new recipient: whoever expects this plan says it; and
+        what a server that nobody has seen yet gets once somebody finds it empty.
         """
+        if self.unseen and self.failure is None:
+            return tuple(sorted(self.unseen, key=_place))
         later = (d.action for d in self.disruptions if d.standing in BOUND)
         asked = (line.action for line in self.lines if line.asks == ASK_RECIPIENT)
         return self._ordered((*self.actions, *later, *asked))

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.errors import Exit, JtrError
-from reconciler.model.actions import RebootServer
+from reconciler.model.actions import RebootServer, WriteExchange
 from reconciler.model.desired import DesiredServer, Mode, Presence, RequestKind, Suspension
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.policy import PolicyAction
-from reconciler.model.recorded import ExchangeRecord, Observation, Recorded
+from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Recorded
 from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
@@ -98,6 +98,24 @@ def unseen_lines(desired: DesiredServer, recorded: Recorded, terms: Terms) -> It
         yield halt_line(known.halt, desired.name, seen.robots if seen else (), terms)
     if known.open is not None:
         yield unsettled(known.open, terms)
+
+
+def unseen_writes(desired: DesiredServer, facts: Facts) -> tuple[WriteExchange, ...]:
+    """
+    Return what a server that nobody has seen yet gets if it is found empty, as `plan_server` would.
+
+    What it calls its fields is not known; nothing in a plan's id depends on it.
+    """
+    if facts.suspended or desired.mode is Mode.OBSERVE:
+        return ()
+    return tuple(
+        WriteExchange(exchange.code, (), tuple(sorted(sources.items())), Purpose.CHANGE)
+        for exchange in desired.exchanges
+        if exchange.presence is Presence.PRESENT
+        if not facts.denied(PolicyAction.WRITE, exchange.code)
+        if (sources := facts.sources.get(exchange.code)) is not None
+        if not isinstance(sources, JtrError)
+    )
 
 
 # ── the server as a whole ────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from reconciler.observe.visit import Visit, blank_plan
 from reconciler.plan.fleet import limit_actions
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import new_recipient
-from reconciler.plan.server import plan_server
+from reconciler.plan.server import plan_server, unseen_writes
 from reconciler.reconcile.survey import failed, freeze, moved, remember
 
 
@@ -42,8 +42,10 @@ async def _recalled(
         if elsewhere := moved(visit):
             visit.plan = elsewhere
         elif observation is None:
+            facts = await freeze(visit, context)
             visit.plan = replace(
                 visit.plan,
+                unseen=unseen_writes(server, facts),
                 held="not compared: the ledger holds no observation of it",
                 held_remedy="`jtr apply` or a controller on the same ledger makes one",
             )

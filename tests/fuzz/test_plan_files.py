@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from reconciler.cli.apply import _expectation, _Expected
+from reconciler.cli.expectation import Expected, expectation
 from reconciler.documents.load import load
 from reconciler.errors import Exit, UsageError
 from reconciler.model.codec import Malformed
@@ -56,7 +56,7 @@ def test_control_the_plan_is_taken_and_says_much(tmp_path: Path) -> None:
     file.write_bytes(PLAN)
     document = read_sealed(PLAN)
 
-    assert _expectation(str(file)).id == document["planId"]
+    assert expectation(str(file)).id == document["planId"]
     assert len(document["servers"][0]["lines"]) == 2
     assert rb"\u00e4" in PLAN
 
@@ -82,7 +82,7 @@ def test_t12_what_was_flipped_is_refused_by_the_command(tmp_path: Path) -> None:
         if number % 61 == 0 and not same(flipped):
             file.write_bytes(flipped)
             with pytest.raises(UsageError):
-                _expectation(str(file))
+                expectation(str(file))
 
 
 def test_t12_blanks_and_the_order_of_names_mean_nothing() -> None:
@@ -101,7 +101,7 @@ def test_a_sealed_file_of_another_shape_is_refused(action: object, tmp_path: Pat
     file.write_text(as_json(sealed(document)))
 
     with pytest.raises(UsageError):
-        _expectation(str(file))
+        expectation(str(file))
 
 
 @examples(300, 30_000)
@@ -114,8 +114,8 @@ def test_no_plan_file_ends_anything(most: int, tmp_path: Path) -> None:
 
     def one(data: bytes) -> None:
         file.write_bytes(data)
-        found = outcome(lambda: _expectation(str(file)))
-        if isinstance(found, _Expected):
+        found = outcome(lambda: expectation(str(file)))
+        if isinstance(found, Expected):
             found.check(state)
 
     forged = damaged([document]).map(

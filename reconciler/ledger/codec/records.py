@@ -22,6 +22,7 @@ from reconciler.ledger.codec.rows import (
     History,
     IdentityRow,
     LeaseRow,
+    ProposalsRow,
     Restored,
     VersionRow,
     brake_key,
@@ -49,6 +50,7 @@ KINDS: Final[Mapping[type, str]] = {
     Restored: "restored",
     Received: "received",
     Applied: "applied",
+    ProposalsRow: "proposals",
 }
 CODEC: Final = Codec()
 _UID: Final = re.compile(r"[a-z0-9]{1,64}")

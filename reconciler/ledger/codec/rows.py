@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.model.codec import Inline, Seconds
+from reconciler.model.proposals import Proposal
 from reconciler.model.recorded import Brake, ExchangeRecord, HistoryEntry, Identity
 from reconciler.model.target import Target
 
@@ -143,6 +144,13 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposalsRow:
+    """The plans that reviewers were shown, newest last."""
+
+    proposals: tuple[Proposal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """When, why and by whom a restored ledger was accepted last."""
 
@@ -156,6 +164,7 @@ class Restored:
 BIRTH: Final = "ledger/birth"
 RESTORED: Final = "ledger/restored"
 APPLIED: Final = "ledger/applied"
+PROPOSALS: Final = "ledger/proposals"
 SERVERS: Final = "server/"
 BRAKES: Final = "brake/"
 

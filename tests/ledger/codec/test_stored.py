@@ -13,6 +13,7 @@ import pytest
 from reconciler.ledger.codec import records, rows
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import BootLine, Robot
+from reconciler.model.proposals import Proposal, ProposedRow, PullRequest
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -190,6 +191,24 @@ STORED: Final[dict[str, tuple[str, object]]] = {
         rows.history_key("u1"),
         rows.History(
             (HistoryEntry(TEXT, "b", "wrote bybit", "done", "ü"), HistoryEntry(TEXT, "", "", ""))
+        ),
+    ),
+    "proposals": (
+        rows.PROPOSALS,
+        rows.ProposalsRow(
+            (
+                Proposal(
+                    f"sha256:{'a' * 40}-{'b' * 40}",
+                    "c" * 40,
+                    f"sha256:{'d' * 40}",
+                    AT,
+                    "plan 1@host",
+                    PullRequest("möre", "12", "https://forge.test/desk/servers/pull/12", "ann"),
+                    (ProposedRow("e" * 40, "tokyo-1: write bybit from vault:secret/a@2"),),
+                    ("f" * 16,),
+                    settled=True,
+                ),
+            )
         ),
     ),
     "received": (

@@ -1,0 +1,233 @@
+"""
+What a pull request's plan said: noted when it was shown to reviewers, looked up when it is merged.
+
+Pure.  A proposal is evidence, not authority: it can only make an apply refuse.  What is applied is
+what the merged documents say, and no more of it than proposals name.
+"""
+
+import enum
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from reconciler.model.actions import Action, WriteExchange, identity, told
+from reconciler.model.desired import DesiredState
+from reconciler.model.plan import Plan, ServerPlan
+from reconciler.model.recipients import Recipient
+from reconciler.model.recipients import told as listed
+from reconciler.model.source import SourceLine
+
+KEPT: Final = 50  # proposals
+ROWS: Final = 1000  # actions of one; a plan with more can only be applied whole, by its id
+TEXT: Final = 300  # characters that a row keeps for people
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """Where reviewers see it; each is empty where nobody told."""
+
+    branch: str = ""
+    number: str = ""
+    url: str = ""
+    author: str = ""
+
+    def __str__(self) -> str:
+        return f"#{self.number}" if self.number else self.branch or "no pull request"
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedRow:
+    """One action, or one recipient: what it is compared by, and what people read."""
+
+    digest: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """
+    A plan that reviewers were shown.
+
+    `commit` is what they looked at, `documents` a digest of what its documents mean: the same after
+    a squash or a rebase.  `recipients` are digests alone.  `settled` says that it was applied.
+    """
+
+    plan: str
+    commit: str
+    documents: str
+    at: datetime
+    by: str
+    pull: PullRequest
+    actions: tuple[ProposedRow, ...]
+    recipients: tuple[str, ...]
+    settled: bool = False
+
+    @property
+    def recipients_digest(self) -> str:
+        """The first half of the plan's id."""
+        return self.plan.removeprefix("sha256:").partition("-")[0]
+
+    def replaces(self, other: "Proposal") -> bool:
+        """Whether *other* is an older word of the same pull request: nobody agrees to that now."""
+        return self.subject == other.subject
+
+    @property
+    def subject(self) -> str:
+        """What was reviewed, through all its commits."""
+        return self.pull.url or self.pull.number or self.pull.branch or self.commit
+
+
+def noted(known: Sequence[Proposal], new: Proposal) -> tuple[Proposal, ...]:
+    """Return what is kept when *new* was shown, newest last."""
+    if any(_as_told(one) == _as_told(new) for one in known):
+        return tuple(known)  # said twice
+    left = [one for one in known if not new.replaces(one)]
+    return (*left, new)[-KEPT:]
+
+
+def _as_told(one: Proposal) -> tuple[object, ...]:
+    return one.plan, one.commit, one.documents, one.pull, one.actions, one.settled
+
+
+def settled(known: Sequence[Proposal], done: Iterable[Proposal]) -> tuple[Proposal, ...]:
+    """Return *known* with those that were just applied marked."""
+    names = {(one.plan, one.commit, one.at) for one in done}
+    return tuple(
+        replace(one, settled=one.settled or (one.plan, one.commit, one.at) in names)
+        for one in known
+    )
+
+
+# ── what a plan proposes ─────────────────────────────────────────────────────────────────────
+
+
+def action_rows(plan: Plan) -> tuple[ProposedRow, ...]:
+    """Return a row for each action that decides a plan's id, in their order."""
+    return tuple(
+        ProposedRow(_digest([server.target.url, server.target.account, named]), _text(server, one))
+        for server in plan
+        for one in server.promised
+        if (named := identity(one)) is not None
+    )
+
+
+def recipient_rows(recipients: Iterable[Recipient]) -> tuple[ProposedRow, ...]:
+    return tuple(
+        ProposedRow(
+            _digest(one.identity()),
+            f"{one.server}: {one.target}, login {listed(one.login)}, values of {listed(one.paths)}",
+        )
+        for one in recipients
+    )
+
+
+def _text(server: ServerPlan, action: Action) -> str:
+    sources = action.sources if isinstance(action, WriteExchange) else ()
+    origin = f" from {', '.join(str(ref) for _, ref in sources)}" if sources else ""
+    return f"{server.server}: {told(action)}{origin}"[:TEXT]
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def documents_digest(state: DesiredState) -> str:
+    """
+    Return a digest of what documents mean, not of how and on which lines they say it.
+
+    Two commits of one digest ask for the same, in the same files.
+    """
+    servers = sorted((*state.servers, *state.others), key=lambda server: server.name)
+    return f"sha256:{_digest([_meaning(server) for server in servers])}"
+
+
+def _meaning(value: Any) -> Any:
+    if is_dataclass(value):
+        found = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name: _meaning(one) for name, one in found if not isinstance(one, SourceLine)}
+    match value:
+        case enum.Enum():
+            return str(value.value)
+        case datetime() | timedelta():
+            return str(value)
+        case Mapping():
+            return {str(key): _meaning(one) for key, one in value.items()}
+        case frozenset():
+            return sorted(json.dumps(_meaning(one), sort_keys=True) for one in value)
+        case tuple() | list():
+            return [_meaning(one) for one in value if not isinstance(one, SourceLine)]
+        case None | bool() | int() | float() | str():
+            return value
+    return str(value)  # an address, a network
+
+
+# ── what a merge may do ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """
+    The proposals that were merged, the newest last; there is at least one.
+
+    `recipients` is the first half of the id of every plan that the documents now make.
+    """
+
+    proposals: tuple[Proposal, ...]
+    recipients: str
+
+    @property
+    def fitting(self) -> Proposal | None:
+        """The newest whose reviewers saw who would get what as the documents now have it."""
+        found = (one for one in self.proposals if one.recipients_digest == self.recipients)
+        return max(found, key=self.proposals.index, default=None)
+
+    @property
+    def newest(self) -> Proposal:
+        return self.fitting or self.proposals[-1]
+
+    @property
+    def open(self) -> tuple[Proposal, ...]:
+        """Those that were not applied yet: several where merges were quicker than the jobs."""
+        return tuple(one for one in self.proposals if not one.settled)
+
+    def unreviewed(self, plan: Plan) -> list[ProposedRow]:
+        """
+        Return the actions of *plan* that no merged and open proposal names.
+
+        What a proposal names beyond that was done meanwhile, or is not needed any more.
+        """
+        if any(one.plan == plan.id for one in self.open):
+            return []
+        known = {row.digest for one in self.open for row in one.actions}
+        return [row for row in action_rows(plan) if row.digest not in known]
+
+    def moved(self, plan: Plan) -> Iterator[str]:
+        """Yield the lines in which *plan* differs from what reviewers saw."""
+        now = action_rows(plan)
+        present = {row.digest for row in now}
+        told = {row.digest: row.text for one in self.open for row in one.actions}
+        for digest, text in told.items():
+            if digest not in present:
+                yield f"- {text}"
+        for row in now:
+            if row.digest not in told:
+                yield f"+ {row.text}"
+
+
+def merged(
+    known: Iterable[Proposal], commits: Iterable[str], documents: str, recipients: str
+) -> Merged | None:
+    """
+    Return the proposals of *known* that were merged; None if none was.
+
+    One is if HEAD has its commit (*commits* are those that it has), or if its documents are the
+    very ones that are now in force: after a squash, a rebase or a merge queue.  *recipients* is
+    the digest of who would get what by these.
+    """
+    here = frozenset(commits)
+    found = tuple(one for one in known if one.commit in here or one.documents == documents)
+    return Merged(found, recipients) if found else None

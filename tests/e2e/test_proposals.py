@@ -1,0 +1,131 @@
+"""
+What a merge applies is what reviewers saw: on a real repository, judged by the server.
+"""
+
+import pytest
+
+from reconciler.sandbox.jt_trader.server import StandInThread
+from tests.e2e.answers import document
+from tests.support.repository import Repository
+from tests.support.rig import LEDGERS, Ran, Rig
+
+pytestmark = pytest.mark.usefixtures("bao")
+
+
+@pytest.fixture
+def repository(rig: Rig) -> Repository:
+    """Documents in the checkout of a repository, from now on."""
+    repository = Repository(rig.home)
+    rig.docs = repository.work / "servers"
+    rig.docs.mkdir()
+    return repository
+
+
+def propose(rig: Rig) -> str:
+    """Show a plan to reviewers; returns its id."""
+    return str(document(rig.plan("--recorded", "--propose", "-o", "json"))["planId"])
+
+
+def merged(rig: Rig, *args: str) -> Ran:
+    return rig.jtr("apply", str(rig.docs), "--expect-proposed", *args)
+
+
+def begun(rig: Rig, repository: Repository, *exchanges: str) -> StandInThread:
+    """Return a server whose document is on main, applied."""
+    server = rig.server()
+    rig.document("tokyo-1", *(exchanges or ("bybit", "okx")))
+    repository.commit("Begin")
+    rig.begin()
+    assert rig.apply().code == 0
+    return server
+
+
+@pytest.mark.parametrize("kind", LEDGERS)
+def test_a_new_server_is_applied_by_what_its_pull_request_proposed(
+    rig: Rig, repository: Repository, kind: str
+) -> None:
+    rig.settings(**rig.ledger(kind))
+    rig.begin()
+    repository.git("commit", "--quiet", "--allow-empty", "-m", "Begin")
+    repository.git("branch", "-M", "main")
+    server = rig.server()
+    repository.branch("new")
+    rig.document("tokyo-1", "bybit", "okx")
+    repository.commit("Add tokyo-1")
+
+    recorded = propose(rig)
+    seen = len(server.record.handshakes)
+    live = document(rig.plan("-o", "json"))["planId"]
+    before = merged(rig, "--server", "tokyo-1")
+    repository.merge("new")
+    again = merged(rig)
+
+    assert seen == 0
+    assert recorded == live
+    assert (before.code, again.code) == (0, 0), before.text + again.text
+    assert server.record.saves == 2
+
+
+def test_nothing_is_applied_that_nobody_proposed(rig: Rig, repository: Repository) -> None:
+    server = begun(rig, repository)
+    rig.rotate(exchange="okx")
+    greeted = len(server.record.handshakes)
+
+    ran = merged(rig)
+
+    assert ran.code == 4
+    assert "no proposal was merged here" in ran.err
+    assert len(server.record.handshakes) == greeted
+
+
+def test_a_branch_that_was_not_merged_proposes_nothing(rig: Rig, repository: Repository) -> None:
+    server = begun(rig, repository)
+    repository.branch("more")
+    rig.document("tokyo-1", "bybit", "okx", "kucoin")
+    repository.commit("Add kucoin")
+    propose(rig)
+    repository.git("checkout", "--quiet", "main")
+    saves = server.record.saves
+
+    ran = merged(rig)
+
+    assert ran.code == 4, ran.text
+    assert "no proposal was merged here" in ran.err
+    assert server.record.saves == saves
+
+
+def test_a_squash_is_found_by_what_its_documents_mean(rig: Rig, repository: Repository) -> None:
+    server = begun(rig, repository)
+    saves = server.record.saves
+    repository.branch("more")
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    rig.document("tokyo-1", "bybit", "okx", "kucoin", rotate=False)
+    rig.rotate(exchange="kucoin")
+    repository.commit("Add kucoin")
+    propose(rig)
+    repository.squash("more")
+
+    ran = merged(rig)
+
+    assert ran.code == 0, ran.text
+    assert server.record.saves == saves + 1
+
+
+def test_three_merges_and_one_apply(rig: Rig, repository: Repository) -> None:
+    """Jobs that wait are replaced by newer ones: the last one does what all three proposed."""
+    server = begun(rig, repository, "bybit", "okx", "kucoin")
+    saves = server.record.saves
+    for exchange in ("bybit", "okx", "kucoin"):
+        # Each proposed beside the others, before any of them was merged.
+        repository.branch(exchange)
+        rig.write(f"notes-{exchange}.yaml", "apiVersion: v1\nkind: Note\n")
+        repository.commit(f"Rotate {exchange}")
+        rig.rotate(exchange=exchange)
+        propose(rig)
+    for exchange in ("bybit", "okx", "kucoin"):
+        repository.merge(exchange)
+
+    ran, again = merged(rig), merged(rig)
+
+    assert (ran.code, again.code) == (0, 0), ran.text + again.text
+    assert server.record.saves == saves + 3
