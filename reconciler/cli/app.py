@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "plan": "Show what apply would do, and what it means for trading.",
     "show-plan": "Print the file of a plan, or of what was applied, for people.",
     "apply": "Make the servers as the documents say.",
+    "ci": "Do what a CI job does: plan for a pull request, apply what was merged.",
     "adopt": "Make documents of servers that were configured by hand.",
     "controller": "Keep the servers as the documents say, until told to stop.",
     "audit": "Ask the exchanges what each key may do; changes nothing.",

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import click
@@ -18,6 +18,7 @@ from reconciler.errors import Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
+from reconciler.model.proposals import Proposal
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -121,10 +122,14 @@ def command(  # noqa: PLR0917  - one parameter per option
 
 
 def merged_proposals(
-    context: PassContext, state: DesiredState, paths: Sequence[str]
+    context: PassContext,
+    state: DesiredState,
+    paths: Sequence[str],
+    about: Callable[[Proposal], None] = lambda _: None,
 ) -> Expectation:
-    """Return what merged pull requests proposed, once it fits who would get what."""
+    """Return what merged pull requests proposed, once it fits who would get what; *about* whom."""
     found = run(lambda _: proposed(context.ledger, state, paths))
+    about(found.merged.newest)
     found.check(state)
     say(f"expecting what {told(found.merged.newest)} proposed")
     return found
@@ -190,11 +195,18 @@ class ApplyJob:
         code = self._final(plan, code)
         stopped = interruption.error()
         now = bootstrap.now()
+        if stopped is None and not sent and code in (Exit.DONE, Exit.CHANGES) and self._settled:
+            output.show(self.renderer.already(plan, code, at=now))
+            return code
         if stopped is None or code in (Exit.HARM, Exit.IN_DOUBT):
             output.show(self.renderer.done(plan, reports, code, at=now))
             return code
         output.show(self.renderer.done(plan, reports, stopped.exit_code, at=now))
         raise stopped
+
+    @property
+    def _settled(self) -> bool:
+        return self.expected is not None and self.expected.settled
 
     def _final(self, plan: Plan, code: Exit) -> Exit:
         """Return the command's own code: differences that were left count when asked for."""

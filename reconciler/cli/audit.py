@@ -8,6 +8,7 @@ import click
 
 from reconciler import bootstrap
 from reconciler.cli import options, output
+from reconciler.cli.annotated import annotate, annotated_output
 from reconciler.cli.look import look
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.formats import duration
@@ -20,6 +21,7 @@ from reconciler.observe.context import PassContext
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.audit_keys import gather_keys
 from reconciler.render import audit as rendering
+from reconciler.render.annotate import of_audits
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import run
@@ -51,15 +53,7 @@ from reconciler.system.interrupts import run
 )
 @options.visiting
 @options.recipients
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json", "markdown"]),
-    default="text",
-    show_default=True,
-    help="For people, for programs, or for a pull request.",
-)
+@annotated_output("text", "json", "markdown")
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
@@ -108,7 +102,7 @@ def command(  # noqa: PLR0917  - one parameter per option
             output.show_json(rendering.audit_document(rows, now, code, explain=explain))
         case "markdown":
             output.show(rendering.audit_markdown(rows, now, notes))
-        case _:
+        case _ if not annotate(form, lambda: of_audits(rows, state)):
             output.show(rendering.audit_text(rows, now, notes, explain=explain))
     return code
 

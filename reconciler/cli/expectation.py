@@ -43,6 +43,11 @@ class Expectation(Protocol):
         """The ids of the plans that count as this one, for what was applied already."""
         ...
 
+    @property
+    def settled(self) -> bool:
+        """Whether all of it is known to have been applied."""
+        ...
+
     def check(self, state: DesiredState) -> None:
         """Raise Blocked, before any server is contacted, when documents name other recipients."""
         ...
@@ -72,6 +77,10 @@ class Expected:
     def ids(self) -> Sequence[str]:
         return (self.id,)
 
+    @property
+    def settled(self) -> bool:
+        return False
+
     def check(self, state: DesiredState) -> None:
         recipients = tuple(map(Recipient.of, state.servers))
         if self.id.startswith(f"sha256:{recipients_digest(recipients)}-"):
@@ -99,6 +108,10 @@ class Proposed:
     @property
     def ids(self) -> Sequence[str]:
         return [one.plan for one in self.merged.proposals]
+
+    @property
+    def settled(self) -> bool:
+        return not self.merged.open
 
     def check(self, state: DesiredState) -> None:
         if self.merged.fitting is not None:

@@ -1,14 +1,20 @@
 """`jtr validate`: check documents; contacts nothing."""
 
+from collections.abc import Iterable
+
 import click
 
 from reconciler.cli import commands
+from reconciler.cli.annotated import annotate, annotated_output
 from reconciler.documents.load import load
+from reconciler.errors import InvalidConfig
+from reconciler.model.annotations import Annotation
 
 
 @click.command("validate")
 @commands.paths
-def command(paths: tuple[str, ...]) -> int:
+@annotated_output("text")
+def command(paths: tuple[str, ...], form: str) -> int:
     """
     Check documents in files and directories; contacts neither Vault nor a server.
 
@@ -16,5 +22,18 @@ def command(paths: tuple[str, ...]) -> int:
 
     All mistakes are shown at once, each with file, line and column, and what to do about it.
     """
-    click.echo(load(paths).summary(), nl=False)
+    try:
+        found = load(paths)
+    except InvalidConfig as error:
+        found_wrong = error
+        annotate(form, lambda: _annotations(found_wrong))
+        raise
+    if not annotate(form, list):
+        click.echo(found.summary(), nl=False)
     return 0
+
+
+def _annotations(error: InvalidConfig) -> Iterable[Annotation]:
+    from reconciler.render.annotate import of_mistakes  # noqa: PLC0415  - only where it is wanted
+
+    return of_mistakes(error)

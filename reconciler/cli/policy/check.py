@@ -2,17 +2,19 @@
 
 import click
 
-from reconciler.cli import options, output
+from reconciler.cli import output
+from reconciler.cli.annotated import annotate, annotated_output
 from reconciler.cli.policy.source import policy_options
 from reconciler.cli.settings_source import SettingsSource
 from reconciler.documents.load import load
 from reconciler.errors import Exit
+from reconciler.render.annotate import of_violations
 from reconciler.render.policy import check_document, check_text
 
 
 @click.command("check")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@options.output
+@annotated_output("text", "json")
 @policy_options
 def command(paths: tuple[str, ...], form: str, file: str | None, source: SettingsSource) -> int:
     """
@@ -28,6 +30,6 @@ def command(paths: tuple[str, ...], form: str, file: str | None, source: Setting
     code = Exit.BLOCKED if any(violations for _, violations in found) else Exit.DONE
     if form == "json":
         output.show_json(check_document(policy, found, code))
-    else:
+    elif not annotate(form, lambda: of_violations(found)):
         output.show(check_text(policy, found))
     return code
