@@ -145,6 +145,12 @@ def workflow(name: str) -> dict[str, Any]:
     return found
 
 
+def action() -> dict[str, Any]:
+    """The composite action of deploy/github."""
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "github/action/action.yml").read_text("utf-8"))
+    return found
+
+
 def pipeline() -> dict[str, Any]:
     """The jobs of deploy/gitlab."""
     found: dict[str, Any] = yaml.safe_load((DEPLOY / "gitlab/gitlab-ci.yaml").read_text("utf-8"))

@@ -27,6 +27,7 @@ from tests.deploy.issuer import (
     GITLAB,
     GITLAB_MERGE,
     Issuer,
+    action,
     github_steps,
     pipeline,
     started,
@@ -34,8 +35,10 @@ from tests.deploy.issuer import (
 )
 from tests.deploy.tools import DEPLOY, ran, tool
 from tests.house.pages import blocks, commands, page, shell
+from tests.support.forge import TOKEN, ForgeStandIn, github
 from tests.support.leaks import PRIVATE, Watch
 from tests.support.processes import until
+from tests.support.repository import Repository
 from tests.support.rig import DURATIONS, Rig
 
 CI = page("docs/setup-ci.md")
@@ -539,6 +542,57 @@ def test_t17_on_gitlab_too(runner: Runner, vault: Vault, watch: Watch) -> None:
 
     assert server.record.saves == 1, applied
     assert "tokyo-1" in planned
+    assert living(rig.bao) == before
+    assert list(runner.temp.iterdir()) == []
+
+
+def test_the_action_goes_the_whole_way(runner: Runner, issuer: Issuer, watch: Watch) -> None:
+    """Its one step, as a runner runs it: proposed in a pull request, applied once it is merged."""
+    rig, (step,) = runner.rig, action()["runs"]["steps"]
+    repository = Repository(rig.home / "checkout")
+    runner.work, rig.docs = repository.work, repository.work / "servers"
+    rig.docs.mkdir()
+    repository.commit("Begin")
+    server = rig.server()
+    runner.begin()
+    rig.bao.enable_audit()
+    before = living(rig.bao)
+
+    def ran(job: str, environment: dict[str, str]) -> str:
+        given = {"path": "servers", "audience": AUDIENCE, "token": TOKEN, "name": runner.team}
+        given["settings"] = runner.settings(job)
+        values = {
+            name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda found: given[found[1]], text)
+            for name, text in step["env"].items()
+        }
+        variables = runner.variables | environment | values | issuer.variables
+        process = started(step["run"], runner.work, variables, "-o", "pipefail")
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, output
+        return output
+
+    with ForgeStandIn() as forge:
+        repository.branch("new")
+        rig.document("tokyo-1", "bybit")
+        commit, start = repository.commit("Add tokyo-1"), len(rig.bao.audit_entries())
+        issuer.claims = GITHUB_PULL | {"environment": f"jtr-{runner.team}-plan"}
+        pull = github(forge, rig.home, "pull_request", commit, number=1, branch="new")
+        printed = ran("plan", pull)
+        entries, seen = rig.bao.audit_entries()[start:], len(server.record.handshakes)
+        head = repository.merge("new")
+        issuer.claims = GITHUB | {"environment": f"jtr-{runner.team}-apply"}
+        printed += ran("apply", github(forge, rig.home, "push", head))
+    for jwt in issuer.given:
+        watch.guard(jwt, "login")
+    watch.search("what the jobs printed", printed)
+    read = {one["request"]["path"] for one in entries if one["request"]["operation"] == "read"}
+
+    assert seen == 0
+    assert not [path for path in read if path.startswith("secret/data/")]
+    assert server.record.saves == 1
+    assert [one.edits for one in forge.told.comments] == [1]
+    assert f"<!-- jtr ci {runner.team} -->" in forge.told.comments[0].body
+    assert [one[:2] for one in forge.told.statuses] == [(head, "success")]
     assert living(rig.bao) == before
     assert list(runner.temp.iterdir()) == []
 

@@ -28,7 +28,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("apply",),  # act
     ("reconcile",),  # one pass
     ("render",),  # values -> text, JSON, Markdown
-    ("notifications",),
+    ("notifications", "ci"),
     ("bootstrap",),
     ("controller",),
     ("doctor",),

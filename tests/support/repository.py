@@ -12,6 +12,7 @@ class Repository:
         self.hub = home / "hub.git"
         self.work = home / "work"
         self._ticks = 0
+        home.mkdir(exist_ok=True)
         self._git(home, "init", "--quiet", "--bare", "--initial-branch=main", str(self.hub))
         self._git(home, "clone", "--quiet", str(self.hub), str(self.work))
 

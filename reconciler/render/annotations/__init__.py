@@ -1,6 +1,7 @@
 """
-Forms for lines of files: `render/annotations/NAME.py` is `-o NAME` of `validate`, `policy check`
-and `audit`.
+Forms in which lines of files are told, by `validate`, `policy check` and `audit`.
+
+`render/annotations/NAME.py` is `-o NAME`.
 """
 
 import importlib

@@ -47,7 +47,7 @@ def _result(one: Annotation) -> dict[str, Any]:
     if one.source.line:
         path = one.source.file.removeprefix("./")
         region = {"startLine": one.source.line, "startColumn": max(1, one.source.column)}
-        place = {"artifactLocation": {"uri": quote(path)}, "region": region}
+        place = {"artifactLocation": {"uri": quote(path, errors="replace")}, "region": region}
         row["locations"] = [{"physicalLocation": place}]
     return row
 

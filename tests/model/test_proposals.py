@@ -1,0 +1,197 @@
+"""Which proposals were merged, what they allow, and what is forgotten."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler.ledger.proposals import ROOM, Proposals
+from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.model.actions import Action, RebootServer, WriteExchange
+from reconciler.model.desired import Afterwards, DesiredState
+from reconciler.model.plan import Disruption, Line, Plan, ServerPlan, Standing, Status
+from reconciler.model.proposals import (
+    KEPT,
+    TEXT,
+    Proposal,
+    ProposedRow,
+    PullRequest,
+    action_rows,
+    documents_digest,
+    merged,
+    noted,
+    settled,
+)
+from reconciler.model.recorded import Purpose
+from tests.support import factories
+
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+HALF = "a" * 40
+
+
+def write(exchange: str, version: int = 1) -> WriteExchange:
+    sources = tuple(factories.sources(version, exchange).items())
+    return WriteExchange(exchange, ((f"{exchange}_key", "apiKey"),), sources, Purpose.CHANGE)
+
+
+def plan(*actions: Action) -> Plan:
+    lines = tuple(
+        Line(one.exchange, Status.WRITE, action=one)
+        for one in actions
+        if isinstance(one, WriteExchange)
+    )
+    requests = tuple(
+        Disruption("reboot", Standing.DUE, action=one)
+        for one in actions
+        if isinstance(one, RebootServer)
+    )
+    return Plan((ServerPlan("tokyo-1", factories.TARGET, lines=lines, disruptions=requests),))
+
+
+def proposal(
+    name: str, *actions: Action, commit: str = "", documents: str = "", half: str = HALF
+) -> Proposal:
+    shown = plan(*actions)
+    return Proposal(
+        f"sha256:{half}-{shown.id.partition('-')[2]}",
+        commit or name * 40,
+        documents or f"documents of {name}",
+        NOW,
+        "test",
+        PullRequest(branch=name),
+        action_rows(shown),
+        (),
+    )
+
+
+REBOOT = RebootServer(NOW, "because", Afterwards.RESUME, 60.0)
+
+
+def looked_up(known: Sequence[Proposal], *commits: str, documents: str = "") -> Sequence[str]:
+    found = merged(known, commits, documents, HALF)
+    return [] if found is None else [one.pull.branch for one in found.proposals]
+
+
+def test_a_proposal_is_merged_by_its_commit_or_by_its_documents_and_not_otherwise() -> None:
+    known = [proposal("a"), proposal("b"), proposal("c")]
+
+    assert looked_up(known, "b" * 40) == ["b"]
+    assert looked_up(known, documents="documents of c") == ["c"]
+    assert looked_up(known, "a" * 40, "c" * 40) == ["a", "c"]
+    assert looked_up(known, "d" * 40) == []
+    assert looked_up([], "a" * 40) == []
+
+
+def unreviewed(known: Sequence[Proposal], *actions: Action) -> list[str]:
+    found = merged(known, [one.commit for one in known], "", HALF)
+    assert found is not None
+    return [row.text for row in found.unreviewed(plan(*actions))]
+
+
+def test_what_was_proposed_may_be_done_and_so_may_what_is_left_of_it() -> None:
+    known = [proposal("a", write("bybit"), write("okx"))]
+
+    assert unreviewed(known, write("bybit"), write("okx")) == []
+    assert unreviewed(known, write("okx")) == []
+    assert unreviewed(known) == []
+
+
+@pytest.mark.parametrize("more", [write("okx", 2), write("gateio"), REBOOT], ids=str)
+def test_nothing_else_may_be_done(more: Action) -> None:
+    known = [proposal("a", write("bybit"), write("okx"))]
+
+    assert len(unreviewed(known, write("bybit"), more)) == 1
+
+
+def test_several_that_wait_allow_what_all_of_them_said() -> None:
+    known = [proposal("a", write("bybit")), proposal("b", REBOOT)]
+
+    assert unreviewed(known, write("bybit"), REBOOT) == []
+
+
+def test_what_was_applied_once_allows_nothing_more() -> None:
+    known = settled([proposal("a", write("bybit"))], [proposal("a", write("bybit"))])
+
+    assert len(unreviewed(known, write("bybit"))) == 1
+    assert unreviewed(known) == []
+
+
+def test_an_older_word_of_the_same_pull_request_allows_nothing() -> None:
+    older, newer = proposal("a", write("bybit"), REBOOT), proposal("a", write("bybit"))
+    known = noted(noted([], older), newer)
+
+    assert known == (newer,)
+    assert len(unreviewed(known, write("bybit"), REBOOT)) == 1
+
+
+def test_said_twice_is_said_once_and_keeps_its_place() -> None:
+    first, second = proposal("a", write("bybit")), proposal("b")
+    known = noted(noted([], first), second)
+
+    assert noted(known, replace(first, at=NOW + timedelta(hours=1))) == known
+
+
+def test_whose_reviewers_saw_other_recipients_does_not_fit() -> None:
+    other = proposal("a", half="b" * 40)
+    found = merged([other], [other.commit], "", HALF)
+    both = merged([proposal("b"), other], ["b" * 40, other.commit], "", HALF)
+
+    assert found is not None
+    assert both is not None
+    assert found.fitting is None
+    assert both.newest.pull.branch == "b"
+
+
+def test_the_lines_that_moved_are_those_of_both_sides() -> None:
+    known = [proposal("a", write("bybit"), write("okx"))]
+    found = merged(known, [known[0].commit], "", HALF)
+
+    assert found is not None
+    assert [line[:20] for line in found.moved(plan(write("bybit"), write("okx", 2)))] == [
+        "- tokyo-1: write okx",
+        "+ tokyo-1: write okx",
+    ]
+
+
+def test_the_documents_digest_is_of_what_they_mean() -> None:
+    state = DesiredState((factories.server(factories.exchange()),))
+    moved = replace(factories.exchange(), source=replace(factories.SOURCE, line=99))
+    elsewhere = DesiredState((factories.server(moved),))
+    other = DesiredState((factories.server(factories.exchange("okx")),))
+    selected = DesiredState((), others=state.servers)
+
+    assert documents_digest(state) == documents_digest(elsewhere) == documents_digest(selected)
+    assert documents_digest(state) != documents_digest(other)
+    for change in (
+        {"place": "other/x.yaml"},
+        {"supervised": True},
+        {"labels": {"a": "b"}},
+        {"owner": "x"},
+    ):
+        changed = DesiredState((factories.server(factories.exchange(), **change),))
+        assert documents_digest(changed) != documents_digest(state), change
+
+
+def test_a_store_keeps_a_bounded_number_and_the_newest_in_any_case() -> None:
+    proposals = Proposals(MemoryStore())
+    rows = tuple(ProposedRow(f"{n:040x}", "x" * TEXT) for n in range(400))
+
+    for number in range(KEPT + 5):
+        proposals.note(replace(proposal(f"{number}"), actions=()))
+    assert len(proposals.all()) == KEPT
+    for number in range(5):
+        proposals.note(replace(proposal(f"big-{number}"), actions=rows))
+    kept = proposals.all()
+    assert kept[-1].pull.branch == "big-4"
+    assert sum(len(one.actions) for one in kept) * TEXT < ROOM
+
+
+def test_two_that_note_at_once_are_both_noted() -> None:
+    store = MemoryStore()
+    one, two = Proposals(store), Proposals(store)
+    one.note(proposal("a"))
+    two.note(proposal("b"))
+    one.settle([proposal("a")])
+
+    assert [(p.pull.branch, p.settled) for p in two.all()] == [("a", True), ("b", False)]
