@@ -23,7 +23,7 @@ def forge() -> Iterator[ForgeStandIn]:
         yield forge
 
 
-class Desk:
+class Team:
     """A team whose documents lie in a repository, with a job for each event."""
 
     def __init__(self, rig: Rig, forge: ForgeStandIn) -> None:
@@ -66,22 +66,22 @@ def title(text: str) -> str:
 def test_the_story_of_three_pull_requests(  # noqa: PLR0915  - one story, told in its order
     rig: Rig, bao: OpenBao, forge: ForgeStandIn
 ) -> None:
-    desk, told = Desk(rig, forge), forge.told
-    desk.begin("bybit", "okx")
+    team, told = Team(rig, forge), forge.told
+    team.begin("bybit", "okx")
     server = rig.servers["tokyo-1"].record
     saves, greeted = server.saves, len(server.handshakes)
     spoof = forge.say("1", STRANGER, "<!-- jtr ci -->\nall is well")
 
     # A branch, its comment, a secret that is rotated in between, and the comment after that.
     rig.rotate(exchange="kucoin")
-    desk.branch("more", "bybit", "okx", "kucoin")
+    team.branch("more", "bybit", "okx", "kucoin")
     with asked(bao, rig) as paths:
-        first = desk.pull_request(1, "more")
-        again = desk.pull_request(1, "more")
+        first = team.pull_request(1, "more")
+        again = team.pull_request(1, "more")
     (comment,) = (one for one in told.comments if one.author == US)
     before, edits = comment.body, comment.edits
     rig.rotate(exchange="okx")
-    review = desk.pull_request(1, "more")
+    review = team.pull_request(1, "more")
 
     assert (first.code, again.code, review.code) == (0, 0, 0), first.text + review.text
     assert len(server.handshakes) == greeted
@@ -93,25 +93,25 @@ def test_the_story_of_three_pull_requests(  # noqa: PLR0915  - one story, told i
     assert "::notice file=" in first.out
 
     # The merge does exactly that, says so in the same comment, and does nothing the second time.
-    desk.repository.merge("more")
-    applied = desk.main()
+    team.repository.merge("more")
+    applied = team.main()
     after = comment.body
-    twice = desk.main()
+    twice = team.main()
 
     assert (applied.code, twice.code) == (0, 0), applied.text + twice.text
     assert server.saves == saves + 2
     assert "jtr apply: applied, 20" in title(after)
     assert comment.body == after
     assert [one[1:3] for one in told.statuses] == [("success", "jtr")] * 2
-    assert told.statuses[0][0] == desk.repository.head()
+    assert told.statuses[0][0] == team.repository.head()
 
     # A second one, made stale by a rotation that nobody saw: refused, with the line that moved.
     rig.rotate(exchange="gateio")
-    desk.branch("gate", "bybit", "okx", "kucoin", "gateio")
-    assert desk.pull_request(2, "gate").code == 0
+    team.branch("gate", "bybit", "okx", "kucoin", "gateio")
+    assert team.pull_request(2, "gate").code == 0
     rig.rotate(exchange="bybit")
-    desk.repository.merge("gate")
-    refused = desk.main()
+    team.repository.merge("gate")
+    refused = team.main()
     stale = told.comments[-1]
 
     assert refused.code == 4
@@ -122,12 +122,12 @@ def test_the_story_of_three_pull_requests(  # noqa: PLR0915  - one story, told i
     assert told.statuses[-1][1] == "failure"
 
     # Reverted, seen anew and merged: what was done is not repeated, what was refused is not done.
-    desk.repository.branch("revert")
-    desk.repository.git("revert", "--no-edit", "-m", "1", "HEAD")
-    desk.repository.git("push", "--quiet", "--set-upstream", "origin", "HEAD")
-    assert desk.pull_request(3, "revert").code == 0
-    desk.repository.merge("revert")
-    reverted = desk.main()
+    team.repository.branch("revert")
+    team.repository.git("revert", "--no-edit", "-m", "1", "HEAD")
+    team.repository.git("push", "--quiet", "--set-upstream", "origin", "HEAD")
+    assert team.pull_request(3, "revert").code == 0
+    team.repository.merge("revert")
+    reverted = team.main()
 
     assert reverted.code == 0, reverted.text
     written = [names[0].partition("_")[0] for _, _, *names in server.history]
@@ -139,12 +139,12 @@ def test_the_story_of_three_pull_requests(  # noqa: PLR0915  - one story, told i
 def test_a_fork_is_validated_and_nobody_is_asked(
     rig: Rig, bao: OpenBao, forge: ForgeStandIn
 ) -> None:
-    desk = Desk(rig, forge)
-    desk.begin("bybit")
-    desk.branch("theirs", "bybit", "okx")
+    team = Team(rig, forge)
+    team.begin("bybit")
+    team.branch("theirs", "bybit", "okx")
     greeted = len(rig.servers["tokyo-1"].record.handshakes)
     job = github(
-        *(forge, rig.home, "pull_request", desk.repository.head()),
+        *(forge, rig.home, "pull_request", team.repository.head()),
         number=5,
         branch="theirs",
         head="mallory/servers",
@@ -161,13 +161,13 @@ def test_a_fork_is_validated_and_nobody_is_asked(
 
 
 def test_a_mistake_is_told_at_its_line(rig: Rig, forge: ForgeStandIn) -> None:
-    desk = Desk(rig, forge)
-    desk.begin("bybit")
-    desk.repository.branch("wrong")
+    team = Team(rig, forge)
+    team.begin("bybit")
+    team.repository.branch("wrong")
     rig.write("b,1.yaml", "apiVersion: jtr/v1\nkind: TradingServer\nmetadata: {name: '%0A::x'}\n")
-    desk.repository.commit("Break it")
+    team.repository.commit("Break it")
 
-    ran = desk.pull_request(6, "wrong", "--out", str(rig.home / "out"))
+    ran = team.pull_request(6, "wrong", "--out", str(rig.home / "out"))
 
     assert ran.code == 3
     row = next(row for row in ran.out.splitlines() if row.startswith("::error"))
@@ -180,12 +180,12 @@ def test_a_mistake_is_told_at_its_line(rig: Rig, forge: ForgeStandIn) -> None:
 
 
 def test_a_forge_that_is_down_changes_no_verdict(rig: Rig, forge: ForgeStandIn) -> None:
-    desk = Desk(rig, forge)
-    desk.begin("bybit")
-    desk.branch("more", "bybit")
+    team = Team(rig, forge)
+    team.begin("bybit")
+    team.branch("more", "bybit")
     forge.told.down = True
 
-    ran = desk.pull_request(7, "more")
+    ran = team.pull_request(7, "more")
 
     assert ran.code == 0, ran.text
     assert "the forge's API answered 503" in ran.err
@@ -193,16 +193,16 @@ def test_a_forge_that_is_down_changes_no_verdict(rig: Rig, forge: ForgeStandIn) 
 
 
 def test_gitlab_is_told_in_its_own_way(rig: Rig, forge: ForgeStandIn) -> None:
-    desk = Desk(rig, forge)
-    desk.begin("bybit")
+    team = Team(rig, forge)
+    team.begin("bybit")
     rig.rotate(exchange="okx")
-    desk.branch("more", "bybit", "okx")
-    commit = desk.repository.head()
+    team.branch("more", "bybit", "okx")
+    commit = team.repository.head()
     merge = {"number": "9", "branch": "more"}
     args = ("ci", str(rig.docs))
 
     first = rig.jtr(*args, environment=gitlab(forge, "merge_request_event", commit, **merge))
-    head = desk.repository.merge("more")
+    head = team.repository.merge("more")
     applied = rig.jtr(*args, environment=gitlab(forge, "push", head))
 
     assert (first.code, applied.code) == (0, 0), first.text + applied.text

@@ -129,3 +129,25 @@ def test_three_merges_and_one_apply(rig: Rig, repository: Repository) -> None:
 
     assert (ran.code, again.code) == (0, 0), ran.text + again.text
     assert server.record.saves == saves + 3
+
+
+def test_a_request_for_later_stays_proposed_until_it_is_done(
+    rig: Rig, repository: Repository
+) -> None:
+    rig.settings(soleWriter=True)
+    begun(rig, repository)
+    repository.branch("later")
+    wish = {"bootedAfter": "2099-01-01T00:00:00Z", "robots": "leave", "reason": "later"}
+    rig.document("tokyo-1", "bybit", "okx", rotate=False, supervised=True, reboot=wish)
+    repository.commit("Ask for a reboot")
+    propose(rig)
+    repository.merge("later")
+
+    first, again = merged(rig), merged(rig)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    withdrawn = merged(rig)
+    last = merged(rig, "-o", "markdown")
+
+    assert (first.code, again.code, withdrawn.code) == (0, 0, 0), first.text + again.text
+    assert "already applied" not in first.text + again.text + withdrawn.text
+    assert "already applied" in last.out

@@ -49,6 +49,10 @@ PLAN_FILES = "tests/fuzz/test_plan_files.py"
 ROWS = "tests/fuzz/test_ledger_rows.py"
 CODEC = "tests/model/test_codec.py"
 EVIL = "tests/threats/test_t09_yaml.py"
+PROPOSED = "tests/model/test_proposals.py"
+MERGES = "tests/e2e/test_proposals.py"
+CI_STORY = "tests/e2e/test_ci.py"
+CI_JOB = "tests/ci/test_job.py"
 HISTORIES = "tests/properties/test_histories.py::test_a_known_history_does_no_harm"
 
 
@@ -145,7 +149,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the shape of a plan file that is sealed is trusted",
-        "reconciler/cli/apply.py",
+        "reconciler/cli/expectation.py",
         "        if valid(document, PLAN):\n",
         "        if document:\n",
         (f"{PLAN_FILES}::test_a_sealed_file_of_another_shape_is_refused",),
@@ -460,7 +464,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "whatever plan was applied is the expected one",
         "reconciler/cli/apply.py",
-        "        return plan_id in await asyncio.to_thread(self.context.ledger.applied)",
+        "        return bool(set(ids) & set(await asyncio.to_thread(self.context.ledger.applied)))",
         "        return bool(await asyncio.to_thread(self.context.ledger.applied))",
         (APPROVAL,),
     ),
@@ -1787,5 +1791,89 @@ MUTANTS: tuple[Mutant, ...] = (
         "    open_ = [one for one in gone if one[1].requests.open or one[1].requests.halt]\n",
         "    open_ = [one for one in gone if one[1].requests.open]\n",
         ("tests/golden/test_status_fleet.py",),
+    # ── pull requests ────────────────────────────────────────────────────────────────────────
+    Mutant(
+        "every proposal was merged",
+        "reconciler/model/proposals.py",
+        "if one.commit in here or one.documents == documents)",
+        "if one.commit or one.documents == documents)",
+        (PROPOSED, MERGES),
+    ),
+    Mutant(
+        "what is applied need not have been proposed",
+        "reconciler/model/proposals.py",
+        "        return [row for row in action_rows(plan) if row.digest not in known]\n",
+        "        return [row for row in action_rows(plan) if not known]\n",
+        (PROPOSED, CI_STORY),
+    ),
+    Mutant(
+        "what was applied once is allowed for ever",
+        "reconciler/model/proposals.py",
+        "tuple(one for one in self.proposals if not one.settled)",
+        "tuple(one for one in self.proposals)",
+        (PROPOSED,),
+    ),
+    Mutant(
+        "an older word of a pull request still counts",
+        "reconciler/model/proposals.py",
+        "    left = [one for one in known if not new.replaces(one)]\n",
+        "    left = list(known)\n",
+        (PROPOSED,),
+    ),
+    Mutant(
+        "whoever gets what, it was proposed",
+        "reconciler/model/proposals.py",
+        "if one.recipients_digest == self.recipients)",
+        "if one.recipients_digest)",
+        (PROPOSED,),
+    ),
+    Mutant(
+        "what waits for its time is settled before it",
+        "reconciler/cli/apply.py",
+        "        later = any(len(server.promised) > len(server.actions) for server in plan)\n",
+        "        later = False\n",
+        (MERGES,),
+    ),
+    Mutant(
+        "git believes replaced commits",
+        "reconciler/system/git.py",
+        '    "GIT_NO_REPLACE_OBJECTS": "1",\n',
+        "",
+        ("tests/system/test_git.py",),
+    ),
+    Mutant(
+        "a fork is planned",
+        "reconciler/cli/ci.py",
+        "        if self.job.fork or self.job.event is Event.OTHER:\n",
+        "        if self.job.event is Event.OTHER:\n",
+        (CI_STORY,),
+    ),
+    Mutant(
+        "a fork is told by its name alone",
+        "reconciler/ci/job.py",
+        "        fork = not isinstance(head, str) or head != base\n",
+        "        fork = isinstance(head, str) and head != base\n",
+        (CI_JOB,),
+    ),
+    Mutant(
+        "a stranger's comment is edited",
+        "reconciler/ci/forges/github.py",
+        'if row["body"].startswith(marker) and _wrote(row["user"], me):',
+        'if row["body"].startswith(marker):',
+        (CI_STORY,),
+    ),
+    Mutant(
+        "the token goes anywhere",
+        "reconciler/ci/job.py",
+        '(parts.scheme == "https" or clear)',
+        '(parts.scheme in ("http", "https") or clear)',
+        (CI_JOB,),
+    ),
+    Mutant(
+        "a property of an annotation ends where a name says so",
+        "reconciler/render/annotations/github.py",
+        'return _data(text).replace(":", "%3A").replace(",", "%2C")',
+        "return _data(text)",
+        ("tests/golden/test_annotations.py",),
     ),
 )

@@ -32,7 +32,7 @@ class Comment:
 
 
 @dataclass
-class Told:
+class Record:
     """What the forge was told; `refused` counts what it took no notice of."""
 
     comments: list[Comment] = field(default_factory=list)
@@ -46,7 +46,7 @@ class ForgeStandIn:
     """Both APIs behind one address; `api` is GitHub's, `gitlab` GitLab's."""
 
     def __init__(self) -> None:
-        self.told = Told()
+        self.told = Record()
         self._loop = LoopThread("forge")
 
     def __enter__(self) -> Self:
