@@ -145,11 +145,12 @@ class _Story:
         self.found.extend(of_plan(found.plan, state))
         self.markdown = AS_MARKDOWN.plan(found.plan, found.code, recorded=True)
         self.json = AS_JSON.plan(found.plan, found.code, recorded=True)
-        output.show(AS_TEXT.plan(found.plan, found.code, recorded=True))
+        text = AS_TEXT.plan(found.plan, found.code, recorded=True)
+        output.show(ci_report.log(self.job, text))
         return found.code, ci_report.title(self.markdown)
 
     def _applied(self, state: DesiredState, settings: Settings) -> tuple[Exit, str]:
-        recorder = ci_report.Recorder()
+        recorder = ci_report.Recorder(self.job)
         try:
             with bootstrap.prepared(
                 settings, "apply", parallelism=self.parallelism, writes=True

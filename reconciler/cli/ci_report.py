@@ -20,6 +20,7 @@ from reconciler.model.plan import Plan
 from reconciler.model.proposals import Proposal, PullRequest
 from reconciler.model.wording import counted
 from reconciler.render.annotations import annotation_renderer
+from reconciler.render.annotations.github import quiet
 from reconciler.render.escape import plain
 from reconciler.render.markdown import code as as_code
 from reconciler.render.markdown import fenced_within
@@ -158,12 +159,18 @@ def _append(path: Path, body: str) -> None:
         say("the job's summary cannot be written")
 
 
+def log(job: Job, text: str) -> str:
+    """Return *text* as a job's log may have it: what is quoted there is no command."""
+    return quiet(text) if job.speaks_commands else text
+
+
 class Recorder(PlanRenderer):
     """Prints a text for people, and keeps the comment and the JSON of the same."""
 
     live = False
 
-    def __init__(self) -> None:
+    def __init__(self, job: Job) -> None:
+        self._job: Final = job
         self.markdown = ""
         self.json = ""
         self.shown: Plan | None = None
@@ -172,15 +179,15 @@ class Recorder(PlanRenderer):
         self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
     ) -> str:
         self._keep(plan, AS_MARKDOWN.plan(plan, code), AS_JSON.plan(plan, code))
-        return AS_TEXT.plan(plan, code, recorded=recorded, audit=audit)
+        return log(self._job, AS_TEXT.plan(plan, code, recorded=recorded, audit=audit))
 
     def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
         self._keep(plan, AS_MARKDOWN.already(plan, code, at=at), AS_JSON.already(plan, code, at=at))
-        return AS_TEXT.already(plan, code, at=at)
+        return log(self._job, AS_TEXT.already(plan, code, at=at))
 
     def refused(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
         self._keep(plan, AS_MARKDOWN.refused(plan, code, at=at), AS_JSON.plan(plan, code))
-        return AS_TEXT.plan(plan, code)
+        return log(self._job, AS_TEXT.plan(plan, code))
 
     def done(
         self, plan: Plan, reports: Sequence[Report], code: Exit, *, at: datetime | None = None
@@ -190,7 +197,7 @@ class Recorder(PlanRenderer):
             AS_MARKDOWN.done(plan, reports, code, at=at),
             AS_JSON.done(plan, reports, code, at=at),
         )
-        return AS_TEXT.done(plan, reports, code, at=at)
+        return log(self._job, AS_TEXT.done(plan, reports, code, at=at))
 
     def _keep(self, plan: Plan, markdown: str, json: str) -> None:
         self.shown, self.markdown, self.json = plan, markdown, json

@@ -13,12 +13,13 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
-from reconciler.errors import InvalidConfig
+from reconciler.errors import Exit, InvalidConfig
 from reconciler.model.annotations import RULES, Annotation, Weight
 from reconciler.model.desired import DesiredState
 from reconciler.model.source import Problem, SourceLine
 from reconciler.render.annotate import of_mistakes, of_plan
 from reconciler.render.annotations import annotation_forms, annotation_renderer
+from reconciler.render.registry import plan_renderer
 from reconciler.testing.renderers import EVERYTHING, foreign, is_safe
 from tests.golden.test_golden import check, rewrite
 
@@ -133,3 +134,15 @@ def test_what_a_plan_says_has_rules_and_lines() -> None:
     for form in annotation_forms():
         assert is_safe(annotation_renderer(form)(found))
     assert foreign("a secret") in " ".join(one.what for one in found)
+
+
+def test_nothing_in_a_log_is_a_command_but_ours() -> None:
+    for plan in EVERYTHING.plans:
+        first, *lines = plan_renderer("github").plan(plan, Exit.BLOCKED).splitlines()
+        token = first.removeprefix("::stop-commands::")
+        end = lines.index(f"::{token}::")
+
+        assert len(token) == 32
+        assert not [line for line in lines[:end] if token in line]
+        assert len(lines[end + 1 :]) <= 10
+        assert all(line.startswith("::") for line in lines[end + 1 :])

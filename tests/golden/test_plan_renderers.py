@@ -43,10 +43,10 @@ Check = Callable[[RendererContract, Cases, PlanRenderer], None]
 
 
 def test_a_new_file_is_a_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan_forms() == ["text", "json", "markdown"]
+    assert plan_forms() == ["text", "github", "json", "markdown"]
     put(SHORT, shown(SHORT), tmp_path / "more", monkeypatch)
 
-    assert plan_forms() == ["text", "json", "markdown", "short"]
+    assert plan_forms() == ["text", "github", "json", "markdown", "short"]
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
+
+import pytest
 
 from reconciler.errors import Exit
 from reconciler.model.actions import Need, WriteExchange, told
-from reconciler.model.desired import Mode, Suspension
+from reconciler.model.desired import DesiredExchange, Mode, Suspension
 from reconciler.model.plan import Plan, ServerPlan, Status
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
 from reconciler.model.target import Target
 from reconciler.plan.consequences import new_debts, remaining
 from reconciler.plan.fleet import limit_unverified
 from reconciler.plan.inputs import Consents, Facts
-from reconciler.plan.server import plan_server
+from reconciler.plan.server import plan_server, unseen_writes
 from tests.support import factories as f
 
 NEW = f.masks(1)
@@ -236,3 +239,35 @@ def test_writes_come_before_deletes() -> None:
     )
 
     assert [told(action) for action in found.actions] == ["write okx", "delete bybit"]
+
+
+# ── the id of what nobody has seen ───────────────────────────────────────────────────────────
+
+EXCHANGES: tuple[DesiredExchange | None, ...] = (f.exchange("bybit"), f.absent("bybit"), None)
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("suspended", [True, False])
+def test_a_server_that_nobody_has_seen_has_the_id_that_it_has_once_it_is_found_empty(
+    mode: Mode, *, suspended: bool
+) -> None:
+    suspension = Suspension("rest", "ann", None) if suspended else None
+    for bybit, okx in product(EXCHANGES, [f.exchange("okx"), None]):
+        desired = f.server(*filter(None, (bybit, okx)), mode=mode, suspend=suspension)
+        codes = [one.code for one in desired.exchanges]
+        facts = Facts(
+            sources={code: f.sources(name=code) for code in codes},
+            evidence={code: f.evidence() for code in codes},
+            suspended=suspended,
+        )
+        live = plan_server(desired, f.observed(), NOTHING_KNOWN, facts, Consents())
+        held = "not compared: the ledger holds no observation of it"
+        recorded = ServerPlan(
+            desired.name, desired.target, held=held, unseen=unseen_writes(desired, facts)
+        )
+        foreign = plan_server(desired, f.observed({"okx": OTHER}), NOTHING_KNOWN, facts, Consents())
+
+        assert Plan((recorded,)).id == Plan((live,)).id
+        assert recorded.actions == ()
+        if okx is not None and live.actions:
+            assert Plan((recorded,)).id != Plan((foreign,)).id

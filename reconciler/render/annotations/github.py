@@ -5,6 +5,7 @@ GitHub shows ten of each kind in a step and drops the others without a word; so 
 one says how many more there are.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,6 +22,17 @@ def annotations(found: Sequence[Annotation]) -> str:
     if left := ordered[MOST:]:
         rows.append(f"::{left[0].weight}::{len(left)} more: see the output of this step")
     return "".join(f"{row}\n" for row in rows)
+
+
+def quiet(text: str) -> str:
+    """
+    Return lines of which none is a command to the runner, whatever they quote.
+
+    The runner looks for `##[...]` anywhere in a line.  What ends the silence is a digest of the
+    text: nobody can name it in what it is a digest of.
+    """
+    token = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+    return f"::stop-commands::{token}\n{text}::{token}::\n"
 
 
 def _command(one: Annotation) -> str:
