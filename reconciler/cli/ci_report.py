@@ -30,6 +30,7 @@ from reconciler.render.plan_markdown import RENDERER as AS_MARKDOWN
 from reconciler.render.plan_text import RENDERER as AS_TEXT
 from reconciler.render.registry import AuditPart, PlanRenderer
 from reconciler.system.console import say
+from reconciler.system.files import write_atomically
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}|")
 _SUMMARY_LIMIT: Final = 1024 * 1024  # bytes that GitHub shows of one step
@@ -141,10 +142,15 @@ def _write(folder: Path, result: Result, body: str) -> None:
     files["comment.md"] = body
     if result.json:
         files["plan.json"] = result.json
+    # In a checkout whoever made the branch may have put links there.
+    if not folder.is_absolute() and folder.resolve() != Path(
+        os.path.normpath(Path.cwd().resolve() / folder)
+    ):
+        raise UsageError(f"{str(folder)!a} is a link", "name another --out, or remove the link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (folder / name).write_text(text, "utf-8")
+            write_atomically(folder / name, text.encode())
     except OSError:
         raise UsageError(f"{str(folder)!a} cannot be written", "name another --out") from None
 

@@ -242,13 +242,20 @@ def test_t17_no_role_is_bound_by_a_pattern() -> None:
 # ── T3: what a login may ─────────────────────────────────────────────────────────────────────
 
 
-def test_t3_a_pull_request_reads_no_value_and_writes_nothing(vault: Vault) -> None:
+def test_t3_a_pull_request_reads_no_value_and_writes_one_row(vault: Vault) -> None:
     token = vault.token("jtr-desk-plan", GITHUB_PULL)
     row = {"data": {"text": "forged"}, "options": {"cas": 1}}
 
     assert vault.status("GET", "secret/metadata/jt/desk/tokyo-1/bybit", token) == OK
     assert vault.status("GET", "jtr/data/ledger/desk/row", token) == OK
+    # The one row that it writes says what reviewers were shown; it is never deleted.
+    proposals, first = "ledger/desk/ledger/proposals", row | {"options": {"cas": 0}}
+    assert vault.status("POST", f"jtr/data/{proposals}", token, first) == OK
     for method, path, body in (
+        ("DELETE", f"jtr/metadata/{proposals}", None),
+        ("POST", "jtr/data/ledger/desk/ledger/applied", first),
+        ("POST", "jtr/data/ledger/desk/ledger/proposals/x", first),
+        ("POST", "jtr/data/ledger/osaka/ledger/proposals", first),
         ("GET", "secret/data/jt/desk/tokyo-1/bybit", None),
         ("GET", "secret/data/jt/desk/fingerprint", None),
         ("GET", "secret/subkeys/jt/desk/tokyo-1/bybit", None),

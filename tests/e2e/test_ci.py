@@ -210,3 +210,30 @@ def test_gitlab_is_told_in_its_own_way(rig: Rig, forge: ForgeStandIn) -> None:
     assert comment.pull == "9"
     assert "jtr apply: applied, 20" in title(comment.body)
     assert [one[:2] for one in forge.told.statuses] == [(head, "success")]
+
+
+def test_a_link_in_the_checkout_leads_no_file_elsewhere(
+    rig: Rig, forge: ForgeStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team(rig, forge)
+    team.begin("bybit")
+    team.branch("links", "bybit")
+    theirs = rig.home / "theirs"
+    theirs.mkdir()
+    kept = theirs / "kept"
+    kept.write_text("kept", "utf-8")
+    out = team.repository.work / "out"
+    out.mkdir()
+    (out / "comment.md").symlink_to(kept)
+    (team.repository.work / "away").symlink_to(theirs)
+    monkeypatch.chdir(team.repository.work)
+
+    written = team.pull_request(8, "links", "--out", "out")
+    refused = team.pull_request(8, "links", "--out", "away")
+
+    assert written.code == 0, written.text
+    assert not (out / "comment.md").is_symlink()
+    assert "plan.json" in {path.name for path in out.iterdir()}
+    assert refused.code == 64
+    assert [path.name for path in theirs.iterdir()] == ["kept"]
+    assert kept.read_text("utf-8") == "kept"

@@ -110,6 +110,21 @@ def test_several_that_wait_allow_what_all_of_them_said() -> None:
     assert unreviewed(known, write("bybit"), REBOOT) == []
 
 
+def test_a_merge_queue_of_three_is_applied_one_by_one_or_at_once() -> None:
+    """Each entry was planned with those before it, before any of them was applied."""
+    steps: tuple[Action, ...] = (write("bybit"), write("okx"), REBOOT)
+    queue = [proposal(name, *steps[: n + 1]) for n, name in enumerate("abc")]
+
+    known: Sequence[Proposal] = queue
+    for number, step in enumerate(steps):
+        found = merged(known, [one.commit for one in queue[: number + 1]], "", HALF)
+        assert found is not None
+        assert found.unreviewed(plan(step)) == []
+        assert found.unreviewed(plan(step, *steps[number + 1 :])) != [] or number == 2
+        known = settled(known, found.proposals)
+    assert unreviewed(queue, *steps) == []
+
+
 def test_what_was_applied_once_allows_nothing_more() -> None:
     known = settled([proposal("a", write("bybit"))], [proposal("a", write("bybit"))])
 

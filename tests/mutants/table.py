@@ -123,7 +123,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "deploy/vault/team-plan.hcl",
         'path "secret/metadata/jt/TEAM/*" {',
         'path "secret/+/jt/TEAM/*" {',
-        (f"{JOBS}::test_t3_a_pull_request_reads_no_value_and_writes_nothing",),
+        (f"{JOBS}::test_t3_a_pull_request_reads_no_value_and_writes_one_row",),
     ),
     Mutant(
         "a team whose name begins like another's reads that one's secrets",
