@@ -227,7 +227,7 @@ def propose(
     rows = action_rows(plan)
     found = Proposal(
         plan.id,
-        job.commit if reviewed else checkout(paths).head(),
+        (job.commit if reviewed else "") or checkout(paths).head(),
         documents_digest(state),
         context.now(),
         context.label,

@@ -237,3 +237,24 @@ def test_a_link_in_the_checkout_leads_no_file_elsewhere(
     assert refused.code == 64
     assert [path.name for path in theirs.iterdir()] == ["kept"]
     assert kept.read_text("utf-8") == "kept"
+
+
+def test_where_no_ci_system_says_what_for_an_option_does(rig: Rig, forge: ForgeStandIn) -> None:
+    team = Team(rig, forge)
+    team.begin("bybit")
+    rig.rotate(exchange="okx")
+    team.branch("more", "bybit", "okx")
+    args = ("ci", str(rig.docs))
+    nowhere = {"GITHUB_ACTIONS": "", "GITHUB_TOKEN": ""}
+
+    unsaid = rig.jtr(*args, environment=nowhere)
+    shown = rig.jtr(*args, "--event", "pull-request", environment=nowhere)
+    saves = rig.servers["tokyo-1"].record.saves
+    team.repository.merge("more")
+    applied = rig.jtr(*args, "--event", "main", environment=nowhere)
+
+    assert (unsaid.code, shown.code, applied.code) == (0, 0, 0), shown.text + applied.text
+    assert "that is all" in unsaid.err
+    assert f"at {team.repository.git('rev-parse', 'more')[:12]}" in shown.err
+    assert rig.servers["tokyo-1"].record.saves == saves + 1
+    assert forge.told.asked == 0
