@@ -20,6 +20,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.proposals import Proposal
 from reconciler.plan.inputs import Consents
 from reconciler.render.annotate import of_mistakes, of_plan, of_violations
+from reconciler.render.layout import View
 from reconciler.render.plan_json import RENDERER as AS_JSON
 from reconciler.render.plan_markdown import RENDERER as AS_MARKDOWN
 from reconciler.render.plan_text import RENDERER as AS_TEXT
@@ -27,6 +28,7 @@ from reconciler.settings.model import Settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import run
 
+GROUPED: Final = View(wide=False)
 _EVENTS: Final = (Event.PULL_REQUEST, Event.MAIN)
 
 
@@ -145,7 +147,7 @@ class _Story:
         self.found.extend(of_plan(found.plan, state))
         self.markdown = AS_MARKDOWN.plan(found.plan, found.code, recorded=True)
         self.json = AS_JSON.plan(found.plan, found.code, recorded=True)
-        text = AS_TEXT.plan(found.plan, found.code, recorded=True)
+        text = AS_TEXT.seen(GROUPED).plan(found.plan, found.code, recorded=True)
         output.show(ci_report.log(self.job, text))
         return found.code, ci_report.title(self.markdown)
 
@@ -164,6 +166,7 @@ class _Story:
                     consents=consents,
                     context=context,
                     renderer=recorder,
+                    view=GROUPED,
                     asks=False,
                     expected=expected,
                     most=self.most,

@@ -15,11 +15,11 @@ from typing import Final
 
 from reconciler.controller import conditions, pass_log, pass_result, requeue
 from reconciler.controller.events import applied_news
+from reconciler.controller.held_session import HeldSession, farewell
 from reconciler.controller.progress import Progress
 from reconciler.controller.requeue import QueueState
 from reconciler.controller.shared import SharedState
 from reconciler.controller.status import Health, ServerStatus
-from reconciler.drivers import Session
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
@@ -32,8 +32,6 @@ from reconciler.reconcile.apply import apply_one, rename
 from reconciler.reconcile.survey import look
 
 LOG: Final = logging.getLogger("reconciler.controller")
-FAREWELL: Final = 1.0  # seconds for a polite goodbye when the controller stops
-FOR_EVER: Final = 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,7 @@ class ServerWorker:
         self.desired = desired
         self.timing = timing
         self._shared: Final = shared
-        self._session: Session | None = None
-        self._login: tuple[object, ...] = ()  # what the session was opened with
-        self._opened_at = 0.0  # as `Visit.opened_at`
-        self._listener: asyncio.Task[None] | None = None
+        self._held: Final = HeldSession(self._reconnect)
         self._woken: Final = asyncio.Event()
         self._busy: Final = asyncio.Lock()
         self.retired = False
@@ -120,13 +115,13 @@ class ServerWorker:
         try:
             async with asyncio.timeout(2 * self._shared.context.timeouts.request), self._busy:
                 desired = self.desired
-                session = await self._alive(desired)
+                session = await self._held.take(desired)
                 if session is None:
                     raise ServerUnreachable(f"{name} is not connected now", "see: jtr status")
                 try:
                     return await session.entries()
                 finally:
-                    if not await self._keep(session, desired):
+                    if not await self._held.keep(session, desired):
                         self._reconnect()
         except TimeoutError:
             raise ServerUnreachable(
@@ -146,7 +141,7 @@ class ServerWorker:
                 except Exception as error:  # noqa: BLE001  - must not leave a server alone
                     self._stumbled(error)
         finally:
-            await self._leave()
+            await self._held.leave()
 
     def _stumbled(self, error: Exception) -> None:
         """Note a mistake of this program, and try again later."""
@@ -201,17 +196,13 @@ class ServerWorker:
             self._shared.seconds() + wait, self._shared.context.now().tzinfo
         )
         self._shared.status_store.servers[self.desired.name] = replace(
-            status, next_pass=moment.isoformat(timespec="seconds"), connected=self._connected
+            status, next_pass=moment.isoformat(timespec="seconds"), connected=self._held.connected
         )
 
     @property
     def _status(self) -> ServerStatus:
         known = self._shared.status_store.servers.get(self.desired.name)
         return conditions.before_first(self.desired, known)
-
-    @property
-    def _connected(self) -> bool:
-        return self._listener is not None and not self._listener.done()
 
     async def _pass(self) -> None:
         shared = self._shared
@@ -257,11 +248,12 @@ class ServerWorker:
         clock = asyncio.get_running_loop().time
         async with self._busy, shared.healthy:
             began = clock()
-            if self._session is None:
+            session = self._held.session
+            if session is None:
                 return False
             self._progress.begin(began)
             try:
-                same = await self._session.unchanged()
+                same = await session.unchanged()
             except DriverError:
                 return False  # a pass says what became of it
             finally:
@@ -294,7 +286,8 @@ class ServerWorker:
         context = shared.pass_context()
         async with shared.sick if self.timing.failures else shared.healthy:
             self._visit = visit = first_visit(desired)
-            visit.session, visit.opened_at = await self._alive(desired), self._opened_at
+            visit.session = await self._held.take(desired)
+            visit.opened_at = self._held.opened_at
             held = visit.session is not None
             await look(visit, shared.state, consents, context)
             failure = visit.plan.failure
@@ -318,20 +311,6 @@ class ServerWorker:
             if why := requeue.rests(healing, now, shared.context.timeouts):
                 resting[f"{desired.name}/{code}"] = why
         return Consents(quiet=shared.hush(desired.target), resting=resting)
-
-    async def _alive(self, desired: DesiredServer) -> Session | None:
-        """Return the held session while it lives and leads where *desired* says."""
-        session, self._session = self._session, None
-        if session is None:
-            return None
-        if self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
-        fits = session.target == desired.target and self._login == _login(desired)
-        if not fits or await session.ended(0):
-            await session.close()
-            return None
-        return session
 
     # ── doing ────────────────────────────────────────────────────────────────────────────────
 
@@ -360,9 +339,7 @@ class ServerWorker:
         visit, self._visit = self._visit, None
         if visit is not None and visit.session is not None:
             session, visit.session = visit.session, None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL):
-                    await session.close()
+            await farewell(session)
 
     async def _recall(self, visit: Visit, report: Report) -> Recorded:
         """Return what the ledger knows now: what was done may have left debts."""
@@ -377,48 +354,20 @@ class ServerWorker:
     async def _take_back(self, visit: Visit) -> bool:
         """Hold the session for the next pass, not the values of secrets; whether it had ended."""
         session, visit.session = visit.session, None
-        self._opened_at = visit.opened_at
+        self._held.opened_at = visit.opened_at
         visit.values.clear()
-        return session is not None and not await self._keep(session, visit.desired)
-
-    async def _keep(self, session: Session, desired: DesiredServer) -> bool:
-        """
-        Hold a session that was opened as *desired* says; ours may be another one by now.
-
-        False when it has ended.
-        """
-        if await session.ended(0):
-            await session.close()
-            return False
-        self._session, self._login = session, _login(desired)
-        self._listener = asyncio.create_task(self._listen(session))
-        return True
+        return session is not None and not await self._held.keep(session, visit.desired)
 
     def _reconnect(self) -> None:
-        """Look again soon: nobody is registered there now."""
+        """Look again soon: it may have fallen, and nobody is registered there now."""
         self.wake(self._shared.context.timeouts.backoff * self._shared.luck())
-
-    async def _listen(self, session: Session) -> None:
-        """Wake when the server hangs up: it may have fallen, and nobody is registered there."""
-        while not await session.ended(FOR_EVER):
-            pass
-        self._reconnect()
 
     async def _let_go(self) -> None:
         """Leave the server while another controller acts."""
         async with self._busy:
-            session = await self._alive(self.desired)
+            session = await self._held.take(self.desired)
             if session is not None:
                 await session.close()
-
-    async def _leave(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-        session, self._session = self._session, None
-        if session is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL):
-                    await session.close()
 
     # ── concluding ───────────────────────────────────────────────────────────────────────────
 
@@ -458,7 +407,7 @@ class ServerWorker:
                 if code in drifting and requeue.contested(healing)
             ),
             unasked=stopped,
-            connected=self._connected,
+            connected=self._held.connected,
             secret_ages=pass_result.ages(visit.sources, now),
             outgoing=visit.observed.log.outgoing if visit.observed is not None else (),
         )
@@ -518,7 +467,3 @@ class ServerWorker:
         self._robots, self._seen_at = seen.robots, seen.at
         ours = pass_result.ours(recorded, since)
         return conditions.unasked(self.timing.stopped, before, seen.robots, ours)
-
-
-def _login(desired: DesiredServer) -> tuple[object, ...]:
-    return desired.access_secret, desired.access_token

@@ -11,7 +11,7 @@ from reconciler.model.key_policy import Severity
 from reconciler.model.plan import Line, Plan, ServerPlan, Standing, Status
 from reconciler.model.policy import Violation
 from reconciler.model.source import NOWHERE, Problem, SourceLine
-from reconciler.render.plan_text import recipient_text
+from reconciler.render.server_text import recipient_text
 from reconciler.render.verdicts import stops
 
 _WEIGHT: Final = {

@@ -95,14 +95,10 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         "ledger listings": SERVERS + 1,
         "ledger rows listed": 15 * SERVERS,
     },
-    "controller rounds": {  # two of them, on held connections
-        what: 2 * number
-        for what, number in {
-            **LOOK,
-            **KNOWN,
-            "secrets described": 5 * SERVERS,  # the login of a held connection is not asked for
-            "ledger reads": 12 * SERVERS,
-        }.items()
+    "controller rounds": {  # two of them where nothing moves: glances over held connections
+        "server requests": 2 * 2 * SERVERS,
+        "server: exchange-config-request": 2 * SERVERS,
+        "server: background-jobs-list-request": 2 * SERVERS,
     },
 }
 

@@ -1189,7 +1189,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "robots are disturbed before every server was looked at",
         "reconciler/controller/shared.py",
-        "        if self.quiet or (self.unseen - {target} and waited < patience):\n",
+        "        if self.quiet or (others and waited < patience):\n",
         "        if self.quiet:\n",
         (SHARED,),
     ),
@@ -1791,7 +1791,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "    open_ = [one for one in gone if one[1].requests.open or one[1].requests.halt]\n",
         "    open_ = [one for one in gone if one[1].requests.open]\n",
         ("tests/golden/test_status_fleet.py",),
-    # ── pull requests ────────────────────────────────────────────────────────────────────────
+        # ── pull requests ────────────────────────────────────────────────────────────────────────
+    ),
     Mutant(
         "every proposal was merged",
         "reconciler/model/proposals.py",
