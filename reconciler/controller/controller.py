@@ -20,10 +20,10 @@ from reconciler.controller.events import controller_news, server_news
 from reconciler.controller.file_watcher import Watcher
 from reconciler.controller.leader_election import Leadership
 from reconciler.controller.scheduled_audits import Audits
-from reconciler.controller.shared import SharedState
+from reconciler.controller.shared import SharedState, Versions, uses
 from reconciler.controller.state_file import State
 from reconciler.controller.status import ServerStatus
-from reconciler.controller.workers import Workers, uses
+from reconciler.controller.workers import Workers
 from reconciler.errors import Exit, JtrError, SecretsError
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.observed import LogEntry
@@ -215,7 +215,6 @@ class Controller:
     async def _follow_secrets(self) -> None:
         """Ask Vault for new versions; wake who uses one, and who missed Vault while it was away."""
         dependencies, status_store = self._dependencies, self._status_store
-        known: dict[SecretPath, tuple[int, str]] = {}
         away = False
         while True:
             with suppress(TimeoutError):
@@ -235,8 +234,11 @@ class Controller:
                 if not away:
                     self._workers.wake_failed()
             status_store.note(secrets=trouble, token_seconds=dependencies.token_seconds())
+            known = self._shared.newest
             moved = [path for path, one in found.items() if known.get(path, one) != one]
             known |= found
+            for gone in known.keys() - paths:
+                del known[gone]
             if moved:
                 self._workers.wake_for(moved)
 
@@ -244,9 +246,7 @@ class Controller:
     def _retry(self) -> float:
         return min(self._dependencies.timeouts.interval, 2 * self._dependencies.timeouts.backoff)
 
-    async def _swept(
-        self, paths: Collection[SecretPath]
-    ) -> tuple[dict[SecretPath, tuple[int, str]], str]:
+    async def _swept(self, paths: Collection[SecretPath]) -> tuple[Versions, str]:
         """Return the newest versions, and why Vault could not tell."""
         asking = asyncio.ensure_future(self._dependencies.sweep(paths))
         interval = self._dependencies.timeouts.interval
@@ -256,14 +256,15 @@ class Controller:
             answers = asking.result()
         except SecretsError as error:
             return {}, str(error)
-        found: dict[SecretPath, tuple[int, str]] = {}
+        found: Versions = {}
         trouble = ""
         for path, answer in answers.items():
-            if isinstance(answer, SecretsError):
-                # What is wrong with one secret is said by the servers that use it.
-                trouble = trouble or (str(answer) if answer.transient else "")
-            else:
+            if not isinstance(answer, SecretsError):
                 found[path] = answer.version, answer.created
+            elif answer.transient:
+                trouble = trouble or str(answer)
+            else:
+                found[path] = None  # what is wrong with it is said by the servers that use it
         return found, trouble
 
     async def _follow_brakes(self, ledger: Ledger) -> None:

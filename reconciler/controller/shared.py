@@ -14,6 +14,7 @@ from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.recorded import HeldBrake
+from reconciler.model.references import SecretPath
 from reconciler.model.target import Target
 from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
@@ -31,6 +32,8 @@ from reconciler.plan.fleet import (
 LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
 SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
 DAY: Final = 86_400.0
+Versions = dict[SecretPath, tuple[int, str] | None]
+"""Version and time of creation, of the newest version; None where the secret cannot be had."""
 
 
 def _nothing(_news: Iterable[News]) -> None:
@@ -47,6 +50,7 @@ class SharedState:
     `quiet` says why no robots are restarted and no requests done at all.  `in_force` are the
     documents by target, `boots` their boot lines, `unseen` the servers that were not looked at
     since they were declared.
+    `newest` is what Vault last said of the secrets whose newest version is wanted.
     `keys_moved` wakes the audit: what it says of keys may be otherwise now.
     """
 
@@ -67,6 +71,7 @@ class SharedState:
     boots: BootLines = field(default_factory=BootLines)
     unseen: set[Target] = field(default_factory=set)
     cache: ResolverCache = field(default_factory=ResolverCache)
+    newest: Versions = field(default_factory=dict)
     keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
     healthy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
     sick: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SICK))
@@ -178,3 +183,13 @@ class SharedState:
         """
         if well and self.disruption_budget.shut_by == target:
             self.disruption_budget.reopen()
+
+
+def uses(server: DesiredServer) -> set[SecretPath]:
+    """Return the secrets of a server's exchanges whose newest version is wanted."""
+    return {
+        ref.at
+        for exchange in server.exchanges
+        for ref in exchange.references
+        if ref.version is None
+    }

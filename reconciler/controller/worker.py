@@ -18,7 +18,7 @@ from reconciler.controller.events import applied_news
 from reconciler.controller.held_session import HeldSession, farewell
 from reconciler.controller.progress import Progress
 from reconciler.controller.requeue import QueueState
-from reconciler.controller.shared import SharedState
+from reconciler.controller.shared import SharedState, Versions, uses
 from reconciler.controller.status import Health, ServerStatus
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
 from reconciler.model.desired import DesiredServer
@@ -36,10 +36,15 @@ LOG: Final = logging.getLogger("reconciler.controller")
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """A pass over *desired* left nothing to do; until when (since the epoch) to rely on that."""
+    """
+    A pass over *desired* left nothing to do; until when (since the epoch) to rely on that.
+
+    *secrets* are the newest versions that it used.
+    """
 
     desired: DesiredServer
     until: float
+    secrets: Versions
 
 
 class ServerWorker:
@@ -245,6 +250,9 @@ class ServerWorker:
         rest, shared = self._rest, self._shared
         if rest is None or rest.desired is not self.desired or shared.seconds() >= rest.until:
             return False
+        # Not left to being woken: a version may be newer than the pass, and older than the sweep.
+        if any(shared.newest.get(path) != used for path, used in rest.secrets.items()):
+            return False
         clock = asyncio.get_running_loop().time
         async with self._busy, shared.healthy:
             began = clock()
@@ -432,7 +440,8 @@ class ServerWorker:
         self.passes += 1
         self._recorded = recorded
         if undisturbed and pass_result.at_rest(desired, report, recorded, status):
-            self._rest = Rest(desired, shared.seconds() + shared.context.timeouts.resync)
+            until = shared.seconds() + shared.context.timeouts.resync
+            self._rest = Rest(desired, until, _newest(visit))
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()
@@ -467,3 +476,10 @@ class ServerWorker:
         self._robots, self._seen_at = seen.robots, seen.at
         ours = pass_result.ours(recorded, since)
         return conditions.unasked(self.timing.stopped, before, seen.robots, ours)
+
+
+def _newest(visit: Visit) -> Versions:
+    """Return the versions of secrets that a pass used because they were the newest."""
+    wanted = uses(visit.desired)
+    used = (ref for fields in visit.sources.values() for ref in fields.values())
+    return {ref.at: (ref.version, ref.created) for ref in used if ref.at in wanted}

@@ -10,7 +10,7 @@ from typing import Final
 
 from reconciler.controller import conditions, requeue
 from reconciler.controller.requeue import QueueState
-from reconciler.controller.shared import SharedState
+from reconciler.controller.shared import SharedState, uses
 from reconciler.controller.worker import ServerWorker
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
@@ -183,13 +183,3 @@ class Workers:
             with suppress(TimeoutError):
                 await asyncio.wait(late, timeout=1.0)
         return not late
-
-
-def uses(server: DesiredServer) -> set[SecretPath]:
-    """Return the secrets of a server's exchanges whose newest version is wanted."""
-    return {
-        ref.at
-        for exchange in server.exchanges
-        for ref in exchange.references
-        if ref.version is None
-    }

@@ -1597,6 +1597,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/controller/test_glance.py",),
     ),
     Mutant(
+        "a version that no sweep saw change is never used",
+        "reconciler/controller/worker.py",
+        "if any(shared.newest.get(path) != used for path, used in rest.secrets.items()):",
+        "if False:",
+        ("tests/controller/test_controller.py",),
+    ),
+    Mutant(
         "where something is open a glance is enough",
         "reconciler/controller/pass_result.py",
         "        and status.sync is Sync.SYNCED\n",
