@@ -8,6 +8,7 @@ does follows from what it sees.
 import asyncio
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +20,7 @@ from reconciler.controller.held_session import HeldSession, farewell
 from reconciler.controller.progress import Progress
 from reconciler.controller.requeue import QueueState
 from reconciler.controller.shared import SharedState, Versions, uses
-from reconciler.controller.status import Health, ServerStatus
+from reconciler.controller.status import Health, KeyStatus, ServerStatus
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
@@ -39,12 +40,13 @@ class Rest:
     """
     A pass over *desired* left nothing to do; until when (since the epoch) to rely on that.
 
-    *secrets* are the newest versions that it used.
+    *secrets* are the newest versions that it used, *keys* what audits had said.
     """
 
     desired: DesiredServer
     until: float
     secrets: Versions
+    keys: Mapping[str, KeyStatus]
 
 
 class ServerWorker:
@@ -250,6 +252,8 @@ class ServerWorker:
         rest, shared = self._rest, self._shared
         if rest is None or rest.desired is not self.desired or shared.seconds() >= rest.until:
             return False
+        if self._status.keys != rest.keys:
+            return False
         # Not left to being woken: a version may be newer than the pass, and older than the sweep.
         if any(shared.newest.get(path) != used for path, used in rest.secrets.items()):
             return False
@@ -441,7 +445,7 @@ class ServerWorker:
         self._recorded = recorded
         if undisturbed and pass_result.at_rest(desired, report, recorded, status):
             until = shared.seconds() + shared.context.timeouts.resync
-            self._rest = Rest(desired, until, _newest(visit))
+            self._rest = Rest(desired, until, _newest(visit), status.keys)
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()

@@ -12,7 +12,7 @@ import yaml
 from reconciler.drivers.jt_trader.driver import JtTraderSession
 from reconciler.model.observed import ObservedServer
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import converged, play, synced
+from tests.controller.test_controller import BRISK, begin, converged, play, synced
 from tests.support.rig import Rig
 
 
@@ -109,6 +109,7 @@ def test_a_server_that_is_dropped_and_added_in_a_slow_pass_has_one_worker(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = converged(rig, calm=True)
+    begin(rig, durations=BRISK | {"resync": "1ms"})  # no pass is but a glance
     other = rig.server("tokyo-2")
     text = (rig.docs / "tokyo-1.yaml").read_text()
     rig.rotate("tokyo-2")

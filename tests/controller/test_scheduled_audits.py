@@ -52,7 +52,7 @@ def opened(
 
 def settings(market: Market, every: str, settle: str = "1ms") -> None:
     timeouts = BRISK | {"settle": settle, "interval": "100ms", "auditEvery": every}
-    timeouts |= {"auditRequest": "10m", "auditTotal": "10m"}
+    timeouts |= {"auditRequest": "10m", "auditTotal": "10m", "resync": "500ms"}
     bases = {crowd.kind.ccxt_id: crowd.url for crowd in market.exchanges.values()}
     market.rig.settings(soleWriter=True, durations=timeouts, audit={"bases": bases})
 

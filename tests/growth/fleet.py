@@ -19,7 +19,7 @@ from typing import Any, Final
 import reconciler
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.bootstrap import REMEMBER_EVERY
-from reconciler.controller.shared import SharedState
+from reconciler.controller.shared import SharedState, uses
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.controller.workers import Workers
@@ -190,6 +190,9 @@ class Fleet:
         workers = Workers(shared, {})
         workers.declare(self.documents(), "1")
         await asyncio.sleep(TIMEOUTS.interval / 2)
+        for path in {path for server in shared.state.servers for path in uses(server)}:
+            info = await self.backend.describe(path)  # as a sweep does
+            shared.newest[path] = info.version, info.created
         with self.counting() as found:
             await asyncio.sleep(2 * TIMEOUTS.interval)
         shared.stopping = True
