@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from bench.scale import cold
+from bench.scale import cold, kept
 from bench.scale.bench import Bench, Row, Unfinished, say
 from bench.scale.standin import Unavailable
 
@@ -22,6 +22,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
     "cold-plan": cold.cold_plan,
     "recorded": cold.recorded,
     "one-plan": cold.one_plan,
+    "controller": kept.controller,
     "big-plan": cold.big_plan,
 }
 

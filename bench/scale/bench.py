@@ -23,7 +23,8 @@ class Bench:
     bound: float = 120.0
     parallelism: int = 64
     _fleets: dict[int, Fleet] = field(default_factory=dict)
-    _converged: set[int] = field(default_factory=set)
+    _known: dict[int, bool] = field(default_factory=dict)
+    _ledgers: int = 0
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -41,27 +42,39 @@ class Bench:
         """Return the fleet of *count* servers, in whatever state it is; only one is kept."""
         if count not in self._fleets:
             self._fleets.clear()
-            self._converged.clear()
+            self._known.clear()
             self._stack.close()
             say(f"making {count:,} servers and their secrets")
             self._fleets[count] = self._stack.enter_context(Fleet(count, self.exchanges))
         return self._fleets[count]
 
-    def converged(self, count: int) -> Fleet:
-        """Return the fleet with everything as its documents say, and known to the ledger."""
+    def converged(self, count: int, *, written: bool = False) -> Fleet:
+        """
+        Return the fleet with everything as its documents say, and known to the ledger.
+
+        Unless it must have been *written* by jtr, the servers may have held it before; that costs a
+        pass and no writes, and a plan asks them and Vault for just as much.
+        """
         fleet = self.fleet(count)
-        if count not in self._converged:
-            say("converging them")
-            fleet.fill()
+        known = self._known.get(count)
+        if known is None or (written and not known):
+            say("writing to them" if written else "converging them")
+            self._ledgers += 1
+            fleet.begin_ledger(f"ledger-{self._ledgers}")
+            fleet.fill(empty=written)
             fleet.settled()
             apply = ["apply", str(fleet.docs), "--auto-approve", *self.many]
             fleet.jtr(*apply, bound=self.bound)
-            self._converged.add(count)
+            self._known[count] = written
         return fleet
 
-    def applied(self, count: int) -> None:
-        """Note that the fleet was just converged by an apply."""
-        self._converged.add(count)
+    def wrote(self, count: int) -> None:
+        """Note that jtr has just written everything."""
+        self._known[count] = True
+
+    def changed(self, count: int) -> None:
+        """Note that documents, servers and ledger may differ."""
+        self._known.pop(count, None)
 
 
 def say(what: str) -> None:

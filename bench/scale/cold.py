@@ -58,7 +58,7 @@ def first_apply(bench: Bench) -> Iterator[Row]:
         unharmed(counts)
         if left := fleet.stale():
             raise Unfinished(f"{left} servers lack what was applied")
-    bench.applied(bench.servers)
+    bench.wrote(bench.servers)
     writes = bench.servers * bench.exchanges
     what = f"first apply, {bench.servers:,} ({writes:,} writes)"
     jtr = middle(runs)

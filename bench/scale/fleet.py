@@ -65,6 +65,7 @@ class Fleet:
         self.codes: Final = tuple(FIELDS)[:exchanges]
         self.names: Final = [f"server-{number:05}" for number in range(count)]
         self.values: Final[dict[tuple[str, str], dict[str, str]]] = {}
+        self.versions: Final[dict[tuple[str, str], int]] = {}
         self.secrets: Final = [token_hex(16) for _ in range(count)]
         self.standins: Final = Standins(count)
         self.bao: Final = OpenBao()
@@ -256,6 +257,7 @@ class Fleet:
         name = self.names[number]
         fresh = {field: token_hex(16) for field in FIELDS[code]}
         self.values[name, code] = fresh
+        self.versions[name, code] = self.versions.get((name, code), 0) + 1
         return f"jt/{name}/{code}", fresh
 
     def _save(self, name: str, code: str) -> str:

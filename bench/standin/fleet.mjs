@@ -77,8 +77,7 @@ class Trader {
       connections: 0, http: 0, requests: 0, lists: 0, versions: 0, robots: 0, logs: 0,
       saves: 0, rows: 0, deletes: 0, turns: 0, invalidations: 0, reboots: 0, refused: 0, fatal: 0,
     };
-    this.lastRequest = 0;
-    this.lastList = 0;
+    this.firstList = 0; // when, in seconds since 1970
     this.lastSave = 0;
   }
 
@@ -180,7 +179,6 @@ function received(trader, socket, body) {
   const { event, payload } = body ?? {};
   const counts = trader.counts;
   counts.requests++;
-  trader.lastRequest = now();
   if (READS[event]) counts[READS[event]]++;
   if (!body) return fatal(trader);
   if (!socket.data.in) logIn(trader, socket);
@@ -208,7 +206,7 @@ function received(trader, socket, body) {
   if (!socket.data.in) return fatal(trader);
   switch (event) {
     case "exchange-config-request":
-      trader.lastList = trader.lastRequest;
+      trader.firstList ||= now();
       return say(socket, "exchange-config-response", trader.list());
     case "exchange-config-save":
       return save(trader, socket, payload);
@@ -310,8 +308,7 @@ const each = (what) => [...traders.values()].map(what);
 const CONTROL = {
   "/totals": totals,
   "/each": () => each((trader) => ({
-    ...trader.counts, open: trader.sockets.size,
-    lastRequest: trader.lastRequest, lastList: trader.lastList, lastSave: trader.lastSave,
+    ...trader.counts, open: trader.sockets.size, firstList: trader.firstList, lastSave: trader.lastSave,
   })),
   "/rows": () => each((trader) => Object.fromEntries(trader.rows)),
   "/reset": () => each((trader) => trader.reset()).length,
