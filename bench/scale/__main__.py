@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from bench.scale import cold, kept
+from bench.scale import cold, files, kept, process, vault
 from bench.scale.bench import Bench, Row, Unfinished, say
 from bench.scale.standin import Unavailable
 
@@ -23,6 +23,10 @@ ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
     "recorded": cold.recorded,
     "one-plan": cold.one_plan,
     "controller": kept.controller,
+    "held-connection": process.held_connection,
+    "vault-reads": vault.vault_reads,
+    "validate": files.validate,
+    "log-line": process.log_line,
     "big-plan": cold.big_plan,
 }
 

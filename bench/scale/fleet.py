@@ -24,7 +24,6 @@ from bench.scale.standin import Standins
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.system.timeouts import Timeouts
 
-ROOT: Final = Path(__file__).parents[2]
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "bybit": {"apiKey": "bybit_api_key", "secret": "bybit_api_secret"},
     "okx": {"apiKey": "okx_api_key", "secret": "okx_api_secret", "password": "okx_password"},
@@ -284,4 +283,4 @@ class Fleet:
         self._written = time.monotonic()
 
 
-__all__ = ["FIELDS", "ROOT", "Fleet"]
+__all__ = ["FIELDS", "Fleet"]

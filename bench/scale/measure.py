@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 # A process begins with the peak memory of whoever started it, so somebody small has to.
+ROOT: Final = Path(__file__).parents[2]
 _LARGE: Final = 100  # numbers from here on are shown whole
 _WEIGH: Final = """
 import os, sys
@@ -77,6 +78,12 @@ def run(
             raise Unfinished(f"exit code {process.returncode}: {(err or out)[-600:].strip()}")
         seconds, kibibytes = note.read_text().split()
     return Ran(wall, float(seconds), float(kibibytes) / 1024, process.returncode, out, err)
+
+
+def child(name: str, *args: str, bound: float, environment: Mapping[str, str] | None = None) -> Ran:
+    """Run one of `bench/scale/children`."""
+    command = [sys.executable, "-m", f"bench.scale.children.{name}", *args]
+    return run(command, {**(environment or {}), "PYTHONPATH": str(ROOT)}, bound=bound)
 
 
 def median(values: Sequence[float]) -> float:

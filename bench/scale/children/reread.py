@@ -1,0 +1,37 @@
+"""
+Read a folder of documents as the controller does, then again after one file changed, some times.
+
+Prints the processor seconds of the first reading, and the median of the others.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from reconciler.controller.document_source import Source, content_hash
+
+TIMES = 5
+
+
+def main(folder: str) -> tuple[float, float]:
+    """Return both."""
+    source = Source([folder])
+
+    def read() -> float:
+        began = time.process_time()
+        reading = source.read(content_hash([folder]))
+        if reading.trouble:
+            raise AssertionError(reading.trouble)
+        return time.process_time() - began
+
+    whole = read()
+    one = min(Path(folder).iterdir())
+    again = []
+    for number in range(TIMES):
+        one.write_text(one.read_text().replace("bench", f"bench-{number}", 1))
+        again.append(read())
+    return whole, sorted(again)[TIMES // 2]
+
+
+if __name__ == "__main__":
+    print(*main(sys.argv[1]))
