@@ -18,6 +18,7 @@ from bench.scale.bench import Bench, Row, Unfinished, say
 from bench.scale.standin import Unavailable
 
 ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
+    "commits": cold.commits,
     "first-apply": cold.first_apply,
     "cold-plan": cold.cold_plan,
     "recorded": cold.recorded,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from bench.scale.bench import Bench, Row, Unfinished, middle, pairs, say, told
-from bench.scale.measure import run
+from bench.scale.measure import child, median, run
 
 BIG = 10_000
 
@@ -34,7 +34,8 @@ def _plan(bench: Bench, count: int, rounds: int, *, ratio: float, memory: float)
     unharmed(fleet.standins.totals())
     jtr = middle(runs)
     what = f"plan, nothing to do, {count:,} x {bench.exchanges}, cold"
-    yield Row(what, found, ratio, "x limit", told(jtr, middle(limits)))
+    more = told(jtr, middle(limits))
+    yield Row(what, found, ratio, "x limit", more, grows="plan", cost=jtr.processor)
     yield Row(f"{what}: memory", jtr.memory, memory, "MiB")
 
 
@@ -62,10 +63,33 @@ def first_apply(bench: Bench) -> Iterator[Row]:
     writes = bench.servers * bench.exchanges
     what = f"first apply, {bench.servers:,} ({writes:,} writes)"
     jtr = middle(runs)
-    yield Row(what, sorted(ratios)[len(ratios) // 2], 2.5, "x limit", told(jtr, middle(limits)))
+    more = told(jtr, middle(limits))
+    yield Row(what, median(ratios), 2.5, "x limit", more, grows="first apply", cost=jtr.processor)
     each = {key: count / bench.servers for key, count in counts.items()}
     looks = f"{each['lists']:.1f} exchange lists, {each['logs']:.1f} logs"
     yield Row(f"{what}: requests a server", each["requests"], 25, "", looks)
+
+
+def commits(bench: Bench) -> Iterator[Row]:
+    """Count what the ledger makes durable while one server gets its first credentials."""
+    fleet = bench.fleet(bench.servers)
+    bench.changed(bench.servers)
+    fleet.fill(empty=True)
+    fleet.begin_ledger("commits")
+    fleet.settled()
+    fleet.standins.reset()
+    note = fleet.home / "commit-times"
+    note.unlink(missing_ok=True)
+    document = str(fleet.docs / f"{fleet.names[0]}.yaml")
+    apply = [str(note), "apply", document, "--auto-approve", *bench.many]
+    child("count_commits", *apply, bound=bench.bound, environment=fleet.environment)
+    first = fleet.standins.each()[0]["firstSave"]
+    times = [float(line) for line in note.read_text().split()]
+    if not first or not times:
+        raise Unfinished("nothing was written")
+    before = sum(time < first for time in times)
+    more = f"{len(times)} in all for {bench.exchanges} exchanges"
+    yield Row("durable commits before a server's first save", before, 1, "", more)
 
 
 def recorded(bench: Bench) -> Iterator[Row]:
@@ -79,7 +103,8 @@ def recorded(bench: Bench) -> Iterator[Row]:
     )
     jtr, visit = middle(runs), middle(visits)
     more = f"{told(jtr)}; visiting {visit.wall:.2f} s"
-    yield Row(f"plan --recorded, {bench.servers:,}", ratio, 0.5, "x a visit", more)
+    what = f"plan --recorded, {bench.servers:,}"
+    yield Row(what, ratio, 0.5, "x a visit", more, grows="plan --recorded", cost=jtr.processor)
 
 
 def one_plan(bench: Bench) -> Iterator[Row]:

@@ -48,7 +48,8 @@ def validate(bench: Bench) -> Iterator[Row]:
         ratio = middle(runs).processor / middle(loads).processor
         more = f"{told(middle(runs))}; CSafeLoader {middle(loads).processor:.2f} s of processor"
         what = f"validate, {count:,} files of one server: processor"
-        yield Row(what, ratio, 2.5, "x CSafeLoader", more)
+        cost = middle(runs).processor
+        yield Row(what, ratio, 2.5, "x CSafeLoader", more, grows="validate", cost=cost)
         said = child("reread", name, bound=bench.bound).out.split()
         whole, one = map(float, said)
         what = f"controller: one changed file of {count:,}, processor"

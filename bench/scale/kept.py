@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -96,6 +96,17 @@ class Controller:
 
 def controller(bench: Bench) -> Iterator[Row]:
     """All rows of one controller over one fleet."""
+    yield from _kept(bench, (_round, _rest, _save, _rotation))
+
+
+def controller_round(bench: Bench) -> Iterator[Row]:
+    """Its converged round alone."""
+    yield from _kept(bench, (_round,))
+
+
+def _kept(
+    bench: Bench, parts: Sequence[Callable[[Bench, Fleet, Controller], Row]]
+) -> Iterator[Row]:
     fleet = bench.converged(bench.servers, written=True)
     count = fleet.count
     saved = range(min(_SAVES, count))
@@ -111,7 +122,7 @@ def controller(bench: Bench) -> Iterator[Row]:
             except Unfinished as why:
                 yield Row(f"controller, first round of {count:,}", None, None, more=str(why))
                 return
-            for part in (_round, _rest, _save, _rotation):
+            for part in parts:
                 try:
                     yield part(bench, fleet, running)
                 except Unfinished as why:
@@ -144,7 +155,8 @@ def _round(bench: Bench, fleet: Fleet, running: Controller) -> Row:
         f" cold limit {median(limits):.2f} s"
     )
     what = f"controller, converged round of {fleet.count:,}, connections held"
-    return Row(what, median(ratios), 0.3, "x cold limit", more)
+    cost = median(busy)
+    return Row(what, median(ratios), 0.3, "x cold limit", more, grows="controller round", cost=cost)
 
 
 def _rest(_: Bench, fleet: Fleet, running: Controller) -> Row:

@@ -111,7 +111,8 @@ class Row:
     One line of the table: what was measured, against what it must be.
 
     *value* is None when it was not done in its time; *more* then says why.  With *least* the target
-    is what it must reach, else what it must not exceed.
+    is what it must reach, else what it must not exceed.  *grows* names what `bench.growth` follows
+    from size to size: *cost* is its processor seconds.
     """
 
     what: str
@@ -120,6 +121,8 @@ class Row:
     unit: str = ""
     more: str = ""
     least: bool = False
+    grows: str = ""
+    cost: float = 0.0
 
     @property
     def over(self) -> bool:

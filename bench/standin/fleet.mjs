@@ -78,6 +78,7 @@ class Trader {
       saves: 0, rows: 0, deletes: 0, turns: 0, invalidations: 0, reboots: 0, refused: 0, fatal: 0,
     };
     this.firstList = 0; // when, in seconds since 1970
+    this.firstSave = 0;
     this.lastSave = 0;
   }
 
@@ -229,6 +230,7 @@ function save(trader, socket, rows) {
     trader.counts.rows++;
   }
   trader.lastSave = now();
+  trader.firstSave ||= trader.lastSave;
   return say(socket, "exchange-config-response", trader.list());
 }
 
@@ -308,7 +310,8 @@ const each = (what) => [...traders.values()].map(what);
 const CONTROL = {
   "/totals": totals,
   "/each": () => each((trader) => ({
-    ...trader.counts, open: trader.sockets.size, firstList: trader.firstList, lastSave: trader.lastSave,
+    ...trader.counts, open: trader.sockets.size, firstList: trader.firstList,
+    firstSave: trader.firstSave, lastSave: trader.lastSave,
   })),
   "/rows": () => each((trader) => Object.fromEntries(trader.rows)),
   "/reset": () => each((trader) => trader.reset()).length,
