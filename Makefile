@@ -22,7 +22,7 @@ LISTED := awk -F '==' '/==/ {name = tolower($$1); gsub(/[._-]+/, "-", name); pri
 FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable | $(LISTED)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick pictures lock sbom audit-deps image-base clean
+.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick bench-growth bench-peers bench-parts pictures lock sbom audit-deps image-base clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -100,16 +100,24 @@ conformance: dev ## Run the conformance cases against a real JT-Trader: URL=... 
 	JTR_CONFORMANCE_URL='$(URL)' JTR_CONFORMANCE_SECRET_FILE='$(SECRET_FILE)' JTR_CONFORMANCE_DESTRUCTIVE='$(DESTRUCTIVE)' \
 	  $(BIN)/python -m pytest tests/conformance
 
-bench: dev ## Measure start-up, how soon a change is seen, what a hung server, a hostile one and an audit cost, as ratios
+bench: dev ## Measure a fleet of a thousand against the limit of the machine (15 minutes)
+	$(BIN)/python -m bench.scale
+
+bench-quick: dev ## The same with a hundred servers (two minutes)
+	$(BIN)/python -m bench.scale --servers 100 --rounds 2 --rest 15 --bound 30 --within 110 --skip big-plan
+
+bench-growth: dev ## How the cost grows with the number of servers: exponents and bench/growth.svg
+	$(BIN)/python -m bench.growth
+
+bench-peers: dev ## A like task for octoDNS, pyinfra, Ansible and Terraform
+	$(BIN)/python -m bench.peers
+
+bench-parts: dev ## Start-up, how soon a change is seen, a hung server, a hostile one, an audit
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/watch.py
 	$(BIN)/python -m bench.fleet
 	$(BIN)/python -m bench.evil
 	$(BIN)/python -m bench.audit
-	$(BIN)/python -m bench.scale
-
-bench-quick: dev ## Measure a hundred servers: requests, processor and memory (two minutes)
-	$(BIN)/python -m bench.scale --servers 100 --rounds 3 --skip big-plan
 
 pictures: dev ## Take the pictures of the documentation anew
 	$(BIN)/python docs/img/make.py

@@ -66,7 +66,7 @@ def measure(sizes: Sequence[int], rounds: int, bound: float) -> Costs:
     costs: dict[str, dict[int, float]] = {}
     base = _startup()
     for size in sizes:
-        with Bench(size, rounds=rounds, bound=bound) as bench:
+        with Bench(size, rounds=rounds, most=bound) as bench:
             for row in ROWS:
                 try:
                     for one in row(bench):

@@ -2,8 +2,10 @@
 What the rows of the table share: the options, and fleets that are made once.
 """
 
+import math
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,13 +17,21 @@ from bench.scale.measure import Ran, Row, Unfinished
 
 @dataclass(slots=True)
 class Bench:
-    """Options of a run; *bound* are the seconds that one process may take."""
+    """
+    Options of a run.
+
+    *most* are the seconds that one process may take, *within* those of the whole run, *rest* those
+    for which a controller at rest is watched.
+    """
 
     servers: int = 1000
     exchanges: int = 5
     rounds: int = 5
-    bound: float = 120.0
+    most: float = 120.0
     parallelism: int = 64
+    within: float = math.inf
+    rest: float = 60.0
+    _began: float = field(default_factory=time.monotonic)
     _fleets: dict[int, Fleet] = field(default_factory=dict)
     _known: dict[int, bool] = field(default_factory=dict)
     _ledgers: int = 0
@@ -32,6 +42,16 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left of the whole run."""
+        return self.within - (time.monotonic() - self._began)
+
+    @property
+    def bound(self) -> float:
+        """The seconds that what begins now may take."""
+        return max(1.0, min(self.most, self.left))
 
     @property
     def many(self) -> list[str]:
@@ -64,7 +84,7 @@ class Bench:
             fleet.fill(empty=written)
             fleet.settled()
             apply = ["apply", str(fleet.docs), "--auto-approve", *self.many]
-            fleet.jtr(*apply, bound=self.bound)
+            fleet.jtr(*apply, bound=2 * self.bound)
             self._known[count] = written
         return fleet
 

@@ -17,7 +17,6 @@ from bench.scale.cold import unharmed
 from bench.scale.fleet import Fleet
 from bench.scale.measure import median, resident, used
 
-REST: Final = 60.0  # seconds; one interval
 _CALM: Final = 1.0  # seconds, for what is still under way
 _SAVES: Final = 5  # documents that are saved, one after the other
 PINNED: Final = "bybit"
@@ -159,17 +158,17 @@ def _round(bench: Bench, fleet: Fleet, running: Controller) -> Row:
     return Row(what, median(ratios), 0.3, "x cold limit", more, grows="controller round", cost=cost)
 
 
-def _rest(_: Bench, fleet: Fleet, running: Controller) -> Row:
+def _rest(bench: Bench, fleet: Fleet, running: Controller) -> Row:
     """controller at rest"""
     time.sleep(_CALM)
     fleet.standins.reset()
     before, began = used(running.pid), time.monotonic()
-    time.sleep(REST)
+    time.sleep(bench.rest)
     share = (used(running.pid) - before) / (time.monotonic() - began)
     totals = fleet.standins.totals()
     more = (
         f"{totals['lists'] / fleet.count:.2f} looks and {totals['requests'] / fleet.count:.1f}"
-        f" requests a server in {REST:.0f} s, {resident(running.pid):.0f} MiB,"
+        f" requests a server in {bench.rest:.0f} s, {resident(running.pid):.0f} MiB,"
         f" {totals['open']:,} connections"
     )
     what = f"controller at rest, {fleet.count:,} servers"

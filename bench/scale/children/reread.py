@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.controller.document_source import Source, content_hash
 
-TIMES = 5
+TIMES = 3
 
 
 def main(folder: str) -> tuple[float, float]:
