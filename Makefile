@@ -101,6 +101,8 @@ conformance: dev ## Run the conformance cases against a real JT-Trader: URL=... 
 	  $(BIN)/python -m pytest tests/conformance
 
 bench: dev ## Measure a fleet of a thousand against the limit of the machine (15 minutes)
+	$(BIN)/python -m bench.scale.standin
+	$(BIN)/python -m pytest -q tests/bench
 	$(BIN)/python -m bench.scale
 
 bench-quick: dev ## The same with a hundred servers (two minutes)

@@ -27,7 +27,7 @@ ROWS: Final[Sequence[Callable[[Bench], Iterator[Row]]]] = (
 )
 PLOT: Final = Path(__file__).parent / "growth.svg"
 COLOURS: Final = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 460, 70, 190, 30, 50
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, LINE = 760, 460, 70, 190, 30, 50, 16
 
 Costs = Mapping[str, Mapping[int, float]]
 
@@ -100,7 +100,9 @@ def drawn(costs: Costs) -> str:
     for value in y.decades:
         parts.append(f'<path d="M{LEFT} {y.at(value):.0f}H{right}" stroke="#ddd"/>')
         parts.append(_text(LEFT - 8, y.at(value) + 4, f"{value:g}", anchor="end"))
-    for colour, (name, points) in zip(COLOURS, costs.items(), strict=False):
+    free = HEIGHT
+    lowest_first = sorted(costs.items(), key=lambda one: one[1][max(one[1])])
+    for colour, (name, points) in zip(COLOURS, lowest_first, strict=False):
         few, many = min(points), max(points)
         path = "L".join(f"{x.at(size):.1f} {y.at(cost):.1f}" for size, cost in points.items())
         linear = f"{x.at(many):.1f} {y.at(points[few] * many / few):.1f}"
@@ -112,7 +114,8 @@ def drawn(costs: Costs) -> str:
         )
         power = exponent(points)
         label = name if power is None else f"{name} ({power:.2f})"
-        parts.append(_text(x.at(many) + 8, y.at(points[many]) + 4, label, fill=colour))
+        free = min(round(y.at(points[many])) + 4, free - LINE)  # labels stand clear of each other
+        parts.append(_text(x.at(many) + 8, free, label, fill=colour))
     size = f'width="{WIDTH}" height="{HEIGHT}"'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">'
