@@ -23,6 +23,7 @@ import yaml
 
 from bench.scale.__main__ import show
 from bench.scale.bench import Bench, say
+from bench.scale.files import write
 from bench.scale.measure import ROOT, Row, Unfinished, median, run
 from bench.scale.standin import Unavailable
 
@@ -170,7 +171,10 @@ def measure(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="jtr-bench-") as name, Bench(RESOURCES // 5) as bench:
         home = Path(name)
         sync, check = octodns(bin_, home, RESOURCES)
-        example = str(ROOT / "examples" / "config.yaml")
+        document = home / "document"
+        document.mkdir()
+        write(document, 1, 2)
+        example = str(next(document.iterdir()))
         schema = str(ROOT / "schemas" / "config.schema.json")
         checker = [str(bin_ / "check-jsonschema"), "--schemafile", schema, example]
         planners = [sync, pyinfra(bin_, home), ansible(bin_, home), terraform(bin_, home)]
