@@ -106,7 +106,7 @@ bench: dev ## Measure a fleet of a thousand against the limit of the machine (15
 	$(BIN)/python -m bench.scale
 
 bench-quick: dev ## The same with a hundred servers (two minutes)
-	$(BIN)/python -m bench.scale --servers 100 --rounds 2 --rest 15 --bound 30 --within 110 --skip big-plan
+	$(BIN)/python -m bench.scale --servers 100 --rounds 1 --rest 15 --bound 30 --within 110 --skip big-plan
 
 bench-growth: dev ## How the cost grows with the number of servers: exponents and bench/growth.svg
 	$(BIN)/python -m bench.growth

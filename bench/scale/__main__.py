@@ -18,16 +18,16 @@ from bench.scale.bench import Bench, Row, Unfinished, say
 from bench.scale.standin import Unavailable
 
 ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
+    "held-connection": process.held_connection,
+    "vault-reads": vault.vault_reads,
+    "validate": files.validate,
+    "log-line": process.log_line,
     "commits": cold.commits,
     "first-apply": cold.first_apply,
     "cold-plan": cold.cold_plan,
     "recorded": cold.recorded,
     "one-plan": cold.one_plan,
     "controller": kept.controller,
-    "held-connection": process.held_connection,
-    "vault-reads": vault.vault_reads,
-    "validate": files.validate,
-    "log-line": process.log_line,
     "big-plan": cold.big_plan,
 }
 
