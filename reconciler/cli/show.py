@@ -21,8 +21,9 @@ def command(server: str, path: str, form: str) -> int:
     if form == "json":
         click.echo(json.dumps(effective.as_document(), indent=2, ensure_ascii=True))
         return 0
-    width = max((len(row.path) for row in effective.values), default=0)
-    for row in effective.values:
+    rows = effective.values
+    width = max((len(row.path) for row in rows), default=0)
+    for row in rows:
         click.echo(f"{row.path:{width}}  {plain(row.value, 300)}  # {_origin(row)}")
     return 0
 

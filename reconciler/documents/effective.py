@@ -31,21 +31,25 @@ class EffectiveValue:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    values: tuple[EffectiveValue, ...]
-    root: Map
+    """What holds for one server; put together when it is asked for, which few commands do."""
+
+    result: Merged
+
+    @property
+    def values(self) -> tuple[EffectiveValue, ...]:
+        root = self.result.root
+        rows = [
+            EffectiveValue(
+                ".".join(path), _shown(plain(leaf)), leaf.source, self.result.origin(path)
+            )
+            for path, leaf in leaves(root)
+        ]
+        rows += _built_in(root)
+        return tuple(sorted(rows, key=lambda row: row.path))
 
     def as_document(self) -> dict[str, Any]:
         """Return the merged document as plain JSON values, without built-in defaults."""
-        return {key: plain(node) for key, node in self.root.entries.items()}
-
-
-def effective_document(result: Merged) -> Effective:
-    rows = [
-        EffectiveValue(".".join(path), _shown(plain(leaf)), leaf.source, result.origin(path))
-        for path, leaf in leaves(result.root)
-    ]
-    rows += _built_in(result.root)
-    return Effective(tuple(sorted(rows, key=lambda row: row.path)), result.root)
+        return {key: plain(node) for key, node in self.result.root.entries.items()}
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reconciler.documents.build import build_server
 from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
-from reconciler.documents.effective import Effective, effective_document
+from reconciler.documents.effective import Effective
 from reconciler.documents.files import FoundDocuments, Placed, read_documents
 from reconciler.documents.schema import CONFIG, problems, valid
 from reconciler.documents.tree import plain, text
@@ -70,7 +70,7 @@ def load(
         raise InvalidConfig(found)
     servers = {text(result.root, "metadata", "name"): result for result in results}
     built = tuple(build_server(servers[name]) for name in sorted(servers))
-    effective = {name: effective_document(result) for name, result in servers.items()}
+    effective = {name: Effective(result) for name, result in servers.items()}
     return Loaded(DesiredState(built, reading.skipped), effective, tuple(reading.files))
 
 
