@@ -6,7 +6,6 @@ what was last read without a mistake.  Nothing here waits for files to change:
 `controller.file_watcher` does.
 """
 
-import enum
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,39 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from reconciler.documents.files import SUFFIXES, read_bytes
+from reconciler.documents.files import read_bytes
 from reconciler.documents.load import load
+from reconciler.documents.walk import Entry, Kind, below
 from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredState
 from reconciler.system.descriptors import make_room_for
 
 TRIES: Final = 3
 LINES_LIMIT: Final = 5
-
-
-class _Kind(enum.Enum):
-    """What stands at a place; with any but the first two the loader refuses the whole tree."""
-
-    FILE = b"f"
-    OUTSIDE = b"o"  # a link out of the tree: a problem of the document, never followed
-    MISSING = b"m"
-    UNREADABLE = b"u"
-    UNLISTED = b"l"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """
-    One place that the loader would look at.
-
-    `name` begins with the number of its PATH and goes on below it, so that the same content in
-    another directory has the same hash; `real` is the path without links.
-    """
-
-    name: str
-    path: str
-    real: str
-    kind: _Kind = _Kind.FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,86 +88,42 @@ def _taken(paths: Sequence[str], *, hold: bool = False) -> _Taken:
     whole = True
     for entry in _entries(paths):
         kind, content = entry.kind, b""
-        if kind is _Kind.FILE:
+        if kind is Kind.FILE:
             if entry.real in seen:  # the loader, too, reads a file once, whatever leads to it
                 continue
             seen.add(entry.real)
             try:
-                data = read_bytes(entry.path)
+                data = read_bytes(entry.path, follow=entry.linked)
             except UsageError:
-                kind = _Kind.UNREADABLE
+                kind = Kind.UNREADABLE
             else:
                 content = hashlib.sha256(data).digest()
                 if hold:
                     held[entry.real] = data
-        whole &= kind in {_Kind.FILE, _Kind.OUTSIDE}
+        whole &= kind in {Kind.FILE, Kind.OUTSIDE}
         digest.update(os.fsencode(entry.name) + b"\0" + kind.value + content)
     return _Taken(digest.hexdigest(), held, whole)
 
 
-def _entries(paths: Sequence[str]) -> Iterator[_Entry]:
-    """Yield what `documents.files.read_documents` would look at; a test compares the two."""
+def _entries(paths: Sequence[str]) -> Iterator[Entry]:
+    """
+    Yield what `documents.files.read_documents` would look at; a test compares the two.
+
+    Names begin with the number of their PATH, so that the same content in another directory has
+    the same hash.
+    """
     for number, path in enumerate(paths):
         name = str(number)
         try:
             real, is_directory = os.path.realpath(path), Path(path).is_dir()
             exists = Path(path).exists()
         except (OSError, ValueError):  # a NUL byte, a directory without permission
-            yield _Entry(name, path, path, _Kind.MISSING)
+            yield Entry(name, path, path, Kind.MISSING)
             continue
         if is_directory:
-            yield from _below(path, real, name)
+            yield from below(path, name)
         else:
-            yield _Entry(name, path, real, _Kind.FILE if exists else _Kind.MISSING)
-
-
-def _below(top: str, root: str, name: str) -> Iterator[_Entry]:
-    """Yield the YAML files below a directory, in the loader's order, each directory once."""
-    visited: set[str] = set()
-    waiting = [_Entry(name, top, root)]
-    while waiting:
-        here = waiting.pop()
-        if here.real in visited:
-            continue
-        if not _inside(here.real, root):
-            yield _Entry(here.name, here.path, here.real, _Kind.OUTSIDE)
-            continue
-        visited.add(here.real)
-        try:
-            with os.scandir(here.path) as found:
-                children = sorted(filter(_wanted, found), key=lambda child: child.name)
-        except OSError:
-            yield _Entry(here.name, here.path, here.real, _Kind.UNLISTED)
-            continue
-        deeper: list[_Entry] = []
-        for child in children:
-            linked = child.is_symlink()
-            real = os.path.realpath(child.path) if linked else f"{here.real}/{child.name}"
-            entry = _Entry(f"{here.name}/{child.name}", child.path, real)
-            if _is_directory(child):
-                deeper.append(entry)
-            elif _inside(real, root):
-                yield entry
-            else:
-                yield _Entry(entry.name, entry.path, real, _Kind.OUTSIDE)
-        waiting += reversed(deeper)
-
-
-def _wanted(child: os.DirEntry[str]) -> bool:
-    if child.name.startswith("."):
-        return False
-    return child.name.endswith(SUFFIXES) or _is_directory(child)
-
-
-def _is_directory(child: os.DirEntry[str]) -> bool:
-    try:
-        return child.is_dir()
-    except OSError:  # a link that leads back to itself
-        return False
-
-
-def _inside(real: str, root: str) -> bool:
-    return os.path.commonpath((real, root)) == root
+            yield Entry(name, path, real, Kind.FILE if exists else Kind.MISSING)
 
 
 # ── the last good state ──────────────────────────────────────────────────────────────────────

@@ -6,12 +6,13 @@ Files are named on the command line or found in directories.
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from reconciler.documents.tree import Map, Node, Scalar, text
+from reconciler.documents.walk import Entry, Kind, below, lies_in
 from reconciler.documents.yaml_reader import BYTES_LIMIT, Builder, scan
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.source import Problem, SourceLine
@@ -21,7 +22,6 @@ API_VERSION: Final = "jtr/v1"
 FILES_LIMIT: Final = 100_000
 TOTAL_BYTES_LIMIT: Final = 128 * 1024 * 1024
 TOTAL_VALUES_LIMIT: Final = 2_000_000  # some ten microseconds each
-SUFFIXES: Final = (".yaml", ".yml")
 
 
 def shown(path: str) -> str:
@@ -29,17 +29,17 @@ def shown(path: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in path)
 
 
-def read_bytes(path: str, *, operators: bool = False) -> bytes:
+def read_bytes(path: str, *, operators: bool = False, follow: bool = True) -> bytes:
     """
     Return a regular file's content, at most one byte more than the limit.
 
-    Raises UsageError when it is none or cannot be read, and for a file of the *operators* when
-    others may write it; a FIFO does not make this wait.
+    Raises UsageError when it is none or cannot be read, for a link unless *follow*, and for a file
+    of the *operators* when others may write it; a FIFO does not make this wait.
     """
     try:
         if operators:
             return read_operators(path, BYTES_LIMIT)
-        return read_regular(path, BYTES_LIMIT, follow=True)
+        return read_regular(path, BYTES_LIMIT, follow=follow)
     except WritableByOthers:
         raise UsageError(
             f"others may write {shown(path)}: they could send the Vault token elsewhere",
@@ -138,20 +138,20 @@ class FoundDocuments:
         self.skipped = 0
         self.complete = True
         self._seen: set[str] = set()
+        self._roots: dict[str, str] = {}
         self._tree = ""  # the root of what is being read
         self._bytes = 0
         self._values = 0
 
-    def _new(self, path: str) -> bool:
-        real = os.path.realpath(path)
+    def _new(self, real: str) -> bool:
         fresh = real not in self._seen
         self._seen.add(real)
         return fresh
 
-    def _scan(self, path: str) -> Builder:
-        data = self._instead.get(os.path.realpath(path))
+    def _scan(self, path: str, real: str, *, follow: bool) -> Builder:
+        data = self._instead.get(real)
         if data is None:
-            data = read_bytes(path)
+            data = read_bytes(path, follow=follow)
         builder, whole = scan(data, shown(path))
         self.files.append(path)
         self._bytes += len(data)
@@ -176,28 +176,33 @@ class FoundDocuments:
         self.problems.append(Problem(source, what, remedy))
 
     def file(self, path: str) -> None:
-        if not self._new(path):
+        real = os.path.realpath(path)
+        if not self._new(real):
             return
-        self._tree = self._given_tree or _root(path)
-        builder = self._scan(path)
+        self._tree = self._given_tree or self._root(os.path.dirname(real))  # noqa: PTH120
+        builder = self._scan(path, real, follow=True)
         self.problems += builder.problems
         roots = [document.root for document in builder.documents]
-        real = [root for root in roots if not (isinstance(root, Scalar) and root.value is None)]
-        if not real and not builder.problems:
+        found = [root for root in roots if not (isinstance(root, Scalar) and root.value is None)]
+        if not found and not builder.problems:
             self._complain(SourceLine(shown(path), 1), "the file is empty", "write a document")
-        for root in real:
-            self._ours(root, path, named=True)
+        for root in found:
+            self._ours(root, real, named=True)
 
     def directory(self, top: str) -> None:
         before = len(self.documents) + len(self.problems)
         skipped, again = self.skipped, False
-        self._tree = self._given_tree or _root(top)
-        for path in self._walk(top):
-            if not self._new(path):
+        self._tree = self._given_tree or self._root(os.path.realpath(top))
+        for entry in below(top):
+            if not self._readable(entry):
+                continue
+            if not self._new(entry.real):
                 again = True
                 continue
-            builder = self._scan(path)
-            foreign = [d for d in builder.documents if not self._ours(d.root, path, named=False)]
+            builder = self._scan(entry.path, entry.real, follow=entry.linked)
+            foreign = [
+                d for d in builder.documents if not self._ours(d.root, entry.real, named=False)
+            ]
             # Other programs' documents may use what we refuse.
             self.problems += (
                 problem
@@ -212,42 +217,25 @@ class FoundDocuments:
                 f"name a directory with *.yaml files that begin with `apiVersion: {API_VERSION}`",
             )
 
-    def _walk(self, top: str) -> Iterator[str]:
-        """Yield the YAML files below *top*, links followed, in the order of their names."""
-        root = os.path.realpath(top)
-        visited: set[str] = set()
-
-        def refuse(error: OSError) -> None:
+    def _readable(self, entry: Entry) -> bool:
+        if entry.kind is Kind.UNLISTED:
             # A directory that cannot be listed must never look like one without servers.
-            name = shown(str(error.filename or top))
-            raise UsageError(f"{name} cannot be listed", "check its permissions") from error
+            raise UsageError(f"{shown(entry.path)} cannot be listed", "check its permissions")
+        if entry.kind is Kind.OUTSIDE:
+            self._complain(
+                SourceLine(shown(entry.path), 1),
+                "this link leads out of the directory",
+                "copy the file here, or name its place on the command line",
+            )
+        return entry.kind is Kind.FILE
 
-        for here, directories, names in os.walk(top, onerror=refuse, followlinks=True):
-            real = os.path.realpath(here)
-            if real in visited or not self._inside(here, root):
-                directories.clear()
-                continue
-            visited.add(real)
-            directories[:] = sorted(name for name in directories if not name.startswith("."))
-            for name in sorted(names):
-                path = os.path.join(here, name)  # noqa: PTH118  - Path would drop the "./" typed
-                wanted = name.endswith(SUFFIXES) and not name.startswith(".")
-                if wanted and self._inside(path, root):
-                    yield path
+    def _root(self, folder: str) -> str:
+        """Return from where the places of files count: a Git work tree, else the directory."""
+        if folder not in self._roots:
+            self._roots[folder] = str(work_tree(Path(folder)) or folder)
+        return self._roots[folder]
 
-    def _inside(self, path: str, root: str) -> bool:
-        """Refuse links out of the tree: whoever writes the tree may not read the whole host."""
-        real = os.path.realpath(path)
-        if os.path.commonpath((real, root)) == root:
-            return True
-        self._complain(
-            SourceLine(shown(path), 1),
-            "this link leads out of the directory",
-            "copy the file here, or name its place on the command line",
-        )
-        return False
-
-    def _ours(self, root: Node, path: str, *, named: bool) -> bool:
+    def _ours(self, root: Node, real: str, *, named: bool) -> bool:
         """Keep *root* when it is for us; False when it is another program's."""
         if isinstance(root, Scalar) and root.value is None:
             return True
@@ -268,22 +256,15 @@ class FoundDocuments:
         if version and not version.lower().startswith("jtr") and not named:
             self.skipped += 1
             return False
-        real = os.path.realpath(path)
         folder = os.path.dirname(real)  # noqa: PTH120  - a string is enough, for each file
         self.documents.append(Placed(root, folder, _place(real, self._tree)))
         return True
 
 
-def _root(path: str) -> str:
-    """Return from where the places of files count: a Git work tree, else the directory named."""
-    real = Path(os.path.realpath(path))
-    return str(work_tree(real) or (real if real.is_dir() else real.parent))
-
-
 def _place(real: str, tree: str) -> str:
     """Return the file from the root of its tree; the whole path where it lies elsewhere."""
-    if os.path.commonpath((real, tree)) != tree:
+    if not lies_in(real, tree):
         return real
-    parts = Path(real).relative_to(tree).parts
+    place = real[len(tree.rstrip("/")) + 1 :]
     # Kubernetes mounts a ConfigMap as links into a directory like ..2026_11_22_09_00_00.123.
-    return "/".join(parts[1:] if parts[0].startswith("..") else parts)
+    return place.partition("/")[2] if place.startswith("..") else place

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from reconciler.documents.files import API_VERSION, SUFFIXES, shown
+from reconciler.documents.files import API_VERSION, shown
+from reconciler.documents.walk import SUFFIXES
 from reconciler.errors import JtrError, UsageError
 from reconciler.model.references import SecretRef
 from reconciler.system.files import draft, reason, sync_directory

@@ -17,6 +17,7 @@ from reconciler.errors import JtrError
 
 SECRET_LIMIT: Final = 65536
 LINE_LIMIT: Final = 16 * 1024
+_BLOCK: Final = 64 * 1024
 
 
 class NotRegular(OSError):
@@ -107,10 +108,19 @@ def _read(
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise NotRegular
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limit + 1), facts
+        return _content(handle, min(facts.st_size, limit) + 1, limit + 1), facts
     finally:
         os.close(handle)
+
+
+def _content(handle: int, first: int, most: int) -> bytes:
+    """Read to the end; a buffer for the *most* that may be there costs more than a small file."""
+    parts: list[bytes] = []
+    while most and (part := os.read(handle, min(first, most))):
+        parts.append(part)
+        most -= len(part)
+        first = _BLOCK
+    return b"".join(parts)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -227,3 +227,43 @@ def test_files_that_are_in_order_each_may_be_too_much_together(
     (problem,) = refused.value.problems
     assert str(problem).startswith(f"{tmp_path / '2.yaml'}:1")
     assert f"more than {limit} {what} in all" in str(problem)
+
+
+def test_only_links_are_asked_where_they_lead(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        write(f"team-{number % 2}/{number}.yaml", ONE.format(f"s-{number}"))
+    (tmp_path / "again.yaml").symlink_to(tmp_path / "team-0" / "0.yaml")
+    asked: list[str] = []
+    realpath = os.path.realpath
+
+    def counted(path: str) -> str:
+        asked.append(os.path.relpath(path, tmp_path))
+        return realpath(path)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
+
+    assert len(names(tmp_path)) == 20
+    assert set(asked) == {".", "again.yaml"}
+    assert len(asked) <= 4
+
+
+def test_a_file_that_becomes_a_link_while_its_directory_is_read_is_not_followed(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = write("outside.yaml", ONE.format("foreign"))
+    write("tree/a.yaml", ONE.format("a"))
+    second = write("tree/b.yaml", ONE.format("b"))
+    scan = files.scan
+
+    def meanwhile(data: bytes, file: str) -> object:
+        if second.exists() and not second.is_symlink():
+            second.unlink()
+            second.symlink_to(outside)
+        return scan(data, file)
+
+    monkeypatch.setattr(files, "scan", meanwhile)
+
+    with pytest.raises(UsageError, match=r"b\.yaml cannot be read"):
+        names(tmp_path / "tree")
