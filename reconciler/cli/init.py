@@ -177,7 +177,7 @@ def _judge(settings: str, place: str) -> None:
             bootstrap.load_settings(draft, {"HOME": os.environ.get("HOME", folder)}, [])
         except InvalidConfig as error:
             problems = [
-                replace(one, source=replace(one.source, file=shown(place)))
+                replace(one, source=one.source._replace(file=shown(place)))
                 for one in error.problems
             ]
             raise InvalidConfig(problems, total=error.total) from None

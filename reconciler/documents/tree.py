@@ -9,12 +9,12 @@ where something of another kind stands.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.model.source import SourceLine
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):  # there are hundreds of thousands, and a dataclass costs thrice
     """
     One value.
 
@@ -47,13 +47,14 @@ Node = Scalar | Map | List
 
 def plain(node: Node) -> object:
     """Return the same value as dictionaries, lists and scalars, as a JSON reader would give it."""
-    match node:
-        case Scalar(value=value):
-            return value
-        case Map(entries=entries):
-            return {key: plain(value) for key, value in entries.items()}
-        case List(items=items):
-            return [plain(item) for item in items]
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Map):
+        return {
+            key: value.value if isinstance(value, Scalar) else plain(value)
+            for key, value in node.entries.items()
+        }
+    return [plain(item) for item in node.items]
 
 
 def size(node: Node) -> int:

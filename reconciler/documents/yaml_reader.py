@@ -9,11 +9,12 @@ schema of YAML 1.2, so `yes`, `1:30` and dates stay text.
 No message repeats a value or the parser's own words: a value may be a pasted key.
 """
 
+import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -79,11 +80,18 @@ _BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts
 _INTEGER: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NO_NUMBER: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMERIC: Final = frozenset("0123456789+-.")  # whatever begins otherwise is no number
+_TEXT: Final = ((True, False), (False, True))  # `implicit` of a plain and of a quoted scalar
 _WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+
+
+# These are made for every value: the constructor of a named tuple costs as much again.
+_line: Final = functools.partial(tuple.__new__, SourceLine)
+_text: Final = functools.partial(tuple.__new__, Scalar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,45 +155,76 @@ class Builder:
         self.complain(source, what, remedy)
         return Scalar(None, source, sound=False)
 
-    def take(self, event: yaml.Event) -> None:
-        """Digest one event.  Raises `_Fatal` beyond a limit."""
-        mark = event.start_mark
-        line, column = (mark.line, mark.column) if mark else (0, 0)
-        source = SourceLine(self.file, line + 1, column + 1)
-        if isinstance(event, yaml.ScalarEvent):
-            self._counted(source)
-            self._decorations(event, source)
-            self._add(self._scalar(event, source))
-        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            self._counted(source)
-            self._decorations(event, source)
-            if len(self._stack) >= DEPTH_LIMIT:
-                self.complain(
-                    source, f"nested deeper than {DEPTH_LIMIT} levels", "no document needs that"
-                )
-                raise _Fatal
-            self._stack.append(_Frame(source, isinstance(event, yaml.MappingStartEvent)))
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._add(self._stack.pop().node())
-        elif isinstance(event, yaml.AliasEvent):
-            self._counted(source)
-            self._add(
-                self._refused(source, "aliases (*name) are not used here", "write the value out")
+    def _source(self, event: yaml.Event) -> SourceLine:
+        mark: Any = event.start_mark  # every event of the C parser has one
+        return _line((self.file, mark.line + 1, mark.column + 1))
+
+    def _take_scalar(self, event: yaml.ScalarEvent) -> None:
+        source = self._source(event)
+        self._counted(source)
+        value = event.value
+        # Nine of ten are just text.
+        if (
+            event.implicit in _TEXT
+            and event.tag is None
+            and event.anchor is None
+            and value.isprintable()
+            and (not event.implicit[0] or (value not in _WORDS and value[0] not in _NUMERIC))
+        ):
+            self._add(_text((value, source, True)))
+            return
+        self._decorations(event, source)
+        self._add(self._scalar(event, source))
+
+    def _take_start(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+        source = self._source(event)
+        self._counted(source)
+        self._decorations(event, source)
+        if len(self._stack) >= DEPTH_LIMIT:
+            self.complain(
+                source, f"nested deeper than {DEPTH_LIMIT} levels", "no document needs that"
             )
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._first = source.line
-            self._root = None
-            self._noted = 0  # other programs' documents may be full of what we refuse
-            self._begun += 1
-            if self._begun > DOCUMENTS_LIMIT:
-                self.complain(
-                    source, f"more than {DOCUMENTS_LIMIT} documents in one file", "split the file"
-                )
-                raise _Fatal
-            if event.version or event.tags:
-                self.complain(source, *_DIRECTIVE)
-        elif isinstance(event, yaml.DocumentEndEvent) and self._root is not None:
-            self.documents.append(Document(self._root, self._first, source.line))
+            raise _Fatal
+        self._stack.append(_Frame(source, isinstance(event, yaml.MappingStartEvent)))
+
+    def _take_end(self, _: yaml.Event) -> None:
+        self._add(self._stack.pop().node())
+
+    def _take_alias(self, event: yaml.Event) -> None:
+        source = self._source(event)
+        self._counted(source)
+        self._add(self._refused(source, "aliases (*name) are not used here", "write the value out"))
+
+    def _take_document(self, event: yaml.DocumentStartEvent) -> None:
+        source = self._source(event)
+        self._first = source.line
+        self._root = None
+        self._noted = 0  # other programs' documents may be full of what we refuse
+        self._begun += 1
+        if self._begun > DOCUMENTS_LIMIT:
+            self.complain(
+                source, f"more than {DOCUMENTS_LIMIT} documents in one file", "split the file"
+            )
+            raise _Fatal
+        if event.version or event.tags:
+            self.complain(source, *_DIRECTIVE)
+
+    def _take_document_end(self, event: yaml.DocumentEndEvent) -> None:
+        if self._root is not None:
+            self.documents.append(Document(self._root, self._first, self._source(event).line))
+
+    def takers(self) -> Mapping[type, Callable[[Any], None]]:
+        """Return what digests each kind of event; each raises `_Fatal` beyond a limit."""
+        return {
+            yaml.ScalarEvent: self._take_scalar,
+            yaml.MappingStartEvent: self._take_start,
+            yaml.SequenceStartEvent: self._take_start,
+            yaml.MappingEndEvent: self._take_end,
+            yaml.SequenceEndEvent: self._take_end,
+            yaml.AliasEvent: self._take_alias,
+            yaml.DocumentStartEvent: self._take_document,
+            yaml.DocumentEndEvent: self._take_document_end,
+        }
 
     def _counted(self, source: SourceLine) -> None:
         self.count += 1
@@ -244,17 +283,17 @@ class Builder:
             self._root = node
             return
         frame = self._stack[-1]
-        if not frame.mapping:
-            frame.items.append(node)
-        elif frame.waiting:
+        if frame.waiting:
+            frame.waiting = False
             if frame.key is not None:
                 frame.entries[frame.key] = node
-            frame.waiting = False
-        else:
-            frame.key = self._key(node, frame)
+        elif frame.mapping:
             frame.waiting = True
+            frame.key = self._key(node, frame.keys)
+        else:
+            frame.items.append(node)
 
-    def _key(self, node: Node, frame: _Frame) -> str | None:
+    def _key(self, node: Node, known: dict[str, SourceLine]) -> str | None:
         if not isinstance(node, Scalar) or not isinstance(node.value, str):
             if not isinstance(node, Scalar) or node.sound:
                 self.complain(node.source, "a key is not text", "write a word, in quotes if needed")
@@ -262,7 +301,7 @@ class Builder:
         if node.value == "<<":
             self.complain(node.source, "merge keys (<<) are not used here", "write the keys out")
             return None
-        earlier = frame.keys.get(node.value)
+        earlier = known.get(node.value)
         if earlier is not None:
             self.complain(
                 node.source,
@@ -270,7 +309,7 @@ class Builder:
                 "keep one of the two",
             )
             return None
-        frame.keys[node.value] = node.source
+        known[node.value] = node.source
         return node.value
 
 
@@ -320,9 +359,11 @@ def scan(data: bytes, file: str) -> tuple[Builder, bool]:
 def _read(content: str, builder: Builder) -> bool:
     """Let *builder* take all events; return whether the end was reached."""
     parser = yaml.CLoader(content)
+    next_event, takers = parser.get_event, builder.takers()
     try:
-        while not isinstance(event := parser.get_event(), yaml.StreamEndEvent | None):
-            builder.take(event)
+        while (event := next_event()) and (kind := type(event)) is not yaml.StreamEndEvent:
+            if kind in takers:
+                takers[kind](event)
     except _Fatal:
         return False
     except yaml.YAMLError as error:
@@ -343,7 +384,7 @@ def _place(content: str, offset: int, file: str) -> SourceLine:
 
 def _unseen(content: str) -> Iterator[re.Match[str]]:
     """Find what is unseen; all of it is unprintable, and a usual file is not searched for it."""
-    if all(character.isprintable() or character in "\t\n" for character in set(content)):
+    if content.replace("\n", "").replace("\t", "").isprintable():
         return iter(())  # compiling the pattern takes as long as reading a small file
     return re.finditer(_UNSEEN, content)
 
@@ -361,7 +402,8 @@ def _characters(content: str, file: str) -> Iterator[Problem]:
                 f"an invisible or control character (U+{ord(match[0]):04X})",
                 "remove it, so that everybody sees what the file says",
             )
-    for match in itertools.islice(_TAB.finditer(content), CHARACTER_PROBLEMS_LIMIT):
+    tabs = _TAB.finditer(content) if "\t" in content else iter(())
+    for match in itertools.islice(tabs, CHARACTER_PROBLEMS_LIMIT):
         place = _place(content, match.end() - 1, file)
         yield Problem(place, "a tab in the indentation", "indent with spaces")
 

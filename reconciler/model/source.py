@@ -1,11 +1,10 @@
 """Where in a file something stands, and what is wrong there."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SourceLine:
+class SourceLine(NamedTuple):  # each value of a document has one, and a dataclass costs thrice
     """A place in a file that a person can jump to; lines and columns count from 1."""
 
     file: str

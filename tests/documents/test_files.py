@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.documents import files
 from reconciler.documents.load import load
+from reconciler.documents.yaml_reader import scan
 from reconciler.errors import Exit, InvalidConfig, UsageError
 
 Write = Callable[[str, str], Path]
@@ -255,7 +256,6 @@ def test_a_file_that_becomes_a_link_while_its_directory_is_read_is_not_followed(
     outside = write("outside.yaml", ONE.format("foreign"))
     write("tree/a.yaml", ONE.format("a"))
     second = write("tree/b.yaml", ONE.format("b"))
-    scan = files.scan
 
     def meanwhile(data: bytes, file: str) -> object:
         if second.exists() and not second.is_symlink():

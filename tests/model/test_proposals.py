@@ -171,7 +171,7 @@ def test_the_lines_that_moved_are_those_of_both_sides() -> None:
 
 def test_the_documents_digest_is_of_what_they_mean() -> None:
     state = DesiredState((factories.server(factories.exchange()),))
-    moved = replace(factories.exchange(), source=replace(factories.SOURCE, line=99))
+    moved = replace(factories.exchange(), source=factories.SOURCE._replace(line=99))
     elsewhere = DesiredState((factories.server(moved),))
     other = DesiredState((factories.server(factories.exchange("okx")),))
     selected = DesiredState((), others=state.servers)

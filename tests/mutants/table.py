@@ -185,8 +185,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a file holds any number of documents",
         "reconciler/documents/yaml_reader.py",
-        "            if self._begun > DOCUMENTS_LIMIT:\n",
-        "            if self._begun < 0:\n",
+        "        if self._begun > DOCUMENTS_LIMIT:\n",
+        "        if self._begun < 0:\n",
         (f"{EVIL}::test_t9_a_huge_evil_document_costs_little",),
     ),
     Mutant(
