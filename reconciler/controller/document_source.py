@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.documents.files import read_bytes
-from reconciler.documents.load import load
+from reconciler.documents.load import Loader
 from reconciler.documents.walk import Entry, Kind, below
 from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredState
@@ -153,13 +153,15 @@ class Source:
 
     A tree that vanished, is empty, unreadable, half-written or invalid changes nothing; `trouble`
     says why.  A valid tree that merely lost documents, even most of them, is a legal change and is
-    taken as it is: silence deletes nothing on any server, those servers are just left alone.
+    taken as it is: silence deletes nothing on any server, those servers are just left alone.  Files
+    whose content did not change are not parsed again.
 
     Not for two threads at once.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(paths)
+        self._loader = Loader()
         self._judged: str | None = None  # the content that `_reading` is the judgement of
         self._reading = Reading()
 
@@ -186,7 +188,7 @@ class Source:
         state: DesiredState | None = None
         trouble, refused = "", False
         try:
-            state = load(self._paths, instead=held).state
+            state = self._loader.load(self._paths, held)
             make_room_for(len(state.servers))
         except InvalidConfig as error:
             trouble = _first(error)

@@ -30,6 +30,7 @@ def build_server(result: Merged) -> DesiredServer:
     root = result.root
     spec = at(root, "spec")
     exchanges = at(spec, "exchanges")
+    own, places = entries(exchanges), keys(exchanges)
     security = at(spec, "security")
     return DesiredServer(
         name=text(root, "metadata", "name"),
@@ -42,10 +43,7 @@ def build_server(result: Merged) -> DesiredServer:
         labels=texts(root, "metadata", "labels"),
         owner=text(root, "metadata", "owner"),
         supervised=true(spec, "supervised"),
-        exchanges=tuple(
-            _exchange(code, node, keys(exchanges)[code], security)
-            for code, node in sorted(entries(exchanges).items())
-        ),
+        exchanges=tuple(_exchange(code, own[code], places[code], security) for code in sorted(own)),
         mode=Mode(text(spec, "mode", default="enforce")),
         self_heal=true(spec, "selfHeal"),
         on_credential_change=OnCredentialChange(
@@ -57,14 +55,16 @@ def build_server(result: Merged) -> DesiredServer:
         cache=_one_shot(at(spec, "cache"), RequestKind.CACHE, "invalidatedAfter"),
         reboot=_one_shot(at(spec, "reboot"), RequestKind.REBOOT, "bootedAfter"),
         has_security=security is not None
-        or any(at(node, "security") is not None for node in entries(exchanges).values()),
+        or any(at(node, "security") is not None for node in own.values()),
         windows=tuple(_window(item) for item in items(spec, "windows")),
-        borrowed=tuple(_borrowed(result, entries(exchanges))),
+        borrowed=tuple(_borrowed(result, own)),
     )
 
 
 def _borrowed(result: Merged, codes: Iterable[str]) -> Iterator[tuple[str, SourceLine]]:
     """Yield the references that another file than the server's own gives, and where."""
+    if not result.layers:
+        return
     paths = (("accessSecret",), ("accessToken",))
     for path in (*paths, *(("exchanges", code, "credentials") for code in sorted(codes))):
         source = result.foreign("spec", *path)
@@ -73,17 +73,17 @@ def _borrowed(result: Merged, codes: Iterable[str]) -> Iterator[tuple[str, Sourc
 
 
 def _exchange(code: str, node: Node, source: SourceLine, security: Node | None) -> DesiredExchange:
-    fields = {
-        name: SecretRef.parse(written) for name, written in texts(node, "credentials").items()
-    }
+    written = entries(node)
+    credentials = written.get("credentials")
+    fields = {name: SecretRef.parse(field) for name, field in texts(credentials).items()}
     return DesiredExchange(
         code=code,
         source=source,
-        presence=Presence(text(node, "state", default="present")),
-        secret=SecretRef.parse(text(node, "credentials")),
+        presence=Presence(text(written.get("state"), default="present")),
+        secret=SecretRef.parse(text(credentials)),
         fields={name: reference for name, reference in fields.items() if reference is not None},
-        take_over=true(node, "takeOver"),
-        security=security_of(security, at(node, "security")),
+        take_over=true(written.get("takeOver")),
+        security=security_of(security, written.get("security")),
     )
 
 

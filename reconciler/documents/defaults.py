@@ -8,7 +8,6 @@ documents of the same rank that disagree are an error, unless a higher rank deci
 `{server}` and `{exchange}` are replaced by names; nothing else is ever substituted.
 """
 
-import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Final
 from reconciler.documents.files import Placed
 from reconciler.documents.schema import reference_problems
 from reconciler.documents.tree import Map, Node, Scalar, at, entries, leaves, plain, text, texts
+from reconciler.documents.walk import lies_in
 from reconciler.model.source import NOWHERE, Problem, SourceLine
 
 _WHOLE: Final = {("suspend",)}  # half of one person's word and half of another's is nobody's
@@ -37,8 +37,9 @@ class Shared:
     spec: Map
 
     def selects(self, folder: str, labels: Mapping[str, str]) -> bool:
-        below = os.path.commonpath((folder, self.folder)) == self.folder
-        return below and all(labels.get(key) == value for key, value in self.selector.items())
+        return lies_in(folder, self.folder) and all(
+            labels.get(key) == value for key, value in self.selector.items()
+        )
 
 
 def shared(placed: Placed) -> Shared:
@@ -87,8 +88,10 @@ def merged(placed: Placed, everything: Sequence[Shared], problems: list[Problem]
         return Merged(root, root, (), placed.place)
     name = text(root, "metadata", "name")
     labels = texts(root, "metadata", "labels")
-    layers = [replace(s, spec=_filled(s.spec, name)) for s in everything]
-    layers = [s for s in layers if s.selects(placed.folder, labels)]
+    chosen = [s for s in everything if s.selects(placed.folder, labels)]
+    if not chosen:
+        return Merged(root, root, (), placed.place)
+    layers = [replace(s, spec=_filled(s.spec, name)) for s in chosen]
     selective = [s.spec for s in layers if s.selector]
     general = [s.spec for s in layers if not s.selector]
     first = _joined(selective, (own,), problems)

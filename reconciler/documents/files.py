@@ -5,20 +5,23 @@ Files are named on the command line or found in directories.
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from reconciler.documents.tree import Map, Node, Scalar, text
 from reconciler.documents.walk import Entry, Kind, below, lies_in
-from reconciler.documents.yaml_reader import BYTES_LIMIT, Builder, scan
+from reconciler.documents.yaml_reader import BYTES_LIMIT, Document, scan
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.source import Problem, SourceLine
 from reconciler.system.files import NotRegular, WritableByOthers, read_operators, read_regular
 
 API_VERSION: Final = "jtr/v1"
+_BEGIN: Final = f"begin: apiVersion: {API_VERSION}"
+_VERSION: Final = f"write apiVersion: {API_VERSION}, or move the file elsewhere"
 FILES_LIMIT: Final = 100_000
 TOTAL_BYTES_LIMIT: Final = 128 * 1024 * 1024
 TOTAL_VALUES_LIMIT: Final = 2_000_000  # some ten microseconds each
@@ -26,6 +29,8 @@ TOTAL_VALUES_LIMIT: Final = 2_000_000  # some ten microseconds each
 
 def shown(path: str) -> str:
     """Return a file's name as it may be printed: no escape codes, no line breaks."""
+    if path.isprintable():
+        return path
     return "".join(c if c.isprintable() else "\ufffd" for c in path)
 
 
@@ -75,13 +80,17 @@ def _unreadable(path: str, error: OSError | ValueError) -> UsageError:
 
 
 def read_documents(
-    paths: Sequence[str], instead: Mapping[str, bytes] | None = None, tree: str | None = None
+    paths: Sequence[str],
+    instead: Mapping[str, bytes] | None = None,
+    tree: str | None = None,
+    known: "Mapping[FileKey, FoundFile] | None" = None,
 ) -> "FoundDocuments":
     """
     Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
 
     *instead* gives contents to judge before they are written, by the real path of their file, which
-    need not exist.  *tree* is the root from which places count, instead of a Git work tree's.
+    need not exist.  *tree* is the root from which places count, instead of a Git work tree's.  What
+    is *known* is not parsed again: its documents are not in the result.
 
     Raises UsageError for a missing path, an unreadable file and a directory that holds no document
     of ours.  Everything else is a problem in the result.
@@ -91,7 +100,7 @@ def read_documents(
         raise UsageError(
             f"no such file or directory: {', '.join(map(shown, missing))}", "check the path"
         )
-    found = FoundDocuments(instead or {}, tree)
+    found = FoundDocuments(instead or {}, tree, known)
     for path in paths:
         if Path(path).is_dir():
             found.directory(path)
@@ -120,19 +129,53 @@ class Placed:
     place: str
 
 
+class FileKey(NamedTuple):
+    """Everything that decides what a file gives: two with the same key give the same."""
+
+    content: bytes  # its SHA-256
+    path: str
+    real: str
+    tree: str
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """
+    What one file gave.
+
+    `whole` is False when the rest could not be read for a syntax error.  `skipped` counts documents
+    of another apiVersion, `ours` the others: those are here unless the file was known.
+    """
+
+    documents: tuple[Placed, ...]
+    problems: tuple[Problem, ...]
+    whole: bool
+    size: int
+    values: int
+    skipped: int
+    ours: int
+
+
 class FoundDocuments:
     """
-    What all paths gave; one file counts once, whatever names lead to it.
+    What all paths gave, file by file; one counts once, whatever names lead to it.
 
-    `problems` may be there beside documents.  `complete` is False when the rest of some file could
-    not be read for a syntax error: documents may be missing, so nothing should be concluded from
-    what is absent.
+    The keys of `found` are None where nothing can be known.  `problems` may be there beside
+    documents.  `complete` is False when the rest of some file could not be read for a syntax error:
+    documents may be missing, so nothing should be concluded from what is absent.
     """
 
-    def __init__(self, instead: Mapping[str, bytes], tree: str | None) -> None:
+    def __init__(
+        self,
+        instead: Mapping[str, bytes],
+        tree: str | None,
+        known: Mapping[FileKey, FoundFile] | None,
+    ) -> None:
         self._instead = instead
+        self._known = known
         self._given_tree = None if tree is None else os.path.realpath(tree)
-        self.documents: list[Placed] = []
+        self.found: list[tuple[FileKey | None, FoundFile]] = []
         self.problems: list[Problem] = []
         self.files: list[str] = []
         self.skipped = 0
@@ -148,17 +191,26 @@ class FoundDocuments:
         self._seen.add(real)
         return fresh
 
-    def _scan(self, path: str, real: str, *, follow: bool) -> Builder:
+    def _read(self, path: str, real: str, *, follow: bool, named: bool) -> FoundFile:
         data = self._instead.get(real)
         if data is None:
             data = read_bytes(path, follow=follow)
-        builder, whole = scan(data, shown(path))
+        key: FileKey | None = None
+        found: FoundFile | None = None
+        if self._known is not None:
+            key = FileKey(hashlib.sha256(data).digest(), path, real, self._tree, named)
+            found = self._known.get(key)
+        if found is None:
+            found = _found(data, path, real, self._tree, named=named)
         self.files.append(path)
-        self._bytes += len(data)
-        self._values += builder.count
+        self._bytes += found.size
+        self._values += found.values
         self._check_totals(path)
-        self.complete &= whole
-        return builder
+        self.found.append((key, found))
+        self.problems += found.problems
+        self.skipped += found.skipped
+        self.complete &= found.whole
+        return found
 
     def _check_totals(self, path: str) -> None:
         """Stop where a tree costs more than any fleet: each file alone may be in order."""
@@ -177,39 +229,22 @@ class FoundDocuments:
 
     def file(self, path: str) -> None:
         real = os.path.realpath(path)
-        if not self._new(real):
-            return
-        self._tree = self._given_tree or self._root(os.path.dirname(real))  # noqa: PTH120
-        builder = self._scan(path, real, follow=True)
-        self.problems += builder.problems
-        roots = [document.root for document in builder.documents]
-        found = [root for root in roots if not (isinstance(root, Scalar) and root.value is None)]
-        if not found and not builder.problems:
-            self._complain(SourceLine(shown(path), 1), "the file is empty", "write a document")
-        for root in found:
-            self._ours(root, real, named=True)
+        if self._new(real):
+            self._tree = self._given_tree or self._root(os.path.dirname(real))  # noqa: PTH120
+            self._read(path, real, follow=True, named=True)
 
     def directory(self, top: str) -> None:
-        before = len(self.documents) + len(self.problems)
-        skipped, again = self.skipped, False
+        outside, skipped, nothing = len(self.problems), self.skipped, True
         self._tree = self._given_tree or self._root(os.path.realpath(top))
         for entry in below(top):
             if not self._readable(entry):
                 continue
             if not self._new(entry.real):
-                again = True
+                nothing = False
                 continue
-            builder = self._scan(entry.path, entry.real, follow=entry.linked)
-            foreign = [
-                d for d in builder.documents if not self._ours(d.root, entry.real, named=False)
-            ]
-            # Other programs' documents may use what we refuse.
-            self.problems += (
-                problem
-                for problem in builder.problems
-                if not any(d.first <= problem.source.line <= d.last for d in foreign)
-            )
-        if len(self.documents) + len(self.problems) == before and not again:
+            found = self._read(entry.path, entry.real, follow=entry.linked, named=False)
+            nothing &= not found.ours
+        if nothing and len(self.problems) == outside:
             others = self.skipped - skipped
             note = f" ({others} of another apiVersion skipped)" if others else ""
             raise UsageError(
@@ -235,30 +270,50 @@ class FoundDocuments:
             self._roots[folder] = str(work_tree(Path(folder)) or folder)
         return self._roots[folder]
 
-    def _ours(self, root: Node, real: str, *, named: bool) -> bool:
-        """Keep *root* when it is for us; False when it is another program's."""
+
+def _found(data: bytes, path: str, real: str, tree: str, *, named: bool) -> FoundFile:
+    """Read one file; another program's documents are an error only in one that was *named*."""
+    builder, whole = scan(data, shown(path))
+    folder = os.path.dirname(real)  # noqa: PTH120  - a string is enough, for each file
+    ours: list[Placed] = []
+    foreign: list[Document] = []
+    problems: list[Problem] = []
+    empty = True
+    for document in builder.documents:
+        root = document.root
         if isinstance(root, Scalar) and root.value is None:
-            return True
+            continue
+        empty = False
         if not isinstance(root, Map):
-            self._complain(
-                root.source, "a document is not a mapping", f"begin: apiVersion: {API_VERSION}"
-            )
-            return True
-        if "apiVersion" not in root.entries:
-            self._complain(
-                root.source,
-                "a document without apiVersion",
-                f"write apiVersion: {API_VERSION}, or move the file elsewhere",
-            )
-            return True
-        version = text(root, "apiVersion")
-        # Another version of ours, or a slip of the finger, is never skipped in silence.
-        if version and not version.lower().startswith("jtr") and not named:
-            self.skipped += 1
-            return False
-        folder = os.path.dirname(real)  # noqa: PTH120  - a string is enough, for each file
-        self.documents.append(Placed(root, folder, _place(real, self._tree)))
-        return True
+            problems.append(Problem(root.source, "a document is not a mapping", _BEGIN))
+        elif "apiVersion" not in root.entries:
+            problems.append(Problem(root.source, "a document without apiVersion", _VERSION))
+        elif not named and _foreign(root):
+            foreign.append(document)
+        else:
+            ours.append(Placed(root, folder, _place(real, tree)))
+    # Other programs' documents may use what we refuse.
+    problems += (
+        problem
+        for problem in builder.problems
+        if not any(d.first <= problem.source.line <= d.last for d in foreign)
+    )
+    if not whole and not problems:
+        # Servers may stand where it could not be read: nothing would look like no servers.
+        problems += builder.problems
+    if named and empty and not builder.problems:
+        problems.append(
+            Problem(SourceLine(shown(path), 1), "the file is empty", "write a document")
+        )
+    return FoundFile(
+        tuple(ours), tuple(problems), whole, len(data), builder.count, len(foreign), len(ours)
+    )
+
+
+def _foreign(root: Node) -> bool:
+    version = text(root, "apiVersion")
+    # Another version of ours, or a slip of the finger, is never skipped in silence.
+    return bool(version) and not version.lower().startswith("jtr")
 
 
 def _place(real: str, tree: str) -> str:

@@ -5,6 +5,7 @@ Each reader returns None, or says in words what is wrong, and never repeats the 
 stands in the wrong place is a key.
 """
 
+import functools
 import itertools
 import re
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,7 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)")
 _URL_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
+_PRINTED: Final = re.compile(r"[!-~]+")
 _URL_REMEDY: Final = "write https://HOST:PORT"
 
 
@@ -63,13 +65,26 @@ def url_problem(text: str, *, insecure_allowed: bool = False) -> tuple[str, str]
 
     One host must have one spelling, else two documents could mean the same server unnoticed.
     """
+    wrong = _form_problem(text)
+    if wrong is not None or insecure_allowed or text[:5].lower() != "http:":
+        return wrong
+    if loopback(urlsplit(text).hostname or ""):
+        return None
+    return (
+        "http:// would carry every key in clear",
+        "use https://, or a tunnel that ends on this host (http://127.0.0.1:PORT)",
+    )
+
+
+@functools.lru_cache(maxsize=256)  # asked for one server twice, by itself and among all
+def _form_problem(text: str) -> tuple[str, str] | None:
     try:
         parts = urlsplit(text)
         port = parts.port
         host = parts.hostname
     except ValueError:
         return "this is not a URL", _URL_REMEDY
-    if not re.fullmatch(r"[!-~]+", text) or parts.scheme not in ("https", "http") or not host:
+    if not _PRINTED.fullmatch(text) or parts.scheme not in ("https", "http") or not host:
         return "this is not a URL", _URL_REMEDY
     if "@" in parts.netloc:
         return "a URL never carries a user or password", f"remove them; {_URL_REMEDY}"
@@ -84,11 +99,6 @@ def url_problem(text: str, *, insecure_allowed: bool = False) -> tuple[str, str]
         )
     if _URL_PATH.fullmatch(parts.path) is None:
         return "the URL's path holds something that it must not", _URL_REMEDY
-    if parts.scheme == "http" and not insecure_allowed and not loopback(host):
-        return (
-            "http:// would carry every key in clear",
-            "use https://, or a tunnel that ends on this host (http://127.0.0.1:PORT)",
-        )
     return None
 
 
@@ -188,6 +198,7 @@ _KNOWN: Final = re.compile(
     r"|\b(?:hv[sbr]|ghp|gho|github_pat|glpat|xox[abp]|sk_live|AKIA)[._-]?[A-Za-z0-9_-]{12,}"
     r"|\beyJ[A-Za-z0-9_-]{10,400}\.eyJ"
 )
+_SHORTEST: Final = len("-----BEGIN ")  # the shortest of all that is looked for
 _RUN: Final = re.compile(r"[A-Za-z0-9+=]{20,}")
 _HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F]{32,}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -202,6 +213,8 @@ def looks_secret(text: str) -> bool:
     and digits all the time, or 32 or more hexadecimal digits other than a Git commit, or groups of
     them: KuCoin's secrets are UUIDs, and HTX's look alike.
     """
+    if len(text) < _SHORTEST:
+        return False
     if _KNOWN.search(text) or _GROUPS.search(text):
         return True
     for run in _RUN.findall(text):

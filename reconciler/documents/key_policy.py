@@ -65,13 +65,16 @@ def contradictions(server: Node | None, exchange: Node | None = None) -> Iterato
 
     Without *exchange* for the server alone.  Where nothing is allowed by name, the default counts.
     """
+    required = items(_written(server, exchange, *_REQUIRE))
+    if not required:
+        return
     allowed = _written(server, exchange, *_ALLOW)
     names = (
         {text(item) for item in allowed.items}
         if isinstance(allowed, List)
         else {str(cap) for cap in DEFAULT_ALLOW}
     )
-    for item in items(_written(server, exchange, *_REQUIRE)):
+    for item in required:
         if text(item) not in names:
             yield Problem(
                 item.source, "a required permission is not allowed", "add it to allow as well"

@@ -1,34 +1,31 @@
 """
 From paths to `DesiredState`: read, judge, merge, check, build.
 
-`load` is the one entry.  It finds every problem before it raises, so that a file is corrected
-once and not once for each mistake.
+`load` is the entry, and `Loader` for who reads the same files again and again.  Every problem is
+found before any is raised, so that a file is corrected once and not once for each mistake.
 """
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler.documents.build import build_server
-from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
 from reconciler.documents.effective import Effective
-from reconciler.documents.files import FoundDocuments, Placed, read_documents
-from reconciler.documents.schema import CONFIG, problems, valid
-from reconciler.documents.tree import plain, text
-from reconciler.documents.validate import (
-    fleet_problems,
-    mixed_kinds,
-    pasted_problems,
-    server_problems,
-)
+from reconciler.documents.files import FoundDocuments, read_documents
+from reconciler.documents.judge import Judged, KnownFiles, judge
+from reconciler.documents.tree import text
 from reconciler.errors import InvalidConfig
 from reconciler.model.desired import DesiredState
-from reconciler.model.source import Problem
 from reconciler.model.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Valid desired state; `effective` goes by server name, `files` are those that were read."""
+    """
+    Valid desired state; `effective` goes by server name, `files` are those that were read.
+
+    Who goes on for long keeps `state` alone: the rest holds the trees of all documents.
+    """
 
     state: DesiredState
     effective: Mapping[str, Effective]
@@ -56,48 +53,44 @@ def load(
     Raises UsageError when there is nothing to read, InvalidConfig with all problems, sorted by
     place, at most 50 and then `... and N more`.
     """
-    reading = read_documents(paths, instead, tree)
-    found = reading.problems
-    roots, everything, certain = _judged(reading, found)
-    results: list[Merged] = []
-    if certain:
-        results = [merged(placed, everything, found) for placed in roots]
-        for result in results:
-            found += server_problems(result.root)
-        found += fleet_problems(result.root for result in results)
-        found += mixed_kinds(result.root for result in results)
-    if found:
-        raise InvalidConfig(found)
-    servers = {text(result.root, "metadata", "name"): result for result in results}
-    built = tuple(build_server(servers[name]) for name in sorted(servers))
-    effective = {name: Effective(result) for name, result in servers.items()}
-    return Loaded(DesiredState(built, reading.skipped), effective, tuple(reading.files))
+    with _no_collections():
+        reading = read_documents(paths, instead, tree)
+        judged = judge(reading, {})
+        state = _state(reading, judged)
+        effective = {text(one.root, "metadata", "name"): Effective(one) for one in judged.merged}
+        return Loaded(state, effective, tuple(reading.files))
 
 
-def _judged(
-    reading: FoundDocuments, found: list[Problem]
-) -> tuple[list[Placed], list[Shared], bool]:
+class Loader:
+    """Loads the same paths again and again; what has not changed is not parsed and judged anew."""
+
+    def __init__(self) -> None:
+        self._known = KnownFiles()
+
+    def load(self, paths: Sequence[str], instead: Mapping[str, bytes]) -> DesiredState:
+        """Return the state that `load` would return, or raise what it would raise."""
+        with _no_collections():
+            return _state(*self._known.judged(paths, instead))
+
+
+def _state(reading: FoundDocuments, judged: Judged) -> DesiredState:
+    if judged.problems or not judged.certain:
+        raise InvalidConfig(judged.problems)
+    servers = sorted(judged.servers, key=lambda server: server.name)
+    return DesiredState(tuple(servers), reading.skipped)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
     """
-    Return the server documents that fit the schema, the Defaults, and whether the latter are all.
+    Let the garbage collector rest: trees hold no cycles, and there are many of them.
 
-    Problems are appended to *found*.  Where a Defaults document is broken, or the end of a file
-    could not be read, nothing may be concluded from a value that is absent.
+    It looked through those of ten thousand files again and again, and found nothing.
     """
-    servers: list[Placed] = []
-    everything: list[Shared] = []
-    certain = reading.complete
-    for placed in reading.documents:
-        root = placed.root
-        found += pasted_problems(root)
-        is_server = text(root, "kind") == "TradingServer"
-        if not valid(plain(root), CONFIG):
-            found += problems(root, CONFIG)
-            certain &= is_server
-        elif is_server:
-            servers.append(placed)
-        else:
-            everything.append(shared(placed))
-            wrong = list(template_problems(everything[-1]))
-            found += wrong
-            certain &= not wrong
-    return servers, everything, certain
+    resting = not gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not resting:
+            gc.enable()

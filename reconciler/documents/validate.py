@@ -4,8 +4,9 @@ What a JSON Schema cannot say about desired state: every check yields problems w
 All trees here fit the schema already and are merged with their defaults.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 from reconciler.documents.formats import (
     DAY,
@@ -22,7 +23,6 @@ from reconciler.documents.formats import (
 from reconciler.documents.key_policy import contradictions
 from reconciler.documents.schema import PASTED, reference_problems
 from reconciler.documents.tree import (
-    List,
     Map,
     Node,
     Scalar,
@@ -57,8 +57,9 @@ def server_problems(root: Map) -> Iterator[Problem]:
     security = at(spec, "security")
     yield from _address(spec)
     yield from _exchanges(spec, security)
-    yield from _security(security)
-    yield from contradictions(security)
+    if security is not None:
+        yield from _security(security)
+        yield from contradictions(security)
     yield from _windows(spec)
     yield from _requests(spec)
 
@@ -84,12 +85,16 @@ def _address(spec: Node | None) -> Iterator[Problem]:
 
 
 def _exchanges(spec: Node | None, shared: Node | None) -> Iterator[Problem]:
+    places = keys(spec, "exchanges")
     for code, exchange in entries(spec, "exchanges").items():
-        source = keys(spec, "exchanges")[code]
+        source = places[code]
         if not EXCHANGE.fullmatch(code):
             yield Problem(source, "an exchange code holds something else", "use a-z, 0-9, hyphens")
-        yield from _security(at(exchange, "security"))
-        yield from contradictions(shared, at(exchange, "security"))
+        security = at(exchange, "security")
+        if security is not None:
+            yield from _security(security)
+        if security is not None or shared is not None:
+            yield from contradictions(shared, security)
         credentials = at(exchange, "credentials")
         if text(exchange, "state") == "absent":
             if credentials is not None:
@@ -176,18 +181,22 @@ def _windows(spec: Node | None) -> Iterator[Problem]:
 
 
 def _requests(spec: Node | None) -> Iterator[Problem]:
-    yield from _instant(at(spec, "suspend", "until"))
-    yield from _instant(at(spec, "cache", "invalidatedAfter"))
-    yield from _length(at(spec, "cache", "expiresAfter"), MOST_EXPIRY, "30 days")
-    yield from _instant(at(spec, "reboot", "bootedAfter"))
-    yield from _length(at(spec, "reboot", "expiresAfter"), MOST_EXPIRY, "30 days")
-    yield from _length(at(spec, "reboot", "resumeWithin"), MOST_RESUME, "1 day")
-    if at(spec, "reboot") is not None and not true(spec, "supervised"):
-        yield Problem(
-            keys(spec)["reboot"],
-            "a reboot needs something that starts the process again",
-            "write supervised: true if something restarts it after exit code 0",
-        )
+    written = entries(spec)
+    if "suspend" in written:
+        yield from _instant(at(spec, "suspend", "until"))
+    if "cache" in written:
+        yield from _instant(at(spec, "cache", "invalidatedAfter"))
+        yield from _length(at(spec, "cache", "expiresAfter"), MOST_EXPIRY, "30 days")
+    if "reboot" in written:
+        yield from _instant(at(spec, "reboot", "bootedAfter"))
+        yield from _length(at(spec, "reboot", "expiresAfter"), MOST_EXPIRY, "30 days")
+        yield from _length(at(spec, "reboot", "resumeWithin"), MOST_RESUME, "1 day")
+        if not true(spec, "supervised"):
+            yield Problem(
+                keys(spec)["reboot"],
+                "a reboot needs something that starts the process again",
+                "write supervised: true if something restarts it after exit code 0",
+            )
 
 
 def _instant(node: Node | None) -> Iterator[Problem]:
@@ -214,43 +223,100 @@ def _length(node: Node | None, most: float, words: str) -> Iterator[Problem]:
 
 def pasted_problems(root: Map) -> Iterator[Problem]:
     """Yield a problem for every free text that looks like a secret."""
-    for path, leaf in leaves(root):
-        if _NOT_FREE_TEXT.intersection(path):
-            continue
-        for node in leaf.items if isinstance(leaf, List) else (leaf,):
-            for _, inner in leaves(node):
-                if isinstance(inner, Scalar) and looks_secret(str(inner.value)):
-                    yield Problem(inner.source, *PASTED)
+    for leaf in _free(root):
+        if looks_secret(str(leaf.value)):
+            yield Problem(leaf.source, *PASTED)
     named = (*keys(root, "spec", "exchanges").items(), *keys(root, "metadata", "labels").items())
     yield from (Problem(source, *PASTED) for key, source in named if looks_secret(key))
+
+
+def _free(root: Map) -> Iterator[Scalar]:
+    """Yield every single value that people may word as they like; in lists there are only such."""
+    waiting = [root]
+    for node in waiting:
+        for key, child in node.entries.items():
+            if key in _NOT_FREE_TEXT:
+                continue
+            if isinstance(child, Scalar):
+                yield child
+            elif isinstance(child, Map):
+                waiting.append(child)
+            else:
+                within = (leaf for item in child.items for _, leaf in leaves(item))
+                yield from (leaf for leaf in within if isinstance(leaf, Scalar))
 
 
 # ── all servers together ─────────────────────────────────────────────────────────────────────
 
 
-def fleet_problems(roots: Iterable[Map]) -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """
+    What one server's document says that no other may contradict, and where.
+
+    Of `target` None: the URL is none, which was said already.  `asked` is where a one-shot stands.
+    """
+
+    source: SourceLine
+    name: str
+    name_at: SourceLine
+    target: Target | None
+    target_at: SourceLine
+    asked: SourceLine | None
+    logins: tuple[tuple[SecretPath, SourceLine], ...]
+    credentials: tuple[tuple[SecretPath, SourceLine], ...]
+
+    @classmethod
+    def of(cls, root: Map) -> Self:
+        name, spec = at(root, "metadata", "name"), at(root, "spec")
+        url, written = text(spec, "url"), keys(spec)
+        sound = url_problem(url, insecure_allowed=True) is None
+        return cls(
+            root.source,
+            text(name),
+            root.source if name is None else name.source,
+            Target(normalised(url), text(spec, "account", default="0")) if sound else None,
+            written.get("url", root.source),
+            written.get("cache") or written.get("reboot"),
+            tuple(_secrets(at(spec, key) for key in ("accessSecret", "accessToken"))),
+            tuple(_secrets(_credentials(spec))),
+        )
+
+
+def _credentials(spec: Node | None) -> Iterator[Node | None]:
+    for exchange in entries(spec, "exchanges").values():
+        named = at(exchange, "credentials")
+        if isinstance(named, Map):
+            yield from named.entries.values()
+        else:
+            yield named
+
+
+def _secrets(nodes: Iterable[Node | None]) -> Iterator[tuple[SecretPath, SourceLine]]:
+    for node in nodes:
+        reference = SecretRef.parse(text(node))
+        if node is not None and reference is not None:
+            yield reference.at, node.source
+
+
+def fleet_problems(fleet: Iterable[Claims]) -> Iterator[Problem]:
     """Yield names, addresses and one-shots that two documents must not share."""
     names: dict[str, SourceLine] = {}
     targets: dict[Target, SourceLine] = {}
     requests: dict[str, tuple[Target, SourceLine]] = {}
-    for root in sorted(roots, key=lambda root: root.source):
-        name = at(root, "metadata", "name")
-        here = name.source if name is not None else root.source
-        if (earlier := names.setdefault(text(name), here)) != here:
+    for claims in sorted(fleet, key=lambda claims: claims.source):
+        here = claims.name_at
+        if (earlier := names.setdefault(claims.name, here)) != here:
             yield Problem(here, f"the name stands already at {earlier}", "choose another name")
-        url = text(root, "spec", "url")
-        if url_problem(url, insecure_allowed=True) is not None:
+        target, here, asked = claims.target, claims.target_at, claims.asked
+        if target is None:
             continue
-        target = Target(normalised(url), text(root, "spec", "account", default="0"))
-        written = keys(root, "spec")
-        here = written.get("url", root.source)
         if (earlier := targets.setdefault(target, here)) != here:
             yield Problem(
                 here,
                 f"the same URL and account stand already at {earlier}",
                 "keep one of the two documents",
             )
-        asked = written.get("cache") or written.get("reboot")
         if asked is None:
             continue
         other, earlier = requests.setdefault(target.url, (target, asked))
@@ -262,31 +328,30 @@ def fleet_problems(roots: Iterable[Map]) -> Iterator[Problem]:
             )
 
 
-def mixed_kinds(roots: Iterable[Map]) -> Iterator[Problem]:
+def mixed_kinds(fleet: Sequence[Claims]) -> Iterator[Problem]:
     """
     Yield the secrets that are a login in one place and credentials in another.
 
     A login is sent to a server at every visit, before anything is compared: nobody may have a
     foreign server's keys sent somewhere by calling them one.
     """
-    logins: dict[SecretPath, SourceLine] = {}
-    credentials: dict[SecretPath, SourceLine] = {}
-    for root in roots:
-        for key in ("accessSecret", "accessToken"):
-            _note(logins, at(root, "spec", key))
-        for exchange in entries(root, "spec", "exchanges").values():
-            named = at(exchange, "credentials")
-            for node in named.entries.values() if isinstance(named, Map) else (named,):
-                _note(credentials, node)
-    for path in sorted(logins.keys() & credentials.keys()):
+    logins = [pair for claims in fleet for pair in claims.logins]
+    credentials = [pair for claims in fleet for pair in claims.credentials]
+    both = {path for path, _ in logins}.intersection(path for path, _ in credentials)
+    first_login, first_credentials = _first(logins, both), _first(credentials, both)
+    for path in sorted(both):
         yield Problem(
-            logins[path],
-            f"{path} is a login here, and credentials at {credentials[path]}",
+            first_login[path],
+            f"{path} is a login here, and credentials at {first_credentials[path]}",
             "keep logins in secrets of their own",
         )
 
 
-def _note(places: dict[SecretPath, SourceLine], node: Node | None) -> None:
-    reference = SecretRef.parse(text(node))
-    if node is not None and reference is not None:
-        places.setdefault(reference.at, node.source)
+def _first(
+    pairs: Iterable[tuple[SecretPath, SourceLine]], wanted: Container[SecretPath]
+) -> dict[SecretPath, SourceLine]:
+    places: dict[SecretPath, SourceLine] = {}
+    for path, source in pairs:
+        if path in wanted:
+            places.setdefault(path, source)
+    return places

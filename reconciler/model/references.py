@@ -1,8 +1,9 @@
 """References to secrets: `vault:MOUNT/PATH#FIELD@VERSION`, and frozen to one version."""
 
+import functools
 import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from reconciler.model.codec import Inline
 
@@ -38,30 +39,35 @@ class SecretRef:
     field: str | None = None
     version: int | None = None
 
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
+    @staticmethod
+    def parse(text: str) -> "SecretRef | None":
         """Read a reference; None when *text* is not one."""
-        if len(text) > REFERENCE_LIMIT or not text.isascii():
-            return None
-        match = _REFERENCE.fullmatch(text)
-        if match is None:
-            return None
-        mount, path = match["mount"], match["path"]
-        if match["sep"] == "//" and "/" not in mount:
-            return None  # one path must have one spelling, else a list of paths misses it
-        if match["sep"] == "/":
-            # One slash: the mount is the first segment, whatever the pattern took for it.
-            mount, _, path = f"{mount}/{path}".partition("/")
-        segments = (*mount.split("/"), *path.split("/"))
-        if any(segment.endswith(".") or ".." in segment for segment in segments):
-            return None
-        version = int(match["version"]) if match["version"] else None
-        return cls(SecretPath(mount, path), match["field"], version)
+        # Anything else may be a pasted key, and is not to be remembered.
+        return _parsed(text) if text.startswith("vault:") else None
 
     def __str__(self) -> str:
         name = f"#{self.field}" if self.field else ""
         pin = f"@{self.version}" if self.version else ""
         return f"{self.at}{name}{pin}"
+
+
+@functools.lru_cache(maxsize=1024)  # it is checked, compared with others, built: one after another
+def _parsed(text: str) -> SecretRef | None:
+    if len(text) > REFERENCE_LIMIT or not text.isascii():
+        return None
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        return None
+    mount, separator, path, field, version = match.groups()
+    if separator == "//" and "/" not in mount:
+        return None  # one path must have one spelling, else a list of paths misses it
+    whole = f"{mount}/{path}"
+    if separator == "/":
+        # One slash: the mount is the first segment, whatever the pattern took for it.
+        mount, _, path = whole.partition("/")
+    if ".." in whole or "./" in whole or whole.endswith("."):
+        return None
+    return SecretRef(SecretPath(mount, path), field, int(version) if version else None)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,7 +10,8 @@ import pytest
 from reconciler.controller import document_source
 from reconciler.controller.document_source import Reading, Source, content_hash, stat_signature
 from reconciler.documents.files import read_documents
-from reconciler.documents.load import Loaded, load
+from reconciler.documents.load import Loader
+from reconciler.model.desired import DesiredState
 
 SERVER = """\
 apiVersion: jtr/v1
@@ -175,15 +176,19 @@ class Meddler:
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[], None] = lambda: None
         self.loads = 0
-        monkeypatch.setattr(document_source, "load", self)
+        load = Loader.load
 
-    def __call__(self, paths: Sequence[str], instead: document_source._Held) -> Loaded:
-        self.loads += 1
-        self.before()
-        try:
-            return load(paths, instead)
-        finally:
-            self.after()
+        def meddled(
+            loader: Loader, paths: Sequence[str], instead: document_source._Held
+        ) -> DesiredState:
+            self.loads += 1
+            self.before()
+            try:
+                return load(loader, paths, instead)
+            finally:
+                self.after()
+
+        monkeypatch.setattr(Loader, "load", meddled)
 
 
 @pytest.fixture

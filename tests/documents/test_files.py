@@ -267,3 +267,14 @@ def test_a_file_that_becomes_a_link_while_its_directory_is_read_is_not_followed(
 
     with pytest.raises(UsageError, match=r"b\.yaml cannot be read"):
         names(tmp_path / "tree")
+
+
+def test_a_file_that_breaks_off_where_a_foreign_document_ends_is_an_error(
+    write: Write, tmp_path: Path
+) -> None:
+    """It was passed over in silence, and with it every server of every file."""
+    write("a.yaml", ONE.format("a"))
+    write("b.yaml", "apiVersion: v1\nkind: Other\n--- }\n")
+
+    with pytest.raises(InvalidConfig, match=r"b\.yaml:3:5"):
+        names(tmp_path)

@@ -53,6 +53,7 @@ PROPOSED = "tests/model/test_proposals.py"
 MERGES = "tests/e2e/test_proposals.py"
 CI_STORY = "tests/e2e/test_ci.py"
 CI_JOB = "tests/ci/test_job.py"
+LOADER = "tests/documents/test_loader.py"
 HISTORIES = "tests/properties/test_histories.py::test_a_known_history_does_no_harm"
 
 
@@ -195,6 +196,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if self._noted <= PROBLEMS_LIMIT:\n",
         "        if self._noted:\n",
         (f"{EVIL}::test_t9_a_huge_evil_document_costs_little",),
+    ),
+    Mutant(
+        "what servers share is taken from the last reading",
+        "reconciler/documents/judge.py",
+        "        if self._verdicts and result.shared != self._shared:\n",
+        "        if not self._verdicts and result.shared != self._shared:\n",
+        (f"{LOADER}::test_what_servers_share_is_never_what_it_was",),
+    ),
+    Mutant(
+        "a file is known by its content alone",
+        "reconciler/documents/files.py",
+        "hashlib.sha256(data).digest(), path, real, self._tree, named)",
+        'hashlib.sha256(data).digest(), "", "", self._tree, named)',
+        (f"{LOADER}::test_two_files_that_swap_their_contents_have_their_places_anew",),
+    ),
+    Mutant(
+        "a file that became a link is followed out of the tree",
+        "reconciler/documents/files.py",
+        "follow=entry.linked, named=False)",
+        "follow=True, named=False)",
+        ("tests/documents/test_files.py",),
+    ),
+    Mutant(
+        "a file that cannot be read to its end is passed over",
+        "reconciler/documents/files.py",
+        "    if not whole and not problems:\n",
+        "    if whole and not problems:\n",
+        ("tests/documents/test_files.py",),
     ),
     Mutant(
         "folders of a ledger in Vault never end",
