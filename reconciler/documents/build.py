@@ -75,14 +75,14 @@ def _borrowed(result: Merged, codes: Iterable[str]) -> Iterator[tuple[str, Sourc
 def _exchange(code: str, node: Node, source: SourceLine, security: Node | None) -> DesiredExchange:
     written = entries(node)
     credentials = written.get("credentials")
-    fields = {name: SecretRef.parse(field) for name, field in texts(credentials).items()}
+    fields = {name: SecretRef.parse(text(one)) for name, one in entries(credentials).items()}
     return DesiredExchange(
         code=code,
         source=source,
-        presence=Presence(text(written.get("state"), default="present")),
+        presence=Presence(text(written["state"])) if "state" in written else Presence.PRESENT,
         secret=SecretRef.parse(text(credentials)),
         fields={name: reference for name, reference in fields.items() if reference is not None},
-        take_over=true(written.get("takeOver")),
+        take_over="takeOver" in written and true(written["takeOver"]),
         security=security_of(security, written.get("security")),
     )
 

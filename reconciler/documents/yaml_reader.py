@@ -155,13 +155,18 @@ class Builder:
         self.complain(source, what, remedy)
         return Scalar(None, source, sound=False)
 
-    def _source(self, event: yaml.Event) -> SourceLine:
+    def _counted(self, event: yaml.Event) -> SourceLine:
+        """Return where a value stands, and count it."""
         mark: Any = event.start_mark  # every event of the C parser has one
-        return _line((self.file, mark.line + 1, mark.column + 1))
+        source = _line((self.file, mark.line + 1, mark.column + 1))
+        self.count += 1
+        if self.count > NODES_LIMIT:
+            self.complain(source, f"more than {NODES_LIMIT} values in one file", "split the file")
+            raise _Fatal
+        return source
 
     def _take_scalar(self, event: yaml.ScalarEvent) -> None:
-        source = self._source(event)
-        self._counted(source)
+        source = self._counted(event)
         value = event.value
         # Nine of ten are just text.
         if (
@@ -177,8 +182,7 @@ class Builder:
         self._add(self._scalar(event, source))
 
     def _take_start(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
-        source = self._source(event)
-        self._counted(source)
+        source = self._counted(event)
         self._decorations(event, source)
         if len(self._stack) >= DEPTH_LIMIT:
             self.complain(
@@ -191,12 +195,11 @@ class Builder:
         self._add(self._stack.pop().node())
 
     def _take_alias(self, event: yaml.Event) -> None:
-        source = self._source(event)
-        self._counted(source)
+        source = self._counted(event)
         self._add(self._refused(source, "aliases (*name) are not used here", "write the value out"))
 
     def _take_document(self, event: yaml.DocumentStartEvent) -> None:
-        source = self._source(event)
+        source = SourceLine(self.file, *_begin(event))
         self._first = source.line
         self._root = None
         self._noted = 0  # other programs' documents may be full of what we refuse
@@ -211,7 +214,7 @@ class Builder:
 
     def _take_document_end(self, event: yaml.DocumentEndEvent) -> None:
         if self._root is not None:
-            self.documents.append(Document(self._root, self._first, self._source(event).line))
+            self.documents.append(Document(self._root, self._first, _begin(event)[0]))
 
     def takers(self) -> Mapping[type, Callable[[Any], None]]:
         """Return what digests each kind of event; each raises `_Fatal` beyond a limit."""
@@ -225,12 +228,6 @@ class Builder:
             yaml.DocumentStartEvent: self._take_document,
             yaml.DocumentEndEvent: self._take_document_end,
         }
-
-    def _counted(self, source: SourceLine) -> None:
-        self.count += 1
-        if self.count > NODES_LIMIT:
-            self.complain(source, f"more than {NODES_LIMIT} values in one file", "split the file")
-            raise _Fatal
 
     def _decorations(
         self,
@@ -311,6 +308,11 @@ class Builder:
             return None
         known[node.value] = node.source
         return node.value
+
+
+def _begin(event: yaml.Event) -> tuple[int, int]:
+    mark: Any = event.start_mark  # every event of the C parser has one
+    return mark.line + 1, mark.column + 1
 
 
 def parse(data: bytes, file: str) -> list[Node]:
