@@ -22,6 +22,7 @@ from reconciler.model.desired import (
     Window,
     WindowKind,
 )
+from reconciler.model.key_policy import Security
 from reconciler.model.references import SecretRef
 from reconciler.model.source import SourceLine
 
@@ -32,6 +33,13 @@ def build_server(result: Merged) -> DesiredServer:
     exchanges = at(spec, "exchanges")
     own, places = entries(exchanges), keys(exchanges)
     security = at(spec, "security")
+    common = security_of(security, None)
+
+    def exchange(code: str) -> DesiredExchange:
+        special = at(own[code], "security")
+        holds = common if special is None else security_of(security, special)
+        return _exchange(code, own[code], places[code], holds)
+
     return DesiredServer(
         name=text(root, "metadata", "name"),
         url=text(spec, "url"),
@@ -43,7 +51,7 @@ def build_server(result: Merged) -> DesiredServer:
         labels=texts(root, "metadata", "labels"),
         owner=text(root, "metadata", "owner"),
         supervised=true(spec, "supervised"),
-        exchanges=tuple(_exchange(code, own[code], places[code], security) for code in sorted(own)),
+        exchanges=tuple(exchange(code) for code in sorted(own)),
         mode=Mode(text(spec, "mode", default="enforce")),
         self_heal=true(spec, "selfHeal"),
         on_credential_change=OnCredentialChange(
@@ -72,7 +80,7 @@ def _borrowed(result: Merged, codes: Iterable[str]) -> Iterator[tuple[str, Sourc
             yield ".".join(path), source
 
 
-def _exchange(code: str, node: Node, source: SourceLine, security: Node | None) -> DesiredExchange:
+def _exchange(code: str, node: Node, source: SourceLine, security: Security) -> DesiredExchange:
     written = entries(node)
     credentials = written.get("credentials")
     fields = {name: SecretRef.parse(text(one)) for name, one in entries(credentials).items()}
@@ -83,7 +91,7 @@ def _exchange(code: str, node: Node, source: SourceLine, security: Node | None) 
         secret=SecretRef.parse(text(credentials)),
         fields={name: reference for name, reference in fields.items() if reference is not None},
         take_over="takeOver" in written and true(written["takeOver"]),
-        security=security_of(security, written.get("security")),
+        security=security,
     )
 
 
