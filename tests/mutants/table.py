@@ -456,9 +456,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a link makes a document another team's",
-        "reconciler/documents/files.py",
-        "        real = os.path.realpath(path)\n        folder",
-        "        real = os.path.abspath(path)\n        folder",
+        "reconciler/documents/walk.py",
+        "real = os.path.realpath(child.path) if linked",
+        "real = os.path.abspath(child.path) if linked",
         ("tests/documents/test_places.py",),
     ),
     # ── what a plan says ─────────────────────────────────────────────────────────────────────
