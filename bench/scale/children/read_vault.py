@@ -4,10 +4,10 @@ Read secrets as jtr does; print reads a second and the processor milliseconds of
 The argument names a file with their paths below the mount `secret`.
 """
 
+import asyncio
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from reconciler.model.references import SecretPath
@@ -18,7 +18,7 @@ from reconciler.system.timeouts import Timeouts
 AT_ONCE = 16
 
 
-def main(paths: list[str]) -> tuple[float, float]:
+async def main(paths: list[str]) -> tuple[float, float]:
     """Return both figures."""
     backend = VaultBackend(
         address=os.environ["VAULT_ADDR"],
@@ -26,20 +26,19 @@ def main(paths: list[str]) -> tuple[float, float]:
         timeouts=Timeouts(),
     )
     wanted = [SecretPath("secret", path) for path in paths]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        facts = list(pool.map(backend.describe, wanted))
-        began, busy = time.perf_counter(), time.process_time()
-        read = pool.map(
-            backend.read,
-            wanted,
-            [one.version for one in facts],
-            [one.created for one in facts],
-        )
-        count = sum(1 for _ in read)
+    left = [(path, await backend.describe(path)) for path in wanted]
+
+    async def reader() -> None:
+        while left:
+            path, facts = left.pop()
+            await backend.read(path, facts.version, facts.created)
+
+    began, busy = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(reader() for _ in range(AT_ONCE)))
     took, used = time.perf_counter() - began, time.process_time() - busy
     backend.close()
-    return count / took, 1000 * used / count
+    return len(wanted) / took, 1000 * used / len(wanted)
 
 
 if __name__ == "__main__":
-    print(*main(Path(sys.argv[1]).read_text().split()))
+    print(*asyncio.run(main(Path(sys.argv[1]).read_text().split())))
