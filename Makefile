@@ -22,7 +22,7 @@ LISTED := awk -F '==' '/==/ {name = tolower($$1); gsub(/[._-]+/, "-", name); pri
 FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable | $(LISTED)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick bench-growth bench-peers bench-parts pictures lock sbom audit-deps image-base clean
+.PHONY: help install dev demo sandbox tools test test-volume test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick bench-growth bench-peers bench-parts pictures lock sbom audit-deps image-base clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -59,10 +59,13 @@ tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then .ci/tools || true; fi
 
 test: dev tools ## Run the tests (eight minutes on two cores)
-	$(PYTEST) -m 'not long'
+	$(PYTEST) -m 'not long and not volume'
+
+test-volume: dev tools ## Run those that need much: thousands of histories, a soak, the image (three minutes)
+	$(PYTEST) -m 'volume and not long'
 
 test-quick: dev ## Run the tests that start no server and no process (under a minute)
-	$(PYTEST) -m 'not long' --quick
+	$(PYTEST) -m 'not long and not volume' --quick
 
 test-newest: ## Run the tests with the newest version of everything instead of the tested ones
 	@$(MAKE) --no-print-directory VENV=.venv-newest newest

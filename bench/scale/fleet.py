@@ -67,7 +67,7 @@ class Fleet:
         self.versions: Final[dict[tuple[str, str], int]] = {}
         self.secrets: Final = [token_hex(16) for _ in range(count)]
         self.standins: Final = Standins(count)
-        self.bao: Final = OpenBao()
+        self.bao: Final = OpenBao(processors=None)
         self.home = Path()
         self._converged: Final = converged
         self._written = 0.0

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-import aiohttp
-
 from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
+from reconciler.system.http import aiohttp
 
 DEADLINE: Final = 20.0  # seconds for one request
 ANSWER_LIMIT: Final = 16 * 1024 * 1024  # bytes; a hundred comments of full length
@@ -36,7 +35,9 @@ class Api:
         self._deadline: Final = deadline
 
     async def __aenter__(self) -> Self:
+        trust = await asyncio.to_thread(ssl.create_default_context)
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trust),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,

@@ -8,9 +8,8 @@ does follows from what it sees.
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -19,8 +18,9 @@ from reconciler.controller.events import applied_news
 from reconciler.controller.held_session import HeldSession, farewell
 from reconciler.controller.progress import Progress
 from reconciler.controller.requeue import QueueState
-from reconciler.controller.shared import SharedState, Versions, uses
-from reconciler.controller.status import Health, KeyStatus, ServerStatus
+from reconciler.controller.rest import Rest
+from reconciler.controller.shared import SharedState
+from reconciler.controller.status import Health, ServerStatus
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import LogEntry, Robot
@@ -33,20 +33,6 @@ from reconciler.reconcile.apply import apply_one, rename
 from reconciler.reconcile.survey import look
 
 LOG: Final = logging.getLogger("reconciler.controller")
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """
-    A pass over *desired* left nothing to do; until when (since the epoch) to rely on that.
-
-    *secrets* are the newest versions that it used, *keys* what audits had said.
-    """
-
-    desired: DesiredServer
-    until: float
-    secrets: Versions
-    keys: Mapping[str, KeyStatus]
 
 
 class ServerWorker:
@@ -250,12 +236,9 @@ class ServerWorker:
         the last pass was long ago.
         """
         rest, shared = self._rest, self._shared
-        if rest is None or rest.desired is not self.desired or shared.seconds() >= rest.until:
-            return False
-        if self._status.keys != rest.keys:
-            return False
-        # Not left to being woken: a version may be newer than the pass, and older than the sweep.
-        if any(shared.newest.get(path) != used for path, used in rest.secrets.items()):
+        if rest is None or not rest.holds(
+            self.desired, self._status, shared.newest, shared.seconds()
+        ):
             return False
         clock = asyncio.get_running_loop().time
         async with self._busy, shared.healthy:
@@ -445,7 +428,7 @@ class ServerWorker:
         self._recorded = recorded
         if undisturbed and pass_result.at_rest(desired, report, recorded, status):
             until = shared.seconds() + shared.context.timeouts.resync
-            self._rest = Rest(desired, until, _newest(visit), status.keys)
+            self._rest = Rest.after(visit, status, until)
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()
@@ -480,10 +463,3 @@ class ServerWorker:
         self._robots, self._seen_at = seen.robots, seen.at
         ours = pass_result.ours(recorded, since)
         return conditions.unasked(self.timing.stopped, before, seen.robots, ours)
-
-
-def _newest(visit: Visit) -> Versions:
-    """Return the versions of secrets that a pass used because they were the newest."""
-    wanted = uses(visit.desired)
-    used = (ref for fields in visit.sources.values() for ref in fields.values())
-    return {ref.at: (ref.version, ref.created) for ref in used if ref.at in wanted}

@@ -6,13 +6,12 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
 from reconciler.doctor.findings import Finding, first, of_error, ok, skipped
 from reconciler.drivers.connection.failures import explained
 from reconciler.errors import JtrError
 from reconciler.model.target import Target, normalised
 from reconciler.settings.model import Settings
+from reconciler.system.http import aiohttp
 
 _MOST: Final = 32 * 2**20  # bytes of a status page
 _OK: Final = 200
@@ -41,7 +40,7 @@ async def _asked(url: str, settings: Settings) -> tuple[Finding, Held]:
     remedy = "check controller.url, and that it runs"
     ca_file = settings.controller.ca_file
     try:
-        trust = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        trust = ssl.create_default_context(cafile=ca_file)
     except (OSError, ValueError):
         raise JtrError(f"the CA file {ca_file} cannot be used", remedy) from None
     try:

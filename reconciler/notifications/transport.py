@@ -9,10 +9,9 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
-
 from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import Endpoint, sender
+from reconciler.system.http import aiohttp
 
 ANSWER_LIMIT: Final = 16 * 1024  # bytes of an answer that are read at all
 LONGEST_PAUSE: Final = 300.0  # seconds that a target may ask us to wait

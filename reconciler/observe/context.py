@@ -3,7 +3,7 @@ What a pass works with, made once for each command.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +12,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredServer
 from reconciler.model.fingerprints import Fingerprints
+from reconciler.observe.brakes import RecentBrakes
 from reconciler.observe.resolver import Resolver
 from reconciler.policy.model import ANYTHING, Policy
 from reconciler.system.timeouts import Timeouts
@@ -65,6 +66,7 @@ class PassContext:
     # The document in force for the server of a planned one, None once it is gone; by default the
     # documents that were planned are those in force.
     in_force: Callable[[DesiredServer], DesiredServer | None] = lambda planned: planned
+    brakes: RecentBrakes = field(default_factory=RecentBrakes)
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
 
     def stamp(self) -> str:

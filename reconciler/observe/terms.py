@@ -17,8 +17,14 @@ from reconciler.plan.inputs import Terms
 from reconciler.system.clocks import passed
 
 
-async def refusal(visit: Visit, version: str, context: PassContext) -> tuple[str, str]:
-    """Say why a server must not be written to; it showed this version a moment ago."""
+async def refusal(
+    visit: Visit, version: str, context: PassContext, *, anew: bool = True
+) -> tuple[str, str]:
+    """
+    Say why a server must not be written to; it showed this version a moment ago.
+
+    Without *anew* brakes of a moment ago will do: for plans, which send nothing.
+    """
     if not context.driver.tested(version):
         return (
             f"JT-Trader {version} is outside the tested range",
@@ -26,7 +32,9 @@ async def refusal(visit: Visit, version: str, context: PassContext) -> tuple[str
         )
     if context.ledger is not None:
         target = visit.desired.target
-        for held in await asyncio.to_thread(context.ledger.brakes):
+        ledger = context.ledger
+        reading = asyncio.to_thread(ledger.brakes) if anew else context.brakes.held(ledger)
+        for held in await reading:
             if held.holds(target, visit.uid, version):
                 release = f"`jtr ledger release-brake {held.over} --because TEXT`"
                 return (

@@ -32,6 +32,7 @@ class Visit:
     session: Session | None = None
     observed: ObservedServer | None = None
     seen_at: str = ""  # when that was
+    viewed: tuple[tuple[ObservedServer, str, str], Observation] | None = None  # see `view`
     recorded: Recorded = NOTHING_RECORDED
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
@@ -110,7 +111,7 @@ async def enter(visit: Visit, context: PassContext) -> None:
     visit.opened_at = elapsed()
 
 
-async def see(visit: Visit, context: PassContext) -> Observation:
+async def see(visit: Visit, context: PassContext) -> None:
     """Read the server anew.  Raises DriverError."""
     if visit.session is None:
         await enter(visit, context)
@@ -118,16 +119,19 @@ async def see(visit: Visit, context: PassContext) -> Observation:
         raise AssertionError
     visit.observed = await visit.session.observe()
     visit.seen_at = context.stamp()
-    return view(visit, context)
 
 
 def view(visit: Visit, context: PassContext) -> Observation:
     """Return what was seen last as it may be remembered."""
     if visit.observed is None:
         raise AssertionError
-    return recorded_view(
-        visit.observed, context.fingerprints, visit.uid, at=visit.seen_at, by=context.label
-    )
+    of = visit.observed, visit.uid, visit.seen_at
+    if visit.viewed is None or visit.viewed[0] != of:
+        made = recorded_view(
+            visit.observed, context.fingerprints, visit.uid, at=visit.seen_at, by=context.label
+        )
+        visit.viewed = of, made
+    return visit.viewed[1]
 
 
 def blank_plan(server: DesiredServer) -> ServerPlan:

@@ -5,6 +5,7 @@ A pass that contacts no trading server: `jtr plan --recorded`.
 import asyncio
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from reconciler.errors import JtrError
 from reconciler.model.desired import DesiredServer, DesiredState
@@ -15,7 +16,9 @@ from reconciler.plan.fleet import limit_actions
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import new_recipient
 from reconciler.plan.server import plan_server, unseen_writes
-from reconciler.reconcile.survey import failed, freeze, moved, remember
+from reconciler.reconcile.survey import asked_for, failed, freeze, moved, remember
+
+AT_ONCE: Final = 16  # nobody is disturbed by it; as many as Vault is asked at once
 
 
 async def recall(state: DesiredState, consents: Consents, context: PassContext) -> list[Visit]:
@@ -24,12 +27,22 @@ async def recall(state: DesiredState, consents: Consents, context: PassContext) 
 
     Contacts no trading server and reads no value.  A server without an observation is not compared.
     """
-    visits = [await _recalled(server, state, consents, context) for server in state.servers]
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(server: DesiredServer) -> Visit:
+        async with gate:
+            return await _recalled(server, state, consents, context)
+
+    await context.resolver.prepare(asked_for(state, context))
+    try:
+        visits = await asyncio.gather(*map(one, state.servers))
+    finally:
+        context.resolver.forget()
     fleet = len(state.servers) + len(state.others)
     plans = limit_actions([visit.plan for visit in visits], context.policy.limits, fleet)
     for visit, plan in zip(visits, plans, strict=True):
         visit.plan = plan
-    return visits
+    return list(visits)
 
 
 async def _recalled(
@@ -51,7 +64,7 @@ async def _recalled(
             )
         else:
             facts = replace(await freeze(visit, context), live=False)
-            why, remedy = await refusal(visit, observation.version, context)
+            why, remedy = await refusal(visit, observation.version, context, anew=False)
             terms = await asyncio.to_thread(known_terms, visit.recorded, context)
             facts = replace(facts, refuses_writes=why, refuses_remedy=remedy, terms=terms)
             plan = plan_server(server, observation, visit.recorded, facts, consents)

@@ -20,6 +20,8 @@ from reconciler.errors import (
     LedgerError,
     NotSettled,
 )
+from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
@@ -186,15 +188,20 @@ async def remember(visit: Visit, state: DesiredState, context: PassContext) -> N
         raise Blocked(contact.what, contact.remedy)
     if context.ledger is None:
         return
-    found = await asyncio.to_thread(context.ledger.load, server.target, server.name)
-    if context.unrecorded is not None:
-        found = await asyncio.to_thread(context.unrecorded.known, context.ledger.ledger_uid, found)
+    found = await asyncio.to_thread(_known, server, context.ledger, context.unrecorded)
     known = found.identity
     # A name that was given to another server: the one that had it is still there, renamed.
     if known is None or known.target == server.target or known.target not in state.targets:
         visit.recorded = found
     else:
         visit.recorded = Recorded(since=found.since)
+
+
+def _known(
+    server: DesiredServer, ledger: Ledger, unrecorded: UnrecordedOutcomes | None
+) -> Recorded:
+    found = ledger.load(server.target, server.name)
+    return found if unrecorded is None else unrecorded.known(ledger.ledger_uid, found)
 
 
 async def _look(visit: Visit, consents: Consents, context: PassContext) -> None:
@@ -265,7 +272,7 @@ async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassCo
                 evidence[exchange.code] = await _evidence(visit, exchange, context)
             except JtrError as error:
                 evidence[exchange.code] = error
-    why, remedy = await refusal(visit, observation.version, context)
+    why, remedy = await refusal(visit, observation.version, context, anew=False)
     facts = replace(
         facts,
         evidence=evidence,

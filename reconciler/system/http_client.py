@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-import aiohttp
 import certifi
 from yarl import URL
+
+from reconciler.system.http import aiohttp
 
 BODY_LIMIT: Final = 8 * 1024 * 1024  # bytes; a secret has at most about one million
 _HEADERS: Final = {

@@ -77,6 +77,7 @@ def soak(
         assert last - warm < growth, it.meter.table()
 
 
+@pytest.mark.volume
 @pytest.mark.timeout(900)
 def test_a_minute(lasting: tuple[Rig, LastingOpenBao]) -> None:
     soak(*lasting, "sqlite", phases=4, each=6, growth=8.0, spare=20.0)

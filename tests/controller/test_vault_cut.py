@@ -379,7 +379,12 @@ def parts(kinds: Collection[str]) -> list[list[Cut]]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "setup", [pytest.param(SETUPS[0], marks=pytest.mark.long), SETUPS[1]], ids=str
+    "setup",
+    [
+        pytest.param(SETUPS[0], marks=pytest.mark.long),
+        pytest.param(SETUPS[1], marks=pytest.mark.volume),
+    ],
+    ids=str,
 )
 def test_after_a_cut_at_any_kind_every_worker_looks_again(rounds: Rounds, setup: Setup) -> None:
     known = {*setup.once, *setup.opening, *setup.later, *setup.ending}

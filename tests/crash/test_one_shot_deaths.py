@@ -38,7 +38,8 @@ from tests.crash.server_models import Way
 Wishes = Callable[[Trading], None]
 
 READING: Final = {
-    *("target", "patience", "observe", "exchanges", "robots", "log", "entries", "ended", "close")
+    *("target", "patience", "observe", "unchanged", "exchanges", "robots", "log", "entries"),
+    *("ended", "close"),
 }
 CHANGING: Final = {"save", "delete", "stop", "start", "invalidate", "reboot"}
 UNREADABLE: Final = (Way.UNREADABLE, Way.UNREADABLE_LOST)

@@ -145,6 +145,7 @@ def handed_over(rig: Rig, variables: dict[str, str], listen: str) -> list[Mount]
     ]
 
 
+@pytest.mark.volume
 @pytest.mark.timeout(400)
 def test_the_image_runs_as_process_1_on_a_read_only_system(
     image: Image, harness: tuple[Rig, dict[str, str]]

@@ -59,12 +59,14 @@ def test_promtool_takes_the_rules() -> None:
     assert f"{len(rules())} rules found" in ran("promtool", "check", "rules", ALERTS)
 
 
+@pytest.mark.volume
 def test_each_alert_rings_when_it_should_and_not_before() -> None:
     assert "SUCCESS" in ran("promtool", "test", "rules", UNITS)
     for rule in rules():
         assert f"name: {rule['alert']}" in UNITS.read_text("utf-8"), rule["alert"]
 
 
+@pytest.mark.volume
 def test_positive_control_a_rule_that_never_rings_is_noticed(tmp_path: Path) -> None:
     changed = ALERTS.read_text("utf-8").replace("jtr_stuck == 1", "jtr_stuck == 2")
     (tmp_path / "alerts.yaml").write_text(changed, "utf-8")

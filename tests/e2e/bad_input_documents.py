@@ -374,7 +374,7 @@ COMMAND_LINES = (
     _usage("unknown option", "plan {docs} --dry-run", "'--dry-run'", "jtr plan --help"),
     _usage("unknown command", "aply {docs}", "'aply' … Did you mean 'apply'?", "jtr --help"),
     _usage(
-        "unknown output", "plan {docs} -o xml", "'xml' is not one of 'text', 'json'", "jtr plan"
+        "unknown output", "plan {docs} -o xml", "'xml' is not one of 'text', 'github'", "jtr plan"
     ),
     _usage(
         "parallelism of none",

@@ -76,6 +76,7 @@ def environment(temporary: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.volume
 @pytest.mark.timeout(10 * PATIENCE)  # each of its forty commands has its own limit
 def test_every_step_holds_and_nothing_is_left(temporary: Path, watch: Watch) -> None:
     reading, writing = os.pipe()

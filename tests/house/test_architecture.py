@@ -217,6 +217,17 @@ def test_no_module_has_become_hard_to_explain(path: Path) -> None:
     assert not text or text.startswith('"""'), "says what it is for"
 
 
+def test_aiohttp_comes_from_one_place() -> None:
+    """Where it is imported first, it makes two TLS contexts that nobody uses."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if re.search(r"^ *import aiohttp$", path.read_text("utf-8"), re.MULTILINE)
+    }
+
+    assert users == {"system/http.py"}
+
+
 def test_only_edges_know_socketio_hvac_and_ccxt() -> None:
     users: dict[str, set[str]] = {name: set() for name in ("socketio", "engineio", "hvac", "ccxt")}
     for path in modules():

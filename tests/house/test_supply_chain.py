@@ -19,7 +19,7 @@ import pytest
 
 from tests.house.locks import NAMES, ROOT
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.volume]
 
 # One package a lock.  The first builds the project, and says so.
 BACKEND = """

@@ -1627,9 +1627,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a version that no sweep saw change is never used",
-        "reconciler/controller/worker.py",
-        "if any(shared.newest.get(path) != used for path, used in rest.secrets.items()):",
-        "if False:",
+        "reconciler/controller/rest.py",
+        "            and all(newest.get(path) == used for path, used in self.secrets.items())\n",
+        "",
         ("tests/controller/test_controller.py",),
     ),
     Mutant(

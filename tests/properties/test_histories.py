@@ -134,7 +134,9 @@ def test_a_known_history_does_no_harm(begins: Beginning, name: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.volume) for part in range(1, PARTS))]
+)
 @settings(STORIES, max_examples=HISTORIES // PARTS)
 @given(history=histories())
 def test_no_history_does_harm_and_each_comes_to_rest(

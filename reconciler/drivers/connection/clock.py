@@ -11,13 +11,12 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import aiohttp
-
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import Redirected
 from reconciler.drivers.connection.transport import Made, new_http, tls_context
 from reconciler.errors import TlsRefused
 from reconciler.model.observed import ClockReading
+from reconciler.system.http import aiohttp
 from reconciler.system.timeouts import Timeouts
 
 _HALF: Final = 0.5  # seconds; what `Date` leaves out, on average and at most on either side

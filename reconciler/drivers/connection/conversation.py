@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import (
     ended,
@@ -47,6 +45,7 @@ from reconciler.errors import (
     UnknownAnswer,
     WrongAccount,
 )
+from reconciler.system.http import aiohttp
 from reconciler.system.timeouts import Timeouts
 
 FRAME_LIMIT: Final = 1_000_000

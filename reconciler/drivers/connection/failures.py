@@ -11,8 +11,6 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
-import aiohttp
-
 from reconciler.drivers.jt_trader.requests import Request
 from reconciler.errors import (
     AnswerTooLong,
@@ -27,6 +25,7 @@ from reconciler.errors import (
     WrongAccount,
 )
 from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
+from reconciler.system.http import aiohttp
 
 _REFUSED: Final = {
     4001: (

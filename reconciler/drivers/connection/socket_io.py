@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-import aiohttp
+from reconciler.system.http import aiohttp
 
 LARGE: Final = 64 * 2**10  # characters; what is longer is looked at before it is decoded
 LONGEST: Final = 2 * 2**20  # of all answers but the log

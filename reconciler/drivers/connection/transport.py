@@ -16,11 +16,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import aiohttp
-
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import Redirected
 from reconciler.errors import TlsRefused
+from reconciler.system.http import aiohttp
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from reconciler.model.target import is_plain
 from reconciler.secrets.vault.listing import Listing
 from reconciler.system.background_loop import BackgroundLoop, Closed
 from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
+from reconciler.system.http import aiohttp
 from reconciler.system.http_client import BODY_LIMIT, HttpClient, Lost, Reply, causes
 from reconciler.system.network import loopback
 from reconciler.system.timeouts import Timeouts
@@ -434,6 +435,7 @@ def _why(lost: Lost, chain: tuple[BaseException, ...]) -> str:
         (TimeoutError, "no complete answer in time"),
         (ConnectionRefusedError, "nothing listens there"),
         (ConnectionError, "it closed the connection"),
+        (aiohttp.ServerDisconnectedError, "it closed the connection"),
         (socket.gaierror, "its name is not known here"),
         (ssl.SSLError, "no TLS connection comes about"),
     )
