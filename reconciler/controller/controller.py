@@ -293,13 +293,13 @@ class Controller:
         told = float("-inf")
         while True:
             status_store.tick = loop.time()
-            status_store.tasks = len(asyncio.all_tasks())
-            status_store.stuck = self._workers.stuck() if self._workers is not None else ""
+            if loop.time() - told >= pause:  # what looks at all servers is not for every second
+                told = loop.time()
+                status_store.tasks = len(asyncio.all_tasks())
+                status_store.stuck = self._workers.stuck() if self._workers is not None else ""
+                self._tell(self._states())
             if not status_store.stuck:
                 dependencies.systemd.tell(ALIVE)
-            if loop.time() - told >= pause:
-                told = loop.time()
-                self._tell(self._states())
             await asyncio.sleep(min(period, pause))
 
     async def _remember(self) -> None:
