@@ -17,7 +17,7 @@ class Rest:
     """
     What the pass went by besides what the server shows: document, newest secrets, audits.
 
-    *until* is in seconds since the epoch.
+    *until* is by the event loop's clock: one that is set back must not let it last.
     """
 
     desired: DesiredServer

@@ -236,11 +236,9 @@ class ServerWorker:
         the last pass was long ago.
         """
         rest, shared = self._rest, self._shared
-        if rest is None or not rest.holds(
-            self.desired, self._status, shared.newest, shared.seconds()
-        ):
-            return False
         clock = asyncio.get_running_loop().time
+        if rest is None or not rest.holds(self.desired, self._status, shared.newest, clock()):
+            return False
         async with self._busy, shared.healthy:
             began = clock()
             session = self._held.session
@@ -427,7 +425,7 @@ class ServerWorker:
         self.passes += 1
         self._recorded = recorded
         if undisturbed and pass_result.at_rest(desired, report, recorded, status):
-            until = shared.seconds() + shared.context.timeouts.resync
+            until = asyncio.get_running_loop().time() + shared.context.timeouts.resync
             self._rest = Rest.after(visit, status, until)
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
