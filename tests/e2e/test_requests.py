@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler import bootstrap
+from reconciler.drivers.jt_trader.requests import EXCHANGES
 from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import document, server
@@ -679,8 +680,18 @@ def test_the_line_of_the_process_that_got_the_request_does_not_prove_it_done(rig
     rig.settings(durations=LAGGING, soleWriter=True)
     ask(rig, reboot=LEAVE)
     stand_in.behaviour.reboot = "ignored"
-    stand_in.behaviour.log_lag = 0.4
-    stand_in.restart(shown=False)  # its boot line cannot be read yet
+    stand_in.behaviour.log_lag = 3600.0
+    stand_in.restart(shown=False)  # its boot line cannot be read while it is planned
+    note, looks = stand_in.record.add_received, 0
+
+    def noted(received: record.Received) -> None:
+        nonlocal looks
+        note(received)
+        looks += received.event == EXCHANGES.event
+        if looks > 1:
+            stand_in.server.log.show()
+
+    stand_in.record.add_received = noted  # type: ignore[method-assign]
 
     ran = rig.apply()
 

@@ -57,8 +57,13 @@ class SystemLog:
         """Let entries be late from now on, by the *timer* of the loop that serves."""
         if timer == self._timer:
             return
-        self._timer, self._latest = timer, _AT_ONCE
-        with self._lock:  # another loop's seconds say nothing here
+        self._timer = timer
+        self.show()  # another loop's seconds say nothing here
+
+    def show(self) -> None:
+        """Let everything that was written be read from now on, however late it would be."""
+        with self._lock:
+            self._latest = _AT_ONCE
             for lines in self._files.values():
                 lines[:] = [_Line(_AT_ONCE, line.entry) for line in lines]
 
