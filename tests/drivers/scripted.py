@@ -73,9 +73,9 @@ class Peer:
         await self.ws.send_str(frame)
 
     async def message(self, event: str, payload: object = None) -> None:
-        """Send JT-Trader's envelope."""
+        """Send JT-Trader's envelope, spelled as it spells it: without spaces."""
         body = {"event": event} if payload is None else {"event": event, "payload": payload}
-        await self.send("42" + json.dumps(["message", body]))
+        await self.send("42" + json.dumps(["message", body], separators=(",", ":")))
 
     async def frame(self) -> str | None:
         """Receive one engine packet; None when the client is gone."""

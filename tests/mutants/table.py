@@ -1612,6 +1612,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/house/test_redaction.py",),
     ),
     Mutant(
+        "an answer that comes twice, unchanged, bars nothing",
+        "reconciler/drivers/connection/question.py",
+        "        if not same or self.reply.done():\n",
+        "        if not same:\n",
+        ("tests/drivers/connection/test_asking.py",),
+    ),
+    Mutant(
         "a glance does not see what another hand wrote",
         "reconciler/drivers/jt_trader/driver.py",
         "return await self.exchanges() == exchanges and await",

@@ -49,11 +49,16 @@ class Question:
         return event == self.answer or (self.ends is not first and not large)
 
     def hear_again(self, event: str, digest: int) -> bool:
-        """Take a message as the answer if it is the last one once more; whether it is."""
+        """
+        Take a message as the answer if it is the last one once more; whether it was taken.
+
+        Once: a second one is an answer that nobody asked for, whatever it says.
+        """
         same = event == self.answer and self.ends is first and digest == self.known
-        if same:
-            self.settle(Answer(digest=digest, same=True))
-        return same
+        if not same or self.reply.done():
+            return False
+        self.settle(Answer(digest=digest, same=True))
+        return True
 
     def hear(self, event: str, payload: object, digest: int | None) -> bool:
         """Take a message; whether it may have been the answer."""

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -461,6 +461,48 @@ def test_no_payload_but_its_own_leaves_with_a_request(request_: Request, payload
             await session.exchanges()
             await session.close()
             assert [body["event"] for body in peers[0].requests] == [EXCHANGES.event]
+
+    told(story)
+
+
+@contextlib.asynccontextmanager
+async def at_once(peer: Peer) -> AsyncIterator[None]:
+    """Let all that is sent in the block arrive together, as from a server with a full buffer."""
+    transport: Any = peer.raw.transport
+    held: list[bytes] = []
+    write, writelines = transport.write, transport.writelines
+    transport.write, transport.writelines = held.append, held.extend
+    yield
+    transport.write, transport.writelines = write, writelines
+    write(b"".join(held))
+
+
+@pytest.mark.parametrize("reads", [1, 2], ids=["the first time", "as it was before"])
+def test_an_answer_that_comes_twice_bars_later_writes(reads: int) -> None:
+    """Also where it is the same, letter for letter, as the one before, and is not decoded."""
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        asked = 0
+        while (body := await peer.request()) is not None:
+            if body["event"] == EXCHANGES.event:
+                asked += 1
+                async with at_once(peer):
+                    for _ in range(2 if asked == reads else 1):
+                        await peer.message(ANSWER, LISTING)
+            else:
+                await peer.message(ROBOTS.answer, [])
+
+    async def story() -> None:
+        async with scripted(script) as (url, peers):
+            session = await opened(url)
+            for _ in range(reads):
+                await session.exchanges()
+            await session.robots()
+            with pytest.raises(ConnectionLost):
+                await session.save("bybit", VALUES)
+            assert SAVE.event not in [request["event"] for request in peers[0].requests]
+            await session.close()
 
     told(story)
 
