@@ -155,11 +155,6 @@ class Execution:
             return end
         return await self._answered(before)
 
-    @property
-    def unwatched(self) -> bool:
-        """Whether writes wait for `late_harm`."""
-        return self._unwatched is not None
-
     async def late_harm(self) -> Aftermath | None:
         """Watch the server after its last write; return what came of them if that was harm."""
         before, self._unwatched = self._unwatched, None

@@ -6,7 +6,7 @@ The second half of a pass: do what the plans say, each server in its own order.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,7 +15,6 @@ from reconciler.apply.audit_gate import ask_first
 from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.apply.execution import Execution, listed
-from reconciler.apply.places import Place
 from reconciler.apply.requests import MEANWHILE, RequestRunner
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import DriverError, Exit, InternalError, JtrError, WindowClosed
@@ -125,7 +124,7 @@ async def apply_one(
     execution = Execution(visit, context, brake, ledger)
     apply = ServerApply(execution, moves=moves)
     # Who only looked needs no place: all places may wait for one server whose write is in doubt.
-    place = apply.place = Place(gate if apply.asks else None)
+    place = gate if apply.asks else nullcontext()
     try:
         async with place:
             await apply.credentials_phase()
@@ -148,7 +147,6 @@ class ServerApply:
         self._moves = moves
         self._outcomes: list[Outcome] = []
         self._left = list(execution.visit.plan.actions)
-        self.place = Place(None)
 
     @property
     def asks(self) -> bool:
@@ -241,9 +239,6 @@ class ServerApply:
                 break
             self._left.remove(action)
             self._outcomes.append(await self._attempt(action))
-        # Two seconds for what only a log shows, which lags: what robots show was seen already.
-        if self._execution.unwatched:
-            self.place.leave()
         if (end := await self._execution.late_harm()) is not None:
             self._note_late(end)
         if self._execution.unrecorded is not None:
