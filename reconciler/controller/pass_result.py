@@ -2,6 +2,7 @@
 What follows from a pass: whether to try again soon, what counts as ours, what to say.  Pure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from reconciler.model.plan import Category, Line, Standing, Status
 from reconciler.model.recorded import Recorded, Stage
 from reconciler.model.references import FrozenRef
 from reconciler.plan.fleet import UNSEEN
+from reconciler.plan.windows import standing
 from reconciler.system.timeouts import Timeouts
 
 _FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
@@ -47,8 +49,8 @@ def at_rest(
     """
     Whether nothing is open: the next pass would conclude the same as long as nothing moves.
 
-    Time alone changes nothing then: nothing waits for a window, a date or another server.  A debt
-    is paid by a robot's stop or by a boot, and both are seen.
+    Nothing waits for a date or another server then; what windows change in it, `steady` tells.  A
+    debt is paid by a robot's stop or by a boot, and both are seen.
     """
     plan, requests = report.plan, recorded.requests
     return (
@@ -61,6 +63,13 @@ def at_rest(
         and requests.halt is None
         and all(line.standing in _OVER for line in plan.disruptions)
     )
+
+
+def steady(desired: DesiredServer, now: datetime) -> float:
+    """Return how many seconds a status stays true by the clock: until a window opens or ends."""
+    opening = standing(desired.windows, now) if desired.windows else None
+    change = None if opening is None else opening.until or opening.opens
+    return math.inf if change is None else max(0.0, (change - now).total_seconds())
 
 
 def pushed(report: Report) -> bool:

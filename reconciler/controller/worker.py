@@ -425,7 +425,8 @@ class ServerWorker:
         self.passes += 1
         self._recorded = recorded
         if undisturbed and pass_result.at_rest(desired, report, recorded, status):
-            until = asyncio.get_running_loop().time() + shared.context.timeouts.resync
+            lasts = min(shared.context.timeouts.resync, pass_result.steady(desired, now))
+            until = asyncio.get_running_loop().time() + lasts
             self._rest = Rest.after(visit, status, until)
         shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))

@@ -1,5 +1,6 @@
 """What follows from a pass: tables."""
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ from reconciler.controller import pass_result
 from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.errors import Exit, LedgerError, SecretsUnreachable, ServerUnreachable
 from reconciler.model.actions import WriteExchange
-from reconciler.model.desired import RequestKind
+from reconciler.model.desired import RequestKind, Window
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import PendingStarts, Purpose, Recorded, Request, Requests, Stage
@@ -33,6 +34,25 @@ def reboot(stage: Stage, closed: timedelta | None) -> Request:
     """A reboot of ours before which one robot ran."""
     at = "" if closed is None else (NOW + closed).isoformat()
     return Request(RequestKind.REBOOT, NOW, "asked", stage, ran=(f.GRID,), closed_at=at)
+
+
+@pytest.mark.parametrize(
+    ("windows", "seconds"),
+    [
+        ((), math.inf),
+        ((f.window("allow", "30 11 * * *"),), 1_800.0),
+        ((f.window("allow", "0 14 * * *"),), 7_200.0),
+        ((f.window("deny", "30 11 * * *"),), 1_800.0),
+        ((f.window("deny", "0 14 * * *"),), 7_200.0),
+    ],
+    ids=["none", "open", "to open", "denied", "to be denied"],
+)
+def test_how_long_a_status_stays_true_by_the_clock(
+    windows: tuple[Window, ...], seconds: float
+) -> None:
+    server = f.server(windows=windows)
+
+    assert pass_result.steady(server, NOW) == seconds
 
 
 @pytest.mark.parametrize(
