@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import told_costs
+from reconciler.cli import output, told_costs
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.plan import Plan, ServerPlan
@@ -30,6 +30,20 @@ def at_terminal(rig: Rig, *args: str) -> tuple[str, str]:
         text = command.text
     bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.replace("\r\n", "\n"))
     return bare, "\n".join(row.rpartition("\r")[2] for row in bare.split("\n"))
+
+
+def test_progress_says_how_many_are_done_and_who_is_waited_for() -> None:
+    shown: list[str] = []
+    steps = output.Steps("looking at 3 servers", 3, shown.append)
+
+    for name in ("tokyo-1", "tokyo-2", "osaka-1"):
+        steps(name, True)
+    for name in ("tokyo-1", "osaka-1", "tokyo-2"):
+        steps(name, False)
+
+    assert shown[0] == "looking at 3 servers: 0/3, waiting for tokyo-1"
+    assert shown[3] == "looking at 3 servers: 1/3, waiting for osaka-1, tokyo-2"
+    assert shown[-1] == "looking at 3 servers: 3/3"
 
 
 def test_a_narrow_terminal_gets_groups_and_progress_and_the_cost_once_a_day(rig: Rig) -> None:
