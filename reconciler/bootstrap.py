@@ -4,7 +4,6 @@ Put together what a pass works with: driver, Vault, ledger, fingerprint key, fro
 
 import asyncio
 import os
-import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.errors import Blocked, LedgerError, LedgerMissing, UsageError
+from reconciler.ledger import Store
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.rollback_guard import GuardedStore, Place, RollbackGuard
 from reconciler.ledger.stores import open_store
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredState
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.references import SecretPath
@@ -53,6 +54,7 @@ from reconciler.system import log_setup
 from reconciler.system.clocks import SteadyClock
 from reconciler.system.console import say
 from reconciler.system.protect import keep_memory_private
+from reconciler.system.who import who
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import Auditor, KeyToAsk
@@ -118,9 +120,19 @@ def open_ledger(
     return _opened(settings, command, create=create, vault=vault)[0]
 
 
-def _opened(
-    settings: Settings, command: str, *, create: bool, vault: VaultBackend | None
-) -> tuple[Ledger, GuardedStore]:
+def writer(command: str) -> str:
+    """Return what this process is called in the ledger."""
+    return who(command, os.environ)
+
+
+def ledger_store(
+    settings: Settings, *, create: bool = False, vault: VaultBackend | None = None
+) -> Store:
+    """
+    Open the store of the settings' ledger, whatever lies in it; see `open_ledger`.
+
+    Raises LedgerMissing.
+    """
     with ExitStack() as undo:
         load = None
         closing = None
@@ -131,22 +143,20 @@ def _opened(
                 closing = vault.close
                 undo.callback(closing)
             load = VaultDocuments(vault, at)
-        store = GuardedStore(
-            open_store(
-                str(settings.ledger),
-                settings.timeouts,
-                create=create,
-                documents=load,
-                closing=closing,
-            )
+        store = open_store(
+            str(settings.ledger), settings.timeouts, create=create, documents=load, closing=closing
         )
+        undo.pop_all()
+    return store
+
+
+def _opened(
+    settings: Settings, command: str, *, create: bool, vault: VaultBackend | None
+) -> tuple[Ledger, GuardedStore]:
+    with ExitStack() as undo:
+        store = GuardedStore(ledger_store(settings, create=create, vault=vault))
         undo.callback(store.close)
-        ledger = Ledger(
-            store,
-            now=now,
-            timeouts=settings.timeouts,
-            writer=f"{command} {os.getpid()}@{socket.gethostname()}",
-        )
+        ledger = Ledger(store, now=now, timeouts=settings.timeouts, writer=writer(command))
         undo.pop_all()
     return ledger, store
 
@@ -210,9 +220,9 @@ def _watch(settings: Settings, ledger: Ledger, store: GuardedStore) -> str:
     return suspect
 
 
-def accept_ledger(settings: Settings, ledger: Ledger) -> None:
-    """Take the ledger as it is from now on.  Raises LedgerError."""
-    rollback_guard().accept(ledger.ledger_uid, ledger.sequence(), _file_place(settings))
+def accept_ledger(settings: Settings, uid: str, writes: int) -> None:
+    """Take the ledger as it is from now on, after so many writes.  Raises LedgerError."""
+    rollback_guard().accept(uid, writes, _file_place(settings))
 
 
 def backend(settings: Settings) -> VaultBackend:
@@ -253,23 +263,24 @@ def _login(
             )
 
 
-def fingerprint_key(settings: Settings, vault: VaultBackend, *, create: bool) -> Secret | None:
-    """Return the fingerprint key; None when there is none and none shall be made."""
-    if settings.fingerprint_key is not None:
+def ledger_backend(settings: Settings) -> VaultBackend | None:
+    """Return one login for the ledger and the fingerprint key; None when both lie on this host."""
+    if settings.fingerprint_key is None and settings.ledger.at is None:
+        return None
+    return backend(settings)
+
+
+def fingerprint_key(
+    settings: Settings, vault: VaultBackend | None, *, create: bool
+) -> Secret | None:
+    """Return the fingerprint key; None when there is none, and none shall be made."""
+    if settings.fingerprint_key is not None and vault is not None:
         return vault.wait(key_from_vault(vault, settings.fingerprint_key, create=create))
     return key_from_file(key_file(), create=create)
 
 
 def make_fingerprint_key(settings: Settings, vault: VaultBackend | None) -> bool:
-    """
-    Make the fingerprint key if there is none; whether that was so.
-
-    *vault* is asked only where the key lies there.
-    """
-    if settings.fingerprint_key is None or vault is None:
-        if key_from_file(key_file(), create=False) is not None:
-            return False
-        return key_from_file(key_file(), create=True) is not None
+    """Make the fingerprint key if there is none; whether that was so."""
     if fingerprint_key(settings, vault, create=False) is not None:
         return False
     return fingerprint_key(settings, vault, create=True) is not None
@@ -356,7 +367,7 @@ def prepared(
             else Fingerprints(Secret(token_hex(32)), lasting=False),
             timeouts=settings.timeouts,
             ledger=ledger,
-            label=f"{command} {os.getpid()}@{socket.gethostname()}",
+            label=writer(command),
             policy=settings.policy,
             trust=lambda url: trust(settings, url),
             max_unknown_writes=settings.max_unknown_writes,
@@ -440,7 +451,8 @@ def beside_controller(
     if heals or asks:
         say(f"{who} is the controller of this ledger: drift and requests are left to it")
     resting = {f"{server.name}/{one.code}": why for server in heals for one in server.exchanges}
-    return replace(consents, quiet=consents.quiet or why, resting=resting)
+    left = Condition(Code.LEFT_TO_CONTROLLER, why)
+    return replace(consents, quiet=consents.quiet or left, resting=resting)
 
 
 def _note(settings: Settings, ledger: Ledger, store: GuardedStore) -> None:

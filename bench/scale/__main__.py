@@ -25,6 +25,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], Iterator[Row]]]] = {
     "commits": cold.commits,
     "first-apply": cold.first_apply,
     "cold-plan": cold.cold_plan,
+    "libraries": cold.libraries,
     "recorded": cold.recorded,
     "one-plan": cold.one_plan,
     "controller": kept.controller,

@@ -16,6 +16,20 @@ def cold_plan(bench: Bench) -> Iterator[Row]:
     yield from _plan(bench, bench.servers, bench.rounds, ratio=2.0, memory=100)
 
 
+def libraries(bench: Bench) -> Iterator[Row]:
+    """Do what a plan asks through the libraries that it uses, and nothing else."""
+    fleet = bench.converged(bench.servers)
+    job = fleet.job()
+    limits, runs, found = pairs(
+        lambda: fleet.limit(job, bound=bench.bound),
+        lambda: child("libraries", str(job), bound=bench.bound),
+        bench.rounds,
+    )
+    unharmed(fleet.standins.totals())
+    what = f"the same talk, {bench.servers:,}, by aiohttp and json alone"
+    yield Row(what, found, None, "x limit", told(middle(runs), middle(limits)))
+
+
 def big_plan(bench: Bench) -> Iterator[Row]:
     """Plan ten times as many."""
     count = bench.servers * 10

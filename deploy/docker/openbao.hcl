@@ -9,6 +9,14 @@ listener "tcp" {
   tls_disable = true
 }
 
+# Who asked for what, and when; values, tokens and secret ids only as HMACs.  It goes to the container's output.  An audit
+# device that cannot write stops every answer: one that writes files needs room and a rotation of its own.
+audit "file" "output" {
+  options {
+    file_path = "stdout"
+  }
+}
+
 storage "raft" {
   path    = "/openbao/file"
   node_id = "one"

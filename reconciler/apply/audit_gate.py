@@ -13,7 +13,6 @@ from reconciler.errors import Blocked
 from reconciler.model.actions import WriteExchange
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import KeyFinding
-from reconciler.model.recorded import Purpose
 from reconciler.observe.context import Audit
 
 if TYPE_CHECKING:
@@ -28,11 +27,14 @@ async def ask_first(execution: Execution, action: WriteExchange) -> None:
     """
     Ask the exchange about the key that *action* writes; raise Blocked when it must not be used.
 
-    A correction of drift brings back the key that was there, and is not asked about.
+    Only the very versions that we wrote last are not asked about: a correction brings them back.
     """
     audit, visit = execution.context.audit, execution.visit
     declared = next(one for one in execution.desired.exchanges if one.code == action.exchange)
-    if audit is None or action.purpose is not Purpose.CHANGE or not declared.security.declared:
+    if audit is None or not declared.security.declared:
+        return
+    known = visit.recorded.exchanges.get(action.exchange)
+    if known is not None and known.wrote_last(dict(action.sources)):
         return
     from reconciler.exchanges.auditor import KeyToAsk  # noqa: PLC0415
     from reconciler.model.key_audits import HERE, KeyId  # noqa: PLC0415  - only who audits pays

@@ -14,13 +14,23 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from reconciler.errors import Exit
+
 
 class CircuitOpen(Exception):
-    """No write may start; not an error of its own, only a reason not to go on."""
+    """
+    No write may start; not an error of its own, only a reason not to go on.
+
+    Told as an error of ours is: `what`, `remedy` and `exit_code`.
+    """
+
+    remedy: Final = ""
+    exit_code: Final = Exit.BLOCKED
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+        self.what = f"stopped: {why}"
 
 
 @dataclass(frozen=True, slots=True)

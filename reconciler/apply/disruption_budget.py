@@ -1,12 +1,14 @@
 """
-How many servers at once may be disturbed, and that one which failed shuts the way for others.
+How many servers at once may be disturbed, and that one which was harmed shuts the way for others.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.apply.execution import Execution
+from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.target import Target
 
 
@@ -40,6 +42,24 @@ class DisruptionBudget:
     def waits(self, task: asyncio.Task[None] | None) -> bool:
         """Whether *task* waits for a place: for others, however long they take."""
         return task in self._waiting
+
+    @contextmanager
+    def judging(self, execution: Execution, outcomes: Sequence[Outcome]) -> Iterator[None]:
+        """
+        Shut when the block leaves a server disturbed: by *outcomes*, which it adds to.
+
+        Also where it ended by an exception after something was sent: nobody knows what came of it.
+        """
+        before, ended = execution.sends, False
+        try:
+            yield
+            ended = True
+        finally:
+            bad = next((one.result for one in outcomes if one.disturbed), None)
+            if bad is None and not ended and execution.sends > before:
+                bad = Result.UNKNOWN
+            if bad is not None:
+                self.shut(f"{execution.desired.name}: {bad}", execution.desired.target)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

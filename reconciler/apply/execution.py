@@ -16,13 +16,14 @@ from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
-from reconciler.model.recorded import Identity
+from reconciler.model.recorded import Identity, Pause
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see
 from reconciler.system.clocks import elapsed
 
 HARM: Final = "robots stopped around a write"
+SOON: Final = 0.2  # of the time in which harm shows: 54 to 390 ms were seen
 _INSTANT: Final = 0.001  # seconds: what is less is over
 MISTAKE: Final = "a mistake of jt-reconciler after something was sent"
 
@@ -33,9 +34,11 @@ class Execution:
 
     `planned` is the server as it was planned on.  `check_lease` raises once the lease was lost.
     `unrecorded` is a failure of the ledger that a worse thing covered.  `to_stop` are the robots
-    that the ledger says a reboot stops, and that it may start again.  `sent` says that in the
-    present turn something was sent.  `read_back` is whether everything was read
-    since the last send.
+    that ran when a reboot was noted: it may stop no others, and no fewer.  `sends` counts what was
+    sent that changes a server.  `read_back` is whether what a write may have changed was read
+    since the last send.  `refused` is why, by the ledger, no further write may be sent.
+    `pauses` are what operators paused, as it was when it was looked at last, and `outrun` is why
+    something newer than this is applied by then.
     """
 
     def __init__(
@@ -53,9 +56,13 @@ class Execution:
         self.check_lease: Callable[[], None] = lambda: None
         self.unrecorded: LedgerError | None = None
         self.to_stop: tuple[Robot, ...] = ()
-        self.sent = False
+        self.sends = 0
         self.read_back = False
         self._read_at = 0.0  # when that was, on this machine's clock since its boot
+        self._looked: ObservedServer | None = None  # by the last look before the next send
+        self.refused: JtrError | None = None
+        self.pauses: tuple[Pause, ...] = ()
+        self.outrun: Blocked | None = None
 
     @property
     def desired(self) -> DesiredServer:
@@ -92,16 +99,41 @@ class Execution:
                 await self.visit.close()
                 await see(self.visit, self.context)
         self._check_same()
-        fresh = self.seen
-        # Once more: another process may have engaged the brake since it was planned.
-        why, remedy = await refusal(self.visit, fresh.version, self.context)
-        if why:
-            raise Blocked(why, remedy)
-        return fresh
+        await self.allowed()
+        return self.seen
+
+    async def allowed(self) -> None:
+        """
+        Raise Blocked when this version is not written to, or the brake is on.
+
+        Another process may have engaged it since the plan was made.
+        """
+        self.refused = await self._refusal()
+        self.check_allowed()
+
+    async def _refusal(self) -> Blocked | None:
+        await self.heed_pauses()
+        found = await refusal(self.visit, self.seen.version, self.context)
+        return None if found is None else Blocked(found.what, found.remedy)
+
+    async def heed_pauses(self) -> None:
+        """
+        Read what operators paused up to now, and whether something newer is applied.
+
+        `apply.send` goes by it.  Raises LedgerError.
+        """
+        self.pauses = await asyncio.to_thread(self.ledger.pauses.all)
+        if self.context.outrun is not None:
+            self.outrun = await asyncio.to_thread(self.context.outrun)
+
+    def check_allowed(self) -> None:
+        """Do as `allowed` does, by what was found last; nothing is awaited."""
+        if self.refused is not None:
+            raise self.refused
 
     @property
     def lately_read(self) -> bool:
-        """Whether everything was read after the last send, no longer ago than the log may lag."""
+        """Whether it was read after the last send, no longer ago than the log may lag."""
         return self.read_back and elapsed() - self._read_at <= self.context.timeouts.log_lag
 
     def _check_same(self) -> None:
@@ -134,21 +166,27 @@ class Execution:
         self, before: ObservedServer, *, answered: bool, more: bool = False
     ) -> Aftermath:
         """
-        Read everything after a write; engage the brake when the robots did not like it.
+        Read the server back after a write; engage the brake when the robots did not like it.
 
-        The log lags, so nothing that is seen at once proves that a write did no harm.  With *more*
-        one `late_harm` is to serve all writes of this server, once nobody waits for the first one
-        to prove the version; until then harm that shows at once is found, no more.
+        What a write that went wrong leaves in the log shows late, so nothing that is seen at once
+        proves that it did no harm.  With *more* one `late_harm` is to serve all writes of this
+        server, once nobody waits for the first one to prove the version; until then harm that the
+        robots show is found, no more.  What was read is then the last look before the next write,
+        as long as nothing else is awaited in between: see `looked`.
         """
         if not answered:
             return await self._unanswered(before)
         await asyncio.sleep(self.context.timeouts.quiesce)
         self._watch_until = elapsed() + self.context.timeouts.aftermath
+        if more:
+            try:
+                self.refused = await self._refusal()
+            except LedgerError as error:  # first of all, what became of this write
+                self.refused = error
         try:
-            await see(self.visit, self.context)
+            await self._look()
         except DriverError:
             return await self._unanswered(before)
-        self.read_back, self._read_at = True, elapsed()
         end = Aftermath(before, self.seen, answered=True)
         if more and self.brake.proven and not end.harmed:
             self._unwatched = self._unwatched or before
@@ -195,22 +233,23 @@ class Execution:
 
     async def _watch(self, before: ObservedServer, until: float) -> None:
         """
-        Look now and then until the log shows whatever happened, or a fatal error already.
+        Look at the log until it shows whatever happened, or a fatal error already.
 
-        Robots that seem stopped may be on their way up, so they are no reason to end.  Nor is it
-        one that none runs: those of other accounts are stopped as well, and only the log tells.
+        Early, when nearly every entry is there, and at the end.  Robots that seem stopped may be on
+        their way up, so they are no reason to end.  Nor is it one that none runs: those of other
+        accounts are stopped as well, and only the log tells.
         """
-        pause = max(self.context.timeouts.aftermath / 5, self.context.timeouts.quiesce)
-        looked = False
-        while not Aftermath(before, self.seen, answered=True).alarm:
-            if (left := until - elapsed()) < _INSTANT:
-                break
-            await asyncio.sleep(min(pause, left))
+        early = until - (1 - SOON) * self.context.timeouts.aftermath
+        for moment in (early, until):
+            left = moment - elapsed()
+            if left < _INSTANT and moment is not until:
+                continue
+            await asyncio.sleep(max(left, 0.0))
             self.visit.observed = replace(self.seen, log=await self.session.log())
-            looked = True
-        if looked:
-            robots = await self.session.robots()
-            self.visit.observed = replace(self.seen, robots=robots)
+            if Aftermath(before, self.seen, answered=True).alarm:
+                break
+        robots = await self.session.robots()
+        self.visit.observed = replace(self.seen, robots=robots)
 
     async def landed(self, before: ObservedServer, sent_at: float, patience: float) -> Aftermath:
         """
@@ -255,40 +294,58 @@ class Execution:
         have their turn.
         """
         async with self.brake.turn():
-            self.sent = False
+            before = self.sends
             try:
                 yield
             except (CircuitOpen, JtrError):
                 raise
             except Exception:
-                if self.sent:
+                if self.sends > before:
                     await self.engage(MISTAKE, self.planned.version)
                 raise
 
     # ── braking and noting ───────────────────────────────────────────────────────────────
 
-    async def last_look(self, *, anew: bool = True) -> None:
+    async def last_look(self, *, anew: bool = True, log: bool = False) -> None:
         """
         Wait until nothing is in doubt anywhere, then read what the next send depends on.
 
         Comes after everything else that takes time; then `apply.send` compares what was seen with
-        what was planned on.  With *anew* a connection that went away is opened once more.  Raises
-        Blocked, CircuitOpen, LeaseHeld or DriverError: nothing was sent.
+        what was planned on.  With *anew* a connection that went away is opened once more; with
+        *log* the log is read, too, against which harm is judged.  Raises Blocked, CircuitOpen,
+        LeaseHeld, LedgerError or DriverError: nothing was sent.
         """
         while True:
             await self.brake.steady()
+            await self.heed_pauses()
             self.check_lease()
             try:
-                exchanges, robots = await self.session.exchanges(), await self.session.robots()
-                self.visit.observed = replace(self.seen, exchanges=exchanges, robots=robots)
+                if log:
+                    self.visit.observed = replace(self.seen, log=await self.session.log())
+                await self._look()
             except DriverError as error:
                 if not (error.transient and anew):
                     raise
                 await self.visit.close()
                 await see(self.visit, self.context)
-                self._check_same()
+                self._looked = self.seen
+            self._check_same()
             if not self.brake.doubtful:
                 return
+
+    async def _look(self) -> None:
+        exchanges, robots = await self.session.exchanges(), await self.session.robots()
+        self._looked = self.visit.observed = replace(self.seen, exchanges=exchanges, robots=robots)
+        self.read_back, self._read_at = True, elapsed()
+
+    @property
+    def looked(self) -> bool:
+        """
+        Whether what was read last is all that the next send depends on, and nothing is in doubt.
+
+        Whoever asks has awaited nothing since.
+        """
+        return self.read_back and self._looked is self.visit.observed and not self.brake.doubtful
 
     async def engage(self, why: str, version: str) -> None:
         """

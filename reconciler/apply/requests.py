@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
+from reconciler.apply.credentials import MEANWHILE
 from reconciler.apply.execution import Execution
 from reconciler.apply.robots import RobotStarter
 from reconciler.errors import (
@@ -26,22 +27,20 @@ from reconciler.errors import (
     Exit,
     JtrError,
     LedgerError,
-    WindowClosed,
 )
 from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import RequestKind
-from reconciler.model.observed import ObservedServer
+from reconciler.model.observed import ObservedServer, Robot
 from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, PendingStarts, Request, Stage
 from reconciler.model.timestamps import spelled
 from reconciler.observe.visit import see
 from reconciler.plan.boot_proof import Proof, new_boots, proof
-from reconciler.plan.requests import BOOTED_TWICE
+from reconciler.plan.requests import BOOTED_TWICE, stopped_since
 from reconciler.plan.robots import names
 from reconciler.system.clocks import elapsed, here, passed
 
 OneShotAction = InvalidateCache | RebootServer
-MEANWHILE: Final = "another process did it meanwhile"
 _OneShot = TypeVar("_OneShot", InvalidateCache, RebootServer)
 
 
@@ -73,7 +72,7 @@ class RequestRunner:
             before = await execution.fresh()
             request = Request(RequestKind.CACHE, action.instant, action.reason, Stage.OPEN)
             request = await self._intend(request, before)
-            answered = await self._send(request, action, send.invalidate)
+            answered = await self._send(request, before, action, send.invalidate)
             end = await execution.aftermath(before, answered=answered)
             bad = execution.verdict(action, end)
             if answered:
@@ -105,7 +104,7 @@ class RequestRunner:
             resume_within=action.resume_within,
             ran=before.running(),
         )
-        return await self._reboot(action, await self._intend(request, before))
+        return await self._reboot(action, await self._intend(request, before), before)
 
     async def _again(self, action: RebootServer) -> Outcome:
         """Find out what became of an earlier process's reboot; try once more if it was nothing."""
@@ -139,18 +138,21 @@ class RequestRunner:
                 return await self._not_done(action, request)
         return None
 
-    async def _reboot(self, action: RebootServer, request: Request) -> Outcome:
-        await self._send(request, action, send.reboot)
+    async def _reboot(
+        self, action: RebootServer, request: Request, before: ObservedServer
+    ) -> Outcome:
+        await self._send(request, before, action, send.reboot)
+        return await self._became(action, request)
+
+    async def _became(self, action: RebootServer, request: Request) -> Outcome:
+        """Find out what became of a request that was sent."""
         try:
             if not await self._back(request):
                 return self._in_doubt(action, request, "it did not come back", None)
             return await self._judge(action, request)
         except LedgerError:  # what became of it may be known; it says so itself
             raise
-        except WindowClosed as closed:
-            why = f"asked once, and provably not done; before the second try {closed.what}"
-            return Outcome(action, Result.FAILED, why, closed.remedy, closed.exit_code)
-        except JtrError as error:
+        except (CircuitOpen, JtrError) as error:
             return self._in_doubt(action, request, error.what, None)
 
     async def _judge(self, action: RebootServer, request: Request) -> Outcome:
@@ -159,33 +161,54 @@ class RequestRunner:
         match proof(attempt, self._execution.seen.log):
             case Proof.BOOTED:
                 return await self._booted(action, request)
-            case Proof.ALIVE if len(request.attempts) < MOST_ATTEMPTS and self._repeatable(request):
+            case Proof.ALIVE if len(request.attempts) < MOST_ATTEMPTS and (
+                # It is certain who stopped robots: our own try, without getting through.
+                self._asked or not self._stopped(request)
+            ):
                 return await self._second(action, request)
             case Proof.ALIVE:
                 return await self._not_done(action, request)
         why = "its log does not tell whether it booted"
         return self._in_doubt(action, request, why, self._execution.seen)
 
-    def _repeatable(self, request: Request) -> bool:
-        """
-        Whether it is certain who stopped the robots that ran before and do not run any more.
-
-        Our own try may have, without getting through.  But nobody knows whether a process that died
-        sent anything: perhaps a person stopped them, who would not have them started again.
-        """
-        running = {robot.id for robot in self._execution.seen.running()}
-        return self._asked or running.issuperset(robot.id for robot in request.ran)
-
     async def _second(self, action: RebootServer, request: Request) -> Outcome:
-        """Try once more, on a connection on which the log shows the process from before."""
-        await self._execution.visit.close()
-        seen = await self._execution.baseline()
-        if proof(request.attempts[-1], seen.log) is not Proof.ALIVE:
+        """
+        Try once more, on a connection on which the log shows the process from before.
+
+        What keeps it from that is told together with what the first try left: it stopped robots.  A
+        server that is away by then may have ended after all, when the stop that hung was over.
+        """
+        execution, once = self._execution, request
+        try:
+            await execution.visit.close()
+            seen = await execution.baseline()
+            if (found := proof(request.attempts[-1], seen.log)) is Proof.ALIVE:
+                second = self._attempt(seen)
+                # Somebody may have started others since the first try: this one stops them as well.
+                known = {robot.id for robot in request.ran}
+                ran = (*request.ran, *(robot for robot in seen.running() if robot.id not in known))
+                request = replace(request, attempts=(*request.attempts, second), ran=ran)
+                await self._promised(request, partial(self._book.retry, second, ran))
+                await self._send(request, seen, action, send.reboot)
+        except DriverError as error:
+            return self._in_doubt(action, once, error.what, None)
+        except (CircuitOpen, JtrError) as error:  # nothing more was sent
+            return self._asked_once(action, once, error)
+        if found is not Proof.ALIVE:
             return await self._judge(action, request)
-        second = self._attempt(seen)
-        request = replace(request, attempts=(*request.attempts, second))
-        await self._promised(request, partial(self._book.retry, second))
-        return await self._reboot(action, request)
+        return await self._became(action, request)
+
+    def _asked_once(
+        self, action: RebootServer, request: Request, error: CircuitOpen | JtrError
+    ) -> Outcome:
+        stopped = self._stopped(request)
+        left = f"; it stopped robots that do not run any more: {names(stopped)}" if stopped else ""
+        why = f"asked once, and provably not done{left}; the second try was not sent: {error.what}"
+        outcome = Outcome(action, Result.FAILED, why, error.remedy, error.exit_code, stopped)
+        return replace(outcome, sent=True)
+
+    def _stopped(self, request: Request) -> tuple[Robot, ...]:
+        return stopped_since(request, self._execution.seen.robots)
 
     async def _booted(self, action: RebootServer, request: Request) -> Outcome:
         done, halt = await self._done(request)
@@ -221,9 +244,8 @@ class RequestRunner:
         Where the first try stopped them and did not get through, the server itself starts some at
         the boot of the second.  If they were to stay stopped, people have to know.
         """
-        running = {robot.id for robot in self._execution.seen.running()}
-        stopped = [robot for robot in done.ran if robot.id not in running]
-        again = [robot for robot in done.ran if robot.id in running]
+        stopped = self._stopped(done)
+        again = [robot for robot in done.ran if robot not in stopped]
         state = "owed a start" if owed else "stopped and left so"
         why = f"{done.evidence}; {state}: {names(stopped)}" if stopped else done.evidence
         if again:
@@ -234,8 +256,7 @@ class RequestRunner:
         return Outcome(action, Result.DONE, why, remedy, Exit.BLOCKED)
 
     async def _not_done(self, action: RebootServer, request: Request) -> Outcome:
-        running = {robot.id for robot in self._execution.seen.running()}
-        stopped = tuple(robot for robot in request.ran if robot.id not in running)
+        stopped = self._stopped(request)
         left = f"; robots that ran then do not run any more: {names(stopped)}" if stopped else ""
         tries = len(request.attempts)
         evidence = f"asked {tries} x, and the process from before still runs{left}"
@@ -290,22 +311,25 @@ class RequestRunner:
     async def _send(
         self,
         request: Request,
+        before: ObservedServer,
         action: _OneShot,
         send_it: Callable[[Execution, _OneShot], Awaitable[None]],
     ) -> bool:
         """
         Send once, if nothing speaks against it any more; whether the server answered.
 
+        *before* is what was seen before the intent: the robots that ran then are to run still.
         Whatever this raises, nothing was sent, and the intent was taken back.
         """
         execution, attempt = self._execution, request.attempts[-1]
-        # Our own first try may have stopped some without getting through.
-        execution.to_stop = () if self._asked else request.ran
+        execution.to_stop = before.running()
         try:
+            await execution.brake.steady()
+            # This process may have been stopped, and a person resolved it meanwhile.
+            await asyncio.to_thread(self._book.confirm, attempt.nonce)
+            # Last of all: a robot that a person stops after it would be started again by us.
             # Not on another connection: it might lead to a process that booted meanwhile.
             await execution.last_look(anew=False)
-            # Last of all: this process may have been stopped, and a person resolved it meanwhile.
-            await asyncio.to_thread(self._book.confirm, attempt.nonce)
             self._in_time(attempt)
             await send_it(execution, action)
         except send.Unanswered:
@@ -405,7 +429,6 @@ class RequestRunner:
         seen: ObservedServer | None,
     ) -> Outcome:
         name, instant = self._execution.desired.name, spelled(request.instant)
-        running = {robot.id for robot in seen.running()} if seen else set()
         return Outcome(
             action,
             Result.IN_DOUBT,
@@ -413,5 +436,5 @@ class RequestRunner:
             f"find out on the server, then `jtr request resolve {name} {request.kind} {instant} "
             "--done|--not-done --because TEXT`",
             Exit.IN_DOUBT,
-            tuple(robot for robot in request.ran if robot.id not in running),
+            stopped_since(request, seen.robots if seen else ()),
         )

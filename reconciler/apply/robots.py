@@ -8,7 +8,7 @@ no crash may forget a robot, and none is started twice.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.apply import send
@@ -19,7 +19,6 @@ from reconciler.errors import (
     Exit,
     JtrError,
     NoAnswer,
-    WindowClosed,
 )
 from reconciler.model.actions import Action, RestartRobots, ResumeRobots
 from reconciler.model.desired import DEFAULT_RESUME
@@ -48,16 +47,21 @@ class _Starts:
     """
     Starts in progress: `halt` as the ledger has it, what this process began, and what failed.
 
-    `asked` says that a person asked for them.  `restored` are robots that ran at the first look
-    without us: one of these that stops again was stopped by itself or by a person, and is not
-    started.
+    `resume` is the action that asks for them, None of those that this pass stopped.  `restored` are
+    robots that ran at the first look without us: one of these that stops again was stopped by
+    itself or by a person, and is not started.
     """
 
     halt: PendingStarts
-    asked: bool
+    resume: ResumeRobots | None
     restored: frozenset[int]
     failed: dict[int, str] = field(default_factory=dict)
     began: set[int] = field(default_factory=set)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a person asked for them."""
+        return self.resume is not None and self.resume.asked
 
 
 class RobotStarter:
@@ -69,28 +73,40 @@ class RobotStarter:
     # ── restarting ───────────────────────────────────────────────────────────────────────
 
     async def restart(self, action: RestartRobots) -> Outcome:
-        """Restart, one by one, the robots that owe it to a credential of this exchange."""
-        execution = self._execution
+        """
+        Restart, one by one, the robots that owe it to a credential of this exchange.
+
+        However it ends, the outcome says which were restarted: nobody else could tell.
+        """
         done: list[str] = []
         for robot in await self._in_debt(action.exchange):
-            fresh = await execution.fresh()
-            if robot.id not in {r.id for r in fresh.running(action.exchange)}:
-                continue  # seen stopped: whoever starts it gives it the new key
-            halt = self._halt(robot, action.exchange)
-            await asyncio.to_thread(self._book.halt, halt)
+            sends = self._execution.sends
             try:
-                await self._stop(action, robot)
-            except WindowClosed as closed:
+                ended = await self._restart(action, robot, done)
+            except (CircuitOpen, JtrError) as error:
                 if not done:
                     raise
-                why = f"restarted {', '.join(done)}; before {robot.name} {closed.what}"
-                return Outcome(action, Result.DONE, why, closed.remedy, closed.exit_code)
-            woken = await self.wake(halt)
-            if woken.why:
-                return self.told(action, woken)
-            await self.settle(halt)
-            done.append(robot.name)
-        return Outcome(action, Result.DONE, f"restarted {', '.join(done)}" if done else "")
+                return _broken_off(action, done, robot, error, self._execution.sends > sends)
+            if ended is not None:
+                return replace(ended, detail="; ".join([*_restarted(done), ended.detail]))
+        return Outcome(action, Result.DONE, "".join(_restarted(done)))
+
+    async def _restart(
+        self, action: RestartRobots, robot: Robot, done: list[str]
+    ) -> Outcome | None:
+        """Restart one robot, and add it to *done*; how it ended where no other one may follow."""
+        fresh = await self._execution.fresh()
+        if robot.id not in {r.id for r in fresh.running(action.exchange)}:
+            return None  # seen stopped: whoever starts it gives it the new key
+        halt = self._halt(robot, action.exchange)
+        await asyncio.to_thread(self._book.halt, halt)
+        await self._stop(action, robot)
+        woken = await self.wake(halt)
+        if woken.why:
+            return self.told(action, woken)
+        done.append(robot.name)
+        await self.settle(halt)
+        return None
 
     async def resume(self, action: ResumeRobots) -> Outcome:
         """Start the robots that an earlier process left stopped."""
@@ -98,12 +114,16 @@ class RobotStarter:
         halt = requests.halt
         if halt is None:
             return Outcome(action, Result.DONE)
+        if halt.at != action.halted:
+            raise Blocked("other robots are owed a start than were planned", "look at a new plan")
+        if not action.asked:
+            await self._execution.baseline()
+        await self._execution.heed_pauses()
+        send.still_asked(self._execution, action)  # else it stays as it is: a finding, or owed
         if action.asked:
             await asyncio.to_thread(self._book.reopen)
             halt = await self._reread(halt)
-        else:
-            await self._execution.baseline()
-        woken = await self.wake(halt, asked=action.asked)
+        woken = await self.wake(halt, action)
         if woken.why:
             return self.told(action, woken)
         await self.settle(halt)
@@ -127,7 +147,7 @@ class RobotStarter:
 
     async def _in_debt(self, exchange: str) -> list[Robot]:
         desired = self._execution.desired
-        found = await asyncio.to_thread(self._execution.ledger.load, desired.target, desired.name)
+        found = await asyncio.to_thread(self._execution.ledger.look, desired.target, desired.name)
         record = found.exchanges.get(exchange)
         debts = record.debts if record else ()
         if any(debt.owed is Owed.REBOOT for debt in debts):
@@ -195,16 +215,16 @@ class RobotStarter:
 
     # ── starting ─────────────────────────────────────────────────────────────────────────
 
-    async def wake(self, halt: PendingStarts, *, asked: bool = False) -> Woken:
+    async def wake(self, halt: PendingStarts, resume: ResumeRobots | None = None) -> Woken:
         """
         Start the robots of *halt* that do not run, one by one; *halt* is what the ledger holds.
 
         One that fails to start, or stops by itself, does not keep the others from theirs; a start
         without answer does: the server drops every later one in silence.  Whoever is left is named
-        in a finding in the ledger.  When a person *asked* for it, only what would endanger other
-        robots keeps them stopped.
+        in a finding in the ledger.  Without *resume* this pass stopped them.  When a person asked
+        for it, only what would endanger other robots keeps them stopped, or a pause.
         """
-        starts = _Starts(halt, asked, restored(halt, self._execution.seen.robots))
+        starts = _Starts(halt, resume, restored(halt, self._execution.seen.robots))
         why = ""
         for robot in halt.robots:
             try:
@@ -224,8 +244,9 @@ class RobotStarter:
         execution = self._execution
         if not starts.asked:
             # A boot may have brought another version of JT-Trader, or another process a brake.
-            why, _ = await refusal(execution.visit, execution.seen.version, execution.context)
-            if why := why or self._objection(starts):
+            seen = execution.seen.version
+            refuses = await refusal(execution.visit, seen, execution.context)
+            if why := refuses.what if refuses is not None else self._objection(starts):
                 return why
         elif robot.id not in {r.id for r in execution.seen.robots}:
             starts.failed[robot.id] = "it is not on the server any more"
@@ -233,6 +254,8 @@ class RobotStarter:
         if robot.id in self._running() or robot.id in {*starts.halt.begun, *starts.failed}:
             return ""
         await execution.brake.steady(finishing=True)
+        if starts.resume is not None:
+            await execution.heed_pauses()
         return await self._start(starts, robot)
 
     async def _start(self, starts: _Starts, robot: Robot) -> str:
@@ -250,7 +273,7 @@ class RobotStarter:
             before = execution.seen
             why = self._objection(starts)
             if not why and robot.id not in self._running() | starts.failed.keys():
-                await send.start(execution, robot)
+                await send.start(execution, robot, starts.resume)
                 sent = True
                 starts.began.add(robot.id)
         except send.Unanswered as unanswered:
@@ -344,3 +367,27 @@ class RobotStarter:
             Exit.HARM if harm else Exit.SERVER,
             woken.left,
         )
+
+
+def _restarted(done: Sequence[str]) -> list[str]:
+    return [f"restarted {', '.join(done)}"] if done else []
+
+
+def _broken_off(
+    action: RestartRobots,
+    done: Sequence[str],
+    robot: Robot,
+    error: CircuitOpen | JtrError,
+    sent: bool,  # noqa: FBT001
+) -> Outcome:
+    """
+    Say which robots were restarted when *error* came, and at which one.
+
+    What keeps us from the next one before anything is sent for it (a window, a pause, a brake)
+    takes nothing from those that were done: they run.
+    """
+    well = not sent and isinstance(error, CircuitOpen | Blocked)
+    told = "; ".join([*_restarted(done), f"{'at' if sent else 'before'} {robot.name} {error.what}"])
+    return Outcome(
+        action, Result.DONE if well else Result.FAILED, told, error.remedy, error.exit_code
+    )

@@ -28,10 +28,19 @@ from reconciler.model.actions import (
     ResumeRobots,
     WriteExchange,
 )
-from reconciler.model.desired import DesiredServer, Mode, OnCredentialChange, Presence, RequestKind
+from reconciler.model.desired import (
+    DesiredServer,
+    Mode,
+    OnCredentialChange,
+    Presence,
+    RequestKind,
+)
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import face
+from reconciler.model.pauses import heeded
 from reconciler.model.policy import PolicyAction
+from reconciler.plan.requests import account_paused
+from reconciler.plan.robots import names
 from reconciler.plan.windows import standing
 
 
@@ -59,8 +68,9 @@ async def stop(execution: Execution, action: RestartRobots, robot: Robot) -> Non
     await _once(execution, execution.session.stop(robot.id))
 
 
-async def start(execution: Execution, robot: Robot) -> None:
-    may_still(execution, None, robot=robot)
+async def start(execution: Execution, robot: Robot, action: ResumeRobots | None) -> None:
+    """Without an action it was stopped by us in this very pass: no document has to ask for it."""
+    may_still(execution, action, robot=robot)
     await _once(execution, execution.session.start(robot.id))
 
 
@@ -84,10 +94,12 @@ class Unanswered(Exception):
 
 async def _once(execution: Execution, asking: Awaitable[object]) -> None:
     """Send; raise Unanswered when the server may have got it, and what it was else."""
-    execution.sent, execution.read_back = True, False
+    execution.sends += 1
+    execution.read_back = False
     try:
         await asking
     except (ServerRefused, ConnectionLost):
+        execution.sends -= 1
         raise
     except DriverError as error:
         raise Unanswered(error.what) from error
@@ -100,20 +112,21 @@ def may_still(
     Raise unless *action* may be sent at this moment; nothing was sent then.
 
     *uncovered* is a field that may show another row than was planned on, because the first one was
-    deleted; *robot* is the one to be stopped or started.  Without an
-    action a robot that we stopped gets its start: no document has to ask for that.  Raises Blocked,
-    WindowClosed, CircuitOpen and LeaseHeld.
+    deleted; *robot* is the one to be stopped or started.  Without an action a robot that this pass
+    stopped gets its start.  Raises Blocked, WindowClosed, CircuitOpen and LeaseHeld.
     """
     _right_server(execution, action)
-    execution.brake.check(finishing=action is None)
+    execution.brake.check(finishing=action is None or isinstance(action, ResumeRobots))
     execution.check_lease()
-    if action is None:
+    if action is None or isinstance(action, ResumeRobots):
+        if action is not None:
+            still_asked(execution, action)
         if robot is None or robot.id in _running(execution):
             raise Blocked("it runs already", "look at a new plan")
         return
     if execution.seen.version != execution.planned.version:
         raise Blocked("its version changed since it was planned", "look at a new plan")
-    server = _still_asked(execution, action)
+    server = still_asked(execution, action)
     if not isinstance(action, WriteExchange | DeleteExchange):
         _in_window(execution, server)
     _as_planned(execution, action, uncovered, robot)
@@ -152,20 +165,30 @@ def _permission(action: Action | None) -> tuple[PolicyAction | None, str]:
     assert_never(action)
 
 
-def _still_asked(execution: Execution, action: Action) -> DesiredServer:
-    """Return the newest document; raise Blocked when it does not ask for *action* any more."""
+def still_asked(execution: Execution, action: Action) -> DesiredServer:
+    """
+    Return the newest document; raise Blocked when it does not ask for *action* any more.
+
+    What operators paused, and what was applied since, counts as it was read last: see
+    `Execution.heed_pauses`.
+    """
     context, now = execution.context, execution.context.now()
     server = context.in_force(execution.desired)
     if server is None:
         raise Blocked("its document was removed meanwhile", "it is not done")
+    if execution.outrun is not None and not isinstance(action, ResumeRobots):
+        raise execution.outrun  # robots that were stopped get their start all the same
+    server = heeded(server, execution.pauses, now)
     suspension = server.suspend
-    if suspension is not None and (suspension.until is None or now < suspension.until):
+    if suspension is not None and suspension.holds(now):
         raise Blocked(f"suspended meanwhile by {suspension.by}", "it is not done")
     if server.mode is Mode.OBSERVE:
         raise Blocked("mode: observe since it was planned", "it is not done")
     if not _asks(server, execution.desired, action):
         raise Blocked("its document changed meanwhile", "plan again")
     if isinstance(action, InvalidateCache | RebootServer):
+        if (why := account_paused(server, now)) is not None:
+            raise Blocked(why.what, "it is not done; it stops the robots of all accounts")
         wish = server.asked(_kind(action))
         if wish is not None and now - wish.instant > wish.expires_after:
             raise Blocked("expired while it waited, NOT done", "ask again with a new instant")
@@ -222,8 +245,9 @@ def _as_planned(execution: Execution, action: Action, uncovered: str, robot: Rob
             if any(before.get(name) != shown for name, shown in now.items() if name != uncovered):
                 raise _changed(exchange)
             if robots := seen.running(exchange):
-                names = ", ".join(one.name for one in robots)
-                raise Blocked(f"robots run on it since the plan: {names}", "stop them, apply again")
+                raise Blocked(
+                    f"robots run on it since the plan: {names(robots)}", "stop them, apply again"
+                )
         case RestartRobots(exchange):
             if robot is None or robot.id not in {one.id for one in seen.running(exchange)}:
                 raise Blocked("it does not run any more", "look at a new plan")
@@ -242,11 +266,14 @@ def _robots_as_told(execution: Execution, action: RebootServer) -> None:
             f"robots run that the plan did not name: {', '.join(fresh)}",
             "look at a new plan",
         )
-    # Else one that a person stopped just now would be started again afterwards.
-    running = _running(execution)
-    if gone := [one.name for one in execution.to_stop if one.id not in running]:
+    # Else one that a person stopped just now would be started again afterwards, and one that he
+    # started would be stopped, and owed to nobody.
+    moved = {one.id for one in execution.to_stop} ^ _running(execution)
+    if moved:
+        both = (*execution.to_stop, *execution.seen.running())
+        changed = names(one for one in both if one.id in moved)
         raise Blocked(
-            f"robots stopped while it was prepared: {', '.join(gone)}",
+            f"robots started or stopped while it was prepared: {changed}",
             "look at a new plan",
         )
 

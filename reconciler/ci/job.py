@@ -61,6 +61,7 @@ class Job:
     token: Secret | None = None
     page: str = ""
     summary: str = ""
+    actor: str = ""  # whose push or click began it; on the main branch, who merged
 
     @property
     def speaks_commands(self) -> bool:
@@ -99,8 +100,9 @@ def _actions(environ: Mapping[str, str]) -> Job:
         project=repository,
         api=api,
         token=_token(environ, "GITHUB_TOKEN", "GITEA_TOKEN"),
-        page=_page(f"{server}/{repository}/actions/runs/{run}") if _NUMBER.fullmatch(run) else "",
+        page=page_at(f"{server}/{repository}/actions/runs/{run}") if _NUMBER.fullmatch(run) else "",
         summary=environ.get("GITHUB_STEP_SUMMARY", ""),
+        actor=_words(environ.get("GITHUB_ACTOR")),
     )
 
 
@@ -121,7 +123,7 @@ def _what(
             PullRequest(
                 _words(_at(pull, "head", "ref")),
                 number,
-                _page(_words(_at(pull, "html_url"))),
+                page_at(_words(_at(pull, "html_url"))),
                 _words(_at(pull, "user", "login")),
             ),
             fork,
@@ -130,7 +132,7 @@ def _what(
         branch = _words(_at(event, "merge_group", "head_ref")).removeprefix("refs/heads/")
         queued = _QUEUED.fullmatch(branch)
         number = queued[1] if queued else ""
-        pull = PullRequest(branch, number, _page(f"{home}/pull/{number}") if number else "")
+        pull = PullRequest(branch, number, page_at(f"{home}/pull/{number}") if number else "")
         return Event.MERGE_QUEUE, _words(_at(event, "merge_group", "head_sha")), pull, False
     main = _words(_at(event, "repository", "default_branch"))
     there = environ.get("GITHUB_REF", "") == f"refs/heads/{main}" and bool(main)
@@ -167,7 +169,7 @@ def _gitlab(environ: Mapping[str, str]) -> Job:
         pull = PullRequest(
             _words(environ.get("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME")),
             number,
-            _page(f"{home}/-/merge_requests/{number}") if number else "",
+            page_at(f"{home}/-/merge_requests/{number}") if number else "",
         )
         if not train:  # a pipeline of merged results runs on a commit that nobody keeps
             commit = environ.get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or commit
@@ -186,7 +188,8 @@ def _gitlab(environ: Mapping[str, str]) -> Job:
         api=_address(environ.get("CI_API_V4_URL", ""), "CI_API_V4_URL"),
         # The job's own token may neither comment nor set a status.
         token=_token(environ, "GITLAB_TOKEN"),
-        page=_page(environ.get("CI_JOB_URL", "")),
+        page=page_at(environ.get("CI_JOB_URL", "")),
+        actor=_words(environ.get("GITLAB_USER_LOGIN")),
     )
 
 
@@ -221,7 +224,14 @@ def _token(environ: Mapping[str, str], *names: str) -> Secret | None:
     return Secret(found) if found and fits else None
 
 
-def _page(url: str) -> str:
+def text_at(data: Any, *names: str) -> str:
+    """Return a text of a forge's answer; empty where there is none."""
+    found = _at(data, *names)
+    return found if isinstance(found, str) else ""
+
+
+def page_at(url: str) -> str:
+    """Return an address that people may be led to; empty for what is none."""
     parts = urlsplit(url) if url.isascii() and url.isprintable() and " " not in url else None
     good = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
     return url if good and len(url) <= _LONGEST * 3 else ""

@@ -35,15 +35,19 @@ def main() -> NoReturn:
 
 def _validate(paths: Sequence[str]) -> None:
     """Say that *paths* are valid and exit; return when there is anything to complain about."""
+    from reconciler.cli.exchange_hints import hints  # noqa: PLC0415
     from reconciler.documents.load import load  # noqa: PLC0415  - not needed for the version
     from reconciler.errors import JtrError  # noqa: PLC0415
 
     gc.disable()  # loading makes no garbage, and looking for some afterwards costs a tenth
     try:
-        text = load(paths).summary()
+        found = load(paths)
+        text = found.summary()
     except JtrError:
         gc.enable()
         return
+    for hint in hints(found.state, paths):
+        sys.stderr.write(f"{hint}\n")
     sys.stdout.write(text)
     sys.stdout.flush()
     os._exit(0)  # nothing was opened that needs an end; taking down the interpreter costs a tenth

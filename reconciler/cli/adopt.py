@@ -12,20 +12,20 @@ from typing import Final
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import commands, consent, options, output
+from reconciler.cli import commands, consent, options, output, suggestions
 from reconciler.cli.secret_patterns import checked_login, checked_paths, login_of
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.files import shown
 from reconciler.documents.load import load
 from reconciler.documents.new import file_of, holds_documents, new_document, write_new
-from reconciler.errors import UsageError, worst
+from reconciler.errors import JtrError, UsageError, worst
 from reconciler.model.desired import DesiredState
 from reconciler.model.references import SecretRef
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.adopt import Adoption, adopt, record
-from reconciler.render.adopt import adopt_text
+from reconciler.render.adopt import adopt_document, adopt_text
 from reconciler.render.escape import plain
 from reconciler.system.descriptors import make_room_for
 from reconciler.system.interrupts import run
@@ -35,7 +35,13 @@ _HOST: Final = re.compile(r"https?://(?P<name>[a-z0-9-]{1,63})(?=[.:/]|$)")
 
 
 @click.command("adopt")
-@click.argument("targets", nargs=-1, required=True, metavar="SERVER|[NAME=]URL...")
+@click.argument(
+    "targets",
+    nargs=-1,
+    required=True,
+    metavar="SERVER|[NAME=]URL...",
+    shell_complete=suggestions.servers,
+)
 @commands.documents
 @click.option(
     "--paths",
@@ -63,6 +69,7 @@ _HOST: Final = re.compile(r"https?://(?P<name>[a-z0-9-]{1,63})(?=[.:/]|$)")
 )
 @options.recipients
 @options.visiting
+@options.output
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     targets: tuple[str, ...],
@@ -74,6 +81,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     recording: bool,
     approve_recipient: tuple[str, ...],
     parallelism: int,
+    form: str,
     source: SettingsSource,
 ) -> int:
     """
@@ -96,7 +104,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     with bootstrap.prepared(
         settings, "adopt", parallelism=parallelism, writes=recording
     ) as context:
-        job = _Job(state, consents, context, pattern, drafts, recording)
+        job = _Job(state, consents, context, pattern, drafts, recording, form)
         return run(lambda _: job.run())
 
 
@@ -197,11 +205,12 @@ class _Job:
     pattern: str
     drafts: tuple[_Draft, ...]
     recording: bool
+    form: str
 
     async def run(self) -> int:
         make_room_for(len(self.state.servers))
         consents = self.consents
-        if sys.stdin.isatty() and sys.stdout.isatty():
+        if self.form == "text" and sys.stdin.isatty() and sys.stdout.isatty():
             later = f"and later the values at {self.pattern}" if self.recording else ""
             consents = await consent.agreed(self.state, consents, self.context, later)
         drafted = {draft.name: draft for draft in self.drafts}
@@ -226,11 +235,19 @@ class _Job:
                 await asyncio.gather(*map(recorded, adoptions))
         finally:
             await asyncio.gather(*(one.visit.close() for one in adoptions))
-        output.show(adopt_text(adoptions, files, recording=self.recording))
-        return worst(one.exit_code for one in adoptions)
+        code = worst(one.exit_code for one in adoptions)
+        if self.form == "json":
+            output.show_json(adopt_document(adoptions, files, code))
+        else:
+            output.show_folded(adopt_text(adoptions, files, recording=self.recording))
+        return code
 
     def _write(self, adoptions: Sequence[Adoption], drafted: dict[str, _Draft]) -> dict[str, str]:
-        """Write the document of each new server that was read; returns their files by name."""
+        """
+        Write the document of each new server that was read; returns the files written, by name.
+
+        What could not be written is said with its server, and the others are written all the same.
+        """
         texts = {
             adoption.visit.desired.name: drafted[adoption.visit.desired.name].of(adoption)
             for adoption in adoptions
@@ -240,6 +257,15 @@ class _Job:
         for name, text in texts.items():
             path = drafted[name].path
             load([path], {os.path.realpath(path): text.encode()})
-        for name, text in texts.items():
-            write_new(drafted[name].path, text)
-        return {name: drafted[name].path for name in texts}
+        files = {}
+        for adoption in adoptions:
+            name = adoption.visit.desired.name
+            if name not in texts:
+                continue
+            try:
+                write_new(drafted[name].path, texts[name])
+            except JtrError as error:
+                adoption.failure = error
+            else:
+                files[name] = drafted[name].path
+        return files

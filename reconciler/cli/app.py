@@ -5,6 +5,7 @@ The group of commands, and what becomes of exceptions.
 import os
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from typing import Any, Final
 
 import click
@@ -13,6 +14,7 @@ from click.shell_completion import CompletionItem
 from reconciler import __version__
 from reconciler.cli.commands import Commands
 from reconciler.errors import Exit, InvalidConfig, JtrError
+from reconciler.system import console
 
 COMMANDS: Final = {
     "init": "Write settings and a first document, by flags or by questions.",
@@ -24,16 +26,18 @@ COMMANDS: Final = {
     "ci": "Do what a CI job does: plan for a pull request, apply what was merged.",
     "adopt": "Make documents of servers that were configured by hand.",
     "controller": "Keep the servers as the documents say, until told to stop.",
+    "as-service": "Run a command as the controller's service runs, on its host.",
     "audit": "Ask the exchanges what each key may do; changes nothing.",
     "policy": "Judge documents by the operator's policy; contacts nothing.",
     "status": "Show what was last seen of each server, and what is owed.",
     "logs": "Print a server's system log, or follow it.",
     "request": "Ask for a reboot or a cache invalidation; see what became of it.",
+    "explain": "Say why a line is in the plan, why nothing is done, or what a code means.",
     "history": "Show what was done on servers, and by whom.",
     "forget": "Let the ledger forget a server that is gone.",
     "doctor": "Check Vault, rights, ledger and every server, and say what to mend.",
     "schema": "Print the JSON Schema of documents, settings, policies or plans.",
-    "ledger": "Begin a ledger, or release a brake.",
+    "ledger": "Begin, copy, restore or move a ledger, or release a brake.",
     "sandbox": "Run a real OpenBao and a stand-in JT-Trader to play with.",
     "demo": "Run the whole story in a sandbox and prove each step.",
     "help": "Print the help of a command, or a page about a topic.",
@@ -95,10 +99,10 @@ def run(args: Sequence[str]) -> int:
         result: Any = cli.main(args=list(args), prog_name="jtr", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
-        error.show()
+        _show(error)
         return Exit.USAGE
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
@@ -117,19 +121,29 @@ def run(args: Sequence[str]) -> int:
     return int(result) if isinstance(result, int) else Exit.DONE
 
 
+def _show(error: click.ClickException) -> None:
+    text = StringIO()
+    error.show(file=text)
+    _write(text.getvalue().rstrip("\n"))
+
+
+def _write(text: str) -> None:
+    console.write(text, console.Priority.ERROR)
+
+
 def _say(text: str) -> None:
-    click.echo(f"jtr: {text}", err=True)
+    _write(f"jtr: {text}")
 
 
 def _explain(error: JtrError, *, debug: bool) -> None:
     if isinstance(error, InvalidConfig):
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            _write(str(problem))
         _say(f"{error.total} problem{'' if error.total == 1 else 's'}; nothing was done")
     else:
         _say(error.what)
         if error.remedy:
-            click.echo(f"     {error.remedy}", err=True)
+            _write(f"     {error.remedy}")
     _frames(error, debug=debug)
 
 
@@ -139,7 +153,7 @@ def _frames(error: BaseException, *, debug: bool) -> None:
         import traceback  # noqa: PLC0415  - only for who debugs
 
         for frame in traceback.extract_tb(error.__traceback__):
-            click.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
-        click.echo(f"  {type(error).__name__}", err=True)
+            _write(f"  {frame.filename}:{frame.lineno} in {frame.name}")
+        _write(f"  {type(error).__name__}")
     elif not isinstance(error, JtrError):
-        click.echo("     run it with --debug before the command to see where", err=True)
+        _write("     run it with --debug before the command to see where")

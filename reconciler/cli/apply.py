@@ -11,12 +11,15 @@ from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.cli import commands, consent, options, output, told_costs
-from reconciler.cli.expectation import Expectation, expectation, proposed, show, told
+from reconciler.cli.expectation import Expectation, Proposed, expectation, proposed, show, told
+from reconciler.cli.origin import job_here, origin_of
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.errors import Exit, UsageError, worst
+from reconciler.errors import Blocked, Exit, UsageError, worst
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredState
+from reconciler.model.origin import Origin
 from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
 from reconciler.model.proposals import Proposal
 from reconciler.model.wording import counted
@@ -47,6 +50,11 @@ from reconciler.system.interrupts import Interruption, run
     is_flag=True,
     help="Apply only what merged pull requests proposed (`jtr plan --recorded --propose`).",
 )
+@click.option(
+    "--allow-rollback",
+    is_flag=True,
+    help="With --expect-proposed: this checkout need not come after what was applied last.",
+)
 @options.wishes
 @options.visiting
 @click.option(
@@ -67,6 +75,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     auto_approve: bool,
     expect: str,
     expect_proposed: bool,
+    allow_rollback: bool,
     parallelism: int,
     on_unreachable: str,
     max_disruptive: int,
@@ -87,6 +96,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and renderer.live
     if expect and expect_proposed:
         raise UsageError("--expect and --expect-proposed name two plans", "give one of them")
+    if allow_rollback and not expect_proposed:
+        raise UsageError("--allow-rollback belongs to --expect-proposed", "leave it out")
     if not (auto_approve or expect or expect_proposed or terminal):
         raise UsageError(
             "nobody is there to approve the plan", "give --expect PLANID or --auto-approve"
@@ -99,8 +110,11 @@ def command(  # noqa: PLR0917  - one parameter per option
     with bootstrap.prepared(
         settings, "apply", parallelism=parallelism, writes=True, begin=terminal
     ) as context:
+        told_of: list[Proposal] = []
         if expect_proposed:
-            expected = merged_proposals(context, state, paths)
+            expected = merged_proposals(
+                context, state, paths, told_of.append, allow_rollback=allow_rollback
+            )
         if expected is not None:
             # Whoever expects a plan saw its recipients, which have been compared.
             names = frozenset(server.name for server in state.servers)
@@ -110,6 +124,7 @@ def command(  # noqa: PLR0917  - one parameter per option
             state=state,
             consents=consents,
             context=context,
+            origin=lambda asked: origin_of(job_here(), paths, next(iter((*asked, *told_of)), None)),
             renderer=renderer.seen(view),
             view=view,
             asks=terminal and not auto_approve,
@@ -126,9 +141,17 @@ def merged_proposals(
     state: DesiredState,
     paths: Sequence[str],
     about: Callable[[Proposal], None] = lambda _: None,
+    *,
+    allow_rollback: bool = False,
 ) -> Expectation:
     """Return what merged pull requests proposed, once it fits who would get what; *about* whom."""
-    found = run(lambda _: proposed(context.ledger, state, paths))
+
+    async def looked_up(_: Interruption) -> Proposed:
+        return await asyncio.to_thread(
+            proposed, context.ledger, state, paths, allow_rollback=allow_rollback
+        )
+
+    found = run(looked_up)
     about(found.merged.newest)
     found.check(state)
     say(f"expecting what {told(found.merged.newest)} proposed")
@@ -137,11 +160,17 @@ def merged_proposals(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyJob:
-    """One apply, from the look at the servers to the report."""
+    """
+    One apply, from the look at the servers to the report.
+
+    `origin` is told which proposals ask for what is about to be done, the newest first, and says
+    where that comes from.
+    """
 
     state: DesiredState
     consents: Consents
     context: PassContext
+    origin: Callable[[Sequence[Proposal]], Origin]
     renderer: PlanRenderer
     view: View
     asks: bool
@@ -171,6 +200,7 @@ class ApplyJob:
             output.show(self.renderer.seen(view).plan(plan, Exit.DONE))
         if (code := await self._refused(plan)) is not None:
             return code
+        await self._note_begun()
         if self.asks:
             wanted = plan.actions
             await self._ask(visits)
@@ -178,6 +208,8 @@ class ApplyJob:
             if wanted and not plan.actions:
                 output.show("Cancelled: nothing was written.\n")
                 return worst([Exit.BLOCKED, *(server.exit_code for server in plan)])
+        asked = () if self.expected is None else tuple(reversed(self.expected.asked(plan)))
+        context = replace(self.context, origin=self.origin(asked), outrun=self._outrun)
         brake = CircuitBreaker()
         interruption.on_first = lambda: brake.stop("interrupted")
         sent = bool(plan.actions)
@@ -185,13 +217,11 @@ class ApplyJob:
         does = f"applying {counted(len(plan.actions), 'action')} to {counted(busy, 'server')}"
         with output.progress(does, busy, quiet=self.view.quiet) as watch:
             budget = DisruptionBudget(self.most)
-            reports = await apply_all(
-                visits, self.consents, self.context, brake, budget, watch=watch
-            )
+            reports = await apply_all(visits, self.consents, context, brake, budget, watch=watch)
         reports = [report for report in reports if report.plan in plan.servers]
         code = worst(report.exit_code for report in reports)
         if code is Exit.DONE:
-            await self._note_applied(plan, sent=sent)
+            await self._note_applied(plan, visits, sent=sent)
         code = self._final(plan, code)
         stopped = interruption.error()
         now = bootstrap.now()
@@ -231,6 +261,7 @@ class ApplyJob:
             and code is Exit.DONE
             and (not self._left(plan) or await self._was_applied(self.expected.ids))
         ):
+            await self._note_begun()
             code = self._final(plan, code)
             output.show(self.renderer.already(plan, code, at=bootstrap.now()))
             return code
@@ -247,14 +278,26 @@ class ApplyJob:
             return False
         return bool(set(ids) & set(await asyncio.to_thread(self.context.ledger.applied)))
 
-    async def _note_applied(self, plan: Plan, *, sent: bool) -> None:
+    async def _note_begun(self) -> None:
+        """Note what is in force from now on: before anything is done, for whoever comes later."""
+        if self.expected is not None and self.context.ledger is not None:
+            await asyncio.to_thread(self.expected.begun, self.context.ledger)
+
+    def _outrun(self) -> Blocked | None:
+        """Return why this is overtaken by what somebody else began to apply.  Blocking."""
+        if self.expected is None or self.context.ledger is None:
+            return None
+        return self.expected.outrun(self.context.ledger)
+
+    async def _note_applied(self, plan: Plan, visits: Sequence[Visit], *, sent: bool) -> None:
         ledger = self.context.ledger
         if ledger is None:
             return
         if sent:
             await asyncio.to_thread(ledger.note_applied, plan.id)
         # What only waits for its time was agreed to as well, and is still to come.
-        later = any(len(server.promised) > len(server.actions) for server in plan)
+        later = any(server.later for server in plan) or any(map(_held_back, visits))
+        later = later or any(map(_restarts_later, plan))
         if self.expected is not None and not later:
             await asyncio.to_thread(self.expected.applied, ledger)
 
@@ -287,11 +330,26 @@ class ApplyJob:
                 does = _DOES[type(line.ready)]
                 question = f"{plan.server}: {plain(line.what)} ({does}: {robots})?"
                 if not await confirm(question):
-                    line = replace(line, standing=Standing.HELD, why="declined")  # noqa: PLW2901
+                    line = replace(line, standing=Standing.HELD, condition=_DECLINED)  # noqa: PLW2901
             lines.append(line)
         visit.plan = replace(plan, disruptions=tuple(lines))
 
 
+def _held_back(visit: Visit) -> bool:
+    """Whether an operator's pause, of which no reviewer knew, holds something back."""
+    suspension = visit.desired.suspend
+    return suspension is not None and suspension.operator and visit.plan.differs
+
+
+def _restarts_later(server: ServerPlan) -> bool:
+    """Whether robots are restarted, or started again, once what stands against it is over."""
+    return any(
+        line.kind is None and line.standing is Standing.HELD and line.to_come
+        for line in server.disruptions
+    )
+
+
+_DECLINED = Condition(Code.DECLINED, "declined")
 _DOES = {
     ResumeRobots: "starts",
     RestartRobots: "stops and starts",

@@ -12,7 +12,7 @@ from reconciler.cli.annotated import annotate, annotated_output
 from reconciler.cli.look import look
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.formats import duration
-from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.errors import Exit, JtrError, LedgerError, UsageError, worst
 from reconciler.exchanges.cache import GOOD
 from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited, Light
@@ -20,6 +20,7 @@ from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.audit_keys import gather_keys
+from reconciler.reconcile.recorded_audits import keep_audits, worth_keeping
 from reconciler.render import audit as rendering
 from reconciler.render.annotate import of_audits
 from reconciler.settings.model import Settings
@@ -73,7 +74,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     Ask the exchanges what the keys of PATH... may do, and hold that against `security`.
 
     Reads the declared keys from Vault and asks each exchange about its own; no order is placed and
-    no key is changed.  What was answered lately is not asked again.  Exits with 4 when a key must
+    no key is changed.  What was answered lately is not asked again; the ledger notes it for the
+    comments of pull requests.  Exits with 4 when a key must
     not be used as it is.  With --siblings those regions get to see the key.  --visit has a cost:
     see `jtr plan`.
     """
@@ -92,6 +94,7 @@ def command(  # noqa: PLR0917  - one parameter per option
                 fresh=fresh,
                 siblings=siblings,
                 visit=consents if visit else None,
+                keeps=True,
             )
         )
     now = bootstrap.now()
@@ -103,7 +106,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         case "markdown":
             output.show(rendering.audit_markdown(rows, now, notes))
         case _ if not annotate(form, lambda: of_audits(rows, state)):
-            output.show(rendering.audit_text(rows, now, notes, explain=explain))
+            output.show_folded(rendering.audit_text(rows, now, notes, explain=explain))
     return code
 
 
@@ -142,8 +145,13 @@ async def audited(
     fresh: bool = False,
     siblings: bool = False,
     visit: Consents | None = None,
+    keeps: bool = False,
 ) -> Found:
-    """Read the keys of *state* and ask the exchanges; with the consents to *visit* servers, too."""
+    """
+    Read the keys of *state* and ask the exchanges; with the consents to *visit* servers, too.
+
+    With *keeps* the ledger gets to know what was answered, for those who may read no key.
+    """
     found = Found()
     outgoing = await _addresses(state, context, found, visit) if visit is not None else {}
     with output.progress(f"reading the keys of {counted(len(state.servers), 'server')}"):
@@ -157,9 +165,14 @@ async def audited(
         )
     wanted = {key.id: key.security for key in gathered.keys}
     rows = [
-        Audited(key, answered, findings, sources=gathered.sources[key], security=wanted[key])
+        Audited(key, answered, findings, sources=gathered.sources(key), security=wanted[key])
         for key, (answered, findings) in results.items()
     ]
+    if keeps:
+        try:
+            await keep_audits(worth_keeping(rows, gathered), state.servers, context)
+        except LedgerError as error:
+            say(f"pull requests will not show what was answered: {error}")
     found.rows = sorted([*rows, *gathered.unread], key=lambda row: row.key)
     return found
 

@@ -1,6 +1,7 @@
 """`jtr ci`: what a job does for a pull request, and what it does on the main branch."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -11,15 +12,17 @@ from reconciler import bootstrap
 from reconciler.ci.job import Event, Job, find_job
 from reconciler.cli import ci_report, commands, options, output
 from reconciler.cli.apply import ApplyJob, merged_proposals
+from reconciler.cli.origin import origin_of
 from reconciler.cli.plan import planned
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.load import load
 from reconciler.errors import Exit, Interrupted, InvalidConfig, JtrError, UsageError, worst
 from reconciler.model.annotations import Annotation
 from reconciler.model.desired import DesiredState
+from reconciler.model.origin import Origin
 from reconciler.model.proposals import Proposal
 from reconciler.plan.inputs import Consents
-from reconciler.render.annotate import of_mistakes, of_plan, of_violations
+from reconciler.render.annotate import of_mistakes, of_plan, of_remembered, of_violations
 from reconciler.render.layout import View
 from reconciler.render.plan_json import RENDERER as AS_JSON
 from reconciler.render.plan_markdown import RENDERER as AS_MARKDOWN
@@ -68,9 +71,9 @@ def command(  # noqa: PLR0917  - one parameter per option
 
     PATH is the current directory unless given.  For a pull request: validate, judge by the policy,
     plan without contacting any server, propose that plan, and tell reviewers in one comment that is
-    edited in place.  On the main branch: apply what merged pull requests proposed, and say what
-    became of it in the same comment and in the commit's status.  For a fork, and on any other
-    branch: validate.
+    edited in place, with what exchanges said of the keys last.  On the main branch: apply what
+    merged pull requests proposed, and say what became of it in the same comment and in the commit's
+    status.  For a fork, and on any other branch: validate.
     """
     job = find_job(os.environ)
     if said is not None:
@@ -93,6 +96,7 @@ class _Story:
     most: int
     found: list[Annotation] = field(default_factory=list)
     told_of: Proposal | None = None
+    asked: Sequence[Proposal] = ()
     markdown: str = ""
     json: str = ""
 
@@ -115,7 +119,14 @@ class _Story:
         pull = self.job.pull if self.told_of is None else self.told_of.pull
         reporter.tell(
             ci_report.Result(
-                code, words, tuple(self.found), self.markdown, self.json, pull, self.told_of
+                code,
+                words,
+                tuple(self.found),
+                self.markdown,
+                self.json,
+                pull,
+                self.told_of,
+                tuple(one.pull for one in self.asked if one.pull != pull),
             )
         )
 
@@ -143,13 +154,16 @@ class _Story:
             parallelism=self.parallelism,
             recorded=True,
             job=self.job,
+            recalls=True,
         )
-        self.found.extend(of_plan(found.plan, state))
-        self.markdown = AS_MARKDOWN.plan(found.plan, found.code, recorded=True)
-        self.json = AS_JSON.plan(found.plan, found.code, recorded=True)
-        text = AS_TEXT.seen(GROUPED).plan(found.plan, found.code, recorded=True)
+        plan, code, audit = found.plan, found.code, found.audit
+        self.found.extend(of_plan(plan, state))
+        self.found.extend(of_remembered(found.keys, state))
+        self.markdown = AS_MARKDOWN.plan(plan, code, recorded=True, audit=audit)
+        self.json = AS_JSON.plan(plan, code, recorded=True, audit=audit)
+        text = AS_TEXT.seen(GROUPED).plan(plan, code, recorded=True, audit=audit)
         output.show(ci_report.log(self.job, text))
-        return found.code, ci_report.title(self.markdown)
+        return code, ci_report.title(self.markdown)
 
     def _applied(self, state: DesiredState, settings: Settings) -> tuple[Exit, str]:
         recorder = ci_report.Recorder(self.job)
@@ -165,6 +179,7 @@ class _Story:
                     state=state,
                     consents=consents,
                     context=context,
+                    origin=self._asked,
                     renderer=recorder,
                     view=GROUPED,
                     asks=False,
@@ -182,3 +197,7 @@ class _Story:
 
     def _about(self, proposal: Proposal) -> None:
         self.told_of = proposal
+
+    def _asked(self, asked: Sequence[Proposal]) -> Origin:
+        self.asked = asked
+        return origin_of(self.job, self.paths, next(iter(asked), self.told_of))

@@ -53,7 +53,11 @@ def check_name(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a job found: `words` in one line, `markdown` and `json` empty where there is no plan."""
+    """
+    What a job found: `words` in one line, `markdown` and `json` empty where there is no plan.
+
+    `others` are the pull requests besides `pull` whose wish was done with it.
+    """
 
     code: Exit
     words: str
@@ -62,6 +66,7 @@ class Result:
     json: str
     pull: PullRequest
     proposal: Proposal | None = None
+    others: Sequence[PullRequest] = ()
 
 
 class Reporter:
@@ -109,6 +114,9 @@ class Reporter:
             try:
                 if result.pull.number and not settled:
                     await there.comment(job, result.pull.number, marker, body)
+                for other in result.others:
+                    if other.number:
+                        await there.comment(job, other.number, marker, body)
                 if job.event is Event.MAIN:
                     good = result.code in _GOOD
                     await there.status(

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import click
@@ -16,9 +18,13 @@ from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.controller.wiring import ControllerOptions, dependencies
 from reconciler.documents.load import load
 from reconciler.errors import UsageError
+from reconciler.plan.inputs import NO_DISRUPTIVE
+from reconciler.settings.git import GitSettings
 from reconciler.settings.model import Role, Settings
 from reconciler.system import log_setup
 from reconciler.system.allocator import share_arenas
+from reconciler.system.git import Git
+from reconciler.system.who import who
 
 LOG: Final = logging.getLogger("reconciler.controller")
 FAREWELL: Final = 0.5  # seconds for all threads to end; idle ones do so at once
@@ -26,7 +32,29 @@ THREADS: Final = 32  # for Vault, ledger and files; a slow one must not keep the
 
 
 @click.command("controller")
-@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.argument("paths", nargs=-1, metavar="[PATH...]")
+@click.option(
+    "--git",
+    "url",
+    metavar="URL",
+    default="",
+    help="Follow a branch of this repository instead of PATHs (else git.url of the settings).",
+)
+@click.option(
+    "--branch", metavar="BRANCH", default="", help="The branch (else git.branch; main by default)."
+)
+@click.option(
+    "--path",
+    metavar="PATH",
+    default="",
+    help="Where documents lie in the repository (else git.path; everywhere by default).",
+)
+@click.option(
+    "--allow-rollback",
+    is_flag=True,
+    help="Let the first commit that is found come into force although the branch went back, or "
+    "was rewritten.",
+)
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -48,6 +76,10 @@ THREADS: Final = 32  # for Vault, ledger and files; a slow one must not keep the
 @settings_options
 def command(  # noqa: PLR0917  - one parameter per option
     paths: tuple[str, ...],
+    url: str,
+    branch: str,
+    path: str,
+    allow_rollback: bool,
     listen: str | None,
     parallelism: int,
     max_disruptive: int,
@@ -59,12 +91,12 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     Keep the servers of PATH... as the documents say, until SIGTERM or SIGINT.
 
-    Looks at every server each minute and whenever files or secrets change; logs JSON lines on
-    standard error.  SIGHUP looks at everything now.  Exits with 0 after a stop in which nothing
-    was cut off.
+    Instead of files it can follow a branch: --git, or git in the settings.
+
+    Looks at every server each minute and whenever documents or secrets change; logs on standard
+    error, JSON lines unless that is a terminal.  SIGHUP looks at everything now.  Exits with 0
+    after a stop in which nothing was cut off.
     """
-    if not check and not paths:
-        raise UsageError("no PATH was given", "name the file or directory of the documents")
     settings = source.settings(*paths)
     where = listen or settings.controller.listen
     if check:
@@ -79,18 +111,43 @@ def command(  # noqa: PLR0917  - one parameter per option
     # Until the loop takes signals over, nothing was contacted: the process may simply end.  As an
     # exception an interruption would come up anywhere, inside of libraries, too.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    load(paths)  # what is invalid from the beginning stops the command
+    git = _followed(settings, paths, url, branch, path)
+    if git is None:
+        load(paths)  # what is invalid from the beginning stops the command
+    else:
+        Git(Path.cwd()).ask("--version")
     debug = bool(click.get_current_context().find_root().params.get("debug"))
-    log_setup.set_up(debug=debug, as_json=True)
+    log_setup.set_up(debug=debug, service=who("controller", os.environ))
     wishes = ControllerOptions(
         paths,
+        git,
+        allow_rollback,
         where,
         parallelism,
         max_disruptive,
-        "--no-disruptive" if no_disruptive else "",
+        NO_DISRUPTIVE if no_disruptive else None,
         polling=polling,
     )
     return _run(wishes, settings)
+
+
+def _followed(
+    settings: Settings, paths: tuple[str, ...], url: str, branch: str, path: str
+) -> GitSettings | None:
+    """Return the branch to follow, None for files.  Raises UsageError unless it is one of them."""
+    asked = bool(url or branch or path)
+    if paths and asked:
+        raise UsageError("both PATH and a branch were given", "give one of them")
+    if paths and settings.git is not None:
+        raise UsageError("the settings name a repository, and PATH was given", "leave PATH out")
+    if paths:
+        return None
+    if settings.git is None and not url:
+        raise UsageError(
+            "neither PATH nor a repository was given",
+            "name the file or directory of the documents, or a repository with --git",
+        )
+    return (settings.git or GitSettings()).following(url, branch, path)
 
 
 def _run(wishes: ControllerOptions, settings: Settings) -> int:

@@ -74,5 +74,5 @@ def command(  # noqa: PLR0917  - one parameter per option
     if form == "json":
         output.show_json(checkup_document(findings, code))
     else:
-        output.show(checkup_text(findings))
+        output.show_folded(checkup_text(findings))
     return code

@@ -1,6 +1,5 @@
 """What `jtr apply` was told to expect: a plan's id, its file, or what the pull request proposed."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from reconciler.ci.job import Event, Job
 from reconciler.documents.files import work_tree
 from reconciler.documents.schema import PLAN, valid
 from reconciler.errors import Blocked, Exit, UsageError
+from reconciler.ledger import Conflict
 from reconciler.ledger.ledger import Ledger
+from reconciler.ledger.revisions import tidy
 from reconciler.model.codec import Malformed
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import PLAN_ID, Plan, recipients_digest
@@ -60,6 +61,18 @@ class Expectation(Protocol):
         """Return the lines in which *plan* differs."""
         ...
 
+    def asked(self, plan: Plan) -> Sequence[Proposal]:
+        """Return the proposals whose wish *plan* does."""
+        ...
+
+    def begun(self, ledger: Ledger) -> None:
+        """Note that nothing older may be applied from now on.  Raises Blocked, LedgerError."""
+        ...
+
+    def outrun(self, ledger: Ledger) -> Blocked | None:
+        """Return why it may not be applied any more, since `begun`.  Raises LedgerError."""
+        ...
+
     def applied(self, ledger: Ledger) -> None:
         """Note that it was applied to its end."""
         ...
@@ -93,7 +106,18 @@ class Expected:
         return plan.id == self.id
 
     def moved(self, plan: Plan) -> Sequence[str]:
-        return _differences(self.actions, _actions(plan_document(plan, Exit.DONE)))
+        found = _differences(self.actions, _actions(plan_document(plan, Exit.DONE)))
+        return found or [OTHER_TERMS]
+
+    def asked(self, plan: Plan) -> Sequence[Proposal]:
+        del plan
+        return ()
+
+    def begun(self, ledger: Ledger) -> None:
+        """Whoever gives an id says that it is this one, whatever came before."""
+
+    def outrun(self, ledger: Ledger) -> None:
+        """Whoever gives an id says that it is this one, whatever comes after."""
 
     def applied(self, ledger: Ledger) -> None:
         """Its id is noted by whoever applied it."""
@@ -101,9 +125,18 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """What merged pull requests proposed; see `reconciler.model.proposals.Merged`."""
+    """
+    What merged pull requests proposed; see `reconciler.model.proposals.Merged`.
+
+    `head` is the commit that is checked out of `repository`, `before` are those that were applied
+    last of `folders`, or from above or below them, when it was judged whether it comes after them.
+    """
 
     merged: Merged
+    repository: str
+    folders: tuple[str, ...]
+    head: str
+    before: frozenset[str]
 
     @property
     def ids(self) -> Sequence[str]:
@@ -132,10 +165,29 @@ class Proposed:
     def moved(self, plan: Plan) -> Sequence[str]:
         return list(self.merged.moved(plan))
 
+    def asked(self, plan: Plan) -> Sequence[Proposal]:
+        return self.merged.asked(plan)
+
+    def begun(self, ledger: Ledger) -> None:
+        # What was compared when the job began may not hold any more, whichever commit it is of.
+        try:
+            ledger.revisions.apply(self.repository, self.folders, self.head, after=self.before)
+        except Conflict:
+            raise _outrun(self.head) from None
+        ledger.proposals.begin(self.merged.proposals, self.head)
+
+    def outrun(self, ledger: Ledger) -> Blocked | None:
+        known = ledger.revisions.applied(self.repository, self.folders)
+        holds = self.head in known and known <= {*self.before, self.head}
+        return None if holds else _outrun(self.head)
+
     def applied(self, ledger: Ledger) -> None:
-        ledger.proposals.settle(self.merged.proposals)
+        ledger.proposals.settle((*self.merged.proposals, *self.merged.past))
 
 
+OTHER_TERMS = (
+    "  the actions are the same: what the documents wish about robots, or their windows, is not"
+)
 SHORT = 16
 """Digits of a recipient's digest that a proposal keeps: to say which lines moved, no more."""
 REPROPOSE = (
@@ -188,29 +240,69 @@ def checkout(paths: Sequence[str]) -> WorkTree:
     return WorkTree(root)
 
 
-async def proposed(ledger: Ledger | None, state: DesiredState, paths: Sequence[str]) -> Proposed:
+def proposed(
+    ledger: Ledger | None,
+    state: DesiredState,
+    paths: Sequence[str],
+    *,
+    allow_rollback: bool = False,
+) -> Proposed:
     """
     Return what pull requests proposed that were merged into HEAD.
 
-    Raises Blocked where none was: nobody saw what this would do.
+    Raises Blocked where none was: nobody saw what this would do; and where HEAD does not come after
+    what was applied last, unless *allow_rollback*: a job that is run again has an old checkout, and
+    the proposal that was merged into it.
     """
     if ledger is None:
         raise Blocked("there is no ledger, so nothing was proposed", "jtr ledger init")
     tree = checkout(paths)
-    known = await asyncio.to_thread(ledger.proposals.all)
-    commits = await asyncio.to_thread(tree.merged, {one.commit for one in known})
+    if tree.shallow():
+        raise Blocked(
+            "this checkout has a part of the history only: nobody can tell what was merged, and "
+            "whether something newer was applied, so nothing was contacted",
+            'fetch the whole history (fetch-depth: 0, GIT_DEPTH: "0")',
+        )
+    head, repository = tree.head(), tree.first()
+    folders = tidy(tree.below(Path(one)) for one in paths)
+    before = ledger.revisions.applied(repository, folders)
+    known = ledger.proposals.all()
+    marks = {one.commit for one in known} | {one.merged for one in known} | before
+    commits = tree.merged(marks)
+    if (newer := sorted(before - commits)) and not allow_rollback:
+        raise _went_back(tree, head, newer[0])
     digest = recipients_digest(map(Recipient.of, state.servers))
     found = merged(known, commits, documents_digest(state), digest)
     if found is None:
-        shallow = await asyncio.to_thread(tree.shallow)
         raise Blocked(
             "no proposal was merged here: nobody saw what this would do, so nothing was contacted",
-            "fetch the whole history (fetch-depth: 0): this checkout has a part of it"
-            if shallow
-            else "pull requests propose with: jtr plan --recorded --propose; to apply what you "
+            "pull requests propose with: jtr plan --recorded --propose; to apply what you "
             "looked at yourself: jtr apply --expect PLANID",
         )
-    return Proposed(found)
+    return Proposed(found, repository, folders, head, before)
+
+
+def _outrun(head: str) -> Blocked:
+    return Blocked(
+        f"another commit of these documents was applied since the job of commit {head[:12]} began",
+        "the job of the newest commit does what is left; run that one again if it did not",
+    )
+
+
+def _went_back(tree: WorkTree, head: str, before: str) -> Blocked:
+    if tree.older(before):
+        return Blocked(
+            f"commit {head[:12]} is older than {before[:12]}, which was applied last: nothing was "
+            "contacted",
+            "to go back, revert what came after it by a new commit, which reviewers see; a job of "
+            "an older commit need not be run again: the newest does what is left",
+        )
+    return Blocked(
+        f"commit {head[:12]} does not come after {before[:12]}, which was applied last: nothing "
+        "was contacted",
+        "run the job of the newest commit; where the branch was rewritten, make a commit on top of "
+        "that one, or once, by hand: jtr apply --expect-proposed --allow-rollback",
+    )
 
 
 def propose(
@@ -255,7 +347,7 @@ def _actions(document: dict[str, Any]) -> tuple[str, ...]:
     return tuple(
         _action(server["server"], action)
         for server in document["servers"]
-        for action in server["actions"]
+        for action in (*server["actions"], *server["later"])
     )
 
 
@@ -263,7 +355,8 @@ def _action(server: str, action: dict[str, Any]) -> str:
     sources = action.get("sources")
     origin = f" from {_listed(sources)}" if sources else ""
     what = action.get("exchange") or action.get("instant") or "robots"
-    return f"{server}: {action['kind']} {what}{origin}"
+    after = f", robots: {action['robots']}" if action["kind"] == "reboot" else ""
+    return f"{server}: {action['kind']} {what}{origin}{after}"
 
 
 def _differences(known: Sequence[str], present: Sequence[str]) -> list[str]:

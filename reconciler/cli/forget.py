@@ -6,7 +6,7 @@ from contextlib import closing
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import commands
+from reconciler.cli import commands, output, suggestions
 from reconciler.cli.free_text import explained
 from reconciler.cli.names import is_pattern, some, unknown
 from reconciler.cli.settings_source import SettingsSource, settings_options
@@ -21,20 +21,33 @@ from reconciler.system.console import say
 
 
 @click.command("forget")
-@click.argument("server")
+@click.argument("server", shell_complete=suggestions.servers)
 @commands.documents
 @click.option("--because", default="", metavar="TEXT", help="Why it is gone; it is kept.")
+@click.option(
+    "--write-off",
+    is_flag=True,
+    help="What is still open of it ends as well: a request in doubt, robots owed a start, a "
+    "restart or a reboot, a write in doubt.  It is kept what that was.",
+)
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 @settings_options
 def command(
-    *, server: str, path: str, because: str, auto_approve: bool, source: SettingsSource
+    *,
+    server: str,
+    path: str,
+    because: str,
+    write_off: bool,
+    auto_approve: bool,
+    source: SettingsSource,
 ) -> int:
     """
     Let the ledger forget SERVER, which is gone and is declared in no document any more.
 
     SERVER is a name in the ledger, or the address where several have it.  Reads no secret and
     contacts no server: keys that it holds stay there.  What stands at its address later is a new
-    server, to which somebody has to agree.  Refused while something of it is open.
+    server, to which somebody has to agree.  Refused while something of it is open, unless that is
+    written off.
     """
     words = explained("--because", because)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -45,16 +58,22 @@ def command(
     left = bootstrap.unrecorded()
     with closing(bootstrap.open_ledger(settings, "forget")) as ledger:
         identity = _meant(ledger, server, state)
-        refuse_unsettled(ledger, left, identity)
+        open_ends = refuse_unsettled(ledger, left, identity, write_off=write_off)
         called = f"{plain(identity.name)} ({identity.target})"
         if who := ledger.controller():
             say(f"{plain(who)} is the controller of this ledger: its documents must not declare it")
+        for one in open_ends:
+            say(f"to be written off: {plain(one.what, 600)}")
         if not auto_approve and not click.confirm(f"Is {called} gone for good?"):
             click.echo("Cancelled: nothing was written.")
             return Blocked.exit_code
-        forget(ledger, left, identity, words)
-    click.echo(f"forgotten: {called}")
-    click.echo("  keys that it holds are still valid: revoke them at the exchanges")
+        written_off = forget(ledger, left, identity, words, open_ends)
+    rows = [
+        f"forgotten: {called}",
+        *(f"  written off: {plain(one.what, 600)}" for one in written_off),
+        "  keys that it holds are still valid: revoke them at the exchanges",
+    ]
+    output.show_folded("\n".join(rows) + "\n")
     return 0
 
 

@@ -18,18 +18,35 @@ FORCE_COLOR                 colour, also where nobody is at a terminal
 COLUMNS                     how wide help may be
 """,
     "exit-codes": """\
-0    done, or nothing to do
-1    error
-2    changes or drift are there; only with --detailed-exitcode
-3    a file is invalid
-4    blocked: policy, audit, window, take-over, changed address, expired request
-5    Vault
-6    a trading server
-7    a request is in doubt
-8    harm was done, and everything else was stopped
-64   usage
-130  interrupted; 143 by SIGTERM
-Of several, the first of 8, 7, 3, 5, 6, 4, 1, 2 is the command's.
+0         done, or nothing to do
+1         error
+2         changes or drift; only with --detailed-exitcode
+3         a document is invalid; nothing was contacted
+4         blocked until a person decides: policy, audit, window, take-over, changed address; also a
+          request that expired or was not done
+5         Vault could not give what was asked
+6         a trading server could not be reached, or did not do what it was asked
+7         a request is in doubt: sent, and nobody can know whether it took effect
+8         harm: robots stopped around one of our writes; everything else was stopped
+64        the command line, or where a file lies, is wrong
+130, 143  interrupted, terminated
+Of several the first of 8, 7, 3, 5, 6, 4, 1, 2 counts; -o json has every server's own.
+jtr explain CODE says more of each, and of every code in the JSON of a plan.
+""",
+    "files": """\
+A PATH is a file, or a directory: of that, *.yaml and *.yml in it and below, without hidden ones.
+Documents of another apiVersion there (Kubernetes manifests) are skipped and counted.  What has no
+apiVersion (compose files, workflows) is an error, so that a slip never hides a server.
+
+Name such files in a .jtrignore, in their directory or above it, below PATH.  Its lines are those
+of a .gitignore:
+
+  compose.yaml       a file or a directory of this name, at any depth
+  /ci/               the directory ci beside the .jtrignore
+  charts/**/*.yaml   * is any text, ? one character, [ab] one of these, ** any directories
+  !charts/jtr.yaml   this one is read all the same
+
+A file that is named on the command line is always read.
 """,
     "patterns": """\
 Where a command takes names of servers, it takes patterns: * is any text, ? one character.
@@ -51,7 +68,7 @@ def command(ctx: click.Context, words: tuple[str, ...]) -> int:
     """
     Print the help of COMMAND, such as `request reboot`, or a page about TOPIC.
 
-    Topics: environment, exit-codes, patterns.
+    Topics: environment, exit-codes, files, patterns.
     """
     if len(words) == 1 and words[0] in TOPICS:
         click.echo(TOPICS[words[0]], nl=False)

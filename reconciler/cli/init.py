@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import options
+from reconciler.cli import options, output
 from reconciler.cli.secret_patterns import checked_login, checked_paths, login_of
 from reconciler.documents.files import shown
 from reconciler.documents.load import load
@@ -122,8 +122,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     _judge(settings, place)
     write_new(place, settings, PRIVATE)
     write_new(path, document)
-    click.echo(f"wrote {shown(place)}\nwrote {shown(path)}\n")
-    click.echo(_go_on([*refs.values()], secret, name, out, settings_file))
+    output.show_folded(f"wrote {shown(place)}\nwrote {shown(path)}\n\n")
+    output.show_folded(f"{_go_on([*refs.values()], secret, name, out, settings_file)}\n")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import commands, options, output
+from reconciler.cli import commands, options, output, suggestions
 from reconciler.cli.names import is_pattern, meant, one_only
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.formats import duration, instant
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command("logs")
-@click.argument("server")
+@click.argument("server", shell_complete=suggestions.servers)
 @commands.documents
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is new, until interrupted.")
 @click.option(

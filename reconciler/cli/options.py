@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from reconciler.cli import suggestions
 from reconciler.cli.names import is_pattern, matching, meant, one_only, some, unknown
 from reconciler.cli.output import width
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
-from reconciler.plan.inputs import Consents
+from reconciler.plan.inputs import NO_DISRUPTIVE, Consents
 from reconciler.render.escape import plain
 from reconciler.render.layout import View
 from reconciler.render.registry import plan_forms
@@ -51,6 +52,7 @@ server_names = click.option(
     "--server",
     "servers",
     multiple=True,
+    shell_complete=suggestions.servers,
     metavar="NAME",
     help="Only this server, or those that a pattern such as 'tokyo-*' matches.",
 )
@@ -75,6 +77,7 @@ visiting = together(
 recipients = click.option(
     "--approve-recipient",
     multiple=True,
+    shell_complete=suggestions.servers,
     metavar="SERVER",
     help="It is right that this server gets the login and the secrets that its document names.",
 )
@@ -84,18 +87,21 @@ _consents = together(
     click.option(
         "--take-over",
         multiple=True,
+        shell_complete=suggestions.entries,
         metavar="SERVER[/EXCHANGE]",
         help="Replace what somebody else connected there; patterns such as '*/bybit' are said out.",
     ),
     click.option(
         "--rewrite",
         multiple=True,
+        shell_complete=suggestions.entries,
         metavar="SERVER[/EXCHANGE]",
         help="Write it again even if it looks right; patterns are said out.",
     ),
     click.option(
         "--approve-target-change",
         multiple=True,
+        shell_complete=suggestions.servers,
         metavar="SERVER",
         help="Its address changed, or another server answers there: that is right.",
     ),
@@ -198,7 +204,7 @@ class Wishes:
             rewrite=known_entries(self.rewrite, chosen, "--rewrite"),
             targets=approved(self.approve_target_change, chosen, "--approve-target-change"),
             recipients=agreed(self.approve_recipient, chosen).recipients,
-            quiet="--no-disruptive" if self.no_disruptive else "",
+            quiet=NO_DISRUPTIVE if self.no_disruptive else None,
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from reconciler.render.layout import servers_short
+from reconciler.render.layout import folded, servers_short
 
 _COLOURS: Final = {
     "+": "green",
@@ -20,6 +20,7 @@ _COLOURS: Final = {
     "≠": "magenta",
     "!": "red",
     "-": "red",
+    "✗": "red",
     "✓": "green",
 }
 
@@ -39,6 +40,11 @@ def show(text: str) -> None:
     if colour:
         text = "\n".join(_painted(line) for line in text.split("\n"))
     click.echo(text, nl=False, color=colour)
+
+
+def show_folded(text: str) -> None:
+    """Print *text* as `show` does, folded where somebody watches; no line of it is for programs."""
+    show(folded(text, width()))
 
 
 def _painted(line: str) -> str:

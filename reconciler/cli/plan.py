@@ -1,29 +1,34 @@
 """`jtr plan`: show what apply would do.  Writes nothing, but that it was shown with --propose."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler import bootstrap
-from reconciler.ci.job import Job, find_job
 from reconciler.cli import commands, options, output, told_costs
-from reconciler.cli.expectation import propose, told
-from reconciler.cli.look import look
+from reconciler.cli.look import look, served_ledger
 from reconciler.cli.settings_source import SettingsSource, settings_options
-from reconciler.errors import Exit, JtrError, UsageError, worst
+from reconciler.errors import Exit, UsageError, worst
 from reconciler.model.desired import DesiredState
+from reconciler.model.key_audits import Audited
 from reconciler.model.plan import Plan
 from reconciler.observe.context import PassContext
+from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.recall import recall
 from reconciler.reconcile.survey import plan_of
-from reconciler.render.audit import audit_document, audit_text
+from reconciler.render.audit import audit_document, audit_text, recalled_line, recalled_text
 from reconciler.render.layout import View
 from reconciler.render.registry import AuditPart, plan_renderer
 from reconciler.settings.model import Settings
 from reconciler.system.console import say
 from reconciler.system.interrupts import run
+
+if TYPE_CHECKING:
+    from reconciler.ci.job import Job
 
 
 @click.command("plan")
@@ -96,7 +101,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         skip=on_unreachable == "skip",
         asks=asks,
         quiet=view.quiet,
-        job=find_job(os.environ) if proposes else None,
+        job=_job() if proposes else None,
     )
     code = found.code
     if code is Exit.DONE and detailed_exitcode and any(server.differs for server in found.plan):
@@ -115,6 +120,7 @@ class Planned:
     plan: Plan
     code: Exit
     audit: AuditPart | None = None
+    keys: tuple[Audited, ...] = ()  # of servers that it changes, as far as they are remembered
 
 
 def planned(
@@ -128,11 +134,18 @@ def planned(
     skip: bool = False,
     asks: bool = False,
     quiet: bool = False,
-    job: Job | None = None,
+    job: "Job | None" = None,
+    recalls: bool = False,
 ) -> Planned:
-    """Plan; with a *job* what it shows to its reviewers is noted in the ledger."""
+    """
+    Plan; with a *job* what it shows to its reviewers is noted in the ledger.
+
+    With *recalls* the ledger's word on the keys stands beside it, which decides nothing.
+    """
     # What is proposed is looked up in the ledger of the settings: no other one is asked.
-    recalled, away = _served(settings) if recorded and job is None else (None, None)
+    recalled, away = (None, None)
+    if recorded and job is None:
+        recalled, away = served_ledger(settings, "plan")
     with bootstrap.prepared(
         settings,
         "plan",
@@ -151,10 +164,40 @@ def planned(
             visits = run(lambda _: look(state, context, consents, quiet=quiet))
         plan = plan_of(visits, state, skip_unreachable=skip)
         audit = _audit(state, context, settings) if asks else None
+        keys: tuple[Audited, ...] = ()
+        if recalls:
+            keys, audit = run(lambda _: _recalled(visits, plan, context))
         if job is not None:
+            from reconciler.cli.expectation import propose, told  # noqa: PLC0415  - as in _job
+
             say(f"proposed for {told(propose(plan, state, paths, context, job))}: {plan.id}")
     code = worst(server.exit_code for server in plan)
-    return Planned(plan, code if audit is None else worst([code, audit.code]), audit)
+    return Planned(plan, code if audit is None else worst([code, audit.code]), audit, keys)
+
+
+def _job() -> "Job":
+    from reconciler.ci.job import find_job  # noqa: PLC0415  - only who proposes pays for it
+
+    return find_job(os.environ)
+
+
+async def _recalled(
+    visits: Sequence[Visit], plan: Plan, context: PassContext
+) -> tuple[tuple[Audited, ...], AuditPart]:
+    """Return what the ledger knows of the keys of *plan*; it asks nobody and reads no key."""
+    from reconciler.reconcile.recorded_audits import recall_audits  # noqa: PLC0415  - as below
+
+    found = await recall_audits(visits, context)
+    if found.trouble:
+        say(f"what exchanges said of keys is not shown: {found.trouble}")
+    now, rows = bootstrap.now(), found.rows if found.known else ()
+    concerned = {server.server for server in plan if server.differs}
+    return tuple(row for row in rows if row.key.server in concerned), AuditPart(
+        Exit.DONE,
+        recalled_text(rows, concerned, now),
+        audit_document(rows, now, Exit.DONE),
+        recalled_line(rows, known=found.known, whole=not found.trouble),
+    )
 
 
 def _audit(state: DesiredState, context: PassContext, settings: Settings) -> AuditPart:
@@ -169,16 +212,3 @@ def _audit(state: DesiredState, context: PassContext, settings: Settings) -> Aud
     rows = run(lambda _: audited(chosen, context, settings)).rows
     code, now = code_of(rows), bootstrap.now()
     return AuditPart(code, audit_text(rows, now, []), audit_document(rows, now, code))
-
-
-def _served(settings: Settings) -> tuple[bootstrap.Recalled | None, JtrError | None]:
-    """Return the ledger of the controller that the settings name, or why it does not tell."""
-    if settings.controller.url is None:
-        return None, None
-    from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
-
-    try:
-        return client.recalled(settings, "plan"), None
-    except client.ControllerAway as error:
-        say(f"{error.what}; comparing with the ledger of the settings, if there is one")
-        return None, error

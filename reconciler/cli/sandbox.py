@@ -1,5 +1,6 @@
 """`jtr sandbox`: a real OpenBao and stand-ins of JT-Trader and exchanges, in the foreground."""
 
+import fcntl
 import os
 import select
 import shlex
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 from reconciler.errors import Exit, Interrupted, JtrError, UsageError
+from reconciler.model.wording import counted
 from reconciler.settings.paths import refuse_in_tree
 from reconciler.system.console import say
 from reconciler.system.interrupts import Stopped
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NAP: Final = 0.5  # seconds
+_MARK: Final = ".jtr-sandbox"  # in a directory that a sandbox made
 _BODY: Final = '{"data": {"apiKey": "any-key-of-yours-1", "secret": "any-secret-of-yours"}}'
 _HELP: Final = """\
   set FIELD [VALUE]    change a value on the server by hand (without VALUE to a made-up one)
   rotate EXCHANGE      make a key at the exchange and put it into OpenBao; one more word says how
                        it is made: good, withdraws (it may), unbound (to no address), expired
   mend EXCHANGE        at the exchange, make that key a good one
+  seal                 seal OpenBao, and say where the key is for which `bao operator unseal` asks
+  lose                 let invalidations be lost on their way: in doubt; `lose no` ends that
   robots               who runs
   stop-robot N         stop a robot by hand; start-robot N starts it
   record               what was really done to the server
@@ -45,10 +50,17 @@ _HELP: Final = """\
     "--dir",
     "directory",
     type=click.Path(path_type=Path),
-    help="Write the example here and keep it; must be new or empty.",
+    help="Write the example here and keep it; must be new, empty, or an ended sandbox's.",
+)
+@click.option(
+    "--servers",
+    type=click.IntRange(1, 50),
+    default=1,
+    show_default=True,
+    help="How many stand-ins of JT-Trader; what is typed here is done to the first.",
 )
 @click.option("--keep", is_flag=True, help="Keep the temporary directory at the end.")
-def command(directory: Path | None, *, keep: bool) -> int:
+def command(directory: Path | None, *, servers: int, keep: bool) -> int:
     """
     Run a real OpenBao, a stand-in JT-Trader and stand-in exchanges on loopback until `quit`.
 
@@ -57,7 +69,11 @@ def command(directory: Path | None, *, keep: bool) -> int:
     """
     from reconciler.sandbox.playground import Playground  # noqa: PLC0415  - it imports servers
 
-    with Stop() as stop, _place(directory, keep=keep) as folder, Playground(folder) as ground:
+    with (
+        Stop() as stop,
+        _place(directory, keep=keep) as folder,
+        Playground(folder, servers=servers) as ground,
+    ):
         click.echo(_instructions(ground))
         stop.check()
         with stop.at_once():
@@ -125,7 +141,8 @@ class Stop:
 @contextmanager
 def _place(directory: Path | None, *, keep: bool) -> Iterator[Path]:
     if directory is not None:
-        yield _empty(directory.absolute())
+        with _claimed(_usable(directory.absolute())) as folder:
+            yield folder
         return
     folder = Path(tempfile.mkdtemp(prefix="jtr-sandbox-"))
     try:
@@ -137,9 +154,10 @@ def _place(directory: Path | None, *, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _empty(directory: Path) -> Path:
+def _usable(directory: Path) -> Path:
+    """Return *directory*, which is new, empty, or was made by a sandbox.  Raises UsageError."""
     try:
-        refuse_in_tree(str(directory / "settings.yaml"), [str(directory / "docs")])
+        refuse_in_tree(str(directory / "settings.yaml"), [str(directory / "repository")])
     except UsageError:
         raise UsageError(
             f"{directory} lies in a Git work tree",
@@ -148,28 +166,63 @@ def _empty(directory: Path) -> Path:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         full = any(directory.iterdir())
+        if full and not (directory / _MARK).is_file():
+            raise UsageError(f"{directory} is not empty", "choose a new directory")
     except OSError:
         raise UsageError(f"{directory} cannot be used as a directory", "choose another") from None
-    if full:
-        raise UsageError(f"{directory} is not empty", "choose a new directory")
     return directory
 
 
+@contextmanager
+def _claimed(directory: Path) -> Iterator[Path]:
+    """Have *directory* for one sandbox alone; what an ended one left there begins anew."""
+    mark = directory / _MARK
+    used = mark.exists()
+    with mark.open("ab") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"a sandbox runs in {directory}", "end that one, or choose another directory"
+            ) from None
+        if used:
+            _begin_anew(directory)
+        yield directory
+
+
+def _begin_anew(directory: Path) -> None:
+    """
+    Take away what was worth something only while its servers ran: ledger, key, their documents.
+
+    OpenBao kept its secrets in memory, and addresses are others now.  Documents of yours stay.
+    """
+    from reconciler.sandbox.playground import DOCUMENTS, FAMILY, REPOSITORY  # noqa: PLC0415  - imports servers
+
+    for name in ("state", "config", "cache"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    for file in (directory / REPOSITORY / DOCUMENTS).glob(f"{FAMILY}-*.yaml"):
+        file.unlink()
+    say(f"{directory} begins anew: secrets, ledger and servers of the sandbox there are gone")
+
+
 def _instructions(ground: "Playground") -> str:
-    from reconciler.sandbox.playground import SETTLE  # noqa: PLC0415  - it imports servers
+    from reconciler.sandbox.playground import DOCUMENTS, SETTLE  # noqa: PLC0415  - imports servers
 
     files = ground.write_shell_files()
     shell, header = (shlex.quote(str(file)) for file in files)
-    docs = shlex.quote(str(ground.documents))
+    repository, docs = shlex.quote(str(ground.repository)), DOCUMENTS
+    number = len(ground.others)
+    others = f"           and {counted(number, 'server')} more like it\n" if number else ""
     return f"""\
 OpenBao    {ground.bao.address}
 JT-Trader  {ground.server.url}  a stand-in; robots grid-btc (1) on bybit and arb (2) on okx run
-Exchanges  stand-ins, which `jtr audit` asks instead of the real ones
+{others}Exchanges  stand-ins, which `jtr audit` asks instead of the real ones
 Files      {ground.folder}
 `settle` is {SETTLE} here instead of 10s: see settings.yaml there.
 
 In another terminal:
   source {shell}
+  cd {repository}
   jtr validate {docs}
   jtr plan {docs}
   jtr ledger init
@@ -240,6 +293,8 @@ class _Console:
             "set": (1, 2, self._set),
             "rotate": (1, 2, self._rotate),
             "mend": (1, 1, self._mend),
+            "seal": (0, 0, self._seal),
+            "lose": (0, 1, self._lose),
             "robots": (0, 0, self._robots),
             "stop-robot": (1, 1, lambda number: self._run(number, running=False)),
             "start-robot": (1, 1, lambda number: self._run(number, running=True)),
@@ -291,6 +346,15 @@ class _Console:
             return f"no such key here; there are {', '.join(self._ground.in_vault)}"
         self._ground.change(exchange, self._ways["good"])
         return f"the key of {exchange} is a good one now; `jtr audit --fresh` asks about it anew"
+
+    def _seal(self) -> str:
+        return f"OpenBao is sealed; its key is in {self._ground.seal()}"
+
+    def _lose(self, no: str = "") -> str:
+        if no not in ("", "no"):
+            return "`lose`, or `lose no`"
+        self._ground.lose_invalidations(lose=not no)
+        return f"invalidations are {'done again' if no else 'lost on their way'}"
 
     def _robots(self) -> str:
         running = self._ground.server.robots_running()

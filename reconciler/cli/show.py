@@ -4,14 +4,14 @@ import json
 
 import click
 
-from reconciler.cli import commands, options
+from reconciler.cli import commands, options, suggestions
 from reconciler.documents.effective import BUILT_IN, EffectiveValue
 from reconciler.documents.load import load
 from reconciler.render.escape import plain
 
 
 @click.command("show")
-@click.argument("server")
+@click.argument("server", shell_complete=suggestions.servers)
 @commands.documents
 @options.output
 def command(server: str, path: str, form: str) -> int:

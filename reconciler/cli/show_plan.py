@@ -9,6 +9,7 @@ from reconciler.documents.schema import PLAN, valid
 from reconciler.errors import UsageError
 from reconciler.model.codec import Malformed
 from reconciler.render.escape import plain
+from reconciler.render.layout import View
 from reconciler.render.plan_json import FILE_LIMIT, PlanJson, printed, read_sealed
 from reconciler.render.registry import plan_renderer
 from reconciler.render.saved_plan import saved_plan
@@ -18,7 +19,8 @@ from reconciler.system.files import reason
 @click.command("show-plan")
 @click.argument("path", metavar="FILE")
 @options.plan_output
-def command(path: str, form: str) -> int:
+@options.viewing
+def command(path: str, form: str, view: View) -> int:
     """
     Print the plan in FILE, which `jtr plan -o json` or `jtr apply -o json` wrote.
 
@@ -38,7 +40,7 @@ def command(path: str, form: str) -> int:
             f"{plain(path)} is not what `jtr plan -o json` or `jtr apply -o json` wrote: {problem}",
             "save a new one, with this version of jtr",
         ) from None
-    renderer = plan_renderer(form)
+    renderer = plan_renderer(form).seen(view)
     if isinstance(renderer, PlanJson):
         output.show(printed(document))  # all of it, also what no other form shows
         return 0

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import options, output
+from reconciler.cli import options, output, suggestions
 from reconciler.cli.look import look
 from reconciler.cli.names import meant
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents.load import load
-from reconciler.errors import Exit, JtrError, worst
+from reconciler.errors import Exit, JtrError, UsageError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredState
-from reconciler.model.recorded import HeldBrake
+from reconciler.model.recorded import HeldBrake, Pause
 from reconciler.model.target import Target
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.survey import plan_of
@@ -25,10 +25,12 @@ from reconciler.render.escape import plain
 from reconciler.render.layout import View, folded
 from reconciler.render.ledger import (
     Known,
+    Moment,
     brake_rows,
     exchange_rows,
     ledger_document,
     ledger_rows,
+    pause_rows,
     recorded_rows,
 )
 from reconciler.render.registry import plan_renderer
@@ -43,11 +45,16 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
-@click.argument("names", nargs=-1, metavar="[SERVER...]")
+@click.argument("names", nargs=-1, metavar="[SERVER...]", shell_complete=suggestions.servers)
 @options.server_names
 @click.option("--wide", is_flag=True, help="Every server by itself, also what needs nobody.")
 @click.option(
     "--live", is_flag=True, help="Visit the servers instead of asking controller or ledger."
+)
+@click.option(
+    "--web",
+    is_flag=True,
+    help="Serve the page for people from the ledger, on this host only, until Ctrl-C.",
 )
 @click.option(
     "--from",
@@ -65,6 +72,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     servers: tuple[str, ...],
     wide: bool,
     live: bool,
+    web: bool,
     path: str | None,
     parallelism: int,
     approve_recipient: tuple[str, ...],
@@ -79,6 +87,8 @@ def command(  # noqa: PLR0917  - one parameter per option
     Exits with 7 while a request is in doubt, and with 4 while robots are owed a start.
     """
     servers = (*names, *servers)
+    if web:
+        return _page(source, path, others=bool(servers or live or form != "text"))
     view = View(output.width(), wide=wide or bool(servers))
     if live:
         state, settings = source.inputs(path or ".")
@@ -93,6 +103,7 @@ def command(  # noqa: PLR0917  - one parameter per option
             return _served(client.Controller(settings), settings, servers, form, view)
         except client.ControllerAway as error:
             say(f"{error.what}; this is what the ledger of the settings knows")
+    moment = Moment(bootstrap.now(), settings.timeouts.stale)
     with closing(bootstrap.open_ledger(settings, "status")) as ledger:
         rows = _chosen(ledger, servers)
         code = worst(open_code(recorded.requests) for _, recorded in rows)
@@ -101,17 +112,28 @@ def command(  # noqa: PLR0917  - one parameter per option
                 f"{plain(who)} is the controller of this ledger and knows more: write its address "
                 "into the settings, controller.url"
             )
+        brakes, pauses = ledger.brakes(), ledger.pauses.all()
         if form == "json":
-            output.show_json(ledger_document(ledger.brakes(), rows))
+            output.show_json(ledger_document(brakes, pauses, rows, moment))
             return code
-        shown = [*brake_rows(ledger.brakes())]
+        shown = [*brake_rows(brakes), *pause_rows(pauses, rows, moment.now)]
         if view.wide or not rows:
-            shown += ledger_rows(rows, bootstrap.now())
+            shown += ledger_rows(rows, moment)
         else:
             declared = _declared(path, rows)
-            shown += ledger_fleet(rows, bootstrap.now(), view.width, declared)
+            shown += ledger_fleet(rows, moment, view.width, declared)
     output.show(folded("\n".join(shown) + "\n", view.width))
     return code
+
+
+def _page(source: SettingsSource, path: str | None, *, others: bool) -> int:
+    if others:
+        raise UsageError(
+            "--web shows all servers, from the ledger, as a page", "leave the rest out"
+        )
+    from reconciler.cli.status_page import serve  # noqa: PLC0415  - heavy
+
+    return serve(source.settings(*(() if path is None else (path,))), path)
 
 
 def _declared(path: str | None, known: Known) -> frozenset[Target] | None:
@@ -148,7 +170,8 @@ def _served(
 ) -> Exit:
     """Show what a controller serves: its own words, and beside them what its ledger knows."""
     document = controller.status()
-    brakes, known = _its_ledger(controller, settings)
+    moment = Moment(bootstrap.now(), settings.timeouts.stale)
+    brakes, pauses, known = _its_ledger(controller, settings)
     told = {str(row.get("server")): row for row in rendering.served_servers(document)}
     there = told.keys() | {identity.name for identity, _ in known}
     wanted = meant(names, there, whose="the controller")
@@ -162,7 +185,7 @@ def _served(
     )
     if form == "json":
         shown = document | {"servers": list(told.values())}
-        output.show_json(ledger_document(brakes, known) | {"controller": shown})
+        output.show_json(ledger_document(brakes, pauses, known, moment) | {"controller": shown})
         return code
     rows = [*rendering.controller_rows(document, controller.url)]
     at = {(identity.target.url, identity.target.account): found for identity, found in known}
@@ -170,7 +193,7 @@ def _served(
     for name, row in told.items():
         recorded = at.pop((str(row.get("url")), str(row.get("account"))), None)
         if recorded is not None and recorded.observation is not None:
-            exchanges[name] = list(exchange_rows(recorded.observation, recorded))
+            exchanges[name] = list(exchange_rows(recorded.observation, recorded, moment))
     if view.wide:
         for name, row in told.items():
             rows += ["", *rendering.server_rows(row, document), *exchanges.get(name, ())]
@@ -178,13 +201,15 @@ def _served(
         rows += served_fleet(told, document, view.width, exchanges)
     for identity, recorded in known:
         if (identity.target.url, identity.target.account) in at:
-            rows += ["", *recorded_rows(identity, recorded, bootstrap.now())]
+            rows += ["", *recorded_rows(identity, recorded, moment)]
             rows.append("  in no document of the controller; its ledger remembers it")
     output.show(folded("\n".join(rows) + "\n", view.width))
     return code
 
 
-def _its_ledger(controller: "Controller", settings: Settings) -> tuple[list[HeldBrake], Known]:
+def _its_ledger(
+    controller: "Controller", settings: Settings
+) -> tuple[list[HeldBrake], tuple[Pause, ...], Known]:
     """Return what the controller's ledger knows; a controller that waits cannot tell yet."""
     from reconciler.controller.api import client  # noqa: PLC0415  - only with a controller
 
@@ -192,8 +217,8 @@ def _its_ledger(controller: "Controller", settings: Settings) -> tuple[list[Held
         ledger = client.ledger_of(controller.ledger_documents(), settings, "status")
     except client.ControllerAway as error:
         say(f"without what its ledger knows: {error.what}")
-        return [], []
-    return ledger.brakes(), known_servers(ledger, bootstrap.unrecorded())
+        return [], (), []
+    return ledger.brakes(), ledger.pauses.all(), known_servers(ledger, bootstrap.unrecorded())
 
 
 # ── with a visit ─────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ import click
 
 from reconciler.cli import commands
 from reconciler.cli.annotated import annotate, annotated_output
+from reconciler.cli.exchange_hints import hints
 from reconciler.documents.load import load
 from reconciler.errors import InvalidConfig
 from reconciler.model.annotations import Annotation
@@ -29,6 +30,8 @@ def command(paths: tuple[str, ...], form: str) -> int:
         annotate(form, lambda: _annotations(found_wrong))
         raise
     if not annotate(form, list):
+        for hint in hints(found.state, paths):
+            click.echo(hint, err=True)
         click.echo(found.summary(), nl=False)
     return 0
 

@@ -10,10 +10,19 @@ from typing import Final
 
 from reconciler.controller.status import Health, ServerStatus, Sync
 from reconciler.errors import DriverError, JtrError
+from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer, Mode
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
+from reconciler.model.plan import (
+    AS_DESIRED,
+    Category,
+    Disruption,
+    Line,
+    ServerPlan,
+    Standing,
+    Status,
+)
 from reconciler.model.recorded import Observation, Recorded
 from reconciler.model.timestamps import spelled
 from reconciler.plan.consequences import open_debts
@@ -50,15 +59,21 @@ class Pass:
         return self.report.plan
 
 
-def before_first(desired: DesiredServer, known: ServerStatus | None) -> ServerStatus:
-    """Return the status of a server that was not looked at since its document came."""
+def before_first(
+    desired: DesiredServer, known: ServerStatus | None, *, changed: bool = False
+) -> ServerStatus:
+    """Return the status of a server of which another document came; `changed`: says otherwise."""
     if known is not None and (known.url, known.account) == (desired.url, desired.account):
+        declared = (desired.name, desired.owner, desired.labels, str(desired.mode))
+        if (known.server, known.owner, known.labels, known.mode) == declared and not changed:
+            return known  # as nearly always: a fleet at rest asks once for each look
         return replace(
             known,
             server=desired.name,
             owner=desired.owner,
             labels=desired.labels,
             mode=str(desired.mode),
+            judged=known.judged and not changed,
         )
     return ServerStatus(
         desired.name,
@@ -79,7 +94,7 @@ def after(one: Pass, known: ServerStatus) -> ServerStatus:
     suspended = suspension is not None and (suspension.until is None or one.now < suspension.until)
     opening = standing(desired.windows, one.now) if desired.windows else None
     changes = sum(line.category is Category.CHANGE for line in open_lines)
-    drift = sum(line.category is Category.DRIFT for line in open_lines)
+    drifting = tuple(line.exchange for line in open_lines if line.category is Category.DRIFT)
     status = replace(
         known,
         url=desired.url,
@@ -110,28 +125,47 @@ def after(one: Pass, known: ServerStatus) -> ServerStatus:
             robots=one.seen.robots,
             seen_at=one.seen.at,
             changes=changes,
-            drift=drift,
+            drifting=drifting,
             blocked=sum(bool(line.error) for line in plan.lines)
             + sum(bool(line.error) for line in plan.disruptions),
             debts=open_debts(one.recorded, one.seen),
             deferred=tuple(_deferred(plan.disruptions)),
+            lines=tuple(_lines(one)),
         )
-    sync = _sync(one, changes + drift)
+    sync = _sync(one, changes + len(drifting))
     health, reason = _health(one, status)
-    return replace(status, sync=sync, health=health, reason=reason)
+    awaited = _awaited(one) if health is Health.HEALTHY else ""
+    if awaited:
+        health, reason = Health.PROGRESSING, awaited
+    return replace(status, sync=sync, health=health, reason=reason, waits=bool(awaited))
 
 
 def _audited(desired: DesiredServer) -> set[str]:
     return {one.code for one in desired.exchanges if one.security.declared}
 
 
-def _left(one: Pass) -> list[Line]:
-    """Return the lines of the plan that still differ after what was done."""
-    done = {
+def _done(one: Pass) -> set[Action]:
+    return {
         outcome.action
         for outcome in one.report.outcomes
         if outcome.result in (Result.DONE, Result.NOT_VERIFIABLE)
     }
+
+
+def _lines(one: Pass) -> Iterator[Line]:
+    """Yield the lines of the plan, those that were done as what they are now."""
+    done = _done(one)
+    for line in one.plan.lines:
+        if line.action is not None and line.action in done:
+            written = AS_DESIRED.says("written in the last pass")
+            yield replace(line, status=Status.IN_SYNC, action=None, condition=written)
+        else:
+            yield line
+
+
+def _left(one: Pass) -> list[Line]:
+    """Return the lines of the plan that still differ after what was done."""
+    done = _done(one)
     lines = (*one.plan.select(Category.CHANGE), *one.plan.select(Category.DRIFT))
     blocked = [
         line
@@ -202,6 +236,16 @@ def _lasting(one: Pass, status: ServerStatus) -> Iterator[Complaint]:
         yield Health.PROGRESSING, "what differs is written in the next pass"
 
 
+def _awaited(one: Pass) -> str:
+    """Return what of the plan will still be done to robots, or to what they stored."""
+    if one.desired.mode is not Mode.ENFORCE:
+        return ""  # nobody does it here
+    done = _done(one)
+    to_come = (line for line in one.plan.disruptions if line.to_come)
+    coming = next((line for line in to_come if line.action not in done), None)
+    return f"{coming.what}: {coming.standing}" if coming is not None else ""
+
+
 def _keys_amiss(status: ServerStatus) -> Iterator[Complaint]:
     for exchange, key in sorted(status.keys.items()):
         for finding in key.findings:
@@ -232,8 +276,12 @@ def words(what: str, remedy: str) -> str:
 
 
 def robot_names(robots: Iterable[Robot]) -> str:
-    names = ", ".join(f"{robot.name} ({robot.exchange})" for robot in robots)
-    return f"robots stopped without our asking: {names}; look at the server, nobody restarts them"
+    where = "look at the server, nobody restarts them"
+    return f"robots stopped without our asking: {named(robots)}; {where}"
+
+
+def named(robots: Iterable[Robot]) -> str:
+    return ", ".join(f"{robot.name} ({robot.exchange})" for robot in robots)
 
 
 def unasked(
@@ -253,6 +301,3 @@ def unasked(
         for number in sorted(ran - mine)
         if number in present and not present[number].running
     )
-
-
-# ── what people are told ─────────────────────────────────────────────────────────────────────

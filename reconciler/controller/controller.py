@@ -9,25 +9,30 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.dependencies import Dependencies, Notifier, Site
-from reconciler.controller.document_source import Reading, Source
+from reconciler.controller.document_source import Reading
 from reconciler.controller.events import controller_news, server_news
-from reconciler.controller.file_watcher import Watcher
 from reconciler.controller.leader_election import Leadership
+from reconciler.controller.pauses import Noted, PauseChange, Pauses
 from reconciler.controller.scheduled_audits import Audits
-from reconciler.controller.shared import SharedState, Versions, uses
+from reconciler.controller.shared import SharedState
 from reconciler.controller.state_file import State
-from reconciler.controller.status import ServerStatus
+from reconciler.controller.sweep import swept
 from reconciler.controller.workers import Workers
-from reconciler.errors import Exit, JtrError, SecretsError
+from reconciler.errors import (
+    Exit,
+    JtrError,
+    LedgerError,
+    LedgerMissing,
+    SecretsError,
+)
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.observed import LogEntry
-from reconciler.model.references import SecretPath
 from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
 from reconciler.system.systemd import ALIVE
@@ -43,23 +48,21 @@ class Controller:
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies: Final = dependencies
         self._status_store: Final = dependencies.status_store
-        self._source: Final = Source(dependencies.paths)
-        self._watcher: Final = Watcher(
-            dependencies.paths, dependencies.timeouts, polling=dependencies.polling
-        )
+        self._documents: Final = dependencies.documents()
         self._stop: Final = asyncio.Event()
         self._signal = 0
         self._sweep_now: Final = asyncio.Event()
         self._news: Final = asyncio.Event()
         self._dirty = False
-        # Whether Vault was away, and the statuses, when they were told last.
-        self._told: tuple[bool, dict[str, ServerStatus]] = (False, {})
+        self._told_away = False  # whether Vault was away when states were told last
+        self._moved: Final = dependencies.status_store.servers.follow(times=False)
         self._recorded = State()
         self._notifier: Notifier | None = None
         self._workers: Workers | None = None
         self._shared: SharedState | None = None
         self._leadership: Leadership | None = None
         self._reading: Reading | None = None
+        self._pauses: Pauses | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadline: threading.Timer | None = None
         self._failed: BaseException | None = None
@@ -68,20 +71,37 @@ class Controller:
     # ── what the pages ask for ───────────────────────────────────────────────────────────────
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
-        """Read the system log of a server.  Raises JtrError."""
-        if self._workers is None:
-            raise JtrError(
-                f"the controller waits: {self._status_store.controller.waiting}", "try later"
-            )
-        return await self._workers.entries(name)
+        return await self._running().entries(name)
 
     async def documents(self) -> Mapping[str, str]:
         """Return the rows of the ledger.  Raises JtrError."""
         if self._shared is None or self._shared.context.ledger is None:
-            raise JtrError(
-                f"the controller waits: {self._status_store.controller.waiting}", "try later"
-            )
+            raise self._waits()
         return await asyncio.to_thread(self._shared.context.ledger.documents)
+
+    def documents_moved(self) -> None:
+        """Look at the documents now."""
+        self._documents.poke()
+
+    @property
+    def shared(self) -> SharedState | None:
+        return self._shared
+
+    def look(self, name: str) -> None:
+        self._running().look(name)
+
+    async def pause(self, change: PauseChange) -> Noted:
+        if self._pauses is None:
+            raise self._waits()
+        return await self._pauses.note(change)
+
+    def _waits(self) -> JtrError:
+        return JtrError(f"the controller waits: {self._status_store.controller.waiting}", "wait")
+
+    def _running(self) -> Workers:
+        if self._workers is None:
+            raise self._waits()
+        return self._workers
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────
 
@@ -101,7 +121,7 @@ class Controller:
                 self._begin(self._beat())
                 self._begin(self._remember())
                 dependencies.systemd.tell("READY=1", "STATUS=waiting for Vault and the ledger")
-                async with self._watcher:
+                async with self._documents:
                     self._begin(self._follow_documents())
                     context = await self._open(stack)
                     if context is not None:
@@ -121,11 +141,17 @@ class Controller:
                     asyncio.to_thread(stack.enter_context, dependencies.open_context())
                 )
                 return await self._unless_stopped(opening)
+            except LedgerMissing:
+                raise
             except JtrError as error:
-                if not isinstance(error, SecretsError) and not error.transient:
+                known = isinstance(error, SecretsError | LedgerError)
+                if not known and not error.transient:
                     raise
                 attempt += 1
-                self._status_store.note(waiting=str(error), secrets=str(error))
+                # A start anew would mend neither; waiting, it can tell people.
+                whose = "ledger" if isinstance(error, LedgerError) else "secrets"
+                nothing = {"ledger": "", "secrets": ""}
+                self._status_store.note(waiting=str(error), **nothing | {whose: str(error)})
                 if attempt == 1:
                     LOG.warning("waiting: %s", error)
                 wait = min(
@@ -139,8 +165,9 @@ class Controller:
         ledger = context.ledger
         if ledger is None:
             raise AssertionError
-        status_store.note(waiting="", secrets="")
-        self._leadership = Leadership(ledger, dependencies.timeouts, self._led)
+        status_store.note(waiting="", secrets="", ledger="")
+        self._documents.remember(ledger.revisions)
+        self._leadership = Leadership(ledger, dependencies.timeouts, self._led, self._confirm)
         self._shared = SharedState(
             context,
             status_store,
@@ -152,24 +179,33 @@ class Controller:
         )
         self._shared.disruption_budget = DisruptionBudget(dependencies.max_disruptive)
         self._workers = Workers(self._shared, self._recorded.servers)
+        self._pauses = Pauses(ledger, context.now, self._declare)
+        with suppress(JtrError):  # until it tells, nothing is done
+            await self._pauses.look()
         if self._reading is not None:
             self._enforce(self._reading)
         self._begin(self._leadership.run())
         self._begin(self._follow_secrets())
-        self._begin(self._follow_brakes(ledger))
+        self._begin(self._follow_brakes(ledger, self._pauses))
         self._begin(Audits(self._shared).run())
+        if dependencies.reports is not None:
+            self._begin(dependencies.reports())
         dependencies.systemd.tell("STATUS=keeping")
         await self._stop.wait()
 
     def _acts(self) -> bool:
         held = self._leadership is not None and self._leadership.held
-        return held and not self._stop.is_set()
+        told = self._pauses is not None and self._pauses.known is not None
+        known = self._status_store.controller.revision != ""  # else others may know better ones
+        return held and told and known and not self._stop.is_set()
 
     def _looks(self) -> bool:
         return self._leadership is not None and self._leadership.unrivalled
 
     def _led(self, rival: str, trouble: str) -> None:
         acting = not rival and not trouble
+        if trouble:
+            self._sweep_now.set()  # is it Vault, in which the ledger may lie?
         self._status_store.note(acting=acting, rival=rival, ledger=trouble)
         self._settle_readiness()
         if self._workers is not None and self._shared is not None:
@@ -187,16 +223,27 @@ class Controller:
     async def _follow_documents(self) -> None:
         """Put the documents into force, and every later version of them."""
         while True:
-            found = await self._watcher.changed()
-            reading = await asyncio.to_thread(self._source.read, found)
-            before = self._reading
-            self._reading = reading
-            self._status_store.note(revision=reading.revision, documents=reading.trouble)
-            self._settle_readiness()
-            if reading.trouble:
-                LOG.warning("the newest documents are not in force: %s", reading.trouble)
-            if before is None or reading.revision != before.revision:
-                self._enforce(reading)
+            self._take_up(await self._documents.changed())
+
+    async def _confirm(self) -> None:
+        """Put into force what is in force by the ledger now, before anything is done."""
+        if (reading := await self._documents.confirmed()) is not None:
+            self._take_up(reading)
+
+    def _take_up(self, reading: Reading) -> None:
+        before = self._reading
+        if before is not None and 0 < reading.look <= before.look:
+            return  # it was heard, or waited to be while a newer one was
+        self._reading = reading
+        moved = before is None or reading.revision != before.revision
+        self._status_store.note_documents(reading, moved=moved)
+        self._settle_readiness()
+        if reading.trouble:
+            LOG.warning("the newest documents are not in force: %s", reading.trouble)
+        elif before is not None and before.trouble:
+            LOG.info("the newest documents are in force again")
+        if moved:
+            self._enforce(reading)
 
     def _enforce(self, reading: Reading) -> None:
         """Put documents into force, once there is a fleet."""
@@ -205,12 +252,17 @@ class Controller:
         names = {server.name for server in reading.state.servers}
         fields = {"revision": reading.revision, "servers": len(names)}
         LOG.info("documents in force", extra={"fields": fields})
-        self._workers.declare(reading.state, reading.revision)
+        self._declare()
         if self._shared is not None:
             self._shared.keys_moved.set()
         self._sweep_now.set()
         if self._notifier is not None:
             self._notifier.keep(names)
+
+    def _declare(self) -> None:
+        reading, workers, held = self._reading, self._workers, self._pauses
+        if reading is not None and reading.state is not None and workers and held:
+            workers.declare(held.over(reading.state), reading.revision, reading.origin)
 
     async def _follow_secrets(self) -> None:
         """Ask Vault for new versions; wake who uses one, and who missed Vault while it was away."""
@@ -225,8 +277,8 @@ class Controller:
             self._sweep_now.clear()
             if self._workers is None or self._shared is None or not self._looks():
                 continue
-            paths = {path for server in self._shared.state.servers for path in uses(server)}
-            found, trouble = await self._swept(paths)
+            paths = self._shared.secrets
+            found, trouble = await swept(dependencies, status_store, paths)
             self._shared.cache.down = None if not trouble else self._shared.cache.down
             if bool(trouble) != away:
                 away = bool(trouble)
@@ -246,31 +298,11 @@ class Controller:
     def _retry(self) -> float:
         return min(self._dependencies.timeouts.interval, 2 * self._dependencies.timeouts.backoff)
 
-    async def _swept(self, paths: Collection[SecretPath]) -> tuple[Versions, str]:
-        """Return the newest versions, and why Vault could not tell."""
-        asking = asyncio.ensure_future(self._dependencies.sweep(paths))
-        interval = self._dependencies.timeouts.interval
-        while not (await asyncio.wait([asking], timeout=interval))[0]:
-            self._status_store.note(secrets=f"no answer for more than {interval:g} s")
-        try:
-            answers = asking.result()
-        except SecretsError as error:
-            return {}, str(error)
-        found: Versions = {}
-        trouble = ""
-        for path, answer in answers.items():
-            if not isinstance(answer, SecretsError):
-                found[path] = answer.version, answer.created
-            elif answer.transient:
-                trouble = trouble or str(answer)
-            else:
-                found[path] = None  # what is wrong with it is said by the servers that use it
-        return found, trouble
-
-    async def _follow_brakes(self, ledger: Ledger) -> None:
-        """Show the ledger's brakes, and let go of ours when people released them all."""
+    async def _follow_brakes(self, ledger: Ledger, pauses: Pauses) -> None:
+        """Show the ledger's brakes, let go of ours that people released; and heed their pauses."""
         while True:
             try:
+                await pauses.look()
                 brakes = await asyncio.to_thread(ledger.brakes)
             except JtrError as error:
                 self._status_store.note(ledger=str(error))
@@ -297,6 +329,8 @@ class Controller:
                 told = loop.time()
                 status_store.tasks = len(asyncio.all_tasks())
                 status_store.stuck = self._workers.stuck() if self._workers is not None else ""
+                if self._shared is not None:
+                    self._shared.heed_clock()
                 self._tell(self._states())
             if not status_store.stuck:
                 dependencies.systemd.tell(ALIVE)
@@ -311,13 +345,15 @@ class Controller:
 
     def _states(self) -> Iterable[News]:
         """Yield the states of what has another status than when it was told last."""
-        status_store, told = self._status_store, self._told
+        status_store = self._status_store
         away = bool(status_store.controller.secrets)
-        self._told = away, dict(status_store.servers)
-        known = told[1] if told[0] is away else {}
         yield from controller_news(status_store.controller)
-        for name, status in self._told[1].items():
-            if status.last_pass and status is not known.get(name):
+        names = [*(self._moved if self._told_away is away else status_store.servers)]
+        self._told_away = away
+        self._moved.clear()
+        for name in names:
+            status = status_store.servers.get(name)
+            if status is not None and status.last_pass:
                 yield from server_news(status, vault_away=away)
 
     def _tell(self, news: Iterable[News]) -> None:
@@ -353,7 +389,7 @@ class Controller:
     def look_again(self) -> None:
         """Look at documents, secrets and servers now."""
         LOG.info("asked to look at everything now")
-        self._watcher.poke()
+        self._documents.poke()
         self._sweep_now.set()
         if self._workers is not None:
             self._workers.wake()

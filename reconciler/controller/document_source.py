@@ -9,15 +9,17 @@ what was last read without a mistake.  Nothing here waits for files to change:
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from reconciler.controller.status import Refusal
 from reconciler.documents.files import read_bytes
 from reconciler.documents.load import Loader
 from reconciler.documents.walk import Entry, Kind, below
 from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredState
+from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.system.descriptors import make_room_for
 
 TRIES: Final = 3
@@ -29,14 +31,20 @@ class Reading:
     """
     The desired state in force, and why the newest documents are not.
 
-    `state` is None as long as no good documents were ever read.  `revision` is the content hash of
-    exactly the content that `state` came from.  `trouble` is empty when the newest documents are in
-    force; else it says what is wrong with them, at most 5 lines and then `... and N more`.
+    `state` is None as long as no good documents were ever read.  `revision` names exactly the
+    content that `state` came from: its content hash, or its commit.  `attempted` names the newest
+    content that was there to be read.  `trouble` is empty when that is in force; else it says what
+    is wrong with it, at most 5 lines and then `... and N more`, and `refusal` what kind of trouble
+    that is.  `origin` is who asks for it.  Of two with different `look`s the higher one is newer.
     """
 
     state: DesiredState | None = None
     revision: str = ""
     trouble: str = ""
+    refusal: Refusal = Refusal.INVALID
+    attempted: str = ""
+    origin: Origin = NO_ORIGIN
+    look: int = field(default=0, compare=False)
 
 
 # ── content ──────────────────────────────────────────────────────────────────────────────────
@@ -100,7 +108,9 @@ def _taken(paths: Sequence[str], *, hold: bool = False) -> _Taken:
                 content = hashlib.sha256(data).digest()
                 if hold:
                     held[entry.real] = data
-        whole &= kind in {Kind.FILE, Kind.OUTSIDE}
+        elif kind is Kind.UNIGNORING:
+            content = repr(entry.trouble).encode()
+        whole &= kind in {Kind.FILE, Kind.OUTSIDE, Kind.UNIGNORING}
         digest.update(os.fsencode(entry.name) + b"\0" + kind.value + content)
     return _Taken(digest.hexdigest(), held, whole)
 
@@ -121,7 +131,8 @@ def _entries(paths: Sequence[str]) -> Iterator[Entry]:
             yield Entry(name, path, path, Kind.MISSING)
             continue
         if is_directory:
-            yield from below(path, name)
+            # What is left out wakes nobody; what that leaves is in the hash, by its names.
+            yield from (entry for entry in below(path, name) if entry.kind is not Kind.IGNORED)
         else:
             yield Entry(name, path, real, Kind.FILE if exists else Kind.MISSING)
 
@@ -191,22 +202,23 @@ class Source:
             state = self._loader.load(self._paths, held)
             make_room_for(len(state.servers))
         except InvalidConfig as error:
-            trouble = _first(error)
+            trouble = first_of(error)
         except JtrError as error:
             state, trouble, refused = None, str(error), True
         except Exception as error:  # noqa: BLE001  - no document may end the controller
             trouble = f"the documents cannot be read ({type(error).__name__}); please report this"
         certain = held.asked == set(taken.held) if taken.whole else refused
         if state is not None and certain:
-            self._reading = Reading(state, taken.revision)
+            self._reading = Reading(state, taken.revision, attempted=taken.revision)
         else:
             trouble = trouble or "the documents change while they are read; they are read again"
-            self._reading = Reading(self._reading.state, self._reading.revision, trouble)
+            self._reading = replace(self._reading, trouble=trouble, attempted=taken.revision)
         self._judged = taken.revision if certain else None
         return certain
 
 
-def _first(error: InvalidConfig) -> str:
+def first_of(error: InvalidConfig) -> str:
+    """Return what is wrong with documents, as far as a status has room for it."""
     lines = [str(problem) for problem in error.problems[:LINES_LIMIT]]
     if error.total > LINES_LIMIT:
         lines.append(f"... and {error.total - LINES_LIMIT} more")

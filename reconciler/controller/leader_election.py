@@ -7,7 +7,7 @@ message; it is no guard: what must not happen twice is guarded by the ledger's o
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from reconciler.errors import JtrError, LeaseHeld
@@ -22,17 +22,25 @@ class Leadership:
     """
     Holds the place while it can; `changed` is called whenever that begins or ends.
 
+    It begins only once `confirm` has returned, under the lease: whoever had the place before may
+    have said something that we did not hear yet.
+
     `unrivalled` stays true while only the ledger is away: nobody can have taken the place that we
     know of, so servers may still be looked at, though nothing may be done.
     """
 
     def __init__(
-        self, ledger: Ledger, timeouts: Timeouts, changed: Callable[[str, str], None]
+        self,
+        ledger: Ledger,
+        timeouts: Timeouts,
+        changed: Callable[[str, str], None],
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
         """*changed* gets who else is there, and what is wrong with the ledger; empty for none."""
         self._ledger: Final = ledger
         self._timeouts: Final = timeouts
         self._changed: Final = changed
+        self._confirm: Final = confirm
         self._check: Held | None = None
         self._told = ""
         self.unrivalled = False
@@ -47,9 +55,11 @@ class Leadership:
             rival, trouble = "", ""
             try:
                 lease = self._ledger.leadership()
-                async with held(lease, self._timeouts.lease) as self._check:
+                async with held(lease, self._timeouts.lease) as check:
+                    await self._confirm()
+                    self._check = check
                     self.unrivalled = True
-                    await self._watch(self._check)
+                    await self._watch(check)
             except LeaseHeld as error:
                 self.unrivalled = False
                 rival = error.what

@@ -40,8 +40,15 @@ HELP: Final = {
     "jtr_vault_up": "Whether Vault can be used.",
     "jtr_ledger_up": "Whether the ledger can be used.",
     "jtr_state_file_up": "Whether its own state file can be written.",
+    "jtr_clock_steady": "Whether the clock of its own host can be believed.",
     "jtr_tasks": "Tasks on the event loop.",
     "jtr_documents_info": "Always 1; the revision of the documents in force is its label.",
+    "jtr_documents_attempted_info": (
+        "Always 1; the revision of the newest documents is its label, in force or not."
+    ),
+    "jtr_documents_trouble_since_timestamp_seconds": (
+        "Since when the newest documents are not in force; only while that is so."
+    ),
     "jtr_vault_token_ttl_seconds": (
         "What was left on the token for Vault when Vault was asked last."
     ),
@@ -96,7 +103,7 @@ class _Scrape:
         self.controller: Final[ControllerStatus] = store.controller
         self.now: Final = now
         self.clock: Final = clock
-        self.servers: Final = [store.servers[name] for name in sorted(store.servers)]
+        self.servers: Final = store.standing(now)
 
     def pass_age(self) -> float | None:
         if self.store.last_pass is not None:
@@ -172,7 +179,7 @@ def _counts(
     return _Source(read, labels, CounterMetricFamily)
 
 
-_SOURCES: Final = {
+SOURCES: Final = {
     "jtr_build_info": _info("version", lambda controller: [controller.version]),
     "jtr_controller_start_timestamp_seconds": _own(lambda s: s.controller.started_at),
     "jtr_acting": _own(lambda s: s.controller.acting),
@@ -184,8 +191,13 @@ _SOURCES: Final = {
     "jtr_vault_up": _own(lambda s: not s.controller.secrets),
     "jtr_ledger_up": _own(lambda s: not s.controller.ledger),
     "jtr_state_file_up": _own(lambda s: not s.controller.state),
+    "jtr_clock_steady": _own(lambda s: not s.controller.clock),
     "jtr_tasks": _own(lambda s: s.store.tasks),
     "jtr_documents_info": _info("revision", lambda controller: filter(None, [controller.revision])),
+    "jtr_documents_attempted_info": _info(
+        "revision", lambda controller: filter(None, [controller.attempted])
+    ),
+    "jtr_documents_trouble_since_timestamp_seconds": _own(lambda s: s.controller.documents_since),
     "jtr_vault_token_ttl_seconds": _own(lambda s: s.controller.token_seconds),
     "jtr_brake_engaged": _Source(
         lambda scrape: [(labels, 1) for labels in sorted(_brakes(scrape.controller))],
@@ -246,6 +258,7 @@ _SOURCES: Final = {
     "jtr_server_last_seen_timestamp_seconds": _each(lambda s: s.seen_at),
     "jtr_server_next_pass_timestamp_seconds": _each(lambda s: s.next_pass),
 }
+"""Kind, labels and values of every metric of HELP."""
 
 
 class _Reader(Collector):
@@ -257,7 +270,7 @@ class _Reader(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family, also those that have no series now."""
         for name, text in HELP.items():
-            source = _SOURCES[name]
+            source = SOURCES[name]
             family: Any = source.kind(name, text, labels=source.labels)
             for labels, found in source.read(self._scrape):
                 # A server's version is text of a server, half a character too.

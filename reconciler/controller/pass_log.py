@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from reconciler.controller import pass_result
-from reconciler.controller.status import ServerStatus
+from reconciler.controller.status import Health, ServerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.model.actions import told
 from reconciler.model.observed import Robot
@@ -25,6 +25,13 @@ def robots_stopped(status_store: StatusStore, name: str, robots: Iterable[Robot]
             "a robot stopped without our asking",
             extra={"fields": {"server": name, "robot": robot.id, "exchange": robot.exchange}},
         )
+
+
+def drifted(name: str, before: Iterable[str], now: Iterable[str]) -> None:
+    """Say which exchanges of the server *name* another hand changed, once until that changes."""
+    if found := sorted({*now} - {*before}):
+        fields = {"server": name, "exchanges": found}
+        LOG.warning("drift: changed on the server by another hand", extra={"fields": fields})
 
 
 def glanced(status_store: StatusStore, name: str, took: float) -> None:
@@ -62,4 +69,5 @@ def passed(
         "seconds": round(took, 3),
         "actions": sum(o.result is not Result.NOT_ATTEMPTED for o in report.outcomes),
     }
-    LOG.info("pass %s", result, extra={"fields": fields})
+    bad = result == "failed" or status.health in (Health.DEGRADED, Health.UNREACHABLE)
+    LOG.log(logging.WARNING if bad else logging.INFO, "pass %s", result, extra={"fields": fields})

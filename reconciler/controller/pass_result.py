@@ -4,6 +4,7 @@ What follows from a pass: whether to try again soon, what counts as ours, what t
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,18 +13,27 @@ from reconciler.controller.requeue import QueueState
 from reconciler.controller.status import Health, ServerStatus, Sync
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, WriteExchange, told
+from reconciler.model.conditions import Code
 from reconciler.model.desired import DesiredServer, RequestKind
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, Standing, Status
 from reconciler.model.recorded import Recorded, Stage
 from reconciler.model.references import FrozenRef
-from reconciler.plan.fleet import UNSEEN
 from reconciler.plan.windows import standing
 from reconciler.system.timeouts import Timeouts
 
 _FAILS: Final = (Exit.ERROR, Exit.SECRETS, Exit.SERVER)  # worth another try soon
 _OVER: Final = (Standing.DONE, Standing.SATISFIED, Standing.SUPERSEDED, Standing.BASELINED)
 _SENT: Final = (Result.DONE, Result.NOT_VERIFIABLE, Result.UNKNOWN, Result.HARM)
+
+
+def kept(report: Report) -> Report:
+    """
+    Return *report* as people may ask for it later.
+
+    Without its errors: they hold on to the frames that raised them, and these to secrets.
+    """
+    return Report(replace(report.plan, failure=None), report.outcomes)
 
 
 def sooner(
@@ -37,7 +47,7 @@ def sooner(
     found = []
     if settled_in:
         found.append(now + settled_in)
-    if any(line.why.endswith(UNSEEN) for line in report.plan.disruptions):
+    if any(line.code == Code.OTHERS_UNSEEN for line in report.plan.disruptions):
         found.append(now + timeouts.connect / 10)
     moments = (wish.instant.timestamp() for wish in desired.one_shots)
     return found + [moment for moment in moments if moment > now]

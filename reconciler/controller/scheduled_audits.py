@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.shared import SharedState
 from reconciler.controller.status import KeyStatus
-from reconciler.errors import JtrError, NotSettled
-from reconciler.model.desired import DesiredExchange
-from reconciler.model.key_audits import Audited, Light
+from reconciler.errors import JtrError, LedgerError, NotSettled
+from reconciler.model.desired import DesiredExchange, DesiredServer
+from reconciler.model.key_audits import Audited, KeyId, Light
 from reconciler.model.key_facts import TRANSIENT, Answered, Status
+from reconciler.model.recorded import RecordedAudit
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk
     from reconciler.observe.context import Audit
+    from reconciler.reconcile.audit_keys import Gathered
 
 LOG: Final = logging.getLogger("reconciler.controller")
 RETRY: Final = 24  # what failed is tried so many times as often
@@ -40,6 +42,7 @@ class Audits:
     def __init__(self, shared: SharedState) -> None:
         self._shared: Final = shared
         self._every: Final = timedelta(seconds=shared.context.timeouts.audit_every)
+        self._kept: dict[KeyId, RecordedAudit] = {}  # what the ledger has by our own hand
 
     async def run(self) -> None:
         """Audit when it is time, until cancelled; trouble is said, and it goes on."""
@@ -77,10 +80,11 @@ class Audits:
             )
             _say_unread(gathered.unread)
             rows = [*gathered.unread, *await self._asked(audit, gathered.keys)]
+            await self._keep(rows, gathered, servers)
         except JtrError as error:
             LOG.warning("keys could not be audited: %s", error)
             return retry
-        self._show(rows)
+        self._show(rows, servers)
         answers = [row.answered for row in rows if row.answered is not None]
         if any(isinstance(row.failure, NotSettled) for row in rows):
             return min(retry, shared.context.timeouts.settle)
@@ -105,6 +109,21 @@ class Audits:
             for key, (answered, findings) in part.items()
         ]
 
+    async def _keep(
+        self, rows: Sequence[Audited], gathered: "Gathered", servers: Sequence[DesiredServer]
+    ) -> None:
+        """Let the ledger know what is new, for pull requests; what it cannot take waits."""
+        from reconciler.reconcile.recorded_audits import keep_audits, worth_keeping  # noqa: PLC0415  - as above
+
+        kept = worth_keeping(rows, gathered)
+        new = {key: one for key, one in kept.items() if self._kept.get(key) != one}
+        try:
+            new = await keep_audits(new, servers, self._shared.context)
+        except LedgerError as error:
+            LOG.warning("what exchanges said of keys is not in the ledger: %s", error)
+        else:
+            self._kept = {key: one for key, one in self._kept.items() if key in kept} | new
+
     def _left(self, answers: Iterable[Answered]) -> float:
         """Return the seconds until the oldest answer is old enough to be asked for again."""
         now = self._shared.context.now()
@@ -113,9 +132,14 @@ class Audits:
         spread = 1 - EARLY * self._shared.luck()
         return (oldest + self._every * spread - now).total_seconds()
 
-    def _show(self, rows: Sequence[Audited]) -> None:
-        """Store what was found; what could not be read keeps what was known of it."""
+    def _show(self, rows: Sequence[Audited], servers: Iterable[DesiredServer]) -> None:
+        """
+        Store what was found; what could not be read keeps what was known of it.
+
+        While exchanges were asked a name may have become that of another one of *servers*.
+        """
         status_store = self._shared.status_store
+        asked = {server.name: (server.url, server.account) for server in servers}
         found: dict[str, dict[str, KeyStatus]] = defaultdict(dict)
         lights = Counter(str(row.light) for row in rows)
         for row in rows:
@@ -123,7 +147,7 @@ class Audits:
                 found[row.key.server][row.key.exchange] = _key_status(row, row.answered)
         for name, keys in found.items():
             status = status_store.servers.get(name)
-            if status is None:
+            if status is None or (status.url, status.account) != asked[name]:
                 continue  # its document went while the exchanges were asked
             _say_blocked(name, keys, status.keys)
             status_store.servers[name] = replace(status, keys={**status.keys, **keys})

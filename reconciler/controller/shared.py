@@ -3,6 +3,7 @@ What the workers of all servers share.  Event loop only.
 """
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,10 @@ from typing import Final
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.status_store import StatusStore
+from reconciler.errors import Blocked
+from reconciler.model.conditions import Condition
 from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.recorded import HeldBrake
 from reconciler.model.references import SecretPath
 from reconciler.model.target import Target
@@ -29,6 +33,7 @@ from reconciler.plan.fleet import (
     limit_unverified,
 )
 
+LOG: Final = logging.getLogger("reconciler.controller")
 LOOKS: Final = 16  # servers that are looked at, at once, besides those that failed last time
 SICK: Final = 4  # of those that failed: they may hang until a deadline, and delay nobody else
 DAY: Final = 86_400.0
@@ -50,6 +55,7 @@ class SharedState:
     `quiet` says why no robots are restarted and no requests done at all.  `in_force` are the
     documents by target, `boots` their boot lines, `unseen` the servers that were not looked at
     since they were declared.
+    `secrets` are those of all servers whose newest version is wanted.
     `newest` is what Vault last said of the secrets whose newest version is wanted.
     `keys_moved` wakes the audit: what it says of keys may be otherwise now.
     """
@@ -58,12 +64,13 @@ class SharedState:
     status_store: StatusStore
     acting: Callable[[], bool]
     looking: Callable[[], bool]
-    quiet: str = ""
+    quiet: Condition | None = None
     tell: Callable[[Iterable[News]], None] = _nothing
     dirty: Callable[[], None] = lambda: None
     luck: Callable[[], float] = random.random
     state: DesiredState = field(default_factory=lambda: DesiredState(()))
     revision: str = ""
+    origin: Origin = NO_ORIGIN
     brake: CircuitBreaker = field(default_factory=CircuitBreaker)
     disruption_budget: DisruptionBudget = field(default_factory=DisruptionBudget)
     stopping: bool = False
@@ -71,6 +78,7 @@ class SharedState:
     boots: BootLines = field(default_factory=BootLines)
     unseen: set[Target] = field(default_factory=set)
     cache: ResolverCache = field(default_factory=ResolverCache)
+    secrets: frozenset[SecretPath] = frozenset()
     newest: Versions = field(default_factory=dict)
     keys_moved: asyncio.Event = field(default_factory=asyncio.Event)
     healthy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKS))
@@ -93,17 +101,25 @@ class SharedState:
         return replace(
             self.context,
             resolver=self.context.resolver.anew(self.cache),
-            in_force=lambda planned: self.in_force.get(planned.target),
+            in_force=self.still_declared,
+            origin=self.origin,
         )
+
+    def still_declared(self, planned: DesiredServer) -> DesiredServer | None:
+        """Return the newest document of a server; Blocked where others may know a newer one."""
+        if not self.acting():
+            raise Blocked("this controller does not act any more", "the one that acts does it")
+        return self.in_force.get(planned.target)
 
     # ── what holds for several servers together ──────────────────────────────────────────────
 
-    def declare(self, state: DesiredState, revision: str) -> None:
+    def declare(self, state: DesiredState, revision: str, origin: Origin = NO_ORIGIN) -> None:
         """Put other documents into force."""
         if revision != self.revision:
             self._counted.clear()
             self._total.clear()
-        self.state, self.revision = state, revision
+        self.state, self.revision, self.origin = state, revision, origin
+        self.secrets = frozenset(path for server in state.servers for path in uses(server))
         known, self.in_force = self.in_force, {server.target: server for server in state.servers}
         self.unseen = (self.unseen & self.in_force.keys()) | (self.in_force.keys() - known.keys())
         for gone in self.boots.targets() - self.in_force.keys():
@@ -113,9 +129,9 @@ class SharedState:
             self.disruption_budget.reopen()
         self._began = asyncio.get_running_loop().time()
 
-    def hush(self, target: Target) -> str:
+    def hush(self, target: Target) -> Condition | None:
         """
-        Say why a server's robots and requests must wait; empty when they need not.
+        Say why a server's robots and requests must wait; None when they need not.
 
         Two documents may name one server, which only their boot lines tell: so every server is
         looked at once before any is disturbed, as long as that does not take for ever.
@@ -125,7 +141,7 @@ class SharedState:
         others = len(self.unseen) > (target in self.unseen)
         if self.quiet or (others and waited < patience):
             return self.quiet or UNSEEN
-        return ""
+        return None
 
     def judge(self, visit: Visit) -> None:
         """Take from a plan what the other servers' plans and boot lines forbid."""
@@ -174,6 +190,17 @@ class SharedState:
         """Show the brakes of the ledger; let go of ours that people released there."""
         self.status_store.note(brakes=tuple(brakes))
         await self.brake.follow({held.scope for held in brakes})
+
+    def heed_clock(self) -> None:
+        """Say that our clock jumped; else only what waits because of it would say so."""
+        trouble = self.context.unsteady()
+        if bool(trouble) is bool(self.status_store.controller.clock):
+            return
+        if trouble:
+            LOG.warning("%s; no request and no restart begins, and none expires", trouble)
+        else:
+            LOG.info("our own clock is believed again")
+        self.status_store.note(clock=trouble)
 
     def disturbed(self, target: Target, *, well: bool) -> None:
         """

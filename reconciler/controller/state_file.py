@@ -13,8 +13,14 @@ from typing import Any, Final
 
 from reconciler.controller.requeue import QueueState
 from reconciler.errors import JtrError
-from reconciler.model.codec import Codec, Malformed, parsed
-from reconciler.system.files import draft, make_private_directory, read_regular, reason
+from reconciler.model.codec import Codec, Malformed, newer, parsed
+from reconciler.system.files import (
+    draft,
+    make_private_directory,
+    read_regular,
+    reason,
+    set_aside,
+)
 
 FORMAT: Final = 1
 LIMIT: Final = 32 * 2**20  # bytes
@@ -49,6 +55,8 @@ class StateFile:
             raise self._unwritable(error) from None
         try:
             document = parsed(read_regular(self._path, LIMIT))
+            if (number := newer(document, "formatVersion", FORMAT)) is not None:
+                return State(), self._of_newer(number)
             return CODEC.read(State, document, "it", formatVersion=FORMAT), ""
         except FileNotFoundError:
             return State(), ""
@@ -66,6 +74,16 @@ class StateFile:
                 made.replace(self._path)
         except OSError as error:
             raise self._unwritable(error) from None
+
+    def _of_newer(self, number: int) -> str:
+        """Keep a newer jtr's file for when that comes back; say what is not known until then."""
+        kept = set_aside(self._path, number)
+        where = f"is kept as {kept}" if kept else "will be written over"
+        return (
+            f"the state file {self._path} was written by a newer jtr (format {number}, this one"
+            f" knows {FORMAT}): it {where}, and begins anew; nothing is lost but due times and what"
+            " people were told"
+        )
 
     def _unwritable(self, error: OSError) -> JtrError:
         return JtrError(

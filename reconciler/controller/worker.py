@@ -150,12 +150,9 @@ class ServerWorker:
             self.timing, shared.seconds(), timeouts.backoff_most, timeouts, shared.luck
         )
         self.timing = replace(timing, due=min(timing.due, self._woken_for()))
-        shared.status_store.servers[name] = replace(
-            self._status,
-            health=Health.DEGRADED,
-            reason=f"internal error ({type(error).__name__}); the controller's log says where",
-            failures=self.timing.failures,
-        )
+        why = f"internal error ({type(error).__name__}); the controller's log says where"
+        status = replace(self._status, health=Health.DEGRADED, reason=why)
+        self._show(replace(status, failures=self.timing.failures))
         shared.status_store.passes["failed"] += 1
 
     async def _turn(self) -> bool:
@@ -184,13 +181,27 @@ class ServerWorker:
             return True
 
     def _show_next(self, wait: float) -> None:
-        status = self._status
-        moment = datetime.fromtimestamp(
-            self._shared.seconds() + wait, self._shared.context.now().tzinfo
-        )
-        self._shared.status_store.servers[self.desired.name] = replace(
-            status, next_pass=moment.isoformat(timespec="seconds"), connected=self._held.connected
-        )
+        status, connected = self._status, self._held.connected
+        now = self._shared.context.now()
+        moment = datetime.fromtimestamp(now.timestamp() + wait, now.tzinfo)
+        planned = moment.isoformat(timespec="seconds")
+        if (status.next_pass, status.connected) != (planned, connected):
+            same = status.connected == connected
+            self._show(replace(status, next_pass=planned, connected=connected), renewed=same)
+
+    def _show(self, status: ServerStatus, *, renewed: bool = False) -> None:
+        """
+        Let people see *status*, in which nothing but times is new if it is *renewed*.
+
+        A worker that was left writes nothing: another server may have its name by now.
+        """
+        if self.retired:
+            return
+        servers = self._shared.status_store.servers
+        if renewed and status.server in servers:
+            servers.renew(status.server, status)
+        else:
+            servers[status.server] = status
 
     @property
     def _status(self) -> ServerStatus:
@@ -257,19 +268,19 @@ class ServerWorker:
         return True
 
     def _glanced(self, took: float) -> None:
-        shared, name = self._shared, self.desired.name
+        shared = self._shared
         timeouts = shared.context.timeouts
         self.timing = requeue.succeeded(self.timing, shared.seconds(), timeouts, shared.luck)
         moment = shared.context.stamp()
-        if not self.retired:
-            shared.status_store.servers[name] = replace(
-                self._status,
-                seen_at=moment,
-                last_pass=moment,
-                last_success=moment,
-                pass_seconds=round(took, 3),
-            )
-        pass_log.glanced(shared.status_store, name, took)
+        seen = replace(
+            self._status,
+            seen_at=moment,
+            last_pass=moment,
+            last_success=moment,
+            pass_seconds=round(took, 3),
+        )
+        self._show(seen, renewed=True)
+        pass_log.glanced(shared.status_store, self.desired.name, took)
         self.passes += 1
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
@@ -340,7 +351,7 @@ class ServerWorker:
         if not report.outcomes or ledger is None:
             return visit.recorded
         try:
-            return await asyncio.to_thread(ledger.load, visit.desired.target, visit.desired.name)
+            return await asyncio.to_thread(ledger.look, visit.desired.target, visit.desired.name)
         except JtrError:
             return visit.recorded  # what keeps it from being read is in the next pass's plan
 
@@ -406,6 +417,7 @@ class ServerWorker:
         )
         before = self._status
         status = conditions.after(one, before)
+        pass_log.drifted(desired.name, before.drifting, status.drifting)
         if status.outgoing != before.outgoing or pass_result.pushed(report):
             shared.keys_moved.set()
         moment = now.isoformat(timespec="seconds")
@@ -413,13 +425,15 @@ class ServerWorker:
         status = replace(
             status,
             server=self.desired.name,  # that of today: it may have been renamed meanwhile
+            judged=desired == self.desired,
             last_pass=moment,
             last_success=status.last_success if failing else moment,
             pass_seconds=round(took, 3),
             failures=timing.failures,
         )
+        self._show(status)
         if not self.retired:
-            shared.status_store.servers[status.server] = status
+            shared.status_store.reports[status.server] = pass_result.kept(report)
         result = "failed" if failing else str(status.health)
         pass_log.passed(shared.status_store, report, status, result, took)
         self.passes += 1

@@ -15,6 +15,7 @@ from reconciler.controller.worker import ServerWorker
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import LogEntry
+from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.references import SecretPath
 from reconciler.model.target import Target
 
@@ -33,29 +34,36 @@ class Workers:
         self._tasks: dict[Target, asyncio.Task[None]] = {}  # of those that are leaving as well
         self._fallen: dict[ServerWorker, tuple[int, str]] = {}
 
-    def declare(self, state: DesiredState, revision: str) -> None:
+    def declare(self, state: DesiredState, revision: str, origin: Origin = NO_ORIGIN) -> None:
         """
         Put documents into force: new servers get a worker, those that are gone lose theirs.
 
         A server is known by its target: a renamed one keeps its worker, and one that comes back
         before its worker has left keeps it, too.  Never are there two.
         """
-        self._shared.declare(state, revision)
+        self._shared.declare(state, revision, origin)
         statuses = self._shared.status_store.servers
         wanted = self._shared.in_force
-        for target in self._workers.keys() - wanted.keys():
-            self._workers[target].retire()
+        # One that was left before shows nothing: its name may be another server's by now.
         known = {
             target: statuses.pop(worker.desired.name, None)
             for target, worker in self._workers.items()
+            if not worker.retired
         }
+        for target in self._workers.keys() - wanted.keys():
+            self._workers[target].retire()
         for target, server in wanted.items():
             worker = self._workers.get(target)
-            statuses[server.name] = conditions.before_first(server, known.get(target))
+            changed = worker is not None and server != worker.desired
+            status = conditions.before_first(server, known.get(target), changed=changed)
+            statuses[server.name] = status
             if worker is None:
                 self._begin(server, revision)
             else:
                 worker.declare(server)
+        reports = self._shared.status_store.reports
+        for name in reports.keys() - statuses.keys():
+            del reports[name]
         self._shared.dirty()
 
     def _begin(self, server: DesiredServer, revision: str) -> None:
@@ -159,10 +167,17 @@ class Workers:
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""
+        return await self._called(name).entries()
+
+    def look(self, name: str) -> None:
+        """Look at one server now.  Raises UsageError for an unknown name."""
+        self._called(name).wake()
+
+    def _called(self, name: str) -> ServerWorker:
         worker = next((one for one in self._present if one.desired.name == name), None)
         if worker is None:
             raise UsageError(f"no server is called {name}", "see: jtr status")
-        return await worker.entries()
+        return worker
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────
 

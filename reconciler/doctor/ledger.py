@@ -94,7 +94,9 @@ def _judged(
     yield from all_or(_open(ledger), "ledger.open", nothing)
     asking = [server.name for server in state.servers if server.one_shots] if state else []
     if settings.only_ledger:
-        yield ok("ledger.only", "no other ledger knows these servers")
+        word = settings.ledger.at is None
+        mine = " (soleWriter: nobody checks that, it is only your word)" if word else ""
+        yield ok("ledger.only", f"no other ledger knows these servers{mine}")
     elif asking:
         yield warning(
             "ledger.only",

@@ -97,10 +97,10 @@ def _files(settings: Settings) -> Iterator[Finding]:
 def _file(name: str, what: str, path: str, *, secret: bool) -> Finding:
     """Judge one file: nobody else may read a *secret* one, or change any other."""
     code, called = f"settings.{name}", f"{what} {path}"
-    trouble, mode, ours = "", 0, True
+    trouble, mode, owner = "", 0, 0
     try:
         facts = Path(path).stat()  # through links: Kubernetes puts its secrets behind one
-        mode, ours = stat.S_IMODE(facts.st_mode), facts.st_uid in {0, os.geteuid()}
+        mode, owner = stat.S_IMODE(facts.st_mode), facts.st_uid
         if not stat.S_ISREG(facts.st_mode):
             trouble = "it is not a regular file"
         elif not os.access(path, os.R_OK):
@@ -116,21 +116,35 @@ def _file(name: str, what: str, path: str, *, secret: bool) -> Finding:
             "check the path and its rights",
             Exit.SECRETS if login else Exit.ERROR,
         )
-    who = "everybody" if mode & 0o007 else "its group"
+    # In a container nobody else is there; a group may read, as Kubernetes' `fsGroup` does.
+    opened = secret and mode & 0o007 and not _in_container()
+    nobody = "nobody but its group" if mode & 0o070 else "nobody else"
+    # An agent writes the token that it renews, as a user of its own.
+    written = name == "vault-token" and not mode & 0o022
     return first(
         code,
-        f"{what}: nobody else can {'open' if secret else 'change'} it",
+        f"{what}: {nobody if secret else 'nobody else'} can {'open' if secret else 'change'} it",
         (
-            secret and mode & 0o077,
-            f"{who} can open {called} (mode {mode:04o})",
-            f"chmod 600 {path}",
+            opened,
+            f"everybody can open {called} (mode {mode:04o})",
+            f"chmod o-rwx {path}",
         ),
         (
-            mode & 0o022 or not ours,
+            mode & 0o022,
             f"others can change {called} (mode {mode:04o})",
-            f"chown it to this user or to root, and: chmod go-w {path}",
+            f"chmod go-w {path}",
+        ),
+        (
+            owner not in {0, os.geteuid()} and not written,
+            f"{called} belongs to another user (uid {owner}), who can change it",
+            "chown it to this user or to root",
         ),
     )
+
+
+def _in_container() -> bool:
+    marks = ("/.dockerenv", "/run/.containerenv")
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(map(os.path.exists, marks))
 
 
 def look_at_documents(

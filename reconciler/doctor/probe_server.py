@@ -126,7 +126,7 @@ def _refuse(server: DesiredServer, state: DesiredState, rounds: Rounds) -> Visit
     rounds.settings.policy.check(server)
     visit = first_visit(server)
     if rounds.ledger is not None:
-        found = rounds.ledger.load(server.target, server.name)
+        found = rounds.ledger.look(server.target, server.name)
         others = {other.target for other in state.servers} - {server.target}
         known = found.identity
         if known is None or known.target == server.target:

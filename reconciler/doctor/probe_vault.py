@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +18,14 @@ from reconciler.doctor.findings import (
     skipped,
     warning,
 )
-from reconciler.errors import Exit, JtrError, SecretsError, UsageError
+from reconciler.errors import (
+    Exit,
+    Forbidden,
+    JtrError,
+    SecretsError,
+    TokenExpired,
+    UsageError,
+)
 from reconciler.model.desired import DesiredState, Presence
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.wording import counted
@@ -26,6 +34,7 @@ from reconciler.secrets.vault.health import health
 from reconciler.settings.model import AuthMethod, Settings
 
 _CODE: Final = Exit.SECRETS
+_TRIED: Final = 20  # secrets that may show that a token lives
 _RESTS: Final = (
     "login",
     "token",
@@ -66,29 +75,49 @@ class VaultLook:
         backend: VaultBackend | None = None
         try:
             backend = bootstrap.backend(self.settings)
-            token = await backend.whoami()
+            ref = self.settings.fingerprint_key
+            key = ref.at if ref is not None else None
+            refs = _references(self.state, key)
+            await self._token(backend, refs)
         except JtrError as error:
             if backend is not None:
                 backend.close()
             self._give_up("vault.login", error, "there was no login to Vault")
             return
         self.backend = backend
-        method = self.settings.vault.auth.method
-        own = method not in (AuthMethod.TOKEN, AuthMethod.TOKEN_FILE)
-        self.findings += [
-            ok("vault.login", f"by {method}"),
-            vault.token_finding(token.ttl, token.kind, renewable=token.renewable, own=own),
-            vault.policies_finding(token.policies),
-        ]
-        ref = self.settings.fingerprint_key
-        key = ref.at if ref is not None else None
-        refs = _references(self.state, key)
         paths = sorted({ref.at for ref in refs})
         await self._mounts(paths, backend)
         await self._rights(paths, key, backend)
         # The key may be missing: see key.usable.
         wanted = [ref for ref in refs if ref.at != key and ref.at not in self._known]
         await self._secrets(wanted, backend)
+
+    async def _token(self, backend: VaultBackend, refs: Sequence[SecretRef]) -> None:
+        """Say who we are to Vault; where the token may not ask that, that it may do its work."""
+        method = self.settings.vault.auth.method
+        try:
+            token = await backend.whoami()
+        except (Forbidden, TokenExpired):
+            # The least token may do nothing but read; one that is dead looks the same until then.
+            at = await _readable(backend, refs)
+            if at is None:
+                raise
+            self.findings.append(ok("vault.login", f"by {method}: it may read {at}"))
+            why = "the token may not look itself up (auth/token/lookup-self), and need not"
+            self._skip(why, "token", "policies")
+            return
+        own = method not in (AuthMethod.TOKEN, AuthMethod.TOKEN_FILE)
+        self.findings += [
+            ok("vault.login", f"by {method}"),
+            vault.token_finding(
+                token.ttl,
+                token.kind,
+                renewable=token.renewable,
+                own=own,
+                file=method is AuthMethod.TOKEN_FILE,
+            ),
+            vault.policies_finding(token.policies),
+        ]
 
     def _skip(self, why: str, *names: str) -> None:
         self.findings += [skipped(f"vault.{name}", why) for name in names]
@@ -155,8 +184,12 @@ class VaultLook:
         ledger = self.settings.ledger.at
         try:
             rights = await backend.capabilities(vault.asked_of(paths, ledger))
-        except SecretsError as error:
+        except (Forbidden, TokenExpired):
             why = "the token may not ask what it may do (sys/capabilities-self; policy default)"
+            self._skip(why, "can-read", "cannot-write", "powers")
+            return
+        except SecretsError as error:
+            why = "Vault did not say what the token may do"
             self.findings.append(warning("vault.can-read", error.what, error.remedy))
             self._skip(why, "cannot-write", "powers")
             return
@@ -189,6 +222,15 @@ class VaultLook:
             self.findings.append(
                 vault.binding_finding(sorted(unbound), all_of=len(refs), required=required)
             )
+
+
+async def _readable(backend: VaultBackend, refs: Sequence[SecretRef]) -> SecretPath | None:
+    """Return a declared secret whose metadata the token may read, or None."""
+    for ref in refs[:_TRIED]:
+        with suppress(SecretsError):
+            await backend.describe(ref.at, ref.version)
+            return ref.at
+    return None
 
 
 def _references(state: DesiredState | None, key: SecretPath | None) -> list[SecretRef]:

@@ -46,11 +46,14 @@ def clock_finding(ahead: float | None, uncertainty: float) -> Finding:
     )
 
 
-def token_finding(left: float | None, kind: str, *, renewable: bool, own: bool) -> Finding:
+def token_finding(
+    left: float | None, kind: str, *, renewable: bool, own: bool, file: bool = False
+) -> Finding:
     """
     Judge the token in use: *left* are its seconds, None without an end.
 
-    *own* says that this process got it by logging in, so that the next one gets another.
+    *own* says that this process got it by logging in, so that the next one gets another; *file*
+    that somebody else keeps it in one.
     """
     text = f"a {kind} token, {length(left or 0)} left, {'' if renewable else 'not '}renewable"
     return first(
@@ -59,7 +62,7 @@ def token_finding(left: float | None, kind: str, *, renewable: bool, own: bool) 
         (
             left is None,
             "it never ends: who finds it has it for ever",
-            "use one that ends, and let Vault Agent or a login renew it",
+            f"use one that ends, and let {'who writes its file' if file else 'a login'} renew it",
         ),
         (not own and (left or 0) < SHORT, text, "fetch a new one before the next apply"),
     )

@@ -7,14 +7,16 @@ one step.  Where in the text the request goes is the business of `documents.edit
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Final, Protocol
 
 from reconciler.documents.edit_position import BY_HAND, KEYS, RequestBlock, located, reader
-from reconciler.documents.files import read_bytes, shown
-from reconciler.documents.load import Loaded, load
+from reconciler.documents.files import Snapshot, read_bytes, shown
+from reconciler.documents.load import Loaded, load, load_snapshot
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredServer, OneShot
 from reconciler.model.timestamps import spelled
@@ -45,17 +47,69 @@ def propose(top: str, name: str, wish: RequestBlock, now: datetime) -> Proposal:
     already; InvalidConfig when the documents are invalid, or would be; Blocked for a suspended
     server and for a wish that would be superseded; JtrError when the file cannot be edited.
     """
+    return _proposed(_OnDisk(top), name, wish, now)
+
+
+def propose_in(snapshot: Snapshot, name: str, wish: RequestBlock, now: datetime) -> Proposal:
+    """Return the same of documents that lie in no file system; `path` is the place of the file."""
+    return _proposed(_InSnapshot(snapshot), name, wish, now)
+
+
+class _Documents(Protocol):
+    """Where the documents are; raises as `propose`."""
+
+    def load(self, path: str = "", edited: bytes = b"") -> Loaded:
+        """Load them, with the file at *path* as it was *edited*."""
+        ...
+
+    def file(self, loaded: Loaded, server: DesiredServer) -> str:
+        """Return the path of the file that holds *server*."""
+        ...
+
+    def data(self, path: str) -> bytes: ...
+
+
+class _OnDisk:
+    def __init__(self, top: str) -> None:
+        self._top: Final = top
+
+    def load(self, path: str = "", edited: bytes = b"") -> Loaded:
+        return load((self._top,), {os.path.realpath(path): edited} if path else None)
+
+    def file(self, loaded: Loaded, server: DesiredServer) -> str:
+        return _file(loaded, server, self._top)
+
+    def data(self, path: str) -> bytes:
+        return read_bytes(path)
+
+
+class _InSnapshot:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot: Final = snapshot
+
+    def load(self, path: str = "", edited: bytes = b"") -> Loaded:
+        files = {**self._snapshot.files, path: edited} if path else self._snapshot.files
+        return load_snapshot(replace(self._snapshot, files=files))
+
+    def file(self, loaded: Loaded, server: DesiredServer) -> str:  # noqa: ARG002  - as on a disk
+        return _the_one(self._snapshot.files, server)
+
+    def data(self, path: str) -> bytes:
+        return self._snapshot.files[path]
+
+
+def _proposed(documents: _Documents, name: str, wish: RequestBlock, now: datetime) -> Proposal:
     events = reader()
-    loaded = load((top,))
+    loaded = documents.load()
     server = _server(loaded, name)
     replaced = server.asked(wish.kind)
     _allowed(server, wish, replaced, now)
-    path = _file(loaded, server, top)
-    data = read_bytes(path)
+    path = documents.file(loaded, server)
+    data = documents.data(path)
     change = located(data, name, wish, events)
     edited = change.applied(data)
     try:
-        result = load((top,), {os.path.realpath(path): edited})
+        result = documents.load(path, edited)
     except InvalidConfig as error:
         problems = [change.on_disk(one, data, shown(path)) for one in error.problems]
         raise InvalidConfig(problems, total=error.total) from None
@@ -104,15 +158,19 @@ def _allowed(
         )
 
 
-def _file(loaded: Loaded, server: DesiredServer, top: str) -> str:
-    """Return the file that holds *server*.  Raises UsageError where a link stands in the way."""
-    found = [path for path in loaded.files if shown(path) == server.source.file]
+def _the_one(paths: Iterable[str], server: DesiredServer) -> str:
+    found = [path for path in paths if shown(path) == server.source.file]
     if len(found) != 1:
         raise UsageError(
             f"the file of {server.name} has a name that cannot be told from another one",
             "rename it: letters, digits, - and . are enough",
         )
-    path = found[0]
+    return found[0]
+
+
+def _file(loaded: Loaded, server: DesiredServer, top: str) -> str:
+    """Return the file that holds *server*.  Raises UsageError where a link stands in the way."""
+    path = _the_one(loaded.files, server)
     root = top if Path(top).is_dir() else os.path.dirname(top) or "."  # noqa: PTH120  - as typed
     straight = os.path.join(os.path.realpath(root), os.path.relpath(path, root))  # noqa: PTH118
     if os.path.realpath(path) != straight:

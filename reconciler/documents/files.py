@@ -7,21 +7,29 @@ Files are named on the command line or found in directories.
 import errno
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from reconciler.documents.ignore import NAME as IGNORE_FILE
 from reconciler.documents.tree import Map, Node, Scalar, text
 from reconciler.documents.walk import Entry, Kind, below, lies_in
 from reconciler.documents.yaml_reader import BYTES_LIMIT, Document, scan
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.source import Problem, SourceLine
+from reconciler.model.wording import counted
 from reconciler.system.files import NotRegular, WritableByOthers, read_operators, read_regular
 
 API_VERSION: Final = "jtr/v1"
+_ROOT: Final = "/"  # of a snapshot, which has no other
 _BEGIN: Final = f"begin: apiVersion: {API_VERSION}"
-_VERSION: Final = f"write apiVersion: {API_VERSION}, or move the file elsewhere"
+_VERSION: Final = f"write apiVersion: {API_VERSION}"
+_NOT_OURS: Final = f"if the file is another program's, name it in {IGNORE_FILE}"
+_VERSION_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9./-]{0,59}")
+_MOST_VERSIONS: Final = 5
 FILES_LIMIT: Final = 100_000
 TOTAL_BYTES_LIMIT: Final = 128 * 1024 * 1024
 TOTAL_VALUES_LIMIT: Final = 2_000_000  # some ten microseconds each
@@ -86,7 +94,8 @@ def read_documents(
     known: "Mapping[FileKey, FoundFile] | None" = None,
 ) -> "FoundDocuments":
     """
-    Read files and directories (`*.yaml`, `*.yml`, recursive, hidden ones skipped).
+    Read files and directories (`*.yaml`, `*.yml`, recursive; hidden ones are skipped, and what a
+    `.jtrignore` leaves out).
 
     *instead* gives contents to judge before they are written, by the real path of their file, which
     need not exist.  *tree* is the root from which places count, instead of a Git work tree's.  What
@@ -106,6 +115,35 @@ def read_documents(
             found.directory(path)
         else:
             found.file(path)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    Documents of one moment that lie in no file system.
+
+    `files` goes by place, from the root of their tree; `refused` are places that hold something
+    else than a file, with what is wrong and what to do.  `name` is what all of it is called.
+    """
+
+    name: str
+    files: Mapping[str, bytes]
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    ignored: int = 0  # files that a `.jtrignore` leaves out
+
+
+def read_snapshot(
+    snapshot: Snapshot, known: "Mapping[FileKey, FoundFile] | None" = None
+) -> "FoundDocuments":
+    """
+    Read a snapshot as `read_documents` reads a directory.
+
+    Raises UsageError when it holds no document of ours.
+    """
+    contents = {f"{_ROOT}{place}": content for place, content in snapshot.files.items()}
+    found = FoundDocuments(contents, _ROOT, known)
+    found.snapshot(snapshot)
     return found
 
 
@@ -144,8 +182,9 @@ class FoundFile:
     """
     What one file gave.
 
-    `whole` is False when the rest could not be read for a syntax error.  `skipped` counts documents
-    of another apiVersion, `ours` the others: those are here unless the file was known.
+    `whole` is False when the rest could not be read for a syntax error.  `skipped` are the versions
+    of documents of another apiVersion, `ours` counts the others: those are here unless the file was
+    known.
     """
 
     documents: tuple[Placed, ...]
@@ -153,7 +192,7 @@ class FoundFile:
     whole: bool
     size: int
     values: int
-    skipped: int
+    skipped: tuple[str, ...]
     ours: int
 
 
@@ -178,7 +217,8 @@ class FoundDocuments:
         self.found: list[tuple[FileKey | None, FoundFile]] = []
         self.problems: list[Problem] = []
         self.files: list[str] = []
-        self.skipped = 0
+        self.skipped: Counter[str] = Counter()
+        self.ignored = 0  # files and directories that a `.jtrignore` leaves out
         self.complete = True
         self._seen: set[str] = set()
         self._roots: dict[str, str] = {}
@@ -208,21 +248,24 @@ class FoundDocuments:
         self._check_totals(path)
         self.found.append((key, found))
         self.problems += found.problems
-        self.skipped += found.skipped
+        if found.skipped:
+            self.skipped.update(found.skipped)
         self.complete &= found.whole
         return found
 
     def _check_totals(self, path: str) -> None:
         """Stop where a tree costs more than any fleet: each file alone may be in order."""
-        for found, limit, what in (
-            (len(self.files), FILES_LIMIT, "files"),
-            (self._bytes, TOTAL_BYTES_LIMIT, "bytes"),
-            (self._values, TOTAL_VALUES_LIMIT, "values"),
-        ):
-            if found > limit:
-                place = SourceLine(shown(path), 1)
-                remedy = "name fewer files, or the directories one after the other"
-                raise InvalidConfig([Problem(place, f"more than {limit:,} {what} in all", remedy)])
+        if len(self.files) > FILES_LIMIT:
+            most = f"{FILES_LIMIT:,} files"
+        elif self._bytes > TOTAL_BYTES_LIMIT:
+            most = f"{TOTAL_BYTES_LIMIT:,} bytes"
+        elif self._values > TOTAL_VALUES_LIMIT:
+            most = f"{TOTAL_VALUES_LIMIT:,} values"
+        else:
+            return
+        place = SourceLine(shown(path), 1)
+        remedy = "name fewer files, or the directories one after the other"
+        raise InvalidConfig([Problem(place, f"more than {most} in all", remedy)])
 
     def _complain(self, source: SourceLine, what: str, remedy: str) -> None:
         self.problems.append(Problem(source, what, remedy))
@@ -233,8 +276,21 @@ class FoundDocuments:
             self._tree = self._given_tree or self._root(os.path.dirname(real))  # noqa: PTH120
             self._read(path, real, follow=True, named=True)
 
+    def snapshot(self, taken: Snapshot) -> None:
+        self._tree = _ROOT
+        for place, (what, remedy) in taken.refused.items():
+            self._complain(SourceLine(shown(place), 1), what, remedy)
+        before, nothing = len(self.problems), True
+        self.ignored += taken.ignored
+        for place in sorted(taken.files):
+            found = self._read(place, f"{_ROOT}{place}", follow=False, named=False)
+            nothing &= not found.ours
+        if nothing and len(self.problems) == before and not taken.refused:
+            raise self._nothing(taken.name, self.skipped, self.ignored)
+
     def directory(self, top: str) -> None:
-        outside, skipped, nothing = len(self.problems), self.skipped, True
+        outside, skipped, nothing = len(self.problems), self.skipped.copy(), True
+        ignored = self.ignored
         self._tree = self._given_tree or self._root(os.path.realpath(top))
         for entry in below(top):
             if not self._readable(entry):
@@ -245,12 +301,15 @@ class FoundDocuments:
             found = self._read(entry.path, entry.real, follow=entry.linked, named=False)
             nothing &= not found.ours
         if nothing and len(self.problems) == outside:
-            others = self.skipped - skipped
-            note = f" ({others} of another apiVersion skipped)" if others else ""
-            raise UsageError(
-                f"{shown(top)} holds no document of {API_VERSION}{note}",
-                f"name a directory with *.yaml files that begin with `apiVersion: {API_VERSION}`",
-            )
+            raise self._nothing(top, self.skipped - skipped, self.ignored - ignored)
+
+    def _nothing(self, top: str, skipped: "Counter[str]", ignored: int) -> UsageError:
+        told = ", ".join(left_out(skipped, ignored))
+        note = f": {told}" if told else ""
+        return UsageError(
+            f"{shown(top)} holds no document of {API_VERSION}{note}",
+            f"name a directory with *.yaml files that begin with `apiVersion: {API_VERSION}`",
+        )
 
     def _readable(self, entry: Entry) -> bool:
         if entry.kind is Kind.UNLISTED:
@@ -262,6 +321,11 @@ class FoundDocuments:
                 "this link leads out of the directory",
                 "copy the file here, or name its place on the command line",
             )
+        if entry.kind is Kind.UNIGNORING:
+            line, what = entry.trouble
+            source = SourceLine(shown(entry.path), line or 1)
+            self._complain(source, what, "write lines as in a .gitignore, or remove the file")
+        self.ignored += entry.kind is Kind.IGNORED
         return entry.kind is Kind.FILE
 
     def _root(self, folder: str) -> str:
@@ -277,6 +341,7 @@ def _found(data: bytes, path: str, real: str, tree: str, *, named: bool) -> Foun
     folder = os.path.dirname(real)  # noqa: PTH120  - a string is enough, for each file
     ours: list[Placed] = []
     foreign: list[Document] = []
+    skipped: list[str] = []
     problems: list[Problem] = []
     empty = True
     for document in builder.documents:
@@ -288,8 +353,9 @@ def _found(data: bytes, path: str, real: str, tree: str, *, named: bool) -> Foun
             problems.append(Problem(root.source, "a document is not a mapping", _BEGIN))
         elif "apiVersion" not in root.entries:
             problems.append(Problem(root.source, "a document without apiVersion", _VERSION))
-        elif not named and _foreign(root):
+        elif not named and (version := _foreign(root)):
             foreign.append(document)
+            skipped.append(version)
         else:
             ours.append(Placed(root, folder, _place(real, tree)))
     # Other programs' documents may use what we refuse.
@@ -305,15 +371,32 @@ def _found(data: bytes, path: str, real: str, tree: str, *, named: bool) -> Foun
         problems.append(
             Problem(SourceLine(shown(path), 1), "the file is empty", "write a document")
         )
+    if not (named or ours):
+        problems = [replace(one, remedy=f"{one.remedy}; {_NOT_OURS}") for one in problems]
     return FoundFile(
-        tuple(ours), tuple(problems), whole, len(data), builder.count, len(foreign), len(ours)
+        tuple(ours), tuple(problems), whole, len(data), builder.count, tuple(skipped), len(ours)
     )
 
 
-def _foreign(root: Node) -> bool:
+def _foreign(root: Node) -> str:
+    """Return the version of another program's document, as it may be printed; else nothing."""
     version = text(root, "apiVersion")
     # Another version of ours, or a slip of the finger, is never skipped in silence.
-    return bool(version) and not version.lower().startswith("jtr")
+    if not version or version.lower().startswith("jtr"):
+        return ""
+    return version if _VERSION_WORD.fullmatch(version) else "another one"
+
+
+def left_out(skipped: Counter[str], ignored: int) -> Iterator[str]:
+    """Say what was not read as documents of ours, and why."""
+    if skipped:
+        named = sorted(skipped)[:_MOST_VERSIONS]
+        more = ", ..." if len(skipped) > len(named) else ""
+        number = counted(skipped.total(), "document")
+        yield f"{number} of another apiVersion skipped ({', '.join(named)}{more})"
+    if ignored:
+        number = f"{ignored} {'file or directory' if ignored == 1 else 'files and directories'}"
+        yield f"{number} left out by {IGNORE_FILE}"
 
 
 def _place(real: str, tree: str) -> str:

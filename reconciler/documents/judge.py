@@ -4,12 +4,12 @@ From documents to servers: each judged by itself, then all together.
 `KnownFiles` are for who reads the same files again and again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.documents.build import build_server
 from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
-from reconciler.documents.files import FileKey, FoundDocuments, FoundFile, Placed, read_documents
+from reconciler.documents.files import FileKey, FoundDocuments, FoundFile, Placed
 from reconciler.documents.schema import CONFIG, problems, valid
 from reconciler.documents.tree import plain, text
 from reconciler.documents.validate import (
@@ -23,6 +23,8 @@ from reconciler.model.desired import DesiredServer
 from reconciler.model.source import Problem
 
 Server = tuple[DesiredServer, Claims]
+Read = Callable[[Mapping[FileKey, FoundFile]], FoundDocuments]
+"""Reads documents anew, and does not parse the files that it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Fit:
-    """One file's documents that fit the schema; its `verdict` when it was known."""
+    """Documents of a file that was not known, as far as they fit the schema."""
 
     key: FileKey | None
     file: FoundFile
-    verdict: Verdict | None = None
     shared: list[Shared] = field(default_factory=list)
     servers: list[Placed] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -67,8 +68,12 @@ class Judged:
 
 def judge(reading: FoundDocuments, known: Mapping[FileKey, Verdict]) -> Judged:
     """Judge what was read; for *known* files their verdict stands."""
-    fits = [_fit(key, file, known.get(key) if key else None) for key, file in reading.found]
-    everything = tuple(document for fit in fits for document in fit.shared)
+    # Of ten thousand files nearly all are known: nothing is made for those.
+    found: list[tuple[FileKey | None, Verdict | _Fit]] = [
+        (key, (known.get(key) if key else None) or _fit(key, file)) for key, file in reading.found
+    ]
+    fits = [one for _, one in found if isinstance(one, _Fit)]
+    everything = tuple(document for _, one in found for document in one.shared)
     certain = reading.complete and all(fit.certain for fit in fits)
     result = Judged(certain, everything, reading.problems)
     for fit in fits:
@@ -76,20 +81,18 @@ def judge(reading: FoundDocuments, known: Mapping[FileKey, Verdict]) -> Judged:
     if not certain:
         return result
     claims: list[Claims] = []
-    for fit in fits:
-        if fit.verdict is None:
-            claims += _judge_file(fit, result)
+    for key, one in found:
+        if isinstance(one, _Fit):
+            claims += _judge_file(one, result)
         else:
-            _take(fit, fit.verdict.servers, result)
-            claims += (claim for _, claim in fit.verdict.servers)
+            _keep(key, one, result)
+            claims += [claim for _, claim in one.servers]
     result.problems += fleet_problems(claims)
     result.problems += mixed_kinds(claims)
     return result
 
 
-def _fit(key: FileKey | None, file: FoundFile, verdict: Verdict | None) -> _Fit:
-    if verdict is not None:
-        return _Fit(key, file, verdict, list(verdict.shared))
+def _fit(key: FileKey | None, file: FoundFile) -> _Fit:
     fit = _Fit(key, file)
     for placed in file.documents:
         root = placed.root
@@ -128,10 +131,14 @@ def _judge_file(fit: _Fit, result: Judged) -> list[Claims]:
 
 
 def _take(fit: _Fit, servers: tuple[Server, ...], result: Judged) -> None:
-    result.servers += (server for server, _ in servers)
-    if fit.key is not None:
-        file = replace(fit.file, documents=())
-        result.verdicts[fit.key] = Verdict(file, tuple(fit.shared), servers)
+    file = replace(fit.file, documents=())
+    _keep(fit.key, Verdict(file, tuple(fit.shared), servers), result)
+
+
+def _keep(key: FileKey | None, verdict: Verdict, result: Judged) -> None:
+    result.servers += [server for server, _ in verdict.servers]
+    if key is not None:
+        result.verdicts[key] = verdict
 
 
 class KnownFiles:
@@ -146,21 +153,16 @@ class KnownFiles:
         self._verdicts: Mapping[FileKey, Verdict] = {}
         self._shared: tuple[Shared, ...] = ()
 
-    def judged(
-        self, paths: Sequence[str], instead: Mapping[str, bytes]
-    ) -> tuple[FoundDocuments, Judged]:
-        """Read and judge *paths*; what is in order is known from then on."""
-        reading, result = self._judged(paths, instead)
+    def judged(self, read: Read) -> tuple[FoundDocuments, Judged]:
+        """Let *read* read, and judge what it found; what is in order is known from then on."""
+        reading, result = self._judged(read)
         if self._verdicts and result.shared != self._shared:
             self._verdicts = {}
-            reading, result = self._judged(paths, instead)
+            reading, result = self._judged(read)
         if result.certain:
             self._verdicts, self._shared = result.verdicts, result.shared
         return reading, result
 
-    def _judged(
-        self, paths: Sequence[str], instead: Mapping[str, bytes]
-    ) -> tuple[FoundDocuments, Judged]:
-        known = {key: verdict.file for key, verdict in self._verdicts.items()}
-        reading = read_documents(paths, instead, known=known)
+    def _judged(self, read: Read) -> tuple[FoundDocuments, Judged]:
+        reading = read({key: verdict.file for key, verdict in self._verdicts.items()})
         return reading, judge(reading, self._verdicts)

@@ -6,13 +6,19 @@ found before any is raised, so that a file is corrected once and not once for ea
 """
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler.documents.effective import Effective
-from reconciler.documents.files import FoundDocuments, read_documents
-from reconciler.documents.judge import Judged, KnownFiles, judge
+from reconciler.documents.files import (
+    FoundDocuments,
+    Snapshot,
+    left_out,
+    read_documents,
+    read_snapshot,
+)
+from reconciler.documents.judge import Judged, KnownFiles, Read, judge
 from reconciler.documents.tree import text
 from reconciler.errors import InvalidConfig
 from reconciler.model.desired import DesiredState
@@ -24,12 +30,15 @@ class Loaded:
     """
     Valid desired state; `effective` goes by server name, `files` are those that were read.
 
+    `left_out` says, in lines, what was found and not read as documents of ours.
+
     Who goes on for long keeps `state` alone: the rest holds the trees of all documents.
     """
 
     state: DesiredState
     effective: Mapping[str, Effective]
     files: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def summary(self) -> str:
         exchanges = sum(len(server.exchanges) for server in self.state.servers)
@@ -38,10 +47,7 @@ class Loaded:
             counted(exchanges, "exchange"),
             counted(len(self.files), "file"),
         )
-        text = f"valid: {', '.join(parts)}\n"
-        if self.state.skipped:
-            text += f"{counted(self.state.skipped, 'document')} of another apiVersion skipped\n"
-        return text
+        return "".join(f"{line}\n" for line in (f"valid: {', '.join(parts)}", *self.left_out))
 
 
 def load(
@@ -53,31 +59,48 @@ def load(
     Raises UsageError when there is nothing to read, InvalidConfig with all problems, sorted by
     place, at most 50 and then `... and N more`.
     """
+    return _loaded(lambda: read_documents(paths, instead, tree))
+
+
+def load_snapshot(snapshot: Snapshot) -> Loaded:
+    """Return what a directory with these files would mean.  Raises as `load`."""
+    return _loaded(lambda: read_snapshot(snapshot))
+
+
+def _loaded(read: Callable[[], FoundDocuments]) -> Loaded:
     with _no_collections():
-        reading = read_documents(paths, instead, tree)
+        reading = read()
         judged = judge(reading, {})
         state = _state(reading, judged)
         effective = {text(one.root, "metadata", "name"): Effective(one) for one in judged.merged}
-        return Loaded(state, effective, tuple(reading.files))
+        told = tuple(left_out(reading.skipped, reading.ignored))
+        return Loaded(state, effective, tuple(reading.files), told)
 
 
 class Loader:
-    """Loads the same paths again and again; what has not changed is not parsed and judged anew."""
+    """Loads the same place again and again; what has not changed is not parsed and judged anew."""
 
     def __init__(self) -> None:
         self._known = KnownFiles()
 
     def load(self, paths: Sequence[str], instead: Mapping[str, bytes]) -> DesiredState:
         """Return the state that `load` would return, or raise what it would raise."""
+        return self._load(lambda known: read_documents(paths, instead, known=known))
+
+    def load_snapshot(self, snapshot: Snapshot) -> DesiredState:
+        """Return what a directory with these files would mean.  Raises as `load`."""
+        return self._load(lambda known: read_snapshot(snapshot, known))
+
+    def _load(self, read: Read) -> DesiredState:
         with _no_collections():
-            return _state(*self._known.judged(paths, instead))
+            return _state(*self._known.judged(read))
 
 
 def _state(reading: FoundDocuments, judged: Judged) -> DesiredState:
     if judged.problems or not judged.certain:
         raise InvalidConfig(judged.problems)
     servers = sorted(judged.servers, key=lambda server: server.name)
-    return DesiredState(tuple(servers), reading.skipped)
+    return DesiredState(tuple(servers), reading.skipped.total())
 
 
 @contextmanager

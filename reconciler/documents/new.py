@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.documents.files import API_VERSION, shown
-from reconciler.documents.walk import SUFFIXES
+from reconciler.documents.walk import Kind, below
 from reconciler.errors import JtrError, UsageError
 from reconciler.model.references import SecretRef
 from reconciler.system.files import draft, reason, sync_directory
@@ -86,9 +86,8 @@ def refuse_existing(path: str) -> None:
 
 
 def holds_documents(folder: str) -> bool:
-    """Whether there is any YAML file below *folder*, which need not exist."""
-    found = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
-    return any(name.endswith(SUFFIXES) and not name.startswith(".") for name in found)
+    """Whether the loader would read anything below *folder*, which need not exist."""
+    return os.path.isdir(folder) and any(one.kind is not Kind.IGNORED for one in below(folder))  # noqa: PTH112
 
 
 def write_new(path: str, text: str, rights: int = RIGHTS) -> None:

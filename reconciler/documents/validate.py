@@ -255,6 +255,7 @@ class Claims:
     What one server's document says that no other may contradict, and where.
 
     Of `target` None: the URL is none, which was said already.  `asked` is where a one-shot stands.
+    Sets remember the hashes of what they hold, so the fleet is compared without working them out.
     """
 
     source: SourceLine
@@ -265,12 +266,16 @@ class Claims:
     asked: SourceLine | None
     logins: tuple[tuple[SecretPath, SourceLine], ...]
     credentials: tuple[tuple[SecretPath, SourceLine], ...]
+    login_paths: frozenset[SecretPath]
+    credential_paths: frozenset[SecretPath]
 
     @classmethod
     def of(cls, root: Map) -> Self:
         name, spec = at(root, "metadata", "name"), at(root, "spec")
         url, written = text(spec, "url"), keys(spec)
         sound = url_problem(url, insecure_allowed=True) is None
+        logins = tuple(_secrets(at(spec, key) for key in ("accessSecret", "accessToken")))
+        credentials = tuple(_secrets(_credentials(spec)))
         return cls(
             root.source,
             text(name),
@@ -278,8 +283,10 @@ class Claims:
             Target(normalised(url), text(spec, "account", default="0")) if sound else None,
             written.get("url", root.source),
             written.get("cache") or written.get("reboot"),
-            tuple(_secrets(at(spec, key) for key in ("accessSecret", "accessToken"))),
-            tuple(_secrets(_credentials(spec))),
+            logins,
+            credentials,
+            frozenset(path for path, _ in logins),
+            frozenset(path for path, _ in credentials),
         )
 
 
@@ -335,10 +342,12 @@ def mixed_kinds(fleet: Sequence[Claims]) -> Iterator[Problem]:
     A login is sent to a server at every visit, before anything is compared: nobody may have a
     foreign server's keys sent somewhere by calling them one.
     """
-    logins = [pair for claims in fleet for pair in claims.logins]
-    credentials = [pair for claims in fleet for pair in claims.credentials]
-    both = {path for path, _ in logins}.intersection(path for path, _ in credentials)
-    first_login, first_credentials = _first(logins, both), _first(credentials, both)
+    every_login = set[SecretPath]().union(*(claims.login_paths for claims in fleet))
+    both = set[SecretPath]().union(*(every_login & claims.credential_paths for claims in fleet))
+    if not both:
+        return
+    first_login = _first((pair for claims in fleet for pair in claims.logins), both)
+    first_credentials = _first((pair for claims in fleet for pair in claims.credentials), both)
     for path in sorted(both):
         yield Problem(
             first_login[path],

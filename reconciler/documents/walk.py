@@ -2,26 +2,37 @@
 Which places below a PATH hold documents, for the loader and for the controller's content hash.
 
 Links are followed, but never out of the directory that was named: whoever writes a tree may not
-read the whole host.  Each directory is looked into once, whatever links lead to it.
+read the whole host.  Each directory is looked into once, whatever links lead to it.  What a
+`.jtrignore` leaves out is not looked at.
 """
 
 import enum
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Final
 
+from reconciler.documents.ignore import NAME, SIZE_LIMIT, BadLine, Ignored
+from reconciler.system.files import read_regular
+
 SUFFIXES: Final = (".yaml", ".yml")
+_NAME: Final = attrgetter("name")
 
 
 class Kind(enum.Enum):
-    """What stands at a place; with any but the first two the loader refuses the whole tree."""
+    """What stands at a place; with any but the first three the loader refuses the whole tree."""
 
     FILE = b"f"
+    IGNORED = b"i"  # a file or a directory that a `.jtrignore` leaves out
     OUTSIDE = b"o"  # a link out of the tree: a problem of the document, never followed
     MISSING = b"m"
     UNREADABLE = b"u"
     UNLISTED = b"l"
+    UNIGNORING = b"b"  # a `.jtrignore` of which nobody can tell what it leaves out
+
+    # Asked several times for every file: that of an Enum goes by its name, in Python.
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,8 @@ class Entry:
     One place that the loader looks at.
 
     `name` begins with that of its PATH and goes on below it, `real` is the path without links.
-    What was no link when it was listed is not `linked`, and must not be opened as one.
+    What was no link when it was listed is not `linked`, and must not be opened as one.  `trouble`
+    is what is wrong with a `.jtrignore`, and in which line.
     """
 
     name: str
@@ -38,6 +50,7 @@ class Entry:
     real: str
     kind: Kind = Kind.FILE
     linked: bool = True
+    trouble: tuple[int, str] = (0, "")
 
 
 def lies_in(real: str, folder: str) -> bool:
@@ -53,9 +66,11 @@ def below(top: str, name: str = "") -> Iterator[Entry]:
     """
     root = os.path.realpath(top)
     visited: set[str] = set()
-    waiting = [Entry(name, top, root)]
+    waiting: list[tuple[Entry, tuple[str, ...], Ignored]] = [
+        (Entry(name, top, root), (), Ignored())
+    ]
     while waiting:
-        here = waiting.pop()
+        here, names, ignored = waiting.pop()
         if here.real in visited:
             continue
         if not lies_in(here.real, root):
@@ -64,28 +79,66 @@ def below(top: str, name: str = "") -> Iterator[Entry]:
         visited.add(here.real)
         try:
             with os.scandir(here.path) as found:
-                children = sorted(
-                    (child for child in found if not child.name.startswith(".")),
-                    key=lambda child: child.name,
-                )
+                listed = sorted(found, key=_NAME)
         except OSError:
             yield Entry(here.name, here.path, here.real, Kind.UNLISTED)
             continue
-        deeper: list[Entry] = []
-        inside = here.real.rstrip("/")
-        for child in children:
-            directory = _is_directory(child)
-            if not directory and not child.name.endswith(SUFFIXES):
-                continue
-            linked = child.is_symlink()
-            real = os.path.realpath(child.path) if linked else f"{inside}/{child.name}"
-            kind = Kind.FILE if directory or not linked or lies_in(real, root) else Kind.OUTSIDE
-            entry = Entry(f"{here.name}/{child.name}", child.path, real, kind, linked)
-            if directory:
-                deeper.append(entry)
+        # Its own file first: it says what is left out of the rest.
+        if (own := next((child for child in listed if child.name == NAME), None)) is not None:
+            file = _entry(here, own, root, directory=False)
+            try:
+                ignored = _with_file(ignored, file)
+            except _Unignoring as problem:
+                yield replace(file, kind=Kind.UNIGNORING, trouble=problem.trouble)
+        deeper = []
+        for child, directory in _visible(listed):
+            entry = _entry(here, child, root, directory=directory)
+            if ignored.rules and ignored.leaves_out((*names, child.name), directory=directory):
+                yield replace(entry, kind=Kind.IGNORED)
+            elif directory:
+                deeper.append((entry, (*names, child.name), ignored.below()))
             else:
                 yield entry
         waiting += reversed(deeper)
+
+
+def _visible(listed: Iterable[os.DirEntry[str]]) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """Yield YAML files and directories, each with whether it is one."""
+    for child in listed:
+        if not child.name.startswith("."):
+            directory = _is_directory(child)
+            if directory or child.name.endswith(SUFFIXES):
+                yield child, directory
+
+
+def _entry(here: Entry, child: os.DirEntry[str], root: str, *, directory: bool) -> Entry:
+    linked = child.is_symlink()
+    real = os.path.realpath(child.path) if linked else f"{here.real.rstrip('/')}/{child.name}"
+    kind = Kind.FILE if directory or not linked or lies_in(real, root) else Kind.OUTSIDE
+    return Entry(f"{here.name}/{child.name}", child.path, real, kind, linked)
+
+
+class _Unignoring(Exception):
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.trouble: Final = (line, what)
+
+
+def _with_file(ignored: Ignored, entry: Entry) -> Ignored:
+    """Add what a `.jtrignore` leaves out.  Raises _Unignoring."""
+    if entry.kind is Kind.OUTSIDE:
+        raise _Unignoring(0, "it leads out of the directory")
+    try:
+        data = read_regular(entry.path, SIZE_LIMIT, follow=entry.linked)
+        if len(data) > SIZE_LIMIT:
+            raise _Unignoring(0, f"it is longer than {SIZE_LIMIT:,} bytes")
+        return ignored.with_file(data.decode("utf-8"))
+    except BadLine as problem:
+        raise _Unignoring(problem.number, str(problem)) from None
+    except UnicodeDecodeError:
+        raise _Unignoring(0, "it is no UTF-8 text") from None
+    except (OSError, ValueError):
+        raise _Unignoring(0, "it cannot be read") from None
 
 
 def _is_directory(child: os.DirEntry[str]) -> bool:

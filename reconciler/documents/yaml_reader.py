@@ -75,6 +75,7 @@ _UNSEEN: Final = (
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]|\r(?!\n)"
 )
+_CONFLICT: Final = re.compile("^<<<<<<< ", re.MULTILINE)
 _TAB: Final = re.compile(r"^ *\t", re.MULTILINE)
 _BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts as a line break
 _INTEGER: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -347,6 +348,14 @@ def scan(data: bytes, file: str) -> tuple[Builder, bool]:
         return builder, False
     if not hasattr(yaml, "CLoader"):
         raise JtrError("PyYAML has no C parser here", "install a PyYAML wheel with libyaml")
+    if (marker := _conflict(content)) is not None:
+        # Two versions of one document: what the parser makes of them helps nobody.
+        builder.complain(
+            _place(content, marker, file),
+            "a merge was left unfinished here (a conflict marker)",
+            "keep one of the two sides, and remove the markers",
+        )
+        return builder, False
     unseen = list(_characters(content, file))
     while True:
         builder = Builder(file)
@@ -382,6 +391,12 @@ def _place(content: str, offset: int, file: str) -> SourceLine:
     breaks = list(_BREAK.finditer(content, 0, offset))
     begin = breaks[-1].end() if breaks else 0
     return SourceLine(file, len(breaks) + 1, offset - begin + 1)
+
+
+def _conflict(content: str) -> int | None:
+    """Return where Git marked a conflict; at the beginning of a line no YAML stands so."""
+    found = _CONFLICT.search(content) if "<<<<<<< " in content else None
+    return found.start() if found is not None else None
 
 
 def _unseen(content: str) -> Iterator[re.Match[str]]:

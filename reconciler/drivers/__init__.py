@@ -192,7 +192,7 @@ class Driver(Protocol):
         ...
 
     def mask_bits(self, value: Secret) -> float:
-        """Return how many bits of *value* its mask proves; see docs/concepts.md."""
+        """Return how many bits of *value* its mask proves; see docs/concepts/verdicts.md."""
         ...
 
     def tested(self, version: str) -> bool:

@@ -207,7 +207,7 @@ class Auditor:
                 earlier=earlier,
             )
             if earlier is not None:  # for people: what the findings are about
-                answered = replace(answered, facts=earlier.facts)
+                answered = replace(answered, facts=earlier.facts, facts_at=earlier.at)
             results[key.id] = answered, findings
         return results
 

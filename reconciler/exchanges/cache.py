@@ -7,7 +7,6 @@ that somebody else could have written is not believed, for it could make a bad k
 """
 
 import contextlib
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from reconciler.exchanges.judge import FROM_SERVER
-from reconciler.model.codec import Codec, Inline, Malformed, parsed
+from reconciler.model.codec import Codec, Inline, Malformed, newer, parsed
 from reconciler.model.key_facts import TRANSIENT, Answered, Environment, KeyFacts, Status
+from reconciler.model.network_codec import NAMESPACE, NETWORKS
 from reconciler.system.files import (
     NotPrivate,
     NotRegular,
@@ -25,6 +25,7 @@ from reconciler.system.files import (
     make_private_directory,
     read_private,
     reason,
+    set_aside,
 )
 
 FORMAT: Final = 1
@@ -152,6 +153,13 @@ class AuditCache:
             return {}
         except Malformed:
             document = None
+        if (number := newer(document, "formatVersion", FORMAT)) is not None:
+            kept = set_aside(self._path, number)
+            self.trouble = (
+                f"{self._path} was written by a newer jtr (format {number}, this one knows"
+                f" {FORMAT}); it is {f'kept as {kept} and ' if kept else ''}begun anew"
+            )
+            return {}
         try:
             entries = _CODEC.read(_Entries, document, "it", formatVersion=FORMAT).entries
         except Malformed:
@@ -195,18 +203,9 @@ class _Entries:
     entries: tuple[Any, ...]
 
 
-def _network(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    if type(text) is not str:  # the library takes numbers as well, and truth is one
-        raise Malformed("is not text")
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise Malformed("is no network") from None
-
-
 _CODEC: Final = Codec(
     named=lambda name: re.sub("_(.)", lambda letter: letter[1].upper(), name),
     spelled=lambda moment: moment.astimezone(UTC).isoformat(),
-    more={ipaddress.IPv4Network | ipaddress.IPv6Network: (str, _network)},
-    namespace=vars(ipaddress),
+    more=NETWORKS,
+    namespace=NAMESPACE,
 )

@@ -11,6 +11,7 @@ time, and with it a deed that must not happen twice.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -39,6 +40,15 @@ class Stored:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A document to be written if its revision still is `expect`; see `Store.put`."""
+
+    key: str
+    text: str
+    expect: int
+
+
 class Store(Protocol):
     """
     Keeps documents; blocking, and safe to call from several threads.
@@ -63,6 +73,15 @@ class Store(Protocol):
 
         0 means that there must be none yet.  The document is durable when this returns.  Raises
         Conflict when the revision is another one.
+        """
+        ...
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        """
+        Write several documents, each as `put` does; all are durable when this returns.
+
+        A store that can do so makes all of them durable at once, or none.  Another one writes them
+        in this order and stops at the first that fails: those before it have taken place.
         """
         ...
 

@@ -91,6 +91,17 @@ class Identities:
             return stored.revision, row
         return None
 
+    def called(self, uid: str) -> Identity | None:
+        """Return what is, or was last, known of the server that the ledger calls *uid*."""
+        key = identity_key(uid)
+        stored = self._store.get(key)
+        return read_identity(key, stored.text).identity if stored is not None else None
+
+    def forgotten(self) -> list[ForgottenRow]:
+        """Return every server that was forgotten, by name, oldest first."""
+        found = [row for _, row in self._index.everything() if isinstance(row, ForgottenRow)]
+        return sorted(found, key=lambda row: (row.identity.name, row.at))
+
     def forget(self, uid: str, at: datetime, because: str, by: str) -> None:
         """Let a server be none any more, in one change; Conflict where it is forgotten already."""
         key = identity_key(uid)

@@ -53,8 +53,13 @@ class Lease:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         watched: dict[str, tuple[int, float]],
+        allowed: Callable[[], None],
     ) -> None:
-        """Use `Ledger.lease`; *watched* outlives the lease: watching need not begin anew."""
+        """
+        Use `Ledger.lease`; *watched* outlives the lease: watching need not begin anew.
+
+        *allowed* is called when the lease was taken; what it raises gives it back.
+        """
         self._store: Final = store
         self._key: Final = key
         self._label: Final = label
@@ -66,8 +71,8 @@ class Lease:
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._watched: Final = watched
+        self._allowed: Final = allowed
         self._since = ""
-        self._revision = 0
         self._until = float("-inf")
 
     def __enter__(self) -> Self:
@@ -76,6 +81,11 @@ class Lease:
             self._enter()
         except BaseException:
             _living.discard(self._holder.nonce)
+            raise
+        try:
+            self._allowed()
+        except BaseException:
+            self.__exit__()
             raise
         return self
 
@@ -130,19 +140,20 @@ class Lease:
 
     def _take(self, expect: int) -> None:
         began = self._clock()  # before writing: our own time must end before the others' view of it
-        self._revision = self._store.put(self._key, self._text(released=False), expect=expect)
+        self._store.put(self._key, self._text(released=False), expect=expect)
         self._until = began + self._seconds
 
     def _put(self, *, released: bool) -> None:
-        """Write over our own row; it may be newer than we know, if no answer came back."""
-        text = self._text(released=released)
-        try:
-            self._revision = self._store.put(self._key, text, expect=self._revision)
-        except Conflict:
-            stored = self._store.get(self._key)
-            if stored is None or read(LeaseRow, self._key, stored.text).holder != self._holder:
-                raise
-            self._revision = self._store.put(self._key, text, expect=stored.revision)
+        """
+        Write over our own row and no other; Conflict where it is not ours.
+
+        What a write returned proves nothing: together with others it may have come to nothing, and
+        the next revision be another process's row.
+        """
+        stored = self._store.get(self._key)
+        if stored is None or read(LeaseRow, self._key, stored.text).holder != self._holder:
+            raise Conflict(f"somebody else took {self._label}", "run it again")
+        self._store.put(self._key, self._text(released=released), expect=stored.revision)
 
     def _text(self, *, released: bool) -> str:
         until = self._now() + timedelta(seconds=self._seconds)
@@ -159,6 +170,20 @@ class Lease:
 
     def _term(self, row: LeaseRow) -> float:
         return max(row.seconds, self._seconds)
+
+
+def holder(store: Store, key: str, alive: datetime) -> str:
+    """
+    Return who has a lease, for people; empty when nobody has, or showed no life since *alive*.
+
+    Nor does one that ran on this host and provably ended.  Nothing may depend on it that must not
+    happen twice: it is read off a wall clock.
+    """
+    stored = store.get(key)
+    row = read(LeaseRow, key, stored.text) if stored else None
+    if row is None or row.released or ended(row.holder) or row.until < stamp(alive):
+        return ""
+    return row.holder.by
 
 
 class Held:
@@ -203,6 +228,19 @@ async def held(lease: Lease, seconds: float) -> AsyncIterator[Held]:
     Raises LeaseHeld when another process holds it.
     """
     await asyncio.to_thread(lease.__enter__)
+    async with kept(lease, seconds) as check:
+        yield check
+
+
+@asynccontextmanager
+async def kept(
+    lease: Lease, seconds: float, leave: Callable[[Lease], None] | None = None
+) -> AsyncIterator[Held]:
+    """
+    Do as `held` does with a lease that was entered just now.
+
+    *leave* gives it back at the end, on a thread; what it raises is raised.
+    """
     held, over = Held(lease), asyncio.Event()
     renewal = asyncio.create_task(held.renew(over, seconds))
     try:
@@ -211,7 +249,11 @@ async def held(lease: Lease, seconds: float) -> AsyncIterator[Held]:
         # Not cancelled: its thread would go on, and renew what was given back meanwhile.
         over.set()
         await asyncio.wait([renewal])
-        await asyncio.to_thread(lease.__exit__, None, None, None)
+        await asyncio.to_thread(leave or _given_back, lease)
+
+
+def _given_back(lease: Lease) -> None:
+    lease.__exit__(None, None, None)
 
 
 async def happens(event: asyncio.Event, within: float) -> bool:

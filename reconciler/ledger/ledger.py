@@ -8,33 +8,34 @@ document names the revision that was loaded, so a process that slept while anoth
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, TypeVar
 
-from reconciler.errors import LedgerError, LedgerMissing
+from reconciler.errors import LedgerError
 from reconciler.ledger import Conflict, Store
 from reconciler.ledger.brakes import Brakes
-from reconciler.ledger.codec.records import read, read_identity, write
+from reconciler.ledger.codec.records import read, read_birth, write
 from reconciler.ledger.codec.rows import (
     APPLIED,
     BIRTH,
     CONTROLLER,
     RESTORED,
     Applied,
+    AuditsRow,
     Birth,
-    ExchangeRow,
-    LeaseRow,
     Restored,
-    exchange_key,
-    exchanges_prefix,
-    identity_key,
+    audits_key,
     lease_key,
     observation_key,
     received_key,
 )
 from reconciler.ledger.compare_and_set import update
+from reconciler.ledger.copies import never_begun, rows_of
+from reconciler.ledger.exchange_rows import ExchangeRows
 from reconciler.ledger.exchange_state import (
     adopted,
     committed,
@@ -44,26 +45,29 @@ from reconciler.ledger.exchange_state import (
     settled,
 )
 from reconciler.ledger.identities import Identities
-from reconciler.ledger.lease import Lease, ended
+from reconciler.ledger.joined_store import JoinedStore
+from reconciler.ledger.lease import Lease, holder
+from reconciler.ledger.pauses import Pauses
 from reconciler.ledger.proposals import Proposals
 from reconciler.ledger.requests import RequestLog, add_deeds, read_deeds
+from reconciler.ledger.revisions import Revisions
 from reconciler.model.recorded import (
     Debt,
-    ExchangeRecord,
     HeldBrake,
     HistoryEntry,
     Identity,
     Observation,
     Received,
     Recorded,
+    RecordedAudit,
     Write,
 )
 from reconciler.model.target import Target
-from reconciler.model.timestamps import stamp
 from reconciler.system.clocks import elapsed
 from reconciler.system.timeouts import Timeouts
 
 PLANS_KEPT: Final = 100  # ids of applied plans that are remembered
+AUDITS_KEPT: Final = 200  # keys of one server
 T = TypeVar("T")
 
 
@@ -90,19 +94,20 @@ class Ledger:
 
         *writer* names this process to people.  Raises LedgerMissing when the store holds none.
         """
-        self._store: Final = store
+        self._store: Final = JoinedStore(store)
         self._now: Final = now
         self._timeouts: Final = timeouts
         self._writer: Final = writer
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._birth, self.born_now = self._born()
-        self._identities: Final = Identities(store, self._birth.uid, clock)
-        self._brakes: Final = Brakes(store, now, writer)
-        self.proposals: Final = Proposals(store)
-        # What this process knows: revisions of exchanges, by server and key.
-        self._known: dict[str, dict[str, int]] = {}
-        self._own: dict[str, str] = {}  # nonces of our own intents, by key
+        self._identities: Final = Identities(self._store, self._birth.uid, clock)
+        self.forgotten: Final = self._identities.forgotten
+        self._brakes: Final = Brakes(self._store, now, writer)
+        self.proposals: Final = Proposals(self._store)
+        self.revisions: Final = Revisions(self._store)
+        self.pauses: Final = Pauses(self._store, self._identities)
+        self._exchanges: Final = ExchangeRows(self._store, writer)
         self._watched: dict[str, tuple[int, float]] = {}
 
     @property
@@ -125,22 +130,34 @@ class Ledger:
         return max(born, read(Restored, RESTORED, stored.text).at) if stored else born
 
     def accept_restore(self, because: str) -> None:
-        """
-        Count every request up to now as handled, because the ledger may have forgotten some.
+        """Count every request up to now as handled: some may be forgotten; open ones stay open."""
 
-        What is open stays open: its evidence is on the server.
-        """
-        text = write(Restored(self._now(), because, self._writer))
-        update(self._store, RESTORED, lambda _: text)
+        def change(text: str | None) -> str:
+            at = (
+                self._now() if text is None else max(self._now(), read(Restored, RESTORED, text).at)
+            )
+            return write(Restored(at, because, self._writer))
+
+        update(self._store, RESTORED, change)
 
     def sequence(self) -> int:
-        """Return how many writes ever took place; see `Store.sequence`."""
-        return self._store.sequence()
+        """Return how many writes there ever were, also before it moved; see `Store.sequence`."""
+        return self._birth.earlier + self._store.sequence()
 
     def documents(self) -> dict[str, str]:
         """Return every document as it lies there: paths, versions, fingerprints; no value."""
-        found = {key: self._store.get(key) for key in self._store.keys("")}
-        return {key: stored.text for key, stored in found.items() if stored is not None}
+        return {key: stored.text for key, stored in rows_of(self._store).items()}
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """
+        Make what this thread notes meanwhile durable together, at the end, in this order.
+
+        One commit where the store can; else one document after the other.  When this raises count
+        nothing as noted and send nothing: some of it may lie there all the same.
+        """
+        with self._store.joined():
+            yield
 
     def close(self) -> None:
         self._store.close()
@@ -161,36 +178,41 @@ class Ledger:
         Bind a server to its address and account, and note its newest name.
 
         A server that is known by name at another address is moved with its history if *move*, else
-        Blocked; the address that it left is remembered as retired.  With *new* the name counts for
-        nothing: the server that last had it goes on under another one.
+        Blocked; the address that it left is remembered as retired.  Its pauses go with it.  With
+        *new* the name counts for nothing: the server that last had it goes on under another one.
         """
+        if move and (known := self.find(target, name)) is not None and known.target != target:
+            self.pauses.bind(known)
         identity = self._identities.pin(target, name, move=move, new=new)
         # A server that was never loaded is one of which this process believes to know nothing.
-        self._known.setdefault(identity.uid, {})
+        self._exchanges.known.setdefault(identity.uid, {})
         return identity
 
     def load(self, target: Target, name: str) -> Recorded:
         """Return all that is known of a server, and base later changes on it."""
+        return self._read(target, name, base=True)
+
+    def look(self, target: Target, name: str) -> Recorded:
+        """
+        Return all that is known of a server by now; changes stay based on what was loaded.
+
+        For whoever looks while a plan is carried out: what was decided on an older row must not
+        pass for a decision on this one.
+        """
+        return self._read(target, name, base=False)
+
+    def _read(self, target: Target, name: str, *, base: bool) -> Recorded:
         found, since = self._identities.look(target, name)
         if found is None:
             return Recorded(since=since)
         row = found[1]
         uid = row.identity.uid
-        exchanges: dict[str, ExchangeRecord] = {}
-        known: dict[str, int] = {}
-        for key in self._store.keys(exchanges_prefix(uid)):
-            revision, exchange = self._exchange(key)
-            exchanges[exchange.record.code] = exchange.record
-            known[key] = revision
-        table = self._known.setdefault(uid, {})  # one object: the server's requests use it, too
-        table.clear()
-        table.update(known)
         return Recorded(
             identity=row.identity,
-            exchanges=exchanges,
+            exchanges=self._exchanges.read(uid, base=base),
             observation=self._maybe(Observation, observation_key(uid)),
             retired=row.retired,
-            requests=self.requests(uid).load(),
+            requests=self.requests(uid).read(base=base),
             received=self._maybe(Received, received_key(uid)),
             since=since,
         )
@@ -201,8 +223,9 @@ class Ledger:
 
         What stands there later is new, and no request of before is done.  Hold the lease.
         """
-        handled = self.requests(uid).load().handled.values()
-        at = max([self._now(), *(one + timedelta(milliseconds=1) for one in handled)])
+        requests = self.requests(uid).load()
+        asked = [*requests.handled.values(), *([requests.open.instant] if requests.open else [])]
+        at = max([self._now(), *(one + timedelta(milliseconds=1) for one in asked)])
         self._identities.forget(uid, at, because, self._writer)
 
     def check_known(self, uid: str) -> None:
@@ -211,7 +234,7 @@ class Ledger:
 
     def requests(self, uid: str) -> RequestLog:
         """Return the requests of one server; changing them is based on what was loaded last."""
-        known = self._known.setdefault(uid, {})
+        known = self._exchanges.known.setdefault(uid, {})
         return RequestLog(self._store, uid, known=known, now=self._now, writer=self._writer)
 
     def history(self, uid: str) -> tuple[HistoryEntry, ...]:
@@ -234,6 +257,21 @@ class Ledger:
             before = read(Received, key, text).paths if text is not None else ()
             paths = tuple(sorted({*before, *received.paths}))
             return write(replace(received, paths=paths))
+
+        update(self._store, key, change)
+
+    def audits(self, uid: str) -> Mapping[str, RecordedAudit]:
+        """Return what exchanges said of a server's keys last, by the code of the exchange."""
+        found = self._maybe(AuditsRow, audits_key(uid))
+        return found.keys if found is not None else {}
+
+    def note_audits(self, uid: str, audits: Mapping[str, RecordedAudit]) -> None:
+        """Remember what was said of these keys; of others stays what was, of so many in all."""
+        key = audits_key(uid)
+
+        def change(text: str | None) -> str:
+            before = read(AuditsRow, key, text).keys if text is not None else {}
+            return write(AuditsRow(dict(list({**before, **audits}.items())[-AUDITS_KEPT:])))
 
         update(self._store, key, change)
 
@@ -264,11 +302,11 @@ class Ledger:
         *boot* is the newest boot line that was seen (server's clock, ms).  An intent that is still
         there may have been sent, so its keys are counted as written.
         """
-        self._promise(uid, code, lambda row: intended(row, write, debts, boot))
+        self._exchanges.promise(uid, code, lambda row: intended(row, write, debts, boot))
 
     def intend_delete(self, uid: str, code: str) -> None:
         """Record that an exchange's fields are about to be deleted; as strict as `intend`."""
-        self._promise(uid, code, deleting)
+        self._exchanges.promise(uid, code, deleting)
 
     def commit(self, uid: str, code: str, *, boot: int | None = None) -> None:
         """
@@ -276,7 +314,7 @@ class Ledger:
 
         *boot* is the newest boot line seen afterwards.
         """
-        self._conclude(uid, code, lambda row: committed(row, boot))
+        self._exchanges.conclude(uid, code, lambda row: committed(row, boot))
 
     def deleted(self, uid: str, code: str) -> None:
         """
@@ -284,17 +322,17 @@ class Ledger:
 
         What appears there later is foreign.  Debts and past keys stay: the process still has them.
         """
-        self._conclude(uid, code, emptied)
+        self._exchanges.conclude(uid, code, emptied)
 
     def keep(self, uid: str, code: str) -> None:
         """Record that a delete, begun once, is wanted no longer and has left nothing undone."""
-        self._change(
+        self._exchanges.change(
             uid, code, lambda row: replace(row, record=replace(row.record, deleting=False))
         )
 
     def disown(self, uid: str, code: str) -> None:
         """Record that people know what is there now to be another hand's; debts stay."""
-        self._conclude(uid, code, emptied)
+        self._exchanges.conclude(uid, code, emptied)
 
     def drop_intent(self, uid: str, code: str) -> None:
         """
@@ -304,21 +342,17 @@ class Ledger:
         that may have been sent is there again.  An intent of another process cannot be dropped:
         nobody can prove that it sent nothing.
         """
-
-        def change(row: ExchangeRow) -> ExchangeRow:
-            if row.before is None or self._own.get(exchange_key(uid, code)) != row.nonce:
-                raise LedgerError(f"this process intends nothing for {code}", "plan again")
-            return replace(row, record=row.before, before=None)
-
-        self._conclude(uid, code, change)
+        self._exchanges.drop(uid, code)
 
     def found(self, uid: str, code: str, write: Write) -> None:
         """Record that somebody else's value looks like the desired one."""
-        self._change(uid, code, lambda row: replace(row, record=replace(row.record, found=write)))
+        self._exchanges.change(
+            uid, code, lambda row: replace(row, record=replace(row.record, found=write))
+        )
 
     def adopt(self, uid: str, code: str, write: Write, *, boot: int | None) -> None:
         """Record that *write*, of another hand, counts as ours from now on; see `found`."""
-        self._conclude(uid, code, lambda row: adopted(row, write, boot))
+        self._exchanges.conclude(uid, code, lambda row: adopted(row, write, boot))
 
     def settle_debts(
         self, uid: str, code: str, debts: Sequence[Debt], *, past_boot: int | None = None
@@ -328,7 +362,7 @@ class Ledger:
 
         *past_boot* is the newest boot line seen: a newer one than before ends the past keys, too.
         """
-        self._change(uid, code, lambda row: settled(row, debts, past_boot))
+        self._exchanges.change(uid, code, lambda row: settled(row, debts, past_boot))
 
     # ── brakes ───────────────────────────────────────────────────────────────────────────────
 
@@ -340,8 +374,7 @@ class Ledger:
         ]
 
     def _now_called(self, known: Identity) -> Identity:
-        stored = self._store.get(identity_key(known.uid))
-        return read_identity(identity_key(known.uid), stored.text).identity if stored else known
+        return self._identities.called(known.uid) or known
 
     def engage_brake(self, version: str, harmed: Identity, why: str) -> bool:
         """
@@ -375,13 +408,9 @@ class Ledger:
     # ── lease ────────────────────────────────────────────────────────────────────────────────
 
     def lease(self, uid: str, *, wait: float | None = None) -> Lease:
-        """
-        Return the right to apply to a server, to be entered with `with`.
-
-        *wait* is how many seconds to wait for another holder (default: `lease_wait`).
-        """
-        stored = self._store.get(identity_key(uid))
-        label = read_identity(identity_key(uid), stored.text).identity.name if stored else uid
+        """Return the right to apply to a server, for `with`; *wait*: seconds, else `lease_wait`."""
+        found = self._identities.called(uid)
+        label = found.name if found is not None else uid
         wait = self._timeouts.lease_wait if wait is None else wait
         return self._lease(lease_key(uid), label, "is applying to", wait)
 
@@ -393,15 +422,9 @@ class Ledger:
         """
         Return who the controller of this ledger is, for people; empty when there is none.
 
-        One that did not say goodbye counts for a day after its last sign of life, unless it ran on
-        this host and provably ended.  Nothing may
-        depend on it that must not happen twice: it is read off a wall clock.
+        One that did not say goodbye counts for a day after its last sign of life.
         """
-        stored = self._store.get(CONTROLLER)
-        row = read(LeaseRow, CONTROLLER, stored.text) if stored else None
-        if row is None or row.released or ended(row.holder):
-            return ""
-        return row.holder.by if row.until >= stamp(self._now() - timedelta(days=1)) else ""
+        return holder(self._store, CONTROLLER, self._now() - timedelta(days=1))
 
     def _lease(self, key: str, label: str, doing: str, wait: float) -> Lease:
         return Lease(
@@ -416,63 +439,30 @@ class Ledger:
             clock=self._clock,
             sleep=self._sleep,
             watched=self._watched,
+            # Whoever moves the ledger must see the lease, or we that it was moved.
+            allowed=partial(self._store.when_durable, self._check_here),
         )
+
+    def _check_here(self) -> None:
+        """Raise LedgerError when the ledger was moved since it was opened."""
+        read_birth(stored.text if (stored := self._store.get(BIRTH)) else "")
 
     # ── below ────────────────────────────────────────────────────────────────────────────────
 
     def _born(self) -> tuple[Birth, bool]:
         stored = self._store.get(BIRTH)
         if stored is not None:
-            return read(Birth, BIRTH, stored.text), False
+            return read_birth(stored.text), False
         if not self._store.created:
-            raise LedgerMissing("this ledger was never begun", "jtr ledger init")
+            raise never_begun(self._store.keys(""))
         birth = Birth(uuid.uuid4().hex, self._now(), self._writer)
         try:
             self._store.put(BIRTH, write(birth), expect=0)
         except Conflict:  # two at once: the other one's birth is ours
             stored = self._store.get(BIRTH)
-            return read(Birth, BIRTH, stored.text if stored else ""), True
+            return read_birth(stored.text if stored else ""), True
         return birth, True
 
     def _maybe(self, kind: type[T], key: str) -> T | None:
         stored = self._store.get(key)
         return read(kind, key, stored.text) if stored is not None else None
-
-    def _exchange(self, key: str) -> tuple[int, ExchangeRow]:
-        stored = self._store.get(key)
-        if stored is None:
-            raise LedgerError(f"the ledger's row {key} vanished", "restore it from a backup")
-        return stored.revision, read(ExchangeRow, key, stored.text)
-
-    def _promise(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
-        """Write an intent under a nonce of its own and make sure that it is the one that stands."""
-        key, nonce = exchange_key(uid, code), uuid.uuid4().hex
-        self._change(uid, code, lambda row: replace(change(row), nonce=nonce, by=self._writer))
-        revision, row = self._exchange(key)
-        if (revision, row.nonce) != (self._known[uid][key], nonce):
-            raise _moved_on(code)
-        self._own[key] = nonce
-
-    def _conclude(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
-        self._change(uid, code, change)
-        self._own.pop(exchange_key(uid, code), None)
-
-    def _change(self, uid: str, code: str, change: Callable[[ExchangeRow], ExchangeRow]) -> None:
-        key = exchange_key(uid, code)
-        known = self._known.setdefault(uid, {})
-        expect = known.get(key, 0)
-        stored = self._store.get(key)
-        if (stored.revision if stored else 0) != expect:
-            raise _moved_on(code)
-        old = read(ExchangeRow, key, stored.text) if stored else ExchangeRow(ExchangeRecord(code))
-        new = change(old)
-        if new == old:
-            return
-        try:
-            known[key] = self._store.put(key, write(new), expect=expect)
-        except Conflict:
-            raise _moved_on(code) from None
-
-
-def _moved_on(code: str) -> Conflict:
-    return Conflict(f"another process worked on {code} of this server meanwhile", "plan again")

@@ -11,7 +11,7 @@ from reconciler.ledger import Store
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import PROPOSALS, ProposalsRow
 from reconciler.ledger.compare_and_set import update
-from reconciler.model.proposals import Proposal, noted, settled
+from reconciler.model.proposals import Proposal, begun, noted, settled
 
 ROOM: Final = 256 * 1024  # characters; a store's document may have some four times as many
 
@@ -30,6 +30,11 @@ class Proposals:
     def note(self, proposal: Proposal) -> None:
         """Remember what was shown; an older word of the same pull request is forgotten."""
         self._change(lambda known: noted(known, proposal))
+
+    def begin(self, found: Iterable[Proposal], commit: str) -> None:
+        """Remember that *commit*, in which these were *found* merged, is about to be applied."""
+        these = tuple(found)
+        self._change(lambda known: begun(known, these, commit))
 
     def settle(self, done: Iterable[Proposal]) -> None:
         """Remember that these were applied."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from reconciler.errors import Blocked, LedgerError
 from reconciler.model.desired import Afterwards, RequestKind
+from reconciler.model.observed import Robot
 from reconciler.model.recorded import Attempt, PendingStarts, Request, Requests, Stage
 from reconciler.model.timestamps import spelled
 
@@ -41,12 +42,12 @@ def opened(requests: Requests, request: Request) -> Requests:
     return replace(requests, open=request)
 
 
-def retried(requests: Requests, attempt: Attempt) -> Requests:
-    """Add the intent of the second and last attempt; only a reboot has one."""
+def retried(requests: Requests, attempt: Attempt, ran: tuple[Robot, ...]) -> Requests:
+    """Add the intent of the second and last attempt, and what it stops; only a reboot has one."""
     request = _open(requests)
     if request.kind is not RequestKind.REBOOT or len(request.attempts) >= MOST_ATTEMPTS:
         raise Blocked(f"{_named(request)} was tried as often as it may be", "see: jtr request list")
-    return replace(requests, open=replace(request, attempts=(*request.attempts, attempt)))
+    return replace(requests, open=replace(request, attempts=(*request.attempts, attempt), ran=ran))
 
 
 def unsent(requests: Requests, nonce: str) -> Requests:

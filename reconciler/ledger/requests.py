@@ -16,6 +16,7 @@ from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import History, history_key, requests_key
 from reconciler.ledger.compare_and_set import update
 from reconciler.model.desired import RequestKind
+from reconciler.model.observed import Robot
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -50,8 +51,13 @@ class RequestLog:
 
     def load(self) -> Requests:
         """Return the requests, and base later changes on them."""
+        return self.read(base=True)
+
+    def read(self, *, base: bool = False) -> Requests:
+        """Return the requests; changes stay based on what was loaded, unless with *base*."""
         stored = self._store.get(self._key)
-        self._known[self._key] = stored.revision if stored else 0
+        if base:
+            self._known[self._key] = stored.revision if stored else 0
         return read(Requests, self._key, stored.text) if stored else NO_REQUESTS
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────
@@ -64,9 +70,13 @@ class RequestLog:
         """
         self._promise(lambda requests: request_state.opened(requests, request))
 
-    def retry(self, attempt: Attempt) -> None:
-        """Record that the open reboot is about to be sent a second time; as strict as `ask`."""
-        self._promise(lambda requests: request_state.retried(requests, attempt))
+    def retry(self, attempt: Attempt, ran: tuple[Robot, ...]) -> None:
+        """
+        Record that the open reboot is about to be sent a second time; as strict as `ask`.
+
+        *ran* are all robots that one of both tries stops.
+        """
+        self._promise(lambda requests: request_state.retried(requests, attempt, ran))
 
     def confirm(self, nonce: str) -> None:
         """

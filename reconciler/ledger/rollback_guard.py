@@ -17,14 +17,14 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from reconciler.documents.files import shown
 from reconciler.errors import LedgerError
-from reconciler.ledger import Store, Stored
+from reconciler.ledger import Put, Store, Stored
 from reconciler.ledger.codec.records import CODEC
 from reconciler.model.codec import Malformed, parsed
 from reconciler.system.files import (
@@ -268,11 +268,18 @@ class GuardedStore:
 
     def put(self, key: str, text: str, *, expect: int) -> int:
         revision = self._store.put(key, text, expect=expect)
-        with self._lock:
-            self._writes += 1
-        if self._reached is not None and key.endswith(_REQUESTS):
-            self._reached(self.least)
+        self._wrote(key)
         return revision
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        self._store.put_all(puts)
+        self._wrote(*(one.key for one in puts))
+
+    def _wrote(self, *keys: str) -> None:
+        with self._lock:
+            self._writes += len(keys)
+        if self._reached is not None and any(key.endswith(_REQUESTS) for key in keys):
+            self._reached(self.least)
 
     def keys(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)

@@ -1,6 +1,7 @@
 """What can be done to a server: a closed set, so that a new action is noticed everywhere."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -70,11 +71,13 @@ class ResumeRobots:
     """
     Start the robots again that a restart or a reboot of ours left stopped.
 
+    `halted` is the `at` of the `PendingStarts` that was planned on: others are never meant.
     `asked` says that a person asked for it: then neither the time that passed nor what somebody
     else did meanwhile stands against it, and no finding either.
     """
 
     robots: tuple[Robot, ...]
+    halted: str = ""
     asked: bool = False
 
 
@@ -123,13 +126,14 @@ ORDER: Final = (
 """In which order the actions of one server happen; a failure stops the later ones."""
 
 
-def identity(action: Action) -> list[object] | None:
+def identity(action: Action, windows: Sequence[str] = ()) -> list[object]:
     """
-    Return what *action* contributes to a plan's id.
+    Return what *action* contributes to a plan's id, on a server with these *windows*.
 
-    None for restarts: they follow from writes.  Which robots run differs between minutes, so none
-    is named; nor are a server's own names of what is written, which only a visit tells: an exchange
-    is written whole.
+    What documents wish about robots counts.  Which robots run differs between minutes, so none is
+    named; nor are a server's own names of what is written, which only a visit tells: an exchange is
+    written whole.  Windows count where something stops robots or loses what they stored, whether
+    they are open or not.
     """
     match action:
         case WriteExchange():
@@ -137,13 +141,14 @@ def identity(action: Action) -> list[object] | None:
         case DeleteExchange():
             return ["delete", action.exchange, sorted(action.fields), []]
         case InvalidateCache(instant):
-            return [str(RequestKind.CACHE), "", [], [spelled(instant)]]
-        case RebootServer(instant):
-            return [str(RequestKind.REBOOT), "", [], [spelled(instant)]]
+            return [str(RequestKind.CACHE), "", [*windows], [spelled(instant)]]
+        case RebootServer(instant, _, robots, within):
+            after = [robots, within] if robots is Afterwards.RESUME else [robots]
+            return [str(RequestKind.REBOOT), "", [*windows], [spelled(instant), *after]]
         case ResumeRobots():
             return ["resume", "", [], []]
-        case RestartRobots():
-            return None
+        case RestartRobots(exchange):
+            return ["restart", exchange, [*windows], []]
 
 
 def told(action: Action) -> str:

@@ -8,10 +8,20 @@ guessing what was meant could repeat a deed.  Messages hold names, never content
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 from typing import get_type_hints as hints_of
 
 from reconciler.model.timestamps import stamp
@@ -23,6 +33,9 @@ Shape = tuple[Convert, Convert]  # how values of a type are written, and read: r
 INLINE: Final = "inline"
 Inline = Annotated[T, INLINE]
 """A dataclass whose fields stand among those of the object that holds it."""
+LATER: Final = "later"
+Later = Annotated[T, LATER]
+"""A field that documents of earlier versions lack; while it is as by default it is not written."""
 Seconds = Annotated[float, "seconds"]
 """A duration of more than nothing and at most a day."""
 Stamp = Annotated[str, "stamp"]
@@ -118,59 +131,87 @@ class Codec:
         raise TypeError(f"no document holds a {hint}")
 
     def _dataclass(self, kind: Any) -> Shape:
-        names, write, build = self._fields(kind)
+        names, later, write, build = self._fields(kind)
         expected = frozenset(names)
 
         def read(data: Any) -> Any:
             if _object(data).keys() != expected:
                 for name in names:
-                    if name not in data:
+                    if name not in data and name not in later:
                         raise Malformed(f"has no {name}")
-                raise Malformed("has fields that this version does not know")
+                if data.keys() - expected:
+                    raise Malformed("has fields that this version does not know")
             return build(data)
 
         return write, read
 
-    def _fields(self, kind: Any) -> tuple[list[str], Convert, Convert]:
-        """Return the names of the fields, how all are written, and how they are read."""
+    def _fields(self, kind: Any) -> tuple[list[str], dict[str, Any], Convert, Convert]:
+        """
+        Return the names of the fields, what those have that came later, and how all are written
+        and read.
+        """
         hints = hints_of(kind, localns=self._namespace, include_extras=True)
         names: list[str] = []
-        parts: list[tuple[str, str, Convert, Convert]] = []  # without a name: inline
+        later: dict[str, Any] = {}
+        parts: list[_Part] = []
         for field in fields(kind):
             hint = hints[field.name]
             marks = getattr(hint, "__metadata__", ())
             if INLINE in marks:
-                inner, write_part, read_part = self._fields(get_args(hint)[0])
+                inner, newer, put, take = self._fields(get_args(hint)[0])
                 names += inner
-                parts.append((field.name, "", write_part, read_part))
+                later |= newer
+                parts.append(_Part(field.name, "", put, take))
                 continue
             called = [mark.name for mark in marks if isinstance(mark, Named)]
             name = called[0] if called else self._named(field.name)
             names.append(name)
-            parts.append((field.name, name, *self._shape(get_args(hint)[0] if called else hint)))
+            if LATER in marks:
+                later[name] = _default(field)
+            bare = get_args(hint)[0] if called or LATER in marks else hint
+            parts.append(_Part(field.name, name, *self._shape(bare), later.get(name, _NEVER)))
 
         def write(value: Any) -> dict[str, Any]:
             body: dict[str, Any] = {}
-            for attribute, name, put, _ in parts:
-                part = put(getattr(value, attribute))
-                if name:
-                    body[name] = part
-                else:
-                    body.update(part)
+            for part in parts:
+                part.write(getattr(value, part.attribute), body)
             return body
 
-        def build(data: Mapping[str, Any]) -> Any:
-            values = []
-            for _, name, _, take in parts:
-                try:
-                    values.append(take(data[name] if name else data))
-                except Malformed as problem:
-                    if name:
-                        problem.below(name)
-                    raise
-            return kind(*values)
+        return names, later, write, lambda data: kind(*(part.read(data) for part in parts))
 
-        return names, write, build
+
+_NEVER: Final = object()
+"""Equal to no value of a field."""
+
+
+class _Part(NamedTuple):
+    """One field of a dataclass; its own fields stand among the others where it has no name."""
+
+    attribute: str
+    name: str
+    put: Convert
+    take: Convert
+    default: Any = _NEVER
+
+    def write(self, value: Any, body: dict[str, Any]) -> None:
+        if not self.name:
+            body.update(self.put(value))
+        elif value != self.default:
+            body[self.name] = self.put(value)
+
+    def read(self, data: Mapping[str, Any]) -> Any:
+        if self.default is not _NEVER and self.name not in data:
+            return self.default
+        try:
+            return self.take(data[self.name] if self.name else data)
+        except Malformed as problem:
+            if self.name:
+                problem.below(self.name)
+            raise
+
+
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def parsed(text: str | bytes) -> Any:
@@ -204,6 +245,12 @@ def _check_depth(value: Any) -> None:
     raise Malformed("it is nested too deeply")
 
 
+def newer(document: object, name: str, known: object) -> int | None:
+    """Return the number of the format of *document* where it is one from after *known*."""
+    found = document.get(name) if isinstance(document, dict) else None
+    return found if type(found) is int and isinstance(known, int) and found > known else None
+
+
 def _behind(head: Mapping[str, object], data: object, where: str) -> dict[str, Any]:
     """Return the fields of an object but those of *head*, which must be as they are there."""
     if not isinstance(data, dict):
@@ -212,6 +259,10 @@ def _behind(head: Mapping[str, object], data: object, where: str) -> dict[str, A
     for name, expected in head.items():
         if name not in rest:
             raise Malformed(f"{where} has no {name}")
+        if other := newer(data, name, expected):
+            raise Malformed(
+                f"its {name} is {other}: a newer jtr wrote it, this one knows {expected}"
+            )
         value = rest.pop(name)
         if type(value) is not type(expected) or value != expected:
             raise Malformed(f"its {name} is not {expected!r}, the one that this version knows")

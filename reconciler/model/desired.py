@@ -98,11 +98,19 @@ class OneShot:
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Why nothing is applied to a server, who said so, and until when (None: until removed)."""
+    """
+    Why nothing is applied to a server, who said so, and until when (None: until removed).
+
+    `operator` says that it stands in no document: an operator said it to the controller.
+    """
 
     reason: str
     by: str
     until: datetime | None
+    operator: bool = False
+
+    def holds(self, now: datetime) -> bool:
+        return self.until is None or now < self.until
 
 
 class WindowKind(enum.StrEnum):
@@ -139,7 +147,8 @@ class DesiredServer:
     One `kind: TradingServer` document after defaults were merged.
 
     `borrowed` are the references that another file than the server's own gives, and where; `place`
-    is its file from the root of the tree that was named, links followed.
+    is its file from the root of the tree that was named, links followed.  `paused_accounts` are the
+    other accounts of its process that operators paused: what stops the robots of all waits.
     """
 
     name: str
@@ -164,6 +173,7 @@ class DesiredServer:
     has_security: bool = False
     windows: tuple[Window, ...] = ()
     borrowed: tuple[tuple[str, SourceLine], ...] = ()
+    paused_accounts: tuple[tuple[str, Suspension], ...] = ()
 
     @property
     def target(self) -> Target:

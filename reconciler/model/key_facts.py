@@ -157,8 +157,9 @@ class Answered:
     which may hold more.  With `MALFORMED` it is what is wrong, in our words.  `at` is our clock;
     `egress` names the address or proxy that we asked from, as far as it is known.
     `elsewhere` is another code of JT-Trader by which the exchange knows a key that it does not know
-    here; empty when nobody looked, or none does.  `requests` are those that were made for it,
-    without their queries; a remembered answer has none.
+    here; empty when nobody looked, or none does.  `facts_at` is when the facts were told, where
+    that was before `at`.  `requests` are those that were made for it, without their queries; a
+    remembered answer has none.
     """
 
     status: Status
@@ -169,4 +170,5 @@ class Answered:
     adapter_version: int = 0
     egress: str = ""
     elsewhere: str = ""
+    facts_at: datetime | None = None
     requests: tuple[str, ...] = field(default=(), compare=False)

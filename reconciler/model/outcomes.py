@@ -28,7 +28,7 @@ class Outcome:
     """
     The end of one action, for people and for the exit code.
 
-    `sent` says of one that failed that the server got it all the same.
+    `sent` says that something was sent for it, whatever became of that.
     """
 
     action: Action
@@ -38,6 +38,18 @@ class Outcome:
     code: Exit = Exit.DONE
     stopped: tuple[Robot, ...] = ()
     sent: bool = False
+
+    @property
+    def disturbed(self) -> bool:
+        """
+        Whether the server was left otherwise than it was meant to be, or may have been.
+
+        Not where it failed before anything was sent: a pause, a closed window or a ledger that is
+        away says nothing against the next server.
+        """
+        if not self.code or self.result in (Result.DONE, Result.NOT_ATTEMPTED):
+            return False
+        return self.sent or self.result is not Result.FAILED
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,26 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, assert_never
 
 from reconciler.errors import Exit, JtrError, worst
-from reconciler.model.actions import ORDER, Action, Consequence, Disruptive, Reason, identity
+from reconciler.model.actions import (
+    ORDER,
+    Action,
+    Consequence,
+    Disruptive,
+    Reason,
+    RestartRobots,
+    WriteExchange,
+    identity,
+)
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.policy import Violation
 from reconciler.model.recipients import NewRecipient, Recipient
-from reconciler.model.recorded import Debt
+from reconciler.model.recorded import Debt, Owed, Purpose
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
 
@@ -40,6 +50,7 @@ class Status(enum.StrEnum):
     BLOCKED = "blocked"
     FAILED = "failed"
     SETTLING = "settling"  # its secret was written a moment ago
+    STALE = "stale"  # it was as desired, too long ago to be believed
     NOT_COMPARED = "not compared"
     NOT_MANAGED = "not managed"
     LEFT_ON_SERVER = "left on the server"
@@ -71,42 +82,88 @@ class Standing(enum.StrEnum):
 ASK_RECIPIENT: Final = "--approve-recipient"
 """The consent to a server's getting what it never got; the one that `--expect` includes."""
 
+AS_DESIRED: Final = Condition(Code.IN_SYNC)
+DUE: Final = Condition(Code.DUE)
 BOUND: Final = (Standing.SCHEDULED, Standing.WAITING)
 """What is done later without anybody asking again."""
+NEVER_LATER: Final = (Code.REBOOT_DOES_IT, Code.REBOOT_NEEDED, Code.POLICY_DENIED)
+"""Why a restart is held back for good: another line does it, or a person decides."""
+
+
+class Reasoned:
+    """A line of a plan, told by its condition."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def condition(self) -> Condition: ...
+
+    @property
+    def code(self) -> str:
+        return self.condition.code
+
+    @property
+    def why(self) -> str:
+        return self.condition.what
+
+    @property
+    def remedy(self) -> str:
+        return self.condition.remedy
+
+    @property
+    def error(self) -> Exit:
+        return self.condition.exit
 
 
 @dataclass(frozen=True, slots=True)
-class Disruption:
+class Disruption(Reasoned):
     """
     One line of a plan about stopping robots or losing what they stored.
 
-    `what` names it for people; `kind` and `instant` are set for requests.  `robots` are those that
-    stop, or that are to be started.
+    `what` names it for people, `condition` says why it stands so; `kind` and `instant` are set for
+    requests.  `robots` are those that stop, or that are to be started.
     """
 
     what: str
     standing: Standing
-    why: str = ""
-    remedy: str = ""
+    condition: Condition = DUE
     action: Disruptive | None = None
     robots: tuple[Robot, ...] = ()
     kind: RequestKind | None = None
     instant: datetime | None = None
     source: SourceLine | None = None
-    error: Exit = Exit.DONE
 
     @property
     def ready(self) -> Disruptive | None:
         return self.action if self.standing is Standing.DUE else None
 
+    @property
+    def to_come(self) -> bool:
+        """Whether it is not over yet, and will be without anybody's asking again."""
+        match self.standing:
+            case Standing.DUE | Standing.SCHEDULED | Standing.WAITING | Standing.FOUND_OUT:
+                return True
+            case Standing.HELD:
+                return self.code not in NEVER_LATER
+            case Standing.BLOCKED | Standing.IN_DOUBT | Standing.NOT_DONE | Standing.EXPIRED:
+                return False  # people decide
+            case Standing.DONE | Standing.SATISFIED | Standing.SUPERSEDED | Standing.BASELINED:
+                return False  # over
+            case _:
+                assert_never(self.standing)
+
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Line(Reasoned):
     """
     One exchange in a plan.
 
+    `condition` says why it stands so, and with which exit code a command ends because of it alone.
     `action` is there when something would be done; `asks` names the consent that is still missing,
-    and then nothing is done.  `error` is the exit code that the line alone causes.
+    and then nothing is done.  `since` is when the server was first seen to show what it shows now;
+    empty where that is not known.
     """
 
     exchange: str
@@ -114,15 +171,14 @@ class Line:
     verdict: Verdict = Verdict.SAME
     category: Category = Category.CHANGE
     reason: Reason = Reason.NONE
-    why: str = ""
-    remedy: str = ""
+    condition: Condition = AS_DESIRED
     action: Action | None = None
     asks: str = ""
     consequence: Consequence | None = None
     sources: tuple[str, ...] = ()
     source: SourceLine | None = None
-    error: Exit = Exit.DONE
     note: str = ""
+    since: str = ""
 
     @property
     def ready(self) -> Action | None:
@@ -134,9 +190,10 @@ class ServerPlan:
     """
     All that is to be said and done for one server.
 
-    `held` says why nothing at all is applied to it (suspended, only observed, blocked); `failure`
+    `hold` says why nothing at all is applied to it (suspended, only observed, blocked); `failure`
     is what prevented a comparison.  `new_recipient` says what it would get that it never got,
-    `violations` what its document asks for and the policy does not allow.
+    `violations` what its document asks for and the policy does not allow.  `restarts` says that the
+    document wants robots restarted after a changed key, `windows` when it allows what stops them.
     """
 
     server: str
@@ -150,13 +207,39 @@ class ServerPlan:
     debts: tuple[Debt, ...] = ()
     robots: tuple[Robot, ...] = ()
     notes: tuple[str, ...] = ()
-    held: str = ""
-    held_code: Exit = Exit.DONE
-    held_remedy: str = ""
+    hold: Condition | None = None
     failure: JtrError | None = None
     unseen: tuple[Action, ...] = ()  # what it would get if it is empty, which nobody has looked at
     observed_at: str = ""
     age: float | None = None  # seconds since a recorded observation; None when just visited
+    restarts: bool = False
+    windows: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> str:
+        return self.hold.what if self.hold is not None else ""
+
+    @property
+    def held_remedy(self) -> str:
+        return self.hold.remedy if self.hold is not None else ""
+
+    @property
+    def held_code(self) -> Exit:
+        return self.hold.exit if self.hold is not None else Exit.DONE
+
+    @property
+    def judged_at(self) -> datetime | None:
+        """When it was planned, which for a recorded observation is later than that."""
+        if not self.observed_at:
+            return None
+        return datetime.fromisoformat(self.observed_at) + timedelta(seconds=self.age or 0.0)
+
+    @property
+    def code(self) -> str:
+        """Why nothing is applied to it as a whole, or why it was not compared; else empty."""
+        if self.failure is not None:
+            return Condition.of(self.failure).code
+        return self.hold.code if self.hold is not None else ""
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -169,17 +252,49 @@ class ServerPlan:
         """
         What it is bound to do sooner or later: the actions, and what waits for its time.
 
-        Also what only waits for a yes to a new recipient: whoever expects this plan says it; and
-        what a server that nobody has seen yet gets once somebody finds it empty.
+        Also what only waits for a yes to a new recipient: whoever expects this plan says it; what
+        waits for the end of an operator's pause, of which no reviewer knew; and what a server that
+        nobody has seen yet gets once somebody finds it empty.
         """
         if self.unseen and self.failure is None:
             return tuple(sorted(self.unseen, key=_place))
-        later = (d.action for d in self.disruptions if d.standing in BOUND)
+        later = (
+            line.action
+            for line in self.disruptions
+            if line.standing in BOUND or line.code == Code.ACCOUNT_PAUSED
+        )
         asked = (line.action for line in self.lines if line.asks == ASK_RECIPIENT)
         return self._ordered((*self.actions, *later, *asked))
 
+    @property
+    def wished(self) -> tuple[Action, ...]:
+        """
+        What decides a plan's id: what is promised, and the exchanges whose robots are restarted.
+
+        They follow from a write or are owed by an earlier one, and may have to wait; what is meant
+        is the document's wish, not which robots run now nor whether it may be done now.
+        """
+        promised = self.promised
+        found = {one.exchange for one in promised if isinstance(one, RestartRobots)}
+        if self.restarts:
+            found.update(
+                one.exchange
+                for one in promised
+                if isinstance(one, WriteExchange) and one.purpose is Purpose.CHANGE
+            )
+        if self.restarts and not (self.hold or self.failure):
+            found.update(debt.exchange for debt in self.debts if debt.owed is Owed.RESTART)
+        others = (one for one in promised if not isinstance(one, RestartRobots))
+        return tuple(sorted((*others, *(RestartRobots(one, ()) for one in found)), key=_place))
+
+    @property
+    def later(self) -> tuple[Action, ...]:
+        """What is promised, and not done by an apply now."""
+        now = self.actions
+        return tuple(action for action in self.promised if action not in now)
+
     def _ordered(self, found: Iterable[Action | None]) -> tuple[Action, ...]:
-        if self.held or self.failure:
+        if self.hold or self.failure:
             return ()
         return tuple(sorted((action for action in found if action is not None), key=_place))
 
@@ -231,14 +346,14 @@ class Plan:
         """
         What names this plan: a digest of who would get what, and one of what would be done.
 
-        Covers the recipients and, per server, URL, account and ordered actions; nothing that
+        Covers the recipients and, per server, URL, account and ordered wishes; nothing that
         differs between roles or minutes, nor the order of the servers.  A plan without actions has
         an id as well.
         """
         rows: list[list[object]] = [
             [server.target.url, server.target.account, named]
             for server in self.servers
-            if (named := [row for action in server.promised if (row := identity(action))])
+            if (named := [identity(action, server.windows) for action in server.wished])
         ]
         return f"sha256:{recipients_digest(self.recipients)}-{_digest(rows)}"
 
@@ -246,7 +361,7 @@ class Plan:
         """Return (server, robot id) of every robot that keeps an old key, stops or is started."""
         found: set[tuple[str, int]] = set()
         for server in self.servers:
-            if server.held:
+            if server.hold:
                 continue
             for line in server.lines:
                 if line.ready is not None and line.consequence is not None:

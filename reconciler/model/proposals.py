@@ -8,13 +8,22 @@ what the merged documents say, and no more of it than proposals name.
 import enum
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from reconciler.model.actions import Action, WriteExchange, identity, told
-from reconciler.model.desired import DesiredState
+from reconciler.model.actions import (
+    Action,
+    InvalidateCache,
+    RebootServer,
+    RestartRobots,
+    WriteExchange,
+    identity,
+    told,
+)
+from reconciler.model.codec import Later
+from reconciler.model.desired import Afterwards, DesiredState
 from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recipients import Recipient
 from reconciler.model.recipients import told as listed
@@ -52,7 +61,8 @@ class Proposal:
     A plan that reviewers were shown.
 
     `commit` is what they looked at, `documents` a digest of what its documents mean: the same after
-    a squash or a rebase.  `recipients` are digests alone.  `settled` says that it was applied.
+    a squash or a rebase.  `recipients` are digests alone.  `settled` says that it was applied, or
+    that something later was; `merged` is the first commit that was applied with its documents.
     """
 
     plan: str
@@ -64,6 +74,7 @@ class Proposal:
     actions: tuple[ProposedRow, ...]
     recipients: tuple[str, ...]
     settled: bool = False
+    merged: Later[str] = ""
 
     @property
     def recipients_digest(self) -> str:
@@ -94,11 +105,28 @@ def _as_told(one: Proposal) -> tuple[object, ...]:
 
 def settled(known: Sequence[Proposal], done: Iterable[Proposal]) -> tuple[Proposal, ...]:
     """Return *known* with those that were just applied marked."""
-    names = {(one.plan, one.commit, one.at) for one in done}
+    names = set(map(_name, done))
+    return tuple(replace(one, settled=one.settled or _name(one) in names) for one in known)
+
+
+def begun(
+    known: Sequence[Proposal], found: Iterable[Proposal], commit: str
+) -> tuple[Proposal, ...]:
+    """
+    Return *known* with *commit* in those that were *found* merged in it for the first time.
+
+    After a squash no commit leads to them once the documents mean something else; by this one they
+    are found to be over.
+    """
+    names = set(map(_name, found))
     return tuple(
-        replace(one, settled=one.settled or (one.plan, one.commit, one.at) in names)
+        replace(one, merged=commit) if _name(one) in names and not one.merged else one
         for one in known
     )
+
+
+def _name(one: Proposal) -> tuple[object, ...]:
+    return one.plan, one.commit, one.at
 
 
 # ── what a plan proposes ─────────────────────────────────────────────────────────────────────
@@ -106,12 +134,31 @@ def settled(known: Sequence[Proposal], done: Iterable[Proposal]) -> tuple[Propos
 
 def action_rows(plan: Plan) -> tuple[ProposedRow, ...]:
     """Return a row for each action that decides a plan's id, in their order."""
+    return _rows(plan, lambda server: server.wished)
+
+
+def _rows(plan: Plan, chosen: Callable[[ServerPlan], Iterable[Action]]) -> tuple[ProposedRow, ...]:
     return tuple(
-        ProposedRow(_digest([server.target.url, server.target.account, named]), _text(server, one))
+        ProposedRow(
+            _digest([server.target.url, server.target.account, identity(one, server.windows)]),
+            _text(server, one),
+        )
         for server in plan
-        for one in server.promised
-        if (named := identity(one)) is not None
+        for one in chosen(server)
     )
+
+
+def _agreed_to(server: ServerPlan) -> Iterator[Action]:
+    """
+    Yield what somebody must have agreed to: all that is bound to come, restarts with their writes.
+
+    Robots that are owed a restart which cannot be done, or must not be now, stand against nothing.
+    """
+    comes = {one.exchange for one in server.promised if isinstance(one, WriteExchange)}
+    comes |= {one.exchange for one in server.promised if isinstance(one, RestartRobots)}
+    for one in server.wished:
+        if not isinstance(one, RestartRobots) or one.exchange in comes:
+            yield one
 
 
 def recipient_rows(recipients: Iterable[Recipient]) -> tuple[ProposedRow, ...]:
@@ -127,7 +174,19 @@ def recipient_rows(recipients: Iterable[Recipient]) -> tuple[ProposedRow, ...]:
 def _text(server: ServerPlan, action: Action) -> str:
     sources = action.sources if isinstance(action, WriteExchange) else ()
     origin = f" from {', '.join(str(ref) for _, ref in sources)}" if sources else ""
-    return f"{server.server}: {told(action)}{origin}"[:TEXT]
+    return f"{server.server}: {told(action)}{origin}{_terms(server, action)}"[:TEXT]
+
+
+def _terms(server: ServerPlan, action: Action) -> str:
+    """Return what the document wishes besides, as far as it tells one action from another."""
+    found = ""
+    if isinstance(action, RebootServer):
+        resumes = action.robots is Afterwards.RESUME
+        within = f" within {action.resume_within:g} s" if resumes else ""
+        found = f", robots: {action.robots}{within}"
+    if server.windows and isinstance(action, RestartRobots | InvalidateCache | RebootServer):
+        found += f", {' and '.join(server.windows)}"
+    return found
 
 
 def _digest(value: object) -> str:
@@ -173,21 +232,38 @@ class Merged:
     """
     The proposals that were merged, the newest last; there is at least one.
 
-    `recipients` is the first half of the id of every plan that the documents now make.
+    `recipients` is the first half of the id of every plan that the documents now make, `documents`
+    the digest of these.  `commits` are those that HEAD has.  `past` are others that a commit before
+    HEAD merged: over, once HEAD was applied to its end.
     """
 
     proposals: tuple[Proposal, ...]
     recipients: str
+    past: tuple[Proposal, ...] = ()
+    commits: frozenset[str] = frozenset()
+    documents: str = ""
 
     @property
     def fitting(self) -> Proposal | None:
-        """The newest whose reviewers saw who would get what as the documents now have it."""
-        found = (one for one in self.proposals if one.recipients_digest == self.recipients)
-        return max(found, key=self.proposals.index, default=None)
+        """The one HEAD is about whose reviewers saw who would get what as it now is."""
+        found = [one for one in self.proposals if one.recipients_digest == self.recipients]
+        return self._about(found) if found else None
 
     @property
     def newest(self) -> Proposal:
         return self.fitting or self.proposals[-1]
+
+    def _about(self, found: Sequence[Proposal]) -> Proposal:
+        """
+        Return the one of *found* that HEAD is about: the newest that is open and has both marks.
+
+        Whoever touches no document means what the documents mean already, merged or not: of those
+        that are found by meaning alone the first one made them so.
+        """
+        left = [one for one in found if not one.settled]
+        meant = [one for one in left if one.documents == self.documents]
+        both = [one for one in meant if one.commit in self.commits]
+        return (both[-1:] or meant[:1] or left[-1:] or found[-1:])[0]
 
     @property
     def open(self) -> tuple[Proposal, ...]:
@@ -203,12 +279,30 @@ class Merged:
         if any(one.plan == plan.id for one in self.open):
             return []
         known = {row.digest for one in self.open for row in one.actions}
-        return [row for row in action_rows(plan) if row.digest not in known]
+        return [row for row in _rows(plan, _agreed_to) if row.digest not in known]
+
+    def asked(self, plan: Plan) -> tuple[Proposal, ...]:
+        """
+        Return the proposals whose wish *plan* does, in their order.
+
+        Of several that name an action it is the first one that HEAD has: later plans name what
+        waits as well.  One that is found by meaning alone may not be merged at all, so it counts
+        only for what no other one names.
+        """
+        found = set()
+        has = [one for one in self.open if one.commit in self.commits]
+        order = [*has, *(one for one in self.open if one not in has)]
+        names = [(one, {row.digest for row in one.actions}) for one in order]
+        for row in _rows(plan, lambda server: server.actions):
+            by_row = (one for one, known in names if row.digest in known)
+            by_id = (one for one in order if one.plan == plan.id)
+            found.add(next(by_row, None) or next(by_id, None))
+        return tuple(one for one in self.open if one in found)
 
     def moved(self, plan: Plan) -> Iterator[str]:
         """Yield the lines in which *plan* differs from what reviewers saw."""
-        now = action_rows(plan)
-        present = {row.digest for row in now}
+        now = _rows(plan, _agreed_to)
+        present = {row.digest for row in action_rows(plan)}
         told = {row.digest: row.text for one in self.open for row in one.actions}
         for digest, text in told.items():
             if digest not in present:
@@ -228,6 +322,7 @@ def merged(
     very ones that are now in force: after a squash, a rebase or a merge queue.  *recipients* is
     the digest of who would get what by these.
     """
-    here = frozenset(commits)
+    here, known = frozenset(commits), tuple(known)
     found = tuple(one for one in known if one.commit in here or one.documents == documents)
-    return Merged(found, recipients) if found else None
+    past = tuple(one for one in known if one.merged in here and one not in found)
+    return Merged(found, recipients, past, here, documents) if found else None

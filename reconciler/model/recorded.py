@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from reconciler.model.codec import Seconds, Stamp, StampOrEmpty
+from reconciler.model.codec import Later, Seconds, Stamp, StampOrEmpty
 from reconciler.model.desired import Afterwards, RequestKind
+from reconciler.model.key_facts import Answered
 from reconciler.model.observed import BootLine, Robot
+from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.target import Target
 
@@ -42,6 +44,10 @@ class Write:
     weak: bool = False
     api_key: str = ""
     companions: str = ""
+
+    def came_from(self, sources: Mapping[str, FrozenRef]) -> bool:
+        """Whether it was of exactly these versions; times tell restarted counters apart."""
+        return dict(self.sources) == dict(sources)
 
 
 class Owed(enum.StrEnum):
@@ -90,10 +96,19 @@ class ExchangeRecord:
     past_boot: int | None = None
     ever: bool = False
 
+    def wrote_last(self, sources: Mapping[str, FrozenRef]) -> bool:
+        """Whether exactly these versions were written last: to write them again changes no key."""
+        return self.written is not None and self.written.came_from(sources)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """An observed state that was remembered: masks as keyed fingerprints, and when it was seen."""
+    """
+    An observed state that was remembered: masks as keyed fingerprints, and when it was seen.
+
+    `since` is, by exchange, the first of the sights without a gap that showed these masks; only for
+    exchanges that show something, or did.
+    """
 
     at: Stamp
     by: str
@@ -105,6 +120,7 @@ class Observation:
     key_id: str
     troubles: Mapping[str, str] = field(default_factory=dict)
     alarm: int | None = None
+    since: Later[Mapping[str, Stamp]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +177,7 @@ class Request:
     """
     One wish for a one-shot action that this ledger handled, or is handling.
 
-    `ran` are the robots that ran when it was asked.  `evidence` says in words what closed it, and
+    `ran` are the robots that ran before a try.  `evidence` says in words what closed it, and
     `boot` is the boot line that proved it.
     """
 
@@ -237,13 +253,55 @@ NO_REQUESTS: Final = Requests()
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One thing that was done on a server, for people: when (our clock), by whom, what came."""
+    """
+    One thing that was done on a server, for people: when (our clock), by whom, what came.
+
+    `origin` is what asked for it, as far as anybody could tell.
+    """
 
     at: Stamp
     by: str
     what: str
     result: str
     detail: str = ""
+    origin: Later[Origin] = NO_ORIGIN
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAudit:
+    """
+    What an exchange said of one key, for who may not read it: facts, never a verdict.
+
+    It is about exactly the versions of `sources`, which go from ccxt's credential name or from the
+    empty one, as those of a `Write`.  `from_server`: it was asked from the server's own address;
+    `outgoing` are those that the server said it leaves from.  `twins` name other places that held
+    the same key.
+    """
+
+    sources: Mapping[str, FrozenRef]
+    answered: Answered
+    from_server: bool = False
+    outgoing: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """
+    Why a controller changes nothing on a server for a while, although its document would let it.
+
+    Said by an operator on the controller's page, until `until`; a suspension that a document holds
+    is none of its business.  `uid` is what the ledger calls the server, empty where it did not know
+    it; of one that it knows, `target` and `name` are read as they are today.
+    """
+
+    target: Target
+    reason: str
+    by: str
+    at: Stamp
+    until: datetime
+    uid: Later[str] = ""
+    name: Later[str] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,12 @@ _ENDS: Final[list[Callable[[int], None]]] = []
 def take_born() -> list[tuple[int, "Secret"]]:
     """Return the secrets since the last call that something still holds, each with its number."""
     born = []
-    for number in list(_BORN):  # others may be born meanwhile
-        _BORN.pop(number, None)
+    while _BORN:
+        try:
+            # The last one: to come to the first, a dict looks at the places of all that are gone.
+            number, _ = _BORN.popitem()
+        except KeyError:  # another thread was faster
+            break
         if (ref := _ALIVE.get(number)) is not None and (secret := ref()) is not None:
             born.append((number, secret))
     return born

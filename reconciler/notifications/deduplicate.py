@@ -9,19 +9,33 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
-from reconciler.notifications.events import AlertSeverity, News, Topic
+from reconciler.notifications.events import (
+    NO_GUIDE,
+    UNKNOWN,
+    AlertSeverity,
+    Guide,
+    News,
+    Topic,
+)
 
 STABLE: Final = 60.0  # seconds that a state which may pass by itself lasts before it is told
 REPEAT: Final = 3600.0  # seconds in which the same failed attempt is not told again
 MOST: Final = 20_000  # states that were told and are remembered
 EVENTS: Final = frozenset({Topic.APPLIED, Topic.HARM})
 """Their state is the moment when it happened: told once, never resolved."""
-_FICKLE: Final = frozenset({Topic.HEALTH, Topic.SECRETS})  # critical or not, it may be a blip
+_FICKLE: Final = frozenset({Topic.HEALTH, Topic.SECRETS, Topic.CONTROLLER})
+"""Critical or not, it may be a blip."""
 _PROMISED: Final = frozenset({Topic.REBOOT_OWED})  # told at once although it is a warning
 _RANKS: Final = {severity: rank for rank, severity in enumerate(AlertSeverity)}
+_GONE: Final = Guide(
+    "no document names it any more",
+    "its robots run on, and nobody looks after them",
+    "nothing, if it was taken out of the documents on purpose; else bring its document back",
+    "documents-broken",
+)
 Key = tuple[Topic, str]
 
 
@@ -32,12 +46,18 @@ def rank(severity: AlertSeverity) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LastSent:
-    """What people heard last of one topic and subject; `said` recognises the text."""
+    """
+    What people heard last of one topic and subject, and since when that is so.
+
+    `said` recognises the text, `runbook` is the page that it led to.
+    """
 
     state: str
     severity: AlertSeverity
     at: float
     said: str = ""
+    since: float = 0.0
+    runbook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +66,8 @@ class Message:
     One thing to tell.
 
     `before` is the state that people know; a `reminder` repeats it.  Filters go by `weight`: that
-    something is well again matters as much as what was wrong.  `at` is when it was decided.
+    something is well again matters as much as what was wrong.  `at` is when it was decided, `since`
+    when it began to be so.
     """
 
     id: str
@@ -60,6 +81,17 @@ class Message:
     owner: str
     at: float
     reminder: bool = False
+    since: float = 0.0
+    guide: Guide = NO_GUIDE
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """What news of several servers have in common that are told as one."""
+        return (self.topic, self.severity, self.guide.title)
+
+    @property
+    def remedy(self) -> str:
+        return self.guide.remedy.replace("SERVER", self.subject or "SERVER")
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -73,6 +105,7 @@ class Message:
     def parse(cls, row: Mapping[str, Any]) -> "Message":
         """Read what `document` returned.  Raises KeyError, TypeError, ValueError."""
         texts = {name: str(row[name]) for name in ("id", "subject", "before", "state", "text")}
+        guide = row.get("guide")  # earlier versions wrote none
         return cls(
             **texts,
             topic=Topic(row["topic"]),
@@ -81,6 +114,10 @@ class Message:
             owner=str(row["owner"]),
             at=seconds(row["at"]),
             reminder=row["reminder"] is True,
+            since=seconds(row.get("since", row["at"])),
+            guide=Guide(*(str(guide.get(one.name, "")) for one in fields(Guide)))
+            if isinstance(guide, dict)
+            else NO_GUIDE,
         )
 
 
@@ -118,6 +155,10 @@ class Deduplicator:
         key = (news.topic, news.subject)
         told = self._told.get(key)
         known = "" if told is None else told.state
+        if news.state == UNKNOWN:
+            if told is None:
+                self._present.pop(key, None)
+            return
         if news.topic in EVENTS:
             if news.state and news.state != known and not _again(told, news, now):
                 self._tell(news, now)
@@ -128,9 +169,10 @@ class Deduplicator:
         old = self._present.get(key)
         in_state = old is not None and old.news.state == news.state
         away = old is not None and old.news.state != known
+        began = told.since if old is None and told is not None and news.state == known else now
         self._present[key] = _Present(
             news,
-            since=old.since if old is not None and in_state else now,
+            since=old.since if old is not None and in_state else began,
             left=old.left if old is not None and away else now,
         )
 
@@ -144,7 +186,7 @@ class Deduplicator:
                 del self._told[key]
                 continue
             text = f"{subject}: no document names it any more; nothing more is told of it ({topic})"
-            self._tell(News(topic, subject, "", AlertSeverity.INFO, text), now)
+            self._tell(News(topic, subject, "", AlertSeverity.INFO, text, guide=_GONE), now)
 
     def due(self, now: float) -> list[Message]:
         for key in list(self._present):
@@ -155,7 +197,7 @@ class Deduplicator:
                 continue
             told = self._told.get(key)
             again = told is not None and told.state == present.news.state
-            self._tell(present.news, now, reminder=again)
+            self._tell(present.news, now, reminder=again, since=present.since)
         found, self._ready = self._ready, []
         return found
 
@@ -182,10 +224,16 @@ class Deduplicator:
         at_once = news.severity is AlertSeverity.CRITICAL and news.topic not in _FICKLE
         return present.left + (0 if at_once or news.topic in _PROMISED else self._stable)
 
-    def _tell(self, news: News, now: float, *, reminder: bool = False) -> None:
+    def _tell(
+        self, news: News, now: float, *, reminder: bool = False, since: float | None = None
+    ) -> None:
         key = (news.topic, news.subject)
         told = self._told.pop(key, None)
         event = news.topic in EVENTS
+        began = now if since is None else since
+        guide = news.guide
+        if told is not None and told.runbook and not news.state and guide is not _GONE:
+            guide = replace(guide, runbook=told.runbook)  # where one reads how to tell
         before = "" if told is None or event else told.state
         severity = news.severity if news.state else AlertSeverity.INFO
         weight = severity
@@ -199,10 +247,15 @@ class Deduplicator:
                 owner=news.owner,
                 at=now,
                 reminder=reminder,
+                since=began,
+                guide=guide,
             )
         )
         if news.state:
-            self._told[key] = LastSent(news.state, news.severity, now, _said(news.text))
+            said = _said(news.text)
+            self._told[key] = LastSent(
+                news.state, news.severity, now, said, began, news.guide.runbook
+            )
             while len(self._told) > MOST:  # the oldest stands first
                 del self._told[next(iter(self._told))]
         else:
@@ -244,7 +297,7 @@ def seconds(value: Any) -> float:
 
 def told_rows(told: Mapping[Key, LastSent]) -> list[list[Any]]:
     return [
-        [topic, subject, one.state, one.severity, one.at, one.said]
+        [topic, subject, one.state, one.severity, one.at, one.said, one.since, one.runbook]
         for (topic, subject), one in told.items()
     ]
 
@@ -257,11 +310,12 @@ def read_told(rows: Any, now: float) -> dict[Key, LastSent]:
 def _told(rows: list[Any], now: float) -> Iterator[tuple[Key, LastSent]]:
     for row in rows[-MOST:]:
         try:
-            topic, subject, state, severity, at, said = row
-            moment = min(seconds(at), now)
-            yield (
-                (Topic(topic), str(subject)),
-                LastSent(str(state), AlertSeverity(severity), moment, str(said)),
+            topic, subject, state, severity, at, said, *more = row
+            since, runbook = more or (at, "")  # earlier versions wrote neither
+            moment, began = min(seconds(at), now), min(seconds(since), now)
+            sent = LastSent(
+                str(state), AlertSeverity(severity), moment, str(said), began, str(runbook)
             )
+            yield (Topic(topic), str(subject)), sent
         except (ValueError, TypeError):
             continue

@@ -4,6 +4,7 @@ A state that people may be told about.
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 
 class AlertSeverity(enum.StrEnum):
@@ -31,6 +32,29 @@ class Topic(enum.StrEnum):
     CONTROLLER = "controller"  # started, stopping, waiting for another one
 
 
+UNKNOWN: Final = "unknown"
+"""The state of what cannot be judged now: neither is it told, nor that it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """
+    What somebody who is woken has to know besides what happened.
+
+    `title` is what happened in a few words, for many servers at once; `meaning` is what it means
+    for trading, `remedy` what to do, in which SERVER stands for the server's name.  `runbook` names
+    a page of `docs/runbooks/`.
+    """
+
+    title: str = ""
+    meaning: str = ""
+    remedy: str = ""
+    runbook: str = ""
+
+
+NO_GUIDE: Final = Guide()
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """
@@ -38,7 +62,8 @@ class News:
 
     Told when `state` differs from what was told before for the same topic and subject; an empty
     `state` means that all is well, and is told only if something was wrong.  With `remind` it is
-    told again every so many seconds while it lasts.  `text` says what to do, too; never a secret.
+    told again every so many seconds while it lasts.  `text` says what is so and where; never a
+    secret.
     """
 
     topic: Topic
@@ -48,3 +73,4 @@ class News:
     text: str
     owner: str = ""
     remind: float = 0.0
+    guide: Guide = NO_GUIDE

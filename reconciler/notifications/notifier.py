@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from reconciler.model.wording import RUNBOOKS
 from reconciler.notifications.deduplicate import (
     MOST,
     STABLE,
@@ -104,7 +105,9 @@ class Notifier:
         calls: Callbacks | None = None,
         clock: Clock | None = None,
         retry_policy: RetryPolicy | None = None,
+        runbooks: str = RUNBOOKS,
     ) -> None:
+        """*label* names the fleet in every message; the pages to read lie below *runbooks*."""
         calls, clock = calls or Callbacks(), clock or Clock()
         retry_policy = retry_policy or RetryPolicy()
         self._calls, self._clock = calls, clock
@@ -117,7 +120,7 @@ class Notifier:
         for endpoint in endpoints:
             transport = Transport(endpoint, label, retry_policy.deadline)
             left = read_messages(rows.get(endpoint.settings.name))
-            queue = SendQueue(retry_policy.rate_limit, now, left)
+            queue = SendQueue(retry_policy.rate_limit, now, left, runbooks=runbooks)
             worker = _Worker(
                 *(endpoint, transport, queue),
                 calls=calls,
@@ -263,7 +266,7 @@ class _Worker:
             if self._stop.is_set() and (delivery is None or self._queue.flying is not None):
                 return
             if delivery is None:
-                moment = self._queue.next()
+                moment = self._queue.next(now)
                 wait = None if moment is None else max(0.0, moment - now)
                 await self._clock.wait(self._woken, wait)
 

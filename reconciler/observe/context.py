@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.drivers import Driver, Trust
+from reconciler.errors import Blocked
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredServer
 from reconciler.model.fingerprints import Fingerprints
+from reconciler.model.origin import NO_ORIGIN, Origin
+from reconciler.model.recorded import HistoryEntry
 from reconciler.observe.brakes import RecentBrakes
 from reconciler.observe.resolver import Resolver
 from reconciler.policy.model import ANYTHING, Policy
@@ -66,9 +69,16 @@ class PassContext:
     # The document in force for the server of a planned one, None once it is gone; by default the
     # documents that were planned are those in force.
     in_force: Callable[[DesiredServer], DesiredServer | None] = lambda planned: planned
+    # Asks the ledger why what is applied has been overtaken by something newer; None: nothing can.
+    outrun: Callable[[], Blocked | None] | None = None
     brakes: RecentBrakes = field(default_factory=RecentBrakes)
+    origin: Origin = NO_ORIGIN  # which commit asks for what is done
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
 
     def stamp(self) -> str:
         """Return the present moment as RFC 3339 text."""
         return self.now().astimezone(UTC).isoformat(timespec="milliseconds")
+
+    def deed(self, what: str, result: str, detail: str = "") -> HistoryEntry:
+        """Return what was just done, for the history."""
+        return HistoryEntry(self.stamp(), self.label, what, result, detail, self.origin)

@@ -5,7 +5,7 @@ This is the only place where the values of credentials meet masks.  What leaves 
 ledger and people are verdict material and keyed fingerprints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from reconciler.model.recorded import ExchangeRecord, Observation, Write
 from reconciler.model.references import FrozenRef
 from reconciler.model.secret import Secret
 
-WEAK_BITS: Final = 16.0  # below this a mask proves too little; docs/concepts.md
+WEAK_BITS: Final = 16.0  # below this a mask proves too little; docs/concepts/verdicts.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +115,48 @@ def _pair(
 
 
 def recorded_view(
-    observed: ObservedServer, fingerprints: Fingerprints, uid: str, *, at: str, by: str
+    observed: ObservedServer,
+    fingerprints: Fingerprints,
+    uid: str,
+    *,
+    at: str,
+    by: str,
+    before: Observation | None = None,
 ) -> Observation:
-    """Turn what was seen into what may be remembered: masks become keyed fingerprints."""
+    """
+    Turn what was seen into what may be remembered: masks become keyed fingerprints.
+
+    *before* is what was seen the last time.
+    """
+    masks = {
+        e.code: {f.name: fingerprints.mask(uid, e.code, f.name, f.mask) for f in e.fields}
+        for e in observed.exchanges
+    }
+    known = before if before is not None and before.key_id == fingerprints.key_id else None
     return Observation(
         at=at,
         by=by,
         version=observed.version,
-        masks={
-            e.code: {f.name: fingerprints.mask(uid, e.code, f.name, f.mask) for f in e.fields}
-            for e in observed.exchanges
-        },
+        masks=masks,
         credentials={e.code: {f.name: f.credential for f in e.fields} for e in observed.exchanges},
         robots=observed.robots,
         boot=observed.log.boot,
         key_id=fingerprints.key_id,
         troubles={e.code: e.trouble for e in observed.exchanges if e.trouble},
         alarm=observed.log.alarm,
+        since=dict(_since(masks, at, known)),
     )
+
+
+def _since(
+    masks: Mapping[str, Mapping[str, str]], at: str, before: Observation | None
+) -> Iterator[tuple[str, str]]:
+    """Yield since when each exchange shows these masks, as far as it was looked at."""
+    for code, shown in masks.items():
+        earlier = before.masks.get(code, {}) if before is not None else {}
+        if before is not None and shown == earlier:
+            first = before.since.get(code, before.at if any(shown.values()) else "")
+        else:
+            first = at if any(shown.values()) or any(earlier.values()) else ""
+        if first:
+            yield code, first

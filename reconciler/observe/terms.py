@@ -8,6 +8,7 @@ from datetime import datetime
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.request_state import pending
+from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Recorded
 from reconciler.observe.context import PassContext
@@ -19,14 +20,15 @@ from reconciler.system.clocks import passed
 
 async def refusal(
     visit: Visit, version: str, context: PassContext, *, anew: bool = True
-) -> tuple[str, str]:
+) -> Condition | None:
     """
     Say why a server must not be written to; it showed this version a moment ago.
 
     Without *anew* brakes of a moment ago will do: for plans, which send nothing.
     """
     if not context.driver.tested(version):
-        return (
+        return blocked(
+            Code.UNTESTED_VERSION,
             f"JT-Trader {version} is outside the tested range",
             "an operator who tried it adds it to acceptVersions in the settings",
         )
@@ -37,11 +39,12 @@ async def refusal(
         for held in await reading:
             if held.holds(target, visit.uid, version):
                 release = f"`jtr ledger release-brake {held.over} --because TEXT`"
-                return (
+                return blocked(
+                    Code.BRAKE,
                     f"the brake is on for {held.subject}: {held.brake.why}",
                     f"look at {held.brake.server}, then {release}",
                 )
-    return "", ""
+    return None
 
 
 async def live_terms(visit: Visit, context: PassContext) -> Terms:
@@ -93,7 +96,6 @@ def recorded_terms(
     baseline = ledger.baseline() if ledger is not None else None
     if baseline is not None and recorded.since is not None:
         baseline = max(baseline, recorded.since)
-    why, remedy = _no_one_shots(ledger, suspect, only=only)
     requests, seen = recorded.requests, recorded.observation
     halt = pending(requests)
     if not unsteady and seen is not None:
@@ -103,8 +105,7 @@ def recorded_terms(
     return Terms(
         now=now,
         baseline=baseline,
-        refused=why,
-        remedy=remedy,
+        refused=_no_one_shots(ledger, suspect, only=only),
         unsteady=unsteady,
         since_halt=None if halt is None else passed(halt, now),
         seen_boot=seen.boot if seen is not None else None,
@@ -112,14 +113,16 @@ def recorded_terms(
     )
 
 
-def _no_one_shots(ledger: Ledger | None, suspect: str, *, only: bool) -> tuple[str, str]:
+def _no_one_shots(ledger: Ledger | None, suspect: str, *, only: bool) -> Condition | None:
     """Say why the ledger allows no one-shots: it might not know what was done already."""
     if ledger is None:
-        return "there is no ledger that would remember it", "`jtr ledger init`, then ask anew"
+        return _untold(
+            "there is no ledger that would remember it", "`jtr ledger init`, then ask anew"
+        )
     if ledger.born_now:
-        return "this ledger began just now and knows nothing of earlier ones", "ask anew"
+        return _untold("this ledger began just now and knows nothing of earlier ones", "ask anew")
     if suspect:
-        return (
+        return _untold(
             suspect,
             "look at what was done, then `jtr ledger accept-restore`; ask anew afterwards",
         )
@@ -128,5 +131,9 @@ def _no_one_shots(ledger: Ledger | None, suspect: str, *, only: bool) -> tuple[s
             "if no other one knows these servers, the operator writes soleWriter: true into the "
             "settings; else use one ledger in Vault"
         )
-        return "another ledger might know of it", remedy
-    return "", ""
+        return _untold("another ledger might know of it", remedy)
+    return None
+
+
+def _untold(why: str, remedy: str) -> Condition:
+    return blocked(Code.LEDGER_CANNOT_TELL, why, remedy)

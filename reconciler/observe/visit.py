@@ -17,8 +17,10 @@ from reconciler.model.references import FrozenRef
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import Values, recorded_view
 from reconciler.observe.resolver import Resolver
-from reconciler.plan.inputs import Consents
+from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.recipients import new_recipient
+from reconciler.plan.robots import restarting
+from reconciler.plan.windows import spelled_windows
 from reconciler.policy.model import Policy
 from reconciler.system.clocks import elapsed
 
@@ -40,6 +42,7 @@ class Visit:
     # What the server may not get before somebody agreed; None: nobody has looked into that yet.
     withheld: Fresh | None = None
     violations: tuple[Violation, ...] = ()  # of its document against the policy
+    facts: Facts | None = None  # what it was planned by; None where nothing was compared
     again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
 
     @property
@@ -128,11 +131,22 @@ def view(visit: Visit, context: PassContext) -> Observation:
     of = visit.observed, visit.uid, visit.seen_at
     if visit.viewed is None or visit.viewed[0] != of:
         made = recorded_view(
-            visit.observed, context.fingerprints, visit.uid, at=visit.seen_at, by=context.label
+            visit.observed,
+            context.fingerprints,
+            visit.uid,
+            at=visit.seen_at,
+            by=context.label,
+            before=visit.recorded.observation,
         )
         visit.viewed = of, made
     return visit.viewed[1]
 
 
 def blank_plan(server: DesiredServer) -> ServerPlan:
-    return ServerPlan(server.name, server.target, server.owner)
+    return ServerPlan(
+        server.name,
+        server.target,
+        server.owner,
+        restarts=restarting(server),
+        windows=spelled_windows(server.windows),
+    )

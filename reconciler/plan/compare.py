@@ -1,7 +1,7 @@
 """
 Compare one exchange: what the server shows, what we remember, what is desired -> a verdict.
 
-This is the table of docs/concepts.md, and nothing else: no actions, no consents.  Pure.
+This is the table of docs/concepts/verdicts.md, and nothing else: no actions, no consents.  Pure.
 """
 
 import enum
@@ -147,9 +147,7 @@ _FOUND = "somebody else connected it; it looks like the desired one"
 
 def _found_before(shown: Shown, record: ExchangeRecord, sources: Mapping[str, FrozenRef]) -> bool:
     return (
-        record.found is not None
-        and shown.is_all(record.found)
-        and same_sources(record.found, sources)
+        record.found is not None and shown.is_all(record.found) and record.found.came_from(sources)
     )
 
 
@@ -161,7 +159,7 @@ def _unfinished(
     evidence: Evidence | None,
 ) -> Comparison:
     if intent.key_id != shown.key_id:
-        return _unknown_key(shown, evidence, moved=not same_sources(intent, sources))
+        return _unknown_key(shown, evidence, moved=not intent.came_from(sources))
     # Whatever half-done saves can leave: new values, the ones before, or nothing where there was
     # nothing or where we were deleting.  Anything else is another hand's.
     empty = frozenset(shown.masks) - shown.present
@@ -183,7 +181,7 @@ def _ours(
     sources: Mapping[str, FrozenRef],
     evidence: Evidence | None,
 ) -> Comparison:
-    moved = not same_sources(written, sources)
+    moved = not written.came_from(sources)
     if written.key_id != shown.key_id:
         return _unknown_key(shown, evidence, moved=moved)
     if shown.is_all(written):
@@ -235,11 +233,6 @@ def _unknown_key(shown: Shown, evidence: Evidence | None, *, moved: bool) -> Com
     if moved:
         what += "; Vault moved too"
     return Comparison(ComparisonKind.DRIFT, Verdict.DIFFERENT, Reason.DIFFERS, what)
-
-
-def same_sources(write: Write, sources: Mapping[str, FrozenRef]) -> bool:
-    """Whether *write* came from exactly these versions; times tell restarted counters apart."""
-    return dict(write.sources) == dict(sources)
 
 
 def movement(write: Write, sources: Mapping[str, FrozenRef]) -> Reason:

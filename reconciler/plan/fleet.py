@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from reconciler.errors import Exit
 from reconciler.model.actions import (
     Action,
     DeleteExchange,
@@ -17,6 +16,7 @@ from reconciler.model.actions import (
     ResumeRobots,
     WriteExchange,
 )
+from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.target import Target
@@ -34,7 +34,7 @@ LIMITED: Final[Mapping[str, tuple[type[Action], str]]] = {
 }
 """What a policy limits, by the name of its limit."""
 
-UNSEEN: Final = "other servers were not looked at yet"
+UNSEEN: Final = Condition(Code.OTHERS_UNSEEN, "other servers were not looked at yet")
 LINES: Final = 20  # boot lines of a server that are compared; a hostile log may have any number
 
 
@@ -135,13 +135,12 @@ def hold_twin(plan: ServerPlan) -> ServerPlan:
 def _without_one_shots(lines: Iterable[Disruption]) -> Iterator[Disruption]:
     for line in lines:
         if isinstance(line.ready, InvalidateCache | RebootServer):
-            yield replace(
-                line,
-                standing=Standing.BLOCKED,
-                why="another document names the same server: their boot lines are equal",
-                remedy="keep one document of it, or see what answers at the two addresses",
-                error=Exit.BLOCKED,
+            why = blocked(
+                Code.TWIN,
+                "another document names the same server: their boot lines are equal",
+                "keep one document of it, or see what answers at the two addresses",
             )
+            yield replace(line, standing=Standing.BLOCKED, condition=why)
         else:
             yield line
 
@@ -194,21 +193,17 @@ def limit_actions(
 def _without(plan: ServerPlan, kinds: Kinds, why: str) -> ServerPlan:
     """Return *plan* with its actions of some kinds blocked."""
     remedy = "see whether so much is meant; then fewer at a time (--server), or a higher limit"
+    limit = blocked(Code.POLICY_LIMIT, why, remedy)
 
     def line(one: Line) -> Line:
         if not isinstance(one.ready, kinds):
             return one
-        return replace(
-            one, status=Status.BLOCKED, action=None, error=Exit.BLOCKED, why=why, remedy=remedy
-        )
+        return replace(one, status=Status.BLOCKED, action=None, condition=limit)
 
     def disruption(one: Disruption) -> Disruption:
         if not isinstance(one.ready, kinds):
             return one
-        blocked = Standing.BLOCKED
-        return replace(
-            one, standing=blocked, action=None, error=Exit.BLOCKED, why=why, remedy=remedy
-        )
+        return replace(one, standing=Standing.BLOCKED, action=None, condition=limit)
 
     return replace(
         plan,
@@ -224,13 +219,11 @@ def _unverified(action: Action | None) -> bool:
 def _held_back(lines: Iterable[Line], most: int) -> Iterator[Line]:
     for line in lines:
         if _unverified(line.ready):
-            yield replace(
-                line,
-                status=Status.BLOCKED,
-                action=None,
-                error=Exit.BLOCKED,
-                why=f"{line.why}; more than {most} servers have such writes in this pass",
-                remedy="apply again for the next ones, or raise maxUnknownWrites in the settings",
+            limit = blocked(
+                Code.UNVERIFIED_LIMIT,
+                f"{line.why}; more than {most} servers have such writes in this pass",
+                "apply again for the next ones, or raise maxUnknownWrites in the settings",
             )
+            yield replace(line, status=Status.BLOCKED, action=None, condition=limit)
         else:
             yield line

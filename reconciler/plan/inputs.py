@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from reconciler.errors import JtrError
+from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import ClockReading, Logbook
 from reconciler.model.policy import PolicyAction, Violation, against
 from reconciler.model.references import FrozenRef, SecretPath
 
-DENIED: Final = "the policy does not allow it"  # its lines stand first in the plan
+DENIED: Final = blocked(Code.POLICY_DENIED, "the policy does not allow it", "")
+"""Why nothing comes of what violates the policy; its own lines stand first in the plan."""
+NO_DISRUPTIVE: Final = Condition(Code.NO_DISRUPTIVE, "--no-disruptive")
 Sources = Mapping[str, FrozenRef]
 
 
@@ -23,19 +26,17 @@ class Terms:
     What governs disruptive actions in this pass.
 
     `log` and `clock` are None where the server was not visited or did not tell.  Requests older
-    than `baseline` are never run.  `refused` and `remedy` say why the ledger allows none at all;
-    `unsteady` says what is wrong with our own clock: then nothing begins, and nothing expires.
-    `since_halt` are the seconds since the robots that are owed were stopped; None where they cannot
-    be told.  `seen_boot` is the time of the boot line that the ledger last saw, and `seen_at` when
-    it did.
+    than `baseline` are never run.  `refused` says why the ledger allows none at all; `unsteady`
+    says what is wrong with our own clock: then nothing begins, and nothing expires.  `since_halt`
+    are the seconds since the robots that are owed were stopped; None where they cannot be told.
+    `seen_boot` is the time of the boot line that the ledger last saw, and `seen_at` when it did.
     """
 
     now: datetime
     log: Logbook | None = None
     clock: ClockReading | None = None
     baseline: datetime | None = None
-    refused: str = ""
-    remedy: str = ""
+    refused: Condition | None = None
     unsteady: str = ""
     since_halt: float | None = None
     seen_boot: int | None = None
@@ -63,7 +64,7 @@ class Consents:
     rewrite: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
     recipients: frozenset[str] = frozenset()
-    quiet: str = ""
+    quiet: Condition | None = None
     resting: Mapping[str, str] = field(default_factory=dict)
 
     def may_receive(self, server: str, *, moves: bool) -> bool:
@@ -81,16 +82,15 @@ class Facts:
     What is known besides desired, observed and remembered state.
 
     `sources` gives each desired exchange its frozen references, or why there are none; `evidence`
-    what reading the values told, where they were read.  `refuses_writes` says why this server must
-    not be written to (untested version, brake); `suspended` that a suspension is in force; `terms`
+    what reading the values told, where they were read.  `refuses` says why this server must not be
+    written to (untested version, brake); `suspended` that a suspension is in force; `terms`
     govern what disrupts trading.  `violations` are what the document asks for and must not;
     `withheld` the secrets of which it may get no values before somebody agreed.
     """
 
     sources: Mapping[str, Sources | JtrError] = field(default_factory=dict)
     evidence: Mapping[str, Evidence | JtrError] = field(default_factory=dict)
-    refuses_writes: str = ""
-    refuses_remedy: str = ""
+    refuses: Condition | None = None
     suspended: bool = False
     live: bool = True
     terms: Terms = NO_TERMS

@@ -9,10 +9,12 @@ only; a server's time is compared with an instant only through a measured offset
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from reconciler.errors import Exit
 from reconciler.ledger.request_state import owed
 from reconciler.model.actions import InvalidateCache, RebootServer
+from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import Afterwards, DesiredServer, OneShot, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Standing
@@ -22,7 +24,10 @@ from reconciler.plan.boot_proof import Proof, new_boots, proof, satisfies
 from reconciler.plan.inputs import Terms
 from reconciler.plan.windows import standing
 
-ASK_AGAIN = "ask with a new instant: jtr request"
+_ASK: Final = {
+    RequestKind.REBOOT: "jtr request reboot {server} --robots {robots} --reason {reason}",
+    RequestKind.CACHE: "jtr request invalidate-cache {server} --reason {reason}",
+}
 LOOK = "see: jtr request list"
 BOOTED_TWICE = "the server booted more than once"
 TIMELY = (Standing.DUE, Standing.SCHEDULED, Standing.EXPIRED)  # decided by our own clock
@@ -37,44 +42,66 @@ def request_lines(
     robots: Sequence[Robot],
     terms: Terms,
     *,
-    quiet: str,
-    refuses: tuple[str, str],
+    quiet: Condition | None,
+    refuses: Condition | None,
 ) -> Iterator[Disruption]:
     """
     Say where every request stands: those of the documents, and one that is open in the ledger.
 
-    *quiet* says why none is done now; *refuses* why nothing may be written to this server, and
-    what to do about it.
+    *quiet* says why none is done now, *refuses* why nothing may be written to this server.  While
+    an operator paused another account of the process, none is done either: see `account_paused`.
     """
     wished = {(wish.kind, wish.instant) for wish in desired.one_shots}
     doubt, settled = requests.open, requests
     if doubt is not None:
-        line = unsettled(doubt, terms)
+        line = unsettled(doubt, terms, robots)
         if line.standing is Standing.FOUND_OUT and _booted(doubt, terms):
             settled = replace(requests, open=None)  # noted by the time that the next one begins
         if (doubt.kind, doubt.instant) not in wished:
             yield line
     for wish in desired.one_shots:
-        line = _standing(wish, requests, terms)
+        line = _standing(wish, requests, terms, robots)
         if terms.unsteady and line.standing in TIMELY:
             later = line.standing is Standing.SCHEDULED
-            held = Exit.DONE if later else Exit.BLOCKED
-            line = replace(_held(line, terms.unsteady), error=held)
+            exit_ = Exit.DONE if later else Exit.BLOCKED
+            line = _held(line, Condition(Code.CLOCK_UNSTEADY, terms.unsteady, exit=exit_))
         if line.standing is Standing.DUE:
-            line = _with_limits(line, settled, terms, refuses)
-        if line.standing is Standing.DUE and quiet:
-            line = _held(line, quiet)
+            line = _with_limits(line, settled, terms, robots, refuses)
+        held = quiet or account_paused(desired, terms.now)
+        if line.standing is Standing.DUE and held is not None:
+            line = _held(line, held)
         if line.standing in (Standing.DUE, Standing.SCHEDULED):
             line = _in_window(line, wish, desired, terms)
             line = _with_meaning(line, wish, desired, robots)
         yield line
 
 
-def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
+def account_paused(desired: DesiredServer, now: datetime) -> Condition | None:
+    """
+    Say why nothing that stops the robots of all accounts is done at *now*; None when it may be.
+
+    The plan goes by it, and the last look before a send.
+    """
+    told = [
+        f"account {account} of the same server is paused by {pause.by}"
+        + (f" until {spelled(pause.until)}" if pause.until else "")
+        + f": {pause.reason}"
+        for account, pause in desired.paused_accounts
+        if pause.holds(now)
+    ]
+    if not told:
+        return None
+    waits = "it waits, because it stops the robots of all accounts; or end that pause (Go on)"
+    return Condition(Code.ACCOUNT_PAUSED, "; ".join(told), waits)
+
+
+def _standing(
+    wish: OneShot, requests: Requests, terms: Terms, robots: Sequence[Robot]
+) -> Disruption:
     base = Disruption(
         named(wish.kind, wish.instant),
         Standing.DUE,
-        wish.reason,
+        Condition(Code.DUE, wish.reason),
         kind=wish.kind,
         instant=wish.instant,
         source=wish.source,
@@ -83,39 +110,29 @@ def _standing(wish: OneShot, requests: Requests, terms: Terms) -> Disruption:
     nothing = replace(base, action=None)
     doubt = requests.open
     if doubt is not None and (doubt.kind, doubt.instant) == (wish.kind, wish.instant):
-        return unsettled(doubt, terms, wish)
+        return unsettled(doubt, terms, robots, wish)
     if (past := requests.closed(wish.kind, wish.instant)) is not None:
         return _past(nothing, past)
     handled = requests.handled.get(wish.kind)
     if handled is not None and wish.instant <= handled:
-        return replace(
-            nothing,
-            standing=Standing.SUPERSEDED,
-            why=f"one of {spelled(handled)} was handled already; an earlier one is never done",
-        )
+        later = f"one of {spelled(handled)} was handled already; an earlier one is never done"
+        return _stands(nothing, Standing.SUPERSEDED, Condition(Code.SUPERSEDED, later))
     if terms.baseline is not None and wish.instant < terms.baseline:
-        return replace(
-            nothing,
-            standing=Standing.BASELINED,
-            why=f"older than what this ledger knows ({spelled(terms.baseline)}); never run",
-            remedy=f"{ASK_AGAIN} {wish.kind}",
-        )
+        older = f"older than what this ledger knows ({spelled(terms.baseline)}); never run"
+        why = Condition(Code.BASELINED, older, _again(wish.kind))
+        return _stands(nothing, Standing.BASELINED, why)
     if terms.now < wish.instant:
-        return replace(base, standing=Standing.SCHEDULED)
+        return _stands(base, Standing.SCHEDULED, Condition(Code.SCHEDULED, wish.reason))
     if wish.kind is RequestKind.REBOOT and _satisfied(wish.instant, terms):
-        return replace(
-            nothing,
-            standing=Standing.SATISFIED,
-            why="the server booted after that instant without us",
-        )
+        booted = Condition(Code.SATISFIED, "the server booted after that instant without us")
+        return _stands(nothing, Standing.SATISFIED, booted)
     if terms.now - wish.instant > wish.expires_after:
-        return replace(
-            nothing,
-            standing=Standing.EXPIRED,
-            why=f"it was to be done until {spelled(wish.instant + wish.expires_after)}",
-            remedy=f"{ASK_AGAIN} {wish.kind}; or remove it",
-            error=Exit.BLOCKED,
+        why = blocked(
+            Code.EXPIRED,
+            f"it was to be done until {spelled(wish.instant + wish.expires_after)}",
+            f"{_again(wish.kind)}; or remove it",
         )
+        return _stands(nothing, Standing.EXPIRED, why)
     return base
 
 
@@ -133,62 +150,66 @@ def _satisfied(instant: datetime, terms: Terms) -> bool:
 def _past(base: Disruption, past: Request) -> Disruption:
     match past.stage:
         case Stage.DONE:
-            return replace(base, standing=Standing.DONE, why=past.evidence)
+            return _stands(base, Standing.DONE, Condition(Code.DONE, past.evidence))
         case Stage.SATISFIED:
-            return replace(base, standing=Standing.SATISFIED, why=past.evidence)
+            return _stands(base, Standing.SATISFIED, Condition(Code.SATISFIED, past.evidence))
         case Stage.BASELINED:
-            return replace(base, standing=Standing.BASELINED, why="never run: " + past.evidence)
+            why = Condition(Code.BASELINED, "never run: " + past.evidence)
+            return _stands(base, Standing.BASELINED, why)
         case _:
-            return replace(
-                base,
-                standing=Standing.NOT_DONE,
-                why=past.evidence,
-                remedy=f"{ASK_AGAIN} {past.kind}; or remove it",
-                error=Exit.BLOCKED,
-            )
+            ask = f"{_again(past.kind)}; or remove it"
+            return _stands(base, Standing.NOT_DONE, blocked(Code.NOT_DONE, past.evidence, ask))
 
 
-def unsettled(request: Request, terms: Terms, wish: OneShot | None = None) -> Disruption:
-    """Say what is known of a request that was, or may have been, sent."""
+def unsettled(
+    request: Request, terms: Terms, robots: Sequence[Robot], wish: OneShot | None = None
+) -> Disruption:
+    """Say what is known of a request that was, or may have been, sent; *robots* as they are now."""
     base = Disruption(
         named(request.kind, request.instant),
         Standing.IN_DOUBT,
+        Condition(
+            Code.IN_DOUBT,
+            remedy=f"find out on the server, then jtr request resolve SERVER {request.kind} "
+            f"{spelled(request.instant)} --done|--not-done --because TEXT",
+            exit=Exit.IN_DOUBT,
+        ),
         kind=request.kind,
         instant=request.instant,
         source=wish.source if wish else None,
         robots=request.ran,
-        error=Exit.IN_DOUBT,
-        remedy=(
-            f"find out on the server, then jtr request resolve SERVER {request.kind} "
-            f"{spelled(request.instant)} --done|--not-done --because TEXT"
-        ),
     )
     asked = f"asked {request.asked_at} by {request.attempts[-1].by if request.attempts else '?'}"
     if request.kind is RequestKind.CACHE:
-        return replace(
+        return _says(
             base,
-            why=f"{asked}, no answer was noted; an invalidation leaves no evidence, and is never "
+            f"{asked}, no answer was noted; an invalidation leaves no evidence, and is never "
             "repeated",
         )
     if not request.attempts:
-        return replace(base, why="nothing is known of it")
-    found_out = replace(base, standing=Standing.FOUND_OUT, remedy="", error=Exit.DONE)
+        return _says(base, "nothing is known of it")
+    found_out = _stands(base, Standing.FOUND_OUT, Condition(Code.FOUND_OUT))
+    stopped = stopped_since(request, robots)
     match proof(request.attempts[-1], terms.log):
         case Proof.BOOTED:
-            return replace(found_out, why=f"{asked}; the server booted since: done")
-        case Proof.ALIVE if _may_try_again(request, wish, terms):
+            return _says(found_out, f"{asked}; the server booted since: done")
+        case Proof.ALIVE if _may_try_again(request, wish, terms) and not stopped:
             action = _action(wish, again=True) if wish is not None else None
             why = (
                 f"{asked}, and provably not done: the process from before still runs; "
                 "second and last try"
             )
-            return replace(found_out, standing=Standing.DUE, why=why, action=action)
+            again = _stands(found_out, Standing.DUE, Condition(Code.DUE, why))
+            return replace(again, action=action)
         case Proof.ALIVE:
             why = f"{asked}; provably not done: the process from before still runs"
-            return replace(found_out, why=why)
+            if stopped:
+                names = ", ".join(robot.name for robot in stopped)
+                why = f"{why}; robots that ran then do not run any more: {names}"
+            return _says(found_out, why)
     if terms.log is None:
-        return replace(base, why=f"{asked}, outcome not noted; only a visit can tell")
-    return replace(base, why=f"{asked}; the system log cannot tell whether the server booted")
+        return _says(base, f"{asked}, outcome not noted; only a visit can tell")
+    return _says(base, f"{asked}; the system log cannot tell whether the server booted")
 
 
 def left_owed(request: Request, terms: Terms) -> PendingStarts | None:
@@ -204,6 +225,17 @@ def _booted(request: Request, terms: Terms) -> bool:
     return bool(request.attempts) and proof(request.attempts[-1], terms.log) is Proof.BOOTED
 
 
+def stopped_since(request: Request, robots: Sequence[Robot]) -> tuple[Robot, ...]:
+    """
+    Return the robots that ran before *request* and do not run any more.
+
+    A first try that did not get through may have stopped them; but nobody knows whether a process
+    that died sent it at all: perhaps a person did, who would not have them started again.
+    """
+    running = {robot.id for robot in robots if robot.running}
+    return tuple(robot for robot in request.ran if robot.id not in running)
+
+
 def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool:
     if wish is None or len(request.attempts) >= MOST_ATTEMPTS:
         return False
@@ -211,34 +243,40 @@ def _may_try_again(request: Request, wish: OneShot | None, terms: Terms) -> bool
 
 
 def _with_limits(
-    line: Disruption, requests: Requests, terms: Terms, refuses: tuple[str, str]
+    line: Disruption,
+    requests: Requests,
+    terms: Terms,
+    robots: Sequence[Robot],
+    refuses: Condition | None,
 ) -> Disruption:
     mine, doubt = (line.kind, line.instant), requests.open
     if doubt is not None and (doubt.kind, doubt.instant) != mine:
-        if unsettled(doubt, terms).standing is Standing.FOUND_OUT:
+        if unsettled(doubt, terms, robots).standing is Standing.FOUND_OUT:
             # It may have stopped robots that the next one would not know of.
             why = "the one before it was not done: people look first; the next apply does it"
-            return _held(line, why)
-        return _held(line, "another request of this server is in doubt", LOOK)
+            return _held(line, Condition(Code.EARLIER_OPEN, why))
+        doubtful = "another request of this server is in doubt"
+        return _held(line, Condition(Code.EARLIER_OPEN, doubtful, LOOK))
     if requests.halt is not None:
-        return _held(line, "robots of an earlier restart or reboot are owed a start", LOOK)
-    if terms.refused:
-        return _blocked(line, terms.refused, terms.remedy)
-    if refuses[0]:
-        return _blocked(line, *refuses)
+        owing = "robots of an earlier restart or reboot are owed a start"
+        return _held(line, Condition(Code.ROBOTS_OWED, owing, LOOK))
+    if (refusal := terms.refused or refuses) is not None:
+        return _stands(line, Standing.BLOCKED, refusal)
     if terms.log is not None and line.kind is RequestKind.REBOOT:
         if not terms.log.readable:
-            return _blocked(
-                line,
+            why_not = blocked(
+                Code.LOG_UNREADABLE,
                 "its system log cannot be read, so nobody could tell whether it rebooted",
                 "see why on its Config page (System logs); or reboot it by hand",
             )
+            return _stands(line, Standing.BLOCKED, why_not)
         if terms.log.strangers:
-            return _blocked(
-                line,
+            why_not = blocked(
+                Code.LOG_OF_SEVERAL,
                 "its system log holds entries of several processes at once, so it proves nothing",
                 "see whether two processes of JT-Trader share one log",
             )
+            return _stands(line, Standing.BLOCKED, why_not)
     return line
 
 
@@ -253,8 +291,10 @@ def _in_window(line: Disruption, wish: OneShot, desired: DesiredServer, terms: T
         why = f"{why}; it expires before that, {spelled(until)}"
         remedy = "raise its expiresAfter, or ask within a window"
     if line.standing is Standing.SCHEDULED:
-        return replace(line, why=f"{line.why}; then {why}", remedy=remedy)
-    return replace(line, standing=Standing.WAITING, why=f"{why}; {line.why}", remedy=remedy)
+        then = Condition(Code.SCHEDULED, f"{line.why}; then {why}", remedy)
+        return replace(line, condition=then)
+    waits = Condition(Code.WINDOW_CLOSED, f"{why}; {line.why}", remedy)
+    return _stands(line, Standing.WAITING, waits)
 
 
 def _with_meaning(
@@ -264,7 +304,8 @@ def _with_meaning(
     if wish.kind is RequestKind.CACHE:
         asleep = [robot.name for robot in robots if not robot.running]
         lost = f"; what stopped robots saved is lost: {', '.join(asleep)}" if asleep else ""
-        return replace(line, robots=(), why=f"{line.why}; robots store data in the cache{lost}")
+        stored = f"{line.why}; robots store data in the cache{lost}"
+        return replace(_says(line, stored), robots=())
     after = "are started again" if wish.robots is Afterwards.RESUME else "stay stopped"
     names = ", ".join(robot.name for robot in running) or "none of this account"
     others = (
@@ -273,7 +314,7 @@ def _with_meaning(
         else "; robots of other accounts, which we cannot see, stop too and stay stopped"
     )
     why = f"{line.why}; robots that stop and {after}: {names}{others}"
-    return replace(line, robots=running, why=why)
+    return replace(_says(line, why), robots=running)
 
 
 def _action(wish: OneShot, *, again: bool = False) -> InvalidateCache | RebootServer:
@@ -283,12 +324,27 @@ def _action(wish: OneShot, *, again: bool = False) -> InvalidateCache | RebootSe
     return RebootServer(wish.instant, wish.reason, wish.robots, within, again)
 
 
-def _held(line: Disruption, why: str, remedy: str = "") -> Disruption:
-    return replace(line, standing=Standing.HELD, why=why, remedy=remedy)
+def _held(line: Disruption, condition: Condition) -> Disruption:
+    return _stands(line, Standing.HELD, condition)
 
 
-def _blocked(line: Disruption, why: str, remedy: str) -> Disruption:
-    return replace(line, standing=Standing.BLOCKED, why=why, remedy=remedy, error=Exit.BLOCKED)
+def _stands(line: Disruption, standing: Standing, condition: Condition) -> Disruption:
+    return replace(line, standing=standing, condition=condition)
+
+
+def _says(line: Disruption, what: str) -> Disruption:
+    return replace(line, condition=line.condition.says(what))
+
+
+def _again(kind: RequestKind) -> str:
+    return f"ask with a new instant: {how_to_ask(kind)}"
+
+
+def how_to_ask(
+    kind: RequestKind, server: str = "SERVER", *, robots: str = "resume|leave", reason: str = "TEXT"
+) -> str:
+    """Return what a person types to ask for one; what came from outside is quoted by the caller."""
+    return _ASK[kind].format(server=server, robots=robots, reason=reason)
 
 
 def named(kind: RequestKind, instant: datetime) -> str:

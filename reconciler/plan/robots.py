@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from reconciler.errors import Exit
 from reconciler.model.actions import Need, RestartRobots, ResumeRobots, WriteExchange
-from reconciler.model.desired import DesiredServer, OnCredentialChange
+from reconciler.model.conditions import Code, Condition, blocked
+from reconciler.model.desired import Afterwards, DesiredServer, OnCredentialChange, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, Standing
 from reconciler.model.recorded import Debt, Owed, PendingStarts, Purpose
 from reconciler.plan.inputs import Terms
+from reconciler.plan.requests import how_to_ask
 
 
 def halt_line(
@@ -26,17 +27,21 @@ def halt_line(
     running = {robot.id for robot in robots if robot.running}
     left = tuple(robot for robot in halt.robots if robot.id not in running)
     if not left:
-        return replace(base, standing=Standing.FOUND_OUT, why=f"they run: {names(halt.robots)}")
+        run = Condition(Code.FOUND_OUT, f"they run: {names(halt.robots)}")
+        return replace(base, standing=Standing.FOUND_OUT, condition=run)
     if why := unresumable(halt, robots, terms, restored=restored(halt, robots)):
         return replace(
             base,
             standing=Standing.BLOCKED,
-            why=why if halt.finding else f"{names(left)}: {why}",  # a finding names them
-            remedy=f"`jtr request resume {server}` starts them, or start them on the server's page",
+            condition=blocked(
+                Code.ROBOTS_LEFT_STOPPED,
+                why if halt.finding else f"{names(left)}: {why}",  # a finding names them
+                f"`jtr request resume {server}` starts them, or start them on the server's page",
+            ),
             robots=left,
-            error=Exit.BLOCKED,
         )
-    return replace(base, why=names(left), robots=left, action=ResumeRobots(left))
+    owed = Condition(Code.ROBOTS_OWED, names(left))
+    return replace(base, condition=owed, robots=left, action=ResumeRobots(left, halt.at))
 
 
 def restored(halt: PendingStarts, robots: Iterable[Robot]) -> frozenset[int]:
@@ -127,7 +132,7 @@ def restart_lines(
     debts: Iterable[Debt],
     robots: Sequence[Robot],
     *,
-    held: str,
+    held: Condition | None,
     rebooting: bool,
 ) -> Iterator[Disruption]:
     """
@@ -136,7 +141,7 @@ def restart_lines(
     Where the server's client cache makes a reboot necessary nothing is restarted: it would not
     help.  With *rebooting* the reboot of this pass does it.  *held* says why no robot is touched.
     """
-    if desired.on_credential_change is not OnCredentialChange.RESTART:
+    if not restarting(desired):
         return
     running = {robot.id: robot for robot in robots if robot.running}
     owed, cached = _owed(lines, debts)
@@ -144,24 +149,28 @@ def restart_lines(
         chosen = tuple(sorted(running[i] for i in owed[exchange] if i in running))
         if not chosen:
             continue
-        base = Disruption(
-            f"restart robots on {exchange}", Standing.DUE, names(chosen), robots=chosen
-        )
+        title, which = f"restart robots on {exchange}", names(chosen)
         if rebooting:
-            why = f"{names(chosen)}: the reboot below does it"
-            yield replace(base, standing=Standing.HELD, why=why)
+            why = Condition(Code.REBOOT_DOES_IT, f"{which}: the reboot below does it")
         elif exchange in cached:
-            yield replace(
-                base,
-                standing=Standing.HELD,
-                why=f"a restart does not suffice for {names(chosen)}: the server caches its client "
-                "by API key",
-                remedy=f"jtr request reboot {desired.name} --robots resume --reason TEXT",
+            why = Condition(
+                Code.REBOOT_NEEDED,
+                f"a restart does not suffice for {which}: the server caches its client by API key",
+                how_to_ask(RequestKind.REBOOT, desired.name, robots=Afterwards.RESUME),
             )
-        elif held:
-            yield replace(base, standing=Standing.HELD, why=f"{names(chosen)}: {held}")
+        elif held is not None:
+            why = Condition(held.code, f"{which}: {held.what}")
         else:
-            yield replace(base, action=RestartRobots(exchange, chosen))
+            why = Condition(Code.DUE, which)
+            action = RestartRobots(exchange, chosen)
+            yield Disruption(title, Standing.DUE, why, action, robots=chosen)
+            continue
+        yield Disruption(title, Standing.HELD, why, robots=chosen)
+
+
+def restarting(desired: DesiredServer) -> bool:
+    """Whether the document wants robots restarted after a changed key."""
+    return desired.on_credential_change is OnCredentialChange.RESTART
 
 
 def _owed(lines: Iterable[Line], debts: Iterable[Debt]) -> tuple[dict[str, set[int]], set[str]]:

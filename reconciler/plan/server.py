@@ -9,23 +9,31 @@ decide on credentials cannot even name them, and `requests` sees nothing of cred
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Final
 
-from reconciler.errors import Exit, JtrError
+from reconciler.errors import JtrError
 from reconciler.model.actions import RebootServer, WriteExchange
+from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import DesiredServer, Mode, Presence, RequestKind, Suspension
 from reconciler.model.observed import Robot
-from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
+from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status, Verdict
 from reconciler.model.policy import PolicyAction
-from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Recorded
+from reconciler.model.recorded import (
+    ExchangeRecord,
+    Observation,
+    Purpose,
+    Recorded,
+    Requests,
+)
 from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.exchange import ExchangePlan, obstacle
 from reconciler.plan.inputs import DENIED, Consents, Facts, Terms
 from reconciler.plan.requests import left_owed, request_lines, unsettled
-from reconciler.plan.robots import halt_line, restart_lines, started
-from reconciler.plan.windows import standing
+from reconciler.plan.robots import halt_line, restart_lines, restarting, started
+from reconciler.plan.windows import spelled_windows, standing
 
 
 def wanted_values(
@@ -61,15 +69,15 @@ def plan_server(
     consents: Consents,
 ) -> ServerPlan:
     """List what brings the server to *desired*, in the order in which it must happen."""
-    lines = [
+    found = [
         ExchangePlan(desired, exchange, observation, recorded, facts, consents).line()
         for exchange in sorted(desired.exchanges, key=lambda e: e.code)
     ]
-    lines += _not_ours(desired, observation, recorded)
+    found += _not_ours(desired, observation, recorded)
+    lines = [replace(line, since=observation.since.get(line.exchange, "")) for line in found]
     disruptions = _disruptions(
         desired, observation, recorded, lines=lines, facts=facts, consents=consents
     )
-    hold = _hold(desired, observation, recorded, facts, consents)
     return ServerPlan(
         server=desired.name,
         target=desired.target,
@@ -81,10 +89,34 @@ def plan_server(
         robots=observation.robots,
         notes=tuple(_notes(desired, facts)),
         observed_at=observation.at,
-        held=hold.why,
-        held_remedy=hold.remedy,
-        held_code=hold.code,
+        hold=_hold(desired, observation, recorded, facts, consents),
+        restarts=restarting(desired),
+        windows=spelled_windows(desired.windows),
     )
+
+
+def aged(plan: ServerPlan, age: float, believed: float) -> ServerPlan:
+    """
+    Return the plan of an observation that is *age* seconds old.
+
+    What was as desired longer ago than *believed* seconds is not said to be so any more.
+    """
+    if age <= believed:
+        return replace(plan, age=age)
+    lines = (
+        replace(line, status=Status.STALE, verdict=Verdict.UNKNOWN, condition=STALE)
+        if line.status in (Status.IN_SYNC, Status.FOUND)
+        else line
+        for line in plan.lines
+    )
+    return replace(plan, age=age, lines=tuple(lines))
+
+
+STALE: Final = Condition(
+    Code.STALE,
+    "as desired when it was last seen, too long ago to say so now (durations.stale)",
+    "have it looked at: jtr plan without --recorded, jtr apply, or a controller",
+)
 
 
 def unseen_lines(desired: DesiredServer, recorded: Recorded, terms: Terms) -> Iterator[Disruption]:
@@ -97,7 +129,7 @@ def unseen_lines(desired: DesiredServer, recorded: Recorded, terms: Terms) -> It
     if known.halt is not None:
         yield halt_line(known.halt, desired.name, seen.robots if seen else (), terms)
     if known.open is not None:
-        yield unsettled(known.open, terms)
+        yield unsettled(known.open, terms, ())
 
 
 def unseen_writes(desired: DesiredServer, facts: Facts) -> tuple[WriteExchange, ...]:
@@ -133,11 +165,15 @@ def _not_ours(
             yield Line(
                 code,
                 Status.LEFT_ON_SERVER,
-                why="we wrote it once; it is no longer in the file",
-                remedy=f"declare `{code}: {{state: absent}}` to delete it",
+                condition=Condition(
+                    Code.LEFT_ON_SERVER,
+                    "we wrote it once; it is no longer in the file",
+                    f"declare `{code}: {{state: absent}}` to delete it",
+                ),
             )
         else:
-            yield Line(code, Status.NOT_MANAGED, why="not in the file, untouched")
+            untouched = Condition(Code.NOT_MANAGED, "not in the file, untouched")
+            yield Line(code, Status.NOT_MANAGED, condition=untouched)
 
 
 def _disruptions(
@@ -151,7 +187,6 @@ def _disruptions(
 ) -> Iterator[Disruption]:
     robots: Sequence[Robot] = observation.robots
     terms = facts.terms
-    refuses = (facts.refuses_writes, facts.refuses_remedy)
     known = recorded.requests
     if known.halt is None and known.open is not None:
         # What is noted first when this is applied; nothing but what is named here is started.
@@ -161,17 +196,11 @@ def _disruptions(
         line = halt_line(known.halt, desired.name, robots, terms)
         if line.standing is Standing.FOUND_OUT:
             known = replace(known, halt=None)
-        if line.ready is not None and refuses[0]:
-            line = replace(
-                line,
-                standing=Standing.BLOCKED,
-                why=f"{line.why}: {refuses[0]}",
-                remedy=refuses[1],
-                error=Exit.BLOCKED,
-                action=None,
-            )
-        elif line.ready is not None and consents.quiet:
-            line = replace(line, standing=Standing.HELD, why=consents.quiet, action=None)
+        if line.ready is not None and (refuses := facts.refuses) is not None:
+            why = refuses.says(f"{line.why}: {refuses.what}")
+            line = replace(line, standing=Standing.BLOCKED, condition=why, action=None)
+        elif line.ready is not None and (quiet := consents.quiet) is not None:
+            line = replace(line, standing=Standing.HELD, condition=quiet, action=None)
         yield line
         if line.ready is not None or line.standing is Standing.FOUND_OUT:
             # They get their start before anything else is done; if one fails, no more is done.
@@ -184,23 +213,36 @@ def _disruptions(
             robots,
             terms,
             quiet=consents.quiet,
-            refuses=refuses,
+            refuses=facts.refuses,
         )
     )
-    held = refuses[0] or (DENIED if facts.denied(PolicyAction.RESTART) else "")
-    if known.halt is not None or known.open is not None:
-        held = "something of an earlier pass is still open"
-    elif consents.quiet:
-        held = consents.quiet
-    elif desired.windows:
-        held = terms.unsteady or standing(desired.windows, terms.now).why
     requests = tuple(_permitted(line, facts) for line in requests)
     debts = open_debts(recorded, observation)
     rebooting = any(isinstance(line.ready, RebootServer) for line in requests)
     yield from restart_lines(
-        desired, lines, debts, observation.robots, held=held, rebooting=rebooting
+        desired,
+        lines,
+        debts,
+        observation.robots,
+        held=_holds_restarts(desired, known, facts, consents),
+        rebooting=rebooting,
     )
     yield from requests
+
+
+def _holds_restarts(
+    desired: DesiredServer, known: Requests, facts: Facts, consents: Consents
+) -> Condition | None:
+    """Say why no robot is restarted after a changed key; None when they may be."""
+    if known.halt is not None or known.open is not None:
+        return Condition(Code.EARLIER_OPEN, "something of an earlier pass is still open")
+    if consents.quiet is not None:
+        return consents.quiet
+    if desired.windows and facts.terms.unsteady:
+        return Condition(Code.CLOCK_UNSTEADY, facts.terms.unsteady)
+    if desired.windows and not (opening := standing(desired.windows, facts.terms.now)).open:
+        return Condition(Code.WINDOW_CLOSED, opening.why)
+    return facts.refuses or (DENIED if facts.denied(PolicyAction.RESTART) else None)
 
 
 def _permitted(line: Disruption, facts: Facts) -> Disruption:
@@ -208,9 +250,7 @@ def _permitted(line: Disruption, facts: Facts) -> Disruption:
     action = PolicyAction.REBOOT if line.kind is RequestKind.REBOOT else PolicyAction.INVALIDATE
     if line.action is None or not facts.denied(action):
         return line
-    return replace(
-        line, standing=Standing.BLOCKED, why=DENIED, remedy="", action=None, error=Exit.BLOCKED
-    )
+    return replace(line, standing=Standing.BLOCKED, condition=DENIED, action=None)
 
 
 def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:
@@ -224,32 +264,28 @@ def _notes(desired: DesiredServer, facts: Facts) -> Iterator[str]:
         yield "from the ledger's last observation; the server was not visited"
 
 
-@dataclass(frozen=True, slots=True)
-class _Hold:
-    why: str
-    remedy: str = ""
-    code: Exit = Exit.DONE
-
-
 def _hold(
     desired: DesiredServer,
     observation: Observation,
     recorded: Recorded,
     facts: Facts,
     consents: Consents,
-) -> _Hold:
+) -> Condition | None:
     swapped = another_server(observation, recorded)
     if swapped and desired.name not in consents.targets:
-        return _Hold(
+        return blocked(
+            Code.ANOTHER_SERVER,
             f"another server behind this address? {swapped}",
             f"look at it; if it is the right one: --approve-target-change {desired.name}",
-            Exit.BLOCKED,
         )
     if desired.suspend is not None and facts.suspended:
-        return _Hold(_suspended(desired.suspend))
+        return Condition(Code.SUSPENDED, _suspended(desired.suspend))
     if desired.mode is Mode.OBSERVE:
-        return _Hold("mode: observe", "set mode: enforce to apply")
-    return _Hold("")
+        return OBSERVED_ONLY
+    return None
+
+
+OBSERVED_ONLY: Final = Condition(Code.OBSERVE_ONLY, "mode: observe", "set mode: enforce to apply")
 
 
 def _suspended(suspension: Suspension) -> str:

@@ -34,6 +34,12 @@ class Ask:
     path: SecretPath | None = None
 
 
+def _held_back(server: DesiredServer) -> bool:
+    """Whether its document says so; what an operator says is no matter of this policy."""
+    suspended = server.suspend is not None and not server.suspend.operator
+    return suspended or server.mode is Mode.OBSERVE
+
+
 def asks(server: DesiredServer) -> Iterator[Ask]:
     """Yield all that a document asks for, whether or not there is anything to do now."""
     yield Ask()
@@ -52,7 +58,7 @@ def asks(server: DesiredServer) -> Iterator[Ask]:
         (server.reboot is not None, PolicyAction.REBOOT),
         (server.cache is not None, PolicyAction.INVALIDATE),
         (server.self_heal, PolicyAction.SELF_HEAL),
-        (server.suspend is not None or server.mode is Mode.OBSERVE, PolicyAction.SUSPEND),
+        (_held_back(server), PolicyAction.SUSPEND),
     ):
         if asked:
             yield Ask(action)

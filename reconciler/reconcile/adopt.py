@@ -295,13 +295,7 @@ def _found(visit: Visit, code: str, context: PassContext) -> Write:
 
 def _history(adoption: Adoption, context: PassContext) -> list[HistoryEntry]:
     return [
-        HistoryEntry(
-            context.stamp(),
-            context.label,
-            f"adopt {code}",
-            "recorded as ours",
-            _told(adoption, code),
-        )
+        context.deed(f"adopt {code}", "recorded as ours", _told(adoption, code))
         for code in sorted(adoption.recorded)
     ]
 

@@ -5,21 +5,29 @@ The second half of a pass: do what the plans say, each server in its own order.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from itertools import groupby, takewhile
 
 from reconciler.apply import credentials
-from reconciler.apply.audit_gate import ask_first
 from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
+from reconciler.apply.credentials import MEANWHILE, Writes
 from reconciler.apply.disruption_budget import DisruptionBudget
-from reconciler.apply.execution import Execution, listed
-from reconciler.apply.requests import MEANWHILE, RequestRunner
+from reconciler.apply.execution import Execution
+from reconciler.apply.requests import RequestRunner
 from reconciler.apply.robots import RobotStarter
-from reconciler.errors import DriverError, Exit, InternalError, JtrError, WindowClosed
+from reconciler.errors import DriverError, InternalError, JtrError, WindowClosed
 from reconciler.ledger import Conflict
-from reconciler.ledger.lease import held
+from reconciler.ledger.lease import Lease, kept
 from reconciler.ledger.request_state import newer, pending
 from reconciler.model.actions import (
     Action,
@@ -29,27 +37,21 @@ from reconciler.model.actions import (
     RestartRobots,
     ResumeRobots,
     WriteExchange,
-    told,
 )
-from reconciler.model.desired import Presence, RequestKind
+from reconciler.model.desired import RequestKind
 from reconciler.model.outcomes import Aftermath, Outcome, Report, Result
-from reconciler.model.plan import Disruption, Standing, Status
+from reconciler.model.plan import Disruption, Standing
 from reconciler.model.recorded import (
-    ExchangeRecord,
-    HistoryEntry,
     Observation,
     Recorded,
     Request,
     Stage,
 )
 from reconciler.observe.context import PassContext
-from reconciler.observe.evidence import write_of
 from reconciler.observe.visit import Visit, see, view
-from reconciler.plan.compare import Shown, is_ours
-from reconciler.plan.consequences import remaining
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import receiving
-from reconciler.plan.server import recognised
+from reconciler.reconcile.record import note_seen, unmoved
 from reconciler.reconcile.watch import Watch, nobody
 
 # What stops robots or loses their data: few servers at a time, after their own credentials.
@@ -147,6 +149,8 @@ class ServerApply:
         self._moves = moves
         self._outcomes: list[Outcome] = []
         self._left = list(execution.visit.plan.actions)
+        self._parting: tuple[Recorded, Observation] | None = None  # to be noted with the lease
+        self._recorded = False
 
     @property
     def asks(self) -> bool:
@@ -164,29 +168,68 @@ class ServerApply:
 
     async def credentials_phase(self) -> None:
         """Bind the server, settle what earlier passes left open, and do its credentials."""
+        unfinished = self._unfinished()
+        mine = [action for action in self._left if not isinstance(action, LATER)]
+        if not mine and not unfinished and not await asyncio.to_thread(self._waiting):
+            await asyncio.to_thread(self._bind)
+            return
+        writes = None
+        if not unfinished and (first := _writes(takewhile(_is_write, mine))):
+            writes = Writes(self._execution, first)
+            await writes.ask_first()
+        async with self._lease(partial(self._begin, writes)):
+            await self._settle(unfinished)
+            await self._do(mine, writes)
+            if not self.disturbs:
+                self._parting = await self._look_back()
+
+    def _begin(self, writes: Writes | None) -> Lease:
+        """
+        Bind the server and take its lease; note in the same commit what is about to be written.
+
+        Where another process was here meanwhile, each of it comes for itself, and the intents only
+        after a look at what that one did.  Blocking.
+        """
+        if writes is not None:
+            with suppress(Conflict):
+                return self._entered(self._execution.ledger.together(), writes)
+            writes.forget()
+        return self._entered(nullcontext(), None)
+
+    def _entered(self, noting: AbstractContextManager[None], writes: Writes | None) -> Lease:
+        with ExitStack() as undo:
+            with noting:
+                self._bind()
+                undo.push(lease := self._taken())
+                if writes is not None:
+                    writes.note()
+            undo.pop_all()
+        return lease
+
+    def _taken(self) -> Lease:
+        """Take the server's lease."""
+        ledger, uid = self._execution.ledger, self._execution.visit.uid
+        with ExitStack() as undo:
+            lease = undo.enter_context(ledger.lease(uid))
+            # Whoever forgets a server holds its lease: what was pinned before may be gone.
+            ledger.check_known(uid)
+            undo.pop_all()
+        return lease
+
+    def _bind(self) -> None:
+        """Bind the server to its address and account, and note what it is about to receive."""
         execution = self._execution
         desired, visit = execution.desired, execution.visit
-        identity = await asyncio.to_thread(
-            execution.ledger.pin,
-            desired.target,
-            desired.name,
-            move=self._moves,
-            new=visit.recorded.identity is None,
-        )
         known = visit.recorded.identity
+        identity = execution.ledger.pin(
+            desired.target, desired.name, move=self._moves, new=known is None
+        )
         if known is not None and known.uid != identity.uid:
             raise Conflict(f"{desired.name} was forgotten since it was planned", "plan again")
         visit.recorded = replace(visit.recorded, identity=identity)
         received = receiving(desired, self._left, visit.recorded)
         if received != visit.recorded.received:
-            await asyncio.to_thread(execution.ledger.receive, visit.uid, received)
-        unfinished = self._unfinished()
-        mine = [action for action in self._left if not isinstance(action, LATER)]
-        if not mine and not unfinished and not await asyncio.to_thread(self._waiting):
-            return
-        async with self._lease():
-            await self._settle(unfinished)
-            await self._do(mine)
+            execution.ledger.receive(visit.uid, received)
 
     def _waiting(self) -> bool:
         """Whether an earlier run left what the ledger could not take."""
@@ -197,24 +240,13 @@ class ServerApply:
     async def disruptive_phase(self, disruption_budget: DisruptionBudget) -> None:
         """Do what stops robots, when this server's turn has come."""
         try:
-            async with disruption_budget.turn(), self._lease():
+            async with disruption_budget.turn(), self._lease(self._taken):
                 execution = self._execution
                 await asyncio.to_thread(execution.ledger.requests(execution.visit.uid).load)
-                await self._do(list(self._left))
-                failure = self._failed()
-                # A closed window, or the brake, says nothing against the next server.
-                if failure and failure.result not in (Result.NOT_ATTEMPTED, Result.DONE):
-                    why = f"{execution.desired.name}: {failure.result}"
-                    disruption_budget.shut(why, execution.desired.target)
+                with disruption_budget.judging(execution, self._outcomes):
+                    await self._do(list(self._left))
         except CircuitOpen as opened:
-            self._outcomes.append(
-                Outcome(
-                    self._left.pop(0),
-                    Result.NOT_ATTEMPTED,
-                    f"stopped: {opened.why}",
-                    code=Exit.BLOCKED,
-                )
-            )
+            self._outcomes.append(_failure(self._left.pop(0), opened))
 
     def finished(self) -> tuple[Outcome, ...]:
         """Return the outcomes so far, and `not attempted` for every later action."""
@@ -224,21 +256,24 @@ class ServerApply:
         return next((outcome for outcome in self._outcomes if outcome.code), None)
 
     @asynccontextmanager
-    async def _lease(self) -> AsyncIterator[None]:
-        execution = self._execution
-        lease = await asyncio.to_thread(execution.ledger.lease, execution.visit.uid)
-        async with held(lease, execution.context.timeouts.lease) as check:
-            # Whoever forgets a server holds its lease: what was pinned before may be gone.
-            await asyncio.to_thread(execution.ledger.check_known, execution.visit.uid)
-            execution.check_lease = check
+    async def _lease(self, take: Callable[[], Lease]) -> AsyncIterator[None]:
+        lease = await asyncio.to_thread(take)
+        async with kept(lease, self._execution.context.timeouts.lease, self._leave) as check:
+            self._execution.check_lease = check
             yield
 
-    async def _do(self, actions: Sequence[Action]) -> None:
-        for action in actions:
+    async def _do(self, actions: Sequence[Action], writes: Writes | None = None) -> None:
+        for alike, some in groupby(actions, _is_write):
             if self._failed():
                 break
-            self._left.remove(action)
-            self._outcomes.append(await self._attempt(action))
+            if alike:
+                await self._write(_writes(some), writes)
+                continue
+            for action in some:
+                if self._failed():
+                    break
+                self._left.remove(action)
+                self._outcomes.append(await self._attempt(action))
         if (end := await self._execution.late_harm()) is not None:
             self._note_late(end)
         if self._execution.unrecorded is not None:
@@ -251,34 +286,40 @@ class ServerApply:
         outcome = self._outcomes[last]
         self._outcomes[last] = self._execution.verdict(outcome.action, end) or outcome
 
-    async def _attempt(self, action: Action) -> Outcome:
+    async def _write(self, actions: Sequence[WriteExchange], writes: Writes | None) -> None:
+        if writes is None:
+            writes = Writes(self._execution, actions)
+            await writes.ask_first()
         try:
-            return await self._deed(action)
-        except CircuitOpen as opened:
-            return Outcome(
-                action, Result.NOT_ATTEMPTED, f"stopped: {opened.why}", code=Exit.BLOCKED
-            )
-        except WindowClosed as closed:
-            return Outcome(
-                action, Result.NOT_ATTEMPTED, closed.what, closed.remedy, closed.exit_code
-            )
-        except JtrError as error:
-            return Outcome(action, Result.FAILED, error.what, error.remedy, error.exit_code)
+            await writes.send()
+        except (CircuitOpen, JtrError) as error:
+            rest = [outcome for outcome in writes.outcomes if outcome.action != writes.at]
+            writes.outcomes = [*rest, _failure(writes.at, error)]
+        finally:  # what was done is told, whatever ended it
+            self._outcomes += writes.outcomes
+            tried = {outcome.action for outcome in writes.outcomes} | {writes.at}
+            self._left = [action for action in self._left if action not in tried]
+
+    async def _attempt(self, action: Action) -> Outcome:
+        before = self._execution.sends
+        try:
+            outcome = await self._deed(action)
+        except (CircuitOpen, JtrError) as error:
+            outcome = _failure(action, error)
+        return replace(outcome, sent=outcome.sent or self._execution.sends > before)
 
     async def _deed(self, action: Action) -> Outcome:
         execution = self._execution
         robots = RobotStarter(execution)
         match action:
-            case WriteExchange() | DeleteExchange():
-                if isinstance(action, WriteExchange):
-                    await ask_first(execution, action)
+            case WriteExchange():
+                raise AssertionError  # several at a time: see `_write`
+            case DeleteExchange():
                 async with execution.turn():
                     before = await execution.fresh(anew=False)
                     if await credentials.done_meanwhile(execution, action):
                         return Outcome(action, Result.DONE, MEANWHILE)
-                    if isinstance(action, DeleteExchange):
-                        return await credentials.delete(execution, action, before)
-                    return await credentials.write(execution, action, before)
+                    return await credentials.delete(execution, action, before)
             case ResumeRobots():
                 return await robots.resume(action)
             case RestartRobots():
@@ -326,6 +367,12 @@ class ServerApply:
 
     async def record_phase(self) -> None:
         """Write down what was seen last, what it settles, what was found, and what was done."""
+        if not self._recorded:
+            known, observation = await self._look_back()
+            await asyncio.to_thread(self._record, _nothing, known, observation)
+
+    async def _look_back(self) -> tuple[Recorded, Observation]:
+        """Return what the ledger knows by now, and what the server showed last."""
         if self._execution.unrecorded is not None:
             raise self._execution.unrecorded
         visit, context = self._execution.visit, self._execution.context
@@ -333,85 +380,67 @@ class ServerApply:
             with suppress(DriverError):
                 await see(visit, context)
         observation = view(visit, context)
-        recorded = visit.recorded
-        if self._outcomes:
-            recorded = await asyncio.to_thread(
-                self._execution.ledger.load, visit.desired.target, visit.desired.name
-            )
-        for code, record in recorded.exchanges.items():
-            rest = remaining(record.debts, observation)
-            if rest != record.debts:
-                await asyncio.to_thread(
-                    self._execution.ledger.settle_debts,
-                    visit.uid,
-                    code,
-                    rest,
-                    past_boot=observation.boot,
-                )
-        for line in visit.plan.lines:
-            if line.status is Status.FOUND and line.exchange in visit.values:
-                await self._note_find(line.exchange)
-        await self._let_go(recorded, observation)
-        if _news(visit.recorded.observation, observation, context.remember_every):
-            await asyncio.to_thread(self._execution.ledger.observe, visit.uid, observation)
-        await asyncio.to_thread(self._execution.ledger.record, visit.uid, self._history())
+        if not self._outcomes:
+            return visit.recorded, observation
+        return await asyncio.to_thread(self._known), observation
 
-    def _history(self) -> list[HistoryEntry]:
-        context = self._execution.context
-        return [
-            HistoryEntry(
-                context.stamp(),
-                context.label,
-                told(outcome.action),
-                str(outcome.result),
-                outcome.detail,
-            )
-            for outcome in self._outcomes
-            if outcome.result is not Result.NOT_ATTEMPTED
-        ]
+    def _known(self) -> Recorded:
+        desired = self._execution.desired
+        return self._execution.ledger.load(desired.target, desired.name)
 
-    async def _let_go(self, recorded: Recorded, observation: Observation) -> None:
-        """Forget what is ours no longer."""
-        visit = self._execution.visit
-        for exchange in visit.desired.exchanges:
-            record = recorded.exchanges.get(exchange.code, ExchangeRecord(exchange.code))
-            # Rows of an exchange that the server does not list are there, but invisible.
-            masks = observation.masks.get(exchange.code)
-            gone = masks is not None and not any(masks.values())
-            whole = Shown.of(observation, exchange.code).is_all(record.written)
-            if exchange.presence is Presence.ABSENT and gone and is_ours(record):
-                await asyncio.to_thread(self._execution.ledger.deleted, visit.uid, exchange.code)
-            elif exchange.presence is Presence.PRESENT and record.deleting and whole:
-                # Or what somebody removes later would look like our own unfinished delete.
-                await asyncio.to_thread(self._execution.ledger.keep, visit.uid, exchange.code)
-        if self._moves:
-            declared = {exchange.code for exchange in visit.desired.exchanges}
-            for code in recorded.exchanges.keys() & observation.masks.keys() - declared:
-                # Approved as it is, and nothing will be written there: ours no longer, or every
-                # later plan would ask again whether this is another server.
-                if not recognised(Shown.of(observation, code), recorded.exchanges[code]):
-                    await asyncio.to_thread(self._execution.ledger.disown, visit.uid, code)
+    def _leave(self, lease: Lease) -> None:
+        """Give the lease back, and note in the same commit what is to be recorded; blocking."""
 
-    async def _note_find(self, code: str) -> None:
-        visit, context = self._execution.visit, self._execution.context
-        find = write_of(
-            context.driver,
-            visit.values[code],
-            listed(self._execution.seen, code),
-            visit.sources[code],
-            context.fingerprints,
-            uid=visit.uid,
-            at=context.stamp(),
-        )
-        await asyncio.to_thread(self._execution.ledger.found, visit.uid, code, find)
+        give_back = partial(lease.__exit__, None, None, None)
+        if self._parting is None:
+            give_back()
+            return
+        try:
+            self._record(give_back, *self._parting)
+        except BaseException:
+            give_back()
+            raise
+
+    def _record(
+        self,
+        last: Callable[[], object],
+        known: Recorded,
+        observation: Observation,
+    ) -> None:
+        """
+        Note all of it together with what is noted *last*; blocking.
+
+        A lease is given back last: a store may write one document after the other, and nobody else
+        may work here before all are there.
+        """
+        execution, moves = self._execution, self._moves
+        try:
+            with execution.ledger.together():
+                note_seen(execution, known, observation, self._outcomes, moves=moves)
+                last()
+        except Conflict:  # another process noted something meanwhile: each for itself then
+            again = unmoved(self._known(), known)
+            note_seen(execution, again, observation, self._outcomes, moves=moves)
+            last()
+        self._recorded = True
 
 
-def _news(known: Observation | None, seen: Observation, every: float) -> bool:
-    """Whether a sight is worth writing down: it shows something new, or the last one is old."""
-    if known is None or replace(known, at=seen.at, by=seen.by) != seen:
-        return True
-    age = datetime.fromisoformat(seen.at) - datetime.fromisoformat(known.at)
-    return not 0 <= age.total_seconds() < every
+def _nothing() -> None:
+    """Note nothing else."""
+
+
+def _is_write(action: Action) -> bool:
+    return isinstance(action, WriteExchange)
+
+
+def _writes(actions: Iterable[Action]) -> list[WriteExchange]:
+    return [action for action in actions if isinstance(action, WriteExchange)]
+
+
+def _failure(action: Action, error: CircuitOpen | JtrError) -> Outcome:
+    kept = isinstance(error, CircuitOpen | WindowClosed)
+    result = Result.NOT_ATTEMPTED if kept else Result.FAILED
+    return Outcome(action, result, error.what, error.remedy, error.exit_code)
 
 
 def _to_note(line: Disruption, handled: Mapping[RequestKind, datetime]) -> bool:

@@ -14,6 +14,7 @@ from reconciler.exchanges.auditor import KeyToAsk
 from reconciler.model.desired import DesiredExchange, DesiredServer, Presence
 from reconciler.model.key_audits import HERE, Audited, Egress, KeyId
 from reconciler.model.policy import PolicyAction
+from reconciler.model.references import FrozenRef
 from reconciler.model.secret import Secret
 from reconciler.observe.context import PassContext
 
@@ -26,12 +27,16 @@ class Gathered:
     """
     Keys with their values, and a row for each that could not be read.
 
-    `sources` are references with versions, for people.
+    `frozen` are the references to each key's credentials, with versions.
     """
 
     keys: tuple[KeyToAsk, ...]
     unread: tuple[Audited, ...]
-    sources: Mapping[KeyId, tuple[str, ...]]
+    frozen: Mapping[KeyId, Mapping[str, FrozenRef]]
+
+    def sources(self, key: KeyId) -> tuple[str, ...]:
+        """Return a key's references with versions, for people."""
+        return tuple(sorted({f"{ref.at}@{ref.version}" for ref in self.frozen[key].values()}))
 
 
 async def gather_keys(
@@ -51,14 +56,14 @@ async def gather_keys(
 
     async def one(
         server: DesiredServer, exchange: DesiredExchange
-    ) -> tuple[KeyToAsk | Audited, tuple[str, ...]]:
+    ) -> tuple[KeyToAsk | Audited, Mapping[str, FrozenRef]]:
         key = KeyId(server.name, exchange.code)
         try:
             async with gate:
                 context.policy.check(server, PolicyAction.WRITE, exchange.code)
-                values, sources = await _read(server, exchange, context)
+                values, frozen = await _read(server, exchange, context)
         except JtrError as error:
-            return Audited(key, failure=error), ()
+            return Audited(key, failure=error), {}
         found = KeyToAsk(
             key,
             values,
@@ -66,7 +71,7 @@ async def gather_keys(
             egress_of(server.name, server.target.url),
             tuple((outgoing or {}).get(server.name, ())),
         )
-        return found, sources
+        return found, frozen
 
     results = await asyncio.gather(
         *(
@@ -81,15 +86,15 @@ async def gather_keys(
     return Gathered(
         keys=tuple(found for found, _ in results if isinstance(found, KeyToAsk)),
         unread=tuple(found for found, _ in results if isinstance(found, Audited)),
-        sources={found.id: sources for found, sources in results if isinstance(found, KeyToAsk)},
+        frozen={found.id: frozen for found, frozen in results if isinstance(found, KeyToAsk)},
     )
 
 
 async def _read(
     server: DesiredServer, exchange: DesiredExchange, context: PassContext
-) -> tuple[Mapping[str, Secret], tuple[str, ...]]:
+) -> tuple[Mapping[str, Secret], Mapping[str, FrozenRef]]:
     frozen = await context.resolver.freeze(exchange, server.target)
     # Of an exchange that ccxt does not know nobody can say what its key consists of.
     required = registry.entry(exchange.code).required or ()
     values = await context.resolver.credentials(exchange, frozen, required)
-    return values, tuple(sorted({f"{ref.at}@{ref.version}" for ref in frozen.values()}))
+    return values, frozen

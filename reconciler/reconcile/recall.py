@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from reconciler.errors import JtrError
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import known_terms, refusal
@@ -15,8 +16,8 @@ from reconciler.observe.visit import Visit, blank_plan
 from reconciler.plan.fleet import limit_actions
 from reconciler.plan.inputs import Consents
 from reconciler.plan.recipients import new_recipient
-from reconciler.plan.server import plan_server, unseen_writes
-from reconciler.reconcile.survey import asked_for, failed, freeze, moved, remember
+from reconciler.plan.server import aged, plan_server, unseen_writes
+from reconciler.reconcile.survey import asked_for, failed, freeze, heeding, moved, remember
 
 AT_ONCE: Final = 16  # nobody is disturbed by it; as many as Vault is asked at once
 
@@ -27,6 +28,7 @@ async def recall(state: DesiredState, consents: Consents, context: PassContext) 
 
     Contacts no trading server and reads no value.  A server without an observation is not compared.
     """
+    state = await heeding(state, context)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(server: DesiredServer) -> Visit:
@@ -59,17 +61,21 @@ async def _recalled(
             visit.plan = replace(
                 visit.plan,
                 unseen=unseen_writes(server, facts),
-                held="not compared: the ledger holds no observation of it",
-                held_remedy="`jtr apply` or a controller on the same ledger makes one",
+                hold=Condition(
+                    Code.NEVER_SEEN,
+                    "not compared: the ledger holds no observation of it",
+                    "`jtr apply` or a controller on the same ledger makes one",
+                ),
             )
         else:
             facts = replace(await freeze(visit, context), live=False)
-            why, remedy = await refusal(visit, observation.version, context, anew=False)
+            refuses = await refusal(visit, observation.version, context, anew=False)
             terms = await asyncio.to_thread(known_terms, visit.recorded, context)
-            facts = replace(facts, refuses_writes=why, refuses_remedy=remedy, terms=terms)
+            facts = replace(facts, refuses=refuses, terms=terms)
+            visit.facts = facts
             plan = plan_server(server, observation, visit.recorded, facts, consents)
             age = (context.now() - datetime.fromisoformat(observation.at)).total_seconds()
-            visit.plan = replace(plan, age=age)
+            visit.plan = aged(plan, age, context.timeouts.stale)
     except JtrError as error:
         visit.plan = failed(server, error)
     visit.plan = replace(

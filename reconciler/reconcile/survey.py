@@ -14,7 +14,6 @@ from datetime import datetime
 from reconciler.errors import (
     Blocked,
     DriverError,
-    Exit,
     InternalError,
     JtrError,
     LedgerError,
@@ -22,9 +21,11 @@ from reconciler.errors import (
 )
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import DesiredExchange, DesiredServer, DesiredState, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import BootLine
+from reconciler.model.pauses import paused
 from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.policy import PolicyAction, against
 from reconciler.model.recipients import Recipient
@@ -65,6 +66,7 @@ async def survey(
     With *keep* sessions stay open, and whoever calls closes the visits; else each is closed as soon
     as its server is planned.  *watch* is told of each server when it is begun, and when it is done.
     """
+    state = await heeding(state, context)
     gate = asyncio.Semaphore(context.parallelism)
     visits: list[Visit] = []
 
@@ -99,6 +101,13 @@ async def survey(
     for visit, plan in zip(ordered, hold_twins(limited, boots), strict=True):
         visit.plan = plan
     return list(ordered)
+
+
+async def heeding(state: DesiredState, context: PassContext) -> DesiredState:
+    """Return *state* with what operators paused, by the ledger.  Raises LedgerError."""
+    if context.ledger is None:
+        return state
+    return paused(state, await asyncio.to_thread(context.ledger.pauses.all), context.now())
 
 
 async def look(visit: Visit, state: DesiredState, consents: Consents, context: PassContext) -> None:
@@ -147,7 +156,7 @@ def _remembered(
     here = {line.time: (visit, line) for visit in visits for line in visit.boots[-LINES:]}
     found: list[tuple[Target, tuple[BootLine, ...]]] = []
     for server in servers:
-        known = context.ledger.load(server.target, server.name)
+        known = context.ledger.look(server.target, server.name)
         seen = known.observation
         if seen is None or known.identity is None or known.identity.target != server.target:
             continue
@@ -211,10 +220,8 @@ async def _look(visit: Visit, consents: Consents, context: PassContext) -> None:
         return
     await agree(visit, consents, context.policy, context.resolver)
     if visit.withheld is not None and visit.withheld.hides:
-        what, remedy = unknown_recipient(server.name)
-        visit.plan = replace(
-            blank_plan(server), held=what, held_remedy=remedy, held_code=Exit.BLOCKED
-        )
+        why = blocked(Code.NEW_RECIPIENT, *unknown_recipient(server.name))
+        visit.plan = replace(blank_plan(server), hold=why)
         return
     if visit.session is None:
         await enter(visit, context)
@@ -230,10 +237,12 @@ def moved(visit: Visit) -> ServerPlan | None:
         return None
     return replace(
         blank_plan(server),
-        held=f"its address changed: it was {identity.target}",
-        held_code=Exit.BLOCKED,
-        held_remedy=f"make sure that the old server is off (it still holds keys and robots), then "
-        f"--approve-target-change {server.name}",
+        hold=blocked(
+            Code.ADDRESS_CHANGED,
+            f"its address changed: it was {identity.target}",
+            "make sure that the old server is off (it still holds keys and robots), then "
+            f"--approve-target-change {server.name}",
+        ),
     )
 
 
@@ -272,14 +281,14 @@ async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassCo
                 evidence[exchange.code] = await _evidence(visit, exchange, context)
             except JtrError as error:
                 evidence[exchange.code] = error
-    why, remedy = await refusal(visit, observation.version, context, anew=False)
+    refuses = await refusal(visit, observation.version, context, anew=False)
     facts = replace(
         facts,
         evidence=evidence,
-        refuses_writes=why,
-        refuses_remedy=remedy,
+        refuses=refuses,
         terms=await live_terms(visit, context),
     )
+    visit.facts = facts
     visit.plan = plan_server(visit.desired, observation, visit.recorded, facts, consents)
 
 
@@ -297,8 +306,7 @@ async def _evidence(visit: Visit, exchange: DesiredExchange, context: PassContex
 
 
 def _suspended(server: DesiredServer, now: datetime) -> bool:
-    suspension = server.suspend
-    return suspension is not None and (suspension.until is None or now < suspension.until)
+    return server.suspend is not None and server.suspend.holds(now)
 
 
 def failed(server: DesiredServer, error: JtrError) -> ServerPlan:

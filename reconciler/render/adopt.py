@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from reconciler.errors import Exit
 from reconciler.model.wording import counted
 from reconciler.reconcile.adopt import AdoptedKey, Adoption
 from reconciler.render.escape import plain
+from reconciler.render.json_values import Document, shown, to_json
 from reconciler.render.phrases import INDENT, below, server_line
 from reconciler.render.plan_text import cost_of_look
 from reconciler.render.server_text import recipient_rows
@@ -82,6 +84,36 @@ def _key(adoption: Adoption, key: AdoptedKey) -> Iterator[str]:
         if all(map(_WORD.fullmatch, key.asks)):
             fields = json.dumps(dict.fromkeys(key.asks, "..."))
             yield f"{INDENT}  (then type {fields} and Ctrl-D)"
+
+
+def adopt_document(adoptions: Sequence[Adoption], files: Mapping[str, str], code: Exit) -> Document:
+    """Return the same as JSON-able data; *code* is what the command ends with."""
+    return {
+        "formatVersion": 1,
+        "exitCode": int(code),
+        "servers": [
+            {
+                **shown(one.visit.plan, "server url=target.url account=target.account version"),
+                "exitCode": int(one.exit_code),
+                "document": files.get(one.visit.desired.name, ""),
+                **shown(one.visit.plan, "newRecipient held remedy=held_remedy"),
+                "failure": to_json(one.stopped),
+                "exchanges": [_key_document(one, key) for key in one.keys],
+            }
+            for one in adoptions
+        ],
+    }
+
+
+def _key_document(adoption: Adoption, key: AdoptedKey) -> Document:
+    fills = key.fill and key.secret is not None
+    return {
+        **shown(key, "exchange=code recognised secret version why remedy credentials=asks"),
+        "declared": key.code in adoption.declared,
+        "recordedVersion": adoption.recorded.get(key.code),
+        "notRecorded": adoption.refused.get(key.code, ""),
+        "fillCommand": fill_command(key) if fills else "",
+    }
 
 
 def _declare(adoption: Adoption, key: AdoptedKey) -> Iterator[str]:

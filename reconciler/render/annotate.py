@@ -1,6 +1,7 @@
 """Which lines of which files a result is about: mistakes, policy, audits and plans.  Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from reconciler.errors import InvalidConfig
@@ -58,6 +59,12 @@ def of_audits(rows: Iterable[Audited], state: DesiredState) -> Iterator[Annotati
             if weight is not Weight.NOTICE:
                 what = f"{one.code}: {one.what}"
                 yield Annotation(weight, "audit", what, one.remedy, source, str(row.key))
+
+
+def of_remembered(rows: Iterable[Audited], state: DesiredState) -> Iterator[Annotation]:
+    """Yield the same of remembered answers, which may be wrong by now and end no command."""
+    for one in of_audits(rows, state):
+        yield replace(one, weight=Weight.WARNING)
 
 
 def of_plan(plan: Plan, state: DesiredState) -> Iterator[Annotation]:

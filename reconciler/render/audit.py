@@ -4,7 +4,7 @@ What an audit found, for people on a terminal, for programs and for pull request
 Holds names, dates, addresses and words; never a part of a key, its fingerprint or its mask.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -24,6 +24,7 @@ _LAMP: Final = {Light.OK: "🟢", Light.ATTENTION: "🟠", Light.BLOCKED: "🔴"
 _HEAD: Final = ("key", "result", "may", "bound to", "expires", "asked")
 _NOT_TOLD: Final = "not told"
 _FRESH: Final = 60.0  # seconds
+_RECALLED: Final = 30  # keys in a comment
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -36,6 +37,12 @@ def audit_text(
 
     With *explain* the evidence for it stands below as well.
     """
+    return "\n".join([*_table(rows, now, explain=explain), *notes, summary(rows)]) + "\n"
+
+
+def _table(rows: Sequence[Audited], now: datetime, *, explain: bool = False) -> list[str]:
+    if not rows:
+        return []
     cells = [_HEAD, *(_cells(row, now) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
     signs = [" ", *(_SIGN[row.light] for row in rows)]
@@ -47,15 +54,52 @@ def audit_text(
             lines += _below(rows[number - 1])
             if explain:
                 lines += (f"{INDENT}| {plain(one, 400)}" for one in explanation(rows[number - 1]))
-    return "\n".join([*(lines if rows else []), *notes, summary(rows)]) + "\n"
+    return lines
+
+
+def recalled_text(rows: Sequence[Audited], concerned: Collection[str], now: datetime) -> str:
+    """
+    Return a table of the keys on *concerned* servers and of all that are unwell, the worst first.
+
+    What there is no room for is counted; empty where nothing is to be told.
+    """
+    chosen = [row for row in rows if row.key.server in concerned or row.light is not Light.OK]
+    chosen.sort(key=lambda row: (-_gravity(row), row.key))
+    shown, rest = chosen[:_RECALLED], chosen[_RECALLED:]
+    if not shown:
+        return ""
+    more = [f"and {counted(len(rest), 'more key')}: {_lights(rest)}"] if rest else []
+    return "\n".join([*_table(shown, now), *more]) + "\n"
+
+
+def _gravity(row: Audited) -> int:
+    """Return how early somebody should see a key; one that was never asked about is no trouble."""
+    if row.light is Light.ATTENTION and row.answered is None and row.failure is None:
+        return 1
+    return {Light.OK: 0, Light.ATTENTION: 2, Light.BLOCKED: 3}[row.light]
+
+
+def recalled_line(rows: Sequence[Audited], *, known: bool, whole: bool) -> str:
+    """Return in a line what is remembered of keys; not *whole*: some of it could not be read."""
+    if not whole:
+        return "Keys: what exchanges said of them could not be read; see the job's log."
+    if not known:
+        return (
+            "Keys: no answer of an exchange is remembered; `jtr audit`, or a controller on the "
+            "same ledger, asks."
+        )
+    return f"Keys, as exchanges answered last (nobody was asked now): {summary(rows)}."
 
 
 def summary(rows: Sequence[Audited]) -> str:
-    lights = [row.light for row in rows]
-    parts = [f"{lights.count(light)} {light}" for light in Light]
     unread = sum(row.failure is not None for row in rows)
     more = f"; {counted(unread, 'key')} could not be read" if unread else ""
-    return f"{counted(len(rows), 'key')}: {', '.join(parts)}{more}"
+    return f"{counted(len(rows), 'key')}: {_lights(rows)}{more}"
+
+
+def _lights(rows: Iterable[Audited]) -> str:
+    lights = [row.light for row in rows]
+    return ", ".join(f"{lights.count(light)} {light}" for light in Light)
 
 
 def _cells(row: Audited, now: datetime) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from reconciler.render.layout import (
     servers_text,
     some_of,
 )
-from reconciler.render.phrases import age_text
+from reconciler.render.phrases import age_text, clock_text, instant_text
 from reconciler.render.server_text import FINISHED, finished, having, server_text
 from reconciler.render.verdicts import WORST_FIRST, Level, level
 
@@ -39,8 +39,7 @@ def fleet_text(plan: Plan, view: View) -> str:
     loud: list[ServerPlan] = []
     calm: list[ServerPlan] = []
     for server in plan:
-        said = level(server) is not Level.NOTHING or any(True for _ in items(server))
-        (loud if said else calm).append(server)
+        (calm if level(server) is Level.NOTHING else loud).append(server)
     parts: list[str] = []
     if len(plan.servers) == 1 and not view.changes_only:
         loud, calm = list(plan.servers), []
@@ -158,7 +157,10 @@ def _since(group: Sequence[Member]) -> str:
     times = sorted({item.since for _, item in group if item.since})
     if not times:
         return ""
-    return f", {'the oldest ' if len(times) > 1 else ''}from before {plain(times[0])}"
+    oldest = "the oldest " if len(times) > 1 else ""
+    if group[0][1].section is Section.DRIFT:
+        return f", {oldest}seen since {clock_text(times[0])}"
+    return f", {oldest}from before {instant_text(times[0])}"
 
 
 # ── what is calm ─────────────────────────────────────────────────────────────────────────────

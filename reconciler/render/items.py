@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reconciler.model.actions import DeleteExchange, Need, Reason, RestartRobots, WriteExchange
-from reconciler.model.desired import RequestKind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.recorded import Debt, Owed, due
+from reconciler.plan.requests import how_to_ask
 from reconciler.render.escape import plain
+from reconciler.render.phrases import since_text
 from reconciler.render.server_text import FINISHED, mark, recipient_text, sign, why_text
 from reconciler.render.verdicts import not_compared
 
@@ -27,8 +29,9 @@ ROBOTS: Final = "\x01"
 
 
 class Section(enum.Enum):
-    """The parts of a fleet's plan, in the order in which they are shown."""
+    """The parts of a fleet's plan, or of what was done, in the order in which they are shown."""
 
+    HARM = "HARM"
     RECIPIENTS = "NEW RECIPIENTS"
     PROBLEMS = "Problems"
     UNSEEN = "Not compared: more may be written than is counted"
@@ -37,6 +40,7 @@ class Section(enum.Enum):
     ROBOTS = "Robots and requests"
     HELD = "Held back"
     OWED = "Owed"
+    DONE = "Done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Item:
 
     `does` is followed by the servers it is done to; else these come first.  `at` (a version) and
     `since` may differ between alike items; so may `robots`, of which `meaning` says what becomes of
-    them.  `stops` says that every single one of them has to be named.
+    them.  `stops` says that every single one of them has to be named.  `alone` is the server of
+    one that is never shown together with others.
     """
 
     section: Section
@@ -59,6 +64,7 @@ class Item:
     robots: tuple[str, ...] = ()
     meaning: str = ""
     stops: bool = False
+    alone: str = ""
     rank: int = 0
 
     @property
@@ -151,7 +157,7 @@ def _line(line: Line, server: ServerPlan) -> Iterator[Item]:
         remedy = plain(line.remedy, 600)
         said = f"{code}  {line.status}: {plain(line.why, 400)}"
         yield Item(Section.PROBLEMS, "!", said, (remedy, note), rank=2)
-    elif line.status in (Status.NOT_COMPARED, Status.SETTLING):
+    elif line.status in (Status.NOT_COMPARED, Status.SETTLING, Status.STALE):
         yield Item(Section.UNSEEN, "=", code, (plain(line.why, 400), note), does=True)
     elif line.action is not None and not server.held:
         yield _action(line, server, note)
@@ -175,10 +181,16 @@ def _action(line: Line, server: ServerPlan, note: str) -> Item:
         (below, remedy, rest, note),
         does=True,
         at=_versions(line) if isinstance(line.action, WriteExchange) else "",
+        since=_since(line, server) if section is Section.DRIFT else "",
         robots=robots,
         meaning=meaning,
         rank=0 if isinstance(line.action, DeleteExchange) else 1,
     )
+
+
+def _since(line: Line, server: ServerPlan) -> str:
+    earlier = server.judged_at is not None and since_text(line.since, server.judged_at)
+    return line.since if earlier else ""
 
 
 def _versions(line: Line) -> str:
@@ -273,7 +285,7 @@ def _owed(server: str, found: Sequence[Debt], *, asked: bool) -> Iterator[Item]:
             meaning="robots",
         )
     for debt in reboots:
-        hint = f"jtr request reboot {plain(server)} --robots resume --reason TEXT"
+        hint = how_to_ask(RequestKind.REBOOT, plain(server), robots=Afterwards.RESUME)
         yield Item(
             Section.OWED,
             "⏻",

@@ -24,6 +24,8 @@ from reconciler.model.actions import (
     ResumeRobots,
     WriteExchange,
 )
+from reconciler.model.conditions import Condition
+from reconciler.model.explanation import Check, Explanation, Source
 from reconciler.model.key_facts import Grant
 from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
@@ -39,17 +41,22 @@ from reconciler.model.timestamps import spelled
 Document = dict[str, Any]
 
 SHOWN: Final[Mapping[type, str]] = {
+    Check: "claim holds what code remedy since below",
+    Condition: "code what remedy exitCode=exit",
     Consequence: "need robots",
     Debt: "owed exchange since robotId robotName",
     DeleteExchange: "exchange fields",
-    Disruption: "what standing why remedy action kind instant robots source exitCode=error",
+    Disruption: "what standing code why remedy action kind instant robots source exitCode=error",
     KeyFinding: "code severity what remedy data accepted stops",
     Grant: "name=raw permissions=caps access separable evidence",
-    HistoryEntry: "at by what result detail",
+    Explanation: "subject stands does condition held checks sources remedies at",
+    HistoryEntry: (
+        "at by what result detail revision=origin.revision pull=origin.pull mergedBy=origin.by"
+    ),
     InvalidateCache: "instant reason",
     Line: (
-        "exchange status verdict category reason why remedy asks action sources consequence source"
-        " note exitCode=error"
+        "exchange status verdict category reason code why remedy asks action sources consequence"
+        " source note since exitCode=error"
     ),
     NewRecipient: "kind what",
     Outcome: "action result detail remedy exitCode=code robotsStopped=stopped",
@@ -58,13 +65,14 @@ SHOWN: Final[Mapping[type, str]] = {
     Recipient: "server url=target.url account=target.account login paths",
     Request: "kind instant reason stage askedAt closedAt closedBy evidence",
     RestartRobots: "exchange robots",
+    Source: "kind what",
     ResumeRobots: "robots",
     Robot: "id name exchange running",
     Violation: "action exchange rule what remedy",
     ServerPlan: (
         "server url=target.url account=target.account owner version observedAt ageSeconds=age"
-        " exitCode newRecipient violations held remedy=held_remedy failure lines disruptions"
-        " actions debts robots notes"
+        " exitCode newRecipient violations code held remedy=held_remedy failure lines disruptions"
+        " actions later debts robots notes"
     ),
 }
 """The names in JSON; `name=attribute` where the attribute is not the same in snake case."""

@@ -15,6 +15,7 @@ NARROWEST: Final = 40
 
 _BEHIND_SIGN: Final = 4  # columns by which the rest of a line stands behind its sign
 _AT_A_GLANCE: Final = 3
+_COMMAND: Final = re.compile(r" *(?:jtr|bao kv) [a-z]")
 _PARTS: Final = re.compile(r"( *)([^ ]+)")
 _NUMBERED: Final = re.compile(r"(.*?)([0-9]+)")
 
@@ -37,7 +38,8 @@ def folded(text: str, width: int | None) -> str:
     """
     Return *text* with longer lines folded between words.
 
-    A word that fits into no line stays whole, at the end of the line where it was met.
+    A word that fits into no line stays whole, at the end of the line where it was met.  So does a
+    command that stands alone: copied from a terminal it is to run.
     """
     if width is None:
         return text
@@ -45,7 +47,7 @@ def folded(text: str, width: int | None) -> str:
 
 
 def _fold(line: str, width: int) -> Iterator[str]:
-    if columns(line) <= width:
+    if columns(line) <= width or _COMMAND.match(line):
         yield line
         return
     bare = line.lstrip(" ")

@@ -2,16 +2,25 @@
 What a ledger knows of its servers, as text for people and as JSON.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from reconciler.model.recorded import HeldBrake, Identity, Observation, Recorded
+from reconciler.model.recorded import HeldBrake, Identity, Observation, Pause, Recorded
+from reconciler.model.timestamps import spelled
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import open_debts
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
-from reconciler.render.phrases import age_text, debt_text, running_line, server_line
+from reconciler.render.phrases import (
+    age_text,
+    debt_text,
+    running_line,
+    server_line,
+    since_text,
+)
 from reconciler.render.requests import doubt_row, halt_rows, open_document
 
 Known = Sequence[tuple[Identity, Recorded]]
@@ -24,14 +33,37 @@ def brake_rows(brakes: Sequence[HeldBrake]) -> Iterator[str]:
         yield f"      `jtr ledger release-brake {held.over} --because TEXT` after you looked"
 
 
-def ledger_rows(rows: Known, now: datetime) -> Iterator[str]:
+def pause_rows(pauses: Sequence[Pause], rows: Known, now: datetime) -> Iterator[str]:
+    names = {identity.target: identity.name for identity, _ in rows}
+    for pause in pauses:
+        if pause.until > now:
+            name = names.get(pause.target) or pause.name or str(pause.target)
+            until = spelled(pause.until)
+            yield f"! {name} is paused by {plain(pause.by)} until {until}: {plain(pause.reason)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a status is told, and how many seconds a sight of a server is believed."""
+
+    now: datetime
+    believed: float = math.inf
+
+    def age(self, seen: Observation) -> float:
+        return (self.now - datetime.fromisoformat(seen.at)).total_seconds()
+
+    def stale(self, seen: Observation) -> bool:
+        return self.age(seen) > self.believed
+
+
+def ledger_rows(rows: Known, moment: Moment) -> Iterator[str]:
     if not rows:
         yield "The ledger knows no server yet; `jtr apply` makes them known."
     for identity, recorded in rows:
-        yield from recorded_rows(identity, recorded, now)
+        yield from recorded_rows(identity, recorded, moment)
 
 
-def recorded_rows(identity: Identity, recorded: Recorded, now: datetime) -> Iterator[str]:
+def recorded_rows(identity: Identity, recorded: Recorded, moment: Moment) -> Iterator[str]:
     yield server_line(identity.name, identity.target)
     if recorded.requests.open is not None:
         yield doubt_row(recorded.requests.open)
@@ -41,9 +73,11 @@ def recorded_rows(identity: Identity, recorded: Recorded, now: datetime) -> Iter
     if seen is None:
         yield "  never seen"
         return
-    age = (now - datetime.fromisoformat(seen.at)).total_seconds()
-    yield f"  seen {age_text(age)} ago by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
-    yield from exchange_rows(seen, recorded)
+    ago = f"{age_text(moment.age(seen))} ago"
+    yield f"  seen {ago} by {plain(seen.by)}, JT-Trader {plain(seen.version)}"
+    if moment.stale(seen):
+        yield f"  ? stale: so it was {ago}, and nobody looked since; jtr plan looks"
+    yield from exchange_rows(seen, recorded, moment)
     yield running_line(seen.robots)
     for debt in open_debts(recorded, seen):
         yield f"  owed: {debt_text(debt)}"
@@ -51,11 +85,17 @@ def recorded_rows(identity: Identity, recorded: Recorded, now: datetime) -> Iter
 
 CALM_STATES: Final = ("written", "found", "connected by somebody else")
 """How a state begins that needs nobody."""
+DRIFTED: Final = "drifted"
 
 
-def exchange_rows(seen: Observation, recorded: Recorded) -> Iterator[str]:
+def exchange_rows(
+    seen: Observation, recorded: Recorded, moment: Moment | None = None
+) -> Iterator[str]:
     for code, state in exchange_states(seen, recorded):
-        yield f"  {plain(code)}: {state}"
+        since = ""
+        if moment is not None and state.startswith(DRIFTED):
+            since = since_text(seen.since.get(code, ""), moment.now)
+        yield f"  {plain(code)}: {state}{f'; {since}' if since else ''}"
 
 
 def exchange_states(seen: Observation, recorded: Recorded) -> Iterator[tuple[str, str]]:
@@ -83,14 +123,17 @@ def _state(shown: Shown, recorded: Recorded, code: str) -> str:
         return f"written from {origin}"
     if record.written.key_id != shown.key_id:
         return f"written from {origin}, under another fingerprint key"
-    return f"drifted: written from {origin}, the server shows something else"
+    return f"{DRIFTED}: written from {origin}, the server shows something else"
 
 
-def ledger_document(brakes: Sequence[HeldBrake], rows: Known) -> dict[str, Any]:
+def ledger_document(
+    brakes: Sequence[HeldBrake], pauses: Sequence[Pause], rows: Known, moment: Moment
+) -> dict[str, Any]:
     return {
         "formatVersion": 1,
         "brakes": [brake_document(held) for held in brakes],
-        "servers": [_server(identity, recorded) for identity, recorded in rows],
+        "pauses": [_pause(pause) for pause in pauses if pause.until > moment.now],
+        "servers": [_server(identity, recorded, moment) for identity, recorded in rows],
     }
 
 
@@ -106,13 +149,26 @@ def brake_document(held: HeldBrake) -> dict[str, Any]:
     }
 
 
-def _server(identity: Identity, recorded: Recorded) -> dict[str, Any]:
+def _pause(pause: Pause) -> dict[str, Any]:
+    return {
+        "url": pause.target.url,
+        "account": pause.target.account,
+        "by": pause.by,
+        "reason": pause.reason,
+        "at": pause.at,
+        "until": spelled(pause.until),
+    }
+
+
+def _server(identity: Identity, recorded: Recorded, moment: Moment) -> dict[str, Any]:
     seen = recorded.observation
     document: dict[str, Any] = {
         "server": identity.name,
         "url": identity.target.url,
         "account": identity.target.account,
         "observedAt": None if seen is None else seen.at,
+        "ageSeconds": None if seen is None else max(0.0, moment.age(seen)),
+        "stale": seen is not None and moment.stale(seen),
         "inDoubt": open_document(recorded.requests.open),
         "robotsOwed": to_json(recorded.requests.halt),
     }

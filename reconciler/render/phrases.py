@@ -3,11 +3,13 @@ Lines for people that several pages share.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Owed
 from reconciler.model.target import Target
+from reconciler.model.timestamps import spelled
 from reconciler.render.escape import plain
 
 INDENT: Final = " " * 6
@@ -41,10 +43,32 @@ def running_line(robots: Iterable[Robot]) -> str:
 
 
 def debt_text(debt: Debt) -> str:
-    key = f"the {plain(debt.exchange)} key from before {plain(debt.since)}"
+    key = f"the {plain(debt.exchange)} key from before {instant_text(debt.since)}"
     if debt.owed is Owed.RESTART:
         return f"restart of robot {plain(debt.robot_name)} ({debt.robot_id}): it holds {key}"
     return f"reboot: the server caches {key}"
+
+
+def since_text(since: str, now: datetime) -> str:
+    """Return since when something is seen to be so; not a word where that is only since *now*."""
+    seconds = (now - datetime.fromisoformat(since)).total_seconds() if since else 0.0
+    if seconds <= 0:
+        return ""
+    ago = age_text(seconds)
+    return f"since {clock_text(since)}, {ago} ago, as far as it was seen"
+
+
+def clock_text(moment: str) -> str:
+    """Return an instant to the minute, for people."""
+    return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def instant_text(text: str) -> str:
+    """Return an instant as documents spell it, to the second; what is none as it is."""
+    try:
+        return spelled(datetime.fromisoformat(text).replace(microsecond=0))
+    except ValueError:
+        return plain(text)
 
 
 def age_text(seconds: float) -> str:

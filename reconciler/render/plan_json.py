@@ -13,7 +13,7 @@ from typing import Final
 
 from reconciler.errors import Exit
 from reconciler.model.actions import DeleteExchange, WriteExchange
-from reconciler.model.codec import Malformed, parsed
+from reconciler.model.codec import Malformed, newer, parsed
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
 from reconciler.model.timestamps import spelled
@@ -81,6 +81,9 @@ def read_sealed(data: bytes) -> Document:
     if len(data) > FILE_LIMIT:
         raise Malformed("it is too long")
     document = parsed(data)
+    if (number := newer(document, "formatVersion", FORMAT_VERSION)) is not None:
+        known = f"this one knows {FORMAT_VERSION}"
+        raise Malformed(f"a newer jtr wrote it (format {number}, {known}); use that one")
     if not isinstance(document, dict) or document.get("formatVersion") != FORMAT_VERSION:
         raise Malformed("it is no plan of this version of jtr")
     if document.get(_SEAL) != _digest(_said(document)):

@@ -17,6 +17,7 @@ from reconciler.model.plan import Plan, ServerPlan, Standing, Status
 from reconciler.model.timestamps import spelled
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
+from reconciler.render.layout import folded
 from reconciler.render.markdown import (
     code,
     codes,
@@ -54,6 +55,7 @@ MARKER: Final = "<!-- jtr plan -->"
 _RECIPIENTS_ROOM: Final = 8_000
 _TABLE_ROOM: Final = 24_000
 _AUDIT_ROOM: Final = 8_000
+_FENCE_COLUMNS: Final = 100  # what forges show of a block of code without a scroll bar
 _SPARE: Final = 600  # for what is said of that which had to go
 _NAMES: Final = 6  # of robots or exchanges, in one cell
 _NOT_ENOUGH: Final = 300  # characters in which nobody could say anything of a server
@@ -221,10 +223,17 @@ def _document(
     parts.extend(_new_recipients(rows))
     parts.extend(_table(plan, rows))
     if audit is not None:
-        parts.append("\n" + _block("What the exchanges say of the keys", audit.text, _AUDIT_ROOM))
+        parts.extend(_audit(audit))
     room = LIMIT - _SPARE - sum(map(len, parts))
     parts.append(_details(plan, rows, room))
     return "".join(parts)
+
+
+def _audit(audit: AuditPart) -> Iterator[str]:
+    if audit.line:
+        yield f"\n{audit.line}\n"
+    if audit.text:
+        yield "\n" + _block("What the exchanges say of the keys", audit.text, _AUDIT_ROOM)
 
 
 def _new_recipients(rows: Sequence[_Row]) -> Iterator[str]:
@@ -292,7 +301,8 @@ def _kept_from(server: ServerPlan, report: Report | None) -> Iterator[str]:
     elif server.held:
         yield f"nothing is applied: {code(server.held, 160)}"
     if server.violations:
-        yield f"policy: {code(server.violations[0].what, 160)}{_more(server.violations)}"
+        what = server.violations[0].what.removeprefix("policy: ")
+        yield f"policy: {code(what, 160)}{_more(server.violations)}"
 
 
 _LOUD: Final = (Standing.IN_DOUBT, Standing.BLOCKED, Standing.EXPIRED, Standing.NOT_DONE)
@@ -315,7 +325,11 @@ def _does(server: ServerPlan) -> Iterator[str]:
     for stop in stops(server):
         when = "" if stop.standing is Standing.DUE else f" ({stop.standing})"
         yield f"{code(stop.what)}{when}"
-    for words, status in (("left alone", Status.LEFT_ALONE), ("not compared", Status.NOT_COMPARED)):
+    for words, status in (
+        ("left alone", Status.LEFT_ALONE),
+        ("not compared", Status.NOT_COMPARED),
+        ("stale", Status.STALE),
+    ):
         found = [line.exchange for line in server.lines if line.status is status]
         if found:
             yield f"{words}: {codes(found, _NAMES)}"
@@ -393,7 +407,7 @@ def _blocks(plan: Plan, loud: Sequence[_Row], quiet: Sequence[_Row]) -> Iterator
 
 
 def _block(title: str, text: str, room: int) -> str:
-    inner = fenced_within(text, room)
+    inner = fenced_within(folded(text, _FENCE_COLUMNS), room)
     return collapsed(title, inner if inner is not None else "Too long to be shown here.")
 
 

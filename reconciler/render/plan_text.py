@@ -18,10 +18,11 @@ from reconciler.model.plan import Plan, ServerPlan, Standing, Status
 from reconciler.model.policy import PolicyAction
 from reconciler.model.wording import counted
 from reconciler.render.escape import plain
-from reconciler.render.fleet import fleet_text
+from reconciler.render.fleet import FEW, fleet_text
 from reconciler.render.layout import View, folded
 from reconciler.render.phrases import INDENT, below, robots_text
 from reconciler.render.registry import AuditPart, PlanRenderer
+from reconciler.render.report_fleet import GOOD, report_fleet
 from reconciler.render.server_text import failure_rows, server_text
 from reconciler.render.verdicts import Level, level, not_compared
 
@@ -124,16 +125,21 @@ def _summary(plan: Plan, *, recorded: bool, view: View) -> str:
 # ── what was done ────────────────────────────────────────────────────────────────────────────
 
 
-def report_text(reports: Iterable[Report]) -> str:
+def report_text(reports: Iterable[Report], view: View = EVERYTHING) -> str:
+    """Return what became of each server, or with a brief *view* of many what is alike together."""
     reports = tuple(reports)
-    rows = [row for report in reports for row in _report(report)]
-    return "\n".join([*rows, outcomes_text(reports)]) + "\n"
+    told = [report for report in reports if report.outcomes or report.failure is not None]
+    if view.wide or len(told) <= FEW:
+        rows = [row for report in told for row in _report(report)]
+    else:
+        rows = [report_fleet(told, view.width)]
+    return folded("\n".join([*rows, outcomes_text(reports)]) + "\n", view.width)
 
 
 def outcomes_text(reports: Sequence[Report]) -> str:
     """Return how much was done, and how much was not."""
     results = [outcome.result for report in reports for outcome in report.outcomes]
-    done = sum(result in _GOOD for result in results)
+    done = sum(result in GOOD for result in results)
     counts = [
         f"{done} done",
         f"{results.count(Result.FAILED)} failed",
@@ -147,7 +153,6 @@ def outcomes_text(reports: Sequence[Report]) -> str:
     return f"Applied: {', '.join(counts)}."
 
 
-_GOOD = (Result.DONE, Result.NOT_VERIFIABLE)
 _GRAVE = (
     Result.UNKNOWN,
     Result.IN_DOUBT,
@@ -169,8 +174,6 @@ def _unplanned(plan: ServerPlan) -> int:
 
 
 def _report(report: Report) -> Iterator[str]:
-    if not report.outcomes and report.failure is None:
-        return
     yield plain(report.plan.server)
     for outcome in report.outcomes:
         yield from _outcome(outcome)
@@ -179,7 +182,7 @@ def _report(report: Report) -> Iterator[str]:
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:
-    good = outcome.result in _GOOD
+    good = outcome.result in GOOD
     detail = f": {plain(outcome.detail, 400)}" if outcome.detail else ""
     mark = "✓" if good else ("·" if outcome.result is Result.NOT_ATTEMPTED else "!")
     yield f"  {mark} {plain(told(outcome.action))}: {outcome.result}{detail}"
@@ -201,7 +204,10 @@ class PlanText(PlanRenderer):
         self, plan: Plan, code: Exit, *, recorded: bool = False, audit: AuditPart | None = None
     ) -> str:
         del code
-        more = folded(audit.text, self.view.width) if audit is not None else ""
+        more = ""
+        if audit is not None:
+            line = f"\n{audit.line}\n" if audit.line else ""
+            more = folded(f"{line}{audit.text}", self.view.width)
         return plan_text(plan, recorded=recorded, view=self.view) + more
 
     def already(self, plan: Plan, code: Exit, *, at: datetime | None = None) -> str:
@@ -213,9 +219,9 @@ class PlanText(PlanRenderer):
     ) -> str:
         del plan, at
         if any(report.outcomes or report.failure for report in reports):
-            return folded(report_text(reports), self.view.width)
+            return report_text(reports, self.view)
         if code is Exit.DONE:
-            return "Nothing to do.\n"
+            return "" if self.view.quiet else "Nothing to do.\n"
         return "Nothing was done; the lines above say why.\n"
 
 

@@ -21,11 +21,16 @@ _PREFIX = "plan_"
 
 
 class AuditPart(NamedTuple):
-    """What an audit says beside a plan, and what it alone would end a command with."""
+    """
+    What an audit says beside a plan, and what it alone would end a command with.
+
+    `line` sums it up, in words that hold no name; empty where the text does.
+    """
 
     code: "Exit"
     text: str
     document: dict[str, Any]
+    line: str = ""
 
 
 class PlanRenderer(Protocol):

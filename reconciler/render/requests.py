@@ -17,7 +17,7 @@ from reconciler.model.timestamps import spelled
 from reconciler.plan.requests import named
 from reconciler.render.escape import plain
 from reconciler.render.json_values import Document, shown, to_json
-from reconciler.render.phrases import INDENT, below, robot_names, server_line
+from reconciler.render.phrases import INDENT, below, instant_text, robot_names, server_line
 from reconciler.render.server_text import mark
 
 NEWEST: Final = 5  # handled requests that a list shows of each server
@@ -79,7 +79,7 @@ def _server(one: Listed) -> Iterator[str]:
     if closed:
         yield "  handled, newest first"
     for request in closed:
-        by = f"  {plain(request.closed_at)} by {plain(request.closed_by)}"
+        by = f"  {instant_text(request.closed_at)} by {plain(request.closed_by)}"
         yield f"    {_called(request)}  {request.stage}{by}"
         yield from (f"  {row}" for row in below(request.evidence))
 
@@ -110,14 +110,14 @@ def resolving(server: str, line: Disruption) -> tuple[str, ...]:
 
 
 def doubt_row(request: Request) -> str:
-    since = f" since {plain(request.asked_at)}" if request.asked_at else ""
+    since = f" since {instant_text(request.asked_at)}" if request.asked_at else ""
     return f"  ? in doubt{since}: {_called(request)}; see: jtr request list"
 
 
 def halt_rows(server: str, halt: PendingStarts) -> Iterator[str]:
     """Say which robots are owed a start, why they have not got it, and what to type."""
     yield f"  ! robots owed a start ({plain(halt.origin)}): {robot_names(halt.robots)}"
-    yield f"{INDENT}stopped {plain(halt.at)} by {plain(halt.by)}"
+    yield f"{INDENT}stopped {instant_text(halt.at)} by {plain(halt.by)}"
     yield from below(halt.finding, 600)
     if not halt.finding:
         yield (
@@ -199,9 +199,10 @@ _STAGES: Final = {Stage.DONE: str(Standing.DONE), Stage.NOT_DONE: str(Standing.N
 
 
 def deed_row(deed: HistoryEntry) -> str:
-    detail = f": {plain(deed.detail, 400)}" if deed.detail else ""
+    detail = f": {plain(deed.detail, 2000)}" if deed.detail else ""
     head = f"{_time(deed.at)}  {plain(deed.by)}  {plain(deed.what)}"
-    return f"{head}  {plain(deed.result)}{detail}"
+    origin = f" ({plain(str(deed.origin), 200)})" if str(deed.origin) else ""
+    return f"{head}  {plain(deed.result)}{detail}{origin}"
 
 
 def _time(stamp: str) -> str:

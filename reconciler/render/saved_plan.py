@@ -24,6 +24,7 @@ from reconciler.model.actions import (
     WriteExchange,
 )
 from reconciler.model.codec import Malformed
+from reconciler.model.conditions import Condition
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
@@ -103,13 +104,12 @@ def _server(data: Data) -> ServerPlan:
         debts=tuple(map(_debt, data["debts"])),
         robots=_robots(data["robots"]),
         notes=tuple(data["notes"]),
-        held=data["held"],
-        held_remedy=data["remedy"],
+        hold=Condition(data["code"], data["held"], data["remedy"]) if data["held"] else None,
         failure=None if _failed_applying(data) else _error(data["failure"]),
         observed_at=data["observedAt"],
         age=data["ageSeconds"],
     )
-    return _with_code(server, Exit(data["exitCode"])) if server.held else server
+    return _with_code(server, Exit(data["exitCode"]))
 
 
 def _failed_applying(data: Data) -> bool:
@@ -119,7 +119,9 @@ def _failed_applying(data: Data) -> bool:
 
 def _with_code(server: ServerPlan, code: Exit) -> ServerPlan:
     """Return *server* with what its being held ends a command with, which is not told apart."""
-    return server if server.exit_code is code else replace(server, held_code=code)
+    if server.hold is None or server.exit_code is code:
+        return server
+    return replace(server, hold=replace(server.hold, exit=code))
 
 
 def _violation(data: Data) -> Violation:
@@ -135,28 +137,29 @@ def _line(data: Data) -> Line:
         Verdict(data["verdict"]),
         Category(data["category"]),
         Reason(data["reason"]),
-        data["why"],
-        data["remedy"],
+        _condition(data),
         None if data["action"] is None else _action(data["action"]),
         data["asks"],
         None if means is None else Consequence(_robots(means["robots"]), Need(means["need"])),
         tuple(data["sources"]),
-        error=Exit(data["exitCode"]),
         note=data["note"],
+        since=data["since"],
     )
+
+
+def _condition(data: Data) -> Condition:
+    return Condition(data["code"], data["why"], data["remedy"], Exit(data["exitCode"]))
 
 
 def _disruption(data: Data) -> Disruption:
     return Disruption(
         data["what"],
         Standing(data["standing"]),
-        data["why"],
-        data["remedy"],
+        _condition(data),
         None if data["action"] is None else _action(data["action"]),  # type: ignore[arg-type]
         _robots(data["robots"]),
         None if data["kind"] is None else RequestKind(data["kind"]),
         None if data["instant"] is None else datetime.fromisoformat(data["instant"]),
-        error=Exit(data["exitCode"]),
     )
 
 

@@ -20,12 +20,21 @@ from reconciler.model.actions import (
     RestartRobots,
     WriteExchange,
 )
-from reconciler.model.desired import RequestKind
+from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Owed, due
+from reconciler.plan.requests import how_to_ask
 from reconciler.render.escape import plain
-from reconciler.render.phrases import INDENT, age_text, below, debt_text, robots_text, server_line
+from reconciler.render.phrases import (
+    INDENT,
+    age_text,
+    below,
+    debt_text,
+    robots_text,
+    server_line,
+    since_text,
+)
 
 FINISHED: Final = (
     Standing.DONE,
@@ -64,7 +73,7 @@ def server_text(plan: ServerPlan, *, brief: bool = False) -> str:
     ):
         if lines:
             rows.append(f"  {title}")
-            rows.extend(row for line in lines for row in _line(line, held=bool(plan.held)))
+            rows.extend(row for line in lines for row in _line(line, plan))
     over = finished(plan) if brief else ()
     if open_ := [line for line in plan.disruptions if line not in over]:
         rows.append(f"  Robots and requests{held}")
@@ -134,7 +143,7 @@ def sign(line: Line) -> str:
     return "="
 
 
-def _line(line: Line, *, held: bool) -> Iterator[str]:
+def _line(line: Line, plan: ServerPlan) -> Iterator[str]:
     said = [plain(line.exchange)] if line.exchange else []
     if line.status in (Status.BLOCKED, Status.FAILED):
         said.append(f"{line.status}: {plain(line.why, 400)}")
@@ -146,9 +155,11 @@ def _line(line: Line, *, held: bool) -> Iterator[str]:
         said.append(f"from {', '.join(plain(ref, 2000) for ref in line.sources)}")
         said.append(f"({plain(why_text(line), 400)})")
     yield f"    {sign(line)} {'  '.join(said)}"
+    if line.category is Category.DRIFT and plan.judged_at is not None:
+        yield from below(since_text(line.since, plan.judged_at))
     if line.asks and line.status is Status.LEFT_ALONE:
         # What holds the whole server back comes first: no other command would help now.
-        yield f"{INDENT}left alone" + ("" if held else f": {plain(line.remedy, 600)}")
+        yield f"{INDENT}left alone" + ("" if plan.hold else f": {plain(line.remedy, 600)}")
     elif line.remedy:
         yield from below(line.remedy, 600)
     if line.ready is not None:
@@ -208,7 +219,7 @@ def _quiet(plan: ServerPlan) -> Iterator[str]:
     in_sync = [plain(line.exchange) for line in having(plan, Status.IN_SYNC)]
     if in_sync:
         yield f"  = in sync: {', '.join(in_sync)}"
-    for status in (Status.FOUND, Status.NOT_COMPARED):
+    for status in (Status.FOUND, Status.NOT_COMPARED, Status.SETTLING, Status.STALE):
         for line in having(plan, status):
             yield f"  = {status}: {plain(line.exchange)} ({plain(line.why, 400)})"
     for line in having(plan, Status.LEFT_ON_SERVER):
@@ -225,4 +236,5 @@ def _owed(plan: ServerPlan) -> Iterator[str]:
     if reboots and not any(
         line.kind is RequestKind.REBOOT and line.action for line in plan.disruptions
     ):
-        yield f"{INDENT}jtr request reboot {plain(plan.server)} --robots resume --reason TEXT"
+        asked = how_to_ask(RequestKind.REBOOT, plain(plan.server), robots=Afterwards.RESUME)
+        yield f"{INDENT}{asked}"

@@ -64,9 +64,11 @@ def controller_rows(document: Row, url: str) -> Iterator[str]:
         ("secrets", "Vault: "),
         ("ledger", "ledger: "),
         ("state", "its own state file: "),
+        ("clock", "its own clock: "),
     ):
         if text := _text(status, key):
-            yield f"  ! {what}{text}"
+            since = _since(status.get("documentsSince"), document) if key == "documents" else ""
+            yield f"  ! {what}{text}{f' (for {since})' if since else ''}"
     if status.get("stopping") is True:
         yield "  ! it is stopping"
     for brake in _list(status, "brakes"):

@@ -7,28 +7,32 @@ nobody is counted instead of named.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
-from reconciler.model.recorded import Identity, Observation, Recorded
+from reconciler.model.recorded import Identity, Recorded
 from reconciler.model.target import Target
 from reconciler.plan.consequences import open_debts
 from reconciler.render.escape import plain
 from reconciler.render.fleet import FEW, Member, grouped
 from reconciler.render.items import Item, Section, named_items, owed_items
 from reconciler.render.layout import ranges, servers_short
-from reconciler.render.ledger import CALM_STATES, exchange_states, recorded_rows
-from reconciler.render.phrases import age_text
+from reconciler.render.ledger import (
+    CALM_STATES,
+    DRIFTED,
+    Moment,
+    exchange_states,
+    recorded_rows,
+)
+from reconciler.render.phrases import age_text, since_text
 from reconciler.render.requests import doubt_row, halt_rows
 from reconciler.render.status import debts_of, needs_rows, server_rows
 
-_DAY: Final = 86_400.0
 _SIGNS: Final = {"?": 0, "!": 1}
 Pair = tuple[Identity, Recorded]
 
 
 def ledger_fleet(
-    known: Sequence[Pair], now: datetime, width: int | None, declared: Collection[Target] | None
+    known: Sequence[Pair], moment: Moment, width: int | None, declared: Collection[Target] | None
 ) -> Iterator[str]:
     """
     Yield what the ledger knows of its servers, those first of which something is to be said.
@@ -37,7 +41,7 @@ def ledger_fleet(
     """
     here = [one for one in known if declared is None or one[0].target in declared]
     gone = [one for one in known if one not in here]
-    told = {identity.name: list(_items(identity, recorded)) for identity, recorded in here}
+    told = {identity.name: list(_items(identity, recorded, moment)) for identity, recorded in here}
     loud = [one for one in here if told[one[0].name]]
     calm = [one for one in here if not told[one[0].name]]
     open_ = [one for one in gone if one[1].requests.open or one[1].requests.halt]
@@ -45,13 +49,13 @@ def ledger_fleet(
         loud, calm = here, []
     if len(loud) + len(open_) <= FEW:
         for identity, recorded in (*loud, *open_):
-            yield from recorded_rows(identity, recorded, now)
+            yield from recorded_rows(identity, recorded, moment)
     else:
         members = [(name, item) for name, items in told.items() for item in items]
         for identity, recorded in open_:
             members += [(identity.name, item) for item in _open(identity.name, recorded)]
         yield from grouped(members, width)
-    yield from _calm([(identity.name, recorded) for identity, recorded in calm], now)
+    yield from _calm([(identity.name, recorded) for identity, recorded in calm], moment)
     if declared is not None:
         yield from _elsewhere(known, gone, declared)
 
@@ -67,7 +71,7 @@ def _elsewhere(
         yield f"{len(gone)} {more} only in the ledger: {names}; jtr forget SERVER"
 
 
-def _items(identity: Identity, recorded: Recorded) -> Iterator[Item]:
+def _items(identity: Identity, recorded: Recorded, moment: Moment) -> Iterator[Item]:
     """Yield what is to be said of a server beyond that it is as we wrote it."""
     yield from _open(identity.name, recorded)
     seen = recorded.observation
@@ -75,10 +79,11 @@ def _items(identity: Identity, recorded: Recorded) -> Iterator[Item]:
         yield Item(Section.PROBLEMS, "?", "never seen", rank=3)
         return
     for code, state in exchange_states(seen, recorded):
-        if state.startswith("drifted"):
-            yield from named_items(
-                identity.name, Item(Section.DRIFT, "≠", plain(code), (state,), does=True)
-            )
+        if state.startswith(DRIFTED):
+            since = seen.since.get(code, "")
+            known = since if since_text(since, moment.now) else ""
+            drift = Item(Section.DRIFT, "≠", plain(code), (state,), does=True, since=known)
+            yield from named_items(identity.name, drift)
         elif not state.startswith(CALM_STATES):
             yield Item(Section.PROBLEMS, "!", f"{plain(code)}: {state}", rank=2)
     yield from owed_items(identity.name, open_debts(recorded, seen), asked=False)
@@ -113,21 +118,23 @@ def items_of(name: str, rows: Iterable[str]) -> Iterator[Item]:
 # ── what needs nobody ────────────────────────────────────────────────────────────────────────
 
 
-def _calm(calm: Sequence[tuple[str, Recorded]], now: datetime) -> Iterator[str]:
+def _calm(calm: Sequence[tuple[str, Recorded]], moment: Moment) -> Iterator[str]:
     seen = [(name, one.observation) for name, one in calm if one.observation is not None]
     found: dict[str, list[str]] = defaultdict(list)
     for name, recorded in calm:
-        if recorded.observation is not None:
+        if recorded.observation is not None and not moment.stale(recorded.observation):
             for _, state in exchange_states(recorded.observation, recorded):
                 if not state.startswith("written"):
                     found[state].append(name)
     for state, names in sorted(found.items()):
         yield f"= {state}: {servers_short(set(names))}"
-    ages = {name: _age(one, now) for name, one in seen}
-    if old := [name for name, age in ages.items() if age >= _DAY]:
-        yield f"? not seen for a day or more: {', '.join(ranges(old))}"
+    if old := [name for name, one in seen if moment.stale(one)]:
+        least = age_text(moment.believed)
+        yield f"? stale, not seen for more than {least}: {', '.join(ranges(old))}"
+    fresh = [(name, one) for name, one in seen if not moment.stale(one)]
+    ages = {name: moment.age(one) for name, one in fresh}
     if ages:
-        running = sum(robot.running for _, one in seen for robot in one.robots)
+        running = sum(robot.running for _, one in fresh for robot in one.robots)
         span = _span(list(ages.values()))
         robots = f"; {running} robots running" if running else ""
         yield f"= {_called(list(ages))} as we last wrote them, seen {span}{robots}"
@@ -139,10 +146,6 @@ def _called(names: Sequence[str]) -> str:
         return listed[0]
     which = f": {', '.join(listed)};" if len(listed) <= FEW else " (--wide names them)"
     return f"{len(names)} servers{which}"
-
-
-def _age(seen: Observation, now: datetime) -> float:
-    return (now - datetime.fromisoformat(seen.at)).total_seconds()
 
 
 def _span(ages: Sequence[float]) -> str:

@@ -78,7 +78,8 @@ def not_compared(server: ServerPlan) -> int:
         return 0  # failed, or blocked
     if not (server.observed_at or server.lines):
         return 1
-    return len([line for line in server.lines if line.status is Status.NOT_COMPARED])
+    unknown = (Status.NOT_COMPARED, Status.SETTLING, Status.STALE)
+    return len([line for line in server.lines if line.status in unknown])
 
 
 def level(server: ServerPlan, report: Report | None = None) -> Level:
@@ -129,8 +130,8 @@ def _planned(server: ServerPlan) -> Level:
         (Level.DRIFT, Status.LEFT_ALONE in statuses),
         (Level.CHANGE, bool(server.actions)),
         (Level.LATER, bool(standings.intersection(BOUND))),
-        (Level.HELD, Standing.HELD in standings),
-        (Level.OWED, bool(server.debts)),
+        (Level.HELD, bool(standings & {Standing.HELD, Standing.BASELINED})),
+        (Level.OWED, bool(server.debts) or Standing.FOUND_OUT in standings),
         (Level.CHANGE, server.differs),
     )
     return next((one for one, holds in found if holds), Level.NOTHING)

@@ -22,7 +22,15 @@ from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 
 SERVER: Final = "tokyo-1"
-DOCUMENTS: Final = "docs"
+FAMILY: Final = "tokyo"  # what the others are called, with their number
+_FIRST_PID: Final = 5000
+REPOSITORY: Final = "repository"
+"""
+What would be somebody's Git repository: nothing else lies there.
+
+So `jtr` takes it as the current directory, too; settings beside documents it refuses.
+"""
+DOCUMENTS: Final = "servers"  # as the pages call it: their commands are typed as they stand
 POLICY: Final = "policy.yaml"
 SETTLE: Final = "100ms"
 INTERVAL: Final = "300ms"
@@ -62,6 +70,9 @@ class Playground:
     """
     OpenBao and the stand-ins while it is entered, and the files to use them, below *folder*.
 
+    With more *servers* than one there are others like the first, each with keys of its own: for
+    commands that look at many.  What is changed by hand is changed on the first.
+
     *tell* is called with every secret that is made up here, so that a test can look for traces.
     Raises JtrError when the extra `sandbox` is not installed or a server does not start.
     """
@@ -70,11 +81,13 @@ class Playground:
         self,
         folder: Path,
         *,
+        servers: int = 1,
         behaviour: Behaviour | None = None,
         tell: Callable[[str], object] = lambda _secret: None,
     ) -> None:
         self.folder = folder
-        self.documents = folder / DOCUMENTS
+        self.repository = folder / REPOSITORY
+        self.documents = self.repository / DOCUMENTS
         self.settings = folder / "settings.yaml"
         self._secrets: list[str] = []
         self._tell = tell
@@ -91,6 +104,16 @@ class Playground:
             additional=("kucoin", "mexc"),
             behaviour=behaviour,
         )
+        self.others: dict[str, StandInThread] = {}
+        self._access_secrets = {SERVER: self._access_secret}
+        for number in range(2, servers + 1):
+            name = f"{FAMILY}-{number}"
+            self._access_secrets[name] = self.made_up()
+            self.others[name] = StandInThread(
+                access_secret=self._access_secrets[name],
+                robots=(Robot(1, "grid-btc", "bybit"), Robot(2, "arb", "okx")),
+                pid=_FIRST_PID + number,  # no two are one process
+            )
         self.exchanges = {code: ExchangeStandIn(dialect) for code, dialect in DIALECTS.items()}
         self.in_vault: dict[str, dict[str, str]] = {}
         """What Vault holds: the server's name of each field and its value, per exchange."""
@@ -101,6 +124,8 @@ class Playground:
         with ExitStack() as stack:
             stack.enter_context(self.bao)
             stack.enter_context(self.server)
+            for server in self.others.values():
+                stack.enter_context(server)
             for exchange in self.exchanges.values():
                 stack.enter_context(exchange)
             self._furnish()
@@ -126,7 +151,14 @@ class Playground:
         )
 
     def rotate(self, exchange: str, traits: Traits = GOOD) -> int:
-        """Make a key at *exchange* and put it into Vault; return its version there."""
+        """
+        Make a key at *exchange* for each server and put it into Vault; return its version there.
+        """
+        for name in self.others:
+            if exchange in DECLARED:
+                other = {field: self.made_up() for field in ROWS[exchange]}
+                self.exchanges[exchange].know(other, traits)
+                self.bao.put(f"jt/{name}/{exchange}", other)
         fields = {name: self.made_up() for name in ROWS[exchange]}
         return self._hand_over(exchange, fields, traits)
 
@@ -155,6 +187,17 @@ class Playground:
         secret = self._access_secret if back else self.made_up()
         self.bao.put(f"jt/{SERVER}", {"access_secret": secret})
 
+    def seal(self) -> Path:
+        """Seal OpenBao, as its restart would; return the file with the key that unseals it."""
+        file = self.folder / "unseal.key"
+        _private(file, f"{self._note(self.bao.unseal_key())}\n")
+        self.bao.seal()
+        return file
+
+    def lose_invalidations(self, *, lose: bool) -> None:
+        """Let the server's connection end before it does what it is asked, or not any more."""
+        self.server.behaviour.invalidate = "lost before effect" if lose else "answer"
+
     def _note(self, secret: str) -> str:
         self._secrets.append(secret)
         self._tell(secret)
@@ -176,6 +219,7 @@ class Playground:
             "JTR_SETTINGS": str(self.settings),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "XDG_STATE_HOME": str(self.folder / "state"),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
 
     def declare(self, *present: str, absent: Iterable[str] = (), more: Iterable[str] = ()) -> None:
@@ -184,18 +228,28 @@ class Playground:
 
         *more* are further lines of its `spec`.
         """
+        self._document(SERVER, self.server.url, present, absent, more)
+
+    def _document(
+        self,
+        server: str,
+        url: str,
+        present: Iterable[str],
+        absent: Iterable[str] = (),
+        more: Iterable[str] = (),
+    ) -> None:
         exchanges = [
-            f'    {code}: {{credentials: "vault:secret/jt/{SERVER}/{code}"}}' for code in present
+            f'    {code}: {{credentials: "vault:secret/jt/{server}/{code}"}}' for code in present
         ]
         exchanges += [f"    {code}: {{state: absent}}" for code in absent]
         text = "\n".join(
             (
                 "apiVersion: jtr/v1",
                 "kind: TradingServer",
-                f"metadata: {{name: {SERVER}, owner: desk-asia}}",
+                f"metadata: {{name: {server}, owner: desk-asia}}",
                 "spec:",
-                f"  url: {self.server.url}",
-                f"  accessSecret: vault:secret/jt/{SERVER}#access_secret",
+                f"  url: {url}",
+                f"  accessSecret: vault:secret/jt/{server}#access_secret",
                 "  supervised: true",
                 *(f"  {line}" for line in more),
                 "  exchanges:",
@@ -203,7 +257,7 @@ class Playground:
                 "",
             )
         )
-        (self.documents / f"{SERVER}.yaml").write_text(text, "utf-8")
+        (self.documents / f"{server}.yaml").write_text(text, "utf-8")
 
     def write_settings(self, *more: str) -> None:
         """Write the operator's settings; *more* are further lines at their end."""
@@ -236,11 +290,15 @@ class Playground:
             "kind: Policy\n"
             "rules:\n"
             "  - name: sandbox\n"
-            f"    servers: {{urls: [{self.server.url}]}}\n"
+            f"    servers: {{urls: [{', '.join(one.url for one in self._servers)}]}}\n"
             '    secrets: ["secret/jt/**"]\n'
             "    actions: [all]\n",
             "utf-8",
         )
+
+    @property
+    def _servers(self) -> tuple[StandInThread, ...]:
+        return (self.server, *self.others.values())
 
     def write_shell_files(self) -> tuple[Path, Path]:
         """
@@ -272,17 +330,22 @@ class Playground:
         self._token = self._new_token(
             "jtr", {"secret/data/jt/*": _READ, "secret/metadata/jt/*": _READ}
         )
-        for folder in (self.folder, self.documents, self.folder / "config", self.folder / "state"):
+        own = (self.folder / name for name in ("config", "state", "cache"))
+        for folder in (self.folder, self.repository, self.documents, *own):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.write_policy()
         self.write_settings()
         self.spoil_access(back=True)
+        for name, server in self.others.items():
+            self.bao.put(f"jt/{name}", {"access_secret": self._access_secrets[name]})
+            self._document(name, server.url, DECLARED)
         for exchange in DECLARED:
             self.rotate(exchange)
         self.declare(*DECLARED)
 
 
 def _private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # of a sandbox that has ended
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)

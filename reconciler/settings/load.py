@@ -8,7 +8,7 @@ Nothing here opens a connection or reads a token file; users of `Settings` do, w
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
@@ -22,15 +22,20 @@ from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.references import SecretRef
 from reconciler.model.secret import Secret
 from reconciler.model.source import Problem, SourceLine
+from reconciler.model.wording import RUNBOOKS
 from reconciler.policy.load import inline_policy, load_policy
 from reconciler.policy.model import ANYTHING, Policy
 from reconciler.settings.audit import read_audit
+from reconciler.settings.git import GitSettings, read_git
 from reconciler.settings.model import (
     DEFAULT_LISTEN,
+    DEFAULT_PAGE_LISTEN,
+    DEFAULT_PROXY_HEADER,
     DEFAULT_TIMEOUTS,
     MOST_UNKNOWN_WRITES,
     AuthMethod,
     ControllerSettings,
+    PageSettings,
     Role,
     Settings,
     SqliteLedger,
@@ -106,6 +111,21 @@ def _document(path: str) -> Map:
 # ── values ───────────────────────────────────────────────────────────────────────────────────
 
 
+def ledger_place(
+    word: str, absolute: Callable[[str], str] = os.path.abspath
+) -> SqliteLedger | VaultLedger:
+    """Read `sqlite:PATH` or `vault:MOUNT/PATH`.  Raises UsageError."""
+    scheme, _, rest = word.partition(":")
+    if scheme == "sqlite" and rest:
+        return SqliteLedger(absolute(rest))
+    if scheme == "vault":
+        reference = SecretRef.parse(word)
+        if reference is not None and reference.field is None and reference.version is None:
+            return VaultLedger(reference.at)
+        raise UsageError("this is no place for a ledger", "write vault:MOUNT/PATH")
+    raise UsageError("this is no place for a ledger", "write sqlite:PATH or vault:MOUNT/PATH")
+
+
 class _Reader:
     """Turns a valid settings document and the environment into `Settings`."""
 
@@ -137,6 +157,7 @@ class _Reader:
             max_unknown_writes=self._whole("maxUnknownWrites", MOST_UNKNOWN_WRITES),
             timeouts=self._timeouts(),
             controller=self._controller(),
+            git=self._git(),
             audit=read_audit(
                 at(self._root, "audit"),
                 self._path,
@@ -182,14 +203,11 @@ class _Reader:
 
     def _ledger(self) -> SqliteLedger | VaultLedger:
         node = at(self._root, "ledger")
-        scheme, _, rest = text(node).partition(":")
-        if node is not None and scheme == "vault":
-            reference = SecretRef.parse(text(node))
-            if reference is not None and reference.field is None and reference.version is None:
-                return VaultLedger(reference.at)
-            self._complain(node, "this is no place for a ledger", "write vault:MOUNT/PATH")
-        if rest:
-            return SqliteLedger(self._absolute(rest))
+        if node is not None:
+            try:
+                return ledger_place(text(node), self._absolute)
+            except UsageError as error:
+                self._complain(node, error.what, error.remedy)
         state = xdg(self._environ, "XDG_STATE_HOME", ".local/state")
         return SqliteLedger(str(state / "jtr" / "ledger.db"))
 
@@ -210,7 +228,8 @@ class _Reader:
             return inline_policy(node, f"{node.source.file} (policy)")
         file = self._absolute(text(node))
         if not os.path.exists(file):  # noqa: PTH110  - answers False for names that cannot be
-            self._complain(node, f"there is no policy {shown(file)}", "check the path")
+            # Without the name: it may be a key that was pasted into the wrong line.
+            self._complain(node, "there is no policy at this path", "check it")
             return ANYTHING
         refuse_in_tree(file, self._trees, "policy")
         return load_policy(file)
@@ -261,6 +280,55 @@ class _Reader:
             token_file=self._path(node, "tokenFile"),
             ca_file=self._path(node, "caFile"),
             state=self._path(node, "state") or str(state),
+            fleet=text(node, "fleet"),
+            runbooks=text(node, "runbooks", default=RUNBOOKS),
+            page=self._page(at(node, "page")),
+            actions=true(node, "actions"),
+        )
+
+    def _git(self) -> GitSettings | None:
+        propose = at(self._root, "git", "propose")
+        acts = true(self._root, "controller", "actions")
+        if propose is not None and not (acts and at(self._root, "controller", "page") is not None):
+            self._complain(
+                propose,
+                "pull requests are opened by operators on the page, and nobody may act there",
+                "write controller.page and controller.actions: true",
+            )
+        return read_git(at(self._root, "git"), self._path, self._complain)
+
+    def _page(self, node: Node | None) -> PageSettings | None:
+        """Return the page's settings, and complain of half of a pair."""
+        if node is None:
+            return None
+        from ipaddress import ip_network  # noqa: PLC0415  - every command reads settings
+
+        tls, proxy = at(node, "tls"), at(node, "proxy")
+        networks = []
+        for item in items(proxy, "networks"):
+            try:
+                networks.append(ip_network(text(item)))
+            except ValueError:
+                self._complain(item, "this is no network", "write such as 10.0.0.0/8")
+        if at(node, "operatorTokenFile") is not None and not true(
+            self._root, "controller", "actions"
+        ):
+            self._complain(
+                node,
+                "operatorTokenFile is there, and nobody may act",
+                "write controller.actions: true",
+            )
+        return PageSettings(
+            listen=text(node, "listen", default=DEFAULT_PAGE_LISTEN),
+            hosts=tuple(text(item).lower() for item in items(node, "hosts")),
+            token_file=self._path(node, "tokenFile"),
+            operator_token_file=self._path(node, "operatorTokenFile"),
+            proxy_networks=tuple(networks),
+            proxy_header=text(proxy, "userHeader", default=DEFAULT_PROXY_HEADER),
+            operators=tuple(text(item) for item in items(node, "operators")),
+            cert_file=self._path(tls, "certFile"),
+            key_file=self._path(tls, "keyFile"),
+            client_ca_file=self._path(tls, "clientCaFile"),
         )
 
     # ── Vault, where the environment wins ────────────────────────────────────────────────────

@@ -5,16 +5,21 @@ The operator's settings as values; `settings.load` reads them.
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from reconciler.model.key_audits import Egress
 from reconciler.model.patterns import any_matches, glob_matches
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
+from reconciler.model.wording import RUNBOOKS
 from reconciler.policy.model import ANYTHING, Policy
 from reconciler.settings.audit import AuditSettings
+from reconciler.settings.git import GitSettings
 from reconciler.settings.notifications import NotificationSettings
 from reconciler.system.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
 
 MOST_UNKNOWN_WRITES: Final = 20
 
@@ -26,6 +31,8 @@ DEFAULT_AUDIT: Final = AuditSettings()
 
 
 DEFAULT_LISTEN: Final = "127.0.0.1:9797"
+DEFAULT_PAGE_LISTEN: Final = "127.0.0.1:9798"
+DEFAULT_PROXY_HEADER: Final = "X-Forwarded-User"
 
 
 class AuthMethod(enum.StrEnum):
@@ -113,12 +120,37 @@ class TlsRule:
 
 
 @dataclass(frozen=True, slots=True)
+class PageSettings:
+    """
+    The page for people: where it listens, under which names it is reached, and who is let in.
+
+    `token_file` holds the token of who may read, `operator_token_file` that of who may act.  From
+    `proxy_networks` the header `proxy_header` names who asks; `client_ca_file` signs the
+    certificates of who is let in.  `operators` are names of either that may act.
+    """
+
+    listen: str
+    hosts: tuple[str, ...] = ()
+    token_file: str | None = None
+    operator_token_file: str | None = None
+    proxy_networks: "tuple[IPv4Network | IPv6Network, ...]" = ()
+    proxy_header: str = DEFAULT_PROXY_HEADER
+    operators: tuple[str, ...] = ()
+    cert_file: str | None = None
+    key_file: str | None = None
+    client_ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerSettings:
     """
     Where the controller listens and keeps its state, and where others find it.
 
     `token_file` holds the bearer token of its `/v1` pages; without one it listens on this host only
-    and asks nobody.
+    and asks nobody.  `fleet` is what messages to people call its servers together; empty: this
+    host's name.  The pages that they link to lie below `runbooks`.
+    and asks nobody.  `page` is None where nobody wants one; `actions` says whether operators may
+    ask for anything on it.
     """
 
     listen: str = DEFAULT_LISTEN
@@ -126,6 +158,10 @@ class ControllerSettings:
     token_file: str | None = None
     ca_file: str | None = None
     state: str = ""
+    fleet: str = ""
+    runbooks: str = RUNBOOKS
+    page: PageSettings | None = None
+    actions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +181,7 @@ class Settings:
     max_unknown_writes: int = MOST_UNKNOWN_WRITES
     timeouts: Timeouts = DEFAULT_TIMEOUTS
     controller: ControllerSettings = ControllerSettings()
+    git: GitSettings | None = None
     audit: AuditSettings = DEFAULT_AUDIT
     notifications: tuple[NotificationSettings, ...] = ()
     source: str | None = None

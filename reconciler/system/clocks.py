@@ -6,6 +6,7 @@ A clock that jumps could begin a scheduled reboot a day early, or let a request 
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -28,12 +29,23 @@ MOST: Final = 60.0  # seconds; a clock that is set right again jumps by less
 CALM: Final = 600.0  # seconds without another jump after which a clock is believed again
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The offset that is believed; after a jump the new one, and since when it holds."""
+
+    offset: float
+    jumped: float = 0.0
+    since: float | None = None
+
+
 class SteadyClock:
     """
     Compares the wall clock with one that never jumps, since this was made.
 
     With *forgiving* a clock that jumped is believed again once it went on steadily for `CALM`
     seconds: for processes that live for months, and see machines sleep and clocks set right.
+    Several threads may ask at once: what is known is read once and replaced as a whole, so each
+    answer follows from one state, and what one of them covers the next one finds anew.
     """
 
     def __init__(
@@ -46,25 +58,24 @@ class SteadyClock:
         self._now: Final = now
         self._seconds: Final = seconds
         self._forgiving: Final = forgiving
-        self._offset = self._present()
-        self._jumped: tuple[float, float] | None = None  # the new offset, and since when
+        self._known = _Known(self._present())
 
     def _present(self) -> float:
         return self._now().timestamp() - self._seconds()
 
     def trouble(self) -> str:
         """Say that the clock jumped meanwhile; empty while it did not."""
-        present = self._present()
-        jump = present - self._offset
+        known, present, now = self._known, self._present(), self._seconds()
+        jump = present - known.offset
         if abs(jump) <= MOST:
-            self._jumped = None
+            self._known = _Known(known.offset)
             return ""
-        if self._jumped is None or abs(present - self._jumped[0]) > MOST:
-            self._jumped = present, self._seconds()
-        if self._forgiving and self._seconds() - self._jumped[1] >= CALM:
-            self._offset, self._jumped = present, None
-            return ""
-        return f"our own clock jumped by {jump:.0f} s"
+        if known.since is None or abs(present - known.jumped) > MOST:
+            known = _Known(known.offset, present, now)
+        calm = known.since is not None and now - known.since >= CALM
+        forgiven = self._forgiving and calm
+        self._known = _Known(present) if forgiven else known
+        return "" if forgiven else f"our own clock jumped by {jump:.0f} s"
 
 
 class Mark(Protocol):

@@ -161,6 +161,20 @@ def draft(
             os.unlink(made, dir_fd=folder)
 
 
+def set_aside(path: Path, number: int) -> Path | None:
+    """
+    Keep a file that a newer jtr wrote beside its place, so that this one may begin anew there.
+
+    Returns where it is now; None where it cannot be moved.
+    """
+    kept = path.with_name(f"{path.name}.format-{number}")
+    try:
+        path.replace(kept)
+    except OSError:
+        return None
+    return kept
+
+
 def make_private_directory(directory: Path) -> None:
     """Make *directory* with its parents, 0700 under any umask; leave alone what is there."""
     if directory.is_dir():

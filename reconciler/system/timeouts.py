@@ -39,11 +39,13 @@ class Timeouts:
     quiet: float = 0.1  # after the last file event, before the documents are read
     backoff: float = 5.0  # the first wait after a failed pass; doubles, with full jitter
     backoff_most: float = 300.0
+    stale: float = 86_400.0  # how old a sight may be that is still believed
     heal_cooldown: float = 600.0  # between two corrections of the same exchange's drift
     stop: float = 8.0  # what is in flight gets at a stop; the whole exit takes at most 10 s
     audit_request: float = 10.0  # one request to an exchange
     audit_total: float = 120.0  # all of one audit; fifty keys at one exchange fit well
     audit_every: float = 86_400.0  # between two times that the controller asks about a key
+    told_after: float = 60.0  # what may pass by itself lasts so long before people are told
     aftermath: float = 2.0  # after a write, until its harm shows: the log lags, robots come back
     quiesce: float = 0.05  # after a write, before robots are counted: the fatal path needs ~10 ms
 

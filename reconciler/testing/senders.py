@@ -33,7 +33,7 @@ from aiohttp import web
 
 from reconciler.errors import UsageError
 from reconciler.notifications.deduplicate import Message
-from reconciler.notifications.events import AlertSeverity, Topic
+from reconciler.notifications.events import AlertSeverity, Guide, Topic
 from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import open_endpoint, sender
 from reconciler.notifications.transport import ANSWER_LIMIT, LONGEST_PAUSE, Answer, Transport
@@ -53,6 +53,10 @@ MESSAGE: Final = Message(
     "tokyo-1: robots stopped: grid <!channel> & @all",
     "desk-asia",
     BEGIN,
+    since=BEGIN - 60,
+    guide=Guide(
+        "robots stopped", "they place no orders", "ask the desk about SERVER", "robots-stopped"
+    ),
 )
 DELIVERY: Final = Delivery((MESSAGE,))
 HOSTILE: Final = (

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import pytest
 
 from reconciler.errors import LedgerError, LedgerMissing
-from reconciler.ledger import Conflict, Store, Stored
+from reconciler.ledger import Conflict, Put, Store, Stored
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.recorded import Write
 from reconciler.model.target import Target
@@ -103,6 +103,25 @@ class StoreContract:
             with pytest.raises(Conflict):
                 store.put("a", "2", expect=0)
         assert store.put("a", "2", expect=1) == 2
+
+    def test_several_documents_are_written_by_one_call(self, store: Store) -> None:
+        store.put("b", "1", expect=0)
+
+        store.put_all((Put("c", "3", 0), Put("b", "2", 1), Put("a", "1", 0)))
+
+        found = {key: store.get(key) for key in store.keys("")}
+        assert found == {"a": Stored(1, "1"), "b": Stored(2, "2"), "c": Stored(1, "3")}
+        assert store.sequence() == 4
+
+    @pytest.mark.parametrize("stale", [0, 1, 2])
+    def test_of_several_nothing_is_written_after_a_conflict(self, store: Store, stale: int) -> None:
+        puts = [Put(key, "1", int(number == stale)) for number, key in enumerate("abc")]
+
+        with pytest.raises(Conflict):
+            store.put_all(puts)
+
+        assert store.keys("") in (["a", "b", "c"][:stale], [])
+        store.put("d", "1", expect=0)  # and the store goes on
 
     def test_another_user_of_the_place_sees_every_write_at_once(
         self, place: Place, store: Store

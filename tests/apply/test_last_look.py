@@ -1,17 +1,27 @@
 """The last look before a send: one rule each, and what it forbids."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen, _Engaged
 from reconciler.apply.execution import Execution
-from reconciler.apply.send import may_still
+from reconciler.apply.send import Unanswered, invalidate, may_still
 from reconciler.drivers import Session
-from reconciler.errors import Blocked, LeaseHeld, WindowClosed
+from reconciler.errors import (
+    Blocked,
+    ConnectionLost,
+    DriverError,
+    LeaseHeld,
+    NoAnswer,
+    ServerRefused,
+    WindowClosed,
+)
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.actions import (
     Action,
@@ -19,6 +29,7 @@ from reconciler.model.actions import (
     InvalidateCache,
     RebootServer,
     RestartRobots,
+    ResumeRobots,
     WriteExchange,
 )
 from reconciler.model.desired import (
@@ -44,7 +55,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.policy import PolicyAction
 from reconciler.model.recipients import NOTHING_FRESH, Fresh
-from reconciler.model.recorded import Purpose
+from reconciler.model.recorded import Pause, Purpose
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
@@ -115,12 +126,22 @@ class Moment:
         self.brake = CircuitBreaker()
         self.desired = DESIRED
         self.seen = SEEN
+        self.noted = SEEN.running()
         self.lost = False
+        self.pauses: tuple[Pause, ...] = ()
+        self.outrun: Blocked | None = None
         self.uncovered = ""
 
     def may(self, name: str) -> None:
-        """Ask for the action of this name, or for `start` of a robot that we stopped."""
+        """Ask for the action of this name, or for `start` of a robot that this pass stopped."""
         session = cast(Session, type("Connected", (), {"target": self.target})())
+        execution = self.execution(session)
+        owed = replace(GRID, id=7)
+        action = ResumeRobots((owed,)) if name == "resume" else ALL.get(name)
+        robot = {"stop": GRID, "start": owed, "resume": owed}.get(name)
+        may_still(execution, action, uncovered=self.uncovered, robot=robot)
+
+    def execution(self, session: Session) -> Execution:
         visit = Visit(
             self.desired,
             blank_plan(self.desired),
@@ -141,10 +162,11 @@ class Moment:
         )
         execution = Execution(visit, context, self.brake, cast(Ledger, None))
         execution.check_lease = self.lease
+        execution.to_stop = self.noted
+        execution.pauses = self.pauses
+        execution.outrun = self.outrun
         visit.observed = self.seen
-        action: Action | None = ALL.get(name)
-        robot = {"stop": GRID, "start": replace(GRID, id=7)}.get(name)
-        may_still(execution, action, uncovered=self.uncovered, robot=robot)
+        return execution
 
     def lease(self) -> None:
         if self.lost:
@@ -152,6 +174,14 @@ class Moment:
 
     def document(self, **changes: Any) -> None:
         self.in_force = replace(DESIRED, **changes)
+
+
+def pause(target: Target) -> Pause:
+    return Pause(target, "maintenance", "ann", "2026-11-22T08:00:00Z", NOW + timedelta(hours=1))
+
+
+def over(target: Target) -> Pause:
+    return replace(pause(target), until=NOW)
 
 
 def engaged(brake: CircuitBreaker, scope: str) -> None:
@@ -162,9 +192,10 @@ def doubtful(brake: CircuitBreaker, version: str) -> None:
     brake._doubts[version] += 1
 
 
-EVERY = (*ALL, "start")
+EVERY = (*ALL, "start", "resume")
 DISRUPTIVE = ("stop", "invalidate", "reboot")
 ASKED = tuple(ALL)
+WISHED = (*ASKED, "resume")
 CLOSED = Window(WindowKind.ALLOW, "0 3 * * *", timedelta(hours=1), "UTC", HERE)
 RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception], str]] = [
     (
@@ -249,24 +280,45 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
     ("a lost lease", EVERY, lambda s: setattr(s, "lost", True), LeaseHeld, "ran out"),
     (
         "a document that is gone",
-        ASKED,
+        WISHED,
         lambda s: setattr(s, "in_force", None),
         Blocked,
         "document was removed",
     ),
     (
         "a suspension",
-        ASKED,
+        WISHED,
         lambda s: s.document(suspend=Suspension("maintenance", "desk", None)),
         Blocked,
         "suspended meanwhile by desk",
     ),
     (
         "mode: observe",
-        ASKED,
+        WISHED,
         lambda s: s.document(mode=Mode.OBSERVE),
         Blocked,
         "mode: observe",
+    ),
+    (
+        "a pause",
+        WISHED,
+        lambda s: setattr(s, "pauses", (pause(DESIRED.target),)),
+        Blocked,
+        "suspended meanwhile by ann",
+    ),
+    (
+        "a pause of another account of the same process",
+        ("invalidate", "reboot"),
+        lambda s: setattr(s, "pauses", (pause(replace(DESIRED.target, account="42")),)),
+        Blocked,
+        "account 42 of the same server is paused by ann",
+    ),
+    (
+        "a newer commit that is applied by somebody else",
+        tuple(ALL),
+        lambda s: setattr(s, "outrun", Blocked("another commit was applied", "")),
+        Blocked,
+        "another commit",
     ),
     (
         "a request that was removed",
@@ -333,7 +385,7 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
     ),
     (
         "a robot that runs already",
-        ("start",),
+        ("start", "resume"),
         lambda s: setattr(s, "seen", replace(SEEN, robots=(GRID, ARB, replace(GRID, id=7)))),
         Blocked,
         "runs already",
@@ -346,6 +398,20 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
         ),
         Blocked,
         "did not name: new",
+    ),
+    (
+        "a robot that stopped while it was prepared",
+        ("reboot",),
+        lambda s: setattr(s, "seen", replace(SEEN, robots=(GRID,))),
+        Blocked,
+        "while it was prepared: arb",
+    ),
+    (
+        "a robot that started while it was prepared",
+        ("reboot",),
+        lambda s: setattr(s, "noted", (GRID,)),
+        Blocked,
+        "while it was prepared: arb",
     ),
 ]
 ROWS = [
@@ -414,9 +480,109 @@ def test_harm_and_doubt_elsewhere_are_not_ours(name: str) -> None:
     moment.may(name)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_a_pause_that_is_over_or_elsewhere_holds_nothing(name: str) -> None:
+    moment = Moment()
+    moment.pauses = (over(DESIRED.target), pause(Target("https://osaka-1.internal", "0")))
+
+    moment.may(name)
+
+
+def test_a_pause_that_comes_while_a_doubt_is_settled_is_seen() -> None:
+    found: list[Pause] = []
+
+    async def steady() -> None:
+        found.append(pause(DESIRED.target))
+
+    class Connected:
+        target = DESIRED.target
+
+        async def exchanges(self) -> tuple[ObservedExchange, ...]:
+            return SEEN.exchanges
+
+        async def robots(self) -> tuple[Robot, ...]:
+            return SEEN.robots
+
+    moment = Moment()
+    execution = moment.execution(cast(Session, Connected()))
+    execution.ledger = cast(Any, SimpleNamespace(pauses=SimpleNamespace(all=lambda: tuple(found))))
+    execution.brake = cast(Any, SimpleNamespace(steady=steady, doubtful=False))
+
+    asyncio.run(execution.last_look())
+
+    assert execution.pauses == tuple(found) != ()
+
+
+def test_robots_that_we_stopped_are_started_whatever_is_applied_meanwhile() -> None:
+    moment = Moment()
+    moment.outrun = Blocked("another commit was applied", "")
+
+    for name in ("start", "resume"):
+        moment.may(name)
+
+
+def test_what_is_applied_meanwhile_is_asked_at_each_last_look() -> None:
+    class Connected:
+        target = DESIRED.target
+
+        async def exchanges(self) -> tuple[ObservedExchange, ...]:
+            return SEEN.exchanges
+
+        async def robots(self) -> tuple[Robot, ...]:
+            return SEEN.robots
+
+    async def steady() -> None:
+        """Nothing is in doubt."""
+
+    answers = iter([None, newer := Blocked("another commit was applied", "")])
+    execution = Moment().execution(cast(Session, Connected()))
+    execution.context = replace(execution.context, outrun=lambda: next(answers))
+    execution.ledger = cast(Any, SimpleNamespace(pauses=SimpleNamespace(all=tuple)))
+    execution.brake = cast(Any, SimpleNamespace(steady=steady, doubtful=False))
+
+    found = []
+    for _ in range(2):
+        asyncio.run(execution.last_look())
+        found.append(execution.outrun)
+
+    assert found == [None, newer]
+
+
+def test_a_pause_of_another_account_leaves_this_ones_keys_and_robots_alone() -> None:
+    moment = Moment()
+    moment.pauses = (pause(replace(DESIRED.target, account="42")),)
+
+    for name in ("write", "delete", "stop", "start", "resume"):
+        moment.may(name)
+
+
 def test_what_stands_under_a_deleted_field_may_be_its_second_row() -> None:
     moment = Moment()
     moment.uncovered = "kucoin_api_key"
     moment.seen = replace(SEEN, exchanges=(field("bybit", "a"), field("kucoin", "x")))
 
     moment.may("delete")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "sends"),
+    [
+        (ConnectionLost("it ended"), ConnectionLost, 0),
+        (ServerRefused("not listed"), ServerRefused, 0),
+        (NoAnswer("silence"), Unanswered, 1),
+    ],
+)
+def test_what_never_left_this_machine_does_not_count_as_sent(
+    error: DriverError, raised: type[Exception], sends: int
+) -> None:
+    class Connected:
+        target = DESIRED.target
+
+        async def invalidate(self) -> None:
+            raise error
+
+    execution = Moment().execution(cast(Session, Connected()))
+
+    with pytest.raises(raised):
+        asyncio.run(invalidate(execution, CACHE))
+    assert execution.sends == sends

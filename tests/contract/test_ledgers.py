@@ -160,11 +160,11 @@ def foreign_keys_are_refused(place: Place) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "check"),
     [
-        (") != expect:", ") > expect:", another_revision_is_refused),
+        (") != one.expect:", ") > one.expect:", another_revision_is_refused),
         ("fcntl.flock(handle, fcntl.LOCK_EX)", "pass", one_wins),
         ("return sum(stored.revision for stored in", "return len(", every_write_counts),
         ("if not check_file(real):", "if False:", nothing_is_missing),
-        ("checked(key)\n        with", "with", foreign_keys_are_refused),
+        ("checked(one.key)\n                stored", "stored", foreign_keys_are_refused),
     ],
     ids=["lenient", "unlocked", "miscounting", "never missing", "unchecked"],
 )

@@ -19,7 +19,9 @@ from reconciler.controller.dependencies import Dependencies
 from reconciler.controller.state_file import StateFile
 from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import StatusStore
+from reconciler.controller.watched_files import WatchedFiles
 from reconciler.errors import SecretsError
+from reconciler.model.conditions import Condition
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
 from reconciler.notifications.events import News, Topic
@@ -66,7 +68,7 @@ class Quiet:
 class Harness:
     """A running controller and what tests want of it."""
 
-    def __init__(self, rig: Rig, *, quiet: str = "", polling: bool = False) -> None:
+    def __init__(self, rig: Rig, *, quiet: Condition | None = None, polling: bool = False) -> None:
         for key, value in rig.environment.items():
             os.environ[key] = value
         self.rig = rig
@@ -80,7 +82,7 @@ class Harness:
         self._backend: VaultBackend | None = None
         timeouts = self.settings.timeouts
         self.dependencies = Dependencies(
-            (str(rig.docs),),
+            lambda: WatchedFiles((str(rig.docs),), timeouts, polling=polling),
             timeouts,
             self.status_store,
             StateFile(Path(rig.home) / "state" / "controller.json"),
@@ -89,7 +91,6 @@ class Harness:
             site=lambda _controller: Quiet(),
             notifier=self._notifier,
             quiet=quiet,
-            polling=polling,
             systemd=Systemd({}),
             leave=self.left.append,
         )

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from reconciler.controller.status import ControllerStatus, Health, KeyStatus, ServerStatus, Sync
-from reconciler.controller.status_store import StatusStore
+from reconciler.controller.status_store import Servers, StatusStore
 from reconciler.model.key_audits import Light
 from reconciler.model.key_policy import KeyFinding, Severity
 from reconciler.model.observed import Robot
@@ -55,7 +55,7 @@ def busy(name: str = "osaka-2") -> ServerStatus:
         health=Health.DEGRADED,
         reason="somebody keeps changing okx back",
         changes=2,
-        drift=1,
+        drifting=("okx",),
         contested=("okx",),
         blocked=3,
         debts=(
@@ -105,7 +105,7 @@ def status_store(*servers: ServerStatus, **controller: object) -> StatusStore:
             acting=True,
             revision="0123456789abcdef",
         ),
-        {server.server: server for server in servers},
+        Servers({server.server: server for server in servers}),
         tick=CLOCK,
         last_pass=CLOCK - 30,
         ready=True,

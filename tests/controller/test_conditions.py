@@ -7,28 +7,48 @@ from typing import Any
 import pytest
 
 from reconciler.controller import conditions
+from reconciler.controller.commit_status import word_of
 from reconciler.controller.conditions import Pass
 from reconciler.controller.events import server_news
-from reconciler.controller.status import Health, ServerStatus, Sync
+from reconciler.controller.status import ControllerStatus, Health, ServerStatus, Sync
 from reconciler.errors import Exit, JtrError, LedgerError, ServerUnreachable, Unauthorized
-from reconciler.model.actions import WriteExchange
-from reconciler.model.desired import Suspension
+from reconciler.model.actions import RebootServer, WriteExchange
+from reconciler.model.conditions import Code, Condition, blocked
+from reconciler.model.desired import Afterwards, Mode, Suspension
 from reconciler.model.outcomes import Outcome, Report, Result
-from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
+from reconciler.model.plan import (
+    Category,
+    Disruption,
+    Line,
+    ServerPlan,
+    Standing,
+    Status,
+    Verdict,
+)
 from reconciler.model.recorded import Debt, Owed, Purpose, Recorded
-from reconciler.notifications.events import AlertSeverity, Topic
+from reconciler.notifications.events import UNKNOWN, AlertSeverity, Topic
 from tests.support import factories as f
 
 ROBOTS = (f.GRID, f.ARB)
 PUT = WriteExchange("bybit", (), (), Purpose.CHANGE)
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ACTING = ControllerStatus("1", "here", "now", acting=True, revision="a" * 40, attempted="a" * 40)
 WRITE = Line("bybit", Status.WRITE, Verdict.DIFFERENT, action=PUT)
 DRIFT = Line(
     "okx", Status.LEFT_ALONE, Verdict.DIFFERENT, category=Category.DRIFT, asks="--correct-drift"
 )
-BLOCKED = Line("okx", Status.BLOCKED, Verdict.UNKNOWN, why="foreign", error=Exit.BLOCKED)
-SETTLING = Line("okx", Status.SETTLING, Verdict.UNKNOWN, why="written 2 s ago")
-FAILED = Line("okx", Status.FAILED, Verdict.UNKNOWN, why="deleted", error=Exit.SECRETS)
+BLOCKED = Line(
+    "okx", Status.BLOCKED, Verdict.UNKNOWN, condition=blocked(Code.FOREIGN, "foreign", "")
+)
+SETTLING = Line(
+    "okx", Status.SETTLING, Verdict.UNKNOWN, condition=Condition("not-settled", "written 2 s ago")
+)
+FAILED = Line(
+    "okx",
+    Status.FAILED,
+    Verdict.UNKNOWN,
+    condition=Condition("secret-deleted", "deleted", exit=Exit.SECRETS),
+)
 
 
 def shown(*lines: Line, outcomes: tuple[Outcome, ...] = (), **given: Any) -> ServerStatus:
@@ -65,6 +85,76 @@ def test_what_was_done_in_the_pass_differs_no_more() -> None:
     done = Outcome(PUT, Result.DONE)
 
     assert shown(WRITE, outcomes=(done,)).sync is Sync.SYNCED
+
+
+REBOOT = RebootServer(NOW, "okx moved", Afterwards.RESUME, 600)
+
+
+def asked(standing: Standing, condition: Condition | None = None) -> Disruption:
+    """A line about a reboot."""
+    code = blocked(Code.EXPIRED, "until noon", "") if standing in PERSONS else Condition(Code.DUE)
+    return Disruption("reboot of now", standing, condition or code, REBOOT, instant=NOW)
+
+
+PERSONS = (Standing.BLOCKED, Standing.IN_DOUBT, Standing.NOT_DONE, Standing.EXPIRED)
+OVER = (Standing.DONE, Standing.SATISFIED, Standing.SUPERSEDED, Standing.BASELINED)
+
+
+@pytest.mark.parametrize("standing", tuple(Standing))
+def test_what_is_asked_for_and_not_over_is_no_good_word(standing: Standing) -> None:
+    """A reboot that fails tonight reached no commit: it had its last good word before."""
+    status = shown(plan={"disruptions": (asked(standing),)})
+    health = (
+        Health.DEGRADED
+        if standing in PERSONS
+        else Health.HEALTHY
+        if standing in OVER
+        else Health.PROGRESSING
+    )
+
+    assert (status.sync, status.health) == (Sync.SYNCED, health)
+    word = word_of(ACTING, [replace(status, judged=True)])
+    assert (None if word is None else word.good) == {
+        Health.DEGRADED: False,
+        Health.HEALTHY: True,
+        Health.PROGRESSING: None,
+    }[health]
+
+
+@pytest.mark.parametrize("code", [Code.REBOOT_NEEDED, Code.REBOOT_DOES_IT, Code.POLICY_DENIED])
+def test_a_restart_that_is_held_back_for_good_is_not_waited_for(code: Code) -> None:
+    restart = asked(Standing.HELD, Condition(code, "grid"))
+
+    assert shown(plan={"disruptions": (restart,)}).health is Health.HEALTHY
+    windowed = replace(restart, condition=Condition(Code.WINDOW_CLOSED, "outside"))
+    assert shown(plan={"disruptions": (windowed,)}).health is Health.PROGRESSING
+
+
+def test_what_was_done_in_the_pass_is_not_waited_for() -> None:
+    due = {"disruptions": (asked(Standing.DUE),)}
+
+    assert shown(plan=due, outcomes=(Outcome(REBOOT, Result.DONE),)).health is Health.HEALTHY
+    assert shown(plan=due).health is Health.PROGRESSING
+
+
+def test_nobody_waits_for_what_is_only_observed() -> None:
+    waiting = {"disruptions": (asked(Standing.WAITING),)}
+
+    assert shown(plan=waiting, desired=f.server(mode=Mode.OBSERVE)).health is Health.HEALTHY
+
+
+def test_a_server_that_waits_for_its_window_is_well_for_who_is_told_of_it() -> None:
+    """Nobody is alarmed, and one that was away is told to be back before its window comes."""
+    status = shown(plan={"disruptions": (asked(Standing.WAITING),)})
+
+    (news,) = [n for n in server_news(status, vault_away=False) if n.topic is Topic.HEALTH]
+    assert (news.state, news.text) == (
+        "",
+        "tokyo-1: healthy again, and looked after as before",
+    )
+    assert status.reason == "reboot of now: waits for its window"
+    assert not replace(status, health=Health.DEGRADED).well
+    assert not shown(SETTLING, plan={"disruptions": (asked(Standing.WAITING),)}).well
 
 
 def test_harm_comes_first() -> None:
@@ -114,11 +204,24 @@ def test_a_healthy_server_has_no_news() -> None:
     assert told(shown()) == {}
 
 
+@pytest.mark.parametrize("health", [Health.SUSPENDED, Health.PROGRESSING])
+def test_what_is_paused_or_busy_is_neither_mended_nor_in_trouble(health: Health) -> None:
+    news = server_news(replace(shown(), health=health), vault_away=False)
+
+    assert [one.state for one in news if one.topic is Topic.HEALTH] == [UNKNOWN]
+
+
 def test_one_vault_that_is_away_rings_once_and_not_for_every_server() -> None:
     status = shown(FAILED)
 
     assert Topic.HEALTH in told(status)
     assert told(status, vault_away=True) == {}
+
+
+def test_a_server_that_cannot_be_reached_is_told_also_while_vault_is_away() -> None:
+    status = replace(shown(), health=Health.UNREACHABLE)
+
+    assert Topic.HEALTH in told(status, vault_away=True)
 
 
 def test_a_reboot_debt_is_told_at_once_and_daily() -> None:
@@ -128,7 +231,7 @@ def test_a_reboot_debt_is_told_at_once_and_daily() -> None:
     assert [(one.topic, one.state, one.remind) for one in news] == [
         (Topic.REBOOT_OWED, "okx", 86_400.0)
     ]
-    assert "jtr request reboot tokyo-1 --robots resume" in news[0].text
+    assert "jtr request reboot SERVER --robots resume" in news[0].guide.remedy
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,9 @@ def test_a_rotated_secret_reaches_its_server_within_an_interval(rig: Rig) -> Non
     assert server.record.saves == 2
 
 
-def test_documents_that_become_invalid_change_nothing(rig: Rig) -> None:
+def test_documents_that_become_invalid_change_nothing(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     server = converged(rig)
     good = (rig.docs / "tokyo-1.yaml").read_text()
 
@@ -219,11 +221,14 @@ def test_documents_that_become_invalid_change_nothing(rig: Rig) -> None:
         await harness.until(lambda: not harness.status_store.controller.documents, "well again")
         await harness.heard(Topic.DOCUMENTS)
 
+    caplog.set_level("INFO", "reconciler.controller")
     play(Harness(rig), story)
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("the newest documents are in force again") == 1
     assert (server.record.saves, server.record.deletes) == (2, 0)
 
 
-def test_drift_is_reported_and_left_alone(rig: Rig) -> None:
+def test_drift_is_reported_and_left_alone(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     server = converged(rig)
 
     async def story(harness: Harness) -> None:
@@ -233,6 +238,9 @@ def test_drift_is_reported_and_left_alone(rig: Rig) -> None:
         await harness.passed(times=2)
         assert harness.status().sync is Sync.OUT_OF_SYNC
         await harness.heard(Topic.DRIFT)
+        (told,) = [one for one in caplog.records if one.getMessage().startswith("drift")]
+        assert told.levelname == "WARNING"  # once, however many passes see it
+        assert told.__dict__["fields"] == {"server": "tokyo-1", "exchanges": ["bybit"]}
 
     play(Harness(rig), story)
     assert server.record.saves == 1
@@ -363,7 +371,8 @@ def test_what_waits_for_its_window_says_when_it_opens(rig: Rig) -> None:
         assert harness.status().window_open is False
         assert f"-{month:02d}-01T00:00:00Z" in harness.status().window
         assert "opens 20" in harness.status().deferred[0]
-        assert harness.status().health is Health.HEALTHY
+        assert harness.status().health is Health.PROGRESSING
+        assert harness.status().well  # nobody is told of it
 
     play(Harness(rig), story)
     assert server.record.reboot_requests == 0

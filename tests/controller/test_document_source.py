@@ -403,3 +403,38 @@ def test_a_name_that_cannot_be_a_file_is_just_missing(path: str) -> None:
 
     assert reading.state is None
     assert "no such file" in reading.trouble
+
+
+def test_what_is_left_out_is_no_change_and_no_trouble(tree: Path) -> None:
+    (tree / ".jtrignore").write_text("compose.yaml\n", "utf-8")
+    before = content_hash([str(tree)])
+    reader = Source([str(tree)])
+
+    (tree / "compose.yaml").write_text("services: {}\n", "utf-8")
+
+    assert content_hash([str(tree)]) == before
+    assert now(reader, tree) == Reading(reader.read(before).state, before, attempted=before)
+    assert names(now(reader, tree)) == ["tokyo-1", "tokyo-2"]
+
+
+def test_a_server_that_is_left_out_from_now_on_is_left_alone(tree: Path) -> None:
+    reader = Source([str(tree)])
+    now(reader, tree)
+
+    (tree / ".jtrignore").write_text("two.yaml\n", "utf-8")
+
+    assert names(now(reader, tree)) == ["tokyo-1"]
+
+
+def test_a_broken_ignore_file_changes_nothing_until_it_is_mended(tree: Path) -> None:
+    reader = Source([str(tree)])
+    good = now(reader, tree)
+
+    for text, line in (("!\n", 1), ("two.yaml\n!\n", 2)):
+        (tree / ".jtrignore").write_text(text, "utf-8")
+        reading = now(reader, tree)
+        assert (names(reading), reading.revision) == (names(good), good.revision)
+        assert f".jtrignore:{line}:" in reading.trouble
+
+    (tree / ".jtrignore").write_text("two.yaml\n", "utf-8")
+    assert (names(now(reader, tree)), now(reader, tree).trouble) == (["tokyo-1"], "")

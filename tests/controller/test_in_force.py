@@ -42,10 +42,12 @@ def test_a_reboot_that_waits_is_not_sent_when_its_document_says_otherwise(
         await harness.until(
             lambda: harness.status_store.controller.revision != revision, "it is in force"
         )
+        assert not harness.status_store.servers[waiting].judged
         await harness.until(lambda: servers[first].record.reboots == 1, "it is down")
         await asyncio.to_thread(servers[first].come_back)
         await synced(harness, first)
         await harness.passed(waiting, times=3)
         assert servers[waiting].record.reboot_requests == 0
+        assert harness.status_store.servers[waiting].judged
 
     play(Harness(rig), story)

@@ -25,7 +25,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the ledger answer nothing until the block ends; then everything that was asked."""
     flows = threading.Event()
     with monkeypatch.context() as patch:
-        for method in ("get", "put", "keys"):
+        for method in ("get", "put_all", "keys"):  # `put` is one of them
             real = getattr(SqliteStore, method)
 
             def slow(
@@ -49,7 +49,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise LedgerError("502", "wait")
 
     with monkeypatch.context() as patch:
-        for method in ("get", "put", "keys"):
+        for method in ("get", "put_all", "keys"):  # `put` is one of them
             patch.setattr(SqliteStore, method, fail)
         yield
 
@@ -146,3 +146,35 @@ def test_passes_that_no_longer_begin_are_noticed(rig: Rig, monkeypatch: pytest.M
                 await story(harness)
 
         asyncio.run(run())
+
+
+def test_a_ledger_that_is_refused_at_the_start_is_waited_for(rig: Rig) -> None:
+    """Only a person can mend it; a process that ended would tell nobody, and start again."""
+    converged(rig, calm=True)
+    begin(rig, durations=SHORT)
+    file = rig.home / "state" / "jtr" / "ledger.db"
+    file.chmod(0o644)
+
+    async def story(harness: Harness) -> None:
+        await harness.until(lambda: bool(harness.status_store.controller.ledger), "it says so")
+        controller = harness.status_store.controller
+        assert "others can open" in controller.ledger
+        assert controller.waiting == controller.ledger
+        assert not controller.secrets
+        await harness.heard(Topic.CONTROLLER)
+        file.chmod(0o600)
+        await synced(harness)
+        assert not harness.status_store.controller.ledger
+
+    play(Harness(rig), story)
+
+
+def test_without_any_ledger_it_ends(rig: Rig) -> None:
+    rig.server()
+    rig.document()
+    rig.settings(soleWriter=True, durations=BRISK)
+
+    ran = rig.process("controller", str(rig.docs), "--listen", "127.0.0.1:0")
+
+    assert ran.code == 4
+    assert "there is no ledger" in ran.err

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from reconciler.controller.api.responses import status_document
 from reconciler.controller.metrics import HELP, exposition
 from reconciler.controller.status import Health, Sync
 from reconciler.controller.status_store import BUCKETS, StatusStore
@@ -20,7 +21,9 @@ ROOT = Path(__file__).parent.parent.parent
 NAMES = {
     *("jtr_build_info", "jtr_controller_start_timestamp_seconds", "jtr_acting", "jtr_ready"),
     *("jtr_stuck", "jtr_documents_valid", "jtr_documents_info", "jtr_vault_up"),
+    *("jtr_documents_attempted_info", "jtr_documents_trouble_since_timestamp_seconds"),
     *("jtr_vault_token_ttl_seconds", "jtr_ledger_up", "jtr_state_file_up", "jtr_brake_engaged"),
+    "jtr_clock_steady",
     *("jtr_pass_age_seconds", "jtr_pass_duration_seconds", "jtr_passes", "jtr_applies"),
     *("jtr_restarts", "jtr_robot_stops", "jtr_notifications", "jtr_server_sync"),
     *("jtr_server_health", "jtr_server_changes", "jtr_server_drift", "jtr_server_contested"),
@@ -136,6 +139,7 @@ def test_the_controller_itself() -> None:
         ({"secrets": "sealed"}, "jtr_vault_up"),
         ({"ledger": "locked"}, "jtr_ledger_up"),
         ({"state": "full"}, "jtr_state_file_up"),
+        ({"clock": "our own clock jumped by 7200 s"}, "jtr_clock_steady"),
     ],
 )
 def test_what_is_wrong_is_a_zero(change: dict[str, object], name: str) -> None:
@@ -322,3 +326,15 @@ def test_promtool_accepts_them(made: StatusStore) -> None:
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("believed", "state"), [(31.0, "synced"), (29.0, "stale")])
+def test_what_was_seen_too_long_ago_is_stale_for_metrics_and_status(
+    believed: float, state: str
+) -> None:
+    made = status_store(calm())
+    made.believed = believed  # it was seen half a minute before noon
+
+    (server,) = status_document(made, NOON, CLOCK)["servers"]
+    assert [key[1] for key, value in series(made, "jtr_server_sync").items() if value] == [state]
+    assert server["sync"] == state

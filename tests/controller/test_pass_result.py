@@ -10,6 +10,7 @@ from reconciler.controller import pass_result
 from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.errors import Exit, LedgerError, SecretsUnreachable, ServerUnreachable
 from reconciler.model.actions import WriteExchange
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import RequestKind, Window
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
@@ -106,8 +107,26 @@ def test_which_corrections_count(one: Report, count: int) -> None:
     [
         (report(), False),
         (report(failure=ServerUnreachable("down")), True),
-        (report(replace(CHANGE, status=Status.FAILED, error=Exit.SECRETS)), True),
-        (report(replace(CHANGE, status=Status.BLOCKED, error=Exit.BLOCKED)), False),
+        (
+            report(
+                replace(
+                    CHANGE,
+                    status=Status.FAILED,
+                    condition=Condition("forbidden", exit=Exit.SECRETS),
+                )
+            ),
+            True,
+        ),
+        (
+            report(
+                replace(
+                    CHANGE,
+                    status=Status.BLOCKED,
+                    condition=Condition(Code.FOREIGN, exit=Exit.BLOCKED),
+                )
+            ),
+            False,
+        ),
         (report(replace(CHANGE, status=Status.SETTLING)), False),
         (report(CHANGE, outcomes=(sent(CHANGE, Result.FAILED, Exit.SERVER),)), True),
         (report(CHANGE, outcomes=(sent(CHANGE, Result.IN_DOUBT, Exit.IN_DOUBT),)), False),
@@ -125,7 +144,16 @@ def test_after_what_it_is_tried_again_soon(one: Report, *, fails: bool) -> None:
         (report(CHANGE, outcomes=(sent(CHANGE, Result.FAILED, Exit.SERVER),)), D.backoff_most),
         (report(failure=LedgerError("502")), D.interval),
         (report(failure=SecretsUnreachable("down")), D.interval),
-        (report(replace(CHANGE, status=Status.FAILED, error=Exit.SECRETS)), D.interval),
+        (
+            report(
+                replace(
+                    CHANGE,
+                    status=Status.FAILED,
+                    condition=Condition("forbidden", exit=Exit.SECRETS),
+                )
+            ),
+            D.interval,
+        ),
         (report(CHANGE, outcomes=(sent(CHANGE, Result.FAILED, Exit.ERROR),)), D.interval),
     ],
     ids=["down", "refused", "no ledger", "no Vault", "no secret", "not noted"],

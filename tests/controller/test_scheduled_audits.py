@@ -4,12 +4,13 @@ import asyncio
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from reconciler.bootstrap import load_settings, open_ledger
 from reconciler.controller.status import Health, KeyStatus
 from reconciler.exchanges import registry
 from reconciler.model.key_audits import Light
@@ -105,6 +106,26 @@ def test_a_permission_added_at_the_exchange_is_found_and_told(market: Market) ->
 
     play(Harness(market.rig), story)
     assert server.record.saves == 1  # by `apply`, before
+
+
+def test_the_ledger_has_what_was_answered_for_who_may_read_no_key(
+    market: Market, audits: list[Any]
+) -> None:
+    opened(market, every=SELDOM)
+
+    async def story(harness: Harness) -> None:
+        await audited(harness, audits, 1)
+
+    play(Harness(market.rig), story)
+
+    settings = load_settings(None, market.rig.environment, [])
+    with closing(open_ledger(settings, "a person")) as ledger:
+        (server,) = ledger.servers()
+        noted = ledger.audits(server.uid)["bybit"]
+    assert noted.answered.facts is not None
+    assert [str(one.at) for one in noted.sources.values()] == [
+        market.rig.reference("tokyo-1/bybit")
+    ]
 
 
 def test_a_rejected_key_is_not_tried_on_the_schedule(market: Market, audits: list[Any]) -> None:

@@ -12,6 +12,7 @@ from reconciler.apply.circuit_breaker import CircuitOpen, Place
 from reconciler.controller.shared import DAY, SharedState
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
+from reconciler.errors import Blocked
 from reconciler.model.actions import RebootServer, WriteExchange
 from reconciler.model.desired import Afterwards, DesiredServer, DesiredState
 from reconciler.model.observed import BootLine, Logbook, ObservedServer
@@ -70,6 +71,21 @@ def visit(name: str, boot: BootLine | None, **plan: Any) -> Visit:
 def wish() -> Disruption:
     """A reboot that is due."""
     return Disruption("reboot", Standing.DUE, action=REBOOT)
+
+
+def test_who_does_not_act_any_more_sends_nothing_that_a_document_asked_for() -> None:
+    """It waited for its turn, and the one that acts now may know a newer document."""
+
+    async def story() -> None:
+        state = shared_state("a")
+        declared = state.in_force[server("a").target]
+
+        assert state.still_declared(declared) == declared
+        state.acting = lambda: False
+        with pytest.raises(Blocked, match="does not act any more"):
+            state.still_declared(declared)
+
+    inside(story)
 
 
 def inside(story: Callable[[], Awaitable[None]]) -> None:
@@ -137,7 +153,7 @@ def test_nobody_is_disturbed_before_all_were_looked_at() -> None:
         shared.judge(visit("b", None))
         assert shared.hush(server("a").target) == UNSEEN
         shared.judge(visit("c", None))
-        assert shared.hush(server("a").target) == ""
+        assert shared.hush(server("a").target) is None
 
     inside(story)
 

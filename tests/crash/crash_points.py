@@ -2,12 +2,12 @@
 Processes that may die around each of their deeds, in this process and without a signal.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
 from reconciler.drivers import Driver, Login, Session, Trust, WriteAnswer
 from reconciler.errors import DriverError
-from reconciler.ledger import Store, Stored
+from reconciler.ledger import Put, Store, Stored
 from reconciler.model.observed import (
     ClockReading,
     Logbook,
@@ -68,6 +68,10 @@ class MortalStore:
         revision = self._store.put(key, text, expect=expect)
         self._life.moment(f"after noting {what}")
         return revision
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:  # whoever can die does so between any two
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)

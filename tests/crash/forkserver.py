@@ -16,8 +16,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds until a run that takes less than one hangs
 VOLUME = 3600
@@ -48,14 +49,21 @@ class Forks:
         output: Path,
         *,
         moment: int | None = None,
+        folder: Path = ROOT,
     ) -> int:
         """
-        Start `jtr ARGS` and return its process id, which stays valid until `wait`.
+        Start `jtr ARGS` in *folder* and return its process id, which stays valid until `wait`.
 
-        At *moment* it kills itself: just before and just after each write to the ledger, counted
-        from 0.
+        An *output* that is a terminal is its input, too.  At *moment* it kills itself: just before
+        and just after each write to the ledger, counted from 0.
         """
-        order = {"args": args, "env": dict(environment), "out": str(output), "moment": moment}
+        order = {
+            "args": args,
+            "env": dict(environment),
+            "out": str(output),
+            "moment": moment,
+            "folder": str(folder),
+        }
         return int(self._ask(order))
 
     def wait(self, pid: int) -> int:
@@ -122,9 +130,10 @@ def _child(order: Mapping[str, Any]) -> None:
     try:
         os.environ.clear()
         os.environ.update(order["env"])
-        output = os.open(order["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
+        os.chdir(order["folder"])
+        os.setsid()  # so that a terminal which is opened now is its own
+        output = os.open(order["out"], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output if os.isatty(output) else os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         if order["moment"] is not None:
@@ -149,17 +158,17 @@ def _die_at(moment: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
 
-    def dying(put: Callable[..., int]) -> Callable[..., int]:
-        def stepping(*args: Any, **more: Any) -> int:
+    def dying(put: Callable[..., T]) -> Callable[..., T]:
+        def stepping(*args: Any, **more: Any) -> T:
             step()
-            revision = put(*args, **more)
+            done = put(*args, **more)
             step()
-            return revision
+            return done
 
         return stepping
 
-    # Only in this short-lived process.
-    SqliteStore.put = dying(SqliteStore.put)  # type: ignore[method-assign]
+    # Only in this short-lived process: where each of them makes something durable.
+    SqliteStore.put_all = dying(SqliteStore.put_all)  # type: ignore[method-assign]
     VaultStore.put = dying(VaultStore.put)  # type: ignore[method-assign]
 
 

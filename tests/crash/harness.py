@@ -34,6 +34,7 @@ from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
+from reconciler.reconcile.recall import recall
 from reconciler.reconcile.survey import plan_of, survey
 from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Timeouts
@@ -284,6 +285,12 @@ class Harness:
             return plan_of(visits, state, skip_unreachable=False)
         finally:
             await _closed(visits)
+
+    async def recorded_plan(self) -> Plan:
+        """Plan without looking, as `jtr plan --recorded` does."""
+        state = self.state()
+        visits = await recall(state, NO_CONSENT, self.context(Life(), "plan"))
+        return plan_of(visits, state, skip_unreachable=False)
 
     async def apply(
         self,

@@ -240,23 +240,29 @@ def round_killed_at_event(rounds: Rounds, number: int, when: str) -> Assassin:
 def test_killed_at_every_event(rounds: Rounds, times: int) -> None:
     """Writes and deletes take turns; whether one or both of them die at an event is `times`."""
     writes: list[set[int]] = []
+    lengths = []
     for _ in range(2):
         events = round_killed_at_event(rounds, 10_000, "arrives").events
         writes.append({n for n, event in enumerate(events) if event in WRITES})
         assert len(writes[-1]) >= 2
+        lengths.append(len(events))
     if rounds.chance.random() < 0.5:
         round_killed_at_event(rounds, 10_000, "arrives")
     kills = 0
-    for number in range(100):
-        struck = [round_killed_at_event(rounds, number, "arrives").struck for _ in range(times)]
-        kills += sum(struck)
-        if not any(struck):
-            break
+    assert min(lengths) > 8
+    for number in range(max(lengths)):
+        struck = sum(round_killed_at_event(rounds, number, "arrives").struck for _ in range(times))
+        tries = 0
+        while not struck and tries < 10:
+            # A round in which the log is read once less, or a delete, has fewer events.
+            struck = round_killed_at_event(rounds, number, "arrives").struck
+            tries += 1
+        kills += struck
+        assert struck or number >= min(lengths), f"nobody died at event {number} of {lengths}"
     for number in sorted(writes[0] | writes[1]):
         for when in ("done", "answered"):
             kills += sum(round_killed_at_event(rounds, number, when).struck for _ in range(times))
     print(f"FIGURES: {kills} kills, {dict(rounds.counts)}")  # noqa: T201  - shown with -rP
-    assert kills > 25 * times
 
 
 @pytest.mark.timeout(VOLUME)
@@ -274,4 +280,4 @@ def test_killed_at_every_write_to_the_ledger(rounds: Rounds) -> None:
             rounds.judge()
         moment += 1
     print(f"FIGURES: {kills} kills, {dict(rounds.counts)}")  # noqa: T201  - shown with -rP
-    assert kills > 25
+    assert kills > 15  # three commits where the store can write several rows at once

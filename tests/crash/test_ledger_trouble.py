@@ -7,13 +7,13 @@ import asyncio
 import copy
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import LedgerError
-from reconciler.ledger import Store, Stored
+from reconciler.ledger import Put, Store, Stored
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import RequestKind
@@ -61,6 +61,10 @@ class FailingStore:
         if self._written:
             self._store.put(key, text, expect=expect)
         raise LedgerError("the ledger could not be written: made up", "try again")
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:  # whoever can die does so between any two
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)

@@ -62,7 +62,8 @@ def limited(rig: Rig, limit: Callable[[], None]) -> subprocess.CompletedProcess[
     """Apply in a process of its own that begins with *limit*."""
     return subprocess.run(
         [sys.executable, "-m", "reconciler", "apply", str(rig.docs), "--auto-approve"],
-        env={"PATH": "/usr/bin:/bin", **rig.environment},
+        # A cut byte code would stay for everybody who comes later.
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", **rig.environment},
         cwd=ROOT,
         preexec_fn=limit,
         capture_output=True,

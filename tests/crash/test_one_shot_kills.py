@@ -259,7 +259,7 @@ def killed_at_random(rounds: Rounds, kills: int) -> None:
 
 
 @pytest.mark.timeout(VOLUME)
-@pytest.mark.parametrize("ledger", LEDGERS)
+@pytest.mark.parametrize("ledger", ["sqlite", pytest.param("vault", marks=pytest.mark.volume)])
 def test_killed_at_random_moments(rounds: Rounds) -> None:
     killed_at_random(rounds, 10)
 

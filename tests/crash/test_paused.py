@@ -7,14 +7,14 @@ process or a person works; everything in memory, and no chance involved.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from reconciler.apply.circuit_breaker import CircuitBreaker, Place
 from reconciler.errors import Exit
-from reconciler.ledger import Store, Stored
+from reconciler.ledger import Put, Store, Stored
 from reconciler.model.actions import InvalidateCache, RebootServer
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.outcomes import Outcome
@@ -62,6 +62,10 @@ class Waking:
             self.slept = True
             self._meanwhile()
         return revision
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:  # whoever can die does so between any two
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)

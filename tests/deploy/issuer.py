@@ -157,6 +157,18 @@ def pipeline() -> dict[str, Any]:
     return found
 
 
+def component(**inputs: str) -> dict[str, Any]:
+    """The jobs that the component of deploy/gitlab becomes with these inputs."""
+    text = (DEPLOY / "gitlab/templates/jtr.yml").read_text("utf-8")
+    head, body = text.split("\n---\n")
+    for name, given in yaml.safe_load(head)["spec"]["inputs"].items():
+        body = body.replace(f"$[[ inputs.{name} ]]", inputs.get(name, given.get("default", "")))
+    jobs: dict[str, Any] = yaml.safe_load(body)
+    return {
+        name: jobs[job["extends"]] | job for name, job in jobs.items() if not name.startswith(".")
+    }
+
+
 def github_steps(name: str) -> list[tuple[str, dict[str, str]]]:
     """The scripts of the one job of a workflow, each with its own variables."""
     (job,) = workflow(name)["jobs"].values()

@@ -7,10 +7,11 @@ OpenBao is real, and so are the steps of the workflows; the CI system is a key o
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
@@ -28,6 +29,7 @@ from tests.deploy.issuer import (
     GITLAB_MERGE,
     Issuer,
     action,
+    component,
     github_steps,
     pipeline,
     started,
@@ -35,7 +37,7 @@ from tests.deploy.issuer import (
 )
 from tests.deploy.tools import DEPLOY, ran, tool
 from tests.house.pages import blocks, commands, page, shell
-from tests.support.forge import TOKEN, ForgeStandIn, github
+from tests.support.forge import STRANGER, TOKEN, ForgeStandIn, forgejo, github, gitlab
 from tests.support.leaks import PRIVATE, Watch
 from tests.support.processes import until
 from tests.support.repository import Repository
@@ -69,6 +71,7 @@ class Vault:
             "team=osaka repository=987654321 ci=github",
             "team=kyoto repository=123456789 ci=github",
             "team=lab repository=123456789 ci=gitlab",
+            "team=nara repository=123456789 ci=github",
         ):
             changed = roles.replace("team=desk repository=123456789 ci=github", line)
             assert changed != roles
@@ -456,23 +459,29 @@ class Runner:
                 name: self.settings(job) if "vars.JTR_SETTINGS" in value else value
                 for name, value in own.items()
             }
-            variables = self.variables | values | issuer.variables
-            step = started(script, self.work, variables, "-o", "pipefail")
-            output, _ = step.communicate(timeout=100)
-            printed += output
-            assert step.returncode == 0, printed
+            printed += self.step(script, values | issuer.variables, "-o", "pipefail")
         return printed
 
     def run_gitlab(self, job: str, jwt: str) -> str:
         """Run a job of GitLab's, its before_script and its script in one shell."""
-        given = self.rig.home / PRIVATE / "settings"
-        given.write_text(self.settings(job), "utf-8")
-        given.chmod(0o600)
         lines = [*pipeline()["default"]["before_script"], *pipeline()[job]["script"]]
-        variables = {"JTR_SETTINGS_FILE": str(given), "VAULT_ID_TOKEN": jwt}
-        step = started("\n".join(lines), self.work, self.variables | variables)
-        output, _ = step.communicate(timeout=100)
-        assert step.returncode == 0, output
+        variables = {"JTR_SETTINGS_FILE": str(self.given(job)), "VAULT_ID_TOKEN": jwt}
+        return self.step("\n".join(lines), variables)
+
+    def given(self, job: str, auth: Mapping[str, str] | None = None) -> Path:
+        """A file with the settings of a job, perhaps with a login of the machine's own."""
+        file = self.rig.home / PRIVATE / f"{job}.yaml"
+        settings = yaml.safe_load(self.settings(job))
+        settings["vault"]["auth"] = auth or settings["vault"]["auth"]
+        file.write_text(yaml.safe_dump(settings), "utf-8")
+        file.chmod(0o600)
+        return file
+
+    def step(self, script: str, variables: Mapping[str, str], *options: str) -> str:
+        """Run one script to its good end; returns what it printed."""
+        process = started(script, self.work, {**self.variables, **variables}, *options)
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, output
         return output
 
 
@@ -553,9 +562,129 @@ def test_t17_on_gitlab_too(runner: Runner, vault: Vault, watch: Watch) -> None:
     assert list(runner.temp.iterdir()) == []
 
 
-def test_the_action_goes_the_whole_way(runner: Runner, issuer: Issuer, watch: Watch) -> None:
-    """Its one step, as a runner runs it: proposed in a pull request, applied once it is merged."""
-    rig, (step,) = runner.rig, action()["runs"]["steps"]
+class Kit(Protocol):
+    """A kit for `jtr ci`, as its system runs it, for a team of its own."""
+
+    def plan(self, forge: ForgeStandIn, commit: str) -> str:
+        """Run the job of pull request 1, from the branch `new`; returns what it printed."""
+        ...
+
+    def apply(self, forge: ForgeStandIn, head: str) -> str:
+        """Run the job of the main branch; returns what it printed."""
+        ...
+
+
+class OnGitHub:
+    """The action's one step."""
+
+    def __init__(self, runner: Runner, vault: Vault) -> None:
+        self._runner = runner
+        self._issuer = vault.issuer
+
+    def plan(self, forge: ForgeStandIn, commit: str) -> str:
+        pull = github(forge, self._runner.rig.home, "pull_request", commit, number=1, branch="new")
+        return self._ran("plan", GITHUB_PULL, pull)
+
+    def apply(self, forge: ForgeStandIn, head: str) -> str:
+        return self._ran("apply", GITHUB, github(forge, self._runner.rig.home, "push", head))
+
+    def _ran(self, job: str, claims: dict[str, Any], environment: dict[str, str]) -> str:
+        runner, (step,) = self._runner, action()["runs"]["steps"]
+        self._issuer.claims = claims | {"environment": f"jtr-{runner.team}-{job}"}
+        given = {"path": "servers", "audience": AUDIENCE, "token": TOKEN, "name": runner.team}
+        given["settings"] = runner.settings(job)
+        values = {
+            name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda found: given[found[1]], text)
+            for name, text in step["env"].items()
+        }
+        with self._issuer as issuer:
+            printed = runner.step(
+                step["run"], environment | values | issuer.variables, "-o", "pipefail"
+            )
+        for jwt in self._issuer.given:
+            runner.rig.watch.guard(jwt, "login")
+        return printed
+
+
+class OnGitLab:
+    """The component's two jobs."""
+
+    def __init__(self, runner: Runner, vault: Vault) -> None:
+        self._runner = runner
+        self._issuer = vault.issuer
+        self._jobs = component(team=runner.team, audience=AUDIENCE)
+
+    def plan(self, forge: ForgeStandIn, commit: str) -> str:
+        merge = {"number": "1", "branch": "new"}
+        return self._ran(
+            "plan", GITLAB_MERGE, gitlab(forge, "merge_request_event", commit, **merge)
+        )
+
+    def apply(self, forge: ForgeStandIn, head: str) -> str:
+        return self._ran("apply", GITLAB, gitlab(forge, "push", head))
+
+    def _ran(self, name: str, claims: dict[str, Any], environment: dict[str, str]) -> str:
+        runner, job = self._runner, self._jobs[f"jtr-{name}"]
+        file = runner.given(name)
+        jwt = self._issuer.jwt(claims | {"environment": job["environment"]})
+        login = {"VAULT_ID_TOKEN": runner.rig.watch.guard(jwt, "login")}
+        variables = environment | job["variables"] | login | {"JTR_SETTINGS_FILE": str(file)}
+        printed = runner.step("\n".join(job["script"]), variables)
+        kept = {*job["artifacts"]["paths"], *job["artifacts"]["reports"].values()}
+        assert [path for path in kept if not (runner.work / path).is_file()] == []
+        shutil.rmtree(runner.work / "jtr-ci")  # of this job's own checkout
+        return printed
+
+
+class OnForgejo:
+    """The workflow's two steps, on runners with a token file and settings of their own."""
+
+    def __init__(self, runner: Runner, vault: Vault) -> None:
+        self._runner = runner
+        self._files: dict[str, Path] = {}
+        for job in WORKFLOWS:
+            body = {"policies": [f"jtr-{runner.team}-{job}"], "no_default_policy": True}
+            answer = vault.bao.request("POST", "auth/token/create", body)
+            token = runner.rig.home / PRIVATE / f"{job}.token"
+            token.write_text(answer.body["auth"]["client_token"], "utf-8")
+            token.chmod(0o600)
+            auth = {"method": "token-file", "tokenFile": str(token)}
+            self._files[job] = runner.given(job, auth)
+
+    def plan(self, forge: ForgeStandIn, commit: str) -> str:
+        home = self._runner.rig.home
+        return self._ran(
+            "plan", forgejo(forge, home, "pull_request", commit, number=1, branch="new")
+        )
+
+    def apply(self, forge: ForgeStandIn, head: str) -> str:
+        return self._ran("apply", forgejo(forge, self._runner.rig.home, "push", head))
+
+    def _ran(self, job: str, environment: dict[str, str]) -> str:
+        workflow = yaml.safe_load((DEPLOY / "forgejo/ci.yaml").read_text("utf-8"))
+        _, step = workflow["jobs"][job]["steps"]
+        assert step["env"] == {"GITHUB_TOKEN": "${{ github.token }}"}
+        script = step["run"].replace("/etc/jtr/settings.yaml", str(self._files[job]))
+        assert script != step["run"]
+        return self._runner.step(
+            script.replace("--name desk", f"--name {self._runner.team}"), environment
+        )
+
+
+@pytest.mark.parametrize(
+    ("kit", "runner"),
+    [
+        pytest.param(OnGitHub, "kyoto", id="github"),
+        pytest.param(OnGitLab, "lab", id="gitlab", marks=pytest.mark.volume),
+        pytest.param(OnForgejo, "nara", id="forgejo", marks=pytest.mark.volume),
+    ],
+    indirect=["runner"],
+)
+def test_a_kit_goes_the_whole_way(
+    runner: Runner, vault: Vault, watch: Watch, kit: Callable[[Runner, Vault], Kit]
+) -> None:
+    """As its system runs it: proposed, proposed anew after a push, applied once it is merged."""
+    rig = runner.rig
     repository = Repository(rig.home / "checkout")
     runner.work, rig.docs = repository.work, repository.work / "servers"
     rig.docs.mkdir()
@@ -563,43 +692,39 @@ def test_the_action_goes_the_whole_way(runner: Runner, issuer: Issuer, watch: Wa
     server = rig.server("tokyo-9")  # the ledger of a team is that of other tests, too
     runner.begin()
     rig.bao.enable_audit()
+    jobs = kit(runner, vault)
     before = living(rig.bao)
 
-    def ran(job: str, environment: dict[str, str]) -> str:
-        given = {"path": "servers", "audience": AUDIENCE, "token": TOKEN, "name": runner.team}
-        given["settings"] = runner.settings(job)
-        values = {
-            name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda found: given[found[1]], text)
-            for name, text in step["env"].items()
-        }
-        variables = runner.variables | environment | values | issuer.variables
-        process = started(step["run"], runner.work, variables, "-o", "pipefail")
-        output, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, output
-        return output
-
     with ForgeStandIn() as forge:
+        spoof = forge.say("1", STRANGER, f"<!-- jtr ci {runner.team} -->\nall is well")
         repository.branch("new")
         rig.document("tokyo-9", "bybit")
-        commit, start = repository.commit("Add tokyo-9"), len(rig.bao.audit_entries())
-        issuer.claims = GITHUB_PULL | {"environment": f"jtr-{runner.team}-plan"}
-        pull = github(forge, rig.home, "pull_request", commit, number=1, branch="new")
-        printed = ran("plan", pull)
+        start = len(rig.bao.audit_entries())
+        printed = jobs.plan(forge, repository.commit("Add tokyo-9"))
+        asked, (_, comment) = forge.told.asked, forge.told.comments
+        shown = comment.body
+        rig.document("tokyo-9", "bybit", "okx")
+        printed += jobs.plan(forge, repository.commit("And okx"))
         entries, seen = rig.bao.audit_entries()[start:], len(server.record.handshakes)
+        reviewed, edits = comment.body, comment.edits
         head = repository.merge("new")
-        issuer.claims = GITHUB | {"environment": f"jtr-{runner.team}-apply"}
-        printed += ran("apply", github(forge, rig.home, "push", head))
-    for jwt in issuer.given:
-        watch.guard(jwt, "login")
+        printed += jobs.apply(forge, head)
     watch.search("what the jobs printed", printed)
     read = {one["request"]["path"] for one in entries if one["request"]["operation"] == "read"}
 
     assert seen == 0
     assert not [path for path in read if path.startswith("secret/data/")]
-    assert server.record.saves == 1
-    assert [one.edits for one in forge.told.comments] == [1]
-    assert f"<!-- jtr ci {runner.team} -->" in forge.told.comments[0].body
+    assert asked <= 4
+    assert "okx" not in shown
+    assert "okx" in reviewed
+    assert edits == 1
+    assert server.record.saves == 2
+    assert forge.told.comments == [spoof, comment]
+    assert (comment.edits, spoof.edits) == (2, 0)
+    assert comment.body.startswith(f"<!-- jtr ci {runner.team} -->\n")
+    assert "jtr apply: applied, 20" in comment.body.split("\n")[1]
     assert [one[:2] for one in forge.told.statuses] == [(head, "success")]
+    assert forge.told.refused == 0
     assert living(rig.bao) == before
     assert list(runner.temp.iterdir()) == []
 

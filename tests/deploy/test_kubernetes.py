@@ -1,5 +1,12 @@
 """The Kustomize base: valid objects, restricted pods, closed networks."""
 
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +15,9 @@ import yaml
 
 from reconciler.bootstrap import load_settings
 from reconciler.documents.load import load
-from reconciler.settings.model import AuthMethod, Role
+from reconciler.errors import LedgerError
+from reconciler.ledger.stores import open_store
+from reconciler.settings.model import DEFAULT_TIMEOUTS, AuthMethod, Role
 from tests.deploy.dockerfile import parse
 from tests.deploy.tools import DEPLOY, ran
 
@@ -16,6 +25,9 @@ BASE = DEPLOY / "kubernetes"
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((BASE / "kustomization.yaml").read_text("utf-8"))
 RESOURCES = [BASE / name for name in KUSTOMIZATION["resources"]]
 GENERATED = {one["name"]: one["files"] for one in KUSTOMIZATION["configMapGenerator"]}
+
+
+COMPONENTS = sorted(path.parent for path in BASE.glob("*/kustomization.yaml"))
 
 
 def objects() -> list[dict[str, Any]]:
@@ -59,7 +71,8 @@ POD: dict[str, Any] = one("Deployment")["spec"]["template"]["spec"]
 
 def test_the_kustomization_names_every_file_once() -> None:
     named = [*RESOURCES, *(BASE / file for files in GENERATED.values() for file in files)]
-    present = [path for path in BASE.rglob("*") if path.is_file()]
+    apart = [file for folder in COMPONENTS for file in folder.iterdir()]
+    present = [path for path in BASE.rglob("*") if path.is_file() and path not in apart]
 
     assert sorted([*named, BASE / "kustomization.yaml"]) == sorted(present)
 
@@ -161,11 +174,104 @@ def test_the_network_is_closed_but_for_what_is_named() -> None:
         if "ipBlock" in to
     ]
     # Addresses for documentation (RFC 5737): nobody's, until somebody edits them.
-    assert blocks == ["192.0.2.10/32", "198.51.100.0/24"]
+    assert blocks[:2] == ["192.0.2.10/32", "198.51.100.0/24"]
+    # Exchanges and notifications are anywhere but in private networks and at the cloud's own.
+    anywhere = own["spec"]["egress"][-1]
+    assert anywhere["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert [to["ipBlock"]["cidr"] for to in anywhere["to"]] == blocks[2:] == ["0.0.0.0/0", "::/0"]
+    spared = [ip_network(one) for to in anywhere["to"] for one in to["ipBlock"]["except"]]
+    for address in ("10.1.2.3", "172.20.0.1", "192.168.0.1", "169.254.169.254", "fd00::1"):
+        assert any(ip_address(address) in one for one in spared), address
+    # Prometheus and CI come in; CI by the ingress controller, for the token's sake.
+    (come,) = own["spec"]["ingress"]
+    names = [one["namespaceSelector"]["matchLabels"] for one in come["from"]]
+    assert [name["kubernetes.io/metadata.name"] for name in names] == [
+        *("monitoring", "ingress-nginx"),
+    ]
     labels = one("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert own["spec"]["podSelector"]["matchLabels"] == labels
     assert one("Service")["spec"]["selector"] == labels
     assert one("Deployment")["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_its_node_can_be_drained() -> None:
+    budget = one("PodDisruptionBudget")["spec"]
+
+    assert budget["maxUnavailable"] == one("Deployment")["spec"]["replicas"]
+    assert budget["selector"] == one("Deployment")["spec"]["selector"]
+
+
+def component(name: str, file: str) -> dict[str, Any]:
+    """The object in a file of a component."""
+    document: dict[str, Any] = yaml.safe_load((BASE / name / file).read_text("utf-8"))
+    return document
+
+
+def test_a_service_monitor_finds_the_service() -> None:
+    (wanted,) = component("prometheus-operator", "servicemonitor.yaml")["spec"]["endpoints"]
+    selector = component("prometheus-operator", "servicemonitor.yaml")["spec"]["selector"]
+    (labels,) = KUSTOMIZATION["labels"]
+    (port,) = one("Service")["spec"]["ports"]
+
+    assert selector["matchLabels"].items() <= labels["pairs"].items()
+    assert (wanted["port"], wanted["path"]) == (port["name"], "/metrics")
+
+
+def test_an_ingress_has_tls_and_leads_to_pages_that_ask_for_the_token() -> None:
+    spec = component("ingress", "ingress.yaml")["spec"]
+    (rule,), (tls,) = spec["rules"], spec["tls"]
+    (path,) = rule["http"]["paths"]
+
+    assert tls["hosts"] == [rule["host"]]
+    assert path["path"] == "/v1/"
+    assert path["backend"]["service"] == {
+        "name": one("Service")["metadata"]["name"],
+        "port": {"name": one("Service")["spec"]["ports"][0]["name"]},
+    }
+
+
+def test_git_sync_brings_documents_before_the_controller_starts() -> None:
+    pod = component("git-sync", "deployment.yaml")["spec"]["template"]["spec"]
+    (first,) = pod["initContainers"]
+    jtr, sidecar = pod["containers"]
+    (root,) = [one.removeprefix("--root=") for one in sidecar["args"] if "--root=" in one]
+    (link,) = [one.removeprefix("--link=") for one in sidecar["args"] if "--link=" in one]
+
+    assert [*sidecar["args"][:-1], "--one-time"] == first["args"]
+    assert sidecar["args"][-1].startswith("--period=")
+    assert Path(jtr["args"][-1]).is_relative_to(Path(root) / link)
+    for one_of in (first, sidecar):
+        assert one_of["securityContext"].items() >= CONTAINER["securityContext"].items()
+        assert {"name": "documents", "mountPath": root} in one_of["volumeMounts"]
+
+
+@pytest.mark.parametrize("folder", COMPONENTS, ids=lambda folder: str(folder.name))
+def test_kustomize_builds_the_base_with_each_component(folder: Path, tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl, which builds with Kustomize, is not here")
+    shutil.copytree(BASE, tmp_path / "base")
+    with (tmp_path / "base" / "kustomization.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"components: [{folder.name}]\n")
+    built = tmp_path / "built.yaml"
+    built.write_text(ran("kubectl", "kustomize", tmp_path / "base"), "utf-8")
+    made = list(yaml.safe_load_all(built.read_text("utf-8")))
+    ours = [one for one in made if one["kind"] != "ServiceMonitor"]
+    built.write_text(yaml.safe_dump_all(ours), "utf-8")
+
+    printed = ran("kubernetes-validate", "--strict", built)
+
+    assert printed.count("passed for resource") == len(ours)
+    assert len(made) == len(rendered()) + 1
+    (volume,) = [
+        volume
+        for one in made
+        if one["kind"] == "Deployment"
+        for volume in one["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "documents"
+    ]
+    kinds = {"git-sync": {"name", "emptyDir"}}
+    assert volume.keys() == kinds.get(folder.name, {"name", "configMap"})
 
 
 def test_what_is_mounted_is_what_the_settings_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +288,46 @@ def test_what_is_mounted_is_what_the_settings_name(monkeypatch: pytest.MonkeyPat
     # With subPath a changed document would never arrive.
     assert not any("subPath" in mount for mount in mounted.values())
     assert CONTAINER["args"][-1] in mounted
+
+
+@contextmanager
+def in_the_pod(folder: Path) -> Iterator[None]:
+    """Be the user of the pod, before a volume as the kubelet gives it to an fsGroup."""
+    user, group = (POD["securityContext"][name] for name in ("runAsUser", "fsGroup"))
+    os.chown(folder, 0, group)
+    folder.chmod(0o2775)
+    groups = os.getgroups()
+    os.setgroups([group])
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
+@pytest.mark.parametrize("kind", ["kubernetes", "docker", "systemd"])
+def test_a_ledger_on_its_volume_lies_where_the_settings_say(kind: str) -> None:
+    text = (DEPLOY / kind / "settings.yaml").read_text("utf-8")
+    (place,) = re.findall(r"sqlite:/var/lib/jtr/(\S+\.db)", text)
+    with tempfile.TemporaryDirectory() as name:
+        above = Path(name)
+        above.chmod(0o755)
+        volume = above / "volume"
+        volume.mkdir()
+        # What is imported only now may lie where that user cannot read.
+        open_store(f"sqlite:{above}/ours/ledger.db", DEFAULT_TIMEOUTS, create=True).close()
+        with in_the_pod(volume):
+            with pytest.raises(LedgerError, match="others can write") as caught:
+                open_store(f"sqlite:{volume}/ledger.db", DEFAULT_TIMEOUTS, create=True)
+            assert str(Path(place).parent) in caught.value.remedy
+            open_store(f"sqlite:{volume}/{place}", DEFAULT_TIMEOUTS, create=True).close()
+            open_store(f"sqlite:{volume}/{place}", DEFAULT_TIMEOUTS, create=False).close()
+        made = (volume / place).parent.stat()
+        assert (made.st_uid, made.st_mode & 0o777) == (POD["securityContext"]["runAsUser"], 0o700)
 
 
 def test_its_documents_are_valid_and_keep_their_name() -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import StatusStore
+from reconciler.controller.status_store import Servers, StatusStore
 from tests.controller.sample_statuses import braked
 from tests.deploy.tools import DEPLOY, ROOT, ran
 
@@ -20,6 +20,7 @@ ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 UNITS = DEPLOY / "prometheus" / "alerts.test.yaml"
 DASHBOARD = DEPLOY / "grafana" / "jtr.json"
 PAGE = (ROOT / "docs" / "alerts.md").read_text("utf-8")
+BASE = "https://jtr.internal/docs/"
 METRIC = re.compile(r"\bjtr_[a-z_]+")
 
 
@@ -49,7 +50,7 @@ def exposed() -> str:
     status = ControllerStatus("1", "one", "2026-11-22T09:00:00Z", brakes=(braked("0.24.1"),))
     server = ServerStatus("tokyo-1", "https://tokyo-1.internal", "0", window_open=True)
     status_store = StatusStore(
-        replace(status, revision="r", token_seconds=60.0), {"tokyo-1": server}
+        replace(status, revision="r", token_seconds=60.0), Servers({"tokyo-1": server})
     )
     status_store.pass_seconds.add(1.0)
     return exposition(status_store, 0.0, 0.0).decode()
@@ -78,13 +79,18 @@ def test_positive_control_a_rule_that_never_rings_is_noticed(tmp_path: Path) -> 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
 def test_each_alert_says_how_bad_what_and_where_to_read_on(rule: dict[str, Any]) -> None:
     words = rule["annotations"]
-    path, _, anchor = words["runbook_url"].partition("#")
+    url = words["runbook_url"]
+    page, _, anchor = url.removeprefix(BASE).partition("#")
 
-    assert rule["labels"]["severity"] in ("critical", "warning", "info")
+    assert rule["labels"]["severity"] in ("critical", "warning", "info", "none")
     assert words["summary"]
     assert words["description"].endswith(".")
-    assert path == "docs/alerts.md"
-    assert anchor == rule["alert"].lower()
+    assert url.startswith(BASE)
+    if page == "alerts.md":
+        assert anchor == rule["alert"].lower()
+    else:
+        assert page.startswith("runbooks/")
+        assert rule["alert"].lower() in (ROOT / "docs" / page).read_text("utf-8").lower()
     assert f"\n## {rule['alert']}\n\n*{rule['labels']['severity']}" in PAGE
     waits = rule.get("for")
     assert (
@@ -92,6 +98,12 @@ def test_each_alert_says_how_bad_what_and_where_to_read_on(rule: dict[str, Any])
         + (f", after {waits}*" if waits else "*")
         in PAGE
     )
+
+
+def test_the_one_that_always_rings_wakes_nobody() -> None:
+    names = [rule["alert"] for rule in rules() if rule["labels"]["severity"] == "none"]
+
+    assert names == ["JtrWatchdog"]
 
 
 def test_the_page_has_no_alert_that_is_gone() -> None:
@@ -142,6 +154,27 @@ def test_the_dashboard_is_whole() -> None:
         assert [target["refId"] for target in panel["targets"]] == [
             chr(ord("A") + number) for number in range(len(panel["targets"]))
         ]
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [one for one in json.loads(DASHBOARD.read_text("utf-8"))["panels"] if one["type"] != "table"],
+    ids=lambda panel: str(panel["title"]),
+)
+def test_a_panel_has_the_unit_of_what_it_shows(panel: dict[str, Any]) -> None:
+    shown = [target["expr"] for target in panel["targets"]]
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    seconds = [("_seconds" in expr and "_seconds_count[" not in expr) for expr in shown]
+    rates = ["rate(" in expr and "_seconds" not in expr for expr in shown]
+
+    if unit == "s":
+        assert all("_seconds" in expr for expr in shown)
+    elif unit == "ops":
+        assert all(rates)
+    else:
+        assert unit in ("none", "short")
+        assert not any(seconds)
+        assert not any(rates)
 
 
 def test_promtool_understands_every_expression_of_the_dashboard(tmp_path: Path) -> None:

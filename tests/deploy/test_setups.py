@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from reconciler.sandbox.openbao import OpenBao
 from reconciler.settings.model import Role, VaultLedger
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, ROOT, ran, tool
-from tests.house.pages import blocks, commands, page, shell
+from tests.deploy.unit import Unit
+from tests.house.pages import BIN, blocks, commands, page, shell
 from tests.support.leaks import PRIVATE, Watch
-from tests.support.processes import Running
+from tests.support.processes import Running, until
 from tests.support.rig import DURATIONS, Rig
 
 CONTROLLER = "docs/setup-controller.md"
@@ -122,8 +124,13 @@ def test_the_controller_alone(harness: Harness) -> None:
     harness.run(CONTROLLER, "vault")
     login = harness.token("jtr-controller", "jtr-controller-openbao", "jtr-ledger")
     own = {"listen": "127.0.0.1:0", "tokenFile": str(token)}
-    harness.settings(BOTH, "controller", controller=own)
-    harness.run(CONTROLLER, "init")
+    key = "vault:secret/jt/fingerprint#key"
+    harness.settings(BOTH, "controller", controller=own, fingerprintKey=key)
+    once = harness.run(CONTROLLER, "init token").strip().splitlines()[-1]
+    rig.watch.guard(once, "token")
+    begun = harness.run(CONTROLLER, "init", VAULT_TOKEN=once, BAO_TOKEN=once)
+    assert "made a fingerprint key" in begun
+    assert "began a ledger" in begun
     with Running([harness.jtr, "controller", str(rig.docs)], harness.variables | login) as running:
         address = json.loads(running.until("listening").splitlines()[0])["url"]
         running.until('"pass healthy"')
@@ -150,6 +157,7 @@ def page_policy(harness: Harness) -> dict[str, str]:
     return harness.token("jtr-recorded")
 
 
+@pytest.mark.volume
 def test_both_on_one_ledger(harness: Harness) -> None:
     rig = harness.rig
     server = rig.server()
@@ -202,6 +210,17 @@ def test_prometheus_accepts_what_the_page_says(tmp_path: Path) -> None:
     (tmp_path / "alerts.yaml").symlink_to(DEPLOY / "prometheus" / "alerts.yaml")
 
     assert "SUCCESS" in ran("promtool", "check", "config", file)
+
+
+def test_the_links_of_the_alerts_lead_where_the_page_says(tmp_path: Path) -> None:
+    (block,) = blocks(page(CONTROLLER), "runbooks")
+    shell(block, copied(tmp_path), {"PATH": os.defpath})
+    text = (tmp_path / "alerts.yaml").read_text("utf-8")
+    links = re.findall(r"runbook_url: (\S+)", text)
+
+    assert len(links) == text.count("- alert: ")
+    assert all(link.startswith("https://git.internal/desk/") for link in links)
+    assert "SUCCESS" in ran("promtool", "check", "rules", tmp_path / "alerts.yaml")
 
 
 def test_kubernetes_login_of_the_page(harness: Harness) -> None:
@@ -293,34 +312,133 @@ def test_the_lines_for_systemd(tmp_path: Path, elsewhere: dict[str, str]) -> Non
     assert "pip install --no-deps --no-build-isolation --no-index ." in called
 
 
-def test_the_openbao_beside_the_controller_starts_sealed_and_opens(
-    tmp_path: Path, watch: Watch
-) -> None:
+# What an engine would do: what is run in a container runs here.
+ENGINE = """\
+#!/bin/sh
+[ "$1 $2" != "compose exec" ] || { while [ "$1" != openbao ]; do shift; done; shift; exec "$@"; }
+[ "$1 $2" != "compose run" ] || { while [ "$1" != jtr ]; do shift; done; exec "$@"; }
+"""
+
+
+@contextmanager
+def sealed(folder: Path) -> Iterator[tuple[dict[str, str], Running]]:
+    """Run OpenBao as compose.yaml does, on data of its own; yield the variables of its shell."""
     text = (DEPLOY / "docker" / "openbao.hcl").read_text("utf-8")
-    data = tmp_path / PRIVATE / "data"
+    data = folder / PRIVATE / "data"
     data.mkdir(parents=True)
     text = text.replace("/openbao/file", str(data))
     ports = free_ports(2)  # the server prints none that it chose itself
     text = text.replace("8200", str(ports[0])).replace("8201", str(ports[1]))
-    config = tmp_path / "openbao.hcl"
+    config = folder / "openbao.hcl"
     config.write_text(text, "utf-8")
-    variables = {"BAO_ADDR": f"http://127.0.0.1:{ports[0]}", "HOME": str(tmp_path / PRIVATE)}
+    variables = {"BAO_ADDR": f"http://127.0.0.1:{ports[0]}", "HOME": str(folder / PRIVATE)}
     with Running([tool("bao"), "server", f"-config={config}"], variables) as running:
         running.until("server started!")
-        ran("bao", "status", code=2, environment=variables)
-        keys = json.loads(
-            ran(
-                "bao",
-                "operator",
-                "init",
-                "-format=json",
-                "-key-shares=1",
-                "-key-threshold=1",
-                environment=variables,
-            )
-        )
-        watch.guard(keys["root_token"], "root token")
-        ran("bao", "operator", "unseal", keys["unseal_keys_b64"][0], environment=variables)
-        opened = ran("bao", "status", environment=variables)
+        yield variables, running
 
-    assert re.search(r"Sealed\s+false", opened)
+
+def opened(variables: dict[str, str], watch: Watch) -> str:
+    """Initialise and unseal it; return the root token."""
+    init = ("operator", "init", "-format=json", "-key-shares=1", "-key-threshold=1")
+    keys = json.loads(ran("bao", *init, environment=variables))
+    watch.guard(keys["root_token"], "root token")
+    ran("bao", "operator", "unseal", keys["unseal_keys_b64"][0], environment=variables)
+    until(lambda: "active" in ran("bao", "status", environment=variables))
+    return str(keys["root_token"])
+
+
+def test_the_openbao_beside_the_controller_starts_sealed_and_opens(
+    tmp_path: Path, watch: Watch
+) -> None:
+    with sealed(tmp_path) as (variables, _):
+        ran("bao", "status", code=2, environment=variables)
+        opened(variables, watch)
+        status = ran("bao", "status", environment=variables)
+
+    assert re.search(r"Sealed\s+false", status)
+
+
+@pytest.mark.volume
+def test_the_start_with_docker_leads_to_a_ledger(tmp_path: Path, watch: Watch) -> None:
+    """Line by line on an OpenBao that has nothing yet, as every new one; and what it notes."""
+    (tmp_path / PRIVATE).mkdir()
+    home = copied(tmp_path / PRIVATE)
+    person = home / "person"
+    with sealed(home) as (variables, running):
+        token = opened(variables, watch)
+        variables.update(commands(person), BAO_TOKEN=token)
+        engine = person / "bin" / "docker"
+        engine.write_text(ENGINE, "utf-8")
+        engine.chmod(0o755)
+        settings = yaml.safe_load((DEPLOY / "docker" / "settings.yaml").read_text("utf-8"))
+        settings["vault"]["address"] = variables["BAO_ADDR"]
+        settings["durations"] = DURATIONS
+        file = home / "settings.yaml"
+        file.write_text(yaml.safe_dump(settings), "utf-8")
+        variables["JTR_SETTINGS"] = str(file)
+
+        def run(what: str) -> str:
+            (block,) = blocks(page(CONTROLLER), what)
+            return shell(block, home, variables)
+
+        # Without a place for secrets the key cannot be made, and no ledger is begun either.
+        (vault,) = blocks(page(CONTROLLER), "vault")
+        shell(vault, home, variables)
+        too_early = subprocess.run(
+            ["jtr", "ledger", "init"],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        nothing = shell("bao kv list jtr/ledger 2>&1 || true", home, variables)
+        run("docker mount")
+        begun = run("compose")
+        value = watch.secret("base62")
+        shell(f"echo -n {value} | bao kv put secret/jt/x key=-", home, variables)
+        running.until("secret/data/jt/x")
+        noted = running.text
+
+    assert (too_early.returncode, "there is no mount secret" in too_early.stderr) == (5, True)
+    assert "No value found" in nothing
+    assert "made a fingerprint key" in begun
+    assert "began a ledger: vault:jtr/ledger" in begun
+    assert "hmac-sha256:" in noted
+    watch.search("what OpenBao noted", noted)
+
+
+def test_the_settings_of_pull_mode(tmp_path: Path) -> None:
+    (text,) = blocks(page(CONTROLLER), "settings of pull mode")
+    file = tmp_path / "settings.yaml"
+    file.write_text(text, "utf-8")
+
+    git = load_settings(str(file), {"HOME": str(tmp_path)}, ()).git
+
+    assert git is not None
+    assert git.following("", "", "") == git
+    loaded = Unit(DEPLOY / "systemd" / "pull.conf").all("LoadCredential")
+    held = {f"/run/credentials/jtr-controller.service/{one.partition(':')[0]}" for one in loaded}
+    assert {git.token_file, git.webhook_secret_file} == held
+
+
+def test_the_lines_for_pull_mode(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+    """The service with its drop-in is one that systemd accepts, and follows no files."""
+    (block,) = blocks(page(CONTROLLER), "pull mode")
+    root = tmp_path / "root"
+    (root / "etc/jtr/credentials").mkdir(parents=True)
+    here = copied(tmp_path)
+    (here / "git-token").write_text("a-token\n", "utf-8")
+    script = re.sub(r"(?<=[ >])/etc/", rf"{root}/etc/", f"\n{block}".replace("\n", "\n "))
+    shell(script, here, elsewhere)
+
+    held = {path.name for path in (root / "etc/jtr/credentials").iterdir()}
+    assert held == {"git-token", "git-webhook"}
+    drop_in = root / "etc/systemd/system/jtr-controller.service.d/pull.conf"
+    assert Unit(drop_in).all("ExecStart") == ["", "/opt/jtr/bin/jtr controller"]
+    unit = drop_in.parent.with_suffix("")
+    text = (DEPLOY / "systemd" / unit.name).read_text("utf-8")
+    unit.write_text(text.replace("/opt/jtr/bin/jtr", str(BIN / "jtr")), "utf-8")
+    drop_in.write_text(drop_in.read_text("utf-8").replace("/opt/jtr/bin/jtr", str(BIN / "jtr")))
+    assert ran("systemd-analyze", "verify", "--man=no", unit) == ""

@@ -51,7 +51,7 @@ def test_systemd_accepts_it(unit: Path, tmp_path: Path) -> None:
 
 
 def test_positive_control_an_unknown_line_is_noticed(tmp_path: Path) -> None:
-    unit = installed(UNITS[0], tmp_path)
+    unit = installed(FOLDER / "jtr-controller.service", tmp_path)
     unit.write_text(unit.read_text("utf-8").replace("WatchdogSec=", "WatchdogSecs="), "utf-8")
 
     assert "WatchdogSecs" in ran("systemd-analyze", "verify", "--man=no", unit)
@@ -71,7 +71,8 @@ def test_it_ends_and_starts_again_as_the_command_does() -> None:
     assert CONTROLLER.get("NotifyAccess") == "main"
     assert int(CONTROLLER.get("TimeoutStopSec")) > 10
     assert CONTROLLER.get("Restart") == "on-failure"
-    assert CONTROLLER.get("RestartPreventExitStatus") == "3 4 64"
+    assert CONTROLLER.get("RestartPreventExitStatus") == "3 4 64 CREDENTIALS"
+    assert (FOLDER / CONTROLLER.get("OnFailure", "Unit")).is_file()
     assert CONTROLLER.get("ExecReload").endswith("kill -HUP $MAINPID")
     assert CONTROLLER.get("LimitCORE") == "0"
 

@@ -107,7 +107,9 @@ def test_each_directory_must_hold_something(write: Write, tmp_path: Path) -> Non
 
     with pytest.raises(UsageError, match="bare holds no document"):
         names(full, tmp_path / "bare")
-    with pytest.raises(UsageError, match=r"foreign holds no document.*1 of another apiVersion"):
+    with pytest.raises(
+        UsageError, match=r"foreign holds no document.*1 document of another apiVersion"
+    ):
         names(tmp_path / "foreign")
 
 

@@ -15,6 +15,7 @@ from reconciler.documents.load import Loader, load
 from reconciler.documents.yaml_reader import scan
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.desired import DesiredState
+from reconciler.model.references import SecretPath
 from tests.support.counts import drawn
 
 SERVER = """\
@@ -81,6 +82,27 @@ def test_one_changed_file_is_parsed_and_one_server_is_built(
     assert (parsed, built) == (["7.yaml"], ["s-7"])
     assert second == load([str(fleet)]).state
     assert second != first
+
+
+def test_the_fleets_secrets_are_compared_without_another_look_at_each(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[SecretPath] = []
+    real = SecretPath.__hash__
+
+    def counted(self: SecretPath) -> int:
+        looked.append(self)
+        return real(self)
+
+    loader = Loader()
+    loader.load([str(fleet)], contents(fleet))
+    (fleet / "7.yaml").write_text(SERVER.format(7).replace("prod", "test"))
+    monkeypatch.setattr(SecretPath, "__hash__", counted)
+
+    loader.load([str(fleet)], contents(fleet))
+
+    assert looked, "positive control"
+    assert {one.path.partition("/")[0] for one in looked} == {"s-7"}
 
 
 def test_what_did_not_change_costs_nothing(fleet: Path, parsed: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from docs.make import reference_page
+from docs.make import PAGES
 from reconciler.documents import formats, schema
 from reconciler.documents.load import load
 from reconciler.documents.tree import plain
@@ -223,8 +223,9 @@ def test_an_installed_schema_wins_over_the_checkout(tmp_path: Path) -> None:
     assert done.stdout.strip() == "installed", done.stderr
 
 
-def test_the_reference_page_is_fresh() -> None:
-    assert (ROOT / "docs" / "config.md").read_text("utf-8") == reference_page()
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reference_is_fresh(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text("utf-8") == PAGES[page]()
 
 
 def test_problems_are_empty_exactly_when_valid() -> None:

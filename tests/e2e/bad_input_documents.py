@@ -343,7 +343,8 @@ FILES = (
     _usage(
         "directory with documents of others",
         "plan {home}/manifests",
-        "{home}/manifests holds no document of jtr/v1 (1 of another apiVersion skipped)",
+        "{home}/manifests holds no document of jtr/v1: 1 document of another apiVersion "
+        "skipped (v1)",
         "begin with `apiVersion: jtr/v1`",
         _foreign_only,
     ),

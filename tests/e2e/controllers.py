@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from reconciler.controller.api.server import Web
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import StatusStore
+from reconciler.controller.status_store import Servers, StatusStore
 from reconciler.errors import JtrError
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
@@ -45,7 +45,7 @@ class Served:
         now = datetime.now(UTC).isoformat()
         self.status_store = StatusStore(
             ControllerStatus("1.2.3", "controller 1@host", now, acting=True, revision="0123abcd"),
-            {server.server: server for server in self.servers},
+            Servers({server.server: server for server in self.servers}),
             ready=True,
         )
         self.status_store.note(**self.controller)

@@ -1,11 +1,14 @@
 """`jtr adopt`: servers configured by hand become documents, and rotate like any other."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from reconciler.documents.new import write_new
+from reconciler.errors import JtrError
 from reconciler.reconcile.adopt import candidate, record
 from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
@@ -90,29 +93,49 @@ def test_hand_configured_servers_become_documents_and_all_rotate(rig: Rig) -> No
 
 @pytest.mark.long
 def test_a_fleet_of_fifty_rotates_without_a_block(rig: Rig) -> None:
+    """Ten want a person: five keys are in no path, five masks are weak; then all fifty rotate."""
     with Fleet(rig, 50, name="tokyo") as fleet:
-        for number, name in enumerate(fleet.names):
+        lost, weak = fleet.names[1::10], fleet.names[2::10]
+        held = {name: {word: rig.watch.secret() for word in ("apiKey", "secret")} for name in lost}
+        for name in fleet.names:
             (rig.docs / f"{name}.yaml").unlink()
-            if number % 10 == 1:
-                fleet.rotate(name)  # what the server has is in no path
-                own(rig, "bybit", name)
-            else:
-                put(fleet.servers[name], "bybit", fleet.values[name, "bybit"])
-            if number % 10 == 2:
-                connect(rig, "okx", name, secret="abcdefgh-12")
+            put(fleet.servers[name], "bybit", held.get(name) or fleet.values[name, "bybit"])
+        for name in weak:
+            connect(rig, "okx", name, secret="abcdefgh-12")
         rig.begin()
 
         adopted = adopt(rig, "--record")
         planned = rig.plan("-o", "json")
-        for number, name in enumerate(fleet.names):
-            if number % 10 != 1:
-                fleet.rotate(name)
+        for name in lost:
+            rig.put(f"{name}/bybit", **held[name])
+        for name in (*lost, *weak):
+            uncomment(rig, name)
+        filled = rig.jtr("adopt", *lost, "--from", str(rig.docs), "--record")
+        taken = rig.apply(*(word for name in weak for word in ("--take-over", f"{name}/okx")))
+        for name in fleet.names:
+            fleet.rotate(name)
+        okx = {name: rig.rotate(name, "okx") for name in weak}
         applied = rig.apply("-o", "json")
-        stale = fleet.stale(name for number, name in enumerate(fleet.names) if number % 10 != 1)
 
         assert "50 documents written, 45 exchanges recognised, 10 not" in adopted.out
-        assert (planned.code, applied.code, stale) == (0, 0, [])
+        codes = [ran.code for ran in (adopted, planned, filled, taken, applied)]
+        assert codes == [4, 0, 0, 0, 0]
+        assert "5 exchanges recognised, 0 not, 5 recorded as ours" in filled.out
+        assert fleet.stale(fleet.names) == []
+        for name in fleet.names:
+            assert results(applied, name)["bybit"] == "done"
+        for name in weak:
+            assert stored("okx", okx[name]).items() <= fleet.servers[name].values().items()
         assert fleet.fatal_paths() == 0
+
+
+def uncomment(rig: Rig, name: str) -> None:
+    """Declare what stood in the document as a comment, because it was not recognised."""
+    path = rig.docs / f"{name}.yaml"
+    text = path.read_text("utf-8")
+    for word in ("exchanges", "bybit", "okx", "kucoin"):
+        text = text.replace(f"# {word}:", f"{word}:")
+    path.write_text(text, "utf-8")
 
 
 def test_it_only_reads_at_the_server_in_one_session(rig: Rig) -> None:
@@ -151,8 +174,8 @@ def test_filled_in_and_uncommented_it_is_recognised_by_its_name(rig: Rig) -> Non
     rig.begin()
     adopt(rig)
     path = rig.docs / "tokyo-1.yaml"
-    text = path.read_text("utf-8").replace("# exchanges:", "exchanges:")
-    text = text.replace("# kucoin:", "kucoin:")
+    uncomment(rig, "tokyo-1")
+    text = path.read_text("utf-8")
     path.write_text(f"# ours\n{text}", "utf-8")
     rig.put("tokyo-1/kucoin", **fields)
 
@@ -412,6 +435,52 @@ def test_an_existing_file_is_never_written_over(rig: Rig) -> None:
     assert "tokyo-1.yaml is there already" in ran.err
     assert path.read_text("utf-8") == "# mine\n"
     assert server.record.handshakes == []
+
+
+def test_programs_are_told_the_same(rig: Rig) -> None:
+    rig.server()
+    connect(rig, "bybit")
+    own(rig, "kucoin")
+    rig.begin()
+
+    ran = adopt(rig, "--record", "-o", "json")
+
+    found = json.loads(ran.out)
+    assert (ran.code, found["exitCode"]) == (4, 4)
+    (server,) = found["servers"]
+    assert server["document"] == str(rig.docs / "tokyo-1.yaml")
+    bybit, kucoin = server["exchanges"]
+    assert (bybit["recognised"], bybit["recordedVersion"]) == (True, 1)
+    assert bybit["secret"] == rig.reference("tokyo-1/bybit")
+    assert (kucoin["recognised"], kucoin["recordedVersion"]) == (False, None)
+    assert kucoin["fillCommand"].startswith("bao kv put -mount=secret -cas=0 ")
+
+
+def test_what_was_written_before_a_failure_is_listed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["tokyo-1", "tokyo-2", "tokyo-3"]
+    for number, name in enumerate(names):
+        rig.server(name, pid=1000 + number)
+        connect(rig, "bybit", name)
+    rig.begin()
+
+    def full(path: str, text: str) -> None:
+        if path.endswith("tokyo-2.yaml"):
+            raise JtrError("the disk is full", "make room")
+        write_new(path, text)
+
+    monkeypatch.setattr("reconciler.cli.adopt.write_new", full)
+    ran = adopt(rig, "--record")
+
+    assert ran.code == 1
+    assert "2 documents written" in ran.out
+    assert ran.out.count("  wrote ") == 2
+    assert "! the disk is full" in ran.out
+    assert sorted(path.name for path in rig.docs.iterdir()) == ["tokyo-1.yaml", "tokyo-3.yaml"]
+    # Nothing is ours of a server that has no document.
+    assert ran.out.count("recorded as ours") == 2 + 1  # and their number
+    assert "tokyo-2" not in rig.jtr("status").out
 
 
 def test_a_server_that_a_document_names_already_is_not_drafted_again(rig: Rig) -> None:

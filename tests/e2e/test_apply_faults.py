@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from reconciler.apply import credentials
+from reconciler.apply.credentials import Writes
+from reconciler.apply.execution import Execution
 from reconciler.reconcile import survey
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
@@ -300,7 +301,7 @@ def broken(rig: Rig, monkeypatch: pytest.MonkeyPatch, module: object, name: str)
     done: list[str] = []
 
     async def mistaken(subject: Any, *args: Any, **named: Any) -> Any:
-        server = subject.desired.name
+        server = getattr(subject, "_execution", subject).desired.name
         if server == "tokyo-1":
             raise KeyError("made up, and to be shown to nobody")
         found = await whole(subject, *args, **named)
@@ -312,7 +313,7 @@ def broken(rig: Rig, monkeypatch: pytest.MonkeyPatch, module: object, name: str)
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(credentials, "write"), (survey, "_look")], ids=["writes", "looks"]
+    ("module", "name"), [(Writes, "_each"), (survey, "_look")], ids=["writes", "looks"]
 )
 def test_a_mistake_on_one_server_ends_no_other(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, module: object, name: str
@@ -333,7 +334,7 @@ def test_a_mistake_after_a_write_was_sent_engages_the_brake(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody judged what that write did, and the others were written to all the same."""
-    broken(rig, monkeypatch, credentials, "_judge")
+    broken(rig, monkeypatch, Execution, "aftermath")
 
     ran = rig.apply("--server", "tokyo-1", "-o", "json")
     others = rig.apply("-o", "json")

@@ -121,6 +121,26 @@ def test_a_plan_file_is_compared_line_by_line(rig: Rig, tmp_path: Path) -> None:
     assert server.record.saves == 0
 
 
+def test_lines_of_a_server_that_nobody_has_seen_are_compared_as_well(
+    rig: Rig, tmp_path: Path
+) -> None:
+    server = begun(rig, "bybit", "okx")
+    file = tmp_path / "plan.json"
+    file.write_text(rig.plan("--recorded", "-o", "json").out)
+    seen = len(server.record.handshakes)
+    rig.rotate(exchange="okx")
+
+    ran = expect(rig, str(file))
+    path = rig.reference("tokyo-1/okx")
+
+    assert seen == 0
+    assert ran.code == 4
+    assert f"- tokyo-1: write okx from {path}@1" in ran.err
+    assert f"+ tokyo-1: write okx from {path}@2" in ran.err
+    assert "bybit" not in ran.err
+    assert server.record.saves == 0
+
+
 def test_a_plan_file_that_still_fits_is_applied(rig: Rig, tmp_path: Path) -> None:
     server = begun(rig)
     file = tmp_path / "plan.json"

@@ -97,3 +97,30 @@ def test_help_for_what_is_not_there(rig: Rig, words: tuple[str, ...], hint: str)
     assert ran.code == 64
     assert f"there is no command and no topic {' '.join(words)}" in ran.err
     assert hint in ran.err
+
+
+def test_an_exchange_that_no_server_lists_is_guessed_at_by_what_they_showed(rig: Rig) -> None:
+    rig.server()
+    rig.document("tokyo-1", "bybit")
+    rig.begin()
+    assert rig.process("validate", str(rig.docs)).err == ""  # nothing was seen yet
+    rig.apply()
+
+    rig.document("tokyo-1", "bybit", "gaetio", rotate=False)
+    hint = "no server of this ledger lists an exchange gaetio; did you mean gateio?"
+    for ran in (rig.process("validate", str(rig.docs)), rig.jtr("validate", str(rig.docs))):
+        assert ran.code == 0  # only a hint: another server may list it
+        assert ran.err.count("\n") == 1
+        assert hint in ran.err
+        assert "tokyo-1.yaml:" in ran.err
+        assert "1 server" in ran.out
+    rig.put("tokyo-1/gaetio", apiKey=rig.watch.secret(), secret=rig.watch.secret())
+    planned = rig.plan()
+    assert planned.code == 4
+    assert "did you mean gateio? Else add it" in " ".join(planned.out.split())
+
+    (rig.home / "settings.yaml").write_text("ledger: 5\n", "utf-8")
+    damaged = rig.process(
+        "validate", str(rig.docs), environment={"JTR_SETTINGS": str(rig.home / "settings.yaml")}
+    )
+    assert (damaged.code, damaged.err) == (0, "")

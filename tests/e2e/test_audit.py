@@ -35,9 +35,11 @@ class Market:
             **changes,
         )
 
-    def key(self, kind: Kind, server: str = "tokyo-1", answer: Any = None) -> dict[str, str]:
+    def key(
+        self, kind: Kind, server: str = "tokyo-1", answer: Any = None, **given: str
+    ) -> dict[str, str]:
         """Put a new key into Vault that the exchange knows, and answers so about."""
-        credentials = self.rig.rotate(server, kind.code)
+        credentials = self.rig.rotate(server, kind.code, **given)
         self.exchanges[kind.code].keys[credentials["apiKey"]] = credentials
         if answer is not None:
             self.exchanges[kind.code].own[credentials["apiKey"]] = answer

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import asked
+from tests.e2e.pausing import go_on, pause
 from tests.support.forge import STRANGER, US, ForgeStandIn, github, gitlab
 from tests.support.repository import Repository
 from tests.support.rig import Ran, Rig
@@ -53,10 +54,22 @@ class Team:
         )
         return self.rig.jtr("ci", str(self.rig.docs), *args, environment=job)
 
-    def main(self) -> Ran:
-        self.repository.git("checkout", "--quiet", "main")
+    def main(self, commit: str = "main") -> Ran:
+        """The job of the main branch, or the one of an older *commit* of it once more."""
+        self.repository.git("checkout", "--quiet", commit)
         job = github(self.forge, self.rig.home, "push", self.repository.head())
         return self.rig.jtr("ci", str(self.rig.docs), environment=job)
+
+    def pinned(self, number: int, version: int) -> None:
+        """A pull request that pins bybit's secret to a version, and its job."""
+        self.repository.branch(f"pin-{number}")
+        path = self.rig.document("tokyo-1", "bybit", rotate=False)
+        credentials = self.rig.reference("tokyo-1/bybit")
+        text = path.read_text("utf-8").replace(credentials, f"{credentials}@{version}")
+        path.write_text(text, "utf-8")
+        self.repository.commit(f"Pin version {version}")
+        ran = self.pull_request(number, f"pin-{number}")
+        assert ran.code == 0, ran.text
 
 
 def title(text: str) -> str:
@@ -104,6 +117,7 @@ def test_the_story_of_three_pull_requests(  # noqa: PLR0915  - one story, told i
     assert comment.body == after
     assert [one[1:3] for one in told.statuses] == [("success", "jtr")] * 2
     assert told.statuses[0][0] == team.repository.head()
+    assert f" done ({team.repository.head()[:12]} #1 by bob)" in rig.jtr("history").out
 
     # A second one, made stale by a rotation that nobody saw: refused, with the line that moved.
     rig.rotate(exchange="gateio")
@@ -134,6 +148,52 @@ def test_the_story_of_three_pull_requests(  # noqa: PLR0915  - one story, told i
     assert sorted(written) == ["bybit", "bybit", "kucoin", "okx", "okx"]
     assert told.refused == 0
     assert len([one for one in told.comments if one.author == US]) == 3
+
+
+def test_a_merge_queue_of_three(rig: Rig, bao: OpenBao, forge: ForgeStandIn) -> None:
+    """Each group holds those before it; the last one is merged, and one job does what all want."""
+    team, names = Team(rig, forge), ("tokyo-1", "tokyo-2", "tokyo-3")
+    for name in names:
+        rig.server(name)
+        rig.document(name, "bybit")
+    main = team.repository.commit("Begin")
+    rig.begin()
+    assert rig.apply().code == 0
+    for number, name in enumerate(names, 1):
+        rig.rotate(name, "okx")
+        team.repository.branch(name)
+        rig.document(name, "bybit", "okx", rotate=False)
+        team.repository.commit(f"More on {name}")
+        assert team.pull_request(number, name).code == 0
+    greeted = {name: len(server.record.handshakes) for name, server in rig.servers.items()}
+    comments = [one.body for one in forge.told.comments]
+
+    team.repository.branch("queue")
+    with asked(bao, rig) as paths:
+        for number, name in enumerate(names, 1):
+            team.repository.git("merge", "--quiet", "--no-ff", "-m", f"Merge {name}", name)
+            head = team.repository.head()
+            job = github(forge, rig.home, "merge_group", head, number=number, base=main)
+            queued = rig.jtr("ci", str(rig.docs), environment=job)
+            assert queued.code == 0, queued.text
+            assert f"proposed for #{number} at {head[:12]}" in queued.err
+    assert not [path for path in paths if path.startswith("secret/data/")]
+    assert {name: len(one.record.handshakes) for name, one in rig.servers.items()} == greeted
+    assert [one.body for one in forge.told.comments] == comments
+
+    team.repository.git("checkout", "--quiet", "main")
+    team.repository.git("merge", "--quiet", "--ff-only", "queue")
+    team.repository.git("push", "--quiet", "origin", "main")
+    applied = team.main()
+    twice = team.main()
+
+    assert (applied.code, twice.code) == (0, 0), applied.text + twice.text
+    assert [server.record.saves for server in rig.servers.values()] == [2, 2, 2]
+    told = {one.pull: (title(one.body), one.edits) for one in forge.told.comments}
+    assert set(told) == {"1", "2", "3"}
+    assert all("jtr apply: applied, 20" in words for words, _ in told.values())
+    assert {edits for _, edits in told.values()} == {1}
+    assert forge.told.refused == 0
 
 
 def test_a_fork_is_validated_and_nobody_is_asked(
@@ -258,3 +318,165 @@ def test_where_no_ci_system_says_what_for_an_option_does(rig: Rig, forge: ForgeS
     assert f"at {team.repository.git('rev-parse', 'more')[:12]}" in shown.err
     assert rig.servers["tokyo-1"].record.saves == saves + 1
     assert forge.told.asked == 0
+
+
+def test_names_of_files_break_neither_a_line_nor_the_comment(rig: Rig, forge: ForgeStandIn) -> None:
+    team = Team(rig, forge)
+    team.begin("bybit")
+    team.repository.branch("names")
+    text = "apiVersion: jtr/v1\nkind: TradingServer\nmetadata: {name: x}\n<<<<<<< ours\n"
+    names = ["with space.yaml", "line\n::error::break.yaml", "Ünï 東京 @ops <b>.yaml"]
+    for name in names:
+        rig.write(name, text)
+    team.repository.commit("Strange")
+
+    ran = team.pull_request(9, "names")
+
+    assert ran.code == 3
+    rows = [row for row in ran.out.splitlines() if row.startswith("::error")]
+    assert len(rows) == len(names)
+    assert all(row.startswith("::error file=") for row in rows)
+    assert "Ünï 東京 @ops <b>.yaml" in "".join(rows)
+    body = forge.told.comments[-1].body
+    assert body.count("a merge was left unfinished") == len(names)
+    # All of it stands in one block of code, where nobody is called and nothing is markup.
+    block = body.split("```")[1]
+    assert "@ops <b>" in block
+    assert "@ops" not in body.replace(block, "")
+    assert not any(line.startswith("::error") for line in body.splitlines())
+
+
+@pytest.mark.parametrize("began", [True, False], ids=["stopped halfway", "cancelled"])
+def test_the_job_of_an_older_commit_puts_nothing_back(
+    rig: Rig, forge: ForgeStandIn, *, began: bool
+) -> None:
+    """Squashed, so nobody's ancestor: its proposal stays open when a later one is applied."""
+    team = Team(rig, forge)
+    team.begin("bybit")
+    server = rig.servers["tokyo-1"]
+    rig.rotate(exchange="bybit")
+    newest = rig.rotate(exchange="bybit")["apiKey"]
+    team.pinned(1, 2)
+    older = team.repository.squash("pin-1")
+    if began:
+        server.behaviour.read = "unknown-answer"
+        assert team.main().code not in (0, 4)
+        server.behaviour.read = "answer"
+    team.pinned(2, 3)
+    team.repository.squash("pin-2")
+    applied = team.main()
+    greeted, saves = len(server.record.handshakes), server.record.saves
+
+    again = team.main(older)
+
+    assert applied.code == 0, applied.text
+    assert again.code == 4, again.text
+    assert "is older than" in again.err
+    assert "revert" in again.err
+    assert (len(server.record.handshakes), server.record.saves) == (greeted, saves)
+    assert server.values()["bybit_api_key"] == newest
+    assert forge.told.statuses[-1][1] == "failure"
+
+    # Back to it by a new commit is another matter: reviewers see it.
+    team.pinned(3, 2)
+    team.repository.squash("pin-3")
+    reverted = team.main()
+
+    assert reverted.code == 0, reverted.text
+    assert server.record.saves == saves + 1
+
+
+def test_a_checkout_without_what_was_applied_last_cannot_tell_and_refuses(
+    rig: Rig, forge: ForgeStandIn
+) -> None:
+    team = Team(rig, forge)
+    team.begin("bybit")
+    rig.rotate(exchange="bybit")
+    team.pinned(1, 1)
+    older = team.repository.squash("pin-1")
+    team.pinned(2, 2)
+    team.repository.squash("pin-2")
+    assert team.main().code == 0
+    saves = rig.servers["tokyo-1"].record.saves
+    alone = rig.home / "alone"
+    team.repository.git("init", "--quiet", str(alone))
+    fetch = ("fetch", "--quiet", "--depth", "1", str(team.repository.hub), older)
+    for words in (fetch, ("checkout", "--quiet", older)):
+        team.repository.git("-C", str(alone), *words)
+
+    shallow = rig.jtr(
+        "ci", str(alone / "servers"), environment=github(forge, rig.home, "push", older)
+    )
+    team.repository.git(
+        "-C", str(alone), *fetch[:2], "--unshallow", str(team.repository.hub), older
+    )
+    whole = rig.jtr(
+        "ci", str(alone / "servers"), environment=github(forge, rig.home, "push", older)
+    )
+
+    assert (shallow.code, whole.code) == (4, 4), shallow.text + whole.text
+    assert "fetch the whole history" in shallow.err
+    assert "does not come after" in whole.err
+    assert rig.servers["tokyo-1"].record.saves == saves
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_who_asked_for_it_is_told_and_nobody_else(
+    rig: Rig, forge: ForgeStandIn, *, squashed: bool
+) -> None:
+    """It waits; meanwhile a pull request that touches no document means the very same."""
+    team, told = Team(rig, forge), forge.told
+    team.begin("bybit")
+    server = rig.servers["tokyo-1"]
+    rig.rotate(exchange="okx")
+    team.branch("asks", "bybit", "okx")
+    assert team.pull_request(1, "asks").code == 0
+    (team.repository.squash if squashed else team.repository.merge)("asks")
+    pause(rig, server)
+    assert team.main().code == 0
+    go_on(rig, server)
+    team.repository.branch("readme")
+    (team.repository.work / "README.md").write_text("Servers.\n", "utf-8")
+    team.repository.commit("Explain it")
+    assert team.pull_request(2, "readme").code == 0
+    theirs = next(one for one in told.comments if one.pull == "2").body
+    saves = server.record.saves
+
+    done = team.main()
+
+    assert done.code == 0, done.text
+    assert server.record.saves == saves + 1
+    comments = {one.pull: one.body for one in told.comments}
+    assert "jtr apply: applied, 20" in title(comments["1"])
+    assert "Applied: 1 done" in comments["1"]
+    assert comments["2"] == theirs
+    history = rig.jtr("history").out
+    assert "#1 by bob)" in history
+    assert "#2" not in history
+
+
+def test_everybody_whose_change_was_applied_is_told(rig: Rig, forge: ForgeStandIn) -> None:
+    """Two merges, and one job for both: forges keep only the newest that waits."""
+    team, told = Team(rig, forge), forge.told
+    team.begin("bybit")
+    rig.rotate(exchange="okx")
+    rig.rotate(exchange="kucoin")
+    team.branch("one", "bybit", "okx")
+    assert team.pull_request(1, "one").code == 0
+    team.repository.branch("two")
+    team.repository.git("merge", "--quiet", "one")
+    team.rig.document("tokyo-1", "bybit", "okx", "kucoin", rotate=False)
+    team.repository.commit("Change: two")
+    assert team.pull_request(2, "two").code == 0
+    for name in ("one", "two"):
+        team.repository.merge(name)
+
+    done = team.main()
+
+    assert done.code == 0, done.text
+    titles = {one.pull: title(one.body) for one in told.comments}
+    assert {pull: "jtr apply: applied, 20" in text for pull, text in titles.items()} == {
+        "1": True,
+        "2": True,
+    }
+    assert len(told.statuses) == 1

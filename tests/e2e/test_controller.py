@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.controller.test_controller import BRISK
+from tests.support.leaks import PRIVATE
 from tests.support.processes import PATIENCE, until
 from tests.support.rig import Rig
 
@@ -33,12 +34,15 @@ class Running:
         self.log = rig.home / "controller.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "controller", str(rig.docs), *args],
+                [sys.executable, "-m", "reconciler", "controller", *self.documents(), *args],
                 env={"PATH": os.defpath, **rig.environment, **environment},
                 cwd=ROOT,
                 stderr=output,
                 stdout=output,
             )
+
+    def documents(self) -> list[str]:
+        return [str(self.rig.docs)]
 
     def lines(self) -> list[dict[str, Any]]:
         """Everything that was logged so far; each line is one JSON object."""
@@ -281,6 +285,21 @@ def test_a_full_disk_below_the_state_file_is_said_and_everything_goes_on(kept: R
         assert "state file" in status["controller"]["state"]
         assert running.get("/healthz")[0] == 200
         assert running.stop() == 0
+
+
+def test_messages_that_were_given_up_are_counted_from_none(kept: Rig) -> None:
+    """A counter that begins with 1 has no increase: the first message would be missed."""
+    key = kept.home / PRIVATE / "webhook-key"
+    key.write_text(kept.watch.secret("base62"))
+    key.chmod(0o600)
+    pager = {"kind": "webhook", "name": "pager", "url": "http://127.0.0.1:1/", "topics": ["harm"]}
+    pager["secretFile"] = str(key)
+    kept.settings(soleWriter=True, durations=BRISK, notifications=[pager])
+    with controller(kept) as running:
+        running.until("pass healthy")
+        metrics = running.get("/metrics")[1]
+
+    assert 'jtr_notifications_total{result="dropped",target="pager"} 0.0' in metrics
 
 
 def test_check_asks_whether_it_is_alive(kept: Rig) -> None:

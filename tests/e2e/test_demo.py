@@ -181,7 +181,7 @@ def test_positive_control_a_server_that_loses_a_row(temporary: Path, watch: Watc
     assert re.findall(r"^([✓!]) +(\d)", text, re.MULTILINE) == [
         *(("✓", "1"), ("✓", "2"), ("✓", "3"), ("!", "4")),
     ]
-    assert "!  4 apply: jtr apply docs --auto-approve\n" in text
+    assert "!  4 apply: jtr apply servers --auto-approve\n" in text
     assert "expected  exit code 0\n     seen      exit code 6\n" in text
     assert "the server shows something else than was written" in text, "the command's own output"
     assert "Step 4 did not come out as it must" in text
@@ -195,7 +195,7 @@ def test_positive_control_a_stopped_robot_and_a_foreign_value(
 
     text = told(ground, watch)
 
-    assert "!  1 check the documents: jtr validate docs\n" in text
+    assert "!  1 check the documents: jtr validate servers\n" in text
     assert "seen      it differs in mexc_api_key\n" in text
     assert "seen      [2] run, 0 hazards\n" in text
 
@@ -306,7 +306,7 @@ def test_leaving_the_story_ends_the_controller(ground: Playground) -> None:
     ledger = find(demo, "begin a ledger")
     assert demo._jtr(ledger).code == 0
     with closing(Beside(ground)) as beside:
-        ran = beside.start(("controller", "docs", "--listen", "127.0.0.1:0"))
+        ran = beside.start(("controller", "servers", "--listen", "127.0.0.1:0"))
         assert ran.code is None, ran.output
         assert len(ground.server.connections()) == 1, "positive control: it runs"
         assert ran.output.count('"message": "pass ') >= 3

@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.controller.api.responses import status_document
 from reconciler.controller.status import ControllerStatus, ServerStatus
-from reconciler.controller.status_store import StatusStore
+from reconciler.controller.status_store import Servers, StatusStore
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS
@@ -387,21 +387,56 @@ def test_settings_beside_the_documents_are_told_and_not_followed(rig: Rig) -> No
     assert {row["group"] for row in found(refused)} == {"settings", "documents"}
 
 
-def test_rights_of_files_with_secrets(rig: Rig) -> None:
+def test_the_least_token_is_enough_and_needs_no_advice(rig: Rig) -> None:
+    """It may read what is declared, and not even ask who it is."""
     in_order(rig)
+    rights = {f"secret/{kind}/{rig.path('*')}": ["read"] for kind in ("data", "metadata")}
+    rig.bao.write_policy(f"{rig.team}-least", rights)
+    least = rig.bao.create_token([f"{rig.team}-least"], default_policy=False).reveal()
+    blind = rig.bao.create_token([f"{rig.team}-none"], default_policy=False).reveal()
+    for one in (least, blind):
+        rig.watch.guard(one, "token")
+
+    ran = doctor(rig, "-o", "json", VAULT_TOKEN=least)
+    refused = doctor(rig, "-o", "json", VAULT_TOKEN=blind)
+
+    assert ran.code == 0
+    assert grades(ran)["vault.login"] == "ok"
+    assert "it may read vault:secret/" in said(ran, "vault.login")
+    assert [grades(ran)[f"vault.{name}"] for name in ("token", "policies", "can-read")] == [
+        "skipped"
+    ] * 3
+    assert grades(ran)["vault.secrets"] == grades(ran)["server.login"] == "ok"
+    assert "Vault Agent" not in ran.text
+    assert refused.code == 5
+    assert grades(refused)["vault.login"] == "failed"
+
+
+def test_rights_of_files_with_secrets(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_order(rig)
+    inside = False
+    monkeypatch.setattr("reconciler.doctor.probe_host._in_container", lambda: inside)
     sink = rig.home / PRIVATE / "token"
     sink.write_text(token(rig, "apply"), "ascii")
-    sink.chmod(0o640)
+    sink.chmod(0o644)
     bearer = rig.home / PRIVATE / "bearer"
     login = {"method": "token-file", "tokenFile": str(sink)}
     rig.settings(vault={"auth": login}, controller={"tokenFile": str(bearer)})
 
     ran = doctor(rig, "-o", "json", VAULT_TOKEN="")
+    # As files are in the containers of docs/setup-controller.md and deploy/kubernetes.
+    inside = True
+    contained = doctor(rig, "-o", "json", VAULT_TOKEN="")
+    inside, calm = False, []
+    for mode in (0o440, 0o400):
+        sink.chmod(mode)
+        calm.append(doctor(rig, "-o", "json", VAULT_TOKEN=""))
 
     assert ran.code == 1
-    assert f"its group can open the Vault token file {sink} (mode 0640); chmod 600" in said(
+    assert f"everybody can open the Vault token file {sink} (mode 0644); chmod o-rwx" in said(
         ran, "settings.vault-token"
     )
+    assert [grades(one)["settings.vault-token"] for one in (contained, *calm)] == ["ok"] * 3
     assert "No such file or directory" in said(ran, "settings.controller-token")
     assert "vault.token" in grades(ran)
     assert grades(ran)["server.login"] == "ok"
@@ -508,6 +543,7 @@ def test_a_request_in_doubt_and_a_ledger_that_may_not_be_the_only_one(rig: Rig) 
     assert "tokyo-1: a request is in doubt; see: jtr request list" in said(doubt, "ledger.open")
     assert (grades(doubt)["ledger.only"], grades(alone)["ledger.only"]) == ("ok", "warning")
     assert "soleWriter: true" in said(alone, "ledger.only")
+    assert "it is only your word" in said(doubt, "ledger.only")
     assert server.record.invalidation_requests == 1
 
 
@@ -648,7 +684,7 @@ def test_what_a_controller_holds_is_left_to_it(rig: Rig) -> None:
         f"osaka-{n}": replace(row, server=f"osaka-{n}", account=str(n)) for n in range(1, 999)
     }
     status_store = StatusStore(
-        ControllerStatus("1", "controller", "now", acting=True), others | {"tokyo-1": row}
+        ControllerStatus("1", "controller", "now", acting=True), Servers(others | {"tokyo-1": row})
     )
     with controller(status_store) as url:
         rig.settings(controller={"url": url}, role="ci")

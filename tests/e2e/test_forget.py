@@ -143,7 +143,132 @@ def test_what_robots_are_owed_keeps_the_server(rig: Rig) -> None:
     ran = forget(rig)
 
     assert ran.code == 4
-    assert "bybit owes its robots a restart, or the server a reboot" in ran.err
+    assert "a restart of its robots is owed since a write of bybit" in ran.err
+    assert "if the machine is gone for good: --write-off" in ran.err
+    assert "osaka-1" in known(rig)
+
+
+def written_off(rig: Rig, name: str, *words: str) -> None:
+    """Forget *name* with all that is open of it, and see that it was said, kept, and not sent."""
+    stand_in = rig.servers[name]
+    before = (len(stand_in.record.handshakes), len(stand_in.record.received))
+
+    ran = forget(rig, name, "--write-off")
+
+    assert ran.code == 0, ran.text
+    kept = rig.jtr("history", name, "--forgotten")
+    for word in words:
+        assert f"  written off: {word}" in ran.out
+        assert f"written off: {word}" in kept.out
+    assert "forgotten: the machine was given back" in kept.out
+    assert (len(stand_in.record.handshakes), len(stand_in.record.received)) == before
+    assert name not in known(rig)
+
+
+@pytest.mark.parametrize("kind", LEDGERS)
+def test_a_person_writes_off_what_robots_and_server_are_owed(rig: Rig, kind: str) -> None:
+    rig.settings(**rig.ledger(kind))
+    rig.server()
+    rig.document()
+    rig.server("osaka-1")
+    rig.document("osaka-1")
+    before = rig.rotate("osaka-1")
+    rig.begin()
+    assert rig.apply().code == 0
+    rig.rotate("osaka-1", apiKey=before["apiKey"])
+    assert rig.apply().code == 0
+    aside(rig.docs / "osaka-1.yaml")
+
+    written_off(rig, "osaka-1", "a reboot is owed since a write of bybit")
+
+
+def test_a_person_writes_off_a_request_in_doubt_which_is_never_done_again(rig: Rig) -> None:
+    (stand_in,) = ready(rig)
+    stand_in.behaviour.invalidate = "silent after effect"
+    ask(rig, cache={"invalidatedAfter": moment()})
+    assert rig.apply().code == 7
+    assert stand_in.record.invalidations == 1
+    rig.server("osaka-1")
+    rig.document("osaka-1")
+    aside(rig.docs / "tokyo-1.yaml")
+
+    written_off(rig, "tokyo-1", "invalidate-cache ")
+
+    stand_in.behaviour.invalidate = "answer"
+    (rig.docs / "tokyo-1.gone").rename(rig.docs / "tokyo-1.yaml")
+    ran = rig.apply("--take-over", "*", "--approve-recipient", "tokyo-1")
+    assert stand_in.record.invalidations == 1
+    assert "never run" in ran.out
+
+
+@pytest.mark.fatal_paths(1)
+def test_nobody_writes_a_brake_off(rig: Rig) -> None:
+    rig.server("osaka-1")
+    rig.document("osaka-1")
+    stand_in = rig.servers["osaka-1"]
+    rig.begin()
+    stand_in.behaviour.save = "fatal"
+    assert rig.apply().code != 0
+    rig.server()
+    rig.document()
+    aside(rig.docs / "osaka-1.yaml")
+
+    ran = forget(rig, "osaka-1", "--write-off")
+
+    assert ran.code == 4
+    assert "the brake is on" in ran.err
+    assert "jtr ledger release-brake osaka-1" in ran.err
+    assert "osaka-1" in known(rig)
+
+
+def test_what_is_written_off_is_said_before_a_person_is_asked(rig: Rig) -> None:
+    rig.server()
+    rig.document()
+    rig.server("osaka-1")
+    rig.document("osaka-1")
+    rig.begin()
+    assert rig.apply().code == 0
+    rig.rotate("osaka-1")
+    assert rig.apply().code == 0
+    aside(rig.docs / "osaka-1.yaml")
+
+    with Command(
+        rig,
+        *("forget", "osaka-1", "--write-off", "--from", str(rig.docs), *BECAUSE),
+        terminal=True,
+    ) as command:
+        command.answer("gone for good?", "n")
+        assert command.ended() == 4, command.text
+        assert "to be written off: a restart of its robots is owed" in command.text
+
+    assert "osaka-1" in known(rig)
+    assert "Nothing was done yet." in rig.jtr("history", "--forgotten").out
+    assert rig.jtr("history", "--forgotten", "--from", str(rig.docs)).code == 64
+
+
+def test_what_nobody_was_shown_is_not_written_off(rig: Rig) -> None:
+    rig.server()
+    rig.document()
+    rig.server("osaka-1")
+    rig.document("osaka-1")
+    before = rig.rotate("osaka-1")
+    rig.begin()
+    assert rig.apply().code == 0
+    aside(rig.docs / "osaka-1.yaml")
+
+    with Command(
+        rig,
+        *("forget", "osaka-1", "--write-off", "--from", str(rig.docs), *BECAUSE),
+        terminal=True,
+    ) as command:
+        command.expect("gone for good?")
+        again(rig)
+        rig.rotate("osaka-1", apiKey=before["apiKey"])
+        assert rig.apply().code == 0
+        command.answer("gone for good?", "y")
+        assert command.ended() == 4, command.text
+        assert "osaka-1 is not forgotten: meanwhile " in command.text
+
     assert "osaka-1" in known(rig)
 
 

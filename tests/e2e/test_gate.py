@@ -107,6 +107,44 @@ def test_drift_is_put_back_without_asking(market: Market) -> None:
     assert (ran.code, server.record.saves, market.calls()) == (0, 2, calls)
 
 
+@pytest.mark.parametrize("self_heal", [False, True])
+def test_a_new_version_is_asked_about_where_drift_is_corrected_too(
+    market: Market, *, self_heal: bool
+) -> None:
+    """Else who edits one field on the server's page gets any key past the audit."""
+    server = market.rig.server()
+    healing = {"selfHeal": True} if self_heal else {}
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY, **healing)
+    market.key(BYBIT)
+    market.rig.begin()
+    assert market.rig.apply().code == 0
+    key = market.key(BYBIT)
+    answers(market, BYBIT, key, bybit(key, ips=["*"]))
+    server.set_value("bybit_api_secret", market.rig.watch.secret())
+    calls = market.calls()
+
+    ran = market.rig.apply(*([] if self_heal else ["--correct-drift"]))
+
+    assert (ran.code, server.record.saves, market.calls()) == (4, 1, calls + 1), ran.text
+    assert "IP_UNBOUND" in ran.out
+    assert server.values()["bybit_api_key"] != key["apiKey"]
+
+
+def test_a_key_that_takes_over_what_proves_too_little_is_asked_about(market: Market) -> None:
+    server = market.rig.server()
+    secret = market.rig.watch.secret
+    server.set_value("bybit_api_key", secret())
+    server.set_value("bybit_api_secret", secret()[:10])
+    market.rig.document("tokyo-1", "bybit", rotate=False, security=SECURITY)
+    key = market.key(BYBIT, secret=secret()[:10])
+    answers(market, BYBIT, key, bybit(key, ips=["*"]))
+    market.rig.begin()
+
+    ran = market.rig.apply("--take-over", "tokyo-1/bybit")
+
+    assert (ran.code, server.record.saves, market.calls()) == (4, 0, 1), ran.text
+
+
 @pytest.mark.parametrize(
     ("unverifiable", "code", "saves"),
     [("warn", 0, 1), ("block", 4, 0), ("ignore", 0, 1)],

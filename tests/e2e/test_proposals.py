@@ -2,10 +2,19 @@
 What a merge applies is what reviewers saw: on a real repository, judged by the server.
 """
 
+from typing import Any
+
 import pytest
 
+from reconciler.apply import send
+from reconciler.cli.expectation import Proposed
+from reconciler.ledger.ledger import Ledger
+from reconciler.plan import server as plan_server
+from reconciler.plan.windows import Opening
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.e2e.answers import document
+from tests.e2e.pausing import go_on, pause
+from tests.e2e.test_requests import kinds
 from tests.support.repository import Repository
 from tests.support.rig import LEDGERS, Ran, Rig
 
@@ -131,6 +140,27 @@ def test_three_merges_and_one_apply(rig: Rig, repository: Repository) -> None:
     assert server.record.saves == saves + 3
 
 
+def test_what_a_pause_holds_back_stays_proposed_until_it_is_done(
+    rig: Rig, repository: Repository
+) -> None:
+    server = begun(rig, repository)
+    saves = server.record.saves
+    repository.branch("more")
+    rig.document("tokyo-1", "bybit", "okx", "kucoin", rotate=False)
+    rig.rotate(exchange="kucoin")
+    repository.commit("Add kucoin")
+    propose(rig)
+    repository.merge("more")
+
+    pause(rig, server)
+    held = merged(rig)
+    go_on(rig, server)
+    done = merged(rig)
+
+    assert (held.code, done.code) == (0, 0), held.text + done.text
+    assert server.record.saves == saves + 1
+
+
 def test_a_request_for_later_stays_proposed_until_it_is_done(
     rig: Rig, repository: Repository
 ) -> None:
@@ -151,3 +181,114 @@ def test_a_request_for_later_stays_proposed_until_it_is_done(
     assert (first.code, again.code, withdrawn.code) == (0, 0, 0), first.text + again.text
     assert "already applied" not in first.text + again.text + withdrawn.text
     assert "already applied" in last.out
+
+
+def test_where_main_was_rewritten_somebody_says_so_once(rig: Rig, repository: Repository) -> None:
+    server = begun(rig, repository, "bybit")
+    saves = server.record.saves
+    for exchange in ("okx", "kucoin"):
+        repository.git("checkout", "--quiet", "-B", exchange, "main~0")
+        rig.document("tokyo-1", "bybit", exchange, rotate=False)
+        rig.rotate(exchange=exchange)
+        repository.commit(f"Add {exchange}")
+        propose(rig)
+    repository.git("checkout", "--quiet", "okx")
+    first = merged(rig)
+    repository.git("checkout", "--quiet", "kucoin")
+
+    beside = merged(rig)
+    refused = server.record.saves
+    allowed = merged(rig, "--allow-rollback")
+    again = merged(rig)
+    alone = rig.apply("--allow-rollback")
+
+    assert [one.code for one in (first, beside, allowed, again, alone)] == [0, 4, 0, 0, 64]
+    assert "does not come after" in beside.err
+    assert "--allow-rollback" in beside.err
+    assert (refused, server.record.saves) == (saves + 1, saves + 2)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before-it-began", "while-it-ran"])
+def test_a_job_that_another_one_overtook_sends_nothing(
+    rig: Rig, repository: Repository, monkeypatch: pytest.MonkeyPatch, *, before: bool
+) -> None:
+    """Also a job of the very commit that was in force when it was judged."""
+    server = begun(rig, repository, "bybit")
+    repository.branch("key")
+    rig.rotate(exchange="bybit")
+    repository.commit("A new key")
+    propose(rig)
+    repository.merge("key")
+    begin, saves = Proposed.begun, server.record.saves
+
+    def overtaken(job: Proposed, ledger: Ledger) -> None:
+        if not before:
+            begin(job, ledger)
+        known = ledger.revisions.applied(job.repository, job.folders)
+        ledger.revisions.apply(job.repository, job.folders, "f" * 40, after=known)
+        if before:
+            begin(job, ledger)
+
+    monkeypatch.setattr(Proposed, "begun", overtaken)
+    late = merged(rig)
+    monkeypatch.undo()
+
+    assert late.code == 4, late.text
+    assert "another commit of these documents was applied since the job of commit" in late.text
+    assert "the job of the newest commit does what is left" in late.text
+    assert server.record.saves == saves
+
+
+def test_robots_are_restarted_only_where_a_pull_request_says_so(
+    rig: Rig, repository: Repository
+) -> None:
+    """A key was changed and its robots were left; restarts that somebody pushed are nobody's."""
+    rig.settings(soleWriter=True)
+    server = begun(rig, repository, "bybit")
+    repository.branch("key")
+    rig.rotate(exchange="bybit")
+    repository.commit("A new key")
+    propose(rig)
+    repository.merge("key")
+    first = merged(rig)
+    restart: dict[str, Any] = {"robots": {"onCredentialChange": "restart"}}
+    rig.document("tokyo-1", "bybit", rotate=False, **restart)
+    repository.commit("Restart them")
+
+    refused = merged(rig)
+    before = kinds(server)
+    repository.branch("seen")
+    repository.commit("Have it seen")
+    propose(rig)
+    repository.merge("seen")
+    done, again = merged(rig), merged(rig)
+
+    assert (first.code, refused.code) == (0, 4), first.text + refused.text
+    assert "+ tokyo-1: restart robots on bybit" in refused.err
+    assert before == ["save", "save"]
+    assert (done.code, again.code) == (0, 0), done.text
+    assert kinds(server) == ["save", "save", "stop", "start"]
+
+
+def test_a_restart_that_waits_for_its_window_stays_proposed_until_it_is_done(
+    rig: Rig, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.settings(soleWriter=True)
+    server = begun(rig, repository, "bybit")
+    closed = {"kind": "deny", "schedule": "* * * * *", "duration": "2h", "timeZone": "UTC"}
+    restart: dict[str, Any] = {"robots": {"onCredentialChange": "restart"}, "windows": [closed]}
+    repository.branch("key")
+    rig.document("tokyo-1", "bybit", **restart)
+    repository.commit("A new key, and restarts")
+    propose(rig)
+    repository.merge("key")
+
+    first = merged(rig)
+    waiting = kinds(server)
+    for module in (plan_server, send):
+        monkeypatch.setattr(module, "standing", lambda _windows, _now: Opening(open=True))
+    second = merged(rig)
+
+    assert (first.code, second.code) == (0, 0), first.text + second.text
+    assert waiting == ["save", "save"]
+    assert kinds(server) == ["save", "save", "stop", "start"]

@@ -1,11 +1,15 @@
 """`jtr request list|resolve|resume` and `jtr history`: what people see and say of requests."""
 
 import json
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from reconciler.model.target import Target
+from reconciler.model.timestamps import stamp
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.crash.test_one_shot_kills import opened
 from tests.e2e.answers import READS
@@ -361,6 +365,29 @@ def test_a_terminal_names_the_robots_and_asks(rig: Rig) -> None:
         command.answer("arb (2)?", "y")
         assert command.ended() == 0, command.text
     assert stand_in.robots_running() == {1, 2, 3}
+
+
+def test_a_yes_to_one_robot_starts_no_other(rig: Rig) -> None:
+    """While it was asked another person left that one stopped, and a restart another one."""
+    stand_in = left_stopped(rig)
+
+    with Command(
+        rig, "request", "resume", "tokyo-1", "--from", str(rig.docs), terminal=True
+    ) as command:
+        command.expect("arb (2)?")
+        with closing(opened(rig)) as ledger:
+            (server,) = ledger.servers()
+            book = ledger.requests(server.uid)
+            halt = book.load().halt
+            assert halt is not None
+            book.release()
+            mm = next(robot for robot in halt.robots if robot.id == 3)
+            book.halt(replace(halt, robots=(mm,), at=stamp(datetime.now(UTC))))
+        stand_in.set_running(3, False)
+        command.answer("arb (2)?", "y")
+        assert command.ended() == 4, command.text
+    assert "other robots are owed a start than were planned" in command.text
+    assert stand_in.robots_running() == {1}
 
 
 @pytest.mark.parametrize(

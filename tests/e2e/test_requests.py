@@ -1,7 +1,10 @@
 """Reboots, invalidations and restarts end to end, judged by what the server really did."""
 
 import contextlib
+import json
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,11 +13,15 @@ from typing import Any
 import pytest
 
 from reconciler import bootstrap
+from reconciler.apply.execution import Execution
 from reconciler.drivers.jt_trader.requests import EXCHANGES
+from reconciler.errors import ServerUnreachable
+from reconciler.model.observed import ObservedServer
 from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import document, server
-from tests.e2e.meanwhile import when_asked
+from tests.e2e.meanwhile import LOOK, beside, when_asked
+from tests.e2e.pausing import go_on, pause
 from tests.e2e.terminal import Command
 from tests.support.processes import until
 from tests.support.rig import DURATIONS, Ran, Rig
@@ -396,6 +403,85 @@ def test_a_stop_that_hangs_takes_the_second_try(rig: Rig) -> None:
     assert ran.code == 0, ran.text
     assert (stand_in.record.reboot_requests, stand_in.record.reboots) == (2, 1)
     assert stand_in.robots_running() == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("what", "why", "code"),
+    [
+        ("paused", "the second try was not sent: suspended meanwhile by ann", 4),
+        ("interrupted", "the second try was not sent: stopped: interrupted", 130),
+    ],
+)
+def test_what_keeps_from_the_second_try_hides_nothing_of_the_first(
+    rig: Rig, what: str, why: str, code: int
+) -> None:
+    """The first one stopped all robots: neither "not attempted" nor "in doubt" would say so."""
+    (stand_in,) = ready(rig, robots=hanging())
+    ask(rig, reboot=RESUME)
+    if what == "paused":
+        meanwhile = beside(stand_in, "reboot-system-request", lambda: pause(rig, stand_in))
+    else:
+        meanwhile = when_asked(
+            stand_in, "reboot-system-request", lambda: os.kill(os.getpid(), signal.SIGINT)
+        )
+
+    with meanwhile:
+        ran = rig.apply()
+    told, again = rig.plan("-o", "json"), rig.apply()
+
+    assert ran.code == code, ran.text
+    left = "asked once, and provably not done; it stopped robots that do not run any more: "
+    assert f"{left}grid-btc, arb; {why}" in ran.out
+    assert "asked once" in rig.jtr("history", "tokyo-1").out
+    (line,) = server(told)["disruptions"]
+    assert (line["standing"], line["action"]) == ("found out", None)
+    assert "grid-btc" in json.dumps(line)
+    assert again.code == 6, again.text
+    assert stand_in.record.reboot_requests == 1
+
+
+def test_a_server_that_goes_away_before_the_second_try_may_have_ended_after_all(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop that hung may have come to its end: that the process lived is no proof any more."""
+    (stand_in,) = ready(rig, robots=hanging())
+    ask(rig, reboot=RESUME)
+    real = Execution.baseline
+
+    async def baseline(self: Execution) -> ObservedServer:
+        if stand_in.record.reboot_requests:
+            raise ServerUnreachable("nobody answers", "look at it")
+        return await real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Execution, "baseline", baseline)
+        ran = rig.apply()
+
+    assert ran.code == 7, ran.text
+    assert "nobody answers: it is not known whether it took effect" in ran.out
+    assert "stopped meanwhile: robots grid-btc (1), arb (2)" in ran.out
+    assert stand_in.record.reboot_requests == 1
+
+
+def test_a_robot_that_a_person_stops_after_the_plan_keeps_the_second_try_from_being_sent(
+    rig: Rig,
+) -> None:
+    """It would be started again by us; nobody knows who stopped it."""
+    stopped = Robot(1, "grid-btc", "bybit")
+    (stand_in,) = ready(rig, robots=[stopped, Robot(2, "arb", "okx")])
+    stand_in.behaviour.reboot = "ignored"
+    ask(rig, reboot=RESUME)
+    with beside(stand_in, "reboot-system-request", lambda: pause(rig, stand_in)):
+        assert rig.apply().code == 4
+    go_on(rig, stand_in)
+    assert standings(rig.plan("-o", "json")) == {"reboot": "due"}
+
+    with when_asked(stand_in, LOOK, lambda: setattr(stopped, "running", False)):
+        ran = rig.apply()
+
+    assert ran.code == 6, ran.text
+    assert stand_in.record.reboot_requests == 1
+    assert stand_in.robots_running() == {2}
 
 
 @pytest.mark.parametrize("stop", ["throws", "hangs"])

@@ -114,14 +114,15 @@ def sandbox(private: Path) -> Iterator[Running]:
 def test_another_process_plans_and_applies(sandbox: Running, private: Path, watch: Watch) -> None:
     box = private / "my box"
     shell = Shell(box, watch)
-    docs = str(box / "docs")
+    docs = str(box / "repository" / "servers")
 
     assert "3 to write" in shell.jtr("plan", docs)
     assert "began a ledger" in shell.jtr("ledger", "init")
     assert "Applied: 3 done" in shell.jtr("apply", docs, "--auto-approve")
     assert "Nothing to do" in shell.jtr("apply", docs, "--auto-approve")
     assert {path.name for path in box.iterdir()} == {
-        *("docs", "config", "state", "settings.yaml", "policy.yaml", "env.sh", "writer.header"),
+        *("repository", "config", "state", "cache", "settings.yaml", "policy.yaml"),
+        *("env.sh", "writer.header", ".jtr-sandbox"),
     }
     for name in ("env.sh", "writer.header"):
         assert stat.S_IMODE((box / name).stat().st_mode) == 0o600
@@ -136,7 +137,7 @@ def test_another_process_plans_and_applies(sandbox: Running, private: Path, watc
     watch.search("the sandbox's output", sandbox.text)
     assert sandbox.survivors() == []
     assert left(private) == []
-    assert (box / "docs" / "tokyo-1.yaml").is_file(), "--dir is kept"
+    assert (box / "repository" / "servers" / "tokyo-1.yaml").is_file(), "--dir is kept"
 
 
 def test_the_token_of_jtr_may_only_read_below_jt(
@@ -175,7 +176,7 @@ def test_typed_lines_are_obeyed(private: Path, watch: Watch) -> None:
         found = re.search(r"^Files +(\S+)$", text, re.MULTILINE)
         assert found is not None
         shell = Shell(Path(found[1]), watch)
-        docs = f"{found[1]}/docs"
+        docs = f"{found[1]}/repository/servers"
         shell.jtr("ledger", "init")
         shell.jtr("apply", docs, "--auto-approve")
 
@@ -253,7 +254,40 @@ def test_keep_leaves_the_directory_and_says_where(private: Path) -> None:
         assert sandbox.end() == 0
         (kept,) = left(private)
         assert f"jtr: kept: {private / 'tmp' / kept}" in sandbox.text
-        assert (private / "tmp" / kept / "docs" / "tokyo-1.yaml").is_file()
+        assert (private / "tmp" / kept / "repository" / "servers" / "tokyo-1.yaml").is_file()
+
+
+@pytest.mark.volume
+def test_several_servers_and_again_in_the_same_directory(private: Path, watch: Watch) -> None:
+    box = private / "box"
+    args = [*SANDBOX, "--dir", str(box), "--servers", "3"]
+    for again in (False, True):
+        with Running(args, environment(private), typed=True) as sandbox:
+            sandbox.until(READY)
+            shell = Shell(box, watch)
+            assert ("begins anew" in sandbox.text) is again
+            assert "and 2 servers more like it" in sandbox.text
+            plan = shell.jtr("plan", str(box / "repository" / "servers"))
+            assert "9 to write" in plan
+            shell.jtr("ledger", "init")
+            assert "9 done" in shell.jtr(
+                "apply", str(box / "repository" / "servers"), "--auto-approve"
+            )
+            if not again:
+                (box / "repository" / "servers" / "mine.yaml").write_text(
+                    "apiVersion: jtr/v1\nkind: Defaults\nspec: {mode: enforce}\n", "utf-8"
+                )
+                with Running(args, environment(private)) as rival:
+                    assert rival.end() == 64
+                    assert "a sandbox runs in" in rival.text
+            else:
+                doctor = shell.jtr("doctor", str(box / "repository" / "servers"), "--no-visit")
+                assert "Vault Agent" not in doctor
+            sandbox.type("rotate bybit")
+            sandbox.until("bybit is now version 2")
+            sandbox.type("quit")
+            assert sandbox.end() == 0
+    assert (box / "repository" / "servers" / "mine.yaml").is_file()
 
 
 def test_a_directory_that_will_not_do_is_refused(private: Path) -> None:

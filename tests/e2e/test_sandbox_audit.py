@@ -65,7 +65,7 @@ class Ran:
             done = subprocess.run(
                 [python, "-c", GUARDED, str(writing), *args],
                 env=environment,
-                cwd=ground.folder,
+                cwd=ground.repository,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

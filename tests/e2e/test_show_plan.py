@@ -27,6 +27,27 @@ def test_the_plan_is_shown_as_it_was(rig: Rig, saved: Path) -> None:
         assert "tokyo-1" in shown.out
 
 
+def test_a_saved_plan_is_looked_at_as_a_new_one_is(rig: Rig) -> None:
+    names = [f"tokyo-{number}" for number in range(1, 6)]
+    for name in names:
+        rig.server(name)
+        rig.document(name)
+    rig.begin()
+    path = rig.home / "plan.json"
+    path.write_text(rig.plan("-o", "json").out, "utf-8")
+
+    brief = rig.jtr("show-plan", str(path))
+    wide = rig.jtr("show-plan", str(path), "--wide")
+    path.write_text(rig.apply("-o", "json").out, "utf-8")
+    applied = rig.jtr("show-plan", str(path), "--changes-only")
+    quiet = rig.jtr("show-plan", str(path), "--wide", "-q")
+
+    assert "  + bybit@1 -> 5 servers: tokyo-1 .. tokyo-5" in brief.out
+    assert wide.out.count("+ bybit") == len(names)
+    assert "\nDone\n  ✓ write bybit@1 -> " in applied.out
+    assert (quiet.code, quiet.out) == (64, "")
+
+
 def test_what_was_applied_is_shown_with_its_time(rig: Rig, saved: Path) -> None:
     done = rig.jtr("apply", str(rig.docs), "--expect", str(saved), "-o", "json")
     saved.write_text(done.out, "utf-8")

@@ -71,6 +71,25 @@ def swept_by(rig: Rig, token: Secret) -> tuple[list[int], list[str]]:
     return versions, asked
 
 
+def test_ledger_init_makes_the_key_once_and_never_another(rig: Rig) -> None:
+    rig.settings(**rig.ledger("vault"))
+    text = (FOLDER / "ledger-init.hcl").read_text("utf-8").replace("jt/", f"jt/{rig.team}/")
+    ledger = (FOLDER / "ledger.hcl").read_text("utf-8").replace("jtr/", f"ledger-{rig.team}/")
+    for name, policy in (("init", text), ("ledger", ledger)):
+        rig.bao.request("POST", f"sys/policies/acl/{name}-{rig.team}", {"policy": policy})
+    token = rig.bao.create_token([f"init-{rig.team}", f"ledger-{rig.team}"], default_policy=False)
+    rig.watch.guard(token.reveal(), "token")
+
+    begun = rig.jtr("ledger", "init", environment=as_holder(token))
+    again = rig.jtr("ledger", "init", environment=as_holder(token))
+    at = f"secret/data/{rig.path('fingerprint')}"
+
+    assert begun.code == 0, begun.text
+    assert "made a fingerprint key" in begun.out
+    assert (again.code, again.out) == (0, "")
+    assert status(rig.bao, token, "POST", at, {"data": {"key": "other"}}) == 403
+
+
 # ── what must work ───────────────────────────────────────────────────────────────────────────
 
 
@@ -230,7 +249,8 @@ def test_hashicorp_vault_takes_all_but_one_file() -> None:
     }
 
     assert unknown == {"controller-openbao.hcl"}
-    others = {"ledger", "ledger-read", "team-plan", "team-apply"}  # of CI: tests/deploy/test_ci.py
+    # Of CI: tests/deploy/test_ci.py; and the one of `jtr ledger init`, above.
+    others = {"ledger", "ledger-read", "team-plan", "team-apply", "ledger-init"}
     assert {name for names in SETS.values() for name in names} | others == {
         file.stem for file in FOLDER.glob("*.hcl")
     }

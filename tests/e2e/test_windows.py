@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from reconciler.apply import send
+from reconciler.plan import requests
 from reconciler.plan.windows import Opening, standing
 from reconciler.sandbox.jt_trader.server import Robot
 from tests.e2e.answers import document, server
-from tests.e2e.test_requests import LEAVE, RESUME, ask, kinds, ready, standings
+from tests.e2e.test_requests import LEAVE, RESUME, ask, kinds, moment, ready, standings
 from tests.support.rig import Rig
 
 RESTART = {"onCredentialChange": "restart"}
@@ -58,17 +59,46 @@ def test_outside_of_a_window_credentials_are_written_and_the_rest_waits(rig: Rig
     assert len(server(rig.plan("-o", "json"))["debts"]) == 1
 
 
-def test_when_the_window_opens_it_is_done_under_the_id_that_was_reviewed(rig: Rig) -> None:
+def test_when_the_window_opens_it_is_done_under_the_id_that_was_reviewed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (stand_in,) = ready(rig)
     ask(rig, reboot=RESUME, windows=[NEVER])
-    text = next(rig.docs.iterdir())
-    reviewed = document(rig.plan("-o", "json"))["planId"]
-    text.write_text(text.read_text("utf-8").replace("deny", "allow"), "utf-8")
+    reviewed, recorded = rig.plan("-o", "json"), rig.plan("--recorded", "-o", "json")
+    for module in (requests, send):  # the plan's eyes, and those of whoever sends
+        monkeypatch.setattr(module, "standing", lambda _windows, _now: Opening(open=True))
 
-    ran = rig.jtr("apply", str(rig.docs), "--expect", reviewed)
+    ran = rig.jtr("apply", str(rig.docs), "--expect", document(reviewed)["planId"])
 
+    assert document(recorded)["planId"] == document(reviewed)["planId"]
+    assert standings(reviewed) == {"reboot": "waits for its window"}
     assert ran.code == 0, ran.text
     assert kinds(stand_in) == ["save", "reboot", "start", "start"]
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [{"windows": None}, {"windows": [ALWAYS | {"timeZone": "UTC"}]}, {"reboot": LEAVE}],
+    ids=["no windows", "another window", "robots left"],
+)
+def test_windows_and_robots_that_nobody_reviewed_are_refused(
+    rig: Rig, instead: dict[str, Any]
+) -> None:
+    (stand_in,) = ready(rig)
+    at = {"bootedAfter": moment()}
+    ask(rig, reboot=RESUME | at, windows=[ALWAYS])
+    file = rig.home / "reviewed.json"
+    file.write_text(rig.plan("-o", "json").out, "utf-8")
+    changed: dict[str, Any] = {"reboot": RESUME, "windows": [ALWAYS]} | instead
+    changed["reboot"] = changed["reboot"] | at
+    ask(rig, **{key: value for key, value in changed.items() if value is not None})
+
+    ran = rig.jtr("apply", str(rig.docs), "--expect", str(file))
+
+    assert ran.code == 4, ran.text
+    told = "robots: leave" if "reboot" in instead else "their windows"
+    assert told in ran.err
+    assert kinds(stand_in) == ["save"]
 
 
 @pytest.mark.parametrize("wishes", [{"cache": {}, "reboot": RESUME}, {"reboot": LEAVE}])
@@ -152,6 +182,6 @@ def test_a_second_try_is_not_sent_outside_of_the_window(
     ran = rig.apply()
 
     assert ran.code == 4, ran.text
-    assert "before the second try its window closed" in ran.out
+    assert "the second try was not sent: its window closed" in ran.out
     assert stand_in.record.reboot_requests == 1
     assert standings(rig.plan("-o", "json")) == {"reboot": "due"}

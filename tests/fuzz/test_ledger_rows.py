@@ -20,7 +20,7 @@ from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Plan
 from reconciler.model.target import Target
-from reconciler.render.ledger import recorded_rows
+from reconciler.render.ledger import Moment, recorded_rows
 from reconciler.render.plan_json import RENDERER as AS_JSON
 from reconciler.render.plan_text import RENDERER as AS_TEXT
 from reconciler.render.requests import (
@@ -54,6 +54,7 @@ spec:
   reboot: {{bootedAfter: "2026-11-22T08:55:00Z", robots: resume, reason: new keys}}
 """
 NOT_THOSE: Final = {
+    "moved",
     "brake",
     "brake-released",
     "forgotten",
@@ -120,7 +121,7 @@ def a_look(rows: Mapping[str, str]) -> None:
     with suppress(JtrError):
         for server in ledger.servers():
             recorded = ledger.load(server.target, server.name)
-            "\n".join(recorded_rows(server, recorded, NOW)).encode()
+            "\n".join(recorded_rows(server, recorded, Moment(NOW))).encode()
             for deed in history(ledger.history(server.uid), recorded.requests):
                 deed_row(deed).encode()
             listed = Listed(server.name, server.target, recorded.requests)

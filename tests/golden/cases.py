@@ -19,6 +19,7 @@ from reconciler.errors import (
     TlsRefused,
 )
 from reconciler.model.actions import DeleteExchange, WriteExchange
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import (
     Afterwards,
     DesiredServer,
@@ -123,7 +124,8 @@ def recorded() -> Shown:
 def drift_left_alone() -> Shown:
     desired = f.server(f.exchange(), f.exchange("okx"))
     same: dict[str, Any] = {"sources": {"bybit": f.sources(1), "okx": f.sources(2, "okx")}}
-    seen = f.observed({"bybit": OTHER, "okx": NEW}, (f.GRID,))
+    since = {"bybit": "2026-11-22T07:04:12.000+00:00", "okx": "2026-11-22T10:00:00.000+00:00"}
+    seen = f.observed({"bybit": OTHER, "okx": NEW}, (f.GRID,), since=since)
     return alone(one(desired, seen, f.recorded(ONES, OKX), **same))
 
 
@@ -182,10 +184,12 @@ def changed_address() -> Shown:
     blank = ServerPlan("tokyo-1", Target("https://tokyo-1b.internal:8443", "0"), "desk-asia")
     held = replace(
         blank,
-        held=f"its address changed: it was {f.TARGET}",
-        held_code=Exit.BLOCKED,
-        held_remedy="make sure that the old server is off (it still holds keys and robots), then "
-        "--approve-target-change tokyo-1",
+        hold=blocked(
+            Code.ADDRESS_CHANGED,
+            f"its address changed: it was {f.TARGET}",
+            "make sure that the old server is off (it still holds keys and robots), then "
+            "--approve-target-change tokyo-1",
+        ),
     )
     return alone(held)
 

@@ -4,15 +4,22 @@ Plans and reports as a reviewer meets them in a comment; the name of a case is t
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
-from reconciler.errors import ServerUnreachable
+from reconciler.errors import Exit, ServerUnreachable
+from reconciler.exchanges.judge.findings import say
+from reconciler.model.conditions import Code, Condition
+from reconciler.model.key_audits import Audited, KeyId
+from reconciler.model.key_facts import Answered, Cap, Grant, IpRule, KeyFacts, Status
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.policy import PolicyAction, Violation
 from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Debt, Owed
+from reconciler.render.audit import recalled_line, recalled_text
+from reconciler.render.registry import AuditPart
 from tests.golden import cases, request_cases
 from tests.golden.cases import Shown, alone, named, one
 from tests.support import factories as f
@@ -34,8 +41,11 @@ def blank(name: str) -> ServerPlan:
     return ServerPlan(
         name,
         server.target,
-        held="not compared: the ledger holds no observation of it",
-        held_remedy="`jtr apply` or a controller on the same ledger makes one",
+        hold=Condition(
+            Code.NEVER_SEEN,
+            "not compared: the ledger holds no observation of it",
+            "`jtr apply` or a controller on the same ledger makes one",
+        ),
         new_recipient=(
             NewRecipient(Novelty.CONTACT, f"{server.target.url} (account 0)"),
             NewRecipient(Novelty.LOGIN, f"vault:secret/jt/{name}/access"),
@@ -93,7 +103,13 @@ def hostile_plan() -> ServerPlan:
 
 
 def hostile() -> Shown:
-    held = replace(blank("osaka-1"), server=MARKUP, held=FENCE)
+    held = replace(
+        blank("osaka-1"),
+        server=MARKUP,
+        hold=Condition(
+            Code.SUSPENDED, FENCE, "`jtr apply` or a controller on the same ledger makes one"
+        ),
+    )
     return Shown(Plan((hostile_plan(), held), not_visited=(FENCE, MARKUP)))
 
 
@@ -137,3 +153,25 @@ REPORTS: dict[str, Callable[[], list[Report]]] = {
     "nothing-was-done": nothing_done,
     "hostile": hostile_report,
 }
+
+
+def remembered_keys() -> AuditPart:
+    """What a ledger knows of three keys: one is bad, one new, one good; and of one by its name."""
+    spot = KeyFacts(
+        grants=(Grant("Spot", frozenset({Cap.SPOT})),),
+        ip=IpRule(bound=True, networks=(ip_network("203.0.113.10"),), listed=True),
+        never_expires=True,
+    )
+    told = Answered(Status.VALID, AT - timedelta(days=3), spot)
+    rows = (
+        Audited(
+            KeyId("osaka-1", "bybit"),
+            findings=(say("NOT_ASKED_YET", "no exchange was asked about it yet"),),
+        ),
+        Audited(KeyId("osaka-1", "okx"), told),
+        Audited(KeyId("tokyo-1", "okx"), told),
+        Audited(KeyId("zurich-1", "gateio"), told, (say("PERM_WITHDRAW", "it may withdraw"),)),
+        Audited(KeyId(FENCE, "x"), told, (say("KEY_OLD", MARKUP),)),
+    )
+    text = recalled_text(rows, {"osaka-1"}, AT)
+    return AuditPart(Exit.DONE, text, {}, recalled_line(rows, known=True, whole=True))

@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
 from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobots, ResumeRobots
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import Afterwards, OnCredentialChange, RequestKind
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.outcomes import Outcome, Report, Result
@@ -24,7 +25,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.plan.inputs import Consents
+from reconciler.plan.inputs import NO_DISRUPTIVE, Consents
 from reconciler.plan.requests import request_lines
 from reconciler.render.requests import Listed
 from tests.golden.cases import (
@@ -149,7 +150,10 @@ def restarts_held() -> Shown:
 
 def refused_requests() -> Shown:
     refused = replace(
-        TERMS, refused="another ledger might know of it", remedy="write soleWriter: true"
+        TERMS,
+        refused=blocked(
+            Code.LEDGER_CANNOT_TELL, "another ledger might know of it", "write soleWriter: true"
+        ),
     )
     return alone(
         asked(
@@ -161,7 +165,7 @@ def refused_requests() -> Shown:
 
 
 def not_disruptive() -> Shown:
-    consents = Consents(quiet="--no-disruptive")
+    consents = Consents(quiet=NO_DISRUPTIVE)
     return alone(
         asked(
             consents=consents, cache=wish(RequestKind.CACHE, 9), reboot=wish(RequestKind.REBOOT, 9)
@@ -278,7 +282,7 @@ def listing(requests: Requests, **changes: Any) -> Listed:
     """List a server as `jtr request list` does."""
     desired = f.server(supervised=True, **changes)
     terms = replace(TERMS, log=None)
-    lines = request_lines(desired, requests, (f.GRID, f.ARB), terms, quiet="", refuses=("", ""))
+    lines = request_lines(desired, requests, (f.GRID, f.ARB), terms, quiet=None, refuses=None)
     return Listed(desired.name, desired.target, requests, tuple(lines))
 
 

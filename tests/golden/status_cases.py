@@ -91,7 +91,7 @@ def _served(name: str) -> ServerStatus:
             failures=9,
         )
     if name in DRIFTED:
-        return replace(status, sync=Sync.OUT_OF_SYNC, drift=1)
+        return replace(status, sync=Sync.OUT_OF_SYNC, drifting=("okx",))
     if name in OWING:
         return replace(status, sync=Sync.OUT_OF_SYNC, changes=1, health=Health.PROGRESSING)
     return status

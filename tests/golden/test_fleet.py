@@ -26,6 +26,7 @@ from reconciler.model.actions import (
     RestartRobots,
     WriteExchange,
 )
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import Afterwards
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Category, Disruption, Line, Plan, ServerPlan, Standing, Status
@@ -34,6 +35,7 @@ from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Debt, Owed, Purpose
 from reconciler.model.target import Target
 from reconciler.render.fleet import FEW
+from reconciler.render.items import items
 from reconciler.render.layout import View, columns, folded, ranges
 from reconciler.render.plan_text import PlanText, plan_text
 from reconciler.render.server_text import FINISHED
@@ -96,7 +98,7 @@ def stopping(number: int) -> ServerPlan:
     restart = Disruption(
         "restart robots on okx",
         Standing.DUE,
-        f"robot-of-{number}",
+        Condition(Code.DUE, f"robot-of-{number}"),
         action=RestartRobots("okx", robot),
         robots=robot,
     )
@@ -190,6 +192,7 @@ SOME = settings(
     phases=[Phase.explicit, Phase.generate],  # an example is a whole fleet: shrinking takes minutes
 )
 INSTANT = fleet_cases.NOW
+CALM = ServerPlan("tokyo-1", Target("https://a.test", "0"), observed_at="2026-11-22T09:00:00Z")
 
 
 @st.composite
@@ -208,14 +211,17 @@ def lines(draw: st.DrawFn, name: str) -> Line:
         status,
         category=draw(st.sampled_from(Category)),
         reason=draw(st.sampled_from((Reason.ABSENT, Reason.NEW_VERSION))),
-        why=draw(WORDS),
-        remedy=draw(st.sampled_from(("", f"jtr do {name}/{code}"))),
+        condition=Condition(
+            Code.IN_SYNC,
+            draw(WORDS),
+            draw(st.sampled_from(("", f"jtr do {name}/{code}"))),
+            Exit.BLOCKED if status in (Status.BLOCKED, Status.FAILED) else Exit.DONE,
+        ),
         action=action,
         asks="--correct-drift" if status is Status.LEFT_ALONE else "",
         consequence=Consequence(robots, draw(st.sampled_from(Need))) if action else None,
         sources=(f"vault:secret/{name}/{code}@{draw(st.integers(1, 2))}",) if action else (),
         note=draw(st.sampled_from(("", "ignored: x"))),
-        error=Exit.BLOCKED if status in (Status.BLOCKED, Status.FAILED) else Exit.DONE,
     )
 
 
@@ -228,11 +234,14 @@ def disruptions(draw: st.DrawFn) -> Disruption:
     return Disruption(
         draw(st.sampled_from(("reboot 1", "restart robots on okx"))),
         standing,
-        draw(st.sampled_from(("", listed, f"they stop: {listed}; and others"))),
-        draw(st.sampled_from(("", "jtr request resolve SERVER"))),
+        Condition(
+            Code.DUE,
+            draw(st.sampled_from(("", listed, f"they stop: {listed}; and others"))),
+            draw(st.sampled_from(("", "jtr request resolve SERVER"))),
+            Exit.BLOCKED if standing is Standing.BLOCKED else Exit.DONE,
+        ),
         action=action if standing in (Standing.DUE, Standing.SCHEDULED) else None,
         robots=robots,
-        error=Exit.BLOCKED if standing is Standing.BLOCKED else Exit.DONE,
     )
 
 
@@ -244,6 +253,8 @@ def servers(draw: st.DrawFn, name: str) -> ServerPlan:
         return tuple(draw(st.lists(strategy, max_size=draw(some))))
 
     word = draw(WORDS)
+    code = draw(st.sampled_from((Exit.DONE, Exit.BLOCKED)))
+    hold = Condition(Code.SUSPENDED, word, word, code)
     fails = draw(st.sampled_from((False, False, False, True)))
     return ServerPlan(
         name,
@@ -262,9 +273,7 @@ def servers(draw: st.DrawFn, name: str) -> ServerPlan:
             )
         ),
         notes=few(WORDS),  # type: ignore[arg-type]
-        held=draw(st.sampled_from(("", "", "", word))),
-        held_code=draw(st.sampled_from((Exit.DONE, Exit.BLOCKED))) if word else Exit.DONE,
-        held_remedy=word,
+        hold=draw(st.sampled_from((None, None, None, hold))) if word else None,
         failure=ServerUnreachable(f"{name} is away", word) if fails else None,
         observed_at=draw(st.sampled_from(("2026-11-22T09:00:00Z", "2026-11-22T09:00:00Z", ""))),
     )
@@ -390,6 +399,29 @@ def test_every_change_problem_recipient_and_robot_is_told_with_its_server(plan: 
         assert f"= {calm} servers in sync" in text
 
 
+@pytest.mark.parametrize("status", Status)
+def test_an_exchange_of_which_something_is_said_is_no_calm_one(status: Status) -> None:
+    write = WriteExchange("okx", (("api_key", "apiKey"),), (), Purpose.CHANGE)
+    acts = status in (Status.WRITE, Status.LEFT_ALONE, Status.DELETE)
+    line = Line("okx", status, action=write if acts else None)
+
+    assert_calm_is_what_nothing_is_said_of(replace(CALM, lines=(line,)))
+
+
+@pytest.mark.parametrize("standing", Standing)
+def test_a_request_of_which_something_is_said_is_no_calm_one(standing: Standing) -> None:
+    reboot = RebootServer(INSTANT, "r", Afterwards.RESUME, 600.0)
+    action = reboot if standing in (Standing.DUE, Standing.SCHEDULED) else None
+    line = Disruption("reboot 1", standing, action=action)
+
+    assert_calm_is_what_nothing_is_said_of(replace(CALM, disruptions=(line,)))
+
+
+def assert_calm_is_what_nothing_is_said_of(server: ServerPlan) -> None:
+    """Two rooms decide it: the verdict counts it, and the items tell it."""
+    assert (level(server) is Level.NOTHING) == (not list(items(server)))
+
+
 @SOME
 @given(plan=plans(), seed=st.integers(0, 9))
 def test_neither_order_nor_grouping_changes_the_plan(plan: Plan, seed: int) -> None:
@@ -431,7 +463,7 @@ def assert_folds(text: str, width: int) -> None:
     found = folded(text, width)
     assert found.split() == text.split()
     for row in found.split("\n"):
-        if columns(row) > width:
+        if columns(row) > width and not row.lstrip().startswith(("jtr ", "bao kv ")):
             # Only a word that fits into no line may stick out, and nothing comes behind it.
             assert columns(row.split(" ")[-1]) > width - len(row) + len(row.lstrip()) - 6
 
@@ -447,6 +479,13 @@ def test_no_word_is_broken_and_nothing_but_a_long_word_is_too_wide(plan: Plan, w
 @given(text=ROWS, sign=st.sampled_from(("", "  ! ", "    ~ ", "      ")), width=st.integers(40, 99))
 def test_any_text_folds(text: str, sign: str, width: int) -> None:
     assert_folds("\n".join(f"{sign}{row}" for row in text.split("\n")), width)
+
+
+def test_a_command_that_stands_alone_stays_whole() -> None:
+    command = "      jtr request resume tokyo-1 --leave --because TEXT --from servers"
+
+    assert folded(command, 40) == command
+    assert "\n" in folded(f"  say {command.lstrip()}", 40)
 
 
 def test_what_fits_is_left_as_it_is() -> None:

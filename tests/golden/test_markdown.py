@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from reconciler.errors import Exit, ServerUnreachable, worst
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Line, Plan, ServerPlan, Status
@@ -68,9 +69,17 @@ def test_refused_and_already(*, rewrite: bool) -> None:
     check(HERE / "apply-already.md", RENDERER.already(same, Exit.DONE, at=AT), rewrite=rewrite)
 
 
+def test_what_is_remembered_of_keys(*, rewrite: bool) -> None:
+    plan = Plan((markdown_cases.rotated("osaka-1"),))
+    said = markdown_cases.remembered_keys()
+    text = RENDERER.plan(plan, Exit.DONE, recorded=True, audit=said)
+    check(HERE / "plan-keys.md", text, rewrite=rewrite)
+
+
 def test_every_file_is_a_case() -> None:
     known = {f"plan-{name}.md" for name in PLANS} | {f"apply-{name}.md" for name in REPORTS}
     assert {path.name for path in HERE.iterdir()} == known | {
+        "plan-keys.md",
         "apply-refused.md",
         "apply-already.md",
     }
@@ -191,7 +200,7 @@ def fleet(recipes: Sequence[Recipe], number: int, away: int) -> Plan:
 def _server(recipe: Recipe, number: int) -> ServerPlan:
     word, kinds = WORDS[recipe.word], recipe.statuses
     lines = (
-        Line(f"{n}-{word}", kinds[n % len(kinds)], why=word, remedy=word)
+        Line(f"{n}-{word}", kinds[n % len(kinds)], condition=Condition(Code.DUE, word, word))
         for n in range(recipe.lines)
     )
     return ServerPlan(
@@ -202,7 +211,7 @@ def _server(recipe: Recipe, number: int) -> ServerPlan:
         lines=tuple(lines),
         robots=(Robot(1, word, "bybit", running=True),),
         notes=(word,) * recipe.notes,
-        held=word if recipe.held else "",
+        hold=Condition(Code.SUSPENDED, word) if recipe.held else None,
         failure=ServerUnreachable(word, word) if recipe.failed else None,
         observed_at="2026-11-22T09:00:00Z",
     )

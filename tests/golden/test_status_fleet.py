@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.recorded import Identity, Recorded
 from reconciler.render.layout import folded
+from reconciler.render.ledger import Moment
 from reconciler.render.status import controller_rows, needs_rows, served_servers
 from reconciler.render.status_fleet import ledger_fleet, served_fleet
 from reconciler.testing.renderers import is_safe
@@ -26,11 +27,13 @@ __all__ = ["rewrite"]
 HERE = Path(__file__).parent / "fleet"
 DECLARED = frozenset(map(cases.target, NAMES))
 Known = Sequence[tuple[Identity, Recorded]]
+DAY_OLD = Moment(NOON, 86_400.0)
+"""When all of these are told; what was seen a day before is stale."""
 
 
 def by_ledger(width: int | None = None, known: Known | None = None) -> str:
     found = cases.ledger() if known is None else known
-    return folded("\n".join(ledger_fleet(found, NOON, width, DECLARED)) + "\n", width)
+    return folded("\n".join(ledger_fleet(found, DAY_OLD, width, DECLARED)) + "\n", width)
 
 
 def by_controller(width: int | None = None) -> str:
@@ -54,10 +57,10 @@ def test_a_status(width: int, *, rewrite: bool) -> None:
 
 def test_who_needs_somebody_is_named_and_the_others_are_counted() -> None:
     loud = {cases.DOUBT, cases.OWED_A_START, cases.UNFINISHED, *cases.DRIFTED, *cases.OWING}
-    for text in (by_ledger(), by_controller()):
+    for text, stale in ((by_ledger(), len(cases.OLD)), (by_controller(), 0)):
         assert {name for block in blocks(text) for name in block.servers} == loud
-        assert f"= {500 - len(loud)} servers" in text
-    assert named(by_ledger().split("? not seen", 1)[1].split("\n", 1)[0]) == set(cases.OLD)
+        assert f"= {500 - len(loud) - stale} servers" in text
+    assert named(by_ledger().split("? stale, not seen", 1)[1].split("\n", 1)[0]) == set(cases.OLD)
 
 
 def test_the_last_line_is_for_servers_that_only_the_ledger_knows() -> None:
@@ -71,7 +74,7 @@ def test_the_last_line_is_for_servers_that_only_the_ledger_knows() -> None:
 
 def test_what_is_open_on_a_server_that_nobody_declares_is_told() -> None:
     open_ = [one for one in cases.ledger() if one[0].name in {cases.DOUBT, cases.OWED_A_START}]
-    rows = list(ledger_fleet(open_, NOON, None, frozenset()))
+    rows = list(ledger_fleet(open_, DAY_OLD, None, frozenset()))
 
     assert any("in doubt since" in row for row in rows)
     assert any("robots owed a start" in row for row in rows)
@@ -79,10 +82,12 @@ def test_what_is_open_on_a_server_that_nobody_declares_is_told() -> None:
 
 
 def test_without_documents_nobody_is_called_gone() -> None:
-    rows = list(ledger_fleet(cases.ledger(), NOON, None, None))
+    rows = list(ledger_fleet(cases.ledger(), DAY_OLD, None, None))
 
     assert not any("only in the ledger" in row for row in rows)
-    assert any(row.startswith(f"= {503 - 23} servers (--wide names them)") for row in rows)
+    assert any(
+        row.startswith(f"= {503 - 23 - len(cases.OLD)} servers (--wide names them)") for row in rows
+    )
 
 
 def test_one_server_is_told_whole() -> None:

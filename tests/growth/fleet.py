@@ -24,7 +24,7 @@ from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.controller.workers import Workers
 from reconciler.documents.load import load
-from reconciler.ledger import Store, Stored
+from reconciler.ledger import Put, Store, Stored
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.ledger.stores.memory import MemoryStore
@@ -76,6 +76,10 @@ class CountedStore:
     def put(self, key: str, text: str, *, expect: int) -> int:
         self._work["ledger commits"] += 1
         return self._store.put(key, text, expect=expect)
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        self._work["ledger commits"] += 1
+        self._store.put_all(puts)
 
     def keys(self, prefix: str) -> list[str]:
         found = self._store.keys(prefix)

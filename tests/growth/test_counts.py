@@ -28,40 +28,42 @@ VISIT: Final = {  # and one on a new connection
 METADATA: Final = {"secrets described": 6 * SERVERS}  # of five exchanges, and of the login
 LOGINS: Final = {"secrets read": SERVERS}
 DOCUMENTS: Final = {"files opened": SERVERS + 1}  # and their folder
-KNOWN: Final = {  # all that the ledger knows of every server, and once when the ledger began
-    "ledger reads": 10 * SERVERS + 2,
+KNOWN: Final = {  # of every server, and once when it began and what is paused
+    "ledger reads": 10 * SERVERS + 3,
     "ledger listings": SERVERS + 1,  # of exchanges, and once of brakes
     "ledger rows listed": 5 * SERVERS + 1,
 }
-WATCH: Final = 5  # looks at the log of a server after its last write
-SCOUT: Final = 6  # requests more: the first write to a version is watched alone
+WATCH: Final = 2  # looks at the log of a server after its last write
+BEFORE: Final = 3  # requests of the last look before the first write: with the log
+WRITE: Final = 1 + 2  # a save, and the look after it, which is the last one before the next
+SCOUT: Final = WATCH + 1 + BEFORE  # requests more: the first write to a version is watched alone
 EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
     "cold plan": {
         **VISIT,
         **METADATA,
         **DOCUMENTS,
         "secrets read": 6 * SERVERS,
-        "ledger reads": 6 * SERVERS + 1,
+        "ledger reads": 6 * SERVERS + 2,
         "ledger listings": 2,
     },
     "first apply": {
         **METADATA,
         "secrets read": 6 * SERVERS,
         "handshakes": SERVERS,
-        # The plan's look and one before the first write; five times the last look, the write, and
-        # a look after it; the watch, and the robots at its end.
-        "server requests": (4 + 3 + 5 * (2 + 1 + 3) + WATCH + 1) * SERVERS + SCOUT,
+        # The plan's look, the last one before the first write, the writes; the watch, and the
+        # robots at its end.  The scout looks again after it was watched.
+        "server requests": (4 + BEFORE + 5 * WRITE + WATCH + 1) * SERVERS + SCOUT,
         "server: engine-config-request": SERVERS,
-        "server: exchange-config-request": 12 * SERVERS,
-        "server: background-jobs-list-request": 13 * SERVERS + 1,
-        "server: logs-list-request": (7 + WATCH) * SERVERS + WATCH,
+        "server: exchange-config-request": (2 + 5) * SERVERS + 1,
+        "server: background-jobs-list-request": (2 + 5 + 1) * SERVERS + 2,
+        "server: logs-list-request": (2 + WATCH) * SERVERS + WATCH + 1,
         "server: exchange-config-save": 5 * SERVERS,
-        # Its name, its address, what it is about to receive; the lease taken and given back; five
-        # times the intent and the outcome; the sight, and what was done.  Three prove the version.
-        "ledger commits": (3 + 2 + 5 * 2 + 2) * SERVERS + 3,
-        "ledger reads": 50 * SERVERS + 1,
-        "ledger listings": 6 * SERVERS + 2,
-        "ledger rows listed": 99,
+        # Who it is, what it is about to receive, the lease and all five intents; the outcomes; the
+        # lease given back, the sight and what was done.  Three more prove the version.
+        "ledger commits": 3 * SERVERS + 3,
+        "ledger reads": 58 * SERVERS + 4,
+        "ledger listings": (2 + 5) * SERVERS + 3,  # after each write the brakes once more
+        "ledger rows listed": 109,
         "files opened": 3 * SERVERS + 1,  # and who we are, for each lease
     },
     "converged plan": {**VISIT, **METADATA, **LOGINS, **DOCUMENTS, **KNOWN},
@@ -71,7 +73,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         **LOGINS,
         **DOCUMENTS,
         **KNOWN,
-        "ledger reads": 12 * SERVERS + 2,
+        "ledger reads": 12 * SERVERS + 3,
         "ledger commits": SERVERS,  # when it was seen
     },
     "one-change apply": {
@@ -79,15 +81,15 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         **METADATA,
         "secrets read": SERVERS + 1,
         "files opened": SERVERS + 1 + 2,
-        "server requests": 4 * SERVERS + 3 + 2 + 1 + 3 + SCOUT,
-        "server: exchange-config-request": SERVERS + 3,
-        "server: background-jobs-list-request": SERVERS + 4,
-        "server: logs-list-request": SERVERS + 2 + WATCH,
+        "server requests": 4 * SERVERS + BEFORE + WRITE + WATCH + 1,
+        "server: exchange-config-request": SERVERS + 2,
+        "server: background-jobs-list-request": SERVERS + 3,
+        "server: logs-list-request": SERVERS + 1 + WATCH,
         "server: exchange-config-save": 1,
-        "ledger commits": SERVERS + 6,
-        "ledger reads": 12 * SERVERS + 2 + 20,
-        "ledger listings": SERVERS + 1 + 2,
-        "ledger rows listed": 5 * SERVERS + 1 + 6,
+        "ledger commits": SERVERS + 2,
+        "ledger reads": 12 * SERVERS + 3 + 26,
+        "ledger listings": SERVERS + 1 + 3,
+        "ledger rows listed": 5 * SERVERS + 1 + 7,
     },
     "recorded plan": {"secrets described": 5 * SERVERS, **DOCUMENTS, **KNOWN},
     "status": {

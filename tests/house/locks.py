@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = ("build", "run", "sandbox", "dev")
+NAMES = ("build", "run", "sandbox", "dev")  # what `make dev` installs; `make docs` one more
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 Blocks of the documentation that are run by tests, and how they are run.
 
 Blocks are marked `<!-- run: WHAT -->`; files to write `<!-- run: file PATH -->`.  A block in a list
-is indented, and so is its mark.
+is indented, and so is its mark.  A page with a mark `<!-- situation: NAME -->` is walked from its
+first block to its last, see tests/newcomer; the blocks of others are run by tests that name them.
 """
 
 import os
@@ -18,6 +19,7 @@ BLOCK = re.compile(
     r"(?P<indent>[ ]*)```(?P<kind>\w+)\n(?P<body>.*?)^(?P=indent)```",
     re.DOTALL | re.MULTILINE,
 )
+SITUATION = re.compile(r"<!-- situation: ([^>]*?) -->")
 BIN = Path(sys.executable).parent
 
 

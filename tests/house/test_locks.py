@@ -17,10 +17,17 @@ WANTED = {
     "run": PROJECT["project"]["dependencies"],
     "sandbox": PROJECT["project"]["optional-dependencies"]["sandbox"],
     "dev": [
-        *(one for group in PROJECT["dependency-groups"].values() for one in group),
+        *(
+            one
+            for name, group in PROJECT["dependency-groups"].items()
+            if name != "docs"
+            for one in group
+        ),
         *(one for extra in PROJECT["project"]["optional-dependencies"].values() for one in extra),
     ],
+    "docs": PROJECT["dependency-groups"]["docs"],
 }
+EVERY = (*NAMES, "docs")
 
 
 def missing(wanted: list[Any], locked: set[Entry]) -> Iterator[str]:
@@ -34,11 +41,11 @@ def missing(wanted: list[Any], locked: set[Entry]) -> Iterator[str]:
                 yield text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_lock_holds_what_it_is_for(name: str) -> None:
-    before = {"build": ["build"], "run": ["run"], "sandbox": ["run", "sandbox"], "dev": NAMES}
+    before = {"sandbox": ["run", "sandbox"], "dev": NAMES, "docs": EVERY}
 
-    assert list(missing(WANTED[name], entries(*before[name]))) == []
+    assert list(missing(WANTED[name], entries(*before.get(name, [name])))) == []
 
 
 def test_positive_control_what_no_lock_holds_is_noticed() -> None:
@@ -54,7 +61,7 @@ def test_every_package_has_hashes_and_one_version() -> None:
     found = entries()
 
     assert len(found) > 70
-    assert all(one.hashes for one in found)
+    assert all(one.hashes for one in entries(*EVERY))
     assert len({one.name for one in found}) == len(found)
 
 
@@ -63,3 +70,4 @@ def test_what_is_installed_together_names_nothing_twice() -> None:
 
     assert not run & sandbox
     assert not dev & (run | sandbox | entries("build"))
+    assert not entries("docs") & entries(*NAMES)

@@ -23,6 +23,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from reconciler.model import secret as secret_module
 from reconciler.model.observed import Mask
 from reconciler.model.secret import Secret
 from reconciler.system import log_setup, redaction
@@ -205,26 +206,54 @@ def test_a_line_costs_the_same_however_many_secrets_there_are(
     assert not made
 
 
+def test_a_line_does_not_look_at_the_places_of_secrets_that_it_knows_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Walked(dict[int, None]):
+        """A dict with holes is walked hole by hole: who looks for its first one pays for all."""
+
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("somebody walks through all that were ever born")
+
+        keys = items = values = __iter__  # type: ignore[assignment]
+
+    monkeypatch.setattr(secret_module, "_BORN", Walked())
+    living = [Secret(f"{number:020d}") for number in range(50)]
+    gone = Secret("gone before it was taken")
+    del gone
+
+    taken = dict(secret_module.take_born())
+
+    assert sorted(map(Secret.reveal, taken.values())) == [one.reveal() for one in living]
+    assert not secret_module.take_born()
+    living.append(Secret("born later"))
+    assert [one.reveal() for _, one in secret_module.take_born()] == ["born later"]
+
+
 def test_secrets_that_end_while_a_line_is_written_are_no_trouble() -> None:
     """Python may collect them on any thread, and in the middle of anything."""
-    over = threading.Event()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50)  # so it does it often, and few of them wait for it
 
     def make() -> None:
-        while not over.is_set():
+        for _ in range(2_000):
             ring: list[object] = [Secret(uuid.uuid4().hex)]
             ring.append(ring)  # only the collector ends this one
 
     threads = [threading.Thread(target=make) for _ in range(2)]
-    for thread in threads:
-        thread.start()
     try:
-        for _ in range(300):
+        for thread in threads:
+            thread.start()
+        lines = 0
+        while any(thread.is_alive() for thread in threads):
             living = Secret(uuid.uuid4().hex)
             assert redacted(f"a {living.reveal()} b") == "a *** b"
+            lines += 1
     finally:
-        over.set()
         for thread in threads:
             thread.join()
+        gc.set_threshold(*thresholds)
+    assert lines
 
 
 # ── log lines ────────────────────────────────────────────────────────────────────────────────

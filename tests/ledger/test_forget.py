@@ -8,7 +8,7 @@ from reconciler.ledger import Conflict
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.desired import RequestKind
-from reconciler.model.recorded import Received, Request, Stage
+from reconciler.model.recorded import Attempt, Received, Request, Stage
 from reconciler.model.target import Target
 from tests.ledger.conftest import AWAY, HOME, NOON, ledger_on
 
@@ -55,6 +55,24 @@ def test_who_comes_back_is_new_and_no_old_request_is_done(
     assert before.since is not None
     assert before.since > LATER
     assert after.since == before.since
+
+
+def test_what_is_open_is_not_done_later_either(
+    store: MemoryStore, ledger: Ledger, uid: str
+) -> None:
+    much_later = LATER + timedelta(hours=1)
+    attempt = Attempt("n1", NOON.isoformat(), "apply 1@ci", (), None)
+    requests = ledger.requests(uid)
+    requests.load()
+    requests.ask(Request(RequestKind.CACHE, much_later, "stale", Stage.OPEN, (attempt,)))
+
+    ledger.forget(uid, "gone")
+
+    since = ledger_on(store).load(HOME, "tokyo-1").since
+    assert since is not None
+    assert since > much_later
+    (row,) = ledger_on(store).forgotten()
+    assert (row.identity.name, row.because) == ("tokyo-1", "gone")
 
 
 def test_another_server_knows_nothing_of_it(ledger: Ledger, uid: str) -> None:

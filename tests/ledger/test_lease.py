@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import LeaseHeld, LedgerError
+from reconciler.ledger import Conflict
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import Holder, LeaseRow, lease_key
 from reconciler.ledger.lease import Held, ended, held, this_process
@@ -214,6 +216,52 @@ def test_of_two_that_take_over_one_wins(ours: Machine, theirs: Machine, store: M
         machine.steady += 31
     with theirs.ledger.lease(theirs.uid, wait=0), pytest.raises(LeaseHeld, match="theirs"):
         third.ledger.lease(third.uid, wait=0).__enter__()
+
+
+def test_a_lease_that_came_to_nothing_gives_back_nobody_elses(
+    ours: Machine, theirs: Machine
+) -> None:
+    """It was taken with other notes, and another process was quicker with all of them."""
+    with ours.ledger.lease(ours.uid):
+        pass  # there is a row
+    taken = theirs.ledger.lease(theirs.uid, wait=0)
+
+    def overtaken() -> None:
+        with ExitStack() as undo, ours.ledger.together():
+            undo.enter_context(ours.ledger.lease(ours.uid))
+            taken.__enter__()
+
+    with pytest.raises(Conflict):
+        overtaken()
+
+    assert taken.held()
+    taken.renew()
+    with pytest.raises(LeaseHeld, match="theirs"):
+        ours.ledger.lease(ours.uid, wait=0).__enter__()
+
+
+def test_what_is_given_back_with_other_notes_is_not_taken_from_who_came_meanwhile(
+    ours: Machine, theirs: Machine, store: MemoryStore
+) -> None:
+    lease = ours.ledger.lease(ours.uid)
+    lease.__enter__()
+    with pytest.raises(LeaseHeld):
+        theirs.ledger.lease(theirs.uid, wait=0).__enter__()
+    theirs.steady += 31  # and ours was silent
+    taken = theirs.ledger.lease(theirs.uid, wait=0)
+
+    def overtaken() -> None:
+        with ours.ledger.together():
+            lease.__exit__(None, None, None)
+            taken.__enter__()
+
+    with pytest.raises(Conflict):
+        overtaken()
+    lease.__exit__(None, None, None)
+
+    taken.renew()
+    with pytest.raises(LeaseHeld, match="theirs"):
+        Machine(store, "third").ledger.lease(ours.uid, wait=0).__enter__()
 
 
 def test_many_threads_have_one_holder_at_a_time(store: MemoryStore) -> None:

@@ -163,7 +163,7 @@ def test_taking_back_the_second_try_leaves_the_first(harness: Harness) -> None:
     book = harness.one.requests(harness.uid)
     book.load()
     book.ask(request())
-    book.retry(attempt("nonce-2"))
+    book.retry(attempt("nonce-2"), request().ran)
     book.unsend("nonce-2")
 
     assert harness.stored().open == request()
@@ -201,16 +201,16 @@ def test_nothing_is_asked_or_halted_while_something_is_open(state: Requests) -> 
 
 def test_a_reboot_is_tried_twice_and_an_invalidation_once() -> None:
     once = request_state.opened(NO_REQUESTS, request())
-    twice = request_state.retried(once, attempt("nonce-2"))
+    twice = request_state.retried(once, attempt("nonce-2"), ())
 
     with pytest.raises(Blocked):
-        request_state.retried(twice, attempt("nonce-3"))
+        request_state.retried(twice, attempt("nonce-3"), ())
     with pytest.raises(Blocked):
         request_state.retried(
-            request_state.opened(NO_REQUESTS, request(RequestKind.CACHE)), attempt("nonce-2")
+            request_state.opened(NO_REQUESTS, request(RequestKind.CACHE)), attempt("nonce-2"), ()
         )
     with pytest.raises(LedgerError):
-        request_state.retried(NO_REQUESTS, attempt())
+        request_state.retried(NO_REQUESTS, attempt(), ())
 
 
 def test_what_was_handled_never_goes_backwards() -> None:

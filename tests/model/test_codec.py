@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from reconciler.model.codec import Codec, Inline, Malformed, Named, Seconds, parsed
+from reconciler.model.codec import Codec, Inline, Later, Malformed, Named, Seconds, parsed
 
 
 class Colour(StrEnum):
@@ -149,7 +149,7 @@ WRONG: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "no set": (("colours",), "red", "it.colours is not a list"),
     "surplus": (("more",), 1, "it has fields that this version does not know"),
     "surplus deep": (("parts", 0, "more"), 1, "it.parts has fields that this version does not"),
-    "newer": (("format",), 2, "its format is not 1, the one that this version knows"),
+    "newer": (("format",), 2, "its format is 2: a newer jtr wrote it, this one knows 1"),
     "format as truth": (("format",), True, "its format is not 1, the one that this version knows"),
 }
 
@@ -210,3 +210,26 @@ def test_a_type_that_no_document_holds_is_a_mistake_of_ours() -> None:
 
     with pytest.raises(TypeError, match="no document holds"):
         CODEC.write(Odd(1j))
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A document that got a field in a later version."""
+
+    text: str
+    since: Later[Mapping[str, str]] = field(default_factory=dict)
+
+
+def test_a_field_that_came_later_may_be_missing_and_is_written_only_once_it_says_something() -> (
+    None
+):
+    assert CODEC.read(Grown, {"text": "x"}, "grown") == Grown("x")
+    assert CODEC.write(Grown("x")) == {"text": "x"}
+    grown = Grown("x", {"a": "b"})
+    assert CODEC.read(Grown, CODEC.write(grown), "grown") == grown
+    with pytest.raises(Malformed, match=r"grown\.since"):
+        CODEC.read(Grown, {"text": "x", "since": 5}, "grown")
+    with pytest.raises(Malformed, match="has no text"):
+        CODEC.read(Grown, {"since": {}}, "grown")
+    with pytest.raises(Malformed, match="does not know"):
+        CODEC.read(Grown, {"text": "x", "until": "y"}, "grown")

@@ -11,7 +11,13 @@ from reconciler.errors import Exit, SecretMissing
 from reconciler.model.key_audits import Audited, KeyId, Light, light
 from reconciler.model.key_facts import Access, Answered, Cap, Grant, IpRule, KeyFacts, Status
 from reconciler.model.key_policy import KeyFinding, Severity
-from reconciler.render.audit import audit_document, audit_markdown, audit_text
+from reconciler.render.audit import (
+    audit_document,
+    audit_markdown,
+    audit_text,
+    recalled_line,
+    recalled_text,
+)
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 SPOT = Grant("spot", frozenset({Cap.SPOT}))
@@ -129,3 +135,54 @@ def test_nothing_that_was_read_drives_a_terminal_or_ends_a_cell() -> None:
 def test_nothing_to_audit_is_said() -> None:
     assert audit_text([], NOW) == "0 keys: 0 ok, 0 attention, 0 blocked\n"
     assert audit_document([], NOW, Exit.DONE)["keys"] == []
+
+
+# ── as it is remembered ──────────────────────────────────────────────────────────────────────
+
+
+def recalled(server: str, *severities: Severity, asked: bool = True) -> Audited:
+    found = tuple(map(finding, severities))
+    return Audited(KeyId(server, "x"), answered() if asked else None, found)
+
+
+def names(text: str) -> list[str]:
+    return [line.split()[1] for line in text.splitlines()[1:] if line[0] in "✓~!"]
+
+
+def test_of_what_is_remembered_the_worst_is_first_and_the_well_elsewhere_are_left_out() -> None:
+    rows = [
+        recalled("elsewhere"),
+        recalled("here"),
+        recalled("never-asked", Severity.INFO, asked=False),
+        recalled("soon", Severity.WARNING),
+        recalled("bad", Severity.ERROR),
+    ]
+
+    assert names(recalled_text(rows, {"here"}, NOW)) == [
+        *("bad/x", "soon/x", "never-asked/x", "here/x")
+    ]
+    assert recalled_text(rows[:1], {"here"}, NOW) == ""
+    line = recalled_line(rows, known=True, whole=True)
+    assert line.endswith("5 keys: 2 ok, 2 attention, 1 blocked.")
+
+
+def test_of_many_keys_a_comment_has_the_worst_and_a_count() -> None:
+    rows = [recalled(f"s{number:02}", Severity.WARNING) for number in range(40)]
+    rows.append(recalled("zz", Severity.ERROR))
+    text = recalled_text(rows, (), NOW)
+
+    assert names(text)[0] == "zz/x"
+    assert len(names(text)) == 30
+    assert text.endswith("\nand 11 more keys: 0 ok, 11 attention, 0 blocked\n")
+
+
+@pytest.mark.parametrize(
+    ("known", "whole", "words"),
+    [(False, True, "no answer of an exchange is remembered"), (True, False, "could not be read")],
+)
+def test_what_is_not_known_is_said_in_one_line(words: str, *, known: bool, whole: bool) -> None:
+    line = recalled_line((), known=known, whole=whole)
+
+    assert words in line
+    assert "\n" not in line
+    assert "ok" not in line

@@ -8,8 +8,9 @@ import pytest
 
 from reconciler.ledger.proposals import ROOM, Proposals
 from reconciler.ledger.stores.memory import MemoryStore
-from reconciler.model.actions import Action, RebootServer, WriteExchange
+from reconciler.model.actions import Action, RebootServer, RestartRobots, WriteExchange
 from reconciler.model.desired import Afterwards, DesiredState
+from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, Plan, ServerPlan, Standing, Status
 from reconciler.model.proposals import (
     KEPT,
@@ -18,6 +19,7 @@ from reconciler.model.proposals import (
     ProposedRow,
     PullRequest,
     action_rows,
+    begun,
     documents_digest,
     merged,
     noted,
@@ -130,6 +132,82 @@ def test_what_was_applied_once_allows_nothing_more() -> None:
 
     assert len(unreviewed(known, write("bybit"))) == 1
     assert unreviewed(known) == []
+
+
+def test_what_was_merged_before_is_over_once_what_came_after_it_was_applied() -> None:
+    """Both squashed.  The third is no earlier merge but a pull request that is still open."""
+    first, open_one = proposal("a", write("bybit")), proposal("c", write("okx"))
+    known: Sequence[Proposal] = [first, open_one, proposal("b", write("bybit", 2))]
+
+    earlier = merged(known, [], "documents of a", HALF)
+    assert earlier is not None
+    known = begun(known, earlier.proposals, "1" * 40)
+    known = begun(known, earlier.proposals, "2" * 40)
+    later = merged(known, ["1" * 40], "documents of b", HALF)
+    assert later is not None
+    known = settled(known, (*later.proposals, *later.past))
+
+    assert [one.pull.branch for one in later.proposals] == ["b"]
+    assert [one.merged for one in known] == ["1" * 40, "", ""]
+    assert [one.settled for one in known] == [True, False, True]
+
+
+def test_head_is_about_what_was_merged_and_not_about_what_means_the_same() -> None:
+    asks = proposal("a", REBOOT, documents="now")
+    readme = proposal("b", REBOOT, documents="now")  # not merged, and touches no document
+    later = proposal("c", REBOOT, write("okx"), documents="now")
+
+    def about(*known: Proposal, commits: str) -> list[str]:
+        found = merged(known, [name * 40 for name in commits], "now", HALF)
+        assert found is not None
+        asked = [one.pull.branch for one in found.asked(plan(REBOOT))]
+        return [found.newest.pull.branch, *asked]
+
+    assert about(asks, readme, commits="a") == ["a", "a"]
+    assert about(readme, asks, commits="a") == ["a", "a"]
+    assert about(asks, readme, commits="") == ["a", "a"]  # squashed
+    assert about(asks, readme, later, commits="ac") == ["c", "a"]
+    assert about(replace(asks, documents="then"), later, commits="a") == ["c", "a"]
+    assert about(replace(asks, settled=True), readme, commits="a") == ["b", "b"]
+
+
+def test_everybody_is_told_whose_wish_is_done_and_nobody_besides() -> None:
+    known = [proposal("a", write("bybit")), proposal("b", write("okx")), proposal("c", REBOOT)]
+    found = merged(known, [one.commit for one in known], "", HALF)
+    many = replace(known[0], plan=plan(write("bybit")).id, actions=())  # too many to be kept
+    whole = merged([many], [many.commit], "", HALF)
+
+    assert found is not None
+    assert whole is not None
+    assert [one.pull.branch for one in found.asked(plan(write("bybit"), REBOOT))] == ["a", "c"]
+    assert found.asked(plan()) == ()
+    assert [one.pull.branch for one in whole.asked(plan(write("bybit")))] == ["a"]
+
+
+def test_robots_are_restarted_where_a_proposal_that_is_open_says_so() -> None:
+    def restarting(*names: str, written: bool, wished: bool = True) -> Plan:
+        lines = (Line("bybit", Status.WRITE, action=write("bybit")),) if written else ()
+        action = RestartRobots(
+            "bybit", tuple(Robot(1, name, "bybit", running=True) for name in names)
+        )
+        disruptions = (Disruption("restart", Standing.DUE, action=action),) if names else ()
+        one = ServerPlan("tokyo-1", factories.TARGET, lines=lines, disruptions=disruptions)
+        return Plan((replace(one, restarts=wished),))
+
+    seen = replace(proposal("a"), actions=action_rows(restarting("grid", written=True)))
+    left = replace(proposal("b"), actions=action_rows(restarting(written=True, wished=False)))
+
+    def refused(known: Proposal, now: Plan) -> list[str]:
+        found = merged([known], [known.commit], "", HALF)
+        assert found is not None
+        return [row.text for row in found.unreviewed(now)]
+
+    assert refused(seen, restarting("other", written=True)) == []
+    assert refused(seen, restarting("grid", written=False)) == []
+    assert refused(left, restarting(written=True, wished=False)) == []
+    for now in (restarting("grid", written=False), restarting(written=True)):
+        assert refused(left, now) == ["tokyo-1: restart robots on bybit"]
+        assert refused(replace(seen, settled=True), now) != []
 
 
 def test_an_older_word_of_the_same_pull_request_allows_nothing() -> None:

@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.notifications.deduplicate import Deduplicator, Message, read_told, told_rows
-from reconciler.notifications.events import AlertSeverity, News, Topic
-from reconciler.notifications.queue import MOST, Delivery, RateLimit, SendQueue, read_messages
+from reconciler.notifications.events import AlertSeverity, Guide, News, Topic
+from reconciler.notifications.queue import (
+    MOST,
+    Delivery,
+    RateLimit,
+    SendQueue,
+    read_messages,
+)
 
 STABLE = 60.0
 DAY = 86_400.0
@@ -136,6 +142,16 @@ def test_a_restart_repeats_nothing_and_still_tells_the_end() -> None:
     assert told(after, DAY + 70) == [("okx", "")]
 
 
+def test_what_an_earlier_version_told_is_still_known() -> None:
+    now = read_told([["health", "a", "degraded", "warning", 5.0, "x"]], 100)
+    then = read_told([["health", "a", "degraded", "warning", 5.0, "x", 4.0, "drift"]], 100)
+
+    assert [(one.at, one.since, one.runbook) for one in (*now.values(), *then.values())] == [
+        (5.0, 5.0, ""),
+        (5.0, 4.0, "drift"),
+    ]
+
+
 def test_a_clock_that_was_set_back_delays_by_one_turn_at_most() -> None:
     harness = Deduplicator("fleet")
     debt = news("okx", Topic.REBOOT_OWED, remind=DAY)
@@ -221,6 +237,7 @@ def message(number: int, **other: Any) -> Message:
         f"server-{number} drifts",
         "",
         float(number),
+        guide=Guide(title=f"trouble {number}"),  # unlike others, or it would go with them
     )
     return replace(plain, **other)
 
@@ -241,12 +258,60 @@ def test_what_does_not_fit_is_one_digest_later() -> None:
     assert [len(delivery.messages) for delivery in drained(queue, 0)] == [1] * 20
     queue.add(message(60))
     assert drained(queue, 29) == []
-    assert queue.next() == pytest.approx(30, abs=0.01)
-    (digest,) = drained(queue, queue.next() or 0)
+    assert queue.next(29) == pytest.approx(30, abs=0.01)
+    (digest,) = drained(queue, queue.next(29) or 0)
     assert [one.subject for one in digest.messages] == [f"server-{n}" for n in range(20, 61)]
-    assert "server-29 drifts\nand 31 more: server-30 (drift), server-31" in digest.text
+    assert digest.text.startswith("41 messages\n\nwarning: server-20 drifts\n")
     assert len(queue) == 0
-    assert queue.next() is None
+    assert queue.next(30) is None
+
+
+def alike(number: int, **other: Any) -> Message:
+    guide = Guide("drift", "another key may be in use", "ask who changed SERVER", "drift")
+    return message(number, guide=guide, **other)
+
+
+def test_the_first_of_a_kind_goes_at_once_and_the_others_go_as_one() -> None:
+    queue = SendQueue(RateLimit(usual=2), 0, runbooks="https://ops.internal/runbooks/")
+    queue.add(alike(0))
+
+    (first,) = drained(queue, 0)
+    for number in range(1, 41):
+        queue.add(alike(number, since=100.0 + number))
+        assert drained(queue, number / 4) == []
+    assert queue.next(29) == RateLimit().together
+    (others,) = drained(queue, RateLimit().together)
+
+    assert first.text.splitlines()[2:] == [
+        "For trading: another key may be in use",
+        "To do: ask who changed server-0",
+        "See: https://ops.internal/runbooks/drift.md",
+    ]
+    assert others.text.splitlines()[:6] == [
+        "40 servers: drift",
+        "Since: 1970-01-01 00:01:41 UTC",
+        "For trading: another key may be in use",
+        "To do: ask who changed SERVER",
+        "See: https://ops.internal/runbooks/drift.md",
+        "- server-1 drifts",
+    ]
+    assert others.text.endswith("- and 30 more: " + ", ".join(f"server-{n}" for n in range(11, 41)))
+
+
+def test_what_is_unlike_waits_for_nothing() -> None:
+    queue = SendQueue(RateLimit(), 0)
+    assert queue.add(alike(0)) is None
+    assert len(drained(queue, 0)) == 1
+    queue.add(alike(1, severity=AlertSeverity.CRITICAL))
+    queue.add(alike(2, topic=Topic.ROBOTS))
+    queue.add(alike(3))
+
+    assert [[one.subject for one in found.messages] for found in drained(queue, 1)] == [
+        ["server-1"],
+        ["server-2"],
+    ]
+    assert queue.next(-100) is not None
+    assert drained(queue, -100), "a clock that was set back lets nothing wait longer"
 
 
 def test_what_is_critical_has_tokens_of_its_own_and_goes_first() -> None:
@@ -259,7 +324,7 @@ def test_what_is_critical_has_tokens_of_its_own_and_goes_first() -> None:
     sent = [[int(one.at) for one in delivery.messages] for delivery in drained(queue, 0)]
 
     assert sent == [[10], [11], [12], [13], [14]]
-    assert queue.next() == pytest.approx(200, abs=0.01)
+    assert queue.next(0) == pytest.approx(200, abs=0.01)
     (late, digest) = [p for now in (200.1, 300.1) for p in drained(queue, now)]
     assert [one.at for one in late.messages] == [15]
     assert [one.at for one in digest.messages] == [0, 1, 2, 3]
@@ -274,10 +339,9 @@ def test_the_newest_state_counts_and_what_ended_meanwhile_is_not_told() -> None:
     queue.add(message(3, topic=Topic.APPLIED, id="d", state="1"))
     queue.add(message(3, topic=Topic.APPLIED, id="e", state="2"))
 
-    assert [delivery.text for delivery in drained(queue, 0)] == [
-        "more",
-        "server-3 drifts",
-        "server-3 drifts",
+    assert [d.text.splitlines()[:1] for d in drained(queue, 0)] == [
+        ["more"],
+        ["server-3: trouble 3, 2 times"],
     ]
 
 
@@ -292,7 +356,8 @@ def test_the_queue_is_bounded_and_what_was_lost_is_counted() -> None:
     assert delivery is not None
     assert delivery.lost == 6
     assert delivery.text.endswith(
-        "6 earlier notifications could not be delivered: see `jtr status`"
+        "6 earlier notifications could not be delivered: see `jtr status`, and "
+        "docs/runbooks/notifications-dropped.md"
     )
     queue.fail()
     again = queue.take(0)

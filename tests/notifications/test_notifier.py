@@ -17,7 +17,7 @@ from aiohttp import web
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.notifications.deduplicate import Message
-from reconciler.notifications.events import AlertSeverity, News, Topic
+from reconciler.notifications.events import AlertSeverity, Guide, News, Topic
 from reconciler.notifications.notifier import (
     Callbacks,
     Notifier,
@@ -40,7 +40,8 @@ def news(state: str, topic: Topic = Topic.HEALTH, **other: Any) -> News:
     subject = other.pop("subject", "tokyo-1")
     severity = other.pop("severity", AlertSeverity.WARNING if state else AlertSeverity.INFO)
     text = other.pop("text", f"{subject}: {state or 'well again'}")
-    return News(topic, subject, state, severity, text, **other)
+    guide = Guide(title=f"trouble of {subject}")  # unlike that of others, or it would go with it
+    return News(topic, subject, state, severity, text, **{"guide": guide} | other)
 
 
 def robots(state: str, number: int = 1, **other: Any) -> News:
@@ -116,7 +117,8 @@ def told(story: Callable[[Receiver], Awaitable[None]]) -> None:
 
 
 def said(request: Request) -> str:
-    return str(json.loads(request.body)["text"])
+    """What happened: the first line."""
+    return str(json.loads(request.body)["text"]).partition("\n")[0]
 
 
 def texts(receiver: Receiver) -> list[str]:
@@ -279,7 +281,7 @@ def test_a_fleet_in_trouble_is_a_few_messages_and_a_digest(files: Files) -> None
             digest = json.loads(receiver.requests[-1].body)
             assert len(receiver.requests) == 22
             assert len(digest["items"]) == 37
-            assert "and 27 more: tokyo-30 (drift), tokyo-31" in digest["text"]
+            assert digest["text"].startswith("37 messages\n\nwarning: tokyo-")
             assert stage.results == {("pager", "sent"): 58, ("pager", "gathered"): 37}
 
     told(story)
@@ -332,8 +334,10 @@ def test_failures_are_tried_again_and_then_dropped_with_a_line(
 
             stage.notifier.tell([robots("8", 2)])
             await stage.idle()
-            assert texts(receiver)[-1].endswith(
-                "tokyo-2: 8\n1 earlier notification could not be delivered: see `jtr status`"
+            assert said(receiver.requests[-1]) == "[fleet] critical: tokyo-2: 8"
+            assert json.loads(receiver.requests[-1].body)["text"].endswith(
+                "\n\n1 earlier notification could not be delivered: see `jtr status`, and "
+                "docs/runbooks/notifications-dropped.md"
             )
             assert stage.notifier.memory()["waiting"] == {}
 
@@ -468,7 +472,7 @@ def test_a_secret_in_a_text_does_not_get_out(files: Files, watch: Watch) -> None
         for text in (*bodies, memory):
             watch.search("what was sent or kept", text)
         (body,) = [json.loads(text) for text in bodies if "formatVersion" in text]
-        assert body["text"] == "robot \\u001b[31m\\u202e***\\u000anext line"
+        assert body["what"] == "robot \\u001b[31m\\u202e***\\u000anext line"
 
     told(story)
     assert alive.reveal() == value
@@ -493,7 +497,9 @@ def test_several_states_of_one_topic_are_heard_in_their_order(files: Files) -> N
             stage.notifier.tell(did[:1])
             stage.notifier.tell([did[0], did[1], did[2]])
             await stage.idle()
-            assert texts(receiver) == ["09:00", "09:01", "09:02"]
+            assert texts(receiver) == ["tokyo-1: trouble of tokyo-1, 3 times"]
+            items = json.loads(receiver.requests[0].body)["items"]
+            assert [item["text"] for item in items] == ["09:00", "09:01", "09:02"]
 
     told(story)
 

@@ -1,4 +1,4 @@
-"""The table of verdicts in docs/concepts.md, row by row, and what consent makes of each."""
+"""The table of verdicts in docs/concepts/verdicts.md, and what consent makes of each row."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.errors import Exit, SecretsUnreachable
 from reconciler.model.actions import DeleteExchange, Need, Reason, WriteExchange
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import DesiredServer
 from reconciler.model.evidence import Evidence
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
@@ -57,6 +58,7 @@ def consent(**changes: Any) -> Consents:
 
 
 WRITTEN = ExchangeRecord("bybit", written=f.write(1), ever=True)
+UNFINISHED = ExchangeRecord("bybit", written=f.write(1), intent=f.write(2), ever=True)
 UNREADABLE = ExchangeRecord("bybit", written=f.write(1, key_id="lost"), ever=True)
 
 
@@ -259,6 +261,20 @@ def test_drift_line_says_both_when_vault_moved_too() -> None:
     assert "Vault moved too" in line(planned(OTHER, WRITTEN, f.evidence(), version=2)).why
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("record", [WRITTEN, UNFINISHED], ids=["written", "not finished"])
+def test_drift_that_meets_a_rotation_is_a_rotation_for_the_robots(
+    record: ExchangeRecord, version: int
+) -> None:
+    """Else they would trade on with the old key, and nothing would say so."""
+    plan = planned(OTHER, record, f.evidence(), version=version, consents=consent(drift=True))
+    (action,) = plan.actions
+
+    assert isinstance(action, WriteExchange)
+    assert line(plan).category is Category.DRIFT
+    assert action.purpose is (Purpose.CORRECTION if version == 1 else Purpose.CHANGE)
+
+
 @pytest.mark.parametrize("entry", ["tokyo-1", "tokyo-1/bybit"])
 def test_taking_over_by_flag(entry: str) -> None:
     plan = planned(OTHER, None, f.evidence(), consents=consent(take_over=frozenset({entry})))
@@ -434,7 +450,9 @@ def test_missing_and_surplus_fields_in_the_file(fields: tuple[str, ...], said: s
 
 
 def test_an_untested_version_is_read_but_not_written() -> None:
-    facts = Facts(sources={"bybit": f.sources()}, refuses_writes="outside", refuses_remedy="ask")
+    facts = Facts(
+        sources={"bybit": f.sources()}, refuses=blocked(Code.UNTESTED_VERSION, "outside", "ask")
+    )
     fresh = plan_server(f.server(f.exchange()), f.observed(), Recorded(), facts, Consents())
     converged = plan_server(
         f.server(f.exchange()), f.observed({"bybit": NEW}), f.recorded(WRITTEN), facts, Consents()

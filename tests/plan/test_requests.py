@@ -11,6 +11,7 @@ from reconciler.documents.formats import instant
 from reconciler.errors import Exit
 from reconciler.ledger import request_state
 from reconciler.model.actions import InvalidateCache, RebootServer, ResumeRobots
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import Afterwards, Mode, OneShot, RequestKind, Suspension
 from reconciler.model.observed import BootLine, ClockReading, Logbook, Robot
 from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
@@ -26,7 +27,7 @@ from reconciler.model.recorded import (
 from reconciler.model.target import Target
 from reconciler.plan.boot_proof import MARGIN, Proof, plausible, proof, satisfies
 from reconciler.plan.fleet import hold_twins, twins
-from reconciler.plan.inputs import Consents, Facts, Terms
+from reconciler.plan.inputs import NO_DISRUPTIVE, Consents, Facts, Terms
 from reconciler.plan.server import plan_server
 from tests.support import factories as f
 
@@ -87,7 +88,7 @@ def plan(
     given = Facts({}, {}, terms=terms, **(facts or {}))
     seen = f.observed(robots=tuple(robots))
     return plan_server(
-        desired, seen, recorded, given, Consents(quiet="" if disruptive else "--no-disruptive")
+        desired, seen, recorded, given, Consents(quiet=None if disruptive else NO_DISRUPTIVE)
     )
 
 
@@ -403,9 +404,21 @@ def test_a_boot_while_our_own_is_open_is_ours_not_a_foreign_one() -> None:
     assert found.standing is Standing.FOUND_OUT
 
 
+def test_no_second_try_where_robots_stopped_since_the_first() -> None:
+    """Nobody can tell who stopped them: an apply would send nothing, and the plan says the same."""
+    stopped = replace(f.GRID, running=False)
+
+    found = line(wish(at=NOW - HOUR), known=sent(), robots=(stopped,))
+
+    assert (found.standing, found.action) == (Standing.FOUND_OUT, None)
+    assert "provably not done" in found.why
+    assert "do not run any more" in found.why
+    assert found.robots == (f.GRID,)
+
+
 def test_a_reboot_that_provably_did_not_happen_gets_one_second_try() -> None:
     asked = wish(at=NOW - HOUR)
-    again = line(asked, known=sent())
+    again = line(asked, known=sent(), robots=(f.GRID,))
 
     assert again.standing is Standing.DUE
     assert isinstance(again.action, RebootServer)
@@ -461,7 +474,9 @@ def test_behind_a_start_of_this_pass_it_is_done_in_the_same(kind: RequestKind) -
     }
     start, asked = plan(wish(kind), **given).disruptions
     held = plan(wish(kind), disruptive=False, **given).disruptions
-    refused = plan(wish(kind), facts={"refuses_writes": "a brake"}, **given).disruptions
+    refused = plan(
+        wish(kind), facts={"refuses": blocked(Code.BRAKE, "a brake", "")}, **given
+    ).disruptions
 
     assert (start.standing, asked.standing) == (Standing.DUE, Standing.DUE)
     assert [one.id for one in asked.robots] == ([f.GRID.id] if kind is RequestKind.REBOOT else [])
@@ -499,7 +514,9 @@ def test_behind_a_reboot_that_was_not_done_it_waits_for_the_next_apply(kind: Req
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_ledger_that_may_have_forgotten_allows_none(kind: RequestKind) -> None:
-    terms = replace(TERMS, refused="this ledger began just now", remedy="ask anew")
+    terms = replace(
+        TERMS, refused=blocked(Code.LEDGER_CANNOT_TELL, "this ledger began just now", "ask anew")
+    )
     found = line(wish(kind), terms=terms)
 
     assert (found.standing, found.error) == (Standing.BLOCKED, Exit.BLOCKED)
@@ -510,7 +527,9 @@ def test_a_ledger_that_may_have_forgotten_allows_none(kind: RequestKind) -> None
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_an_untested_version_or_a_brake_allows_none(kind: RequestKind) -> None:
-    refusing = {"refuses_writes": "JT-Trader 9 is outside the tested range"}
+    refusing = {
+        "refuses": blocked(Code.UNTESTED_VERSION, "JT-Trader 9 is outside the tested range", "")
+    }
 
     assert stands(wish(kind), facts=refusing) == (Standing.BLOCKED, Exit.BLOCKED, 0)
 
@@ -524,15 +543,22 @@ def test_without_consent_to_disrupt_it_is_held(kind: RequestKind) -> None:
 def test_the_second_try_needs_the_same_as_the_first() -> None:
     asked = wish(at=NOW - HOUR)
 
-    assert len(plan(asked, known=sent()).actions) == 1
-    assert plan(asked, known=sent(), disruptive=False).actions == ()
-    assert plan(asked, known=sent(), windows=(f.window("deny", "* * * * *"),)).actions == ()
-    refusing = {"refuses_writes": "the brake is on"}
-    assert plan(asked, known=sent(), facts=refusing).actions == ()
+    assert len(plan(asked, robots=(f.GRID,), known=sent()).actions) == 1
+    assert plan(asked, robots=(f.GRID,), known=sent(), disruptive=False).actions == ()
+    assert (
+        plan(
+            asked, robots=(f.GRID,), known=sent(), windows=(f.window("deny", "* * * * *"),)
+        ).actions
+        == ()
+    )
+    refusing = {"refuses": blocked(Code.BRAKE, "the brake is on", "")}
+    assert plan(asked, robots=(f.GRID,), known=sent(), facts=refusing).actions == ()
     jumped = replace(TERMS, unsteady="our clock jumped")
-    assert plan(asked, known=sent(), terms=jumped).actions == ()
-    refused = replace(TERMS, refused="another ledger might know of it")
-    assert plan(asked, known=sent(), terms=refused).actions == ()
+    assert plan(asked, robots=(f.GRID,), known=sent(), terms=jumped).actions == ()
+    refused = replace(
+        TERMS, refused=blocked(Code.LEDGER_CANNOT_TELL, "another ledger might know of it", "")
+    )
+    assert plan(asked, robots=(f.GRID,), known=sent(), terms=refused).actions == ()
 
 
 @pytest.mark.parametrize(
@@ -621,10 +647,21 @@ def test_an_invalidation_names_the_robots_whose_saved_state_is_lost() -> None:
     assert found.robots == ()
 
 
+def test_what_is_wished_of_a_reboots_robots_is_in_the_plans_id() -> None:
+    wishes = [
+        *(wish(robots=Afterwards.RESUME), wish(robots=Afterwards.LEAVE)),
+        wish(robots=Afterwards.RESUME, resume_within=timedelta(minutes=11)),
+    ]
+    meant_nothing = wish(robots=Afterwards.LEAVE, resume_within=timedelta(minutes=11))
+
+    assert len({plan_id(plan(one)) for one in wishes}) == 3
+    assert plan_id(plan(meant_nothing)) == plan_id(plan(wishes[1]))
+
+
 def test_robots_reasons_and_sources_do_not_change_the_plans_id() -> None:
     one = plan(wish(robots=Afterwards.RESUME, reason="one"), robots=(f.GRID,))
-    two = plan(wish(robots=Afterwards.LEAVE, reason="two"), robots=())
-    second_try = plan(wish(at=NOW - HOUR), known=sent())
+    two = plan(wish(robots=Afterwards.RESUME, reason="two"), robots=())
+    second_try = plan(wish(at=NOW - HOUR), known=sent(), robots=(f.GRID,))
 
     assert plan_id(one) == plan_id(two)
     assert plan_id(second_try) == plan_id(plan(wish(at=NOW - HOUR)))
@@ -645,7 +682,7 @@ def test_a_found_out_reboot_starts_no_robot_that_the_plan_does_not_name() -> Non
     stopped = replace(f.GRID, running=False)
     found = found_out(robots=[stopped])
 
-    assert found.actions == (ResumeRobots((f.GRID,)),)
+    assert found.actions == (ResumeRobots((f.GRID,), attempt().at),)
     assert [line.robots for line in found.disruptions if line.ready] == [(f.GRID,)]
     assert found_out(robots=[f.GRID]).actions == ()
 
@@ -658,3 +695,52 @@ def test_robots_of_a_found_out_reboot_are_left_to_people_after_two_boots() -> No
     assert found.actions == ()
     assert "the server booted more than once" in [line.why for line in found.disruptions]
     assert found.exit_code is Exit.BLOCKED
+
+
+# ── accounts of the same process that operators paused ───────────────────────────────────────
+
+
+def beside(until: datetime, account: str = "42") -> tuple[str, Suspension]:
+    """Another account of the process, paused until then."""
+    return account, Suspension("maintenance", "ann (page)", until, operator=True)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_request_waits_for_every_paused_account_of_its_process(kind: RequestKind) -> None:
+    others = (beside(NOW, "7"), beside(NOW + HOUR), beside(NOW + 2 * HOUR, "43"))
+    found = line(wish(kind), paused_accounts=others)
+
+    assert (found.standing, found.code, found.error) == (
+        Standing.HELD,
+        Code.ACCOUNT_PAUSED,
+        Exit.DONE,
+    )
+    assert "account 42 of the same server is paused by ann (page) until 2026-11-22T11:00:00Z: " in (
+        found.why
+    )
+    assert "account 43" in found.why
+    assert "account 7" not in found.why
+    assert found.ready is None
+
+
+def test_a_pause_of_another_account_that_is_over_holds_nothing() -> None:
+    assert line(wish(), paused_accounts=(beside(NOW),)).standing is Standing.DUE
+
+
+def test_a_second_try_waits_for_a_paused_account_as_well() -> None:
+    found = line(
+        wish(at=NOW - HOUR), robots=(f.GRID,), known=sent(), paused_accounts=(beside(NOW + HOUR),)
+    )
+    assert (found.standing, found.code) == (Standing.HELD, Code.ACCOUNT_PAUSED)
+
+
+def test_what_waits_for_a_pause_alone_is_the_same_wish() -> None:
+    waits = plan(wish(), paused_accounts=(beside(NOW + HOUR),))
+
+    assert plan_id(waits) == plan_id(plan(wish()))
+    assert (waits.actions, waits.later) == ((), plan(wish()).actions)
+
+
+def test_what_this_run_may_not_do_at_all_is_said_before_a_pause() -> None:
+    held = line(wish(), paused_accounts=(beside(NOW + HOUR),), disruptive=False)
+    assert held.code == Code.NO_DISRUPTIVE

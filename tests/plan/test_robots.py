@@ -8,9 +8,11 @@ import pytest
 
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, ResumeRobots, WriteExchange
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import OnCredentialChange, OneShot, RequestKind
 from reconciler.model.observed import BootLine, Logbook, Robot
 from reconciler.model.plan import Disruption, Plan, ServerPlan, Standing
+from reconciler.model.policy import PolicyAction, Violation
 from reconciler.model.recorded import (
     NO_REQUESTS,
     Attempt,
@@ -23,7 +25,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
-from reconciler.plan.inputs import Consents, Facts, Terms
+from reconciler.plan.inputs import NO_DISRUPTIVE, Consents, Facts, Terms
 from reconciler.plan.robots import halt_line, restored, unresumable
 from reconciler.plan.server import plan_server
 from tests.support import factories as f
@@ -36,6 +38,8 @@ TERMS = Terms(NOW, log=LOG, baseline=datetime(2026, 11, 1, tzinfo=UTC), since_ha
 OWL = Robot(9, "night-owl", "okx", running=False)
 OTHER = Robot(5, "mm", "bybit", running=True)
 RESTART = OnCredentialChange.RESTART
+AT_TEN = (f.window("deny", "0 10 * * *"),)
+NOON = NOW.replace(hour=12)
 
 
 def asleep(*robots: Robot) -> tuple[Robot, ...]:
@@ -60,6 +64,8 @@ def plan(
     shown: int = 1,
     consents: Consents | None = None,
     evidence: Any = None,
+    known: Any = None,
+    now: datetime = NOW,
     **changes: Any,
 ) -> ServerPlan:
     """Plan a server that has version 1, by default while version 2 is desired."""
@@ -67,11 +73,12 @@ def plan(
     facts = Facts(
         {"bybit": f.sources(version)},
         {"bybit": evidence or f.evidence()},
-        terms=TERMS,
+        terms=replace(TERMS, now=now),
+        **(known or {}),
     )
     seen = f.observed({"bybit": f.masks(shown)}, robots)
-    known = replace(f.recorded(record), requests=requests)
-    return plan_server(desired, seen, known, facts, consents or Consents())
+    recorded = replace(f.recorded(record), requests=requests)
+    return plan_server(desired, seen, recorded, facts, consents or Consents())
 
 
 def restarts(found: ServerPlan) -> list[tuple[Standing, tuple[int, ...]]]:
@@ -161,7 +168,7 @@ def test_a_reboot_that_is_only_scheduled_does_not() -> None:
     ("changes", "requests"),
     [
         ({"windows": (f.window("deny", "0 10 * * *"),)}, NO_REQUESTS),
-        ({"consents": Consents(quiet="--no-disruptive")}, NO_REQUESTS),
+        ({"consents": Consents(quiet=NO_DISRUPTIVE)}, NO_REQUESTS),
         (
             {},
             Requests(
@@ -185,11 +192,50 @@ def test_restarts_wait_and_the_write_does_not(changes: dict[str, Any], requests:
     assert restarts(found) == [(Standing.HELD, (1,))]
 
 
-def test_robots_are_no_part_of_the_plans_id() -> None:
+@pytest.mark.parametrize("windows", [(), (f.window("allow", "0 10 * * *"),)], ids=["", "open"])
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"violations": (Violation(PolicyAction.RESTART, "", "denied by rule 3", "3", "ask"),)},
+        {"refuses": blocked(Code.BRAKE, "the brake is on", "look")},
+    ],
+    ids=["policy", "brake"],
+)
+def test_an_open_window_allows_no_restart_that_something_else_forbids(
+    known: dict[str, Any], windows: tuple[Any, ...]
+) -> None:
+    found = plan(replace(WRITTEN, debts=(OWES,)), version=1, known=known, windows=windows)
+
+    assert restarts(found) == [(Standing.HELD, (1,))]
+    assert found.actions == ()
+    assert found.disruptions[0].code in (Code.POLICY_DENIED, Code.BRAKE)
+
+
+def test_that_robots_are_restarted_is_in_the_plans_id_and_which_is_not() -> None:
     with_restart, without = plan(), plan(on_credential_change=OnCredentialChange.LEAVE)
+    later = plan(windows=AT_TEN)
+    others = [plan(robots=robots) for robots in ((), (f.GRID, OTHER))]
 
     assert len(with_restart.actions) > len(without.actions)
-    assert Plan((with_restart,)).id == Plan((without,)).id
+    assert Plan((with_restart,)).id != Plan((without,)).id
+    assert {Plan((one,)).id for one in others} == {Plan((with_restart,)).id}
+    assert len(later.actions) == len(without.actions)
+    assert Plan((later,)).id not in {Plan((with_restart,)).id, Plan((without,)).id}
+    assert Plan((later,)).id == Plan((plan(windows=AT_TEN, now=NOON),)).id
+
+
+def test_a_restart_that_is_owed_is_in_the_plans_id_whether_it_may_be_done_now_or_not() -> None:
+    owed = replace(WRITTEN, debts=(OWES,))
+    due, left = (
+        plan(owed, version=1),
+        plan(owed, version=1, on_credential_change=OnCredentialChange.LEAVE),
+    )
+    waits, comes = (plan(owed, version=1, windows=AT_TEN, now=now) for now in (NOW, NOON))
+
+    assert (len(due.actions), len(left.actions)) == (1, 0)
+    assert (len(waits.actions), len(comes.actions)) == (0, 1)
+    assert Plan((waits,)).id == Plan((comes,)).id
+    assert len({Plan((one,)).id for one in (due, left, waits)}) == 3
 
 
 # ── robots that are owed a start ─────────────────────────────────────────────────────────────
@@ -217,17 +263,17 @@ def test_they_are_started_again() -> None:
     line = owed()
 
     assert (line.standing, line.error) == (Standing.DUE, Exit.DONE)
-    assert line.action == ResumeRobots((f.GRID, f.ARB))
+    assert line.action == ResumeRobots((f.GRID, f.ARB), HALT.at)
 
 
 def test_only_those_that_do_not_run_are_started() -> None:
     begun = replace(HALT, begun=(1,))
 
-    assert owed(begun, (f.GRID, *asleep(f.ARB))).action == ResumeRobots((f.ARB,))
+    assert owed(begun, (f.GRID, *asleep(f.ARB))).action == ResumeRobots((f.ARB,), HALT.at)
 
 
 def test_one_that_the_server_itself_started_does_not_keep_the_others_from_theirs() -> None:
-    assert owed(robots=(f.GRID, *asleep(f.ARB))).action == ResumeRobots((f.ARB,))
+    assert owed(robots=(f.GRID, *asleep(f.ARB))).action == ResumeRobots((f.ARB,), HALT.at)
 
 
 def test_one_that_begins_to_run_after_the_first_look_was_started_by_a_person() -> None:
@@ -308,7 +354,7 @@ def test_without_consent_to_disrupt_they_stay_owed() -> None:
         f.observed(robots=STOPPED),
         known,
         Facts({}, {}, terms=TERMS),
-        Consents(quiet="--no-disruptive"),
+        Consents(quiet=NO_DISRUPTIVE),
     )
 
     assert [line.standing for line in found.disruptions] == [Standing.HELD]

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.errors import Exit
 from reconciler.model.actions import Need, WriteExchange, told
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredExchange, Mode, Suspension
 from reconciler.model.plan import Plan, ServerPlan, Status
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
@@ -15,7 +16,9 @@ from reconciler.model.target import Target
 from reconciler.plan.consequences import new_debts, remaining
 from reconciler.plan.fleet import limit_unverified
 from reconciler.plan.inputs import Consents, Facts
-from reconciler.plan.server import plan_server, unseen_writes
+from reconciler.plan.server import aged, plan_server, unseen_writes
+from reconciler.render.plan_text import plan_text
+from reconciler.render.verdicts import not_compared
 from tests.support import factories as f
 
 NEW = f.masks(1)
@@ -261,9 +264,9 @@ def test_a_server_that_nobody_has_seen_has_the_id_that_it_has_once_it_is_found_e
             suspended=suspended,
         )
         live = plan_server(desired, f.observed(), NOTHING_KNOWN, facts, Consents())
-        held = "not compared: the ledger holds no observation of it"
+        hold = Condition(Code.NEVER_SEEN, "not compared: the ledger holds no observation of it")
         recorded = ServerPlan(
-            desired.name, desired.target, held=held, unseen=unseen_writes(desired, facts)
+            desired.name, desired.target, hold=hold, unseen=unseen_writes(desired, facts)
         )
         foreign = plan_server(desired, f.observed({"okx": OTHER}), NOTHING_KNOWN, facts, Consents())
 
@@ -271,3 +274,23 @@ def test_a_server_that_nobody_has_seen_has_the_id_that_it_has_once_it_is_found_e
         assert recorded.actions == ()
         if okx is not None and live.actions:
             assert Plan((recorded,)).id != Plan((foreign,)).id
+
+
+@pytest.mark.parametrize(("age", "stale"), [(86_400.0, False), (86_401.0, True)])
+def test_what_was_seen_too_long_ago_is_not_in_sync(age: float, *, stale: bool) -> None:
+    desired = f.server(f.exchange(), f.exchange("okx"), f.absent("mexc"))
+    known = f.recorded(
+        ExchangeRecord("bybit", written=f.write(2), ever=True),
+        ExchangeRecord("okx", written=f.write(1, code="okx"), ever=True),
+    )
+    seen = f.observed({"bybit": f.masks(2), "okx": f.masks(1), "mexc": {}})
+    facts = Facts(sources={"bybit": f.sources(2), "okx": f.sources(2, "okx")}, live=False)
+    plan = plan_server(desired, seen, known, facts, Consents())
+    old = aged(plan, age, 86_400.0)
+
+    said = {line.exchange: line.status for line in old.lines}
+    assert said["okx"] is Status.WRITE  # Vault moved: known without looking
+    assert {said["bybit"], said["mexc"]} == {Status.STALE if stale else Status.IN_SYNC}
+    assert Plan((old,)).id == Plan((plan,)).id
+    assert not_compared(old) == (2 if stale else 0)
+    assert ("in sync" in plan_text(Plan((old,)))) is not stale

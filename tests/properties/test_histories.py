@@ -18,6 +18,7 @@ from tests.support.histories.environment import Beginning
 from tests.support.histories.play import History, Step, beginning, histories, lived
 
 PARTS: Final = 4  # so that several workers share them
+FEW: Final = 80  # for who waits
 HISTORIES: Final = 2_000
 MANY: Final = int(os.environ.get("JTR_HISTORIES", "") or 50_000)
 STORIES: Final = settings(
@@ -89,14 +90,20 @@ KNOWN: Final = {
         ("controller", "controller"),
         (0.1, 2.0),
     ),
-    "a hand stops a robot while a reboot is prepared": History(
-        (
-            Step("edit", "a", "ask reboot", wait=9.0),
-            Step("hand", "https://one.test", "stop 1", wait=9.0),
-        ),
-        SERVED,
-        (0.5,),
-    ),
+    **{
+        f"a hand stops a robot {into} s after a reboot was asked for at {wait} s": History(
+            (
+                Step("edit", "a", "ask reboot", wait=wait),
+                Step("hand", "https://one.test", "stop 1", wait=into),
+            ),
+            SERVED,
+            (0.5,),
+        )
+        for wait, into in (
+            *((wait, 9.0) for wait in (4.5, 5.0, 6.0, 7.0, 9.0)),
+            *((5.0, into) for into in (8.0, 8.5, 9.5, 10.0)),
+        )
+    },
     "a hand stops a robot after a death before a reboot was sent": History(
         (
             Step("edit", "a", "ask reboot"),
@@ -105,6 +112,16 @@ KNOWN: Final = {
             Step("hand", "https://one.test", "stop 1"),
         ),
         pace=(0.0, 0.0, 7.0, 0.0),
+    ),
+    "a hand starts a robot after a death before a reboot was sent": History(
+        (
+            Step("hand", "https://one.test", "stop 2"),
+            Step("edit", "a", "ask reboot"),
+            Step("go", "0", dies_at=5),
+            Step("hand", "https://one.test", "start 2", wait=45.0),
+            Step("go", "1", wait=45.0),
+            Step("wait", wait=45.0),
+        )
     ),
     "dies while it restarts robots": History(
         (Step("rotate", "a", "bybit"), Step("go", "0", dies_at=15))
@@ -133,10 +150,15 @@ def test_a_known_history_does_no_harm(begins: Beginning, name: str) -> None:
     lived(KNOWN[name], begins)
 
 
+@settings(STORIES, max_examples=FEW)
+@given(history=histories())
+def test_a_few_histories_do_no_harm(begins: Beginning, history: History) -> None:
+    lived(history, begins)
+
+
+@pytest.mark.volume
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "part", [0, *(pytest.param(part, marks=pytest.mark.volume) for part in range(1, PARTS))]
-)
+@pytest.mark.parametrize("part", range(PARTS))
 @settings(STORIES, max_examples=HISTORIES // PARTS)
 @given(history=histories())
 def test_no_history_does_harm_and_each_comes_to_rest(

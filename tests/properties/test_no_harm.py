@@ -108,7 +108,7 @@ def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInpu
             )
     if plan.actions:
         assert desired.mode is Mode.ENFORCE
-        assert not facts.refuses_writes
+        assert facts.refuses is None
         assert desired.suspend is None or not facts.suspended
 
 
@@ -155,8 +155,8 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
         assert kind in wished
         assert action.instant == at <= terms.now
         assert not terms.unsteady
-        assert not terms.refused
-        assert not given_.facts.refuses_writes
+        assert terms.refused is None
+        assert given_.facts.refuses is None
         assert again or known.open is None
         assert again or at > known.handled.get(kind, at - timedelta(hours=1))
         assert again or terms.baseline is None or at >= terms.baseline

@@ -63,7 +63,7 @@ def test_the_environment_does_not_reach_it(monkeypatch: pytest.MonkeyPatch) -> N
         }
         command = Path(f"/proc/{bao.pid}/cmdline").read_bytes()
 
-        assert names == {"HOME", "PATH", "BAO_DEV_ROOT_TOKEN_ID", "GOMAXPROCS"}
+        assert names == {"HOME", "PATH", "BAO_DEV_ROOT_TOKEN_ID", "GOGC", "GOMAXPROCS"}
         assert bao.root_token.reveal().encode() not in command
         assert bao.client().lookup_token()["data"]["policies"] == ["root"]
 

@@ -13,6 +13,7 @@ from reconciler.model.patterns import glob_matches
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.source import NOWHERE
 from reconciler.settings import paths
+from reconciler.settings.git import ProposeSettings
 from reconciler.settings.model import (
     AuthMethod,
     Role,
@@ -365,3 +366,49 @@ def test_a_policy_may_stand_in_the_settings(read: Read) -> None:
 
     assert [rule.name for rule in found.policy.rules] == ["ours"]
     assert found.policy.speaks
+
+
+PROPOSING = """\
+controller: {{page: {{}}, actions: {actions}}}
+git:
+  url: {url}
+  knownHostsFile: known
+{status}
+  propose: {propose}
+"""
+STATUS = "  status: {forge: gitea, api: https://forge.test/api/v1, project: a/b, tokenFile: t}"
+
+
+def proposing(
+    propose: str = "{tokenFile: pull-token}",
+    url: str = "https://forge.test/a/b.git",
+    status: str = STATUS,
+    actions: str = "true",
+) -> str:
+    return PROPOSING.format(propose=propose, url=url, status=status, actions=actions)
+
+
+def test_pull_requests_are_off_unless_asked_for(read: Read, tmp_path: Path) -> None:
+    assert read("git: {url: 'https://forge.test/a/b.git'}\n").git.propose is None  # type: ignore[union-attr]
+    found = read(proposing()).git
+    assert found is not None
+    assert found.propose == ProposeSettings(str(tmp_path / "operator" / "pull-token"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (proposing(actions="false"), "nobody may act there"),
+        (proposing(status=""), "no forge is named"),
+        (proposing(url="ssh://git@forge.test/a/b.git"), "ssh needs a key that may push"),
+        (proposing("{tokenFile: t, sshKeyFile: k}"), "only ssh has a use for a key"),
+        (proposing("{tokenFile: t, branchPrefix: main/}"), "no branch may begin so"),
+        (proposing("{tokenFile: t, branchPrefix: a..b}"), "no branch may begin so"),
+        (proposing("{tokenFile: t, branchPrefix: -x}"), "the beginning of a branch"),
+        (proposing("{branchPrefix: x}"), "tokenFile"),
+    ],
+)
+def test_pull_requests_that_could_not_be_opened_are_refused(
+    read: Read, text: str, why: str
+) -> None:
+    assert why in refusal(read, text)

@@ -104,21 +104,16 @@ class Search:
     """Looks for traces of the same secrets in many pieces of data."""
 
     def __init__(self, searched: Iterable[Canary] = ()) -> None:
-        self._places: dict[bytes, list[tuple[str, bytes, int, int]]] = {}
+        self._new: list[Canary] = []
+        self._known: dict[bytes, list[tuple[str, bytes, int, int]]] = {}
         self._windows: set[tuple[bytes]] = set()
         for canary in searched:
             self.add(canary)
 
     def add(self, canary: Canary) -> None:
         """Look for it, too, from now on."""
-        public = _public_windows()
-        for form, run in _forms(canary.value):
-            for position in range(len(form) - WINDOW + 1):
-                window = form[position : position + WINDOW]
-                if window not in public:
-                    place = (canary.shape, form, position, run)
-                    self._places.setdefault(window, []).append(place)
-                    self._windows.add((window,))
+        self._new.append(canary)
+        self._windows.update((window,) for window in windows(canary.value))
 
     def leaks(self, data: bytes) -> list[str]:
         """Return a line for each secret of which *data* holds a trace: its shape and where."""
@@ -129,12 +124,23 @@ class Search:
             if self._windows.isdisjoint(pieces):
                 continue  # the usual case, at the speed of C
             for start in range(offset, offset + whole, WINDOW):
-                for shape, form, position, run in self._places.get(
-                    data[start : start + WINDOW], ()
-                ):
+                window = data[start : start + WINDOW]
+                for shape, form, position, run in self._places().get(window, ()):
                     if _runs(data, start, form, position, run):
                         found[shape] = min(start, found.get(shape, start))
         return [f"{shape} at byte {found[shape]}" for shape in sorted(found)]
+
+    def _places(self) -> dict[bytes, list[tuple[str, bytes, int, int]]]:
+        """Return where each window stands; hardly any search comes to need it."""
+        for canary in self._new:
+            for form, run in _forms(canary.value):
+                for position in range(len(form) - WINDOW + 1):
+                    window = form[position : position + WINDOW]
+                    if (window,) in self._windows:  # the head of a PEM block is no secret
+                        place = (canary.shape, form, position, run)
+                        self._known.setdefault(window, []).append(place)
+        self._new.clear()
+        return self._known
 
 
 def find_leaks(data: bytes, searched: Iterable[Canary]) -> list[str]:

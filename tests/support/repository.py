@@ -11,6 +11,7 @@ class Repository:
     def __init__(self, home: Path) -> None:
         self.hub = home / "hub.git"
         self.work = home / "work"
+        self.signing: tuple[str, ...] = ()  # configuration with which commits are signed
         self._ticks = 0
         home.mkdir(exist_ok=True)
         self._git(home, "init", "--quiet", "--bare", "--initial-branch=main", str(self.hub))
@@ -23,7 +24,9 @@ class Repository:
     def commit(self, message: str) -> str:
         """Commit everything and push the branch; returns the commit."""
         self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        signed = [word for one in self.signing for word in ("-c", one)]
+        how = "-S" if self.signing else "--no-gpg-sign"
+        self.git(*signed, "commit", "--quiet", "--allow-empty", how, "-m", message)
         self.git("push", "--quiet", "--force", "--set-upstream", "origin", "HEAD")
         return self.head()
 

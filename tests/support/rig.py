@@ -70,6 +70,11 @@ class Ran:
         return self.out + self.err
 
 
+def dumped(document: object, *, sort_keys: bool = True) -> str:
+    """Return YAML, by libyaml: thousands of small files are a part of what the tests cost."""
+    return str(yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=sort_keys))
+
+
 class Rig:
     """See the module; one per test, entered by the fixture `rig`."""
 
@@ -87,6 +92,10 @@ class Rig:
         self.settings_file = home / "settings" / "settings.yaml"
         self.docs.mkdir()
         (home / PRIVATE).mkdir()
+        # Some commands look for documents where they are typed: here are none, and this is no tree
+        # of thousands of files either.
+        (home / "nothing-here").mkdir()
+        monkeypatch.chdir(home / "nothing-here")
         self.settings()
         watch.guard(bao.root_token.reveal(), "root token")
         for name in [key for key in os.environ if key.startswith(("VAULT_", "BAO_", "JTR_"))]:
@@ -126,13 +135,13 @@ class Rig:
             document["policy"] = self.policy()
         if document.get("policy") is None:
             document.pop("policy", None)
-        self.settings_file.write_text(yaml.safe_dump(document), "utf-8")
+        self.settings_file.write_text(dumped(document), "utf-8")
 
     def policy(self, **changes: Any) -> str:
         """Write a policy, by default one that allows everything; returns its path."""
         path = self.settings_file.parent / "policy.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump({**OPEN_POLICY, **changes}), "utf-8")
+        path.write_text(dumped({**OPEN_POLICY, **changes}), "utf-8")
         return str(path)
 
     def ledger(self, kind: str) -> dict[str, Any]:
@@ -208,7 +217,7 @@ class Rig:
             "metadata": {"name": name},
             "spec": body,
         }
-        return self.write(f"{name}.yaml", yaml.safe_dump(document, sort_keys=False))
+        return self.write(f"{name}.yaml", dumped(document, sort_keys=False))
 
     def write(self, name: str, text: str | bytes) -> Path:
         """Write a file among the documents."""

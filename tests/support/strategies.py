@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from reconciler.errors import DriverError, JtrError, SecretMissing
+from reconciler.model.conditions import Code, blocked
 from reconciler.model.desired import (
     Afterwards,
     DesiredExchange,
@@ -285,6 +286,7 @@ def _evidence(draw: st.DrawFn, code: str) -> Evidence:
 
 _NOON: Final = datetime(2026, 11, 22, 12, tzinfo=UTC)
 _INSTANTS: Final = st.integers(-60, 60).map(lambda hours: _NOON + timedelta(hours=hours))
+_ANOTHER_LEDGER: Final = blocked(Code.LEDGER_CANNOT_TELL, "another ledger might know", "")
 _BOOTS: Final = tuple(BootLine(time, 7) for time in (1_000, 1_001, 1_002))
 
 
@@ -348,7 +350,7 @@ def terms(draw: st.DrawFn) -> Terms:
         log=draw(st.none() | st.just(log)),
         clock=draw(st.none() | st.just(ClockReading(0.0, 1.0))),
         baseline=draw(st.none() | _INSTANTS),
-        refused=draw(st.sampled_from(("", "", "another ledger might know"))),
+        refused=draw(st.sampled_from((None, None, _ANOTHER_LEDGER))),
         unsteady=draw(st.sampled_from(("", "", "our clock jumped"))),
         since_halt=draw(st.none() | st.sampled_from((1.0, 900.0))),
     )
@@ -411,7 +413,7 @@ def planner_inputs(draw: st.DrawFn) -> PlannerInput:
         Facts(
             sources=frozen,
             evidence=read,
-            refuses_writes=draw(st.sampled_from(("", "", "the brake is on"))),
+            refuses=draw(st.sampled_from((None, None, blocked(Code.BRAKE, "the brake is on", "")))),
             suspended=draw(st.booleans()),
             terms=draw(terms()),
         ),

@@ -30,6 +30,28 @@ def test_head_and_what_was_merged(repository: Repository) -> None:
     assert not tree.shallow()
 
 
+def test_which_repository_it_is_and_what_is_older(repository: Repository) -> None:
+    begin = repository.head()
+    repository.branch("more")
+    more = repository.commit("More")
+    repository.git("checkout", "--quiet", "--orphan", "other")
+    repository.commit("Another beginning")
+    repository.git("checkout", "--quiet", "main")
+    repository.git("merge", "--quiet", "--allow-unrelated-histories", "-m", "Both", "other")
+    newest = repository.head()
+    tree = WorkTree(repository.work)
+    (repository.work / "servers").mkdir()
+
+    assert tree.first() == begin
+    assert tree.below(repository.work / "servers" / "..") == "."
+    assert tree.below(repository.work / "servers") == "servers"
+    assert tree.below(repository.work.parent / "elsewhere") == "../elsewhere"
+    assert not tree.older(newest)
+    repository.git("checkout", "--quiet", begin)
+    assert (tree.older(newest), tree.older(more), tree.older(begin)) == (True, True, False)
+    assert not tree.older("f" * 40)
+
+
 @pytest.mark.parametrize(
     "word", ["HEAD", "main", "--help", "--upload-pack=x", "-", "", "main..HEAD", "a" * 39]
 )

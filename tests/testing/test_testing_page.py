@@ -11,6 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.volume
 @pytest.mark.timeout(600)  # pytest begins anew
 def test_the_examples_pass_where_nothing_of_ours_lies(tmp_path: Path) -> None:
     for number, block in enumerate(BLOCKS):

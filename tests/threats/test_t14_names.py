@@ -15,7 +15,7 @@ from reconciler.errors import InvalidConfig
 from reconciler.ledger import checked
 from reconciler.ledger.codec.rows import brake_key, exchange_key, segment
 from reconciler.render.escape import plain
-from reconciler.system.log_setup import RedactingHandler
+from reconciler.system.log_setup import JsonFormatter, RedactingHandler
 
 HOSTILE = (
     *("../../etc/x", "/etc/passwd", "a/b", ".", "..", "a\0b", "a\nb", "a\r\nb", "a\u2028b", "CON"),
@@ -66,7 +66,7 @@ def test_t14_a_server_has_a_plain_name_or_none(name: str) -> None:
 def test_t14_one_event_is_one_line_of_the_log(name: str) -> None:
     stream = io.StringIO()
     log = logging.Logger("threat")  # noqa: LOG001  - of this test alone
-    log.addHandler(RedactingHandler(stream, as_json=True))
+    log.addHandler(RedactingHandler(stream, JsonFormatter()))
     log.warning("applied %s", name, extra={"fields": {"server": name, "message": "forged"}})
 
     assert stream.getvalue().endswith("\n")

@@ -1,16 +1,27 @@
 """
-The API of a forge: one comment that is edited in place, and the status of a commit.
+The API of a forge: one comment that is edited in place, the status of a commit, a pull request.
 
 A forge is told, never asked what to do.  What it answers decides nothing but which comment is ours.
 """
 
 import importlib
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from reconciler.ci.http import Api
 from reconciler.ci.job import Job, System
 
 STATUS_LIMIT: Final = 140  # characters of a status that GitHub takes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A pull request to open, from *branch* into *base*; `body` is Markdown."""
+
+    branch: str
+    base: str
+    title: str
+    body: str
 
 
 class Forge(Protocol):
@@ -27,6 +38,19 @@ class Forge(Protocol):
 
     async def status(self, job: Job, commit: str, *, good: bool, name: str, words: str) -> None:
         """Set the status called *name* of a commit."""
+        ...
+
+    async def pull(self, job: Job, branch: str, base: str) -> str | None:
+        """
+        Return the page of the pull request from *branch* into *base*, whatever became of it.
+
+        None where there never was one; a branch of somebody else's fork is not that branch.  Empty
+        where the forge names no page that people may be led to.
+        """
+        ...
+
+    async def open_pull(self, job: Job, draft: Draft) -> str:
+        """Open a pull request, and return its page; empty as for `pull`."""
         ...
 
 

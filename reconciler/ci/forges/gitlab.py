@@ -1,14 +1,14 @@
 """
 GitLab's REST API, version 4.
 
-Documented at docs.gitlab.com/api: notes of merge requests, commit statuses, the current user.
+Documented at docs.gitlab.com/api: merge requests, their notes, commit statuses, the current user.
 """
 
 from typing import Any, Final
 
-from reconciler.ci.forges import STATUS_LIMIT
+from reconciler.ci.forges import STATUS_LIMIT, Draft
 from reconciler.ci.http import Api, Refused
-from reconciler.ci.job import Job
+from reconciler.ci.job import Job, page_at, text_at
 
 _PAGES: Final = 20
 _PAGE: Final = 100
@@ -41,6 +41,28 @@ class GitLab:
             # GitLab refuses to go from a state to the same one.
             if error.status != _BAD_REQUEST:
                 raise
+
+    async def pull(self, job: Job, branch: str, base: str) -> str | None:
+        query = {"source_branch": branch, "target_branch": base, "state": "all"}
+        rows = await self._api.get(f"/projects/{job.project}/merge_requests", **query)
+        for row in rows if isinstance(rows, list) else ():
+            # A fork may have a branch of the same name.
+            ours = isinstance(row, dict) and row.get("source_project_id") == row.get("project_id")
+            found = text_at(row, "source_branch"), text_at(row, "target_branch")
+            if ours and found == (branch, base):
+                return page_at(text_at(row, "web_url"))
+        return None
+
+    async def open_pull(self, job: Job, draft: Draft) -> str:
+        body = {
+            "source_branch": draft.branch,
+            "target_branch": draft.base,
+            "title": draft.title,
+            "description": draft.body,
+            "remove_source_branch": True,
+        }
+        made = await self._api.send("POST", f"/projects/{job.project}/merge_requests", body)
+        return page_at(text_at(made, "web_url"))
 
     async def _ours(self, notes: str, marker: str) -> dict[str, Any] | None:
         """Return our note; anybody may write one that begins like ours, and would own it."""

@@ -31,5 +31,5 @@ def command(paths: tuple[str, ...], form: str, file: str | None, source: Setting
     if form == "json":
         output.show_json(check_document(policy, found, code))
     elif not annotate(form, lambda: of_violations(found)):
-        output.show(check_text(policy, found))
+        output.show_folded(check_text(policy, found))
     return code

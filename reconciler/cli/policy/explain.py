@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler.cli import commands, options, output
+from reconciler.cli import commands, options, output, suggestions
 from reconciler.cli.policy.source import policy_options
 from reconciler.cli.settings_source import SettingsSource
 from reconciler.documents.load import load
@@ -11,7 +11,7 @@ from reconciler.render.policy import explain_document, explain_text
 
 
 @click.command("explain")
-@click.argument("server")
+@click.argument("server", shell_complete=suggestions.servers)
 @commands.documents
 @options.output
 @policy_options
@@ -28,5 +28,5 @@ def command(server: str, path: str, form: str, file: str | None, source: Setting
     if form == "json":
         output.show_json(explain_document(policy, desired, code))
     else:
-        output.show(explain_text(policy, desired))
+        output.show_folded(explain_text(policy, desired))
     return code

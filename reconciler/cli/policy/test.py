@@ -29,5 +29,5 @@ def command(folder: str, form: str, file: str | None, source: SettingsSource) ->
     if form == "json":
         output.show_json(cases_document(results, code))
     else:
-        output.show(cases_text(results))
+        output.show_folded(cases_text(results))
     return code

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from reconciler.cli import commands, options
+from reconciler.cli import commands, options, suggestions
 from reconciler.cli.free_text import explained
 from reconciler.cli.output import coloured, show_json
 from reconciler.documents import edit
@@ -21,7 +21,7 @@ from reconciler.render.escape import plain
 from reconciler.system.console import say
 
 asking = options.together(
-    click.argument("server"),
+    click.argument("server", shell_complete=suggestions.servers),
     commands.documents,
     click.option(
         "--at",

@@ -13,6 +13,7 @@ from reconciler.errors import LedgerMissing, UsageError, worst
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.servers import known_servers
 from reconciler.model.desired import DesiredServer, DesiredState, Mode
+from reconciler.model.pauses import paused
 from reconciler.model.recorded import Recorded
 from reconciler.model.source import NOWHERE
 from reconciler.observe.terms import recorded_terms
@@ -52,13 +53,15 @@ def command(
     if form == "json":
         output.show_json(requests_document(servers, code))
     else:
-        output.show(requests_text(servers))
+        output.show_folded(requests_text(servers))
     return code
 
 
 def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> Iterator[Listed]:
     suspect = bootstrap.suspicion(settings, ledger, keep=False) if ledger is not None else ""
     now = bootstrap.now()
+    if ledger is not None:
+        state = paused(state, ledger.pauses.all(), now)
     seen: set[str] = set()
     for server in state.servers:
         known = _recorded(server, state, ledger)
@@ -66,7 +69,7 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
             seen.add(known.identity.uid)
         terms = recorded_terms(known, ledger, now, suspect=suspect, only=settings.only_ledger)
         robots = known.observation.robots if known.observation else ()
-        lines = request_lines(server, known.requests, robots, terms, quiet="", refuses=("", ""))
+        lines = request_lines(server, known.requests, robots, terms, quiet=None, refuses=None)
         name = known.identity.name if known.identity else server.name
         held = _held(server, now)
         yield Listed(name, server.target, known.requests, tuple(lines), held)
@@ -78,7 +81,7 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
             continue
         nothing = DesiredServer(identity.name, identity.target.url, NOWHERE)
         terms = recorded_terms(known, ledger, now, suspect=suspect, only=settings.only_ledger)
-        lines = request_lines(nothing, requests, (), terms, quiet="", refuses=("", ""))
+        lines = request_lines(nothing, requests, (), terms, quiet=None, refuses=None)
         yield Listed(identity.name, identity.target, requests, tuple(lines), declared=False)
 
 
@@ -86,7 +89,7 @@ def _recorded(server: DesiredServer, state: DesiredState, ledger: Ledger | None)
     """Return what is known of a server, but not of another one that only had its name."""
     if ledger is None:
         return Recorded()
-    found = ledger.load(server.target, server.name)
+    found = ledger.look(server.target, server.name)
     others = {other.target for other in state.servers} - {server.target}
     if found.identity is None or found.identity.target in others:
         return Recorded(since=found.since)
@@ -95,6 +98,6 @@ def _recorded(server: DesiredServer, state: DesiredState, ledger: Ledger | None)
 
 def _held(server: DesiredServer, now: datetime) -> str:
     suspension = server.suspend
-    if suspension is not None and (suspension.until is None or now < suspension.until):
+    if suspension is not None and suspension.holds(now):
         return f"suspended by {suspension.by}: {suspension.reason}"
     return "mode: observe" if server.mode is Mode.OBSERVE else ""

@@ -6,6 +6,7 @@ from contextlib import closing
 import click
 
 from reconciler import bootstrap
+from reconciler.cli import suggestions
 from reconciler.cli.free_text import explained
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.documents import formats
@@ -14,14 +15,14 @@ from reconciler.ledger.servers import first_known
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.recorded import Request
 from reconciler.model.timestamps import spelled
-from reconciler.plan.requests import named
+from reconciler.plan.requests import how_to_ask, named
 from reconciler.render.phrases import robot_names
 
 
 @click.command("resolve")
-@click.argument("server")
+@click.argument("server", shell_complete=suggestions.servers)
 @click.argument("kind", type=click.Choice([kind.value for kind in RequestKind]))
-@click.argument("instant")
+@click.argument("instant", shell_complete=suggestions.instants)
 @click.option("--done", is_flag=True, help="It took effect.")
 @click.option("--not-done", is_flag=True, help="It did not.")
 @click.option("--because", default="", metavar="TEXT", help="How you found out; it is kept.")
@@ -65,11 +66,8 @@ def _follows(server: str, request: Request, *, done: bool) -> Iterator[str]:
     word = "done" if done else "NOT done"
     yield f"noted: {named(request.kind, request.instant)} of {server} is {word}"
     yield f"  nothing is ever sent again for {spelled(request.instant)}; to have it done, ask anew:"
-    if request.kind is RequestKind.CACHE:
-        yield f"  jtr request invalidate-cache {server} --reason TEXT"
-        return
-    yield f"  jtr request reboot {server} --robots resume|leave --reason TEXT"
-    if request.ran:
+    yield f"  {how_to_ask(request.kind, server)}"
+    if request.kind is RequestKind.REBOOT and request.ran:
         wished = (
             "were to be started again, but are" if request.robots is Afterwards.RESUME else "are"
         )

@@ -14,13 +14,14 @@ import click
 
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
-from reconciler.cli import commands, options, output
+from reconciler.cli import commands, options, output, suggestions
 from reconciler.cli.free_text import explained
 from reconciler.cli.prompt import confirm
 from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import Blocked, Exit, UsageError, worst
 from reconciler.ledger.servers import first_known
 from reconciler.model.actions import ResumeRobots, told
+from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.plan import Disruption, ServerPlan, Standing
 from reconciler.model.recorded import HistoryEntry, PendingStarts, Requests
@@ -38,7 +39,7 @@ from reconciler.system.interrupts import Interruption, run
 
 
 @click.command("resume")
-@click.argument("server")
+@click.argument("server", shell_complete=suggestions.servers)
 @commands.documents
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--leave", is_flag=True, help="Start none: they shall stay stopped.")
@@ -166,7 +167,7 @@ class _Resumption:
         with output.progress("starting robots"):
             reports = await apply_all([visit], Consents(), self.context, brake)
         if visit.plan.actions:
-            output.show(report_text(reports))
+            output.show_folded(report_text(reports))
         else:
             output.show(f"They run: {robot_names(halt.robots)}; none is owed a start any more.\n")
         code = worst(report.exit_code for report in reports)
@@ -179,11 +180,11 @@ def _only_robots(plan: ServerPlan, halt: PendingStarts) -> ServerPlan:
     """Return the plan that starts the robots that are owed, because a person asked, and no more."""
     running = {robot.id for robot in plan.robots if robot.running}
     left = tuple(robot for robot in halt.robots if robot.id not in running)
-    line = Disruption(f"robots owed a start ({halt.origin})", Standing.DUE, robots=left)
+    title, asked = f"robots owed a start ({halt.origin})", ResumeRobots(left, halt.at, asked=True)
     if left:
-        line = replace(line, action=ResumeRobots(left, asked=True))
+        line = Disruption(title, Standing.DUE, action=asked, robots=left)
     else:
-        line = replace(line, standing=Standing.FOUND_OUT)
+        line = Disruption(title, Standing.FOUND_OUT, Condition(Code.FOUND_OUT))
     return replace(plan, lines=(), disruptions=(line,))
 
 

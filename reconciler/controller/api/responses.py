@@ -11,6 +11,7 @@ from typing import Final
 from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import BUCKETS, StatusStore
 from reconciler.errors import JtrError
+from reconciler.ledger.codec.records import observations
 from reconciler.model.observed import LogEntry
 from reconciler.render import logs as rendering
 from reconciler.render.json_values import Document, shown
@@ -54,7 +55,7 @@ def status_document(status_store: StatusStore, now: datetime, clock: float) -> D
         "formatVersion": FORMAT,
         "at": _stamp(now),
         "controller": _controller(status_store, status_store.controller, clock),
-        "servers": [_server(status_store.servers[name]) for name in sorted(status_store.servers)],
+        "servers": [_server(status) for status in status_store.standing(now.timestamp())],
         "counts": {
             "passes": dict(sorted(status_store.passes.items())),
             "applies": dict(sorted(status_store.applies.items())),
@@ -83,7 +84,9 @@ def _controller(status_store: StatusStore, status: ControllerStatus, clock: floa
         "ready": not missing(status_store),
         **shown(status, "rival waiting stopping"),
         "stuck": status_store.stuck,
-        **shown(status, "revision documents secrets ledger state"),
+        **shown(status, "revision attempted documents secrets ledger state clock"),
+        "documentsSince": status.documents_since or None,
+        "inForceSince": status.in_force_since or None,
         "brakes": [brake_document(held) for held in status.brakes],
         "vaultTokenSeconds": status.token_seconds,
         "lastPassSeconds": None if ended is None else max(0.0, clock - ended),
@@ -101,7 +104,7 @@ def _server(status: ServerStatus) -> Document:
             status,
             "server url account owner labels version mode sync health reason changes drift"
             " contested blocked debts requestsInDoubt=in_doubt robotsOwed=owed_robots deferred"
-            " robotsStoppedUnasked=stopped_robots robots",
+            " robotsStoppedUnasked=stopped_robots robots judged",
         ),
         "suspended": suspended if status.suspended else None,
         "window": None
@@ -126,18 +129,21 @@ def _server(status: ServerStatus) -> Document:
 
 
 def observations_document(
-    documents: Mapping[str, str], *, at: datetime, by: str, only: bool
+    documents: Mapping[str, str], *, at: datetime, by: str, only: bool, believed: float
 ) -> Document:
     """
     Return the rows of the ledger as they lie there, read at that time by that controller.
 
-    *only* says that no other ledger knows these servers.
+    *only* says that no other ledger knows these servers.  Observations that are older than
+    *believed* seconds are named.
     """
+    stale = (key for key, seen in observations(documents) if (at - seen).total_seconds() > believed)
     return {
         "formatVersion": FORMAT,
         "at": _stamp(at),
         "by": by,
         "only": only,
+        "stale": sorted(stale),
         "documents": dict(sorted(documents.items())),
     }
 

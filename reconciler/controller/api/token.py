@@ -14,9 +14,8 @@ _LONGEST: Final = 1024  # a header of a request has to hold it
 _TOKEN: Final = re.compile(rf"[!-~]{{{_SHORTEST},{_LONGEST}}}")
 
 
-def read_token(path: str) -> Secret:
+def read_token(path: str, what: str = "the file controller.tokenFile") -> Secret:
     """Read the token from a small regular file.  Raises UsageError, which never quotes it."""
-    what = "the file controller.tokenFile"
     word = secret_line(path, what, UsageError) or ""
     if not _TOKEN.fullmatch(word):
         raise UsageError(

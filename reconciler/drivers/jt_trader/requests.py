@@ -63,6 +63,7 @@ MAY_SEND: Final[Mapping[str, frozenset[str]]] = {
     "doctor": _READ,
     "audit": _READ,
     "adopt": _READ,
+    "explain": _READ,
     "logs": _READ,
     "request": _READ | {START.event},
     "controller": _ALL,

@@ -72,6 +72,7 @@ FINDINGS: Final[Mapping[str, tuple[Severity, str]]] = {
         Severity.WARNING,
         "use a key of a sub-account: it can reach that one's funds only",
     ),
+    "NOT_ASKED_YET": (Severity.INFO, "it is asked about before it is pushed"),
     "NOT_AUDITED": (Severity.WARNING, _LOOK),
     "NOT_TOLD": (Severity.INFO, ""),
     "OWNER_KEY": (Severity.CRITICAL, "make an agent key for trading, and put that in Vault"),
@@ -108,3 +109,8 @@ def say(
         usual_remedy if remedy is None else remedy,
         data or {},
     )
+
+
+def not_asked(what: str) -> KeyFinding:
+    """Return that nothing is remembered of a key as it will be."""
+    return say("NOT_ASKED_YET", what)

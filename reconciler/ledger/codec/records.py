@@ -3,18 +3,29 @@ What lies in the ledger: rows as JSON documents, and back.
 
 Reading is strict.  A document that is not exactly what this version writes is a `LedgerError` that
 names its key: guessing what a ledger meant could repeat a deed.  Documents hold paths, versions,
-times and keyed fingerprints; there is no way in for a value or a mask.
+times, keyed fingerprints and what exchanges say of keys; there is no way in for a value or a mask.
 """
 
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, Final, TypeVar
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec.rows import (
+    APPLIED,
+    BIRTH,
+    CONTROLLER,
+    PAUSES,
+    PROPOSALS,
+    RESTORED,
+    REVISIONS,
     Applied,
+    AuditsRow,
     Birth,
     ExchangeRow,
     ForgottenRow,
@@ -22,21 +33,29 @@ from reconciler.ledger.codec.rows import (
     History,
     IdentityRow,
     LeaseRow,
+    Moved,
+    PausesRow,
     ProposalsRow,
     Restored,
+    RevisionsRow,
     VersionRow,
     brake_key,
     identity_key,
+    is_observation,
+    revisions_key,
     segment,
 )
 from reconciler.model.codec import Codec, Malformed, parsed
+from reconciler.model.network_codec import NAMESPACE, NETWORKS
 from reconciler.model.recorded import Brake, Observation, Received, Requests
+from reconciler.model.timestamps import stamp
 
 T = TypeVar("T")
 
 FORMAT: Final = 1
 KINDS: Final[Mapping[type, str]] = {
     Birth: "birth",
+    Moved: "moved",
     IdentityRow: "identity",
     ForgottenRow: "forgotten",
     Hint: "hint",
@@ -51,8 +70,33 @@ KINDS: Final[Mapping[type, str]] = {
     Received: "received",
     Applied: "applied",
     ProposalsRow: "proposals",
+    RevisionsRow: "revisions",
+    PausesRow: "pauses",
+    AuditsRow: "audits",
 }
-CODEC: Final = Codec()
+PLACES: Final[Mapping[type, tuple[str, ...]]] = {
+    Birth: (BIRTH,),
+    Moved: (BIRTH,),
+    IdentityRow: ("server/*/identity",),
+    ForgottenRow: ("server/*/identity",),
+    Hint: ("name/*", "address/*"),
+    ExchangeRow: ("server/*/exchange/*",),
+    Observation: ("server/*/observation",),
+    Brake: ("brake/*",),
+    VersionRow: ("brake/*",),
+    LeaseRow: ("server/*/lease", CONTROLLER),
+    Requests: ("server/*/requests",),
+    History: ("server/*/history",),
+    Restored: (RESTORED,),
+    Received: ("server/*/received",),
+    Applied: (APPLIED,),
+    ProposalsRow: (PROPOSALS,),
+    RevisionsRow: (REVISIONS, "revisions/*"),
+    PausesRow: (PAUSES,),
+    AuditsRow: ("server/*/audits",),
+}
+"""Under which keys rows of a kind lie; `*` is one segment."""
+CODEC: Final = Codec(more=NETWORKS, namespace=NAMESPACE)
 _UID: Final = re.compile(r"[a-z0-9]{1,64}")
 
 
@@ -82,6 +126,44 @@ def _row(kind: type[Any], key: str, text: str) -> Any:
     return row
 
 
+def read_any(key: str, text: str) -> object:
+    """Read whatever row lies under *key*, if its kind may lie there.  Raises LedgerError."""
+    try:
+        found = parsed(text)
+    except Malformed:
+        found = None  # said below
+    named = found.get("kind") if isinstance(found, dict) else None
+    kinds = [kind for kind, places in PLACES.items() if any(_lies(key, one) for one in places)]
+    if not kinds:
+        raise LedgerError(
+            f"the ledger's row {key} is none that this jtr knows",
+            "use the newest jtr that wrote here",
+        )
+    return read(next((one for one in kinds if KINDS[one] == named), kinds[0]), key, text)
+
+
+def _lies(key: str, place: str) -> bool:
+    segments, pattern = key.split("/"), place.split("/")
+    return len(segments) == len(pattern) and all(map(fnmatchcase, segments, pattern))
+
+
+def read_birth(text: str) -> Birth:
+    """Read a ledger's birth; one that was moved is a LedgerError that says where to."""
+    row = read_any(BIRTH, text)
+    if isinstance(row, Moved) and not row.there:
+        raise LedgerError(
+            f"this ledger is being moved to {row.to} since {stamp(row.moved_at)}, "
+            f"by {row.moved_by}",
+            f"run `jtr ledger move {row.to}` again until it says that it is done",
+        )
+    if isinstance(row, Moved):
+        raise LedgerError(
+            f"this ledger was moved to {row.to} on {stamp(row.moved_at)}, by {row.moved_by}",
+            f"name that one in the settings, as: ledger: {row.to}",
+        )
+    return read(Birth, BIRTH, text)
+
+
 def read_identity(key: str, text: str) -> IdentityRow | ForgottenRow:
     """Read what lies under the key of an identity: one, or what is left of one that is gone."""
     try:
@@ -105,6 +187,14 @@ def read_version(key: str, text: str) -> VersionRow:
     return read(VersionRow, key, text)
 
 
+def observations(documents: Mapping[str, str]) -> Iterator[tuple[str, datetime]]:
+    """Yield the keys of all observations among *documents* that can be read, and their times."""
+    for key, text in documents.items():
+        if is_observation(key):
+            with suppress(LedgerError):  # whoever needs that one is told so
+                yield key, datetime.fromisoformat(read(Observation, key, text).at)
+
+
 def _check_place(key: str, row: object) -> None:
     match row:
         case IdentityRow(identity=identity) | ForgottenRow(identity=identity) if (
@@ -115,5 +205,9 @@ def _check_place(key: str, row: object) -> None:
             raise Malformed("it names no servers")
         case ExchangeRow(record=record) if segment(record.code) != key.rpartition("/")[2]:
             raise Malformed("it belongs to another exchange")
+        case RevisionsRow(branches=branches) if key != REVISIONS and any(
+            revisions_key(one.branch) != key for one in branches
+        ):
+            raise Malformed("it belongs to another branch")
         case Brake(version=version) | VersionRow(version=version) if brake_key(version) != key:
             raise Malformed("it belongs to another version")

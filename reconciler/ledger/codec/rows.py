@@ -6,13 +6,21 @@ A row is a noun of the model with what only the ledger needs to know about it.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from reconciler.model.codec import Inline, Seconds
+from reconciler.model.codec import Inline, Later, Seconds
 from reconciler.model.proposals import Proposal
-from reconciler.model.recorded import Brake, ExchangeRecord, HistoryEntry, Identity
+from reconciler.model.recorded import (
+    Brake,
+    ExchangeRecord,
+    HistoryEntry,
+    Identity,
+    Pause,
+    RecordedAudit,
+)
 from reconciler.model.target import Target
 
 _SEGMENT_LIMIT: Final = 100
@@ -20,11 +28,27 @@ _SEGMENT_LIMIT: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """When a ledger began, and the name that it has for ever."""
+    """
+    When a ledger began, and the name that it has for ever.
+
+    `earlier` is how many writes it had seen where it lay before it was moved.
+    """
 
     uid: str
     at: datetime
     by: str
+    earlier: Later[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What takes the place of a birth whose ledger goes on elsewhere, once it is *there*."""
+
+    birth: Inline[Birth]
+    to: str
+    moved_at: datetime
+    moved_by: str
+    there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +175,43 @@ class ProposalsRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowedBranch:
+    """
+    What is followed, and the commit of it that was in force last.
+
+    `branch` is an address and a branch's name, or `applied REPOSITORY:FOLDER` of what jobs apply.
+    """
+
+    branch: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionsRow:
+    """
+    What a controller follows, or what jobs apply of a repository.
+
+    Earlier versions had one row of all that anybody followed or applied.
+    """
+
+    branches: tuple[FollowedBranch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PausesRow:
+    """The servers that operators paused, and that may be over meanwhile."""
+
+    pauses: tuple[Pause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditsRow:
+    """What exchanges said of a server's keys last, by the server's code of the exchange."""
+
+    keys: Mapping[str, RecordedAudit]
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """When, why and by whom a restored ledger was accepted last."""
 
@@ -165,6 +226,8 @@ BIRTH: Final = "ledger/birth"
 RESTORED: Final = "ledger/restored"
 APPLIED: Final = "ledger/applied"
 PROPOSALS: Final = "ledger/proposals"
+REVISIONS: Final = "ledger/revisions"
+PAUSES: Final = "ledger/pauses"
 SERVERS: Final = "server/"
 BRAKES: Final = "brake/"
 
@@ -209,16 +272,39 @@ def exchange_key(uid: str, code: str) -> str:
     return exchanges_prefix(uid) + segment(code)
 
 
+def revisions_key(branch: str) -> str:
+    """Return the key of what is in force of *branch*, see `FollowedBranch`."""
+    return "revisions/" + segment(source_of(branch))
+
+
+def source_of(branch: str) -> str:
+    """Return what shares a row with *branch*: itself, or all that jobs apply of a repository."""
+    repository, colon, _ = branch.partition(":")
+    return repository + colon if branch.startswith("applied ") else branch
+
+
 def observation_key(uid: str) -> str:
     return f"{SERVERS}{uid}/observation"
+
+
+def is_observation(key: str) -> bool:
+    return key.startswith(SERVERS) and key.endswith("/observation")
 
 
 def received_key(uid: str) -> str:
     return f"{SERVERS}{uid}/received"
 
 
+def audits_key(uid: str) -> str:
+    return f"{SERVERS}{uid}/audits"
+
+
 def lease_key(uid: str) -> str:
     return f"{SERVERS}{uid}/lease"
+
+
+def is_lease(key: str) -> bool:
+    return key.endswith("/lease")
 
 
 CONTROLLER: Final = "controller/lease"

@@ -51,12 +51,13 @@ def check_directory(real: Path) -> None:
     if facts.st_uid not in (0, os.geteuid()):
         raise LedgerError(
             f"the ledger's directory {real} belongs to another user",
-            "give the ledger a directory of its own",
+            "run as that user (on the host of a controller: jtr as-service COMMAND), or give the "
+            "ledger a directory of its own",
         )
     if facts.st_mode & 0o022:
         raise LedgerError(
             f"others can write to the ledger's directory {real}",
-            f"give the ledger a directory of its own, or: chmod go-w {real}",
+            f"give the ledger a directory of its own, such as {real}/ledger, or: chmod go-w {real}",
         )
     for above in real.parents:
         mode = above.stat().st_mode
@@ -89,7 +90,9 @@ def check_file(path: Path) -> bool:
         raise LedgerError(f"{path} is not a file", "choose another place for the ledger")
     if facts.st_uid != os.geteuid():
         raise LedgerError(
-            f"{path} belongs to another user", "run as that user, or use another ledger"
+            f"{path} belongs to another user",
+            "run as that user (on the host of a controller: jtr as-service COMMAND), or use "
+            "another ledger",
         )
     if facts.st_nlink != 1:
         raise LedgerError(f"{path} has a second name (hard link)", "remove the other name")

@@ -2,9 +2,9 @@
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from reconciler.ledger import Conflict, Stored, checked
+from reconciler.ledger import Conflict, Put, Stored, checked
 
 
 class MemoryStore:
@@ -31,6 +31,10 @@ class MemoryStore:
                 raise Conflict(f"{key} changed in the ledger meanwhile", "try again")
             self._documents[key] = Stored(expect + 1, text)
             return expect + 1
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:  # as a store does that cannot write several at once
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         with self._lock:

@@ -1,10 +1,10 @@
 """A ledger's store that holds what another process read, and takes nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from reconciler.errors import LedgerError
-from reconciler.ledger import Stored, checked
+from reconciler.ledger import Put, Stored, checked
 
 
 class SnapshotStore:
@@ -37,6 +37,10 @@ class SnapshotStore:
             f"{checked(key)} cannot be written: this is a copy of the ledger, to be read only",
             "write where the ledger is",
         )
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         return sorted(key for key in self._documents if key.startswith(prefix))

@@ -10,14 +10,14 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 from reconciler.errors import LedgerError, LedgerMissing
-from reconciler.ledger import Conflict, Stored, checked
+from reconciler.ledger import Conflict, Put, Stored, checked
 from reconciler.ledger.stores.file_checks import (
     check_directory,
     check_file,
@@ -52,6 +52,7 @@ class SqliteStore:
     def __init__(self, path: Path, connection: sqlite3.Connection, *, created: bool) -> None:
         """Use `open` or `create`."""
         self._path: Final = path
+        self._inode: Final = _inode(path)
         self._connection: sqlite3.Connection | None = connection
         self._created: Final = created
         self._lock: Final = threading.Lock()
@@ -83,6 +84,7 @@ class SqliteStore:
         real = directory / path.name
         with _only_maker(directory):
             if not _present(real):
+                _refuse_leftovers(real)
                 _make(real, busy)
         store = cls(real, _connected(real, busy), created=True)
         if store.sequence():
@@ -101,20 +103,37 @@ class SqliteStore:
         return Stored(*row) if row else None
 
     def put(self, key: str, text: str, *, expect: int) -> int:
-        checked(key)
+        self.put_all((Put(key, text, expect),))
+        return expect + 1
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:
+            checked(one.key)
         with self._using() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            row = _selected(connection, key)
-            if (row[0] if row else 0) != expect:
-                raise Conflict(f"{key} changed in the ledger meanwhile", "try again")
-            connection.execute(
-                "INSERT INTO documents (key, revision, text) VALUES (?, ?, ?)"
-                " ON CONFLICT (key) DO UPDATE"
-                " SET revision = excluded.revision, text = excluded.text",
-                (key, expect + 1, text),
-            )
+            self._check_place()
+            for one in puts:
+                row = _selected(connection, one.key)
+                if (row[0] if row else 0) != one.expect:
+                    raise Conflict(f"{one.key} changed in the ledger meanwhile", "try again")
+                connection.execute(
+                    "INSERT INTO documents (key, revision, text) VALUES (?, ?, ?)"
+                    " ON CONFLICT (key) DO UPDATE"
+                    " SET revision = excluded.revision, text = excluded.text",
+                    (one.key, one.expect + 1, one.text),
+                )
             connection.execute("COMMIT")
-        return expect + 1
+
+    def _check_place(self) -> None:
+        """Raise LedgerError when another file, or none, took the place of the one that is open."""
+        with suppress(OSError):
+            if _inode(self._path) == self._inode:
+                return
+        self._broken = True
+        raise LedgerError(
+            f"the ledger {self._path} was moved away or replaced while it was in use",
+            "what was to be noted is not; find out who did it, then start the command again",
+        )
 
     def keys(self, prefix: str) -> list[str]:
         with self._using() as connection:
@@ -175,6 +194,11 @@ def open_at(path: str, *, create: bool, timeouts: Timeouts, **_: object) -> Sqli
     return opener(Path(path).expanduser(), busy=timeouts.ledger_busy)
 
 
+def _inode(path: Path) -> tuple[int, int]:
+    facts = path.lstat()
+    return facts.st_dev, facts.st_ino
+
+
 def _resolved(path: Path) -> Path | None:
     """Return *path* with its directory's links followed, but not its own; None without one."""
     try:
@@ -192,9 +216,22 @@ def _resolved(path: Path) -> Path | None:
 
 def _present(real: Path) -> bool:
     """Whether there is a file, after checking it and the files that SQLite puts beside it."""
-    for suffix in ("-wal", "-shm", "-journal"):
-        check_file(real.with_name(real.name + suffix))
+    for beside in _beside(real):
+        check_file(beside)
     return check_file(real)
+
+
+def _beside(real: Path) -> list[Path]:
+    return [real.with_name(real.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+
+
+def _refuse_leftovers(real: Path) -> None:
+    """Refuse to make a file beside the log of another one, which SQLite would take for its own."""
+    if left := [beside.name for beside in _beside(real) if beside.exists()]:
+        raise LedgerError(
+            f"in {real.parent} lies what belongs to a ledger that is not there: {', '.join(left)}",
+            "move it to where that ledger is now: neither is whole without the other",
+        )
 
 
 @contextmanager

@@ -13,13 +13,13 @@ A ledger that cannot be reached or used ends a command with the exit code of the
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from reconciler.errors import Exit, LedgerError, LedgerMissing, SecretsError
-from reconciler.ledger import Conflict, Stored, checked
+from reconciler.ledger import Conflict, Put, Stored, checked
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -186,6 +186,11 @@ class VaultStore:
             revision = self._asked(key, name, own, expect + 1, doubt)
         self._note(key, revision)
         return revision
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        """Write one after the other: Vault has no request for several."""
+        for one in puts:
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         self._usable()

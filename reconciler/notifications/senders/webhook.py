@@ -54,7 +54,8 @@ class Webhook(Sender):
         document: Document = {"formatVersion": FORMAT, "id": delivery.id, "controller": label}
         if len(delivery.messages) == 1:
             (message,) = delivery.messages
-            return document | _facts(message) | {"text": delivery.text, "lost": delivery.lost}
+            facts = _facts(message, delivery) | {"text": delivery.text}
+            return document | facts | {"lost": delivery.lost}
         return document | {
             "topic": "digest",
             "subject": "",
@@ -65,7 +66,7 @@ class Webhook(Sender):
             "at": _moment(delivery.at),
             "reminder": False,
             "lost": delivery.lost,
-            "items": [{"id": message.id} | _facts(message) for message in delivery.messages],
+            "items": [{"id": one.id} | _facts(one, delivery) for one in delivery.messages],
         }
 
     def headers(self, endpoint: Endpoint, now: float, body: bytes) -> dict[str, str]:
@@ -78,9 +79,16 @@ class Webhook(Sender):
         return {"X-JTR-Timestamp": timestamp, "X-JTR-Signature": f"v1={signature}"}
 
 
-def _facts(message: Message) -> Document:
+def _facts(message: Message, delivery: Delivery) -> Document:
     names = ("topic", "subject", "state", "severity", "text", "owner", "reminder")
-    return {name: getattr(message, name) for name in names} | {"at": _moment(message.at)}
+    return {name: getattr(message, name) for name in names} | {
+        "at": _moment(message.at),
+        "since": _moment(message.since),
+        "what": message.text,
+        "meaning": message.guide.meaning,
+        "remedy": message.remedy,
+        "link": delivery.link(message),
+    }
 
 
 def _moment(at: float) -> str:

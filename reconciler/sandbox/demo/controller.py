@@ -5,6 +5,7 @@ Its work is awaited by what the server counted and by the passes that it logged,
 """
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,8 @@ class Beside:
         with self._log.open("wb") as output:
             self._process = started(self._ground, args, output)
         self._watchdog = Watchdog(self._process.pid)
-        self.until(lambda: self._passes() > _FULL)
+        self.until(lambda: self._passes() > 0)
+        self.look()
         for url in self._logged("listening", "url"):
             self._ground.write_settings(f"controller: {{url: {url}}}")
         return Ran(args, self._process.poll(), self._log.read_text("utf-8"))
@@ -52,8 +54,14 @@ class Beside:
             time.sleep(_POLL)
 
     def look(self) -> None:
-        """Wait until a pass ended that began after this was called."""
-        enough = self._passes() + _FULL
+        """Let it look now, and wait until a pass ended that began after this was called."""
+        for _ in range(_FULL):
+            self._pass()
+
+    def _pass(self) -> None:
+        enough = self._passes() + 1
+        if self._process is not None and self._runs():
+            self._process.send_signal(signal.SIGHUP)  # at rest it only glances, unlogged
         self.until(lambda: self._passes() >= enough)
 
     def stop(self, args: tuple[str, ...]) -> Ran:

@@ -167,7 +167,7 @@ def started(
     return subprocess.Popen(  # noqa: S603  - our own interpreter and package
         command,
         env=environment,
-        cwd=ground.folder,
+        cwd=ground.repository,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

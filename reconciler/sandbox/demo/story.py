@@ -263,7 +263,7 @@ def story(hands: Hands) -> tuple[Step, ...]:
             "written; arb is not restarted, it would not help",
             prepare=lambda: ground.rotate_secret("okx"),
             planned="~ okx",
-            says=(_HELD, f"jtr request reboot {SERVER} "),
+            says=(_HELD, f"jtr request reboot {SERVER} --robots resume --reason TEXT"),
             stores=("okx",),
             trades=frozenset({"bybit"}),
         ),

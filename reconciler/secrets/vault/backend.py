@@ -8,6 +8,7 @@ deleted or in a mount of another kind.
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from reconciler.errors import (
@@ -151,6 +152,7 @@ class VaultBackend(VaultAccess):
         )
 
 
+@lru_cache(maxsize=2**16)
 def usable(at: SecretPath) -> bool:
     """Whether *at* is a path that may reach a URL, however it was made."""
     return SecretRef.parse(str(at)) == SecretRef(at)

@@ -143,6 +143,19 @@ class VaultSession:
                 loop.call_soon_threadsafe(connections.closing.set)
         self._home.close()
 
+    async def leave(self) -> None:
+        """
+        Close what the running loop has open, and the session.
+
+        For who is done long before the loop is: left to be collected, connections may be closed by
+        a task that the end of the loop cuts off.
+        """
+        with self._lock:
+            found = self._open.pop(asyncio.get_running_loop(), None)
+        self.close()
+        if found is not None:
+            await found[1].aclose()
+
     async def exchange(
         self,
         method: str,

@@ -63,7 +63,7 @@ async def health(
         )
         trip = (now() - asked).total_seconds()
     finally:
-        session.close()
+        await session.leave()
     sealed, version = answer.body.get("sealed"), answer.body.get("version")
     if not isinstance(sealed, bool):
         raise SecretsUnreachable(

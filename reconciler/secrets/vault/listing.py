@@ -9,12 +9,12 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 _DECODE: Final = json.JSONDecoder().raw_decode
 _BLANKS: Final = re.compile(r"[ \t\n\r]*")
+_BLANK: Final = frozenset(" \t\n\r")
 _ENDS: Final = frozenset(" \t\n\r,:]}")  # what may follow a value
 _Steps = Generator[None, None, T]  # pauses where more text is needed
 
@@ -148,13 +148,17 @@ class Listing:
         """Take a whole value; a number may go on in the next piece."""
         while True:
             self._skip()
-            with suppress(ValueError):
+            try:
                 value, end = _DECODE(self._text, self._at)
+            except ValueError:
+                pass
+            else:
                 if self._text[end : end + 1] in _ENDS:
                     self._size, self._at = end - self._at, end
                     return value
             yield
 
     def _skip(self) -> None:
-        blanks = _BLANKS.match(self._text, self._at)
-        self._at = blanks.end() if blanks is not None else self._at
+        if self._text[self._at : self._at + 1] in _BLANK:
+            blanks = _BLANKS.match(self._text, self._at)
+            self._at = blanks.end() if blanks is not None else self._at

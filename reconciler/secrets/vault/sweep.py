@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from reconciler.errors import (
@@ -32,6 +33,7 @@ from reconciler.secrets.vault.versions import Versions
 
 _PROBE_AGAIN: Final = 3600.0  # seconds: policies change, and servers are upgraded
 _PAGE: Final = 500
+_PLACE: Final = attrgetter("mount", "path")  # sorts as the paths do, and quicker
 _WORTH_LISTING: Final = 32  # secrets; a listing that is refused costs two requests
 _ALL: Final = (LoginFailed, TokenExpired, SecretsSealed)  # what is wrong for every secret alike
 
@@ -189,6 +191,10 @@ class Sweeper:
         except _Refused as refused:
             everywhere = refused.everywhere or not self._thorough
             self._refused[way, folder.mount if everywhere else folder] = self._clock()
+        except TokenExpired:
+            # Or it lives, and may neither list nor look itself up: what it reads says which.
+            await self._one(min(wanted))
+            self._refused[way, folder if self._thorough else folder.mount] = self._clock()
         except AnswerTooLong:
             self._refused[way, folder] = self._clock()
         except SecretsUnreachable:
@@ -264,13 +270,16 @@ class SweptBackend(SecretBackend):
         self, secrets: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
         """As `Sweeper.sweep`; forgets what was not asked for."""
+        return {at: newest(found) for at, found in (await self._look(secrets)).items()}
+
+    async def _look(self, secrets: Collection[SecretPath]) -> Looked:
         # Before the first request: what is written during the sweep may be missing in it.
         began = self._clock()
         looked = await self._sweeper.look(secrets)
         self._known = {
             at: (began, found) for at, found in looked.items() if isinstance(found, Versions)
         }
-        return {at: newest(found) for at, found in looked.items()}
+        return looked
 
     async def describe(self, at: SecretPath, version: int | None = None) -> VersionInfo:
         """Return facts on one version, or the newest, from the last sweep or from Vault."""
@@ -291,7 +300,7 @@ class SweptBackend(SecretBackend):
     async def prepare(self, secrets: Collection[SecretPath]) -> None:
         """Sweep, if there are so many that it costs less even where a listing is refused."""
         if len(secrets) >= _WORTH_LISTING:
-            await self.sweep(secrets)
+            await self._look(secrets)
 
     def forget(self) -> None:
         self._known = {}
@@ -345,7 +354,7 @@ def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[S
     A token seldom may look at a whole mount, and there may be much that is not ours.
     """
     groups: dict[tuple[str, str], list[SecretPath]] = {}
-    for at in sorted(set(secrets)):
+    for at in sorted(set(secrets), key=_PLACE):
         top, slash, _ = at.path.partition("/")
         groups.setdefault((at.mount, top if slash else ""), []).append(at)
     for (mount, top), wanted in groups.items():
@@ -362,6 +371,6 @@ def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[S
 
 def _by_folder(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[SecretPath]]]:
     groups: dict[_Folder, list[SecretPath]] = {}
-    for at in sorted(set(secrets)):
+    for at in sorted(set(secrets), key=_PLACE):
         groups.setdefault(_Folder(at.mount, at.path.rpartition("/")[0]), []).append(at)
     yield from groups.items()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from reconciler.errors import (
@@ -120,7 +121,12 @@ def missing(at: SecretPath) -> SecretMissing:
 
 def _moment(text: object) -> datetime | None:
     """Read RFC 3339 with up to nine decimals; None when it is something else."""
-    match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
+    return _read_moment(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=2**16)  # every sweep tells the same ones
+def _read_moment(text: str) -> datetime | None:
+    match = _MOMENT.fullmatch(text)
     if match is None:
         return None
     part = (match["part"] or "0")[:6].ljust(6, "0")

@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from reconciler.controller.metrics import CONTENT_TYPE
 from reconciler.controller.status_store import StatusStore
 from reconciler.drivers.jt_trader.responses import ALARM, read_entries
 from reconciler.errors import DriverError, JtrError, LedgerError, ServerUnreachable, UsageError
+from reconciler.ledger.codec.records import write
 from reconciler.model.observed import LogEntry
+from reconciler.model.recorded import Observation
 from reconciler.model.secret import Secret
 from tests.controller.sample_statuses import braked, busy, calm, status_store
 from tests.support.leaks import Watch
@@ -128,9 +132,14 @@ async def until(holds: Callable[[], object]) -> None:
 
 def inside(site: Site) -> aiohttp.web.Server:
     """The library's server, which knows its connections."""
-    server = site.web._runner.server if site.web._runner else None
+    server = site.web._listener.inside if site.web._listener else None
     assert server is not None
     return server
+
+
+def heard_since(site: Site, before: int) -> bool:
+    """Whether a request came since there were so many."""
+    return inside(site).requests_count > before
 
 
 # ── health ───────────────────────────────────────────────────────────────────────────────────
@@ -266,14 +275,15 @@ def test_every_fact_of_a_status_is_served() -> None:
     async def story() -> None:
         async with serving(status_store(busy())) as site:
             document = (await site.get("/v1/status")).document
-        assert len(document["servers"][0]) == 32  # of 35 fields, `suspended` and `window` are one
-        assert len(document["controller"]) == 17
+        # Of 38: `suspended` and `window` are one, `lines` and `waits` none.
+        assert len(document["servers"][0]) == 33
+        assert len(document["controller"]) == 21
 
     from dataclasses import fields  # noqa: PLC0415
 
     from reconciler.controller.status import ControllerStatus, ServerStatus  # noqa: PLC0415
 
-    assert (len(fields(ServerStatus)), len(fields(ControllerStatus))) == (35, 14)
+    assert (len(fields(ServerStatus)), len(fields(ControllerStatus))) == (38, 19)
     asyncio.run(story())
 
 
@@ -284,6 +294,28 @@ def test_observations_are_the_rows_of_the_ledger() -> None:
         assert document["documents"] == ROWS
         assert (document["by"], document["only"]) == ("controller 1@host", True)
         assert document["at"].endswith("+00:00")
+
+    asyncio.run(story())
+
+
+def test_observations_that_are_too_old_to_be_believed_are_named() -> None:
+    def row(at: datetime) -> str:
+        return write(Observation(at.isoformat(), "apply", "1", {}, {}, (), None, "k"))
+
+    now = datetime.now(UTC)
+    rows = {
+        "server/a/observation": row(now - timedelta(hours=25)),
+        "server/b/observation": row(now - timedelta(hours=23)),
+        "server/c/observation": "{damaged",
+        "server/a/identity": "{}",
+    }
+
+    async def story() -> None:
+        made = status_store(calm())
+        made.believed = 86_400.0
+        async with serving(made, Behind(rows)) as site:
+            document = (await site.get("/v1/observations")).document
+        assert (document["documents"], document["stale"]) == (rows, ["server/a/observation"])
 
     asyncio.run(story())
 
@@ -790,6 +822,38 @@ def test_a_stop_does_not_wait_for_a_slow_page() -> None:
                 await asking
 
     told(story)
+
+
+def test_the_ledger_is_read_once_however_many_hang_up() -> None:
+    begun, let_go = 0, asyncio.Event()
+
+    class Slow(Behind):
+        async def observations(self) -> Mapping[str, str]:
+            nonlocal begun
+            begun += 1
+            await let_go.wait()
+            return ROWS
+
+    async def story() -> None:
+        async with serving(behind=Slow()) as site:
+            path = "/v1/observations"
+            for _ in range(5):
+                before = inside(site).requests_count
+                asking = asyncio.ensure_future(site.get(path))
+                await until(partial(heard_since, site, before))
+                asking.cancel()
+                await until(lambda: not inside(site).connections)
+            assert begun == 1
+            before = inside(site).requests_count
+            asking = asyncio.ensure_future(site.get(path))
+            await until(partial(heard_since, site, before))
+            let_go.set()
+            assert (await asking).status == 200
+            assert begun == 1
+            assert (await site.get(path)).status == 200
+            assert begun == 2
+
+    asyncio.run(story())
 
 
 def test_nothing_is_logged_for_a_request(caplog: pytest.LogCaptureFixture) -> None:

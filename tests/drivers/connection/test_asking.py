@@ -385,6 +385,7 @@ def test_a_stream_of_messages_neither_answers_nor_outlasts_the_deadline() -> Non
 
 # ── what may be sent at all ──────────────────────────────────────────────────────────────────
 
+READERS = {"plan", "status", "explain", "adopt", "doctor", "audit", "logs"}
 READS = {EXCHANGES.event, ENGINE.event, ROBOTS.event, LOG.event}
 CHANGES = {
     *("exchange-config-save", "exchange-config-delete"),
@@ -401,7 +402,7 @@ NEVER = (
 def test_the_table_of_commands_and_events() -> None:
     writers = {command for command, events in MAY_SEND.items() if events - READS}
     assert writers == {"apply", "controller", "request"}
-    assert set(MAY_SEND) == writers | {"plan", "status", "adopt", "doctor", "audit", "logs"}
+    assert set(MAY_SEND) == writers | READERS
     for command, events in MAY_SEND.items():
         if command == "request":
             assert events == READS | {"run-background-job-request"}

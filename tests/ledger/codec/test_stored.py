@@ -5,6 +5,7 @@ Each file under `stored/` is the text of one document, byte for byte.
 """
 
 from datetime import UTC, datetime, timedelta, timezone
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,17 @@ import pytest
 
 from reconciler.ledger.codec import records, rows
 from reconciler.model.desired import Afterwards, RequestKind
+from reconciler.model.key_facts import (
+    Answered,
+    Cap,
+    Environment,
+    Grant,
+    IpRule,
+    KeyFacts,
+    Status,
+)
 from reconciler.model.observed import BootLine, Robot
+from reconciler.model.origin import Origin
 from reconciler.model.proposals import Proposal, ProposedRow, PullRequest
 from reconciler.model.recorded import (
     NO_REQUESTS,
@@ -24,8 +35,10 @@ from reconciler.model.recorded import (
     Identity,
     Observation,
     Owed,
+    Pause,
     PendingStarts,
     Received,
+    RecordedAudit,
     Request,
     Requests,
     Stage,
@@ -193,6 +206,45 @@ STORED: Final[dict[str, tuple[str, object]]] = {
             (HistoryEntry(TEXT, "b", "wrote bybit", "done", "ü"), HistoryEntry(TEXT, "", "", ""))
         ),
     ),
+    "history-with-origins": (
+        rows.history_key("u1"),
+        rows.History((HistoryEntry(TEXT, "b", "w", "done", "", Origin("c0ffee", "#7", "ann")),)),
+    ),
+    "revisions": (
+        rows.REVISIONS,
+        rows.RevisionsRow((rows.FollowedBranch("https://forge.test/x.git#main", "c0ffee"),)),
+    ),
+    "revisions-of-jobs": (
+        rows.revisions_key("applied 0ff1ce:desks"),
+        rows.RevisionsRow(
+            (
+                rows.FollowedBranch("applied 0ff1ce:desks", "c0ffee"),
+                rows.FollowedBranch("applied 0ff1ce:more", "decade"),
+            )
+        ),
+    ),
+    "revisions-of-a-branch": (
+        rows.revisions_key("https://forge.test/x.git#main"),
+        rows.RevisionsRow((rows.FollowedBranch("https://forge.test/x.git#main", "c0ffee"),)),
+    ),
+    "proposals-begun": (
+        rows.PROPOSALS,
+        rows.ProposalsRow(
+            (
+                Proposal(
+                    f"sha256:{'a' * 40}-{'b' * 40}",
+                    "c" * 40,
+                    f"sha256:{'d' * 40}",
+                    AT,
+                    "plan 1@host",
+                    PullRequest(number="12"),
+                    (),
+                    (),
+                    merged="e" * 40,
+                ),
+            )
+        ),
+    ),
     "proposals": (
         rows.PROPOSALS,
         rows.ProposalsRow(
@@ -219,7 +271,80 @@ STORED: Final[dict[str, tuple[str, object]]] = {
             (SecretPath("secret", "jt/a/bybit"), SecretPath("team/kv", "a/b")),
         ),
     ),
+    "pauses": (
+        rows.PAUSES,
+        rows.PausesRow(
+            (
+                Pause(
+                    Target("https://tokyo-1.internal:8443", "0"),
+                    "exchange maintenance",
+                    "ann (page)",
+                    "2026-11-22T09:00:00Z",
+                    AT,
+                ),
+            )
+        ),
+    ),
+    "pauses-of-known-servers": (
+        rows.PAUSES,
+        rows.PausesRow(
+            (
+                Pause(
+                    Target("https://tokyo-2.internal:8443", "0"),
+                    "exchange maintenance",
+                    "ann (page)",
+                    "2026-11-22T09:00:00Z",
+                    AT,
+                    uid="u2",
+                    name="tokyo-2",
+                ),
+            )
+        ),
+    ),
+    "audits": (
+        rows.audits_key("u1"),
+        rows.AuditsRow(
+            {
+                "bybit": RecordedAudit(
+                    WRITE.sources,
+                    Answered(
+                        Status.VALID,
+                        AT,
+                        KeyFacts(
+                            grants=(Grant("Spot.SpotTrade", frozenset({Cap.SPOT})),),
+                            ip=IpRule(
+                                bound=True,
+                                networks=(
+                                    ip_network("203.0.113.10/32"),
+                                    ip_network("2001:db8::/48"),
+                                ),
+                                listed=True,
+                            ),
+                            unproven=frozenset({Cap.WITHDRAW}),
+                            read_only=False,
+                            expires_at=AT,
+                            environment=Environment.LIVE,
+                            traits={"lapses": "söon"},
+                        ),
+                        adapter="bybit",
+                        adapter_version=2,
+                        egress="here",
+                    ),
+                    from_server=True,
+                    outgoing=("203.0.113.10",),
+                    twins=("osaka-1/bybit",),
+                ),
+                "okx": RecordedAudit(
+                    {}, Answered(Status.IP_REFUSED, AT, None, code="50110", facts_at=AT)
+                ),
+            }
+        ),
+    ),
     "applied": (rows.APPLIED, rows.Applied((f"sha256:{'a' * 40}-{'b' * 40}",))),
+    "moved": (
+        rows.BIRTH,
+        rows.Moved(rows.Birth("a" * 32, AT, "me"), "vault:jtr/ledger", AT, "ledger move 1@host"),
+    ),
     "restored": (rows.RESTORED, rows.Restored(AT, "yesterday's backup", "me")),
 }
 
@@ -238,6 +363,21 @@ def test_it_is_still_written_byte_for_byte(name: str) -> None:
 
 def test_every_kind_of_row_was_stored() -> None:
     assert {type(row) for _, row in STORED.values()} == set(records.KINDS)
+
+
+def test_a_history_with_empty_origins_is_read() -> None:
+    key, row = STORED["history"]
+
+    assert records.read(rows.History, key, text_of("history-with-empty-origins")) == row
+
+
+def test_deeds_with_and_without_an_origin_stand_in_one_history() -> None:
+    (key, old), (_, new) = STORED["history"], STORED["history-with-origins"]
+    assert isinstance(old, rows.History)
+    assert isinstance(new, rows.History)
+    both = rows.History((*old.deeds, *new.deeds))
+
+    assert records.read(rows.History, key, records.write(both)) == both
 
 
 def text_of(name: str) -> str:

@@ -585,3 +585,48 @@ def test_a_text_that_is_none_is_damage(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerError, match="is damaged"):
         SqliteStore.open(tmp_path / "ledger" / "ledger.db").get("a")
+
+
+# ── its place ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_file_that_was_moved_away_takes_nothing_more(
+    path: Path, store: SqliteStore, *, anew: bool
+) -> None:
+    """Or two ledgers would go on, each with what the other one did."""
+    aside = path.with_name("aside.db")
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    if anew:
+        SqliteStore.create(path).close()
+
+    for _ in range(2):
+        with pytest.raises(LedgerError):
+            store.put("a", "lost", expect=1)
+
+    store.close()
+    with closing(SqliteStore.open(aside)) as kept:
+        assert kept.get("a") == Stored(1, "kept")
+
+
+def test_what_was_moved_away_is_named(path: Path, store: SqliteStore) -> None:
+    path.rename(path.with_name("aside.db"))
+
+    with pytest.raises(LedgerError, match="moved away or replaced while it was in use"):
+        store.put("a", "lost", expect=1)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_no_ledger_is_made_beside_the_log_of_another_one(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "state" / "ledger.db"
+    path.parent.mkdir(mode=0o700)
+    beside = path.with_name(path.name + suffix)
+    beside.write_bytes(b"of another one")
+    beside.chmod(0o600)
+
+    with pytest.raises(LedgerError, match=f"ledger.db{suffix}"):
+        SqliteStore.create(path)
+
+    assert not path.exists()
+    assert beside.read_bytes() == b"of another one"

@@ -413,6 +413,36 @@ def test_an_unsupported_way_is_tried_once_for_a_whole_mount(backend_with: MakeBa
     assert len(tried) == 2  # scan, list
 
 
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_token_that_may_not_even_look_itself_up_is_judged_by_what_it_reads(
+    backend_with: MakeBackend, *, dead: bool
+) -> None:
+    """Vault refuses a listing in the same words, whether the token died or has no right to it."""
+    paths = [SecretPath("secret", f"jt/a/{number}") for number in range(20)]
+    refused = answer('{"errors": ["permission denied"]}', "403 Forbidden")
+
+    def script(connection: object, request: bytes) -> None:
+        target = request.split(b" ")[1].decode()
+        reads = "/metadata/" in target and not dead
+        reply = answer(json.dumps({"data": metadata()})) if reads else refused
+        connection.sendall(reply)  # type: ignore[attr-defined]
+
+    with stub(script) as server:
+        sweeper = Sweeper(backend_with(TokenAuth(QUIET), address=server.address))
+        found = sweeper.sweep(paths)
+        first = len(server.requests)
+        again = sweeper.sweep(paths)
+        second = len(server.requests) - first
+
+    assert found.keys() == again.keys() == set(paths)
+    if dead:
+        assert {type(one) for one in (*found.values(), *again.values())} == {TokenExpired}
+        assert first <= 8, "a dead token is not tried on every secret"
+    else:
+        assert versions(found) == versions(again) == dict.fromkeys(paths, 1)
+        assert second == 20, "what is refused is remembered"
+
+
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────
 
 

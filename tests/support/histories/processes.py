@@ -21,7 +21,7 @@ from reconciler.controller.status_store import StatusStore
 from reconciler.controller.workers import Workers
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
 from reconciler.drivers.jt_trader.requests import Request
-from reconciler.ledger import Stored, lease
+from reconciler.ledger import Put, Stored, lease
 from reconciler.ledger.codec.records import read
 from reconciler.ledger.codec.rows import LeaseRow
 from reconciler.ledger.ledger import Ledger
@@ -196,6 +196,10 @@ class _Store:
         revision = self._store.put(key, text, expect=expect)
         self._process.moment(f"after noting {what}")
         return revision
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:  # whoever can die does so between any two
+            self.put(one.key, one.text, expect=one.expect)
 
     def keys(self, prefix: str) -> list[str]:
         self._process.live()
@@ -391,7 +395,7 @@ class Resume(Apply):
         left = tuple(robot for robot in halt.robots if robot.id not in running)
         line = Disruption("robots owed a start", Standing.FOUND_OUT, robots=left)
         if left:
-            action = ResumeRobots(left, asked=True)
+            action = ResumeRobots(left, halt.at, asked=True)
             line = replace(line, standing=Standing.DUE, action=action)
             known = self.environment.judge.robots(visit.desired.url)
             known.startable |= {robot.id for robot in left}
