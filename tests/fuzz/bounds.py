@@ -23,10 +23,10 @@ from tests.support.canaries import canaries, find_leaks
 
 T = TypeVar("T")
 
-MOST_SECONDS: Final = 1.0
-"""Of the processor, for one example: the machine may be busy with other things."""
-AS_MUCH: Final = 20_000_000
-"""Additions that take about a second where a processor is quick: a slow one gets as much longer."""
+AT_ONCE: Final = 1.0
+"""Seconds of the processor for one example: what takes less is not looked at any closer."""
+MOST_ADDITIONS: Final = 60_000_000
+"""For one example that takes longer: as many take a second and more where a processor is quick."""
 MOST_GROWTH: Final = 160 * 2**20
 """Bytes: a fresh process with all of jtr imported has 96 MiB, and 256 MiB are the limit."""
 SEED: Final = int(os.environ.get("JTR_FUZZ_SEED") or random.SystemRandom().getrandbits(48))
@@ -77,12 +77,10 @@ def outcome(read: Callable[[], T]) -> T | JtrError:
     Judges the time that it takes and what the error says.
     """
     found, took = _timed(read)
-    for _ in range(2):  # a busy machine makes a second of less, but not three times
-        if took < MOST_SECONDS:
-            break
-        found, took = _timed(read)
-    most = MOST_SECONDS if took < MOST_SECONDS else max(MOST_SECONDS, _additions())
-    assert took < most, f"{took:.2f} s of the processor, where {most:.2f} s are the most"
+    if took >= AT_ONCE:  # by the same processor's own work, a busy or slow one is no defect of ours
+        found, again = _timed(read)
+        took, most = min(took, again), _additions()
+        assert took < most, f"{took:.2f} s of the processor, where {most:.2f} s are the most"
     if isinstance(found, JtrError):
         assert_silent(str(found))
     return found
@@ -91,7 +89,7 @@ def outcome(read: Callable[[], T]) -> T | JtrError:
 def _additions() -> float:
     """Return how many seconds of the processor so many additions take here and now."""
     total, began = 0, time.process_time()
-    for number in range(AS_MUCH // 20):
+    for number in range(MOST_ADDITIONS // 20):
         total += number
     return 20 * (time.process_time() - began)
 
