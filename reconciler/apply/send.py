@@ -39,7 +39,7 @@ from reconciler.model.observed import Robot
 from reconciler.model.outcomes import face
 from reconciler.model.pauses import heeded
 from reconciler.model.policy import PolicyAction
-from reconciler.plan.requests import account_paused
+from reconciler.plan.requests import account_suspended
 from reconciler.plan.robots import names
 from reconciler.plan.windows import standing
 
@@ -187,8 +187,8 @@ def still_asked(execution: Execution, action: Action) -> DesiredServer:
     if not _asks(server, execution.desired, action):
         raise Blocked("its document changed meanwhile", "plan again")
     if isinstance(action, InvalidateCache | RebootServer):
-        if (why := account_paused(server, now)) is not None:
-            raise Blocked(why.what, "it is not done; it stops the robots of all accounts")
+        if (why := account_suspended(server, now)) is not None:
+            raise Blocked(why.what, "it is not done; it touches the robots of all accounts")
         wish = server.asked(_kind(action))
         if wish is not None and now - wish.instant > wish.expires_after:
             raise Blocked("expired while it waited, NOT done", "ask again with a new instant")

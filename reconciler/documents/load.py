@@ -8,7 +8,7 @@ found before any is raised, so that a file is corrected once and not once for ea
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.documents.effective import Effective
 from reconciler.documents.files import (
@@ -21,7 +21,7 @@ from reconciler.documents.files import (
 from reconciler.documents.judge import Judged, KnownFiles, Read, judge
 from reconciler.documents.tree import text
 from reconciler.errors import InvalidConfig
-from reconciler.model.desired import DesiredState
+from reconciler.model.desired import DesiredServer, DesiredState, Suspension
 from reconciler.model.wording import counted
 
 
@@ -99,8 +99,25 @@ class Loader:
 def _state(reading: FoundDocuments, judged: Judged) -> DesiredState:
     if judged.problems or not judged.certain:
         raise InvalidConfig(judged.problems)
-    servers = sorted(judged.servers, key=lambda server: server.name)
+    servers = sorted(_neighbours(judged.servers), key=lambda server: server.name)
     return DesiredState(tuple(servers), reading.skipped.total())
+
+
+def _neighbours(servers: Sequence[DesiredServer]) -> Sequence[DesiredServer]:
+    """Tell each server of the accounts of its process that other documents suspend."""
+    suspended: dict[str, dict[str, Suspension]] = {}
+    for server in servers:
+        if server.suspend is not None:
+            suspended.setdefault(server.target.url, {})[server.account] = server.suspend
+    return [_beside(server, suspended) for server in servers] if suspended else servers
+
+
+def _beside(
+    server: DesiredServer, suspended: Mapping[str, Mapping[str, Suspension]]
+) -> DesiredServer:
+    here = suspended.get(server.target.url, {})
+    others = tuple((account, here[account]) for account in sorted(here.keys() - {server.account}))
+    return replace(server, suspended_accounts=others) if others else server
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Code(enum.StrEnum):
     NO_DISRUPTIVE = "no-disruptive"
     DECLINED = "declined"
     LEFT_TO_CONTROLLER = "left-to-controller"
-    ACCOUNT_PAUSED = "account-paused"
+    ACCOUNT_SUSPENDED = "account-suspended"
     OTHERS_UNSEEN = "others-unseen"
     REBOOT_DOES_IT = "reboot-does-it"
     REBOOT_NEEDED = "reboot-needed"

@@ -147,8 +147,9 @@ class DesiredServer:
     One `kind: TradingServer` document after defaults were merged.
 
     `borrowed` are the references that another file than the server's own gives, and where; `place`
-    is its file from the root of the tree that was named, links followed.  `paused_accounts` are the
-    other accounts of its process that operators paused: what stops the robots of all waits.
+    is its file from the root of the tree that was named, links followed.  `suspended_accounts` are
+    the other accounts of its process that documents suspend or operators paused: what touches the
+    robots of all waits.
     """
 
     name: str
@@ -173,7 +174,7 @@ class DesiredServer:
     has_security: bool = False
     windows: tuple[Window, ...] = ()
     borrowed: tuple[tuple[str, SourceLine], ...] = ()
-    paused_accounts: tuple[tuple[str, Suspension], ...] = ()
+    suspended_accounts: tuple[tuple[str, Suspension], ...] = ()
 
     @property
     def target(self) -> Target:

@@ -61,7 +61,10 @@ class _Over:
             return server
         others = tuple((one.account, _said(held[one])) for one in here if one != target)
         server = _suspended(server, held.get(target), self._now)
-        return replace(server, paused_accounts=others) if others else server
+        if not others:
+            return server
+        documents = (one for one in server.suspended_accounts if not one[1].operator)
+        return replace(server, suspended_accounts=(*documents, *others))
 
 
 def _suspended(server: DesiredServer, pause: Pause | None, now: datetime) -> DesiredServer:

@@ -253,15 +253,15 @@ class ServerPlan:
         What it is bound to do sooner or later: the actions, and what waits for its time.
 
         Also what only waits for a yes to a new recipient: whoever expects this plan says it; what
-        waits for the end of an operator's pause, of which no reviewer knew; and what a server that
-        nobody has seen yet gets once somebody finds it empty.
+        waits for the end of another account's suspension, which may have begun since the review;
+        and what a server that nobody has seen yet gets once somebody finds it empty.
         """
         if self.unseen and self.failure is None:
             return tuple(sorted(self.unseen, key=_place))
         later = (
             line.action
             for line in self.disruptions
-            if line.standing in BOUND or line.code == Code.ACCOUNT_PAUSED
+            if line.standing in BOUND or line.code == Code.ACCOUNT_SUSPENDED
         )
         asked = (line.action for line in self.lines if line.asks == ASK_RECIPIENT)
         return self._ordered((*self.actions, *later, *asked))

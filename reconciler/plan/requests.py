@@ -49,7 +49,7 @@ def request_lines(
     Say where every request stands: those of the documents, and one that is open in the ledger.
 
     *quiet* says why none is done now, *refuses* why nothing may be written to this server.  While
-    an operator paused another account of the process, none is done either: see `account_paused`.
+    another account of the process is suspended, none is done either: see `account_suspended`.
     """
     wished = {(wish.kind, wish.instant) for wish in desired.one_shots}
     doubt, settled = requests.open, requests
@@ -67,7 +67,7 @@ def request_lines(
             line = _held(line, Condition(Code.CLOCK_UNSTEADY, terms.unsteady, exit=exit_))
         if line.standing is Standing.DUE:
             line = _with_limits(line, settled, terms, robots, refuses)
-        held = quiet or account_paused(desired, terms.now)
+        held = quiet or account_suspended(desired, terms.now)
         if line.standing is Standing.DUE and held is not None:
             line = _held(line, held)
         if line.standing in (Standing.DUE, Standing.SCHEDULED):
@@ -76,23 +76,25 @@ def request_lines(
         yield line
 
 
-def account_paused(desired: DesiredServer, now: datetime) -> Condition | None:
+def account_suspended(desired: DesiredServer, now: datetime) -> Condition | None:
     """
-    Say why nothing that stops the robots of all accounts is done at *now*; None when it may be.
+    Say why nothing that touches the robots of all accounts is done at *now*; None when it may be.
 
     The plan goes by it, and the last look before a send.
     """
-    told = [
-        f"account {account} of the same server is paused by {pause.by}"
-        + (f" until {spelled(pause.until)}" if pause.until else "")
-        + f": {pause.reason}"
-        for account, pause in desired.paused_accounts
-        if pause.holds(now)
-    ]
-    if not told:
+    held = [(account, one) for account, one in desired.suspended_accounts if one.holds(now)]
+    if not held:
         return None
-    waits = "it waits, because it stops the robots of all accounts; or end that pause (Go on)"
-    return Condition(Code.ACCOUNT_PAUSED, "; ".join(told), waits)
+    told = (
+        f"account {account} of the same server is {'paused' if one.operator else 'suspended'}"
+        f" by {one.by}" + (f" until {spelled(one.until)}" if one.until else "") + f": {one.reason}"
+        for account, one in held
+    )
+    paused = any(one.operator for _, one in held)
+    waits = "it waits, because it touches the robots of all accounts; or " + (
+        "end that pause (Go on)" if paused else "take that suspend out of its document"
+    )
+    return Condition(Code.ACCOUNT_SUSPENDED, "; ".join(told), waits)
 
 
 def _standing(

@@ -72,9 +72,20 @@ def test_a_pause_is_known_to_the_other_accounts_of_its_process_and_holds_none_of
     ).servers
     said = Suspension("maintenance", "ann (page)", NOW + HOUR, operator=True)
 
-    assert (server.suspend, server.paused_accounts) == (said, ())
-    assert (other.suspend, other.paused_accounts) == (None, (("0", said),))
+    assert (server.suspend, server.suspended_accounts) == (said, ())
+    assert (other.suspend, other.suspended_accounts) == (None, (("0", said),))
     assert elsewhere is OTHER
+
+
+def test_a_pause_beside_a_suspended_account_hides_neither() -> None:
+    theirs = "7", Suspension("audit", "bob", None)
+    site = replace(SERVER, name="tokyo-1-site", account="42", suspended_accounts=(theirs,))
+    (_, other) = paused(DesiredState((SERVER, site)), [pause()], NOW).servers
+    said = Suspension("maintenance", "ann (page)", NOW + HOUR, operator=True)
+    assert other.suspended_accounts == (theirs, ("0", said))
+
+    later = heeded(other, [pause(NOW + 2 * HOUR)], NOW).suspended_accounts
+    assert later == (theirs, ("0", replace(said, until=NOW + 2 * HOUR)))
 
 
 def test_the_policy_of_documents_does_not_judge_an_operator() -> None:
@@ -247,7 +258,7 @@ def test_the_other_accounts_wait_at_both_addresses_of_a_server_that_is_to_move()
     state = DesiredState((replace(SERVER, name="a", account="42"), there, ELSEWHERE))
 
     found = paused(state, [held], NOW).servers
-    assert [bool(one.paused_accounts) for one in found] == [True, True, False]
+    assert [bool(one.suspended_accounts) for one in found] == [True, True, False]
 
 
 def test_going_on_ends_the_pause_of_a_server_that_is_to_move(ledger: Ledger) -> None:

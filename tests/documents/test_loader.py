@@ -227,3 +227,28 @@ def test_a_tree_read_again_is_judged_as_if_it_were_read_first(
 
         again = outcome(functools.partial(loader.load, paths, held))
         assert again == outcome(functools.partial(first, paths))
+
+
+def test_each_account_of_a_process_knows_which_others_are_suspended(tmp_path: Path) -> None:
+    def document(name: str, account: str, url: str, suspend: str = "") -> None:
+        text = SERVER.format(name).replace(f"https://s-{name}.test", url)
+        text = text.replace("spec:", f'spec:\n  account: "{account}"{suspend}')
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+    word = "\n  suspend: {reason: audit, by: bob}"
+    document("a", "0", "https://one.test", word)
+    document("b", "42", "https://ONE.test:443/")
+    document("c", "43", "https://one.test", word)
+    document("d", "0", "https://two.test")
+
+    known = {
+        server.name: [(account, one.by) for account, one in server.suspended_accounts]
+        for server in load([str(tmp_path)]).state.servers
+    }
+    bob = {account: (account, "bob") for account in ("0", "43")}
+    assert known == {
+        "s-a": [bob["43"]],
+        "s-b": [bob["0"], bob["43"]],
+        "s-c": [bob["0"]],
+        "s-d": [],
+    }

@@ -697,7 +697,7 @@ def test_robots_of_a_found_out_reboot_are_left_to_people_after_two_boots() -> No
     assert found.exit_code is Exit.BLOCKED
 
 
-# ── accounts of the same process that operators paused ───────────────────────────────────────
+# ── accounts of the same process that are suspended ──────────────────────────────────────────
 
 
 def beside(until: datetime, account: str = "42") -> tuple[str, Suspension]:
@@ -708,11 +708,11 @@ def beside(until: datetime, account: str = "42") -> tuple[str, Suspension]:
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_request_waits_for_every_paused_account_of_its_process(kind: RequestKind) -> None:
     others = (beside(NOW, "7"), beside(NOW + HOUR), beside(NOW + 2 * HOUR, "43"))
-    found = line(wish(kind), paused_accounts=others)
+    found = line(wish(kind), suspended_accounts=others)
 
     assert (found.standing, found.code, found.error) == (
         Standing.HELD,
-        Code.ACCOUNT_PAUSED,
+        Code.ACCOUNT_SUSPENDED,
         Exit.DONE,
     )
     assert "account 42 of the same server is paused by ann (page) until 2026-11-22T11:00:00Z: " in (
@@ -723,24 +723,36 @@ def test_a_request_waits_for_every_paused_account_of_its_process(kind: RequestKi
     assert found.ready is None
 
 
+def test_a_request_waits_for_an_account_that_its_document_suspends() -> None:
+    until_removed = "42", Suspension("audit", "bob", None)
+    found = line(wish(), suspended_accounts=(until_removed,))
+
+    assert (found.standing, found.code) == (Standing.HELD, Code.ACCOUNT_SUSPENDED)
+    assert "account 42 of the same server is suspended by bob: audit" in found.why
+    assert found.remedy.endswith("or take that suspend out of its document")
+
+
 def test_a_pause_of_another_account_that_is_over_holds_nothing() -> None:
-    assert line(wish(), paused_accounts=(beside(NOW),)).standing is Standing.DUE
+    assert line(wish(), suspended_accounts=(beside(NOW),)).standing is Standing.DUE
 
 
 def test_a_second_try_waits_for_a_paused_account_as_well() -> None:
     found = line(
-        wish(at=NOW - HOUR), robots=(f.GRID,), known=sent(), paused_accounts=(beside(NOW + HOUR),)
+        wish(at=NOW - HOUR),
+        robots=(f.GRID,),
+        known=sent(),
+        suspended_accounts=(beside(NOW + HOUR),),
     )
-    assert (found.standing, found.code) == (Standing.HELD, Code.ACCOUNT_PAUSED)
+    assert (found.standing, found.code) == (Standing.HELD, Code.ACCOUNT_SUSPENDED)
 
 
 def test_what_waits_for_a_pause_alone_is_the_same_wish() -> None:
-    waits = plan(wish(), paused_accounts=(beside(NOW + HOUR),))
+    waits = plan(wish(), suspended_accounts=(beside(NOW + HOUR),))
 
     assert plan_id(waits) == plan_id(plan(wish()))
     assert (waits.actions, waits.later) == ((), plan(wish()).actions)
 
 
 def test_what_this_run_may_not_do_at_all_is_said_before_a_pause() -> None:
-    held = line(wish(), paused_accounts=(beside(NOW + HOUR),), disruptive=False)
+    held = line(wish(), suspended_accounts=(beside(NOW + HOUR),), disruptive=False)
     assert held.code == Code.NO_DISRUPTIVE

@@ -18,7 +18,7 @@ from reconciler.model.timestamps import spelled
 from reconciler.plan.explain.inputs import Known, no, observed, unknown, unplanned, with_own, yes
 from reconciler.plan.explain.server import server_checks
 from reconciler.plan.inputs import DENIED, Facts
-from reconciler.plan.requests import LOOK, account_paused, how_to_ask, named
+from reconciler.plan.requests import LOOK, account_suspended, how_to_ask, named
 from reconciler.plan.windows import standing
 
 
@@ -158,7 +158,7 @@ def _allowed(known: Known, wish: OneShot) -> Iterator[Check]:
     yield yes(claim) if quiet is None else no(claim, quiet)
     claim, pause = (
         "no other account of its process is paused",
-        account_paused(known.desired, facts.terms.now),
+        account_suspended(known.desired, facts.terms.now),
     )
     yield yes(claim) if pause is None else no(claim, pause)
     if line is not None and line.code in (Code.TWIN, Code.POLICY_LIMIT):

@@ -253,12 +253,13 @@ TEXTS: Final[Mapping[Code, Text]] = {
         "that reboot one server could do it twice.",
         "Nothing; see `jtr status` for what the controller does.",
     ),
-    Code.ACCOUNT_PAUSED: Text(
-        "An operator paused another account of this server's process, and a reboot or an "
-        "invalidation stops the robots of all accounts. It waits until that pause ends; keys and "
-        "robots of this account go on as usual.",
-        "Wait for its end, or ask who paused it: Go on, on the page of that account's server, ends "
-        "it.",
+    Code.ACCOUNT_SUSPENDED: Text(
+        "Another account of this server's process is suspended, by its document or by an operator "
+        "who paused it, and a reboot or an invalidation touches the robots of all accounts: it "
+        "stops them, or empties what they stored. It waits until that ends; keys and robots of "
+        "this account go on as usual.",
+        "Wait for its end, or ask who suspended it: `suspend` is taken out of that document, and "
+        "Go on, on the page of that account's server, ends a pause.",
     ),
     Code.OTHERS_UNSEEN: Text(
         "The controller just began, and two documents may name one server. Every server is looked "
