@@ -67,6 +67,7 @@ class VaultAccess:
             address=address, namespace=namespace, ca_file=ca_file, timeouts=timeouts
         )
         self._login = login_for(auth, self._session, patience=timeouts.secrets_request)
+        self._proof: tuple[Secret, str] | None = None  # a token, and where it read something last
 
     def close(self) -> None:
         """
@@ -170,6 +171,8 @@ class VaultAccess:
         if answer.status == FORBIDDEN and not await self._lives(token):
             token = await self._session.at_home(self._login.renewed(token, about))
             answer = await self._session.exchange(method, path, token=token, **parts)
+        if answer.status == OK and method == "GET" and not any(parts.values()):
+            self._proof = token, path
         return answer, token
 
     async def _token(self) -> Secret:
@@ -177,8 +180,15 @@ class VaultAccess:
         return await self._session.at_home(self._login.token()) if ready is None else ready
 
     async def _lives(self, token: Secret) -> bool:
-        answer = await self._session.exchange("GET", _LOOKUP, token=token)
-        return answer.status != FORBIDDEN
+        """Whether Vault takes *token* still: it refuses a dead one and a forbidden path alike."""
+        paths = [_LOOKUP]
+        if self._proof is not None and self._proof[0] is token:
+            paths.append(self._proof[1])  # for one that may not look itself up
+        for path in paths:
+            answer = await self._session.exchange("GET", path, token=token)
+            if answer.status != FORBIDDEN:
+                return True
+        return False
 
 
 def lost_race(answer: Answer) -> bool:

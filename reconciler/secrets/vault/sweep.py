@@ -56,6 +56,10 @@ class _Folder:
         return f"/v1/{self.mount}/detailed-metadata" + (f"/{self.path}" if self.path else "")
 
 
+_Named = Mapping[str, SecretPath]  # as a listing of their folder calls them
+_Places = tuple[set[SecretPath], list[tuple[_Folder, _Named]]]
+
+
 class _Refused(Exception):
     """This way of asking does not work; with *everywhere* not in the whole mount."""
 
@@ -85,6 +89,8 @@ class Sweeper:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._refused: dict[tuple[str, _Folder | str], float] = {}
+        self._sorted: frozenset[SecretPath] | None = None
+        self._places: _Places = set(), []
 
     async def sweep(
         self, secrets: Collection[SecretPath]
@@ -101,8 +107,8 @@ class Sweeper:
         async with self._turn:
             found: _Found = {}
             try:
-                listed = {at for at in secrets if usable(at)}
-                for folder, wanted in _together(listed):
+                listed, folders = self._placed(secrets)
+                for folder, wanted in folders:
                     await self._scan(folder, wanted, found)
                 for folder, wanted in _by_folder(listed - found.keys() if self._thorough else ()):
                     await self._list(folder, wanted, found)
@@ -111,22 +117,30 @@ class Sweeper:
                 return {at: found.get(at, error) for at in secrets}
             return found
 
+    def _placed(self, secrets: Collection[SecretPath]) -> _Places:
+        """Return what may be listed, and where it lies; the same set is not sorted again."""
+        if secrets is not self._sorted:
+            listed = {at for at in secrets if usable(at)}
+            self._places = listed, list(_together(listed))
+            self._sorted = secrets if isinstance(secrets, frozenset) else None  # others may change
+        return self._places
+
     # ── three ways of asking ─────────────────────────────────────────────────────────────────
 
-    async def _scan(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
+    async def _scan(self, folder: _Folder, wanted: _Named, found: _Found) -> None:
         async def ask() -> None:
             answer = await self._asked(folder, {"scan": "true"}, wanted)
-            _take(answer, folder, wanted, found)
+            _take(answer, wanted, found)
 
-        await self._try("scan", folder, wanted, ask)
+        await self._try("scan", folder, wanted, found, ask)
 
-    async def _list(self, folder: _Folder, wanted: Collection[SecretPath], found: _Found) -> None:
+    async def _list(self, folder: _Folder, wanted: _Named, found: _Found) -> None:
         async def ask() -> None:
             seen: set[str] = set()
             parameters = {"list": "true", "limit": str(_PAGE)}
             while True:
                 answer = await self._asked(folder, parameters, wanted)
-                _take(answer, folder, wanted, found)
+                _take(answer, wanted, found)
                 names = answer.data.get("keys")
                 names = [name for name in names if isinstance(name, str)] if names else []
                 if len(names) != _PAGE or set(names) <= seen:
@@ -134,15 +148,20 @@ class Sweeper:
                 seen |= set(names)
                 parameters["after"] = names[-1]
 
-        await self._try("list", folder, wanted, ask)
+        await self._try("list", folder, wanted, found, ask)
 
     async def _singly(self, secrets: Collection[SecretPath], found: _Found) -> None:
         """Ask for each, several at once; raise what is wrong for all of them."""
         left = iter(secrets)
+        doubtful: list[SecretPath] = []
 
         async def work() -> None:
             for at in left:
-                found[at] = await self._one(at)
+                try:
+                    found[at] = await self._one(at)
+                except TokenExpired:
+                    doubtful.append(at)
+                    return
 
         works = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(secrets)))]
         try:
@@ -151,6 +170,10 @@ class Sweeper:
             for one in works:
                 one.cancel()
             await asyncio.gather(*works, return_exceptions=True)
+        # A token that may not look itself up, refused before it read anything: what the others
+        # read tells now whether it lives.
+        for at in (*doubtful, *left):
+            found[at] = await self._one(at)
 
     async def _one(self, at: SecretPath) -> Versions | SecretsError:
         """Ask for one secret; raise only what is wrong for all of them."""
@@ -181,7 +204,8 @@ class Sweeper:
         self,
         way: str,
         folder: _Folder,
-        wanted: Collection[SecretPath],
+        wanted: _Named,
+        found: _Found,
         ask: Callable[[], Awaitable[None]],
     ) -> None:
         if len(wanted) < 2 or self._is_refused(way, folder):  # noqa: PLR2004  - one is asked singly
@@ -193,7 +217,7 @@ class Sweeper:
             self._refused[way, folder.mount if everywhere else folder] = self._clock()
         except TokenExpired:
             # Or it lives, and may neither list nor look itself up: what it reads says which.
-            await self._one(min(wanted))
+            await self._singly(sorted(wanted.values(), key=_PLACE)[:AT_ONCE], found)
             self._refused[way, folder if self._thorough else folder.mount] = self._clock()
         except AnswerTooLong:
             self._refused[way, folder] = self._clock()
@@ -208,7 +232,7 @@ class Sweeper:
         )
 
     async def _asked(
-        self, folder: _Folder, parameters: Mapping[str, str], wanted: Collection[SecretPath]
+        self, folder: _Folder, parameters: Mapping[str, str], wanted: _Named
     ) -> Answer:
         self.requests += 1
         answer = await self._backend.ask(
@@ -216,7 +240,7 @@ class Sweeper:
             "GET",
             folder.url(),
             params=parameters,
-            wanted={folder.name_of(at) for at in wanted},
+            wanted=wanted.keys(),
         )
         nothing = answer.status == NOT_FOUND and answer.body.get("errors") == []
         if answer.status != OK and not nothing:
@@ -314,18 +338,13 @@ class SweptBackend(SecretBackend):
         return await self._backend.describe(at, version)
 
 
-def _take(
-    answer: Answer,
-    folder: _Folder,
-    wanted: Collection[SecretPath],
-    found: _Found,
-) -> None:
+def _take(answer: Answer, wanted: _Named, found: _Found) -> None:
     """Take from a listing what it tells of the secrets that are wanted; the rest is asked for."""
     listed: Any = answer.data.get("key_info")
     if not isinstance(listed, dict):
         return
-    for at in wanted:
-        facts = listed.get(folder.name_of(at))
+    for name, at in wanted.items():
+        facts = listed.get(name)
         if not isinstance(facts, dict) or at in found:
             continue
         if (read := _read(at, facts, answer)) is not None:
@@ -347,7 +366,7 @@ def _read(
     return versions
 
 
-def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[SecretPath]]]:
+def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, _Named]]:
     """
     Group by mount and first folder, under the deepest folder that a whole group lies in.
 
@@ -366,11 +385,15 @@ def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[S
             if len(set(parts)) > 1:
                 break
             shared.append(parts[0])
-        yield _Folder(mount, "/".join(shared)), wanted
+        yield _named(_Folder(mount, "/".join(shared)), wanted)
 
 
-def _by_folder(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, list[SecretPath]]]:
+def _by_folder(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, _Named]]:
     groups: dict[_Folder, list[SecretPath]] = {}
     for at in sorted(set(secrets), key=_PLACE):
         groups.setdefault(_Folder(at.mount, at.path.rpartition("/")[0]), []).append(at)
-    yield from groups.items()
+    yield from (_named(folder, wanted) for folder, wanted in groups.items())
+
+
+def _named(folder: _Folder, secrets: Collection[SecretPath]) -> tuple[_Folder, _Named]:
+    return folder, {folder.name_of(at): at for at in secrets}

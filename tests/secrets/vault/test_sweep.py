@@ -418,7 +418,7 @@ def test_a_token_that_may_not_even_look_itself_up_is_judged_by_what_it_reads(
     backend_with: MakeBackend, *, dead: bool
 ) -> None:
     """Vault refuses a listing in the same words, whether the token died or has no right to it."""
-    paths = [SecretPath("secret", f"jt/a/{number}") for number in range(20)]
+    paths = [SecretPath("secret", f"jt/a/{number}") for number in range(200)]
     refused = answer('{"errors": ["permission denied"]}', "403 Forbidden")
 
     def script(connection: object, request: bytes) -> None:
@@ -437,10 +437,36 @@ def test_a_token_that_may_not_even_look_itself_up_is_judged_by_what_it_reads(
     assert found.keys() == again.keys() == set(paths)
     if dead:
         assert {type(one) for one in (*found.values(), *again.values())} == {TokenExpired}
-        assert first <= 8, "a dead token is not tried on every secret"
+        assert first <= 36, "a dead token is not tried on every secret"
     else:
         assert versions(found) == versions(again) == dict.fromkeys(paths, 1)
-        assert second == 20, "what is refused is remembered"
+        assert second == 200, "what is refused is remembered"
+
+
+@pytest.mark.parametrize("which", [["00"], ["00", "07", "39"], [f"{n:02}" for n in range(8)]])
+def test_what_such_a_token_must_not_read_says_nothing_of_the_others(
+    tree: Tree, which: list[str]
+) -> None:
+    """Two teams, one Vault: what one of them wrote down wrongly must not stop the other's keys."""
+    names = [f"{number:02}" for number in range(40)]
+    paths = {name: tree.put(name) for name in names}
+    policy = secrets.token_hex(8)
+    allowed = [paths[name].path for name in names if name not in which]
+    tree.bao.write_policy(policy, {f"secret/metadata/{path}": READ for path in allowed})
+    token = tree.bao.create_token([policy], default_policy=False)
+    backend = tree.make(TokenAuth(token))
+    sweeper = Sweeper(backend)
+
+    for _ in range(2):
+        found = sweeper.sweep(paths.values())
+        assert versions(found) == {paths[n]: 1 for n in names if n not in which}
+        assert {type(found[paths[name]]) for name in which} == {Forbidden}
+    with pytest.raises(Forbidden):
+        backend.describe(paths[which[0]])
+
+    tree.bao.revoke(token)
+    found = sweeper.sweep(paths.values())
+    assert {type(error) for error in found.values()} == {TokenExpired}
 
 
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────
