@@ -327,7 +327,6 @@ class Controller:
             status_store.tick = loop.time()
             if loop.time() - told >= pause:  # what looks at all servers is not for every second
                 told = loop.time()
-                status_store.tasks = len(asyncio.all_tasks())
                 status_store.stuck = self._workers.stuck() if self._workers is not None else ""
                 if self._shared is not None:
                     self._shared.heed_clock()
@@ -392,7 +391,7 @@ class Controller:
         self._documents.poke()
         self._sweep_now.set()
         if self._workers is not None:
-            self._workers.wake()
+            self._workers.hasten()
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin to stop; the second time end at once: intents are recorded before anything is."""

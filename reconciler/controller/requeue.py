@@ -5,6 +5,7 @@ Times are seconds since the epoch, because they must survive a restart.  A clock
 cannot make anything wait for longer than the longest backoff: whoever reads clamps.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from reconciler.system.timeouts import Timeouts
 
 JITTER: Final = 0.1  # of the interval, at most, each way: five hundred servers must not march
+BEATS: Final = 60  # of an interval: moments at which looks begin
 CAP: Final = 3  # corrections of one exchange, then people are asked
 FORGET: Final = 6.0  # cooldowns without drift after which corrections count no more
 SOONEST: Final = 0.1  # of the first backoff: full jitter must not mean at once
@@ -56,9 +58,14 @@ class QueueState:
 def succeeded(
     timing: QueueState, now: float, timeouts: Timeouts, luck: Callable[[], float]
 ) -> QueueState:
-    """Return when to look again after a pass without failure; *luck* is uniform in [0, 1)."""
+    """
+    Return when to look again after a pass without failure; *luck* is uniform in [0, 1).
+
+    A few servers at the same moment: each by itself wakes this host, and theirs, for one message.
+    """
     wait = timeouts.interval * (1 + JITTER * (2 * luck() - 1))
-    return replace(timing, due=now + wait, failures=0)
+    beat = timeouts.interval / BEATS
+    return replace(timing, due=math.ceil((now + wait) / beat) * beat, failures=0)
 
 
 def failed(

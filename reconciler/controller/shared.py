@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final
 
 from reconciler.apply.circuit_breaker import CircuitBreaker
@@ -95,6 +96,11 @@ class SharedState:
     def seconds(self) -> float:
         """Return the present moment as seconds since the epoch, by the wall clock."""
         return self.context.now().timestamp()
+
+    def moment(self, wait: float) -> str:
+        """Return when *wait* more seconds are over, as people read it."""
+        now = self.context.now()
+        return (now + timedelta(seconds=wait)).isoformat(timespec="seconds")
 
     def pass_context(self) -> PassContext:
         """Return the context of one pass: it does not know yet whether Vault is away."""

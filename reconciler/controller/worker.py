@@ -10,7 +10,6 @@ import logging
 import math
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 from reconciler.controller import conditions, pass_log, pass_result, requeue
@@ -59,8 +58,12 @@ class ServerWorker:
     # ── from outside ─────────────────────────────────────────────────────────────────────────
 
     def wake(self, after: float = 0.0) -> None:
-        """Look *after* so many seconds, unless that is planned sooner anyway."""
+        """Make a pass *after* so many seconds, unless one is planned sooner anyway."""
         self._rest = None  # something may have moved that a glance does not show
+        self.hasten(after)
+
+    def hasten(self, after: float = 0.0) -> None:
+        """Look as it would be looked when it is time, but sooner."""
         due = self._shared.seconds() + after
         if self._again is not None:
             self._again = min(self._again, due)
@@ -94,7 +97,7 @@ class ServerWorker:
     def stuck(self) -> bool:
         """Whether something must be wrong with this process; see `Progress.stuck`."""
         seen = self._visit.observed if self._visit is not None else None
-        waits = self._shared.disruption_budget.waits(self._task)
+        waits = self._progress.under_way and self._shared.disruption_budget.waits(self._task)
         return self._progress.stuck(asyncio.get_running_loop().time(), seen, waits=waits)
 
     async def entries(self) -> tuple[LogEntry, ...] | None:
@@ -182,9 +185,7 @@ class ServerWorker:
 
     def _show_next(self, wait: float) -> None:
         status, connected = self._status, self._held.connected
-        now = self._shared.context.now()
-        moment = datetime.fromtimestamp(now.timestamp() + wait, now.tzinfo)
-        planned = moment.isoformat(timespec="seconds")
+        planned = self._shared.moment(wait)
         if (status.next_pass, status.connected) != (planned, connected):
             same = status.connected == connected
             self._show(replace(status, next_pass=planned, connected=connected), renewed=same)
@@ -277,6 +278,7 @@ class ServerWorker:
             seen_at=moment,
             last_pass=moment,
             last_success=moment,
+            next_pass=shared.moment(self.timing.due - shared.seconds()),
             pass_seconds=round(took, 3),
         )
         self._show(seen, renewed=True)

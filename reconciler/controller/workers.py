@@ -4,6 +4,7 @@ The workers of all servers of the documents in force.
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
@@ -112,10 +113,10 @@ class Workers:
 
     # ── waking ───────────────────────────────────────────────────────────────────────────────
 
-    def wake(self) -> None:
-        """Look at every server now."""
+    def hasten(self) -> None:
+        """Look at every server now; at one where nothing is open a glance is enough."""
         for worker in self._workers.values():
-            worker.wake()
+            worker.hasten()
 
     def wake_for(self, secrets: Collection[SecretPath]) -> None:
         """Look at the servers that use any of these secrets."""
@@ -158,12 +159,14 @@ class Workers:
 
     def _idle(self) -> str:
         """Say that passes are due and none goes on: whatever the reason, nobody is looked after."""
-        loop, last = asyncio.get_running_loop(), self._shared.status_store.last_pass
-        overdue = max((worker.overdue for worker in self._present), default=0.0)
-        still = loop.time() - last if last is not None else overdue
-        if not self._shared.looking() or min(overdue, still) < LATE:
+        last = self._shared.status_store.last_pass
+        still = math.inf if last is None else asyncio.get_running_loop().time() - last
+        if still < LATE or not self._shared.looking():
             return ""
-        return f"no pass over any server ended for {still:.0f} s"
+        overdue = max((worker.overdue for worker in self._present), default=0.0)
+        if overdue < LATE:
+            return ""
+        return f"no pass over any server ended for {overdue if last is None else still:.0f} s"
 
     async def entries(self, name: str) -> tuple[LogEntry, ...] | None:
         """Read a server's system log.  Raises UsageError for an unknown name, and JtrErrors."""

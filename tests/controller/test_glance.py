@@ -31,6 +31,15 @@ async def resting(harness: Harness, server: StandInThread) -> int:
             return len(server.record.received)
 
 
+async def look_again(harness: Harness, server: StandInThread) -> Counter[str]:
+    """Send the signal, and return what the look that follows asked for."""
+    assert harness.controller is not None
+    before, since = harness.ended["tokyo-1"], len(server.record.received)
+    harness.controller.look_again()
+    await harness.until(lambda: harness.ended["tokyo-1"] > before, "a look")
+    return asked(server, since)
+
+
 def test_a_server_where_nothing_moves_is_glanced_at(rig: Rig) -> None:
     server = converged(rig, calm=True)
     begin(rig, durations=LONG)
@@ -79,12 +88,6 @@ def a_rotated_secret(rig: Rig, server: StandInThread, _: Harness) -> None:
     rig.rotate("tokyo-1", "bybit")
 
 
-def asked_to_look(rig: Rig, server: StandInThread, harness: Harness) -> None:
-    del rig, server
-    assert harness.controller is not None
-    harness.controller.look_again()
-
-
 def a_lost_connection(rig: Rig, server: StandInThread, _: Harness) -> None:
     del rig
     server.drop_connections()
@@ -95,7 +98,6 @@ MOVES: dict[str, Callable[[Rig, StandInThread, Harness], None]] = {
     "a robot": a_robot_stops,
     "a document": another_document,
     "a secret": a_rotated_secret,
-    "a signal": asked_to_look,
     "a connection": a_lost_connection,
 }
 
@@ -109,6 +111,24 @@ def test_whatever_moves_gets_a_whole_pass(rig: Rig, move: str) -> None:
         since = await resting(harness, server)
         MOVES[move](rig, server, harness)
         await harness.until(lambda: asked(server, since)[LOG.event] > 0, "a whole pass")
+
+    play(Harness(rig), story)
+
+
+def test_a_signal_brings_glances_forward_and_passes_where_something_is_open(rig: Rig) -> None:
+    server = converged(rig, calm=True)
+    begin(rig, durations=LONG | {"interval": "10m"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        while LOG.event in await look_again(harness, server):
+            pass  # what woke it during its first passes
+        for _ in range(3):
+            assert await look_again(harness, server) == {EXCHANGES.event: 1, ROBOTS.event: 1}
+        server.set_value(KEY, "another-key-of-another-hand")
+        for _ in range(3):
+            assert LOG.event in await look_again(harness, server)
+        assert harness.status().drift == 1
 
     play(Harness(rig), story)
 

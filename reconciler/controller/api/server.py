@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -229,7 +230,7 @@ class Web:
         body = await asyncio.get_running_loop().run_in_executor(
             self._writer,
             exposition,
-            self._status_store.still(),
+            replace(self._status_store.still(), tasks=len(asyncio.all_tasks())),
             datetime.now(UTC).timestamp(),
             _clock(),
         )

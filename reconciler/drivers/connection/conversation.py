@@ -128,6 +128,7 @@ class Conversation:
             if not 0 < self._patience <= LONGEST_PATIENCE:
                 raise unreachable(self._url, "it announces pings that jtr does not believe in")  # noqa: TRY301  - dropped below
             await self._await_admission()
+            self._watch()
         except BaseException:
             await self._drop()
             raise
@@ -275,6 +276,11 @@ class Conversation:
         handed_over = await self._socket.send(encode(body))
         if not request.answer:
             self._on_written(handed_over)
+
+    def _watch(self) -> None:
+        """Let silence end the connection from now on; before, the login has its own deadlines."""
+        if self._socket is not None:
+            self._socket.watch()
 
     def _cut(self) -> None:
         """Abandon the connection at once: nothing that is still queued may arrive later."""
@@ -447,6 +453,8 @@ class Conversation:
         self._closing = True
         self._over.set()
         self._cut()
+        if self._socket is not None:
+            self._socket.unwatch()
         try:
             if self._http is not None:
                 with contextlib.suppress(TimeoutError):

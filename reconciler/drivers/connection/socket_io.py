@@ -9,6 +9,7 @@ a server as all the rest of a look.  JT-Trader sends nothing else than what is r
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
@@ -25,10 +26,12 @@ BURST: Final = (5_000, 16 * 2**20)
 STEADY: Final = (1_000, 2**20)
 """The same, in each second from then on."""
 _STRANGE: Final = 10  # one whose event is not known at first sight costs as much as so many others
+_BEATS: Final = 64  # of a server's patience
 _TURN: Final = 50  # messages that are dropped in a row before others have their turn
 _HEAD: Final = re.compile(r'42\["message",\{"event":"([a-z-]{1,60})"[,}]')
 _PACKET: Final = re.compile(r"4([0-4])(?:(/[^,]*),)?\d{0,20}")
 _LOGIN: Final = frozenset({"authenticated", "unauthorized"})
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 _JOIN: Final = "40"
 _LEAVE: Final = "41"
 _PONG: Final = "3"
@@ -68,7 +71,7 @@ class TooLong(Exception):
 
 def encode(message: Mapping[str, object]) -> str:
     """Return the packet that carries *message*."""
-    return "42" + json.dumps(["message", message], separators=(",", ":"))
+    return "42" + _ENCODE(["message", message])
 
 
 def decode(text: str) -> tuple[Said, object]:
@@ -132,7 +135,7 @@ class SocketIo:
     dropped before it is decoded, and a server that says too much of it is left.
     """
 
-    __slots__ = ("_allowance", "_dropped", "_log", "_wanted", "_ws", "patience")
+    __slots__ = ("_allowance", "_dropped", "_log", "_timer", "_waits", "_wanted", "_ws", "patience")
 
     def __init__(
         self,
@@ -152,6 +155,8 @@ class SocketIo:
         self._log = log
         self._allowance = Allowance(asyncio.get_running_loop().time())
         self._dropped = 0
+        self._waits: float | None = None  # since when for what the server says next
+        self._timer: asyncio.TimerHandle | None = None
         self.patience = 0.0
         """Seconds after which a peer counts as gone that is no longer heard."""
 
@@ -167,7 +172,27 @@ class SocketIo:
                 self.patience = (interval + timeout) / 1000
             case _:
                 raise ValueError("no opening packet")
-        await self._ws.send_str(_JOIN + json.dumps(login, separators=(",", ":")))
+        await self._ws.send_str(_JOIN + _ENCODE(login))
+
+    def watch(self) -> None:
+        """
+        Cut the connection once the server was silent for longer than *patience*.
+
+        By one timer that looks now and then: one for each message costs more than the message.  And
+        by those of all connections at the same moments: each wakes the process.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        since = now if self._waits is None else self._waits
+        if now - since < self.patience:
+            beat = self.patience / _BEATS
+            self._timer = loop.call_at(math.ceil((since + self.patience) / beat) * beat, self.watch)
+        elif self.connected:
+            self._transport.abort()
+
+    def unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     @property
     def connected(self) -> bool:
@@ -221,10 +246,9 @@ class SocketIo:
 
     async def _frame(self) -> str:
         """Receive one message; a binary one as text that cannot be read."""
-        try:
-            message = await self._ws.receive(self.patience)
-        except TimeoutError:
-            raise Lost from None
+        self._waits = asyncio.get_running_loop().time()
+        message = await self._ws.receive()
+        self._waits = None
         match message.type:
             case aiohttp.WSMsgType.TEXT:
                 return str(message.data)

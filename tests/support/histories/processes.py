@@ -437,7 +437,7 @@ class Controller(Process):
 
     def wake(self) -> None:
         if self._workers is not None and not self._stop.is_set():
-            self._workers.wake()
+            self._workers.hasten()
 
     def stop(self) -> None:
         self._stop.set()
