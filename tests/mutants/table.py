@@ -2753,7 +2753,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a token that may neither list nor look itself up counts as dead",
         "reconciler/secrets/vault/sweep.py",
-        "            await self._one(min(wanted))\n",
+        "            await self._singly(sorted(wanted.values(), key=_PLACE)[:AT_ONCE], found)\n",
         "            raise\n",
         (
             "tests/secrets/vault/test_sweep.py::test_a_token_that_may_not_even_look_itself_up_is_judged_by_what_it_reads",
