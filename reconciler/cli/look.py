@@ -19,13 +19,16 @@ async def look(
     context: PassContext,
     consents: Consents | None = None,
     *,
+    brief: bool = False,
     quiet: bool = False,
 ) -> list[Visit]:
+    """Look at every server; *brief* as `survey`."""
     make_room_for(min(context.parallelism, len(state.servers)))
     number = len(state.servers)
     text = f"looking at {counted(number, 'server')}"
     with output.progress(text, number, quiet=quiet) as watch:
-        return await survey(state, consents or Consents(), context, keep=False, watch=watch)
+        consents = consents or Consents()
+        return await survey(state, consents, context, keep=False, brief=brief, watch=watch)
 
 
 def served_ledger(

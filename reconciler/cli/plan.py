@@ -161,7 +161,7 @@ def planned(
         if recorded:
             visits, skip = run(lambda _: recall(state, consents, context)), False
         else:
-            visits = run(lambda _: look(state, context, consents, quiet=quiet))
+            visits = run(lambda _: look(state, context, consents, brief=True, quiet=quiet))
         plan = plan_of(visits, state, skip_unreachable=skip)
         audit = _audit(state, context, settings) if asks else None
         keys: tuple[Audited, ...] = ()

@@ -3,7 +3,7 @@ One server in one pass: opened, looked at, and left.  Nothing here changes it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.drivers import Login, Session
 from reconciler.errors import Blocked
@@ -54,6 +54,14 @@ class Visit:
     def boots(self) -> tuple[BootLine, ...]:
         """The boot lines that were seen, oldest first."""
         return self.observed.log.boots if self.observed is not None else ()
+
+    def shorten(self) -> None:
+        """Let go of what the plan was made from, but who it is, its sources, robots and boots."""
+        self.values.clear()
+        self.viewed = self.facts = None
+        self.recorded = Recorded(identity=self.recorded.identity)
+        if self.observed is not None:
+            self.observed = replace(self.observed, exchanges=())
 
     async def close(self) -> None:
         if self.session is not None:

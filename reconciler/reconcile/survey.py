@@ -58,13 +58,16 @@ async def survey(
     context: PassContext,
     *,
     keep: bool = True,
+    brief: bool = False,
     watch: Watch = nobody,
 ) -> list[Visit]:
     """
     Visit every server of *state* and plan it; failures become part of the plans.
 
     With *keep* sessions stay open, and whoever calls closes the visits; else each is closed as soon
-    as its server is planned.  *watch* is told of each server when it is begun, and when it is done.
+    as its server is planned.  With *brief* no more than `Visit.shorten` leaves is returned: of a
+    large fleet the rest is most of the memory.  *watch* is told of each server when it is begun, and
+    when it is done.
     """
     state = await heeding(state, context)
     gate = asyncio.Semaphore(context.parallelism)
@@ -81,6 +84,8 @@ async def survey(
                 visit.plan = failed(server, InternalError(error))
             if not keep:
                 await visit.close()
+            if brief:
+                visit.shorten()
             watch(server.name, False)
         return visit
 

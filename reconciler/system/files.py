@@ -108,18 +108,24 @@ def _read(
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise NotRegular
-        return _content(handle, min(facts.st_size, limit) + 1, limit + 1), facts
+        return _content(handle, facts.st_size, limit + 1), facts
     finally:
         os.close(handle)
 
 
-def _content(handle: int, first: int, most: int) -> bytes:
-    """Read to the end; a buffer for the *most* that may be there costs more than a small file."""
-    parts: list[bytes] = []
-    while most and (part := os.read(handle, min(first, most))):
+def _content(handle: int, size: int, most: int) -> bytes:
+    """
+    Read to the end, which is asked for again unless it is where *size* says.
+
+    A buffer for the *most* that may be there costs more than a small file.
+    """
+    content = part = os.read(handle, min(size + 1, most))
+    if len(content) == size:
+        return content
+    parts = [content]
+    while part and (most := most - len(part)):
+        part = os.read(handle, min(_BLOCK, most))
         parts.append(part)
-        most -= len(part)
-        first = _BLOCK
     return b"".join(parts)
 
 

@@ -465,6 +465,8 @@ class Conversation:
                 self._listener.cancel()
                 await asyncio.gather(self._listener, return_exceptions=True)
             self._made.give_back()
+            # What is closed would stay until a collection: of a fleet that is tens of megabytes.
+            self._socket = self._http = self._listener = None
 
     def _unsent(self) -> ConnectionLost:
         return ended(self._url, "this connection is over; nothing was sent")

@@ -89,8 +89,7 @@ class Sweeper:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._refused: dict[tuple[str, _Folder | str], float] = {}
-        self._sorted: frozenset[SecretPath] | None = None
-        self._places: _Places = set(), []
+        self._sorted: tuple[frozenset[SecretPath], _Places] | None = None
 
     async def sweep(
         self, secrets: Collection[SecretPath]
@@ -119,11 +118,13 @@ class Sweeper:
 
     def _placed(self, secrets: Collection[SecretPath]) -> _Places:
         """Return what may be listed, and where it lies; the same set is not sorted again."""
-        if secrets is not self._sorted:
-            listed = {at for at in secrets if usable(at)}
-            self._places = listed, list(_together(listed))
-            self._sorted = secrets if isinstance(secrets, frozenset) else None  # others may change
-        return self._places
+        if self._sorted is not None and secrets is self._sorted[0]:
+            return self._sorted[1]
+        listed = {at for at in secrets if usable(at)}
+        places = listed, list(_together(listed))
+        # Any other collection may have changed by the next time.
+        self._sorted = (secrets, places) if isinstance(secrets, frozenset) else None
+        return places
 
     # ── three ways of asking ─────────────────────────────────────────────────────────────────
 
