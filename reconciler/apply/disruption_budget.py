@@ -20,24 +20,27 @@ class DisruptionBudget:
     """
 
     def __init__(self, most: int = 1) -> None:
-        self._why = ""
-        self.shut_by: Target | None = None
+        self._shut: dict[Target, str] = {}
         self._places = asyncio.Semaphore(most)
         self._waiting: set[asyncio.Task[object] | None] = set()
 
     @property
     def why(self) -> str:
-        """Why nobody is let through; empty while somebody is."""
-        return self._why
+        """Why nobody is let through, by the first reason; empty while somebody is."""
+        return next(iter(self._shut.values()), "")
+
+    @property
+    def shut_by(self) -> frozenset[Target]:
+        """The servers because of which nobody is let through."""
+        return frozenset(self._shut)
 
     def shut(self, why: str, by: Target) -> None:
-        """Let nobody through any more; the first reason stays, and the server that gave it."""
-        if not self._why:
-            self._why, self.shut_by = why, by
+        """Let nobody through any more, until each server that gave a reason is in order again."""
+        self._shut.setdefault(by, why)
 
-    def reopen(self) -> None:
-        """Let servers through again, because what went wrong was seen to be in order."""
-        self._why, self.shut_by = "", None
+    def reopen(self, by: Target) -> None:
+        """Forget the reason that a server gave: it was seen to be in order."""
+        self._shut.pop(by, None)
 
     def waits(self, task: asyncio.Task[None] | None) -> bool:
         """Whether *task* waits for a place: for others, however long they take."""
@@ -71,8 +74,8 @@ class DisruptionBudget:
         finally:
             self._waiting.discard(task)
         try:
-            if self._why:
-                raise CircuitOpen(self._why)
+            if self._shut:
+                raise CircuitOpen(self.why)
             yield
         finally:
             self._places.release()

@@ -36,7 +36,7 @@ from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, PendingStarts, Req
 from reconciler.model.timestamps import spelled
 from reconciler.observe.visit import see
 from reconciler.plan.boot_proof import Proof, new_boots, proof
-from reconciler.plan.requests import BOOTED_TWICE, stopped_since
+from reconciler.plan.requests import BOOTED_TWICE, as_wished, stopped_since
 from reconciler.plan.robots import names
 from reconciler.system.clocks import elapsed, here, passed
 
@@ -223,6 +223,9 @@ class RequestRunner:
 
     async def _done(self, request: Request) -> tuple[Request, PendingStarts | None]:
         """Close a reboot that its log proves; return it, and the robots that it leaves owed."""
+        execution = self._execution
+        with suppress(Blocked):  # this controller acts no more, and others may know a newer one
+            request = as_wished(request, execution.context.in_force(execution.desired))
         lines = new_boots(request.attempts[-1], self._execution.seen.log)
         done = replace(
             request,

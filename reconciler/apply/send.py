@@ -32,6 +32,7 @@ from reconciler.model.desired import (
     DesiredServer,
     Mode,
     OnCredentialChange,
+    OneShot,
     Presence,
     RequestKind,
 )
@@ -210,10 +211,18 @@ def _asks(server: DesiredServer, planned: DesiredServer, action: Action) -> bool
             return server.on_credential_change is OnCredentialChange.RESTART
         case InvalidateCache() | RebootServer():
             wish = server.asked(_kind(action))
-            return wish is not None and wish.instant == action.instant
+            return wish is not None and _asks_for(wish, action)
         case ResumeRobots():
             return True
     assert_never(action)
+
+
+def _asks_for(wish: OneShot, action: InvalidateCache | RebootServer) -> bool:
+    """Whether *action* is what *wish* asks for, with all that becomes of the robots."""
+    if isinstance(action, InvalidateCache):
+        return wish.instant == action.instant
+    asked = wish.instant, wish.robots, wish.resume_within.total_seconds()
+    return asked == (action.instant, action.robots, action.resume_within)
 
 
 def _kind(action: InvalidateCache | RebootServer) -> RequestKind:

@@ -15,10 +15,12 @@ from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots, WriteExchange, told
 from reconciler.model.conditions import Code
 from reconciler.model.desired import DesiredServer, RequestKind
+from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, Standing, Status
 from reconciler.model.recorded import Recorded, Stage
 from reconciler.model.references import FrozenRef
+from reconciler.plan.requests import stopped_since
 from reconciler.plan.windows import standing
 from reconciler.system.timeouts import Timeouts
 
@@ -165,6 +167,25 @@ def undisturbed(report: Report, recorded: Recorded) -> bool:
         # What was not attempted says nothing; the disruption budget may be shut.
         or any(o.code and o.result is not Result.NOT_ATTEMPTED for o in report.outcomes)
     )
+
+
+def left(desired: DesiredServer, recorded: Recorded, robots: Sequence[Robot]) -> str:
+    """
+    Say what a disruption left at a server for a person; empty for nothing.
+
+    By the ledger and the *robots* that were seen last: so a process that begins knows it, too.
+    """
+    requests, wish = recorded.requests, desired.asked(RequestKind.REBOOT)
+    if requests.open is not None:
+        return f"a {requests.open.kind} is in doubt"
+    if requests.halt is not None and requests.halt.finding:
+        return "its robots have to be looked at"
+    reboots = [one for one in requests.past if one.kind is RequestKind.REBOOT]
+    if wish is not None and reboots and reboots[-1].instant == wish.instant:
+        failed = reboots[-1].stage is Stage.NOT_DONE
+        if failed and stopped_since(reboots[-1], robots):
+            return "robots that a failed reboot stopped do not run"
+    return ""
 
 
 def ours(recorded: Recorded, since: str) -> set[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from reconciler.apply.circuit_breaker import CircuitBreaker
+from reconciler.apply.circuit_breaker import CircuitBreaker, Place
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.controller.status_store import StatusStore
 from reconciler.errors import Blocked
@@ -130,9 +130,8 @@ class SharedState:
         self.unseen = (self.unseen & self.in_force.keys()) | (self.in_force.keys() - known.keys())
         for gone in self.boots.targets() - self.in_force.keys():
             self.boots.drop(gone)
-        by = self.disruption_budget.shut_by
-        if by is not None and by not in self.in_force:
-            self.disruption_budget.reopen()
+        for gone in self.disruption_budget.shut_by - self.in_force.keys():
+            self.disruption_budget.reopen(gone)
         self._began = asyncio.get_running_loop().time()
 
     def hush(self, target: Target) -> Condition | None:
@@ -208,14 +207,18 @@ class SharedState:
             LOG.info("our own clock is believed again")
         self.status_store.note(clock=trouble)
 
-    def disturbed(self, target: Target, *, well: bool) -> None:
+    def disturbed(self, server: DesiredServer, left: str, *, well: bool) -> None:
         """
-        Note how a server that may be disturbed is now.
+        Note how a server that may be disturbed is now, and what is *left* of a disruption.
 
-        One that failed keeps the disruption budget shut for all others until it is well again.
+        One that failed keeps the disruption budget shut for all others until it is well again; and
+        also one at which an earlier process, or another one, left something.
         """
-        if well and self.disruption_budget.shut_by == target:
-            self.disruption_budget.reopen()
+        left = left or self.brake.why(Place("", server.target.url))
+        if left:
+            self.disruption_budget.shut(f"{server.name}: {left}", server.target)
+        elif well:
+            self.disruption_budget.reopen(server.target)
 
 
 def uses(server: DesiredServer) -> set[SecretPath]:

@@ -89,15 +89,14 @@ class ServerWorker:
     @property
     def overdue(self) -> float:
         """For how many seconds the next pass has been waiting to begin."""
-        if self._progress.under_way:
-            return 0.0
-        return max(0.0, self._shared.seconds() - self.timing.due)
+        late = max(0.0, self._shared.seconds() - self.timing.due)
+        return 0.0 if self._progress.under_way else late
 
     @property
     def stuck(self) -> bool:
         """Whether something must be wrong with this process; see `Progress.stuck`."""
         seen = self._visit.observed if self._visit is not None else None
-        waits = self._progress.under_way and self._shared.disruption_budget.waits(self._task)
+        waits = self._shared.disruption_budget.waits(self._task)
         return self._progress.stuck(asyncio.get_running_loop().time(), seen, waits=waits)
 
     async def entries(self) -> tuple[LogEntry, ...] | None:
@@ -444,7 +443,8 @@ class ServerWorker:
             lasts = min(shared.context.timeouts.resync, pass_result.steady(desired, now))
             until = asyncio.get_running_loop().time() + lasts
             self._rest = Rest.after(visit, status, until)
-        shared.disturbed(desired.target, well=pass_result.undisturbed(report, recorded))
+        left = pass_result.left(desired, recorded, status.robots)
+        shared.disturbed(desired, left, well=pass_result.undisturbed(report, recorded))
         shared.tell(applied_news(desired, report, now.isoformat()))
         shared.dirty()
 

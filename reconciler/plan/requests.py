@@ -163,6 +163,20 @@ def _past(base: Disruption, past: Request) -> Disruption:
             return _stands(base, Standing.NOT_DONE, blocked(Code.NOT_DONE, past.evidence, ask))
 
 
+def as_wished(request: Request, desired: DesiredServer | None) -> Request:
+    """
+    Return an open request as the newest document has it.
+
+    That says what becomes of the robots until it was done: who does not want them started again
+    after all need not be quicker than a reboot that takes minutes.
+    """
+    wish = desired.asked(request.kind) if desired is not None else None
+    if wish is None or wish.instant != request.instant:
+        return request
+    within = wish.resume_within.total_seconds()
+    return replace(request, robots=wish.robots, resume_within=within)
+
+
 def unsettled(
     request: Request, terms: Terms, robots: Sequence[Robot], wish: OneShot | None = None
 ) -> Disruption:

@@ -48,6 +48,7 @@ from reconciler.observe.visit import (
 from reconciler.plan.fleet import LINES, hold_twins, limit_actions, limit_unverified
 from reconciler.plan.inputs import Consents, Facts
 from reconciler.plan.recipients import new_recipient
+from reconciler.plan.requests import as_wished
 from reconciler.plan.server import plan_server, unseen_lines, wanted_values
 from reconciler.reconcile.watch import Watch, nobody
 
@@ -66,8 +67,8 @@ async def survey(
 
     With *keep* sessions stay open, and whoever calls closes the visits; else each is closed as soon
     as its server is planned.  With *brief* no more than `Visit.shorten` leaves is returned: of a
-    large fleet the rest is most of the memory.  *watch* is told of each server when it is begun, and
-    when it is done.
+    large fleet the rest is most of the memory.  *watch* is told of each server when it is begun,
+    and when it is done.
     """
     state = await heeding(state, context)
     gate = asyncio.Semaphore(context.parallelism)
@@ -207,6 +208,9 @@ async def remember(visit: Visit, state: DesiredState, context: PassContext) -> N
     # A name that was given to another server: the one that had it is still there, renamed.
     if known is None or known.target == server.target or known.target not in state.targets:
         visit.recorded = found
+        if (request := found.requests.open) is not None:
+            newest = replace(found.requests, open=as_wished(request, server))
+            visit.recorded = replace(found, requests=newest)
     else:
         visit.recorded = Recorded(since=found.since)
 

@@ -33,6 +33,7 @@ from reconciler.model.actions import (
     WriteExchange,
 )
 from reconciler.model.desired import (
+    DEFAULT_RESUME,
     Afterwards,
     DesiredExchange,
     DesiredServer,
@@ -71,7 +72,9 @@ WRITE = WriteExchange("bybit", (("bybit_api_key", "apiKey"),), (("", SOURCE),), 
 DELETE = DeleteExchange("kucoin", ("kucoin_api_key",))
 RESTART = RestartRobots("bybit", (GRID,))
 CACHE = InvalidateCache(NOW - timedelta(hours=1), "stale")
-REBOOT = RebootServer(NOW - timedelta(hours=1), "quarterly", Afterwards.LEAVE, 600)
+REBOOT = RebootServer(
+    NOW - timedelta(hours=1), "quarterly", Afterwards.LEAVE, DEFAULT_RESUME.total_seconds()
+)
 ALL: dict[str, Action] = {
     "write": WRITE,
     "delete": DELETE,
@@ -324,6 +327,22 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
         "a request that was removed",
         ("invalidate", "reboot"),
         lambda s: s.document(cache=None, reboot=None),
+        Blocked,
+        "document changed",
+    ),
+    (
+        "a request after which robots are to be started again",
+        ("reboot",),
+        lambda s: s.document(reboot=replace(wish(RequestKind.REBOOT), robots=Afterwards.RESUME)),
+        Blocked,
+        "document changed",
+    ),
+    (
+        "a request after which robots have another time to start",
+        ("reboot",),
+        lambda s: s.document(
+            reboot=replace(wish(RequestKind.REBOOT), resume_within=timedelta(hours=9))
+        ),
         Blocked,
         "document changed",
     ),

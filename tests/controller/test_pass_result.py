@@ -11,7 +11,8 @@ from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.errors import Exit, LedgerError, SecretsUnreachable, ServerUnreachable
 from reconciler.model.actions import WriteExchange
 from reconciler.model.conditions import Code, Condition
-from reconciler.model.desired import RequestKind, Window
+from reconciler.model.desired import OneShot, RequestKind, Window
+from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import PendingStarts, Purpose, Recorded, Request, Requests, Stage
@@ -184,3 +185,33 @@ def test_when_others_may_be_disturbed_again(
     known = Recorded(requests=requests)
 
     assert pass_result.undisturbed(report(CHANGE, outcomes=outcomes), known) is well
+
+
+HALT = PendingStarts("a restart", (f.ARB,), "", "", 600.0)
+LOST = replace(reboot(Stage.NOT_DONE, None), ran=(f.GRID, f.ARB))
+
+
+@pytest.mark.parametrize(
+    ("requests", "wished", "running", "left"),
+    [
+        (Requests(), True, (), ""),
+        (Requests(open=reboot(Stage.OPEN, None)), True, (), "a reboot is in doubt"),
+        (Requests(halt=HALT), True, (), ""),
+        (Requests(halt=replace(HALT, finding="x")), True, (), "its robots have to be looked at"),
+        (Requests(past=(LOST,)), True, (f.GRID,), "robots that a failed reboot stopped"),
+        (Requests(past=(LOST,)), True, (f.GRID, f.ARB), ""),
+        (Requests(past=(LOST,)), False, (), ""),
+        (Requests(past=(LOST, reboot(Stage.DONE, None))), True, (), ""),
+    ],
+    ids=["nothing", "doubt", "owed", "found", "stopped", "run again", "not wished", "done since"],
+)
+def test_what_a_disruption_left(
+    requests: Requests, running: tuple[Robot, ...], left: str, *, wished: bool
+) -> None:
+    wish = OneShot(RequestKind.REBOOT, LOST.instant, "quarterly", f.SOURCE)
+    desired = replace(f.server(), reboot=wish if wished else None)
+    seen = tuple(replace(one, running=one in running) for one in (f.GRID, f.ARB))
+
+    found = pass_result.left(desired, Recorded(requests=requests), seen)
+    assert found.startswith(left)
+    assert bool(found) is bool(left)

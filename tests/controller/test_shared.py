@@ -236,11 +236,31 @@ def test_the_turnstile_opens_when_the_server_that_failed_is_well() -> None:
     async def story() -> None:
         shared = shared_state("a", "b")
         shared.disruption_budget.shut("a: in doubt", server("a").target)
-        shared.disturbed(server("a").target, well=False)
-        shared.disturbed(server("b").target, well=True)
+        shared.disturbed(server("a"), "", well=False)
+        shared.disturbed(server("b"), "", well=True)
         assert shared.disruption_budget.why
-        shared.disturbed(server("a").target, well=True)
+        shared.disturbed(server("a"), "", well=True)
         assert not shared.disruption_budget.why
+
+    inside(story)
+
+
+def test_what_was_left_at_any_server_shuts_the_turnstile_until_it_is_gone() -> None:
+    """Also what another process left: this one has just begun."""
+
+    async def story() -> None:
+        shared = shared_state("a", "b", "c")
+        budget = shared.disruption_budget
+        shared.disturbed(server("a"), "a reboot is in doubt", well=False)
+        shared.disturbed(server("b"), "a reboot is in doubt", well=False)
+        assert budget.why == "a: a reboot is in doubt"
+        shared.disturbed(server("a"), "", well=True)
+        assert budget.why == "b: a reboot is in doubt"
+        shared.disturbed(server("b"), "", well=True)
+        assert not shared.disruption_budget.why
+        await shared.brake.engage(Place("0.24.19", server("c").target.url), "robots", whole=False)
+        shared.disturbed(server("c"), "", well=True)
+        assert budget.why == "c: robots"
 
     inside(story)
 
@@ -249,7 +269,7 @@ def test_the_turnstile_opens_when_the_server_that_failed_left_the_documents() ->
     async def story() -> None:
         shared = shared_state("a", "b")
         shared.disruption_budget.shut("a: in doubt", server("a").target)
-        shared.disturbed(server("a").target, well=False)
+        shared.disturbed(server("a"), "", well=False)
         shared.declare(DesiredState((server("b"),)), "two")
         assert not shared.disruption_budget.why
 

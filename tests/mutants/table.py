@@ -1940,9 +1940,38 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the disruption budget lets the next server through after a failure",
         "reconciler/controller/shared.py",
-        "        if well and self.disruption_budget.shut_by == target:\n",
-        "        if well:\n",
+        "        elif well:\n            self.disruption_budget.reopen(server.target)\n",
+        "        elif well:\n            for one in self.disruption_budget.shut_by:\n"
+        "                self.disruption_budget.reopen(one)\n",
         (SHARED,),
+    ),
+    Mutant(
+        "the next server is rebooted although the robots of the last one were not started",
+        "reconciler/controller/pass_result.py",
+        "        if failed and stopped_since(reboots[-1], robots):\n",
+        "        if False:\n",
+        ("tests/controller/test_pass_result.py",),
+    ),
+    Mutant(
+        "a process that begins knows nothing of a reboot in doubt, and lets the next one be done",
+        "reconciler/controller/shared.py",
+        '            self.disruption_budget.shut(f"{server.name}: {left}", server.target)\n',
+        "            pass\n",
+        (SHARED,),
+    ),
+    Mutant(
+        "robots are started although the newest document leaves them",
+        "reconciler/apply/requests.py",
+        "            request = as_wished(request, execution.context.in_force(execution.desired))\n",
+        "            pass\n",
+        ("tests/apply/test_afterwards.py",),
+    ),
+    Mutant(
+        "a reboot is sent although the document changed what becomes of its robots",
+        "reconciler/apply/send.py",
+        "            return wish is not None and _asks_for(wish, action)\n",
+        "            return wish is not None and wish.instant == action.instant\n",
+        ("tests/apply/test_last_look.py",),
     ),
     Mutant(
         "drift is corrected for ever",
