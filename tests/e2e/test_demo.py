@@ -309,7 +309,7 @@ def test_leaving_the_story_ends_the_controller(ground: Playground) -> None:
         ran = beside.start(("controller", "servers", "--listen", "127.0.0.1:0"))
         assert ran.code is None, ran.output
         assert len(ground.server.connections()) == 1, "positive control: it runs"
-        assert ran.output.count('"message": "pass ') >= 3
+        assert '"message": "pass ' in ran.output, "a whole pass; the later looks may be glances"
         process = beside._process
         assert process is not None
 
