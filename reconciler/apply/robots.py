@@ -16,6 +16,7 @@ from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.execution import Execution
 from reconciler.errors import (
     Blocked,
+    DriverError,
     Exit,
     JtrError,
     NoAnswer,
@@ -100,7 +101,7 @@ class RobotStarter:
             return None  # seen stopped: whoever starts it gives it the new key
         halt = self._halt(robot, action.exchange)
         await asyncio.to_thread(self._book.halt, halt)
-        await self._stop(action, robot)
+        await self._stop(action, robot, halt)
         woken = await self.wake(halt)
         if woken.why:
             return self.told(action, woken)
@@ -172,7 +173,7 @@ class RobotStarter:
             elapsed=seconds,
         )
 
-    async def _stop(self, action: RestartRobots, robot: Robot) -> None:
+    async def _stop(self, action: RestartRobots, robot: Robot, halt: PendingStarts) -> None:
         """
         Stop one robot and see that it stopped.
 
@@ -182,6 +183,7 @@ class RobotStarter:
         execution = self._execution
         try:
             await execution.last_look()
+            self._as_noted(halt, robot)
             before = execution.seen
             await send.stop(execution, action, robot)
         except send.Unanswered as unanswered:
@@ -200,6 +202,21 @@ class RobotStarter:
             )
         if await self._harmed(before, besides={robot.id}):
             await asyncio.to_thread(self._book.leave, "other robots stopped when it did")
+
+    def _as_noted(self, halt: PendingStarts, robot: Robot) -> None:
+        """
+        Raise Blocked when others run than *halt* says, or another process.
+
+        Nothing would be started then, because somebody else is at work: so nothing is stopped.
+        """
+        seen = self._execution.seen
+        others = tuple(sorted(one.id for one in seen.running() if one.id != robot.id))
+        boots = seen.log.boots
+        if (others, boots[-1] if boots else None) != (halt.others, halt.boot):
+            raise Blocked(
+                "other robots started or stopped, or the server booted, while it was prepared",
+                "look at a new plan",
+            )
 
     async def _paid(self, exchange: str, robot: Robot) -> None:
         execution = self._execution
@@ -302,7 +319,13 @@ class RobotStarter:
         """
         visit = self._execution.visit
         await visit.close()
-        await enter(visit, self._execution.context)
+        try:
+            await enter(visit, self._execution.context)
+        except DriverError as error:
+            if not error.transient:
+                raise
+            # Robots are stopped: one connection that fails must not leave them so.
+            await enter(visit, self._execution.context)
         session = self._execution.session
         log, robots = await session.log(), await session.robots()
         visit.observed = replace(self._execution.seen, robots=robots, log=log)

@@ -360,7 +360,7 @@ class ServerWorker:
         """Hold the session for the next pass, not the values of secrets; whether it had ended."""
         session, visit.session = visit.session, None
         self._held.opened_at = visit.opened_at
-        visit.values.clear()
+        visit.forget_values()
         return session is not None and not await self._held.keep(session, visit.desired)
 
     def _reconnect(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.drivers import Login, Session
-from reconciler.errors import Blocked
+from reconciler.errors import Blocked, Unauthorized
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import BootLine, ObservedServer
 from reconciler.model.plan import ServerPlan
@@ -39,6 +39,7 @@ class Visit:
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
     opened_at: float = 0.0  # when the session was, on this machine's clock since its boot
+    login: Login | None = field(default=None, repr=False)  # with which it was opened
     # What the server may not get before somebody agreed; None: nobody has looked into that yet.
     withheld: Fresh | None = None
     violations: tuple[Violation, ...] = ()  # of its document against the policy
@@ -57,11 +58,16 @@ class Visit:
 
     def shorten(self) -> None:
         """Let go of what the plan was made from, but who it is, its sources, robots and boots."""
-        self.values.clear()
+        self.forget_values()
         self.viewed = self.facts = None
         self.recorded = Recorded(identity=self.recorded.identity)
         if self.observed is not None:
             self.observed = replace(self.observed, exchanges=())
+
+    def forget_values(self) -> None:
+        """Hold no secret any more."""
+        self.values.clear()
+        self.login = None
 
     async def close(self) -> None:
         if self.session is not None:
@@ -103,22 +109,25 @@ async def enter(visit: Visit, context: PassContext) -> None:
     """
     Open a session on the visit's server: this is where a login is sent.
 
+    A visit has one login: while robots are stopped, or the server boots, Vault may be away.
     Raises SecretsError, DriverError, and Blocked where nobody agreed that the server may get it.
     """
     server = visit.desired
     if visit.withheld is None or visit.withheld.hides:
         raise Blocked(*unknown_recipient(server.name))
-    login = Login(
-        await context.resolver.newest(server.access_secret, server.target)
-        if server.access_secret
-        else None,
-        await context.resolver.newest(server.access_token, server.target)
-        if server.access_token
-        else None,
-    )
-    visit.session = await context.driver.open(
-        server.target, login, context.trust(server.target.url)
-    )
+    if visit.login is None:
+        newest, secret, token = context.resolver.newest, server.access_secret, server.access_token
+        visit.login = Login(
+            await newest(secret, server.target) if secret else None,
+            await newest(token, server.target) if token else None,
+        )
+    try:
+        visit.session = await context.driver.open(
+            server.target, visit.login, context.trust(server.target.url)
+        )
+    except Unauthorized:
+        visit.login = None  # there may be a newer one
+        raise
     visit.opened_at = elapsed()
 
 

@@ -1960,6 +1960,27 @@ MUTANTS: tuple[Mutant, ...] = (
         (SHARED,),
     ),
     Mutant(
+        "a robot is stopped although others stopped meanwhile, so that nobody may start it again",
+        "reconciler/apply/robots.py",
+        "            self._as_noted(halt, robot)\n",
+        "            pass\n",
+        ("tests/apply/test_before_a_restart.py",),
+    ),
+    Mutant(
+        "Vault has to be there while robots are stopped",
+        "reconciler/observe/visit.py",
+        "    if visit.login is None:\n",
+        "    if True:\n",
+        ("tests/apply/test_before_a_restart.py",),
+    ),
+    Mutant(
+        "one connection that fails leaves robots stopped",
+        "reconciler/apply/robots.py",
+        "            if not error.transient:\n",
+        "            if True:\n",
+        ("tests/apply/test_before_a_restart.py",),
+    ),
+    Mutant(
         "robots are started although the newest document leaves them",
         "reconciler/apply/requests.py",
         "            request = as_wished(request, execution.context.in_force(execution.desired))\n",
