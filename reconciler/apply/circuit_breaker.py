@@ -65,6 +65,7 @@ class CircuitBreaker:
         self._proven: set[str] = set()
         self._running: Counter[str] = Counter()
         self._alone: set[str] = set()
+        self._processes: dict[str, asyncio.Lock] = {}  # by address
         self._moved = asyncio.Condition()
 
     def at(self, version: str, url: str) -> "ServerBrake":
@@ -112,6 +113,15 @@ class CircuitBreaker:
         if starts:
             self._ended = self._ended or why
         await self._wake()
+
+    def process(self, place: Place) -> asyncio.Lock:
+        """
+        Return what is held while anything is done to a server's process.
+
+        Several accounts may be documents of their own: the reboot that one asked for would be the
+        harm that the other's write did.
+        """
+        return self._processes.setdefault(place.url, asyncio.Lock())
 
     @asynccontextmanager
     async def doubt(self, version: str) -> AsyncIterator[None]:
@@ -199,6 +209,9 @@ class ServerBrake:
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         return self._breaker.turn(self.place)
+
+    def process(self) -> asyncio.Lock:
+        return self._breaker.process(self.place)
 
     async def steady(self, *, finishing: bool = False) -> None:
         await self._breaker.steady(self.place, finishing=finishing)

@@ -257,10 +257,12 @@ class ServerApply:
 
     @asynccontextmanager
     async def _lease(self, take: Callable[[], Lease]) -> AsyncIterator[None]:
-        lease = await asyncio.to_thread(take)
-        async with kept(lease, self._execution.context.timeouts.lease, self._leave) as check:
-            self._execution.check_lease = check
-            yield
+        execution = self._execution
+        async with execution.brake.process():
+            lease = await asyncio.to_thread(take)
+            async with kept(lease, execution.context.timeouts.lease, self._leave) as check:
+                execution.check_lease = check
+                yield
 
     async def _do(self, actions: Sequence[Action], writes: Writes | None = None) -> None:
         for alike, some in groupby(actions, _is_write):

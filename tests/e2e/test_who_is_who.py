@@ -1,7 +1,7 @@
 """A server is its address and account; who is who is judged over all documents, selected or not."""
 
 from reconciler.sandbox.jt_trader.server import StandInThread
-from tests.e2e.test_requests import LEAVE, ask, moment, ready
+from tests.e2e.test_requests import LEAVE, RESUME, ask, moment, ready
 from tests.support.rig import Rig
 
 
@@ -80,3 +80,33 @@ def test_two_accounts_of_one_server_may_have_a_request(rig: Rig) -> None:
 
     assert ran.code == 0, ran.text
     assert server.record.reboots == 1
+
+
+def test_the_reboot_of_one_account_is_no_harm_that_the_others_write_did(rig: Rig) -> None:
+    """They share a process: while the one writes, nothing of the other begins, and the reverse."""
+    token = rig.watch.secret()
+    (server,) = ready(rig, tokens={token: "42"})
+    rig.put("site", token=token)
+    declare(
+        rig,
+        "tokyo-1-site",
+        server,
+        "tokyo-1",
+        "site",
+        account="42",
+        accessToken=f"{rig.reference('site')}#token",
+    )
+    rig.rotate("site")
+    assert rig.apply().code == 0
+    running = server.robots_running()
+    assert len(running) >= 2, "positive control: harm can be seen"
+    server.behaviour.row_delay = (0.1, 0.12)
+    fields = rig.rotate("site")
+    ask(rig, reboot=RESUME)
+
+    ran = rig.apply()
+
+    assert ran.code == 0, ran.text
+    assert server.record.reboots == 1
+    assert set(fields.values()) <= set(server.values("42").values())
+    assert server.robots_running() == running

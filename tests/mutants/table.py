@@ -1960,6 +1960,13 @@ MUTANTS: tuple[Mutant, ...] = (
         (SHARED,),
     ),
     Mutant(
+        "one account's process is rebooted while another account's keys are written to it",
+        "reconciler/apply/circuit_breaker.py",
+        "        return self._processes.setdefault(place.url, asyncio.Lock())\n",
+        "        return asyncio.Lock()\n",
+        ("tests/e2e/test_who_is_who.py",),
+    ),
+    Mutant(
         "a robot is stopped although others stopped meanwhile, so that nobody may start it again",
         "reconciler/apply/robots.py",
         "            self._as_noted(halt, robot)\n",
