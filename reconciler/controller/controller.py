@@ -262,7 +262,8 @@ class Controller:
     def _declare(self) -> None:
         reading, workers, held = self._reading, self._workers, self._pauses
         if reading is not None and reading.state is not None and workers and held:
-            workers.declare(held.over(reading.state), reading.revision, reading.origin)
+            state = held.over(reading.state)
+            workers.declare(state, reading.revision, reading.meaning, reading.origin)
 
     async def _follow_secrets(self) -> None:
         """Ask Vault for new versions; wake who uses one, and who missed Vault while it was away."""

@@ -71,6 +71,7 @@ class SharedState:
     luck: Callable[[], float] = random.random
     state: DesiredState = field(default_factory=lambda: DesiredState(()))
     revision: str = ""
+    meaning: str = ""
     origin: Origin = NO_ORIGIN
     brake: CircuitBreaker = field(default_factory=CircuitBreaker)
     disruption_budget: DisruptionBudget = field(default_factory=DisruptionBudget)
@@ -119,12 +120,14 @@ class SharedState:
 
     # ── what holds for several servers together ──────────────────────────────────────────────
 
-    def declare(self, state: DesiredState, revision: str, origin: Origin = NO_ORIGIN) -> None:
-        """Put other documents into force."""
-        if revision != self.revision:
+    def declare(
+        self, state: DesiredState, revision: str, meaning: str = "", origin: Origin = NO_ORIGIN
+    ) -> None:
+        """Put other documents into force; *meaning* is of what they say, without pauses."""
+        if meaning != self.meaning:  # a revision moves with every commit, whatever that is about
             self._counted.clear()
             self._total.clear()
-        self.state, self.revision, self.origin = state, revision, origin
+        self.state, self.revision, self.meaning, self.origin = state, revision, meaning, origin
         self.secrets = frozenset(path for server in state.servers for path in uses(server))
         known, self.in_force = self.in_force, {server.target: server for server in state.servers}
         self.unseen = (self.unseen & self.in_force.keys()) | (self.in_force.keys() - known.keys())
@@ -168,7 +171,7 @@ class SharedState:
 
     def _limit(self, visit: Visit, now: float) -> None:
         """
-        Hold back what is over the policy's limits, by all plans since the documents changed.
+        Hold back what is over the policy's limits, by all plans since documents said otherwise.
 
         A day's at most: keys rotate for months under the same documents.
         """

@@ -35,14 +35,16 @@ class Workers:
         self._tasks: dict[Target, asyncio.Task[None]] = {}  # of those that are leaving as well
         self._fallen: dict[ServerWorker, tuple[int, str]] = {}
 
-    def declare(self, state: DesiredState, revision: str, origin: Origin = NO_ORIGIN) -> None:
+    def declare(
+        self, state: DesiredState, revision: str, meaning: str = "", origin: Origin = NO_ORIGIN
+    ) -> None:
         """
         Put documents into force: new servers get a worker, those that are gone lose theirs.
 
         A server is known by its target: a renamed one keeps its worker, and one that comes back
         before its worker has left keeps it, too.  Never are there two.
         """
-        self._shared.declare(state, revision, origin)
+        self._shared.declare(state, revision, meaning, origin)
         statuses = self._shared.status_store.servers
         wanted = self._shared.in_force
         # One that was left before shows nothing: its name may be another server's by now.

@@ -413,7 +413,8 @@ def test_what_is_left_out_is_no_change_and_no_trouble(tree: Path) -> None:
     (tree / "compose.yaml").write_text("services: {}\n", "utf-8")
 
     assert content_hash([str(tree)]) == before
-    assert now(reader, tree) == Reading(reader.read(before).state, before, attempted=before)
+    known = reader.read(before)
+    assert now(reader, tree) == Reading(known.state, before, known.meaning, attempted=before)
     assert names(now(reader, tree)) == ["tokyo-1", "tokyo-2"]
 
 

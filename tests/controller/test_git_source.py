@@ -145,6 +145,20 @@ def test_the_newest_commit_is_in_force_and_says_where_it_comes_from(team: Team) 
     assert reading.state.servers[0].source.file == "servers/tokyo-1.yaml"
 
 
+def test_a_commit_that_says_the_same_of_every_server_means_the_same(team: Team) -> None:
+    team.push("tokyo-1")
+    first = team.look()
+    team.write("elsewhere", folder="tests/.more")
+    team.repository.commit("Say nothing of servers")
+    second = team.look()
+    team.push("tokyo-1", "tokyo-2")
+    third = team.look()
+
+    assert len({one.revision for one in (first, second, third)}) == 3
+    assert first.meaning == second.meaning != third.meaning
+    assert first.meaning
+
+
 def test_only_the_path_that_was_named_counts(tmp_path: Path) -> None:
     team = Team(tmp_path, path="servers/prod")
     team.write("elsewhere", folder="tests")

@@ -1,4 +1,4 @@
-"""A request waits for its turn while its document changes: the newest word counts."""
+"""Documents change under a controller that runs: what counts from then on, and what goes on."""
 
 import asyncio
 from typing import Any
@@ -49,5 +49,39 @@ def test_a_reboot_that_waits_is_not_sent_when_its_document_says_otherwise(
         await harness.passed(waiting, times=3)
         assert servers[waiting].record.reboot_requests == 0
         assert harness.status_store.servers[waiting].judged
+
+    play(Harness(rig), story)
+
+
+def test_a_policys_limits_outlast_documents_that_say_the_same_in_other_words(rig: Rig) -> None:
+    names = ("kyoto-1", "tokyo-1")
+    servers = [rig.server(name, robots=[]) for name in names]
+    for name in names:
+        rig.document(name)
+    begin(rig)
+    assert rig.apply().code == 0
+    begin(rig, policy=rig.policy(limits={"deletes": 1}))
+    for name in names:
+        rig.document(name, rotate=False, exchanges={"bybit": {"state": "absent"}})
+
+    def left() -> int:
+        return sum(bool(server.values()) for server in servers)
+
+    async def story(harness: Harness) -> None:
+        await harness.until(lambda: left() == 1, "one is deleted")
+        before = harness.status_store.controller.revision
+        file = rig.docs / "tokyo-1.yaml"
+        file.write_text(f"# The desk knows.\n{file.read_text('utf-8')}", "utf-8")
+        await harness.until(
+            lambda: harness.status_store.controller.revision != before, "it is in force"
+        )
+        for name in names:
+            await harness.passed(name)
+        assert left() == 1
+
+        for name in names:
+            absent = {"bybit": {"state": "absent"}}
+            rig.document(name, rotate=False, supervised=True, exchanges=absent)
+        await harness.until(lambda: left() == 0, "the other one, by documents that people changed")
 
     play(Harness(rig), story)

@@ -1917,6 +1917,20 @@ MUTANTS: tuple[Mutant, ...] = (
         (SHARED,),
     ),
     Mutant(
+        "every commit lets as much again go as the policy's limits allow",
+        "reconciler/controller/shared.py",
+        "        if meaning != self.meaning:",
+        "        if revision != self.revision:",
+        (SHARED,),
+    ),
+    Mutant(
+        "the controller counts on through documents that say something else",
+        "reconciler/controller/controller.py",
+        "            workers.declare(state, reading.revision, reading.meaning, reading.origin)\n",
+        '            workers.declare(state, reading.revision, "", reading.origin)\n',
+        ("tests/controller/test_in_force.py",),
+    ),
+    Mutant(
         "two documents of one server are not noticed",
         "reconciler/controller/shared.py",
         "            visit.plan = hold_twin(visit.plan)\n",
