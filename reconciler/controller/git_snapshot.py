@@ -15,8 +15,14 @@ from reconciler.documents.yaml_reader import BYTES_LIMIT
 from reconciler.errors import Blocked, UsageError
 from reconciler.system.git_mirror import Mirror, TreeEntry
 
-_LINK: Final = ("this is a link, which is not followed in a repository", "commit the file itself")
-_SUBMODULE: Final = ("this is a submodule, which is not fetched", "commit its documents here")
+_LINK: Final = (
+    "this is a link, which is not followed in a repository",
+    f"commit what it leads to, or leave it out: {IGNORE_FILE}",
+)
+_SUBMODULE: Final = (
+    "this is a submodule, which is not fetched",
+    f"commit its documents, or leave it out: {IGNORE_FILE}",
+)
 _UNIGNORING: Final = (
     "nobody can tell what this leaves out",
     "commit a short text file with lines as in a .gitignore",
@@ -35,9 +41,11 @@ def snapshot_of(mirror: Mirror, commit: str, path: str) -> Snapshot:
     wanted: dict[str, TreeEntry] = {}
     ignored = 0
     for entry in entries:
-        if not (entry.submodule or _is_document(entry.name, path)):
+        # Whatever its name is, a whole directory of documents may lie behind it.
+        elsewhere = entry.submodule or entry.link
+        if _is_hidden(entry.name, path) or not (elsewhere or entry.name.endswith(SUFFIXES)):
             continue
-        if ignoring.leave_out(_below(entry.name, path)):
+        if ignoring.leave_out(_below(entry.name, path), directory=elsewhere):
             ignored += 1
         elif entry.submodule:
             refused[entry.name] = _SUBMODULE
@@ -93,7 +101,6 @@ def _below(name: str, top: str) -> str:
     return name.removeprefix(f"{top}/") if top else name
 
 
-def _is_document(name: str, top: str) -> bool:
-    """Whether the loader would read a file of this name; the *top* itself may be hidden."""
-    hidden = any(part.startswith(".") for part in _below(name, top).split("/"))
-    return name.endswith(SUFFIXES) and (not hidden or name == top)
+def _is_hidden(name: str, top: str) -> bool:
+    """Whether the loader would not look at a place of this name; the *top* itself may be hidden."""
+    return name != top and any(part.startswith(".") for part in _below(name, top).split("/"))

@@ -22,12 +22,12 @@ class IgnoreFiles:
         for folder in sorted(files):
             self._in(tuple(folder.split("/")) if folder else ())
 
-    def leave_out(self, place: str) -> bool:
-        """Whether a file, or a directory above it, is left out."""
+    def leave_out(self, place: str, *, directory: bool = False) -> bool:
+        """Whether a file, or with *directory* one of these, or one above it, is left out."""
         names = place.split("/")
         return any(
             self._in(tuple(names[: depth - 1])).leaves_out(
-                names[:depth], directory=depth < len(names)
+                names[:depth], directory=directory or depth < len(names)
             )
             for depth in range(1, len(names) + 1)
         )

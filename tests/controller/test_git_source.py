@@ -185,6 +185,29 @@ def test_a_jtrignore_leaves_out_what_it_leaves_out_of_files(team: Team) -> None:
     assert ".jtrignore:1:1: nobody can tell what this leaves out" in team.look().trouble
 
 
+def test_links_and_submodules_that_no_directory_would_show_are_no_trouble(tmp_path: Path) -> None:
+    """What is hidden or left out holds no documents, whatever it leads to; the top may be hidden."""
+    team = Team(tmp_path, path=".jt/servers")
+    team.write("tokyo-1", folder=".jt/servers")
+    top = team.repository.work / ".jt" / "servers"
+    (top / ".jtrignore").write_text("/prod/\n/charts/\n/old.yaml\n", "utf-8")
+    head = team.push("tokyo-2")
+    for name in (".jt/servers/charts", ".jt/servers/.charts"):
+        team.repository.git("update-index", "--add", "--cacheinfo", f"160000,{head},{name}")
+        (team.repository.work / name).mkdir()
+    for name in ("prod", ".prod", "old.yaml"):
+        (top / name).symlink_to("../../servers")
+    team.repository.commit("Link what is elsewhere")
+
+    assert (names(team.look()), team.look().trouble) == (["tokyo-1"], "")
+
+    (top / ".jtrignore").unlink()
+    team.repository.commit("Leave nothing out")
+    for name in ("prod", "charts", "old.yaml"):
+        assert f".jt/servers/{name}:1:1: this is a " in team.look().trouble
+        assert f"/.{name}" not in team.look().trouble
+
+
 # ── what never comes into force ──────────────────────────────────────────────────────────────
 
 
@@ -196,6 +219,11 @@ def conflict(team: Team) -> None:
 
 def link_out(team: Team) -> None:
     (team.repository.work / "servers" / "passwd.yaml").symlink_to("/etc/passwd")
+
+
+def link_to_a_directory(team: Team) -> None:
+    team.write("osaka-1", folder=".shared/prod")
+    (team.repository.work / "servers" / "prod").symlink_to("../.shared/prod")
 
 
 def submodule(team: Team) -> None:
@@ -220,6 +248,7 @@ def half(team: Team) -> None:
 BAD = [
     (conflict, "servers/tokyo-1.yaml:1:1: a merge was left unfinished"),
     (link_out, "servers/passwd.yaml:1:1: this is a link"),
+    (link_to_a_directory, "servers/prod:1:1: this is a link"),
     (submodule, "servers/more:1:1: this is a submodule"),
     (large, "servers/large.yaml:1:1: the file is larger than 1 MiB"),
     (nothing, "it holds no document of jtr/v1"),

@@ -227,6 +227,13 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{FOLLOWED}::test_a_commit_that_is_no_good_changes_nothing",),
     ),
     Mutant(
+        "a link to a directory of documents is read past",
+        "reconciler/controller/git_snapshot.py",
+        "        elsewhere = entry.submodule or entry.link\n",
+        "        elsewhere = entry.submodule\n",
+        (f"{FOLLOWED}::test_a_commit_that_is_no_good_changes_nothing",),
+    ),
+    Mutant(
         "a submodule is read past",
         "reconciler/controller/git_snapshot.py",
         "            refused[entry.name] = _SUBMODULE",
