@@ -21,8 +21,9 @@ from reconciler.controller.git_snapshot import snapshot_of
 from reconciler.documents import edit
 from reconciler.documents.edit import Proposal
 from reconciler.documents.edit_position import RequestBlock
-from reconciler.errors import JtrError, UsageError
+from reconciler.errors import Blocked, JtrError, UsageError
 from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.model.timestamps import spelled
 from reconciler.render.escape import plain
 from reconciler.render.markdown import code
@@ -41,11 +42,42 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    commit: str
+class Ask:
+    """
+    What an operator asks for: *wish*, of the server at *target*, which they know as *name*.
+
+    `shown` names the change that they saw, empty before they saw one.
+    """
+
     name: str
+    target: Target
     wish: RequestBlock
-    now: datetime
+    shown: str = ""
+
+    def heeded(self, proposal: Proposal) -> Proposal:
+        """Return a change of the document of *name*.  Raises Blocked where others are meant."""
+        check_target(self.name, proposal.server.target, str(self.target))
+        if self.shown and self.shown != named(proposal):
+            raise Blocked(
+                f"the document of {self.name} is not the one that was shown: nothing was changed",
+                "prepare it anew",
+            )
+        return proposal
+
+
+def check_target(name: str, now: Target, meant: str) -> None:
+    """Raise Blocked where a name, which moves, does not mean the server at *meant* any more."""
+    if str(now) != meant:
+        raise Blocked(
+            f"{name} is another server now, at {now}: nothing was changed",
+            "see whether that is the one that you mean",
+        )
+
+
+def named(proposal: Proposal) -> str:
+    """Return what names the change that people see of a proposal."""
+    shown = edit.difference(proposal, proposal.path)
+    return hashlib.sha256(shown.encode()).hexdigest()[:40]
 
 
 class PullRequests:
@@ -81,23 +113,23 @@ class PullRequests:
         """End what git is doing."""
         self._mirror.stop()
 
-    async def prepared(self, name: str, wish: RequestBlock, now: datetime) -> Proposal:
-        """Return the change of the document in force that asks for *wish*; writes nothing."""
-        return await asyncio.to_thread(self._prepare, _Asked(self._in_force(), name, wish, now))
+    async def prepared(self, ask: Ask, now: datetime) -> Proposal:
+        """Return the change of the document in force that asks for it; writes nothing."""
+        return await asyncio.to_thread(self._prepare, ask, self._in_force(), now)
 
-    async def open(self, name: str, wish: RequestBlock, by: str, now: datetime) -> Opened:
-        """Open the pull request of *wish*, which *by* asks for, or find the one that there is."""
-        branch = self._branch(name, wish)
-        title = f"Ask for {wish.kind} of {name}"
+    async def open(self, ask: Ask, by: str, now: datetime) -> Opened:
+        """Open the pull request that *by* asks for, or find the one that there is."""
+        branch, wish = self._branch(ask), ask.wish
+        title = f"Ask for {wish.kind} of {ask.name}"
         who = f"Asked for by {plain(by)} on the page of a controller, at {spelled(wish.instant)}."
         message = f"{title}\n\n{wish.reason}\n\n{who}\n"
-        draft = Draft(branch, self._base, title, _body(name, wish, by))
+        draft = Draft(branch, self._base, title, _body(ask, by))
         async with self._lock, Api(self._job.api, self._token, self._header) as api:
             there = forge(self._job.system, api)
             page = await self._found(there, draft)
             if page is None:
-                asked = _Asked(self._in_force(), name, wish, now)
-                await asyncio.to_thread(self._push, asked, message, branch)
+                commit = self._in_force()
+                await asyncio.to_thread(self._push, ask, commit, now, message, branch)
                 page = await self._opened(there, draft)
         return Opened(branch, page)
 
@@ -126,33 +158,33 @@ class PullRequests:
             raise JtrError("no documents are in force yet", "wait for the first look")
         return found
 
-    def _branch(self, name: str, wish: RequestBlock) -> str:
+    def _branch(self, ask: Ask) -> str:
         # All that is asked for: another reason at the same moment is another request.
-        words = "\0".join((name, wish.kind, *wish.values().values()))
-        digest = hashlib.sha256(words.encode()).hexdigest()[:8]
-        branch = f"{self._prefix}{wish.kind}-{name}-{wish.instant:%Y%m%d-%H%M%S}-{digest}"
+        wish = ask.wish
+        parts = ask.name, str(ask.target), ask.shown, wish.kind, *wish.values().values()
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+        branch = f"{self._prefix}{wish.kind}-{ask.name}-{wish.instant:%Y%m%d-%H%M%S}-{digest}"
         if branch_problem(branch) is not None or branch == self._base:
             raise UsageError(f"no branch can be called {branch}", "commit the change by hand")
         return branch
 
     # ── in a thread ──────────────────────────────────────────────────────────────────────────
 
-    def _prepare(self, asked: _Asked) -> Proposal:
+    def _prepare(self, ask: Ask, commit: str, now: datetime) -> Proposal:
         with self._mirror.held():
-            return self._proposal(asked)
+            return self._proposal(ask, commit, now)
 
-    def _proposal(self, asked: _Asked) -> Proposal:
-        commit = asked.commit
+    def _proposal(self, ask: Ask, commit: str, now: datetime) -> Proposal:
         if not self._mirror.has(commit):
             raise JtrError(f"commit {commit[:12]} is not in the mirror", "wait for the next look")
         snapshot = snapshot_of(self._mirror, commit, self._path)
-        return edit.propose_in(snapshot, asked.name, asked.wish, asked.now)
+        return ask.heeded(edit.propose_in(snapshot, ask.name, ask.wish, now))
 
-    def _push(self, asked: _Asked, message: str, branch: str) -> None:
+    def _push(self, ask: Ask, commit: str, now: datetime, message: str, branch: str) -> None:
         with self._mirror.held():
-            found = self._proposal(asked)
-            at = asked.wish.instant
-            made = self._mirror.commit(asked.commit, found.path, found.after, message, at)
+            found = self._proposal(ask, commit, now)
+            at = ask.wish.instant
+            made = self._mirror.commit(commit, found.path, found.after, message, at)
             self._mirror.push(made, branch)  # one that is there already is the one of this request
 
 
@@ -160,10 +192,12 @@ def _told(what: str, error: ForgeAway) -> JtrError:
     return JtrError(f"{what}: {error.what}", "check git.status and the token of git.propose")
 
 
-def _body(name: str, wish: RequestBlock, by: str) -> str:
+def _body(ask: Ask, by: str) -> str:
     """Return what reviewers read; what people typed is code there, which calls nobody."""
+    wish = ask.wish
     rows = [
-        ("Server", name),
+        ("Server", ask.name),
+        ("Address", str(ask.target)),
         ("Request", str(wish.kind)),
         ("Reason", wish.reason),
         ("Asked for by", by),

@@ -1,14 +1,15 @@
 """A repository that is followed, its forge, and a controller that may open pull requests there."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from reconciler.controller.pull_requests import Opened, PullRequests
+from reconciler.controller.pull_requests import Ask, Opened, PullRequests
 from reconciler.documents.edit_position import RequestBlock
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.secret import Secret
+from reconciler.model.target import Target
 from reconciler.settings.git import CommitStatusSettings, GitSettings, ProposeSettings
 from reconciler.system.git_mirror import Remote
 from reconciler.system.git_push import Pusher
@@ -28,6 +29,7 @@ spec:
 """
 AT = datetime(2026, 11, 22, 9, 30, 0, 500_000, tzinfo=UTC)
 WISH = RequestBlock(RequestKind.REBOOT, AT, "stale @cache", Afterwards.LEAVE)
+ASK = Ask("tokyo-1", Target("https://tokyo-1.internal:8443", "0"), WISH)
 NOW = AT + timedelta(seconds=20)
 
 
@@ -68,7 +70,7 @@ class Office:
     def open(
         self, wish: RequestBlock = WISH, by: str = "ann (page)", now: datetime = NOW
     ) -> Opened:
-        return asyncio.run(self.pulls.open("tokyo-1", wish, by, now))
+        return asyncio.run(self.pulls.open(replace(ASK, wish=wish), by, now))
 
     def branches(self) -> dict[str, str]:
         """Commits of the repository's branches."""

@@ -186,7 +186,7 @@ def test_a_jtrignore_leaves_out_what_it_leaves_out_of_files(team: Team) -> None:
 
 
 def test_links_and_submodules_that_no_directory_would_show_are_no_trouble(tmp_path: Path) -> None:
-    """What is hidden or left out holds no documents, whatever it leads to; the top may be hidden."""
+    """What is hidden or left out holds no documents, wherever it leads; the top may be hidden."""
     team = Team(tmp_path, path=".jt/servers")
     team.write("tokyo-1", folder=".jt/servers")
     top = team.repository.work / ".jt" / "servers"

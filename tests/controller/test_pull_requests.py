@@ -12,7 +12,7 @@ from reconciler.controller.pull_requests import Opened
 from reconciler.documents.edit_position import RequestBlock
 from reconciler.errors import Blocked, JtrError, UsageError
 from reconciler.system.git import GitError
-from tests.controller.pull_office import AT, DOCUMENT, NOW, WISH, Office
+from tests.controller.pull_office import ASK, AT, DOCUMENT, NOW, WISH, Office
 from tests.support.forge import ForgeStandIn
 
 
@@ -53,7 +53,7 @@ def test_it_is_one_commit_on_a_new_branch_that_keeps_every_other_byte(office: Of
 
 def test_preparing_pushes_nothing(office: Office) -> None:
     before, asked = office.branches(), office.forge.told.asked
-    found = asyncio.run(office.pulls.prepared("tokyo-1", WISH, NOW))
+    found = asyncio.run(office.pulls.prepared(ASK, NOW))
     assert (found.path, found.before) == ("servers/tokyo-1.yaml", DOCUMENT.encode())
     assert (office.branches(), office.forge.told.asked) == (before, asked)
 
@@ -65,9 +65,7 @@ def test_pressed_twice_it_is_one_branch_and_one_pull_request(office: Office) -> 
     another = office.controller("state-of-another")
 
     async def together() -> set[Opened]:
-        asked = (
-            one.open("tokyo-1", WISH, "ann (page)", NOW) for one in (office.pulls, another) * 2
-        )
+        asked = (one.open(ASK, "ann (page)", NOW) for one in (office.pulls, another) * 2)
         return set(await asyncio.gather(*asked))
 
     assert asyncio.run(together()) == {first}
@@ -83,7 +81,7 @@ def test_two_controllers_at_once_open_one(office: Office) -> None:
     another = office.controller("state-of-another")
 
     async def together() -> set[Opened]:
-        asked = (one.open("tokyo-1", WISH, "ann (page)", NOW) for one in (office.pulls, another))
+        asked = (one.open(ASK, "ann (page)", NOW) for one in (office.pulls, another))
         return set(await asyncio.gather(*asked))
 
     (opened,) = asyncio.run(together())
@@ -173,7 +171,7 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_pushed(
     office: Office, wish: RequestBlock, name: str, kind: type[JtrError], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        asyncio.run(office.pulls.open(name, wish, "ann (page)", NOW))
+        asyncio.run(office.pulls.open(replace(ASK, name=name, wish=wish), "ann (page)", NOW))
     assert office.branches() == {"main": office.revision}
     assert office.forge.told.pulls == []
 

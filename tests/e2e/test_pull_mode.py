@@ -206,10 +206,11 @@ def test_an_operator_lets_a_request_be_reviewed_and_nothing_is_sent(
         url = str(running.until("the page listens")["url"])
         session, _ = post(f"{url}/login", {"token": operator, "name": "ann"})
         path = f"{url}/servers/tokyo-1/do/invalidate-cache"
-        _, prepared = post(path, {"reason": "stale"}, session)
+        target = f"{rig.servers['tokyo-1'].url} (account 0)"
+        _, prepared = post(path, {"reason": "stale", "target": target}, session)
         assert "+++ b/servers/tokyo-1.yaml" in prepared
-        at = re.findall(r'name="at" value="([^"]+)"', prepared)
-        given = {"reason": "stale", "at": at[0], "who": "ann"}
+        sent = re.findall(r'name="(at|shown|target)" value="([^"]+)"', prepared)
+        given = {"reason": "stale", "who": "ann", **dict(sent)}
         _, opened = post(path, given, session)
         running.until("an operator opened a pull request")
         assert running.stop() == 0

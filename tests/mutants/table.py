@@ -3035,10 +3035,24 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a form pauses whatever server has the name by then",
-        "reconciler/controller/page/actions.py",
-        '    if given.get("target") != str(target):\n',
+        "reconciler/controller/pull_requests.py",
+        "    if str(now) != meant:\n",
         "    if False:\n",
         ("tests/controller/page/test_pages.py",),
+    ),
+    Mutant(
+        "a request is prepared in the document of whoever has the name by then",
+        "reconciler/controller/pull_requests.py",
+        "        check_target(self.name, proposal.server.target, str(self.target))\n",
+        "",
+        (PAGE_PULLS,),
+    ),
+    Mutant(
+        "another change than the one that was shown is sent for review",
+        "reconciler/controller/pull_requests.py",
+        "        if self.shown and self.shown != named(proposal):\n",
+        "        if False:\n",
+        (PAGE_PULLS,),
     ),
     Mutant(
         "a pause suspends nothing",

@@ -9,19 +9,19 @@ import asyncio
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from reconciler.controller.page.access import Visitor
 from reconciler.controller.page.sources import Source
 from reconciler.controller.pauses import Noted, PauseChange
-from reconciler.controller.pull_requests import Opened
+from reconciler.controller.pull_requests import Ask, Opened, check_target, named
 from reconciler.controller.status import ServerStatus
 from reconciler.documents import edit
 from reconciler.documents.edit_position import RequestBlock
 from reconciler.documents.formats import looks_secret
-from reconciler.errors import Blocked, UsageError
+from reconciler.errors import UsageError
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.recorded import Pause
 from reconciler.model.target import Target, normalised
@@ -60,13 +60,14 @@ class Prepared:
     """
     The change of a document that asks for something, and what to type for it.
 
-    `diff` is empty where the documents are not to be had here.  `at` is the instant of the request
-    where a pull request can be opened for it, else empty.
+    `diff` is empty where the documents are not to be had here.  `send` is what has to be given back
+    for a pull request of it: the instant of the request, and which change was shown; empty where
+    none can be opened.
     """
 
     diff: str
     lines: tuple[str, ...]
-    at: str = ""
+    send: Mapping[str, str] = field(default_factory=dict)
 
 
 _REASON: Final = Field("reason", "Why (one line; everybody reads it)")
@@ -112,7 +113,7 @@ FORMS: Final[Mapping[str, Form]] = {
             "Nothing is sent: you get the change of the document to commit, or what makes it.",
             "Once it is merged, the JT-Trader process restarts: all robots of all accounts stop.",
         ),
-        (_REASON, _ROBOTS),
+        (_REASON, _ROBOTS, _TARGET),
     ),
     "invalidate-cache": Form(
         "Prepare an invalidation of the cache",
@@ -121,10 +122,12 @@ FORMS: Final[Mapping[str, Form]] = {
             "Nothing is sent: you get the change of the document to commit, or what makes it.",
             "Robots store data in the cache; what stopped robots saved there is lost.",
         ),
-        (_REASON,),
+        (_REASON, _TARGET),
     ),
 }
 PREPARED: Final = ("reboot", "invalidate-cache")
+SENT: Final = ("at", "shown", "who")
+"""What the button under a prepared change gives back, besides the fields of its form."""
 
 
 def offered(*, paused: bool) -> tuple[tuple[str, str], ...]:
@@ -144,12 +147,7 @@ async def perform(
         running.look(status.server)
         return "The next pass begins now."
     now = datetime.now(UTC)
-    target = target_of(status)
-    if given.get("target") != str(target):
-        raise Blocked(
-            f"{status.server} is another server now, at {target}: nothing was changed",
-            "see whether that is the one that you mean",
-        )
+    target = _meant(status, given)
     by = _actor(visitor, given.get("who", ""))
     if what == "resume":
         noted = await running.pause(PauseChange(target, status.server, by, None))
@@ -166,6 +164,13 @@ async def perform(
 
 def target_of(status: ServerStatus) -> Target:
     return Target(normalised(status.url), status.account)
+
+
+def _meant(status: ServerStatus, given: Mapping[str, str]) -> Target:
+    """Return the server that a form was shown for.  Raises Blocked where its name is another's."""
+    target = target_of(status)
+    check_target(status.server, target, given.get("target", ""))
+    return target
 
 
 def _said(what: str, noted: Noted) -> str:
@@ -196,7 +201,7 @@ def worded(text: str) -> str:
 
 
 async def prepare(
-    source: Source, what: str, name: str, given: Mapping[str, str], place: str
+    source: Source, what: str, status: ServerStatus, given: Mapping[str, str], place: str
 ) -> Prepared:
     """
     Return the change of the document at *place* that asks for something; writes nothing.
@@ -205,17 +210,19 @@ async def prepare(
     """
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    wish = _wish(what, given, now)
+    wish, name = _wish(what, given, now), status.server
+    ask = Ask(name, _meant(status, given), wish)
     kind, reason, robots = wish.kind, wish.reason, str(wish.robots)
     typed = how_to_ask(kind, name, robots=robots, reason=shlex.quote(reason))
     if source.pulls is not None:
-        proposal = await source.pulls.prepared(name, wish, now)
-        return Prepared(edit.difference(proposal, proposal.path), (typed,), spelled(now))
+        proposal = await source.pulls.prepared(ask, now)
+        send = {"at": spelled(now), "shown": named(proposal)}
+        return Prepared(edit.difference(proposal, proposal.path), (typed,), send)
     found = _top(source.paths, place)
     if found is None:
         return Prepared("", (typed,))
     top, file = found
-    proposal = await asyncio.to_thread(edit.propose, top, name, wish, now)
+    proposal = ask.heeded(await asyncio.to_thread(edit.propose, top, name, wish, now))
     branch = f"jtr/{kind}-{name}-{now:%Y%m%d-%H%M%S}"
     title = f"Ask for {kind} of {name}"
     add = f"git add -u && git commit -m {shlex.quote(title)} && git push -u origin {branch}"
@@ -225,9 +232,9 @@ async def prepare(
 
 
 async def open_pull(
-    source: Source, what: str, name: str, given: Mapping[str, str], visitor: Visitor
+    source: Source, what: str, status: ServerStatus, given: Mapping[str, str], visitor: Visitor
 ) -> Opened:
-    """Open the pull request of what was prepared, at `given["at"]`.  Raises JtrError."""
+    """Open the pull request of what was prepared, by what was given back.  Raises JtrError."""
     if source.pulls is None:
         raise UsageError("no pull requests are opened from here", "write git.propose")
     now = datetime.now(UTC)
@@ -235,7 +242,11 @@ async def open_pull(
     if at is None or not timedelta(0) <= now - at <= HOLDS:
         raise UsageError("this was prepared too long ago", "prepare it anew")
     by = _actor(visitor, given.get("who", ""))
-    return await source.pulls.open(name, _wish(what, given, at), by, now)
+    target, shown = _meant(status, given), given.get("shown", "")
+    if not shown:
+        raise UsageError("nothing was shown", "prepare it anew")
+    ask = Ask(status.server, target, _wish(what, given, at), shown)
+    return await source.pulls.open(ask, by, now)
 
 
 def _instant(text: str) -> datetime | None:

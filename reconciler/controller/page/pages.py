@@ -25,6 +25,7 @@ from reconciler.controller.page.log import Excerpt, excerpt
 from reconciler.controller.page.sources import SERVERS, Source
 from reconciler.controller.page.templating import page
 from reconciler.controller.page.views import Views
+from reconciler.controller.status import ServerStatus
 from reconciler.errors import JtrError
 from reconciler.model.observed import LogEntry
 from reconciler.render import logs as rendering
@@ -241,14 +242,13 @@ class Pages:
         name = await self._known(request)
         posted = await request.post()
         given = {one.name: text(posted, one.name) for one in actions.FORMS[what].fields}
-        visitor = ASKING.get()
+        visitor, status = ASKING.get(), self._source.store.servers[name]
         try:
             if what in actions.PREPARED:
                 if text(posted, "at"):
-                    sent = {one: text(posted, one) for one in ("at", "who")} | given
-                    return await self._proposed(what, name, sent, visitor)
-                return await self._prepared(what, name, given)
-            status = self._source.store.servers[name]
+                    sent = {one: text(posted, one) for one in actions.SENT} | given
+                    return await self._proposed(what, status, sent, visitor)
+                return await self._prepared(what, status, given)
             done = await actions.perform(self._source, what, status, given, visitor)
         except JtrError as error:
             return self._form(what, name, _told(error), given)
@@ -286,24 +286,28 @@ class Pages:
         ]
         return self._action(what, name, button=form.button, what=what, fields=fields, wrong=wrong)
 
-    async def _prepared(self, what: str, name: str, given: Mapping[str, str]) -> web.Response:
+    async def _prepared(
+        self, what: str, status: ServerStatus, given: Mapping[str, str]
+    ) -> web.Response:
+        name = status.server
         desired = self._views.desired(name)
         place = "" if desired is None else desired.source.file
-        made = await actions.prepare(self._source, what, name, given, place)
+        made = await actions.prepare(self._source, what, status, given, place)
         kinds = {"+": "plus", "-": "minus"}
         diff = [
             {"text": line, "kind": kinds.get(line[:1], "same")} for line in made.diff.splitlines()
         ]
-        send = {**given, "at": made.at} if made.at else {}
+        send = {**given, **made.send} if made.send else {}
         visitor = ASKING.get()
         who = "" if visitor.proven else visitor.name
         shown = {"diff": diff, "lines": made.lines, "send": send, "who": who}
         return self._action(what, name, what=what, proven=visitor.proven, wrong="", **shown)
 
     async def _proposed(
-        self, what: str, name: str, given: Mapping[str, str], visitor: Visitor
+        self, what: str, status: ServerStatus, given: Mapping[str, str], visitor: Visitor
     ) -> web.Response:
-        opened = await actions.open_pull(self._source, what, name, given, visitor)
+        opened = await actions.open_pull(self._source, what, status, given, visitor)
+        name = status.server
         by = visitor.name or given["who"]
         fields = {"server": name, "what": what, "by": by, "branch": opened.branch}
         LOG.info("an operator opened a pull request", extra={"fields": fields})

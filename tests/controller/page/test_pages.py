@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.controller.page import export, log
 from reconciler.controller.page.access import COOKIE
-from reconciler.controller.page.actions import target_of
+from reconciler.controller.page.actions import PREPARED, target_of
 from reconciler.controller.page.fleet import PAGE, Filter
 from reconciler.controller.page.pages import LOGS
 from reconciler.controller.page.view import TILES
@@ -422,7 +422,7 @@ def test_a_pause_asks_for_a_reason_a_name_and_an_end(operator: Operator) -> None
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("what", ["pause", "resume"])
+@pytest.mark.parametrize("what", ["pause", "resume", "reboot", "invalidate-cache"])
 def test_a_form_is_for_the_server_that_it_was_shown_for_and_not_for_its_name(
     operator: Operator, what: str
 ) -> None:
@@ -430,9 +430,10 @@ def test_a_form_is_for_the_server_that_it_was_shown_for_and_not_for_its_name(
 
     async def story() -> None:
         async with browsing(settings, actions=True) as browser:
+            browser.source.paths = ()  # as for a controller that follows a repository
             path, servers = f"/servers/tokyo-1/do/{what}", browser.source.store.servers
             headers = await acting(browser, token)
-            form = {"who": "ann", "reason": "maintenance", "end": "2h"}
+            form = {"who": "ann", "reason": "maintenance", "end": "2h", "robots": "leave"}
             form["target"] = target = hidden((await browser.get(path, **headers)).text)
             assert target == str(target_of(servers["tokyo-1"]))
 
@@ -446,8 +447,13 @@ def test_a_form_is_for_the_server_that_it_was_shown_for_and_not_for_its_name(
             assert browser.source.wishes == []
 
             form["target"] = hidden(found.text)  # told of it, and meant all the same
-            await browser.ask("POST", path, headers=headers, data=form)
-            assert [str(one.target) for one in browser.source.wishes] == [f"{there} (account 0)"]
+            done = await browser.ask("POST", path, headers=headers, data=form)
+            if what in PREPARED:
+                assert f"jtr request {what} tokyo-1" in done.text
+                assert browser.source.wishes == []
+            else:
+                (wish,) = browser.source.wishes
+                assert str(wish.target) == f"{there} (account 0)"
 
     asyncio.run(story())
 
@@ -491,8 +497,9 @@ def test_a_request_is_prepared_and_nothing_is_written_or_sent(
                 )
             )
             headers = await acting(browser, token)
-            data = {"reason": "stale <b>cache</b>", "robots": "leave"}
             path = f"/servers/tokyo-1/do/{what}"
+            data = {"reason": "stale <b>cache</b>", "robots": "leave"}
+            data["target"] = hidden((await browser.get(path, **headers)).text)
             found = await browser.ask("POST", path, headers=headers, data=data)
             assert found.status == 200
             assert "+++ b/tokyo-1.yaml" in found.text
@@ -500,6 +507,12 @@ def test_a_request_is_prepared_and_nothing_is_written_or_sent(
             assert f"jtr request {what} tokyo-1" in found.text
             assert "&lt;b&gt;" in found.text
             assert (source.looked, source.wishes) == ([], [])
+
+            file.write_text(DOCUMENT.replace("//tokyo-1.", "//tokyo-9."), "ascii")
+            found = await browser.ask("POST", path, headers=headers, data=data)
+            assert "tokyo-1 is another server now, at https://tokyo-9.internal" in found.text
+            assert "+++" not in found.text
+            file.write_text(DOCUMENT, "ascii")
         assert file.read_text("ascii") == DOCUMENT
         assert [one.name for one in file.parent.iterdir()] == ["tokyo-1.yaml"]
 
@@ -516,8 +529,9 @@ def test_where_the_documents_are_no_files_the_command_stands_alone(
         async with browsing(settings, actions=True) as browser:
             browser.source.paths = ()  # as for a controller that follows a repository
             headers = await acting(browser, token)
-            data = {"reason": "stale <b>cache</b>", "robots": "leave"}
             path = f"/servers/tokyo-1/do/{what}"
+            data = {"reason": "stale <b>cache</b>", "robots": "leave"}
+            data["target"] = hidden((await browser.get(path, **headers)).text)
             found = await browser.ask("POST", path, headers=headers, data=data)
             assert found.status == 200
             assert 'role="alert"' not in found.text

@@ -3,7 +3,7 @@
 import asyncio
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -14,7 +14,7 @@ from reconciler.model.timestamps import spelled
 from reconciler.settings.model import PageSettings
 from tests.controller.page.test_access import Answer, Browser, browsing, token_file
 from tests.controller.page.test_pages import Operator, acting
-from tests.controller.pull_office import Office
+from tests.controller.pull_office import DOCUMENT, Office
 from tests.support.forge import ForgeStandIn
 from tests.support.leaks import Watch
 
@@ -38,13 +38,14 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 
 def sent(page: Answer) -> dict[str, str]:
-    """Return what the button of a prepared request sends, without a name."""
+    """Return what a form, or the button of a prepared request, sends besides what is typed."""
     pairs = re.findall(r'<input type="hidden" name="([a-z]+)" value="([^"]*)">', page.text)
     return {name: html.unescape(value) for name, value in pairs}
 
 
 async def prepared(browser: Browser, headers: dict[str, str]) -> dict[str, str]:
-    found = await browser.ask("POST", PATH, headers=headers, data=REASON)
+    asked = sent(await browser.get(PATH, **headers)) | REASON
+    found = await browser.ask("POST", PATH, headers=headers, data=asked)
     assert found.status == 200
     assert "+++ b/servers/tokyo-1.yaml" in found.text
     assert "Open a pull request" in found.text
@@ -73,6 +74,7 @@ def test_what_was_prepared_is_sent_for_review_once(operator: Operator, office: O
             assert "<i>" not in answers[0].text
             by = "ann <i> (page, by the operator's token)"
             assert f"Asked for by: `{by}`" in one.body
+            assert "Address: `https://tokyo-1.internal:8443 (account 0)`" in one.body
             assert f"Asked for by {by}" in office.in_hub(
                 "log", "-1", "--format=%B", f"origin/{one.branch}"
             )
@@ -96,6 +98,64 @@ def test_a_name_that_a_proxy_proves_is_the_one_that_asks(office: Office) -> None
             (one,) = office.forge.told.pulls
             assert "Asked for by: `ann@office (page)`" in one.body
             assert "bob" not in one.body
+
+    asyncio.run(story())
+
+
+def moved(office: Office) -> None:
+    office.place.write_text(DOCUMENT.replace("//tokyo-1.", "//tokyo-9."), "utf-8")
+
+
+def otherwise(office: Office) -> None:
+    kept = DOCUMENT.replace("supervised: true", "supervised: true\n  soleAccount: true")
+    office.place.write_text(kept, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (moved, "tokyo-1 is another server now, at https://tokyo-9.internal:8443 (account 0)"),
+        (otherwise, "the document of tokyo-1 is not the one that was shown"),
+    ],
+)
+def test_what_was_shown_is_what_is_sent_for_review_or_nothing(
+    operator: Operator, office: Office, change: Callable[[Office], None], words: str
+) -> None:
+    token, settings = operator
+
+    async def story() -> None:
+        async with browsing(settings, actions=True) as browser:
+            browser.source.pulls = office.pulls
+            headers = await acting(browser, token)
+            form = await prepared(browser, headers) | {"who": "ann"}
+            change(office)  # merged, and in force, while somebody reads the diff
+            office.revision = office.repository.commit("Go on")
+            browser.source.pulls = office.controller("state")
+            found = await browser.ask("POST", PATH, headers=headers, data=form)
+            assert words in found.text
+            assert "nothing was changed" in found.text
+            assert (await browser.ask("POST", PATH, headers=headers, data=REASON)).status == 200
+            assert office.branches() == {"main": office.revision}
+            assert office.forge.told.pulls == []
+
+    asyncio.run(story())
+
+
+def test_nothing_is_prepared_for_another_server_of_that_name(
+    operator: Operator, office: Office
+) -> None:
+    token, settings = operator
+
+    async def story() -> None:
+        async with browsing(settings, actions=True) as browser:
+            headers = await acting(browser, token)
+            form = sent(await browser.get(PATH, **headers)) | REASON
+            moved(office)
+            office.revision = office.repository.commit("Go on")
+            browser.source.pulls = office.controller("state")
+            found = await browser.ask("POST", PATH, headers=headers, data=form)
+            assert "tokyo-1 is another server now, at https://tokyo-9.internal" in found.text
+            assert "+++" not in found.text
 
     asyncio.run(story())
 
