@@ -178,7 +178,7 @@ class Controller:
             dirty=self._changed,
         )
         self._shared.disruption_budget = DisruptionBudget(dependencies.max_disruptive)
-        self._workers = Workers(self._shared, self._recorded.servers)
+        self._workers = Workers(self._shared, self._recorded)
         self._pauses = Pauses(ledger, context.now, self._declare)
         with suppress(JtrError):  # until it tells, nothing is done
             await self._pauses.look()
@@ -368,7 +368,7 @@ class Controller:
         self._dirty = False
         if self._workers is None or self._notifier is None:
             return
-        state = State(self._workers.timings(), self._notifier.memory())
+        state = self._workers.remembered(self._notifier.memory())
         try:
             await asyncio.to_thread(self._dependencies.state_file.save, state)
         except JtrError as error:

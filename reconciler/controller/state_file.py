@@ -3,6 +3,9 @@ The controller's own state file: due times, backoff, corrections, and what peopl
 
 Not the ledger: nothing here decides whether something was done.  Lost or broken, the controller
 begins anew: it looks at every server and may tell people once more what they know.
+
+Servers go by their targets.  In format 1 they went by name, and names move: what such a file says
+is of the servers that the first documents after it call so.
 """
 
 import json
@@ -13,7 +16,8 @@ from typing import Any, Final
 
 from reconciler.controller.requeue import QueueState
 from reconciler.errors import JtrError
-from reconciler.model.codec import Codec, Malformed, newer, parsed
+from reconciler.model.codec import Codec, Later, Malformed, newer, parsed
+from reconciler.model.target import Target
 from reconciler.system.files import (
     draft,
     make_private_directory,
@@ -22,17 +26,37 @@ from reconciler.system.files import (
     set_aside,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 LIMIT: Final = 32 * 2**20  # bytes
-CODEC: Final = Codec()
+
+
+def _target(text: str) -> Target:
+    account, _, url = text.partition(" ")
+    return Target(url, account)
+
+
+CODEC: Final = Codec(more={Target: (lambda one: f"{one.account} {one.url}", _target)})
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the file holds: timings by server, and what the notifier told."""
+    """
+    What the file holds: timings by server, and what the notifier told.
 
-    servers: Mapping[str, QueueState] = field(default_factory=dict)
+    `named` are timings of a file of format 1, as long as no documents say whose they are.
+    """
+
+    servers: Mapping[Target, QueueState] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
+    named: Later[Mapping[str, QueueState]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _ByName:
+    """What a file of format 1 holds."""
+
+    servers: Mapping[str, QueueState]
+    told: Mapping[str, Any]
 
 
 class StateFile:
@@ -57,7 +81,7 @@ class StateFile:
             document = parsed(read_regular(self._path, LIMIT))
             if (number := newer(document, "formatVersion", FORMAT)) is not None:
                 return State(), self._of_newer(number)
-            return CODEC.read(State, document, "it", formatVersion=FORMAT), ""
+            return _read(document), ""
         except FileNotFoundError:
             return State(), ""
         except (OSError, Malformed):
@@ -67,8 +91,7 @@ class StateFile:
             )
 
     def save(self, state: State) -> None:
-        whole = State(dict(sorted(state.servers.items())), state.told)
-        text = json.dumps(CODEC.write(whole, formatVersion=FORMAT), separators=(",", ":"))
+        text = json.dumps(CODEC.write(state, formatVersion=FORMAT), separators=(",", ":"))
         try:
             with draft(self._path, text.encode()) as made:
                 made.replace(self._path)
@@ -90,3 +113,11 @@ class StateFile:
             f"the controller cannot write its state file {self._path}: {reason(error)}",
             "make its directory writable for this user, or name another file in controller.state",
         )
+
+
+def _read(document: object) -> State:
+    """Return what a document says.  Raises Malformed."""
+    if isinstance(document, dict) and document.get("formatVersion") == 1:
+        old = CODEC.read(_ByName, document, "it", formatVersion=1)
+        return State({}, old.told, old.servers)
+    return CODEC.read(State, document, "it", formatVersion=FORMAT)

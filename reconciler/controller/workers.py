@@ -7,11 +7,12 @@ import logging
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from reconciler.controller import conditions, requeue
 from reconciler.controller.requeue import QueueState
 from reconciler.controller.shared import SharedState, uses
+from reconciler.controller.state_file import State
 from reconciler.controller.worker import ServerWorker
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
@@ -27,10 +28,11 @@ LATE: Final = 300.0  # seconds; a server that hangs ends its pass sooner, and ot
 class Workers:
     """Begins, wakes and ends workers.  Event loop only."""
 
-    def __init__(self, shared: SharedState, recorded: Mapping[str, QueueState]) -> None:
+    def __init__(self, shared: SharedState, recorded: State) -> None:
         """Use *recorded* timings of an earlier run for servers that are still declared."""
         self._shared: Final = shared
-        self._recorded: Final = dict(recorded)
+        self._recorded: Final = dict(recorded.servers)
+        self._named: Final = dict(recorded.named)
         self._workers: dict[Target, ServerWorker] = {}
         self._tasks: dict[Target, asyncio.Task[None]] = {}  # of those that are leaving as well
         self._fallen: dict[ServerWorker, tuple[int, str]] = {}
@@ -47,6 +49,10 @@ class Workers:
         self._shared.declare(state, revision, meaning, origin)
         statuses = self._shared.status_store.servers
         wanted = self._shared.in_force
+        for target, server in wanted.items():
+            if (timing := self._named.pop(server.name, None)) is not None:
+                self._recorded.setdefault(target, timing)
+        self._named.clear()  # who gets such a name later is another server
         # One that was left before shows nothing: its name may be another server's by now.
         known = {
             target: statuses.pop(worker.desired.name, None)
@@ -72,7 +78,7 @@ class Workers:
     def _begin(self, server: DesiredServer, revision: str) -> None:
         shared = self._shared
         now = shared.seconds()
-        timing = self._recorded.pop(server.name, None)
+        timing = self._recorded.pop(server.target, None)
         if timing is None:
             timing = QueueState(due=now)
         else:
@@ -144,9 +150,10 @@ class Workers:
     def _present(self) -> Iterator[ServerWorker]:
         return (worker for worker in self._workers.values() if not worker.retired)
 
-    def timings(self) -> dict[str, QueueState]:
+    def remembered(self, told: Mapping[str, Any]) -> State:
         """Return what is to be remembered of every server, those not begun yet among them."""
-        return self._recorded | {one.desired.name: one.timing for one in self._present}
+        timings = {one.desired.target: one.timing for one in self._present}
+        return State(self._recorded | timings, told, dict(self._named))
 
     def stuck(self) -> str:
         """Name a server whose pass does not end, or begin, or whose worker fell; empty for none."""

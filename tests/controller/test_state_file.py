@@ -9,9 +9,14 @@ import pytest
 from reconciler.controller.requeue import Corrections, QueueState
 from reconciler.controller.state_file import State, StateFile
 from reconciler.errors import JtrError
+from reconciler.model.target import Target
 
 TIMING = QueueState(12.5, 3, "abc", {"okx": Corrections(2, 5.0, 6.0)}, (1, 7))
-STATE = State({"tokyo-1": TIMING, "osaka-1": QueueState()}, {"health/tokyo-1": {"state": "x"}})
+TOLD = {"health/tokyo-1": {"state": "x"}}
+TOKYO = Target("https://tokyo-1.internal:8443", "0")
+OSAKA = Target("https://osaka-1.internal", "u_7-b")
+STATE = State({TOKYO: TIMING, OSAKA: QueueState()}, TOLD)
+NAMED = State({}, TOLD, {"tokyo-1": TIMING, "osaka-1": QueueState()})
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
@@ -40,7 +45,7 @@ def test_it_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 def test_a_file_of_an_earlier_version_is_read_and_still_written_byte_for_byte(
     tmp_path: Path,
 ) -> None:
-    stored = Path(__file__).with_name("stored_state.json").read_bytes()
+    stored = Path(__file__).with_name("stored_state_2.json").read_bytes()
     path = tmp_path / "controller.json"
     path.write_bytes(stored)
 
@@ -50,13 +55,25 @@ def test_a_file_of_an_earlier_version_is_read_and_still_written_byte_for_byte(
     assert path.read_bytes() == stored
 
 
+def test_of_a_file_of_format_1_is_kept_what_it_says_of_names(tmp_path: Path) -> None:
+    """Until documents say which servers these are, also over a save."""
+    path = tmp_path / "controller.json"
+    path.write_bytes(Path(__file__).with_name("stored_state.json").read_bytes())
+
+    assert StateFile(path).open() == (NAMED, "")
+    StateFile(path).save(NAMED)
+    assert StateFile(path).open() == (NAMED, "")
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "{", "[]", '{"formatVersion": 2, "servers": {}, "told": {}}', "[" * 100_000),
+        *("", "{", "[]", '{"formatVersion": 3, "servers": {}, "told": {}}', "[" * 100_000),
         *("\0" * 50, '{"formatVersion": 1, "servers": {"a": {"due": "soon"}}, "told": {}}'),
+        *('{"formatVersion": 2, "servers": {"0 a": {"due": "soon"}}, "told": {}}',),
+        *('{"formatVersion": true, "servers": {}, "told": {}}',),
     ],
-    ids=["empty", "cut", "list", "newer", "deep", "zeros", "wrong type"],
+    ids=["empty", "cut", "list", "newer", "deep", "zeros", "wrong type", "format 2", "true"],
 )
 def test_a_broken_file_begins_anew_and_says_so(tmp_path: Path, text: str) -> None:
     path = tmp_path / "controller.json"

@@ -22,7 +22,8 @@ from tests.support.rig import Ran, Rig
 
 STORED = Path(__file__).parent / "stored"
 PLAN = STORED / "plan.json"
-STATE = ROOT / "tests/controller/stored_state.json"
+STATE = ROOT / "tests/controller/stored_state_2.json"
+STATE_BY_NAMES = ROOT / "tests/controller/stored_state.json"
 CACHE = ROOT / "tests/exchanges/stored_cache.json"
 NEWER = "a newer jtr wrote it, this one knows 1"
 
@@ -91,14 +92,17 @@ def test_the_state_of_a_controller_and_what_exchanges_said(tmp_path: Path) -> No
 
     assert (trouble, AuditCache(str(cache)).trouble) == ("", "")
     assert opened.servers
+    opened, trouble = StateFile(private(tmp_path / "old.json", STATE_BY_NAMES)).open()
+    assert trouble == ""
+    assert opened.named
 
 
-def private(path: Path, source: Path, number: int = 1) -> Path:
-    """A copy of a stored document, with another number of its format."""
+def private(path: Path, source: Path, number: int = 0) -> Path:
+    """A copy of a stored document, with another *number* of its format where one is given."""
     path.touch(0o600)
     path.write_bytes(
         source.read_bytes()
-        if number == 1
+        if not number
         else json.dumps(json.loads(source.read_text()) | {"formatVersion": number}).encode()
     )
     return path
@@ -173,15 +177,15 @@ def test_a_newer_plan(rig: Rig) -> None:
 
 
 def test_a_newer_state_file_is_kept_for_when_that_jtr_comes_back(tmp_path: Path) -> None:
-    path = private(tmp_path / "state.json", STATE, 2)
+    path = private(tmp_path / "state.json", STATE, 3)
     before = path.read_bytes()
 
     state, trouble = StateFile(path).open()
     StateFile(path).save(State())
 
     assert state == State()
-    assert "was written by a newer jtr (format 2, this one knows 1)" in trouble
-    assert (tmp_path / "state.json.format-2").read_bytes() == before
+    assert "was written by a newer jtr (format 3, this one knows 2)" in trouble
+    assert (tmp_path / "state.json.format-3").read_bytes() == before
     assert StateFile(path).open() == (State(), "")
 
 

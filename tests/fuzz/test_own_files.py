@@ -54,7 +54,7 @@ def state_file(path: Path) -> None:
     waiting = state.told.get("waiting")
     for rows in waiting.values() if isinstance(waiting, dict) else ():
         read_messages(rows)
-    for one in state.servers.values():
+    for one in (*state.servers.values(), *state.named.values()):
         resumed(one, NOW.timestamp(), Timeouts(), lambda: 0.5)
     StateFile(path).save(state)
     assert StateFile(path).open() == (state, "")
@@ -91,7 +91,8 @@ def unrecorded(path: Path) -> None:
 
 
 FILES: dict[str, tuple[Path, str, Callable[[Path], None]]] = {
-    "state": (HERE / "controller" / "stored_state.json", "controller.json", state_file),
+    "state": (HERE / "controller" / "stored_state_2.json", "controller.json", state_file),
+    "state by names": (HERE / "controller" / "stored_state.json", "controller.json", state_file),
     "cache": (HERE / "exchanges" / "stored_cache.json", "audit.json", audit_cache),
     "mark": (HERE / "ledger" / "stored" / "mark.json", f"{UID}.json", mark_of_a_host),
     "unrecorded": (
@@ -110,7 +111,7 @@ def test_no_spoilt_file_of_ours_ends_anything(
     monkeypatch.setattr(os, "fsync", lambda _handle: None)  # waiting is no processor time
     sample, called, read = FILES[name]
     data = sample.read_bytes()
-    if name == "state":
+    if name.startswith("state"):
         data = as_json(json.loads(data) | {"told": TOLD}).encode()
     path = tmp_path / called
     (tmp_path).chmod(0o700)

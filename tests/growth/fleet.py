@@ -20,6 +20,7 @@ import reconciler
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.bootstrap import REMEMBER_EVERY
 from reconciler.controller.shared import SharedState, uses
+from reconciler.controller.state_file import State
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.controller.workers import Workers
@@ -191,7 +192,7 @@ class Fleet:
             looking=lambda: True,
             luck=lambda: 0.5,
         )
-        workers = Workers(shared, {})
+        workers = Workers(shared, State())
         workers.declare(self.documents(), "1")
         await asyncio.sleep(TIMEOUTS.interval / 2)
         for path in {path for server in shared.state.servers for path in uses(server)}:

@@ -1499,6 +1499,21 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/controller/test_workers.py",),
     ),
     Mutant(
+        "after a restart whoever has the name inherits what was corrected",
+        "reconciler/controller/workers.py",
+        "        timing = self._recorded.pop(server.target, None)\n",
+        "        known = [one for one in self._recorded if server.name in one.url]\n"
+        "        timing = self._recorded.pop(known[0]) if known else None\n",
+        ("tests/controller/test_workers.py",),
+    ),
+    Mutant(
+        "names of an old state file are given to whoever has them some day",
+        "reconciler/controller/workers.py",
+        "        self._named.clear()",
+        "        self._named.copy()",
+        ("tests/controller/test_workers.py",),
+    ),
+    Mutant(
         "an audit is told of whichever server has the name by then",
         "reconciler/controller/scheduled_audits.py",
         "if status is None or (status.url, status.account) != asked[name]:\n",

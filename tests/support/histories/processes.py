@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.controller.shared import SharedState
+from reconciler.controller.state_file import State
 from reconciler.controller.status import ControllerStatus
 from reconciler.controller.status_store import StatusStore
 from reconciler.controller.workers import Workers
@@ -421,7 +422,7 @@ class Controller(Process):
             luck=lambda: 0.5,
         )
         self.in_force = shared.in_force
-        self._shared, self._workers = shared, Workers(shared, {})
+        self._shared, self._workers = shared, Workers(shared, State())
         self.declare()
         await self._stop.wait()
         shared.stopping = True
