@@ -4,18 +4,23 @@ HTTP towards a forge's API: one address, one token, short answers, no redirect, 
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
 from reconciler.system.http import aiohttp
 
+if TYPE_CHECKING:
+    from yarl import URL
+
 DEADLINE: Final = 20.0  # seconds for one request
 ANSWER_LIMIT: Final = 16 * 1024 * 1024  # bytes; a hundred comments of full length
 _GOOD: Final = range(200, 300)
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 
 
 class ForgeAway(JtrError):
@@ -67,13 +72,14 @@ class Api:
     async def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str]
     ) -> Any:
+        url = self._prepared(path)
         prefix = "Bearer " if self._header == "Authorization" else ""
         try:
             async with (
                 asyncio.timeout(self._deadline),
                 self._session.request(
                     method,
-                    f"{self._address}{path}",
+                    url,
                     params=dict(query),
                     json=body,
                     headers={self._header: f"{prefix}{self._token.reveal()}"},
@@ -92,6 +98,15 @@ class Api:
             raise ForgeAway(f"the forge's API fails ({type(error).__name__})") from None
         except (ValueError, RecursionError):
             raise ForgeAway("the forge's API answers with something else") from None
+
+    def _prepared(self, path: str) -> "URL":
+        from yarl import URL  # noqa: PLC0415  - slow to import
+
+        home = URL(self._address).raw_path.rstrip("/")
+        # A library that collapses `..` would do something else with our token (tried out).
+        if _PATH.fullmatch(path) and (url := URL(f"{self._address}{path}")).raw_path == home + path:
+            return url
+        raise ForgeAway("refused to ask the forge: the request would go to another path")
 
 
 class Refused(ForgeAway):

@@ -15,14 +15,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from reconciler.errors import UsageError
-from reconciler.model.proposals import PullRequest
+from reconciler.model.proposals import NUMBER, PullRequest
 from reconciler.model.secret import Secret
 from reconciler.system.files import read_regular
 from reconciler.system.git import COMMIT
 from reconciler.system.network import loopback
 
 _EVENT_LIMIT: Final = 16 * 1024 * 1024
-_NUMBER: Final = re.compile(r"[1-9][0-9]{0,11}")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _QUEUED: Final = re.compile(r"gh-readonly-queue/.+/pr-([1-9][0-9]{0,11})-[0-9a-f]{40,64}")
 _LONGEST: Final = 200  # characters of what is only shown
@@ -100,7 +99,7 @@ def _actions(environ: Mapping[str, str]) -> Job:
         project=repository,
         api=api,
         token=_token(environ, "GITHUB_TOKEN", "GITEA_TOKEN"),
-        page=page_at(f"{server}/{repository}/actions/runs/{run}") if _NUMBER.fullmatch(run) else "",
+        page=page_at(f"{server}/{repository}/actions/runs/{run}") if NUMBER.fullmatch(run) else "",
         summary=environ.get("GITHUB_STEP_SUMMARY", ""),
         actor=_words(environ.get("GITHUB_ACTOR")),
     )
@@ -157,7 +156,7 @@ def _event(path: str) -> Any:
 
 def _gitlab(environ: Mapping[str, str]) -> Job:
     project = environ.get("CI_PROJECT_ID", "")
-    if not _NUMBER.fullmatch(project):
+    if not NUMBER.fullmatch(project):
         raise UsageError("CI_PROJECT_ID is no number", "run jtr ci in a job")
     commit = environ.get("CI_COMMIT_SHA", "")
     pull, fork, kind = PullRequest(), False, Event.OTHER
@@ -208,7 +207,7 @@ def _words(found: Any) -> str:
 
 def _number(found: Any) -> str:
     text = str(found) if type(found) in (int, str) else ""
-    return text if _NUMBER.fullmatch(text) else ""
+    return text if NUMBER.fullmatch(text) else ""
 
 
 def _commit(text: str) -> str:

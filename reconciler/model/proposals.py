@@ -8,6 +8,7 @@ what the merged documents say, and no more of it than proposals name.
 import enum
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
@@ -32,16 +33,26 @@ from reconciler.model.source import SourceLine
 KEPT: Final = 50  # proposals
 ROWS: Final = 1000  # actions of one; a plan with more can only be applied whole, by its id
 TEXT: Final = 300  # characters that a row keeps for people
+NUMBER: Final = re.compile(r"[1-9][0-9]{0,11}")
 
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """Where reviewers see it; each is empty where nobody told."""
+    """
+    Where reviewers see it; each is empty where nobody told.
+
+    The number is digits, whoever told it: it becomes a part of a path of the forge's API, and
+    whoever pushes a branch can write it into the ledger.
+    """
 
     branch: str = ""
     number: str = ""
     url: str = ""
     author: str = ""
+
+    def __post_init__(self) -> None:
+        if not NUMBER.fullmatch(self.number):
+            object.__setattr__(self, "number", "")
 
     def __str__(self) -> str:
         return f"#{self.number}" if self.number else self.branch or "no pull request"

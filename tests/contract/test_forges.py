@@ -110,3 +110,34 @@ def test_a_token_that_may_not_is_refused_and_in_no_words(
 
     told(stand_in, system, story, token="another-token-of-somebody")
     assert stand_in.told.pulls == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/repos/{PROJECT}/issues/../../../user/keys?title=x&key=y&z=/comments",
+        f"/repos/{PROJECT}/issues/%2e%2e/%2e%2e/x",
+        f"/repos/{PROJECT}/issues/./1",
+        "/user/keys?title=x",
+        "/user#x",
+        "/user%2Fkeys",
+        "//user",
+        "/user/",
+        "/us\\er",
+        "/us\ner",
+        "/üser",
+        "user",
+        "@user.test/x",
+        "",
+    ],
+)
+def test_a_path_that_would_be_another_one_is_not_asked(stand_in: ForgeStandIn, path: str) -> None:
+    async def story(_: Forge, job: Job) -> None:
+        async with Api(job.api, Secret(PULL_TOKEN), "Authorization") as http:
+            with pytest.raises(ForgeAway, match="another path"):
+                await http.get(path)
+            with pytest.raises(ForgeAway, match="another path"):
+                await http.send("POST", path, {})
+
+    told(stand_in, System.GITHUB, story)
+    assert stand_in.told.paths == []

@@ -70,6 +70,14 @@ def proposal(
 REBOOT = RebootServer(NOW, "because", Afterwards.RESUME, 60.0)
 
 
+@pytest.mark.parametrize(
+    "number", ["../../user", "7/../8", "7?x", "7#", "-1", "0", "07", " 7", "7\n", "٣", "9" * 13]
+)
+def test_a_number_that_is_none_names_no_pull_request(number: str) -> None:
+    assert PullRequest(number=number) == PullRequest()
+    assert PullRequest(number="12").number == "12"
+
+
 def looked_up(known: Sequence[Proposal], *commits: str, documents: str = "") -> Sequence[str]:
     found = merged(known, commits, documents, HALF)
     return [] if found is None else [one.pull.branch for one in found.proposals]

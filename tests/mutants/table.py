@@ -59,6 +59,7 @@ PROPOSED = "tests/model/test_proposals.py"
 MERGES = "tests/e2e/test_proposals.py"
 CI_STORY = "tests/e2e/test_ci.py"
 CI_JOB = "tests/ci/test_job.py"
+CI_ROW = "tests/e2e/test_ci_row.py"
 LOADER = "tests/documents/test_loader.py"
 FOLLOWED = "tests/controller/test_git_source.py"
 HOOKS = "tests/controller/api/test_webhook.py"
@@ -2657,6 +2658,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "if one.commit in here or one.documents == documents)",
         "if one.commit or one.documents == documents)",
         (PROPOSED, MERGES),
+    ),
+    Mutant(
+        "a row of the ledger writes into the path of a forge's API",
+        "reconciler/model/proposals.py",
+        "        if not NUMBER.fullmatch(self.number):\n",
+        "        if False:\n",
+        (PROPOSED, CI_ROW, CI_JOB),
+    ),
+    Mutant(
+        "a path of a forge's API may become another one",
+        "reconciler/ci/http.py",
+        "        if _PATH.fullmatch(path) and (url",
+        "        if path and (url",
+        ("tests/contract/test_forges.py",),
     ),
     Mutant(
         "a job that is run again may put old documents back",

@@ -60,8 +60,12 @@ class Record:
     down: bool = False
     shut: bool = False  # it opens no pull requests
     forgetful: bool = False  # what it opens it does not answer for
-    asked: int = 0
+    paths: list[str] = field(default_factory=list)  # of all that was asked, with the method
     misused: list[str] = field(default_factory=list)  # what GitHub's own description has not
+
+    @property
+    def asked(self) -> int:
+        return len(self.paths)
 
 
 class ForgeStandIn:
@@ -137,7 +141,7 @@ class ForgeStandIn:
 
     @web.middleware
     async def _checked(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self.told.asked += 1
+        self.told.paths.append(f"{request.method} {request.path}")
         if self.told.down:
             return web.json_response({"message": "We had issues"}, status=503)
         gitlab = request.path.startswith("/api/v4/")
