@@ -35,10 +35,13 @@ class System(enum.StrEnum):
 
 
 class Event(enum.StrEnum):
+    """What a job is for; UNKNOWN: it is of a branch, and nobody says which one is the main one."""
+
     PULL_REQUEST = "pull-request"
     MERGE_QUEUE = "merge-queue"
     MAIN = "main"
     OTHER = "other"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +136,20 @@ def _what(
         number = queued[1] if queued else ""
         pull = PullRequest(branch, number, page_at(f"{home}/pull/{number}") if number else "")
         return Event.MERGE_QUEUE, _words(_at(event, "merge_group", "head_sha")), pull, False
-    main = _words(_at(event, "repository", "default_branch"))
-    there = environ.get("GITHUB_REF", "") == f"refs/heads/{main}" and bool(main)
-    merging = name in ("push", "schedule", "workflow_dispatch") and there
-    return (Event.MAIN if merging else Event.OTHER), "", PullRequest(), False
+    kind = Event.OTHER
+    if name in ("push", "schedule", "workflow_dispatch"):
+        ref = environ.get("GITHUB_REF", "")
+        branch = ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else ""
+        main = _words(_at(event, "repository", "default_branch"))
+        # A schedule runs on the main branch only, and GitHub says nothing of the repository then.
+        kind = _of_branch(branch, branch if name == "schedule" else main)
+    return kind, "", PullRequest(), False
+
+
+def _of_branch(branch: str, main: str) -> Event:
+    if not main:
+        return Event.UNKNOWN
+    return Event.MAIN if branch == main else Event.OTHER
 
 
 def _event(path: str) -> Any:
@@ -175,8 +188,8 @@ def _gitlab(environ: Mapping[str, str]) -> Job:
         source = environ.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "")
         target = environ.get("CI_MERGE_REQUEST_PROJECT_ID", "")
         fork = not source or source != target
-    elif (main := environ.get("CI_DEFAULT_BRANCH", "")) and environ.get("CI_COMMIT_BRANCH") == main:
-        kind = Event.MAIN
+    elif branch := environ.get("CI_COMMIT_BRANCH", ""):
+        kind = _of_branch(branch, environ.get("CI_DEFAULT_BRANCH", ""))
     return Job(
         System.GITLAB,
         kind,

@@ -77,9 +77,14 @@ def command(  # noqa: PLR0917  - one parameter per option
     """
     job = find_job(os.environ)
     if said is not None:
-        if job.event not in (Event.OTHER, Event(said)):
+        if job.event not in (Event.OTHER, Event.UNKNOWN, Event(said)):
             raise UsageError(f"this job is for: {job.event}", "leave --event out")
         job = replace(job, event=Event(said))
+    if job.event is Event.UNKNOWN:
+        raise UsageError(
+            "nothing says which branch is the main one, so whether this job applies",
+            "on the main branch: jtr ci --event main; elsewhere: jtr validate",
+        )
     ci_report.check_name(name)
     story = _Story(job, paths, source, parallelism, max_disruptive)
     return story.told(ci_report.Reporter(job, name, out))

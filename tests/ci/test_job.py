@@ -81,16 +81,43 @@ def test_a_fork_is_one_whatever_starts_its_job(tmp_path: Path, head: str | None,
     [
         ({}, Event.MAIN),
         ({"GITHUB_EVENT_NAME": "schedule"}, Event.MAIN),
+        ({"GITHUB_EVENT_NAME": "workflow_dispatch"}, Event.MAIN),
         ({"GITHUB_EVENT_NAME": "workflow_run"}, Event.OTHER),
         ({"GITHUB_REF": "refs/heads/main2"}, Event.OTHER),
         ({"GITHUB_REF": "refs/tags/main"}, Event.OTHER),
+        ({"GITHUB_REF": "refs/tags/refs/heads/main"}, Event.OTHER),
     ],
 )
 def test_what_is_merged_is_what_is_on_the_main_branch(
     tmp_path: Path, change: dict[str, str], kind: Event
 ) -> None:
     assert find_job(GITHUB | event(tmp_path, MAIN) | change).event is kind
-    assert find_job(GITHUB | event(tmp_path, {}) | change).event is Event.OTHER
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({}, Event.UNKNOWN),
+        ({"GITHUB_EVENT_NAME": "workflow_dispatch"}, Event.UNKNOWN),
+        ({"GITHUB_REF": ""}, Event.UNKNOWN),
+        ({"GITHUB_EVENT_NAME": "workflow_run"}, Event.OTHER),
+        # A schedule runs on the main branch only, and says nothing of the repository.
+        ({"GITHUB_EVENT_NAME": "schedule"}, Event.MAIN),
+        ({"GITHUB_EVENT_NAME": "schedule", "GITHUB_REF": "refs/heads/trunk/a"}, Event.MAIN),
+        ({"GITHUB_EVENT_NAME": "schedule", "GITHUB_REF": "refs/tags/main"}, Event.UNKNOWN),
+        ({"GITHUB_EVENT_NAME": "schedule", "GITHUB_REF": "refs/tags/refs/heads/a"}, Event.UNKNOWN),
+        ({"GITHUB_EVENT_NAME": "schedule", "GITHUB_REF": "refs/heads/"}, Event.UNKNOWN),
+        ({"GITHUB_EVENT_NAME": "schedule", "GITHUB_REF": ""}, Event.UNKNOWN),
+    ],
+)
+def test_where_nobody_says_which_branch_is_the_main_one(
+    tmp_path: Path, change: dict[str, str], kind: Event
+) -> None:
+    timer = {"schedule": "*/30 * * * *", "workflow": ".github/workflows/apply.yaml"}
+    documents: tuple[Any, ...] = (timer, {}, [], {"repository": {"default_branch": ""}})
+    for document in documents:
+        assert find_job(GITHUB | event(tmp_path, document) | change).event is kind
+    assert find_job(GITHUB | change).event is kind
 
 
 def test_a_merge_queue_names_its_pull_request(tmp_path: Path) -> None:
@@ -118,6 +145,8 @@ def test_gitea_is_told_from_github() -> None:
     [
         ({}, Event.MAIN, False),
         ({"CI_COMMIT_BRANCH": "more"}, Event.OTHER, False),
+        ({"CI_COMMIT_BRANCH": ""}, Event.OTHER, False),
+        ({"CI_DEFAULT_BRANCH": ""}, Event.UNKNOWN, False),
         (MERGE, Event.PULL_REQUEST, False),
         (MERGE | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "666"}, Event.PULL_REQUEST, True),
         (MERGE | {"CI_MERGE_REQUEST_SOURCE_PROJECT_ID": ""}, Event.PULL_REQUEST, True),

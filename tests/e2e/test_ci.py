@@ -54,10 +54,10 @@ class Team:
         )
         return self.rig.jtr("ci", str(self.rig.docs), *args, environment=job)
 
-    def main(self, commit: str = "main") -> Ran:
+    def main(self, commit: str = "main", *, event: str = "push") -> Ran:
         """The job of the main branch, or the one of an older *commit* of it once more."""
         self.repository.git("checkout", "--quiet", commit)
-        job = github(self.forge, self.rig.home, "push", self.repository.head())
+        job = github(self.forge, self.rig.home, event, self.repository.head())
         return self.rig.jtr("ci", str(self.rig.docs), environment=job)
 
     def pinned(self, number: int, version: int) -> None:
@@ -318,6 +318,43 @@ def test_where_no_ci_system_says_what_for_an_option_does(rig: Rig, forge: ForgeS
     assert f"at {team.repository.git('rev-parse', 'more')[:12]}" in shown.err
     assert rig.servers["tokyo-1"].record.saves == saves + 1
     assert forge.told.asked == 0
+
+
+def test_a_timer_applies_what_was_merged(rig: Rig, forge: ForgeStandIn) -> None:
+    team = Team(rig, forge)
+    team.begin("bybit")
+    rig.rotate(exchange="okx")
+    team.branch("more", "bybit", "okx")
+    assert team.pull_request(1, "more").code == 0
+    team.repository.merge("more")
+    saves = rig.servers["tokyo-1"].record.saves
+
+    ran = team.main(event="schedule")
+
+    assert ran.code == 0, ran.text
+    assert rig.servers["tokyo-1"].record.saves == saves + 1
+    assert [one[1] for one in forge.told.statuses] == ["success"]
+
+
+def test_a_job_that_may_be_of_the_main_branch_does_not_end_well_with_nothing_done(
+    rig: Rig, forge: ForgeStandIn
+) -> None:
+    team = Team(rig, forge)
+    team.begin("bybit")
+    rig.rotate(exchange="okx")
+    team.branch("more", "bybit", "okx")
+    assert team.pull_request(1, "more").code == 0
+    head = team.repository.merge("more")
+    saves = rig.servers["tokyo-1"].record.saves
+    job = github(forge, rig.home, "push", head) | {"GITHUB_EVENT_PATH": ""}
+    words = ("ci", str(rig.docs))
+
+    unsaid = rig.jtr(*words, environment=job)
+    said = rig.jtr(*words, "--event", "main", environment=job)
+
+    assert (unsaid.code, said.code) == (64, 0), unsaid.text + said.text
+    assert "--event main" in unsaid.err
+    assert rig.servers["tokyo-1"].record.saves == saves + 1
 
 
 def test_names_of_files_break_neither_a_line_nor_the_comment(rig: Rig, forge: ForgeStandIn) -> None:

@@ -2674,6 +2674,20 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/contract/test_forges.py",),
     ),
     Mutant(
+        "a job that may be of the main branch ends well with nothing done",
+        "reconciler/cli/ci.py",
+        "    if job.event is Event.UNKNOWN:\n",
+        "    if False:\n",
+        (CI_STORY,),
+    ),
+    Mutant(
+        "a timer on the main branch applies nothing",
+        "reconciler/ci/job.py",
+        '_of_branch(branch, branch if name == "schedule" else main)',
+        "_of_branch(branch, main)",
+        (CI_JOB,),
+    ),
+    Mutant(
         "a job that is run again may put old documents back",
         "reconciler/cli/expectation.py",
         "    if (newer := sorted(before - commits)) and not allow_rollback:\n",

@@ -307,8 +307,10 @@ def github(
 
     *pull* has `number`, `branch`, maybe `head`; in a merge queue `number` and `base`, a commit.
     """
-    document: dict[str, Any] = {"repository": {"default_branch": "main"}}
+    document: dict[str, Any] = {"repository": {"full_name": PROJECT, "default_branch": "main"}}
     ref = "refs/heads/main"
+    if event == "schedule":  # nobody's doing: GitHub says when, and nothing of the repository
+        document = {"schedule": "*/30 * * * *", "workflow": ".github/workflows/apply.yaml"}
     if event == "pull_request":
         ref = f"refs/pull/{pull['number']}/merge"
         document["pull_request"] = {
