@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reconciler.errors import Interrupted, UsageError
+from reconciler.errors import Interrupted, JtrError, UsageError
 from reconciler.system.interrupts import stopping
 
 _BUS: Final = ("busctl", "--system", "--json=short")
@@ -29,7 +29,8 @@ _PLAIN: Final = (
 _READ: Final = (*_PLAIN, "Environment", "EnvironmentFiles", "LoadCredential", "ExecStart")
 _MODES: Final = frozenset({"StateDirectoryMode", "UMask"})
 _TOKENS: Final = frozenset({"VAULT_TOKEN", "BAO_TOKEN"})
-_NOT_STARTED: Final = range(200, 256)  # systemd's own exit codes: systemd.exec(5)
+_NOT_STARTED: Final = range(200, 255)  # kept for the manager's own troubles: systemd.exec(5)
+_KILLED: Final = 255  # what systemd-run makes of an end by a signal
 
 
 class NoService(UsageError):
@@ -103,7 +104,7 @@ def run_beside(service: Service, arguments: Sequence[str], *, terminal: bool) ->
     Run its program with *arguments* as it runs, and return the exit code.
 
     An interruption is passed on, and the end is waited for.  Raises UsageError when it could not
-    be started.
+    be started, JtrError when it was killed.
     """
     name = f"jtr-command-{os.getpid()}.service"
     words = service.beside(arguments, name, terminal=terminal)
@@ -120,6 +121,11 @@ def run_beside(service: Service, arguments: Sequence[str], *, terminal: bool) ->
         raise UsageError(
             f"systemd could not start it as {service.unit} is started (exit code {code})",
             f"see: journalctl -u {name}",
+        )
+    if code == _KILLED:
+        raise JtrError(
+            "the command was killed before its end: what it sent may be in doubt",
+            "see, as the same service: jtr status, jtr request list; why: journalctl -u " + name,
         )
     return code
 

@@ -236,6 +236,20 @@ def test_an_interrupted_command_ends_well(host: Host) -> None:
     assert "jtr-command-" not in machine.run("systemctl", "list-units", "--all", "--plain")
 
 
+def test_a_killed_command_is_called_that(host: Host) -> None:
+    machine = host.machine
+    host.jtr("ledger", "init")
+    host.jtr("apply", "/srv/jtr/documents", "--auto-approve")
+    words = ("logs", "tokyo-1", "--from", "/srv/jtr/documents", "--follow")
+    with Running(machine.command("jtr", "as-service", *words), {}) as following:
+        following.until("App STATUS")
+        machine.run("systemctl", "kill", "--signal=SIGKILL", "jtr-command-*.service")
+        code = following.end()
+
+    assert code == 1, following.text
+    assert "the command was killed" in following.text
+
+
 def test_a_new_token_reaches_it_when_it_starts_anew(host: Host) -> None:
     """LoadCredential= copies once: a reload hands over nothing, whatever the file says now."""
     machine = host.machine

@@ -2849,6 +2849,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/system/test_systemd_service.py",),
     ),
     Mutant(
+        "a command that was killed was never started",
+        "reconciler/system/systemd_service.py",
+        "_NOT_STARTED: Final = range(200, 255)",
+        "_NOT_STARTED: Final = range(200, 256)",
+        ("tests/system/test_systemd_service.py",),
+    ),
+    Mutant(
         "a command beside the service has another memory",
         "reconciler/system/systemd_service.py",
         """        words += [f"--setenv={pair}" for pair in had["Environment"]]\n""",

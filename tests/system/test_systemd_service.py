@@ -1,12 +1,14 @@
 """What starts a command beside a service; `deploy/test_booted.py` has systemd itself do it."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.errors import UsageError
-from reconciler.system.systemd_service import NoService, Service, find
+from reconciler.errors import Exit, JtrError, UsageError
+from reconciler.system.systemd_service import NoService, Service, find, run_beside
 from tests.deploy.tools import DEPLOY
 from tests.deploy.unit import Unit
 
@@ -83,3 +85,41 @@ def test_where_nobody_can_tell_it_says_what_to_do(
 
     with pytest.raises(NoService, match="kubectl exec"):
         find("jtr-controller")
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], int]:
+    """Run a command beside the service where systemd-run ends with a code."""
+
+    def run(code: int) -> int:
+        program = tmp_path / "systemd-run"
+        program.write_text(f"#!/bin/sh\nexit {code}\n", "utf-8")
+        program.chmod(0o700)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        return run_beside(shipped(), ["apply"], terminal=False)
+
+    return run
+
+
+@pytest.mark.parametrize("code", list(Exit), ids=str)
+def test_it_ends_as_the_command_ended(ended: Callable[[int], int], code: Exit) -> None:
+    assert ended(code) == code
+
+
+@pytest.mark.parametrize("code", [200, 203, 217, 243, 245, 254])
+def test_what_was_not_started_is_called_that(ended: Callable[[int], int], code: int) -> None:
+    with pytest.raises(UsageError, match="could not start it") as caught:
+        ended(code)
+
+    assert caught.value.exit_code is Exit.USAGE
+
+
+def test_what_was_killed_may_have_sent_something(ended: Callable[[int], int]) -> None:
+    """255 is what systemd-run makes of a signal: it says nothing of a start."""
+    with pytest.raises(JtrError, match="killed") as caught:
+        ended(255)
+
+    assert caught.value.exit_code is Exit.ERROR
+    for word in ("in doubt", "jtr status", "jtr request list"):
+        assert word in str(caught.value)
+    assert "start" not in str(caught.value)
