@@ -116,9 +116,8 @@ def command(  # noqa: PLR0917  - one parameter per option
                 context, state, paths, told_of.append, allow_rollback=allow_rollback
             )
         if expected is not None:
-            # Whoever expects a plan saw its recipients, which have been compared.
-            names = frozenset(server.name for server in state.servers)
-            consents = replace(consents, recipients=names)
+            agreed = consents.recipients | expected.agreed(state)
+            consents = replace(consents, recipients=agreed)
         consents = bootstrap.beside_controller(settings, context, state, consents)
         job = ApplyJob(
             state=state,

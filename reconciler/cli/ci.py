@@ -177,8 +177,7 @@ class _Story:
                 settings, "apply", parallelism=self.parallelism, writes=True
             ) as context:
                 expected = merged_proposals(context, state, self.paths, self._about)
-                names = frozenset(server.name for server in state.servers)
-                consents = Consents(recipients=names)
+                consents = Consents(recipients=expected.agreed(state))
                 consents = bootstrap.beside_controller(settings, context, state, consents)
                 apply = ApplyJob(
                     state=state,

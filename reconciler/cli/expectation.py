@@ -53,6 +53,10 @@ class Expectation(Protocol):
         """Raise Blocked, before any server is contacted, when documents name other recipients."""
         ...
 
+    def agreed(self, state: DesiredState) -> frozenset[str]:
+        """Return the servers that may get what they never got: somebody saw it, see `check`."""
+        ...
+
     def fits(self, plan: Plan) -> bool:
         """Whether *plan* may be applied."""
         ...
@@ -101,6 +105,9 @@ class Expected:
         say("the documents name other recipients than the expected plan:")
         show(_differences(self.recipients, _recipients({"recipients": to_json(recipients)})))
         raise _other_recipients("the expected plan", "look at a new plan, and expect that one")
+
+    def agreed(self, state: DesiredState) -> frozenset[str]:
+        return frozenset(server.name for server in state.servers)
 
     def fits(self, plan: Plan) -> bool:
         return plan.id == self.id
@@ -158,6 +165,13 @@ class Proposed:
         if gone:
             show([f"- {len(gone)} that it had, and that are no more, or are changed"])
         raise _other_recipients(told(newest), REPROPOSE)
+
+    def agreed(self, state: DesiredState) -> frozenset[str]:
+        # What was applied to its end brought all that it names: what is new now, nobody saw.
+        fitting = self.merged.fitting
+        if fitting is None or fitting.settled:
+            return frozenset()
+        return frozenset(server.name for server in state.servers)
 
     def fits(self, plan: Plan) -> bool:
         return not self.merged.unreviewed(plan)

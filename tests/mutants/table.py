@@ -2688,6 +2688,20 @@ MUTANTS: tuple[Mutant, ...] = (
         (CI_JOB,),
     ),
     Mutant(
+        "what was applied agrees to recipients for ever",
+        "reconciler/cli/expectation.py",
+        "        if fitting is None or fitting.settled:\n",
+        "        if fitting is None:\n",
+        (CI_ROW,),
+    ),
+    Mutant(
+        "who agreed by hand is not heard beside a proposal",
+        "reconciler/cli/apply.py",
+        "            agreed = consents.recipients | expected.agreed(state)\n",
+        "            agreed = expected.agreed(state)\n",
+        (CI_ROW,),
+    ),
+    Mutant(
         "a job that is run again may put old documents back",
         "reconciler/cli/expectation.py",
         "    if (newer := sorted(before - commits)) and not allow_rollback:\n",
