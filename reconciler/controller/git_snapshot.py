@@ -15,6 +15,7 @@ from reconciler.documents.yaml_reader import BYTES_LIMIT
 from reconciler.errors import Blocked, UsageError
 from reconciler.system.git_mirror import Mirror, TreeEntry
 
+LONGEST_LINK: Final = 4096  # bytes
 _LINK: Final = (
     "this is a link, which is not followed in a repository",
     f"commit what it leads to, or leave it out: {IGNORE_FILE}",
@@ -40,9 +41,10 @@ def snapshot_of(mirror: Mirror, commit: str, path: str) -> Snapshot:
     ignoring = _ignoring(mirror, entries, refused, path)
     wanted: dict[str, TreeEntry] = {}
     ignored = 0
+    harmless = _links_to_files(mirror, entries)
     for entry in entries:
         # Whatever its name is, a whole directory of documents may lie behind it.
-        elsewhere = entry.submodule or entry.link
+        elsewhere = entry.submodule or (entry.link and entry.name not in harmless)
         if _is_hidden(entry.name, path) or not (elsewhere or entry.name.endswith(SUFFIXES)):
             continue
         if ignoring.leave_out(_below(entry.name, path), directory=elsewhere):
@@ -57,6 +59,24 @@ def snapshot_of(mirror: Mirror, commit: str, path: str) -> Snapshot:
             wanted[entry.name] = entry
     files = _contents(mirror, wanted)
     return Snapshot(where, files, refused, ignored)
+
+
+def _links_to_files(mirror: Mirror, entries: Sequence[TreeEntry]) -> frozenset[str]:
+    """Return the links without a document's name that lead to files here: nobody reads those."""
+    links = {
+        entry.name: entry
+        for entry in entries
+        if entry.link and not entry.name.endswith(SUFFIXES) and (entry.size or 0) < LONGEST_LINK
+    }
+    files = {entry.name for entry in entries if not (entry.link or entry.submodule)}
+    return frozenset(
+        name
+        for name, leads in _contents(mirror, links).items()
+        if posixpath.normpath(
+            posixpath.join(posixpath.dirname(name), leads.decode("utf-8", "replace"))
+        )
+        in files
+    )
 
 
 def _ignoring(

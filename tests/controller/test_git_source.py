@@ -197,6 +197,8 @@ def test_links_and_submodules_that_no_directory_would_show_are_no_trouble(tmp_pa
         (team.repository.work / name).mkdir()
     for name in ("prod", ".prod", "old.yaml"):
         (top / name).symlink_to("../../servers")
+    (top / "notes.txt").write_text("none of a document's names", "utf-8")
+    (top / "notes").symlink_to("../servers/notes.txt")
     team.repository.commit("Link what is elsewhere")
 
     assert (names(team.look()), team.look().trouble) == (["tokyo-1"], "")
@@ -206,6 +208,7 @@ def test_links_and_submodules_that_no_directory_would_show_are_no_trouble(tmp_pa
     for name in ("prod", "charts", "old.yaml"):
         assert f".jt/servers/{name}:1:1: this is a " in team.look().trouble
         assert f"/.{name}" not in team.look().trouble
+    assert "notes" not in team.look().trouble
 
 
 # ── what never comes into force ──────────────────────────────────────────────────────────────

@@ -230,7 +230,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a link to a directory of documents is read past",
         "reconciler/controller/git_snapshot.py",
-        "        elsewhere = entry.submodule or entry.link\n",
+        "        elsewhere = entry.submodule or (entry.link and entry.name not in harmless)\n",
         "        elsewhere = entry.submodule\n",
         (f"{FOLLOWED}::test_a_commit_that_is_no_good_changes_nothing",),
     ),
@@ -1394,10 +1394,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the new connection is opened before the old one is closed",
         "reconciler/apply/robots.py",
-        "        await visit.close()\n        await enter(visit, self._execution.context)\n"
-        "        session = self._execution.session\n",
-        "        old = visit.session\n        await enter(visit, self._execution.context)\n"
-        "        session = self._execution.session\n        await old.close()\n",
+        "        await visit.close()\n        try:\n"
+        "            await enter(visit, self._execution.context)\n",
+        "        old = visit.session\n        try:\n"
+        "            await enter(visit, self._execution.context)\n            await old.close()\n",
         (f"{STORY}::test_one_that_fails_and_one_that_stops_itself_harm_no_other",),
     ),
     Mutant(
@@ -2378,7 +2378,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a worker keeps the values of the secrets it sent",
         "reconciler/controller/worker.py",
-        "        visit.values.clear()\n",
+        "        visit.forget_values()\n",
         "        self._kept = dict(visit.values)\n",
         ("tests/threats/test_t06_memory.py",),
     ),

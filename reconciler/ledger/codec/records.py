@@ -203,6 +203,8 @@ def _check_place(key: str, row: object) -> None:
             raise Malformed("it belongs to another server")
         case Hint(uids=uids) if not all(map(_UID.fullmatch, uids)):
             raise Malformed("it names no servers")
+        case PausesRow(pauses=pauses) if not all(_UID.fullmatch(one.uid or "0") for one in pauses):
+            raise Malformed("it names no servers")
         case ExchangeRow(record=record) if segment(record.code) != key.rpartition("/")[2]:
             raise Malformed("it belongs to another exchange")
         case RevisionsRow(branches=branches) if key != REVISIONS and any(
