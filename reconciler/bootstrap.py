@@ -373,7 +373,7 @@ def prepared(
             max_unknown_writes=settings.max_unknown_writes,
             parallelism=parallelism,
             now=now,
-            unsteady=SteadyClock(now, forgiving=lasting).trouble,
+            jumped=SteadyClock(now, forgiving=lasting).jumped,
             unrecorded=unrecorded(),
             ledger_suspect=suspect,
             sole_writer=settings.sole_writer and recalled is None,

@@ -173,25 +173,25 @@ def still_asked(execution: Execution, action: Action) -> DesiredServer:
     What operators paused, and what was applied since, counts as it was read last: see
     `Execution.heed_pauses`.
     """
-    context, now = execution.context, execution.context.now()
+    context, over_by = execution.context, execution.context.over_by()
     server = context.in_force(execution.desired)
     if server is None:
         raise Blocked("its document was removed meanwhile", "it is not done")
     if execution.outrun is not None and not isinstance(action, ResumeRobots):
         raise execution.outrun  # robots that were stopped get their start all the same
-    server = heeded(server, execution.pauses, now)
+    server = heeded(server, execution.pauses, over_by)
     suspension = server.suspend
-    if suspension is not None and suspension.holds(now):
+    if suspension is not None and suspension.holds(over_by):
         raise Blocked(f"suspended meanwhile by {suspension.by}", "it is not done")
     if server.mode is Mode.OBSERVE:
         raise Blocked("mode: observe since it was planned", "it is not done")
     if not _asks(server, execution.desired, action):
         raise Blocked("its document changed meanwhile", "plan again")
     if isinstance(action, InvalidateCache | RebootServer):
-        if (why := account_suspended(server, now)) is not None:
+        if (why := account_suspended(server, over_by)) is not None:
             raise Blocked(why.what, "it is not done; it touches the robots of all accounts")
         wish = server.asked(_kind(action))
-        if wish is not None and now - wish.instant > wish.expires_after:
+        if wish is not None and context.now() - wish.instant > wish.expires_after:
             raise Blocked("expired while it waited, NOT done", "ask again with a new instant")
     return server
 

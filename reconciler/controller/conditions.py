@@ -38,7 +38,8 @@ class Pass:
     One pass over one server, as far as people care.
 
     `report` holds its plan and what was done, `remembered` what the ledger knows afterwards, `seen`
-    what was observed (None: nothing).  `contested` are the exchanges that somebody keeps changing.
+    what was observed (None: nothing).  A suspension that ended by `over_by` is over.
+    `contested` are the exchanges that somebody keeps changing.
     `unasked` are robots that ran and stopped without our asking, and still do not run.  `outgoing`
     are the addresses that the server's log says it leaves from, as far as they stand there.
     """
@@ -48,6 +49,7 @@ class Pass:
     recorded: Recorded
     seen: Observation | None
     now: datetime
+    over_by: datetime
     contested: tuple[str, ...] = ()
     unasked: tuple[Robot, ...] = ()
     connected: bool = False
@@ -91,7 +93,7 @@ def after(one: Pass, known: ServerStatus) -> ServerStatus:
     desired, plan, requests = one.desired, one.plan, one.recorded.requests
     open_lines = _left(one)
     suspension = desired.suspend
-    suspended = suspension is not None and (suspension.until is None or one.now < suspension.until)
+    suspended = suspension is not None and suspension.holds(one.over_by)
     opening = standing(desired.windows, one.now) if desired.windows else None
     changes = sum(line.category is Category.CHANGE for line in open_lines)
     drifting = tuple(line.exchange for line in open_lines if line.category is Category.DRIFT)

@@ -179,7 +179,7 @@ class Controller:
         )
         self._shared.disruption_budget = DisruptionBudget(dependencies.max_disruptive)
         self._workers = Workers(self._shared, self._recorded)
-        self._pauses = Pauses(ledger, context.now, self._declare)
+        self._pauses = Pauses(context, ledger, self._declare)
         with suppress(JtrError):  # until it tells, nothing is done
             await self._pauses.look()
         if self._reading is not None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from reconciler.errors import JtrError, LedgerError
@@ -13,7 +12,8 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.pauses import followed, paused
 from reconciler.model.recorded import HistoryEntry, Pause
 from reconciler.model.target import Target
-from reconciler.model.timestamps import spelled, stamp
+from reconciler.model.timestamps import spelled
+from reconciler.observe.context import PassContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,9 @@ class Pauses:
     *changed* is called whenever they are others than before.
     """
 
-    def __init__(
-        self, ledger: Ledger, now: Callable[[], datetime], changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, context: PassContext, ledger: Ledger, changed: Callable[[], None]) -> None:
+        self._context: Final = context
         self._ledger: Final = ledger
-        self._now: Final = now
         self._changed: Final = changed
         self._turn: Final = asyncio.Lock()  # or a late answer would cover a newer pause
         self._state = DesiredState(())  # over which they were put last
@@ -69,7 +67,7 @@ class Pauses:
     def over(self, state: DesiredState) -> DesiredState:
         """Return *state* with what is paused now."""
         self._state = state
-        return paused(state, self.known or (), self._now())
+        return paused(state, self.known or (), self._context.over_by())
 
     async def note(self, wish: PauseChange) -> Noted:
         """
@@ -94,11 +92,11 @@ class Pauses:
 
     def _holds(self, wish: PauseChange) -> bool:
         """Whether what was read last is as somebody wished."""
-        known, now = self.known or (), self._now()
+        known, over_by = self.known or (), self._context.over_by()
         if wish.pause is not None:
             return wish.pause in [replace(one, uid="", name=wish.pause.name) for one in known]
         places = self._places(wish.target)
-        return not any(one.target in places and one.until > now for one in known)
+        return not any(one.target in places and one.until > over_by for one in known)
 
     def _places(self, target: Target) -> set[Target]:
         """Return where the ledger may have the pause of a server: it may be about to move."""
@@ -107,16 +105,17 @@ class Pauses:
         return {target, *(one.target for one, now in both if now.target == target)}
 
     def _note(self, wish: PauseChange) -> Noted:
-        now, ledger, pause = self._now(), self._ledger, wish.pause
+        ledger, pause, stamp = self._ledger, wish.pause, self._context.stamp()
+        over_by = self._context.over_by()
         if pause is None:
-            ended = {ledger.pauses.end(one, now) for one in self._places(wish.target)}
+            ended = {ledger.pauses.end(one, over_by) for one in self._places(wish.target)}
             if ended == {False}:
                 return Noted(changed=False)
-            deed = HistoryEntry(stamp(now), wish.by, "pause", "ended")
+            deed = HistoryEntry(stamp, wish.by, "pause", "ended")
         else:
-            ledger.pauses.begin(pause, now)
+            ledger.pauses.begin(pause, over_by)
             words = f"until {spelled(pause.until)}: {pause.reason}"
-            deed = HistoryEntry(stamp(now), wish.by, "pause", "begun", words)
+            deed = HistoryEntry(stamp, wish.by, "pause", "begun", words)
         try:
             known = ledger.find(wish.target, wish.name)
             if known is not None and known.target == wish.target:

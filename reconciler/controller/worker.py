@@ -370,8 +370,7 @@ class ServerWorker:
     async def _let_go(self) -> None:
         """Leave the server while another controller acts."""
         async with self._busy:
-            session = await self._held.take(self.desired)
-            if session is not None:
+            if (session := await self._held.take(self.desired)) is not None:
                 await session.close()
 
     # ── concluding ───────────────────────────────────────────────────────────────────────────
@@ -406,6 +405,7 @@ class ServerWorker:
             recorded,
             seen,
             now,
+            shared.context.over_by(),
             contested=tuple(
                 code
                 for code, healing in timing.healing.items()

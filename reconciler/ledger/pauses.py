@@ -9,7 +9,7 @@ was written first.
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from reconciler.errors import Blocked
@@ -22,9 +22,15 @@ from reconciler.model.recorded import Identity, Pause
 from reconciler.model.target import Target
 from reconciler.model.timestamps import spelled
 
+KEPT: Final = timedelta(days=7)  # what is over: whoever writes next may have a clock that is wrong
+
 
 class Pauses:
-    """Blocking; every method raises LedgerError.  What is over counts for nothing."""
+    """
+    Blocking; every method raises LedgerError.  What is over counts for nothing.
+
+    Each *now* is the moment by which a pause must have ended to be over: `PassContext.over_by`.
+    """
 
     def __init__(self, store: Store, identities: Identities) -> None:
         self._store: Final = store
@@ -47,7 +53,7 @@ class Pauses:
 
     def begin(self, pause: Pause, now: datetime) -> None:
         """
-        Remember *pause* in the place of an earlier one of its server; forget what is over.
+        Remember *pause* in the place of an earlier one of its server; forget what ended long ago.
 
         Raises Blocked where that one holds for longer: nobody shortens it without knowing of it.
         """
@@ -104,10 +110,10 @@ class Pauses:
         """Put what *new* makes of the pause that a server has in its place."""
 
         def text(before: str | None) -> str:
-            holding = [one for one in self._read(before) if one.until > now]
-            mine = [one for one in holding if one.target == target]
+            known = self._read(before)
+            mine = [one for one in known if one.target == target and one.until > now]
             held = max(mine, key=lambda one: one.until, default=None)
-            kept = (one for one in holding if one.target != target)
+            kept = (one for one in known if one.target != target and one.until > now - KEPT)
             return write(PausesRow((*kept, *new(held))))
 
         update(self._store, PAUSES, text)

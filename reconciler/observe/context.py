@@ -15,6 +15,7 @@ from reconciler.model.desired import DesiredServer
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.recorded import HistoryEntry
+from reconciler.model.timestamps import over_by
 from reconciler.observe.brakes import RecentBrakes
 from reconciler.observe.resolver import Resolver
 from reconciler.policy.model import ANYTHING, Policy
@@ -59,7 +60,7 @@ class PassContext:
     max_unknown_writes: int = 20
     parallelism: int = 4
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    unsteady: Callable[[], str] = lambda: ""
+    jumped: Callable[[], timedelta] = timedelta  # by how much `now` is off what is believed of it
     unrecorded: UnrecordedOutcomes | None = None
     ledger_suspect: str = ""  # why the ledger may have forgotten what was done
     sole_writer: bool = False  # the operator's word that no other ledger knows these servers
@@ -74,6 +75,17 @@ class PassContext:
     brakes: RecentBrakes = field(default_factory=RecentBrakes)
     origin: Origin = NO_ORIGIN  # which commit asks for what is done
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
+
+    def unsteady(self) -> str:
+        """Say why our own clock is not believed; empty while it is."""
+        jump = self.jumped()
+        return f"our own clock jumped by {jump.total_seconds():.0f} s" if jump else ""
+
+    def over_by(self) -> datetime:
+        """Return the moment by which a suspension or a pause must have ended to be over."""
+        # It may be set between two looks at it, either way: the earlier of both counts.
+        before, jumped = self.now(), self.jumped()
+        return over_by(min(before, self.now()), jumped)
 
     def stamp(self) -> str:
         """Return the present moment as RFC 3339 text."""

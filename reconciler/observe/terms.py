@@ -4,7 +4,7 @@ What governs writes and disruptive actions on a server: version, brake, ledger, 
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.request_state import pending
@@ -75,6 +75,7 @@ def known_terms(recorded: Recorded, context: PassContext) -> Terms:
         suspect=context.ledger_suspect,
         only=context.ledger_shared or context.sole_writer,
         unsteady=context.unsteady(),
+        jumped=context.jumped(),
     )
 
 
@@ -86,6 +87,7 @@ def recorded_terms(
     suspect: str,
     only: bool,
     unsteady: str = "",
+    jumped: timedelta = timedelta(),
 ) -> Terms:
     """
     Return what governs disruptive actions as far as it is known without a visit.
@@ -107,6 +109,7 @@ def recorded_terms(
         baseline=baseline,
         refused=_no_one_shots(ledger, suspect, only=only),
         unsteady=unsteady,
+        jumped=jumped,
         since_halt=None if halt is None else passed(halt, now),
         seen_boot=seen.boot if seen is not None else None,
         seen_at=datetime.fromisoformat(seen.at) if seen is not None else None,

@@ -4,7 +4,7 @@ What the planner is given besides desired state, observation and record.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from reconciler.errors import JtrError
@@ -13,6 +13,7 @@ from reconciler.model.evidence import Evidence
 from reconciler.model.observed import ClockReading, Logbook
 from reconciler.model.policy import PolicyAction, Violation, against
 from reconciler.model.references import FrozenRef, SecretPath
+from reconciler.model.timestamps import over_by
 
 DENIED: Final = blocked(Code.POLICY_DENIED, "the policy does not allow it", "")
 """Why nothing comes of what violates the policy; its own lines stand first in the plan."""
@@ -38,9 +39,15 @@ class Terms:
     baseline: datetime | None = None
     refused: Condition | None = None
     unsteady: str = ""
+    jumped: timedelta = timedelta()
     since_halt: float | None = None
     seen_boot: int | None = None
     seen_at: datetime | None = None
+
+    @property
+    def over_by(self) -> datetime:
+        """The moment by which a suspension must have ended to be over."""
+        return over_by(self.now, self.jumped)
 
 
 NO_TERMS = Terms(

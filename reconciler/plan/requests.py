@@ -67,7 +67,7 @@ def request_lines(
             line = _held(line, Condition(Code.CLOCK_UNSTEADY, terms.unsteady, exit=exit_))
         if line.standing is Standing.DUE:
             line = _with_limits(line, settled, terms, robots, refuses)
-        held = quiet or account_suspended(desired, terms.now)
+        held = quiet or account_suspended(desired, terms.over_by)
         if line.standing is Standing.DUE and held is not None:
             line = _held(line, held)
         if line.standing in (Standing.DUE, Standing.SCHEDULED):

@@ -238,7 +238,7 @@ def _holds_restarts(
         return Condition(Code.EARLIER_OPEN, "something of an earlier pass is still open")
     if consents.quiet is not None:
         return consents.quiet
-    if desired.windows and facts.terms.unsteady:
+    if facts.terms.unsteady:
         return Condition(Code.CLOCK_UNSTEADY, facts.terms.unsteady)
     if desired.windows and not (opening := standing(desired.windows, facts.terms.now)).open:
         return Condition(Code.WINDOW_CLOSED, opening.why)

@@ -113,7 +113,7 @@ async def heeding(state: DesiredState, context: PassContext) -> DesiredState:
     """Return *state* with what operators paused, by the ledger.  Raises LedgerError."""
     if context.ledger is None:
         return state
-    return paused(state, await asyncio.to_thread(context.ledger.pauses.all), context.now())
+    return paused(state, await asyncio.to_thread(context.ledger.pauses.all), context.over_by())
 
 
 async def look(visit: Visit, state: DesiredState, consents: Consents, context: PassContext) -> None:
@@ -274,7 +274,7 @@ async def freeze(visit: Visit, context: PassContext) -> Facts:
     }
     return Facts(
         sources=frozen,
-        suspended=_suspended(visit.desired, context.now()),
+        suspended=_suspended(visit.desired, context.over_by()),
         violations=visit.violations,
         withheld=visit.withheld.paths if visit.withheld is not None else frozenset(),
     )
@@ -314,8 +314,8 @@ async def _evidence(visit: Visit, exchange: DesiredExchange, context: PassContex
     )
 
 
-def _suspended(server: DesiredServer, now: datetime) -> bool:
-    return server.suspend is not None and server.suspend.holds(now)
+def _suspended(server: DesiredServer, over_by: datetime) -> bool:
+    return server.suspend is not None and server.suspend.holds(over_by)
 
 
 def failed(server: DesiredServer, error: JtrError) -> ServerPlan:

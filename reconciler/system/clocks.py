@@ -7,7 +7,7 @@ A clock that jumps could begin a scheduled reboot a day early, or let a request 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -63,19 +63,19 @@ class SteadyClock:
     def _present(self) -> float:
         return self._now().timestamp() - self._seconds()
 
-    def trouble(self) -> str:
-        """Say that the clock jumped meanwhile; empty while it did not."""
+    def jumped(self) -> timedelta:
+        """Return by how much the clock on the wall is off what is believed; 0 where it is not."""
         known, present, now = self._known, self._present(), self._seconds()
         jump = present - known.offset
         if abs(jump) <= MOST:
             self._known = _Known(known.offset)
-            return ""
+            return timedelta()
         if known.since is None or abs(present - known.jumped) > MOST:
             known = _Known(known.offset, present, now)
         calm = known.since is not None and now - known.since >= CALM
         forgiven = self._forgiving and calm
         self._known = _Known(present) if forgiven else known
-        return "" if forgiven else f"our own clock jumped by {jump:.0f} s"
+        return timedelta() if forgiven else timedelta(seconds=jump)
 
 
 class Mark(Protocol):

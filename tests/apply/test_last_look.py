@@ -65,6 +65,7 @@ from reconciler.observe.visit import Visit, blank_plan
 from reconciler.policy.model import ANYTHING, Policy, Rule
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+SOON, LATER = NOW + timedelta(hours=1), timedelta(hours=22)
 HERE = SourceLine("tokyo-1.yaml", 1)
 GRID, ARB = Robot(1, "grid", "bybit", True), Robot(2, "arb", "okx", True)
 SOURCE = FrozenRef(SecretPath("secret", "jt/tokyo-1/bybit"), 1, "2026-11-22T08:00:00Z")
@@ -123,6 +124,7 @@ class Moment:
     def __init__(self) -> None:
         self.in_force: DesiredServer | None = DESIRED
         self.now = NOW
+        self.jumped = timedelta()
         self.target = DESIRED.target
         self.policy = ANYTHING
         self.withheld: Fresh | None = NOTHING_FRESH
@@ -161,6 +163,7 @@ class Moment:
             label="apply",
             policy=self.policy,
             now=lambda: self.now,
+            jumped=lambda: self.jumped,
             in_force=lambda _: self.in_force,
         )
         execution = Execution(visit, context, self.brake, cast(Ledger, None))
@@ -177,6 +180,11 @@ class Moment:
 
     def document(self, **changes: Any) -> None:
         self.in_force = replace(DESIRED, **changes)
+
+    def jump(self, pauses: tuple[Pause, ...] = (), **changes: Any) -> None:
+        """Set our clock ahead, which is not believed, with something that it calls over."""
+        self.now, self.jumped, self.pauses = NOW + LATER, LATER, pauses
+        self.document(**changes)
 
 
 def pause(target: Target) -> Pause:
@@ -315,6 +323,27 @@ RULES: list[tuple[str, tuple[str, ...], Callable[[Moment], Any], type[Exception]
         lambda s: setattr(s, "pauses", (pause(replace(DESIRED.target, account="42")),)),
         Blocked,
         "account 42 of the same server is paused by ann",
+    ),
+    (
+        "a suspension that only a jump of our clock ended",
+        WISHED,
+        lambda s: s.jump(suspend=Suspension("maintenance", "desk", SOON)),
+        Blocked,
+        "suspended meanwhile by desk",
+    ),
+    (
+        "a pause that only a jump of our clock ended",
+        WISHED,
+        lambda s: s.jump((pause(DESIRED.target),)),
+        Blocked,
+        "suspended meanwhile by ann",
+    ),
+    (
+        "a suspension of another account that only a jump of our clock ended",
+        ("invalidate", "reboot"),
+        lambda s: s.jump(suspended_accounts=(("42", Suspension("maintenance", "desk", SOON)),)),
+        Blocked,
+        "account 42 of the same server is suspended by desk",
     ),
     (
         "a newer commit that is applied by somebody else",

@@ -57,7 +57,15 @@ def shown(*lines: Line, outcomes: tuple[Outcome, ...] = (), **given: Any) -> Ser
     plan = ServerPlan(desired.name, desired.target, lines=lines, **given.pop("plan", {}))
     report = Report(plan, outcomes, given.pop("failure", None))
     seen = given.pop("seen", f.observed())
-    one = Pass(desired, report, given.pop("remembered", Recorded()), seen, NOW, **given)
+    one = Pass(
+        desired,
+        report,
+        given.pop("remembered", Recorded()),
+        seen,
+        NOW,
+        given.pop("over_by", NOW),
+        **given,
+    )
     return conditions.after(one, conditions.before_first(desired, None))
 
 
@@ -173,7 +181,7 @@ def test_harm_comes_first() -> None:
 def test_a_server_that_was_not_seen_keeps_what_was_known(failure: JtrError, health: Health) -> None:
     known = replace(shown(), version="0.24.19", robots=ROBOTS, seen_at="then")
     plan = ServerPlan("tokyo-1", f.TARGET, failure=failure)
-    one = Pass(f.server(), Report(plan), Recorded(), None, NOW)
+    one = Pass(f.server(), Report(plan), Recorded(), None, NOW, NOW)
 
     status = conditions.after(one, known)
 
@@ -185,11 +193,14 @@ def test_a_suspension_is_shown_until_it_ends() -> None:
     pause = Suspension("maintenance", "desk-asia", NOW + timedelta(hours=1))
 
     during = shown(desired=f.server(suspend=pause))
-    later = shown(desired=f.server(suspend=replace(pause, until=NOW)))
+    over = f.server(suspend=replace(pause, until=NOW))
+    later = shown(desired=over)
+    jumped = shown(desired=over, over_by=NOW - timedelta(hours=1))
 
     assert (during.health, during.suspended_by) == (Health.SUSPENDED, "desk-asia")
     assert "maintenance" in during.reason
     assert (later.health, later.suspended) == (Health.HEALTHY, "")
+    assert jumped.health is Health.SUSPENDED
 
 
 def told(

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -20,17 +21,31 @@ from reconciler.model.recorded import HistoryEntry, Pause
 from reconciler.model.source import NOWHERE
 from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
+from reconciler.observe.context import PassContext
 from reconciler.policy.model import asks
+from reconciler.system.clocks import SteadyClock
 from reconciler.system.timeouts import Timeouts
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SERVER = DesiredServer("tokyo-1", "https://tokyo-1.internal", NOWHERE)
 OTHER = DesiredServer("osaka-1", "https://osaka-1.internal", NOWHERE)
 
 
 def pause(until: datetime = NOW + HOUR, reason: str = "maintenance") -> Pause:
     return Pause(SERVER.target, reason, "ann (page)", stamp(NOW), until)
+
+
+def clocked(
+    ledger: Ledger,
+    now: Callable[[], datetime] = lambda: NOW,
+    jumped: Callable[[], timedelta] = timedelta,
+) -> PassContext:
+    """What a controller works with, of which only its clock matters here."""
+    nothing = cast(Any, None)
+    return PassContext(
+        nothing, nothing, nothing, Timeouts(), ledger, "controller", now=now, jumped=jumped
+    )
 
 
 def over(server: DesiredServer, *pauses: Pause) -> DesiredServer:
@@ -108,8 +123,8 @@ def test_a_pause_is_in_the_ledger_with_who_said_it(ledger: Ledger) -> None:
 
     async def story() -> None:
         told: list[str] = []
-        mine = Pauses(ledger, lambda: NOW, lambda: told.append("mine"))
-        theirs = Pauses(ledger, lambda: NOW, lambda: told.append("theirs"))
+        mine = Pauses(clocked(ledger), ledger, lambda: told.append("mine"))
+        theirs = Pauses(clocked(ledger), ledger, lambda: told.append("theirs"))
         await mine.look()
         await mine.look()
         assert told == ["mine"]
@@ -149,7 +164,7 @@ def test_a_late_answer_does_not_cover_a_newer_pause() -> None:
     ledger = Ledger(store, now=lambda: NOW, timeouts=Timeouts(), writer="controller")
 
     async def story() -> None:
-        pauses = Pauses(ledger, lambda: NOW, lambda: None)
+        pauses = Pauses(clocked(ledger), ledger, lambda: None)
         late = asyncio.create_task(pauses.look())
         await asyncio.to_thread(store.asked.wait)
         noting = asyncio.create_task(
@@ -264,7 +279,7 @@ def test_the_other_accounts_wait_at_both_addresses_of_a_server_that_is_to_move()
 def test_going_on_ends_the_pause_of_a_server_that_is_to_move(ledger: Ledger) -> None:
     ledger.pin(SERVER.target, SERVER.name)
     ledger.pauses.begin(pause(), NOW)
-    pauses = Pauses(ledger, lambda: NOW, lambda: None)
+    pauses = Pauses(clocked(ledger), ledger, lambda: None)
 
     async def story() -> Noted:
         await pauses.look()
@@ -283,7 +298,7 @@ def change(what: Pause | None) -> PauseChange:
 def test_going_on_without_a_pause_notes_nothing(ledger: Ledger) -> None:
     uid = ledger.pin(SERVER.target, SERVER.name).uid
 
-    noted = asyncio.run(Pauses(ledger, lambda: NOW, lambda: None).note(change(None)))
+    noted = asyncio.run(Pauses(clocked(ledger), ledger, lambda: None).note(change(None)))
 
     assert noted == Noted(changed=False)
     assert ledger.history(uid) == ()
@@ -294,7 +309,7 @@ def test_a_pause_holds_although_the_history_could_not_have_it(
 ) -> None:
     monkeypatch.setattr(ledger, "record", full)
     ledger.pin(SERVER.target, SERVER.name)
-    pauses = Pauses(ledger, lambda: NOW, lambda: None)
+    pauses = Pauses(clocked(ledger), ledger, lambda: None)
 
     noted = asyncio.run(pauses.note(change(pause())))
 
@@ -317,7 +332,7 @@ def test_a_pause_that_was_written_without_an_answer_holds(
         raise LedgerError("no answer")
 
     monkeypatch.setattr(ledger.pauses, "begin", lost)
-    pauses = Pauses(ledger, lambda: NOW, lambda: None)
+    pauses = Pauses(clocked(ledger), ledger, lambda: None)
 
     noted = asyncio.run(pauses.note(change(pause())))
 
@@ -331,11 +346,44 @@ def failing(_one: Pause, _now: datetime) -> None:
     raise LedgerError("the ledger is away")
 
 
-def test_what_is_over_is_forgotten_with_the_next(ledger: Ledger) -> None:
-    ledger.pauses.begin(pause(NOW - HOUR), NOW)
-    other = replace(pause(), target=OTHER.target)
-    ledger.pauses.begin(other, NOW)
-
-    assert ledger.pauses.all() == (other,)
-    ledger.pauses.begin(replace(other, reason="again"), NOW)
+def test_what_was_over_long_ago_is_forgotten_with_the_next(ledger: Ledger) -> None:
+    """Not sooner: the clock of whoever writes the next may be wrong."""
+    ledger.pauses.begin(pause(), NOW)
+    other = replace(pause(NOW + 30 * DAY), target=OTHER.target)
+    ledger.pauses.begin(other, NOW + 6 * DAY)
+    assert ledger.pauses.all() == (pause(), other)
+    ledger.pauses.begin(replace(other, reason="again"), NOW + 8 * DAY)
     assert [one.reason for one in ledger.pauses.all()] == ["again"]
+
+
+def test_what_is_over_is_in_nobodys_way(ledger: Ledger) -> None:
+    """It neither holds nor is ended, and gives its place to the next of its server."""
+    ledger.pauses.begin(pause(), NOW)
+    assert not ledger.pauses.end(SERVER.target, NOW + DAY)
+    ledger.pauses.begin(pause(), NOW)
+    ledger.pauses.begin(replace(pause(), reason="again"), NOW + DAY)
+    assert [one.reason for one in ledger.pauses.all()] == ["again"]
+
+
+@pytest.mark.parametrize("jump", [DAY, 365 * DAY])
+def test_a_pause_by_a_clock_that_jumped_erases_no_other(ledger: Ledger, jump: timedelta) -> None:
+    seconds, ahead = 0.0, timedelta()
+
+    def now() -> datetime:
+        return NOW + timedelta(seconds=seconds) + ahead
+
+    context = clocked(ledger, now, SteadyClock(now, lambda: seconds).jumped)
+    pauses = Pauses(context, ledger, lambda: None)
+    other = replace(pause(NOW + jump + HOUR), target=OTHER.target)
+
+    async def story() -> None:
+        nonlocal ahead
+        await pauses.note(change(pause()))
+        ahead = jump
+        assert pauses.over(DesiredState((SERVER,))).servers[0].suspend is not None
+        await pauses.note(PauseChange(OTHER.target, OTHER.name, "bob (page)", other))
+        ahead = timedelta()
+        assert pauses.known == (pause(), other)
+        assert await pauses.note(change(None)) == Noted(changed=True), "and it can be ended"
+
+    asyncio.run(story())

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from reconciler.apply.circuit_breaker import CircuitBreaker
@@ -152,7 +152,7 @@ class Harness:
         self.now: Callable[[], datetime] = now
         self.unrecorded: UnrecordedOutcomes | None = None
         self.suspect = ""
-        self.unsteady: Callable[[], str] = lambda: ""
+        self.jumped: Callable[[], timedelta] = timedelta
         self.said: list[str] = []
         self.store: Store = store or MemoryStore()
         self.timeouts = timeouts
@@ -268,7 +268,7 @@ class Harness:
             ledger=self._ledger(life),
             label=f"{command} 1@desk",
             now=self.now,
-            unsteady=self.unsteady,
+            jumped=self.jumped,
             unrecorded=self.unrecorded,
             ledger_suspect=self.suspect,
             ledger_shared=True,

@@ -13,13 +13,18 @@ from typing import Final
 import pytest
 
 from reconciler.documents.formats import instant
-from reconciler.model.desired import RequestKind
+from reconciler.model.desired import OnCredentialChange, RequestKind, Suspension
 from reconciler.model.plan import Disruption, Standing
+from reconciler.model.recorded import Pause
+from reconciler.model.target import Target
+from reconciler.model.timestamps import stamp
 from reconciler.system.clocks import SteadyClock
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.harness import Passed
 from tests.crash.request_scenarios import (
     RUNNING,
+    SERVER,
+    URL,
     Trading,
     cache,
     everything,
@@ -53,7 +58,7 @@ def line(passed: Passed, kind: RequestKind) -> Disruption:
 
 def steady(harness: Trading) -> None:
     """Watch our clock as a command does, from its beginning."""
-    harness.unsteady = SteadyClock(harness.time.wall, harness.time.since_boot).trouble
+    harness.jumped = SteadyClock(harness.time.wall, harness.time.since_boot).jumped
 
 
 # ── the server's clock ───────────────────────────────────────────────────────────────────────
@@ -276,6 +281,92 @@ def test_robots_are_not_started_late_because_our_clock_went_back() -> None:
         downs += down
         death += 1
     assert downs > 5
+
+
+# ── what ends by our clock ───────────────────────────────────────────────────────────────────
+
+
+def suspended(harness: Trading, ends: timedelta) -> None:
+    """Suspend the server in its document."""
+    until = harness.time.truth() + ends
+    harness.wish(suspend=Suspension("maintenance", "ann", until))
+
+
+def paused(harness: Trading, ends: timedelta) -> None:
+    """Pause the server as an operator does."""
+    now = harness.time.truth()
+    pause = Pause(Target(URL, "0"), "maintenance", "ann", stamp(now), now + ends)
+    harness.ledger().pauses.begin(pause, now)
+
+
+HELD: Final = {"suspension": suspended, "pause": paused}
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize("kind", HELD)
+def test_what_holds_a_server_back_ends_by_both_clocks(kind: str, jump: timedelta) -> None:
+    """A year ahead nothing is over that was not before; a year behind it ends when it is right."""
+
+    async def story(clock: VirtualClock) -> None:
+        harness = await settled(clock)
+        HELD[kind](harness, HOUR / 2)
+        harness.rotate(SERVER, "bybit")
+        before = harness.trader.values()
+        steady(harness)
+        clock.set_by += jump
+
+        held = await harness.apply()
+
+        assert held.plan is not None
+        assert "suspended by ann" in held.plan.servers[0].held, told(held.plan)
+        assert harness.trader.values() == before
+        clock.set_by -= jump
+        await asyncio.sleep(1900)
+        steady(harness)
+        await harness.apply()
+        assert harness.trader.values() != before
+
+    run(story)
+
+
+def test_what_was_over_before_our_clock_jumped_holds_nothing_back() -> None:
+    async def story(clock: VirtualClock) -> None:
+        harness = await settled(clock)
+        suspended(harness, HOUR / 2)
+        paused(harness, HOUR / 2)
+        harness.rotate(SERVER, "bybit")
+        before = harness.trader.values()
+        await asyncio.sleep(1900)
+        steady(harness)
+        clock.set_by += YEAR
+
+        await harness.apply()
+
+        assert harness.trader.values() != before
+
+    run(story)
+
+
+def test_no_robot_is_restarted_by_a_clock_that_jumped() -> None:
+    async def story(clock: VirtualClock) -> None:
+        harness = await settled(clock)
+        harness.rotate(SERVER, "bybit")
+        harness.wish(on_credential_change=OnCredentialChange.RESTART)
+        before = harness.trader.values()
+        steady(harness)
+        clock.set_by += HOUR
+
+        await harness.apply()
+
+        assert harness.trader.values() != before, "keys are written as usual"
+        assert harness.trader.acts == []
+        clock.set_by -= HOUR
+        steady(harness)
+        await asyncio.sleep(HOUR.total_seconds())
+        await harness.apply()
+        assert harness.trader.count("started") == 2
+
+    run(story)
 
 
 # ── schedules ────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ JOBS = "tests/deploy/test_ci.py"
 SUPPLY = "tests/house/test_supply_chain.py"
 DEATHS = "tests/crash/test_one_shot_deaths.py"
 PAUSED = "tests/crash/test_paused.py"
+CLOCKS = "tests/crash/test_clocks.py"
 BETWEEN = "tests/apply/test_between_writes.py"
 LAST_LOOK = "tests/apply/test_last_look.py"
 RULES = "tests/plan/test_requests.py"
@@ -1166,6 +1167,48 @@ MUTANTS: tuple[Mutant, ...] = (
         (RULES,),
     ),
     Mutant(
+        "a robot is restarted by a clock that jumped",
+        "reconciler/plan/server.py",
+        "    if facts.terms.unsteady:\n",
+        "    if desired.windows and facts.terms.unsteady:\n",
+        (HALTS, CLOCKS),
+    ),
+    Mutant(
+        "a clock that jumped ahead ends suspensions and pauses",
+        "reconciler/model/timestamps.py",
+        "    return now - max(jumped, timedelta())\n",
+        "    return now\n",
+        (CLOCKS,),
+    ),
+    Mutant(
+        "a clock that jumped ahead ends a suspension in the plan",
+        "reconciler/reconcile/survey.py",
+        "_suspended(visit.desired, context.over_by())",
+        "_suspended(visit.desired, context.now())",
+        (CLOCKS,),
+    ),
+    Mutant(
+        "a clock that jumped ahead ends a suspension at the last look",
+        "reconciler/apply/send.py",
+        "    context, over_by = execution.context, execution.context.over_by()\n",
+        "    context, over_by = execution.context, execution.context.now()\n",
+        (LAST_LOOK,),
+    ),
+    Mutant(
+        "a clock that jumped ahead erases the pauses of others",
+        "reconciler/controller/pauses.py",
+        "            ledger.pauses.begin(pause, over_by)\n",
+        "            ledger.pauses.begin(pause, self._context.now())\n",
+        (PAUSES,),
+    ),
+    Mutant(
+        "what is over by the clock of whoever writes the next pause is erased",
+        "reconciler/ledger/pauses.py",
+        " and one.until > now - KEPT)",
+        " and one.until > now)",
+        (PAUSES,),
+    ),
+    Mutant(
         "a ledger that may have forgotten is believed",
         "reconciler/plan/requests.py",
         "    if (refusal := terms.refused or refuses) is not None:\n",
@@ -1239,7 +1282,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a server that was suspended meanwhile is changed",
         "reconciler/apply/send.py",
-        "    if suspension is not None and suspension.holds(now):",
+        "    if suspension is not None and suspension.holds(over_by):",
         "    if False:",
         (LAST_LOOK,),
     ),
@@ -1260,7 +1303,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a request that expired while it waited is done",
         "reconciler/apply/send.py",
-        "        if wish is not None and now - wish.instant > wish.expires_after:",
+        "        if wish is not None and context.now() - wish.instant > wish.expires_after:",
         "        if False:",
         (LAST_LOOK,),
     ),
@@ -1532,7 +1575,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "in a history a suspension stops nothing that is under way",
         "reconciler/apply/send.py",
-        "    if suspension is not None and suspension.holds(now):\n",
+        "    if suspension is not None and suspension.holds(over_by):\n",
         "    if suspension is not None and suspension.by is None:\n",
         (HISTORIES,),
     ),
@@ -1612,14 +1655,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a reboot spares no account of the same process that was paused meanwhile",
         "reconciler/apply/send.py",
-        "        if (why := account_suspended(server, now)) is not None:\n",
+        "        if (why := account_suspended(server, over_by)) is not None:\n",
         "        if False:\n",
         ("tests/apply/test_last_look.py",),
     ),
     Mutant(
         "a reboot is due while another account of the same process is paused",
         "reconciler/plan/requests.py",
-        "        held = quiet or account_suspended(desired, terms.now)\n",
+        "        held = quiet or account_suspended(desired, terms.over_by)\n",
         "        held = quiet\n",
         (RULES,),
     ),

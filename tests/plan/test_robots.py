@@ -66,6 +66,7 @@ def plan(
     evidence: Any = None,
     known: Any = None,
     now: datetime = NOW,
+    unsteady: str = "",
     **changes: Any,
 ) -> ServerPlan:
     """Plan a server that has version 1, by default while version 2 is desired."""
@@ -73,7 +74,7 @@ def plan(
     facts = Facts(
         {"bybit": f.sources(version)},
         {"bybit": evidence or f.evidence()},
-        terms=replace(TERMS, now=now),
+        terms=replace(TERMS, now=now, unsteady=unsteady),
         **(known or {}),
     )
     seen = f.observed({"bybit": f.masks(shown)}, robots)
@@ -190,6 +191,15 @@ def test_restarts_wait_and_the_write_does_not(changes: dict[str, Any], requests:
 
     assert [type(action) for action in found.actions] == [WriteExchange]
     assert restarts(found) == [(Standing.HELD, (1,))]
+
+
+@pytest.mark.parametrize("windows", [(), (f.window("allow", "0 10 * * *"),)], ids=["", "open"])
+def test_no_restart_begins_by_a_clock_that_jumped(windows: tuple[Any, ...]) -> None:
+    found = plan(unsteady="our own clock jumped by 7200 s", windows=windows)
+
+    assert [type(action) for action in found.actions] == [WriteExchange]
+    assert restarts(found) == [(Standing.HELD, (1,))]
+    assert found.disruptions[0].code == Code.CLOCK_UNSTEADY
 
 
 @pytest.mark.parametrize("windows", [(), (f.window("allow", "0 10 * * *"),)], ids=["", "open"])

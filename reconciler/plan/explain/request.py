@@ -158,7 +158,7 @@ def _allowed(known: Known, wish: OneShot) -> Iterator[Check]:
     yield yes(claim) if quiet is None else no(claim, quiet)
     claim, pause = (
         "no other account of its process is paused",
-        account_suspended(known.desired, facts.terms.now),
+        account_suspended(known.desired, facts.terms.over_by),
     )
     yield yes(claim) if pause is None else no(claim, pause)
     if line is not None and line.code in (Code.TWIN, Code.POLICY_LIMIT):
