@@ -134,7 +134,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a server got, or may have got, by applies: the newest login, values of `paths`."""
+    """
+    What a server got, or may have got, by applies: the newest login, values of `paths`.
+
+    Also those that another hand put there, where somebody agreed that it gets them.
+    """
 
     access_secret: SecretRef | None
     access_token: SecretRef | None

@@ -9,11 +9,11 @@ from reconciler.drivers import Login, Session
 from reconciler.errors import Blocked, Unauthorized
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import BootLine, ObservedServer
-from reconciler.model.plan import ServerPlan
+from reconciler.model.plan import ServerPlan, Status
 from reconciler.model.policy import Violation
 from reconciler.model.recipients import NOTHING_FRESH, Fresh
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
-from reconciler.model.references import FrozenRef
+from reconciler.model.references import FrozenRef, SecretPath
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import Values, recorded_view
 from reconciler.observe.resolver import Resolver
@@ -55,6 +55,13 @@ class Visit:
     def boots(self) -> tuple[BootLine, ...]:
         """The boot lines that were seen, oldest first."""
         return self.observed.log.boots if self.observed is not None else ()
+
+    @property
+    def agreed_finds(self) -> set[SecretPath]:
+        """The secrets whose values were found here, and which the server may get."""
+        found = {line.exchange for line in self.plan.lines if line.status is Status.FOUND}
+        paths = {ref.at for code in found for ref in self.sources.get(code, {}).values()}
+        return paths - self.withheld.paths if self.withheld is not None else set()
 
     def shorten(self) -> None:
         """Let go of what the plan was made from, but who it is, its sources, robots and boots."""

@@ -46,31 +46,38 @@ def _login(name: str, wanted: SecretRef | None, known: SecretRef | None) -> Iter
 
 
 def _paths(recorded: Recorded) -> frozenset[SecretPath]:
-    """Return the paths of which the server has, or may have, values."""
+    """Return the paths of which it got, or may have got, values, or may by somebody's yes."""
     received = recorded.received.paths if recorded.received is not None else ()
     return _there(recorded.exchanges.values()).union(received)
 
 
 def _there(records: Iterable[ExchangeRecord]) -> frozenset[SecretPath]:
+    # Not what was found: it tells of one value that is there, and nobody's yes to send the next.
     writes = (
         write
         for record in records
-        for write in (record.written, record.intent, record.found, *record.earlier)
+        for write in (record.written, record.intent, *record.earlier)
         if write is not None
     )
     return frozenset(ref.at for write in writes for ref in write.sources.values())
 
 
-def receiving(desired: DesiredServer, actions: Iterable[Action], recorded: Recorded) -> Received:
+def receiving(
+    desired: DesiredServer,
+    actions: Iterable[Action],
+    recorded: Recorded,
+    agreed: Iterable[SecretPath] = (),
+) -> Received:
     """
     Return what is to be remembered of what a server got, before *actions* replace its records.
 
-    What they send stands in the record of each write, from before it is sent.
+    What they send stands in the record of each write, from before it is sent.  *agreed* are the
+    secrets of which it may get values and has them already, by another hand: nothing is sent.
     """
     touched = {
         action.exchange for action in actions if isinstance(action, WriteExchange | DeleteExchange)
     }
     known = recorded.received.paths if recorded.received is not None else ()
     left = _there(record for code, record in recorded.exchanges.items() if code in touched)
-    paths = tuple(sorted(left.union(known)))
+    paths = tuple(sorted(left.union(known, agreed)))
     return Received(desired.access_secret, desired.access_token, paths)

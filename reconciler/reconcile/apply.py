@@ -227,7 +227,7 @@ class ServerApply:
         if known is not None and known.uid != identity.uid:
             raise Conflict(f"{desired.name} was forgotten since it was planned", "plan again")
         visit.recorded = replace(visit.recorded, identity=identity)
-        received = receiving(desired, self._left, visit.recorded)
+        received = receiving(desired, self._left, visit.recorded, visit.agreed_finds)
         if received != visit.recorded.received:
             execution.ledger.receive(visit.uid, received)
 

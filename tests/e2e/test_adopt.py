@@ -421,6 +421,30 @@ def test_what_nobody_agreed_to_send_is_not_recorded(rig: Rig) -> None:
     assert server.record.saves == 0
 
 
+def test_what_an_apply_found_and_nobody_agreed_to_is_not_recorded(rig: Rig) -> None:
+    rig.settings(policy=None)
+    server = rig.server()
+    rig.document("tokyo-1")
+    rig.begin()
+    rig.apply(*ME)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    connect(rig, "okx")
+    found = rig.apply("-o", "json")
+    words = ("adopt", "tokyo-1", "--from", str(rig.docs), "--record")
+
+    refused = rig.jtr(*words)
+    recorded = rig.jtr(*words, *ME)
+    fresh = rig.rotate(exchange="okx")
+    ran = rig.apply("-o", "json")
+
+    assert statuses(found)["okx"] == "found"
+    assert refused.code == 4
+    assert "not recorded: nobody agreed yet" in refused.out
+    assert recorded.code == 0, recorded
+    assert (ran.code, results(ran)) == (0, {"okx": "done"}), "and it rotates without a question"
+    assert stored("okx", fresh).items() <= server.values().items()
+
+
 # ── mistakes ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.sandbox.openbao import OpenBao
-from tests.e2e.answers import asked, document, line, results, server, statuses
+from tests.e2e.answers import asked, document, line, results, server, statuses, stored
 from tests.e2e.terminal import Command
 from tests.support.rig import Rig
 
@@ -91,6 +91,55 @@ def test_a_new_secret_of_a_known_server_waits_and_the_others_go_on(rig: Rig) -> 
     assert rig.reference("tokyo-1/okx") in okx["why"]
     assert "okx_api_key" not in stand_in.values()
     assert rig.apply(*YES).code == 0
+    assert "okx_api_key" in stand_in.values()
+
+
+def found_by_hand(rig: Rig) -> StandInThread:
+    """A known server; a document names one more secret, whose value somebody connected by hand."""
+    stand_in = begun(rig)
+    rig.apply(*YES)
+    rig.document("tokyo-1", "bybit", "okx", rotate=False)
+    for name, value in stored("okx", rig.rotate(exchange="okx")).items():
+        stand_in.set_value(name, value)
+    return stand_in
+
+
+def emptied(rig: Rig, stand_in: StandInThread) -> None:
+    """Somebody takes it out again, and the secret has a newer version."""
+    for name in stored("okx", rig.rotate(exchange="okx")):
+        stand_in.remove_value(name)
+
+
+def test_what_was_found_there_is_no_yes_to_send_the_next(rig: Rig) -> None:
+    stand_in = found_by_hand(rig)
+    found = rig.apply("-o", "json")
+    emptied(rig, stand_in)
+
+    ran = rig.apply("-o", "json")
+
+    assert (found.code, statuses(found)["okx"]) == (0, "found")
+    assert ran.code == 4
+    assert (line(ran, "okx")["status"], line(ran, "okx")["asks"]) == (
+        "blocked",
+        "--approve-recipient",
+    )
+    assert "okx_api_key" not in stand_in.values()
+    assert rig.apply(*YES).code == 0
+    assert "okx_api_key" in stand_in.values()
+
+
+def test_who_agreed_to_what_was_found_is_not_asked_again(rig: Rig) -> None:
+    stand_in = found_by_hand(rig)
+    before, found = rig.plan(), rig.apply(*YES, "-o", "json")
+    after = rig.plan()
+    emptied(rig, stand_in)
+
+    ran = rig.apply()
+
+    assert statuses(found)["okx"] == "found"
+    new = f"gets values of: {rig.reference('tokyo-1/okx')}"
+    assert (new in before.out, new in after.out) == (True, False)
+    assert ran.code == 0, ran.text
     assert "okx_api_key" in stand_in.values()
 
 

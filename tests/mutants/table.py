@@ -2562,6 +2562,27 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/e2e/test_init.py::test_it_writes_over_nothing",),
     ),
     Mutant(
+        "what was found on a server is a yes to send it the next value",
+        "reconciler/plan/recipients.py",
+        "        for write in (record.written, record.intent, *record.earlier)\n",
+        "        for write in (record.written, record.intent, record.found, *record.earlier)\n",
+        ("tests/plan/test_recipients.py", CONSENT),
+    ),
+    Mutant(
+        "what was found on a server that nobody agreed to is remembered as agreed",
+        "reconciler/observe/visit.py",
+        "        return paths - self.withheld.paths if self.withheld is not None else set()\n",
+        "        return paths\n",
+        (CONSENT,),
+    ),
+    Mutant(
+        "a yes is forgotten where nothing had to be sent",
+        "reconciler/observe/visit.py",
+        "        return paths - self.withheld.paths if self.withheld is not None else set()\n",
+        "        return set()\n",
+        (CONSENT,),
+    ),
+    Mutant(
         "whatever stands where an apply once found a key is adopted",
         "reconciler/reconcile/adopt.py",
         "    return found if same and stands else None",

@@ -42,13 +42,21 @@ def test_a_server_that_nobody_knows_gets_all_of_it_for_the_first_time() -> None:
     [
         ExchangeRecord("bybit", written=f.write()),
         ExchangeRecord("bybit", intent=f.write()),
-        ExchangeRecord("bybit", found=f.write()),
     ],
-    ids=["written", "intent", "found"],
+    ids=["written", "intent"],
 )
 def test_values_that_are_there_or_may_be_are_not_new(record: ExchangeRecord) -> None:
     assert kinds(known(record)) == []
     assert kinds(known(BEFORE)) == [Novelty.VALUES]
+
+
+def test_what_was_found_there_is_no_yes_to_send_the_next() -> None:
+    record = ExchangeRecord("bybit", found=f.write())
+
+    assert kinds(known(record)) == [Novelty.VALUES]
+    assert kinds(known(record, received=Received(None, None, (f.path(),)))) == [Novelty.LOGIN]
+    assert receiving(DESIRED, [WRITE], known(record)).paths == ()
+    assert receiving(DESIRED, [], known(record), agreed={f.path()}).paths == (f.path(),)
 
 
 def test_another_login_is_new_once_the_ledger_knows_any() -> None:
