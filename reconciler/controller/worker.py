@@ -46,7 +46,7 @@ class ServerWorker:
         self._busy: Final = asyncio.Lock()
         self.retired = False
         self._visit: Visit | None = None  # the present one: whatever happens, it is left
-        self._again: float | None = None  # while a pass goes on: when to look once more
+        self._again: float | None = None  # while a look goes on: when to look once more
         self._progress: Final = Progress()
         self._task: asyncio.Task[None] | None = None  # of the present pass
         self._robots: tuple[Robot, ...] | None = None  # as seen last by us
@@ -251,10 +251,9 @@ class ServerWorker:
         if rest is None or not rest.holds(self.desired, self._status, shared.newest, clock()):
             return False
         async with self._busy, shared.healthy:
-            began = clock()
-            session = self._held.session
-            if session is None:
+            if (session := self._held.session) is None:
                 return False
+            self._again, began = math.inf, clock()
             self._progress.begin(began)
             try:
                 same = await session.unchanged()
@@ -270,7 +269,8 @@ class ServerWorker:
     def _glanced(self, took: float) -> None:
         shared = self._shared
         timeouts = shared.context.timeouts
-        self.timing = requeue.succeeded(self.timing, shared.seconds(), timeouts, shared.luck)
+        timing = requeue.succeeded(self.timing, shared.seconds(), timeouts, shared.luck)
+        self.timing = replace(timing, due=min(timing.due, self._woken_for()))
         moment = shared.context.stamp()
         seen = replace(
             self._status,
@@ -461,7 +461,7 @@ class ServerWorker:
         return replace(timing, due=min([timing.due, self._woken_for(), *sooner]))
 
     def _woken_for(self) -> float:
-        """Return when to look at what became new during the pass that ends now."""
+        """Return when to look at what became new during the look that ends now."""
         again, self._again = self._again, None
         return math.inf if again is None else again
 

@@ -1,5 +1,7 @@
 """Between two whole passes over a server where nothing moves: a glance, and never one too many."""
 
+import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +13,7 @@ from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.controller.controller_harness import Harness
 from tests.controller.test_controller import BRISK, KEY, begin, converged, play, synced
+from tests.e2e.meanwhile import when_asked
 from tests.support.rig import Rig
 
 LONG = BRISK | {"resync": "900s"}
@@ -129,6 +132,36 @@ def test_a_signal_brings_glances_forward_and_passes_where_something_is_open(rig:
         for _ in range(3):
             assert LOG.event in await look_again(harness, server)
         assert harness.status().drift == 1
+
+    play(Harness(rig), story)
+
+
+def test_a_signal_during_a_glance_is_followed_by_another(rig: Rig) -> None:
+    """That one may have asked already for what the signal wants to be looked at."""
+    server = converged(rig, calm=True)
+    begin(rig, durations=LONG | {"interval": "10m"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        while LOG.event in await look_again(harness, server):
+            pass  # what woke it during its first passes
+        controller, loop = harness.controller, asyncio.get_running_loop()
+        assert controller is not None
+        signalled = threading.Event()
+
+        def signal() -> None:
+            controller.look_again()
+            signalled.set()
+
+        def during() -> None:
+            loop.call_soon_threadsafe(signal)
+            signalled.wait()
+
+        before, since = harness.ended["tokyo-1"], len(server.record.received)
+        with when_asked(server, EXCHANGES.event, during):
+            controller.look_again()
+            await harness.until(lambda: harness.ended["tokyo-1"] >= before + 2, "two looks")
+        assert asked(server, since) == {EXCHANGES.event: 2, ROBOTS.event: 2}
 
     play(Harness(rig), story)
 

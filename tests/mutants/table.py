@@ -3303,6 +3303,13 @@ MUTANTS: tuple[Mutant, ...] = (
         (PAGE_ACCESS,),
     ),
     Mutant(
+        "a signal during a glance is lost",
+        "reconciler/controller/worker.py",
+        "            self._again, began = math.inf, clock()\n",
+        "            began = clock()\n",
+        ("tests/controller/test_glance.py",),
+    ),
+    Mutant(
         "a clock that jumped is said by nobody while nothing waits",
         "reconciler/controller/shared.py",
         "        trouble = self.context.unsteady()\n",
