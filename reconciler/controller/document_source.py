@@ -20,7 +20,7 @@ from reconciler.documents.walk import Entry, Kind, below
 from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredState
 from reconciler.model.origin import NO_ORIGIN, Origin
-from reconciler.model.proposals import documents_digest
+from reconciler.model.proposals import say_the_same
 from reconciler.system.descriptors import make_room_for
 
 TRIES: Final = 3
@@ -33,11 +33,11 @@ class Reading:
     The desired state in force, and why the newest documents are not.
 
     `state` is None as long as no good documents were ever read.  `revision` names exactly the
-    content that `state` came from: its content hash, or its commit; `meaning` is a digest of what
-    that says, the same for other content that says the same.  `attempted` names the newest
-    content that was there to be read.  `trouble` is empty when that is in force; else it says what
-    is wrong with it, at most 5 lines and then `... and N more`, and `refusal` what kind of trouble
-    that is.  `origin` is who asks for it.  Of two with different `look`s the higher one is newer.
+    content that `state` came from: its content hash, or its commit; `meaning` names the first
+    content in a row that said the same.  `attempted` names the newest content that was there to be
+    read.  `trouble` is empty when that is in force; else it says what is wrong with it, at most 5
+    lines and then `... and N more`, and `refusal` what kind of trouble that is.  `origin` is who
+    asks for it.  Of two with different `look`s the higher one is newer.
     """
 
     state: DesiredState | None = None
@@ -48,6 +48,12 @@ class Reading:
     attempted: str = ""
     origin: Origin = NO_ORIGIN
     look: int = field(default=0, compare=False)
+
+    def followed(self, state: DesiredState, revision: str, origin: Origin = NO_ORIGIN) -> "Reading":
+        """Return what is in force once *revision* is, which means *state*."""
+        same = self.state is not None and say_the_same(self.state, state)
+        meaning = self.meaning if same else revision
+        return Reading(state, revision, meaning, attempted=revision, origin=origin)
 
 
 # ── content ──────────────────────────────────────────────────────────────────────────────────
@@ -212,8 +218,7 @@ class Source:
             trouble = f"the documents cannot be read ({type(error).__name__}); please report this"
         certain = held.asked == set(taken.held) if taken.whole else refused
         if state is not None and certain:
-            meaning = documents_digest(state)
-            self._reading = Reading(state, taken.revision, meaning, attempted=taken.revision)
+            self._reading = self._reading.followed(state, taken.revision)
         else:
             trouble = trouble or "the documents change while they are read; they are read again"
             self._reading = replace(self._reading, trouble=trouble, attempted=taken.revision)

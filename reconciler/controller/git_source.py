@@ -26,7 +26,6 @@ from reconciler.errors import InvalidConfig, JtrError
 from reconciler.ledger import Conflict
 from reconciler.ledger.compare_and_set import restless
 from reconciler.model.origin import Origin, pull_of
-from reconciler.model.proposals import documents_digest
 from reconciler.system.descriptors import make_room_for
 from reconciler.system.git import GitError
 from reconciler.system.git_mirror import Mirror, Unsigned
@@ -201,8 +200,7 @@ class GitSource:
         make_room_for(len(state.servers))
         committer, message = self._mirror.about(commit)
         origin = Origin(commit, pull_of(message), signer or committer)
-        meaning = documents_digest(state)
-        return Reading(state, commit, meaning, attempted=commit, origin=origin)
+        return self._reading.followed(state, commit, origin)
 
 
 def _refusal(error: JtrError) -> Refusal:

@@ -23,6 +23,7 @@ from reconciler.model.proposals import (
     documents_digest,
     merged,
     noted,
+    say_the_same,
     settled,
 )
 from reconciler.model.recorded import Purpose
@@ -296,3 +297,25 @@ def test_two_that_note_at_once_are_both_noted() -> None:
     one.settle([proposal("a")])
 
     assert [(p.pull.branch, p.settled) for p in two.all()] == [("a", True), ("b", False)]
+
+
+def test_what_was_not_read_anew_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten thousand servers one document changes: that one is compared."""
+    looked: list[object] = []
+
+    def meaning(value: object) -> object:
+        looked.append(value)
+        return value
+
+    one, two = factories.server(name="a"), factories.server(name="b")
+    moved = replace(two, source=replace(two.source, line=99))
+    monkeypatch.setattr("reconciler.model.proposals._meaning", meaning)
+
+    assert say_the_same(DesiredState((one, two)), DesiredState((one, two)))
+    assert looked == []
+    assert not say_the_same(DesiredState((one, two)), DesiredState((one, moved)))
+    assert looked == [two, moved]
+    monkeypatch.undo()
+    assert say_the_same(DesiredState((one, two)), DesiredState((one, moved)))
+    assert not say_the_same(DesiredState((one, two)), DesiredState((one,)))
+    assert not say_the_same(DesiredState((one, two)), DesiredState((one, replace(two, name="c"))))
