@@ -27,6 +27,7 @@ from reconciler.model.proposals import (
     settled,
 )
 from reconciler.model.recorded import Purpose
+from reconciler.model.source import SourceLine
 from tests.support import factories
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -308,7 +309,7 @@ def test_what_was_not_read_anew_is_not_looked_at(monkeypatch: pytest.MonkeyPatch
         return value
 
     one, two = factories.server(name="a"), factories.server(name="b")
-    moved = replace(two, source=replace(two.source, line=99))
+    moved = replace(two, source=SourceLine("b.yaml", 99))
     monkeypatch.setattr("reconciler.model.proposals._meaning", meaning)
 
     assert say_the_same(DesiredState((one, two)), DesiredState((one, two)))
