@@ -352,7 +352,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/reconcile/apply.py",
         "                if halt is not None and planned is not None and halt.at == planned.at:",
         "                if halt is not None:",
-        ("tests/properties/test_histories.py::test_a_known_history_does_no_harm",),
+        ("tests/apply/test_owed_meanwhile.py",),
     ),
     Mutant(
         "the ledger is asked between the last look and a reboot",
