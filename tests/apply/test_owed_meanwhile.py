@@ -8,7 +8,7 @@ from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_all
 from reconciler.reconcile.survey import survey
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
-from tests.crash.harness import Life
+from tests.crash.crash_points import Life
 from tests.crash.request_scenarios import ROBOTS, RUNNING, Trading, settled
 
 FIRST, SECOND = 1, 4
