@@ -91,6 +91,12 @@ def a_rotated_secret(rig: Rig, server: StandInThread, _: Harness) -> None:
     rig.rotate("tokyo-1", "bybit")
 
 
+def an_operator(rig: Rig, server: StandInThread, harness: Harness) -> None:
+    del rig, server
+    assert harness.controller is not None
+    harness.controller.look("tokyo-1")
+
+
 def a_lost_connection(rig: Rig, server: StandInThread, _: Harness) -> None:
     del rig
     server.drop_connections()
@@ -101,6 +107,7 @@ MOVES: dict[str, Callable[[Rig, StandInThread, Harness], None]] = {
     "a robot": a_robot_stops,
     "a document": another_document,
     "a secret": a_rotated_secret,
+    "an operator": an_operator,
     "a connection": a_lost_connection,
 }
 
