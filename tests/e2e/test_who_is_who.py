@@ -58,7 +58,8 @@ def test_one_server_under_two_addresses_is_not_rebooted_by_one_of_them_alone(rig
     assert server.record.reboots == 0
 
 
-def test_two_accounts_of_one_server_may_have_a_request(rig: Rig) -> None:
+def two_accounts(rig: Rig) -> StandInThread:
+    """Write documents of two accounts of one server; the second one is not written yet."""
     token = rig.watch.secret()
     (server,) = ready(rig, tokens={token: "42"})
     rig.put("site", token=token)
@@ -72,6 +73,11 @@ def test_two_accounts_of_one_server_may_have_a_request(rig: Rig) -> None:
         accessToken=f"{rig.reference('site')}#token",
     )
     rig.rotate("site")
+    return server
+
+
+def test_two_accounts_of_one_server_may_have_a_request(rig: Rig) -> None:
+    server = two_accounts(rig)
     ran = rig.apply()
     assert ran.code == 0, ran.text
     ask(rig, reboot=LEAVE)
@@ -84,19 +90,7 @@ def test_two_accounts_of_one_server_may_have_a_request(rig: Rig) -> None:
 
 def test_the_reboot_of_one_account_is_no_harm_that_the_others_write_did(rig: Rig) -> None:
     """They share a process: while the one writes, nothing of the other begins, and the reverse."""
-    token = rig.watch.secret()
-    (server,) = ready(rig, tokens={token: "42"})
-    rig.put("site", token=token)
-    declare(
-        rig,
-        "tokyo-1-site",
-        server,
-        "tokyo-1",
-        "site",
-        account="42",
-        accessToken=f"{rig.reference('site')}#token",
-    )
-    rig.rotate("site")
+    server = two_accounts(rig)
     assert rig.apply().code == 0
     running = server.robots_running()
     assert len(running) >= 2, "positive control: harm can be seen"
