@@ -65,8 +65,13 @@ class DisruptionBudget:
                 self.shut(f"{execution.desired.name}: {bad}", execution.desired.target)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place.  Raises CircuitOpen instead of yielding once it is shut."""
+    async def turn(self, server: Target) -> AsyncIterator[None]:
+        """
+        Wait for a place.  Raises CircuitOpen instead of yielding once it was shut by others.
+
+        A server that shut it, too, is disturbed already, and robots may be owed a start there:
+        several of them must not keep each other from that.
+        """
         task = asyncio.current_task()
         self._waiting.add(task)
         try:
@@ -74,7 +79,7 @@ class DisruptionBudget:
         finally:
             self._waiting.discard(task)
         try:
-            if self._shut:
+            if self._shut and server not in self._shut:
                 raise CircuitOpen(self.why)
             yield
         finally:

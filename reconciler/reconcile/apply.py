@@ -240,8 +240,9 @@ class ServerApply:
     async def disruptive_phase(self, disruption_budget: DisruptionBudget) -> None:
         """Do what stops robots, when this server's turn has come."""
         try:
-            async with disruption_budget.turn(), self._lease(self._taken):
-                execution = self._execution
+            execution = self._execution
+            turn = disruption_budget.turn(execution.desired.target)
+            async with turn, self._lease(self._taken):
                 await asyncio.to_thread(execution.ledger.requests(execution.visit.uid).load)
                 with disruption_budget.judging(execution, self._outcomes):
                     await self._do(list(self._left))

@@ -1,11 +1,14 @@
 """What shuts the way for other servers: what was sent and did not end well, and nothing else."""
 
+import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from reconciler.apply.circuit_breaker import CircuitOpen
 from reconciler.apply.disruption_budget import DisruptionBudget
 from reconciler.apply.execution import Execution
 from reconciler.errors import Exit, LedgerError
@@ -85,3 +88,22 @@ def test_what_was_done_is_judged_although_the_ledger_failed_afterwards() -> None
     with pytest.raises(LedgerError):
         failing()
     assert budget.why == "tokyo-1: harm"
+
+
+def test_servers_that_gave_a_reason_are_let_through_and_no_other_one() -> None:
+    """Its robots may be owed a start: nobody else would give it to them."""
+
+    async def story() -> None:
+        budget, other = DisruptionBudget(), replace(DESIRED, url="https://osaka-1.internal").target
+        budget.shut("tokyo-1: a reboot is in doubt", DESIRED.target)
+        async with budget.turn(DESIRED.target):
+            pass
+        with pytest.raises(CircuitOpen, match="tokyo-1: a reboot is in doubt"):
+            async with budget.turn(other):
+                pass
+        budget.shut("osaka-1: harm", other)
+        for one in (DESIRED.target, other):
+            async with budget.turn(one):
+                pass
+
+    asyncio.run(story())

@@ -59,14 +59,14 @@ def test_who_waits_for_another_servers_robots_is_not_stuck() -> None:
     async def story(worker: ServerWorker, visit: Visit) -> None:
         visit.observed = sight()
         budget = worker._shared.disruption_budget
-        async with budget.turn():
+        async with budget.turn(worker.desired.target):
             waiting = worker._task = asyncio.create_task(turn(worker))
             assert not await watched(worker, 3 * HOUR)
         await waiting
         assert await watched(worker, STUCK + 120)  # from then on it may be
 
     async def turn(worker: ServerWorker) -> None:
-        async with worker._shared.disruption_budget.turn():
+        async with worker._shared.disruption_budget.turn(worker.desired.target):
             pass
 
     during_a_pass(story)

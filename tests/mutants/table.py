@@ -2026,6 +2026,13 @@ MUTANTS: tuple[Mutant, ...] = (
         (SHARED,),
     ),
     Mutant(
+        "a server at which robots are owed a start keeps itself from it",
+        "reconciler/apply/disruption_budget.py",
+        "            if self._shut and server not in self._shut:\n",
+        "            if self._shut:\n",
+        ("tests/apply/test_disruption_budget.py",),
+    ),
+    Mutant(
         "the next server is rebooted although the robots of the last one were not started",
         "reconciler/controller/pass_result.py",
         "        if failed and stopped_since(reboots[-1], robots):\n",
