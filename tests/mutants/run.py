@@ -6,6 +6,7 @@ tests named beside it red.  A mutant that survives is a promise that nobody keep
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ PARTS = (
 )
 PATIENCE = 600.0  # seconds for the tests of one mutant
 FAILED = 1  # pytest's code when tests failed; anything else is no verdict
+_MOMENTS = itertools.count(1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,12 +84,12 @@ def _healthy(copies: "SimpleQueue[Path]", chosen: Iterable[Mutant]) -> bool:
 def _noticed(mutant: Mutant, copy: Path) -> bool:
     path = copy / mutant.file
     text = path.read_text("utf-8")
-    path.write_text(mutant.applied(text), "utf-8")
+    _write(path, mutant.applied(text))
     began = time.monotonic()
     try:
         code, said = _tested(copy, mutant.tests)
     finally:
-        path.write_text(text, "utf-8")
+        _write(path, text)
     took = time.monotonic() - began
     if code == FAILED:
         print(f"noticed    {mutant.name} ({took:.0f} s)", flush=True)
@@ -96,9 +98,17 @@ def _noticed(mutant: Mutant, copy: Path) -> bool:
     return False
 
 
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+    # A time of its own: Python knows by size and time what it has compiled, in whole seconds.
+    moment = next(_MOMENTS)
+    os.utime(path, (moment, moment))
+
+
 def _tested(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    # Compiling all of jtr and the tests anew would take longer than most of them.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     options = ["-q", "-x", "-m", "not long", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, *tests]
     try:
