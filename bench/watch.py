@@ -100,7 +100,7 @@ async def measure(cases: Sequence[Case], rounds: int, top: Path) -> None:
                     found = await waiting
                 reported = time.perf_counter()
                 reading = await asyncio.to_thread(source.read, found)
-                if reading.trouble or reading.revision != found:
+                if reading.trouble or reading.revision != found.revision:
                     sys.exit(f"{case.name}: reported early or wrongly; {reading.trouble}")
                 case.late.append(reported - last)
                 case.read.append(time.perf_counter() - reported)

@@ -1,8 +1,8 @@
 """
 What the documents say now, and the last good desired state.
 
-`content_hash` names the content of everything that the loader would read; `Source` keeps in force
-what was last read without a mistake.  Nothing here waits for files to change:
+`take` reads everything that the loader would read, and names it; `Source` keeps in force what was
+last read without a mistake.  Nothing here waits for files to change:
 `controller.file_watcher` does.
 """
 
@@ -59,22 +59,55 @@ class Reading:
 # ── content ──────────────────────────────────────────────────────────────────────────────────
 
 
-def content_hash(paths: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Content:
     """
-    Return the SHA-256 of names and contents of all files that the loader would read, in hex.
+    What all files held at one moment that the loader would read.
+
+    `revision` is the SHA-256 of their names and contents, in hex; `files` go by real path; `whole`
+    is False where the loader will fail.
+    """
+
+    revision: str
+    files: Mapping[str, bytes] = field(repr=False)
+    whole: bool
+
+
+def take(paths: Sequence[str]) -> Content:
+    """
+    Read all files that the loader would read.
 
     What is missing, unreadable, no regular file, or a link out of its directory counts as just
     that.  Never raises for what it finds, never blocks on a FIFO, never follows a loop.
     """
-    return _taken(paths).revision
+    digest = hashlib.sha256()
+    files: dict[str, bytes] = {}
+    whole = True
+    for entry in _entries(paths):
+        kind, content = entry.kind, b""
+        if kind is Kind.FILE:
+            if entry.real in files:  # the loader, too, reads a file once, whatever leads to it
+                continue
+            try:
+                data = read_bytes(entry.path, follow=entry.linked)
+            except UsageError:
+                kind = Kind.UNREADABLE
+            else:
+                content = hashlib.sha256(data).digest()
+                files[entry.real] = data
+        elif kind is Kind.UNIGNORING:
+            content = repr(entry.trouble).encode()
+        whole &= kind in {Kind.FILE, Kind.OUTSIDE, Kind.UNIGNORING}
+        digest.update(os.fsencode(entry.name) + b"\0" + kind.value + content)
+    return Content(digest.hexdigest(), files, whole)
 
 
 def stat_signature(paths: Sequence[str]) -> str:
     """
-    Return a hash like `content_hash` of names, sizes, inodes and times: no file is opened.
+    Return a hash like that of `take`, but of names, sizes, inodes and times: no file is opened.
 
     Cheaper, but a file that is written twice within one tick of the clock to the same size looks
-    the same: only for times between two content hashes.
+    the same: only for times between two readings.
     """
     digest = hashlib.sha256()
     for entry in _entries(paths):
@@ -87,41 +120,6 @@ def stat_signature(paths: Sequence[str]) -> str:
         marks = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
         digest.update(f"{found.st_mode} {marks}\0".encode())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """The content of one moment; `held` goes by real path; `whole` is False if the loader fails."""
-
-    revision: str
-    held: Mapping[str, bytes]
-    whole: bool
-
-
-def _taken(paths: Sequence[str], *, hold: bool = False) -> _Taken:
-    digest = hashlib.sha256()
-    held: dict[str, bytes] = {}
-    seen: set[str] = set()
-    whole = True
-    for entry in _entries(paths):
-        kind, content = entry.kind, b""
-        if kind is Kind.FILE:
-            if entry.real in seen:  # the loader, too, reads a file once, whatever leads to it
-                continue
-            seen.add(entry.real)
-            try:
-                data = read_bytes(entry.path, follow=entry.linked)
-            except UsageError:
-                kind = Kind.UNREADABLE
-            else:
-                content = hashlib.sha256(data).digest()
-                if hold:
-                    held[entry.real] = data
-        elif kind is Kind.UNIGNORING:
-            content = repr(entry.trouble).encode()
-        whole &= kind in {Kind.FILE, Kind.OUTSIDE, Kind.UNIGNORING}
-        digest.update(os.fsencode(entry.name) + b"\0" + kind.value + content)
-    return _Taken(digest.hexdigest(), held, whole)
 
 
 def _entries(paths: Sequence[str]) -> Iterator[Entry]:
@@ -185,26 +183,27 @@ class Source:
         self._judged: str | None = None  # the content that `_reading` is the judgement of
         self._reading = Reading()
 
-    def read(self, content_hash: str) -> Reading:
+    def read(self, content: Content) -> Reading:
         """
-        Return what is in force after a look at the documents, which have this content hash now.
+        Return what is in force after *content* was found; it is taken anew if it was half-written.
 
         Content that was judged before costs nothing, so this may be called before every pass; do
         so at least while `trouble` is there.  Blocking; never raises for what stands in the files.
         """
-        if content_hash == self._judged:
+        if content.revision == self._judged:
             return self._reading
-        for _ in range(TRIES):
-            if self._read():
-                break
+        for _ in range(TRIES - 1):
+            if self._judge(content):
+                return self._reading
+            content = take(self._paths)
+        self._judge(content)
         return self._reading
 
-    def _read(self) -> bool:
-        """Read once; False when the files moved meanwhile, so that this is no judgement of them."""
-        taken = _taken(self._paths, hold=True)
+    def _judge(self, content: Content) -> bool:
+        """Judge it; False when the files moved meanwhile, so that this is no judgement of them."""
         # The loader gets the very bytes that were hashed: a hash before and one after would not
         # see a `git stash; git stash pop` in between.
-        held = _Held(taken.held)
+        held = _Held(content.files)
         state: DesiredState | None = None
         trouble, refused = "", False
         try:
@@ -216,13 +215,13 @@ class Source:
             state, trouble, refused = None, str(error), True
         except Exception as error:  # noqa: BLE001  - no document may end the controller
             trouble = f"the documents cannot be read ({type(error).__name__}); please report this"
-        certain = held.asked == set(taken.held) if taken.whole else refused
+        certain = held.asked == set(content.files) if content.whole else refused
         if state is not None and certain:
-            self._reading = self._reading.followed(state, taken.revision)
+            self._reading = self._reading.followed(state, content.revision)
         else:
             trouble = trouble or "the documents change while they are read; they are read again"
-            self._reading = replace(self._reading, trouble=trouble, attempted=taken.revision)
-        self._judged = taken.revision if certain else None
+            self._reading = replace(self._reading, trouble=trouble, attempted=content.revision)
+        self._judged = content.revision if certain else None
         return certain
 
 

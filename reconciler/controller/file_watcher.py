@@ -1,10 +1,10 @@
 """
-When the documents have changed: file events as a hint, the content hash as the truth.
+When the documents have changed: file events as a hint, their content as the truth.
 
 Events get lost: a queue overflows, a bind or network mount sends none, a directory that is deleted
 and made again stays silent while its watch says that it lives.  So an event only says when to look,
 and the documents are looked at every `rescan` without any.  What counts as a change is decided by
-`reconciler.controller.document_source.content_hash` alone.
+`reconciler.controller.document_source.take` alone.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from reconciler.controller.document_source import content_hash, stat_signature
+from reconciler.controller.document_source import Content, stat_signature, take
 from reconciler.system.timeouts import Timeouts
 
 LINKS_LIMIT: Final = 40  # as the kernel's own
@@ -286,7 +286,7 @@ class Watcher:
         self._woken = asyncio.Event()
         self._poked = asyncio.Event()
         self._hints = _Hints(self._woken.set)
-        self._look: asyncio.Future[tuple[str, str]] | None = None
+        self._look: asyncio.Future[tuple[Content | None, str]] | None = None
         self._due = 0.0  # when to look even without an event, on the monotonic clock
         self._reported: str | None = None
         self._blind = self._hanging = self._said = ""
@@ -295,7 +295,7 @@ class Watcher:
         # For the thread that looks.
         self._observer: BaseObserver | None = None
         self._places: frozenset[_Place] = frozenset()
-        self._signature = self._content = ""
+        self._signature = ""
         self._read_at = float("-inf")  # not 0: a machine that has just been started is near it
         self._anew = False  # its watches are deaf, perhaps: make them anew
 
@@ -327,9 +327,9 @@ class Watcher:
         self._poked.set()
         self._woken.set()
 
-    async def changed(self) -> str:
+    async def changed(self) -> Content:
         """
-        Return the content hash once it differs from the one returned last; the first at once.
+        Return the content once it differs from the one returned last; the first at once.
 
         Nothing is lost by cancelling: the next call reports it.
         """
@@ -337,7 +337,7 @@ class Watcher:
             occasion = await self._occasion()
             began, watched = time.monotonic(), not (self._polling or self._blind)
             found = await self._find(occasion)
-            new = found is not None and found != self._reported
+            new = found is not None and found.revision != self._reported
             if occasion is _Occasion.EVENT or self._hints.latest > began:
                 self._unheard = 0
             elif occasion is _Occasion.TIME and new and watched and self._reported is not None:
@@ -347,7 +347,7 @@ class Watcher:
             self._due = time.monotonic() + (self._often if often else self._rescan)
             self._say()
             if found is not None and new:
-                self._reported = found
+                self._reported = found.revision
                 return found
 
     def _often_now(self) -> bool:
@@ -367,8 +367,8 @@ class Watcher:
             await _until(self._poked, rest)
         return _Occasion.POKE
 
-    async def _find(self, occasion: _Occasion) -> str | None:
-        """Look, or go on with a look that hangs; None when it could not be done."""
+    async def _find(self, occasion: _Occasion) -> Content | None:
+        """Look, or go on with a look that hangs; None when it could not be done, or need not."""
         try:
             if self._look is None:
                 self._woken.clear()
@@ -401,8 +401,8 @@ class Watcher:
 
     # ── in the thread that looks ─────────────────────────────────────────────────────────────
 
-    def _seen(self, *, full: bool, often: bool) -> tuple[str, str]:
-        """Return the content hash, and why there are no file events."""
+    def _seen(self, *, full: bool, often: bool) -> tuple[Content | None, str]:
+        """Return the content, if it may be another one, and why there are no file events."""
         now = time.monotonic()
         full = full or self._anew or now + self._often > self._read_at + self._rescan
         blind = self._blind
@@ -411,10 +411,11 @@ class Watcher:
             blind = self._watch(anew=self._anew)
             self._anew = False
         signature = stat_signature(self._paths) if often else ""
+        content = None
         if full or signature != self._signature:
-            self._content, self._read_at = content_hash(self._paths), now
+            content, self._read_at = take(self._paths), now
         self._signature = signature
-        return self._content, blind
+        return content, blind
 
     def _watch(self, *, anew: bool) -> str:
         """Have all places watched, also after some were replaced; return why that fails."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller import document_source
-from reconciler.controller.document_source import Reading, Source, content_hash, stat_signature
+from reconciler.controller.document_source import Reading, Source, stat_signature, take
 from reconciler.documents.files import read_documents
 from reconciler.documents.load import Loader
 from reconciler.model.desired import DesiredState
@@ -44,14 +44,18 @@ def names(reading: Reading) -> list[str] | None:
 
 
 def now(reader: Source, *paths: Path) -> Reading:
-    return reader.read(content_hash([str(path) for path in paths]))
+    return reader.read(take([str(path) for path in paths]))
+
+
+def revision(paths: Sequence[str]) -> str:
+    return take(paths).revision
 
 
 def test_good_documents_are_in_force_under_their_content_hash(tree: Path) -> None:
     reading = now(Source([str(tree)]), tree)
 
     assert (names(reading), reading.trouble) == (["tokyo-1", "tokyo-2"], "")
-    assert reading.revision == content_hash([str(tree)])
+    assert reading.revision == revision([str(tree)])
 
 
 def vanish(tree: Path) -> None:
@@ -203,13 +207,23 @@ def secrets(reading: Reading) -> set[str]:
     }
 
 
+def test_what_was_found_is_judged_and_not_read_again(tree: Path) -> None:
+    found = take([str(tree)])
+    save(tree / "one.yaml", "tokyo-1", secret="other")
+
+    reading = Source([str(tree)]).read(found)
+
+    assert "vault:secret/jt/tokyo-1/bybit" in secrets(reading)
+    assert (reading.revision, reading.trouble) == (found.revision, "")
+
+
 def test_a_change_there_and_back_during_reading_is_not_read(tree: Path, meddler: Meddler) -> None:
     meddler.before = lambda: save(tree / "one.yaml", "tokyo-1", secret="other")
     meddler.after = lambda: save(tree / "one.yaml", "tokyo-1")
     reading = now(Source([str(tree)]), tree)
 
     assert secrets(reading) == {"vault:secret/jt/tokyo-1/bybit", "vault:secret/jt/tokyo-2/bybit"}
-    assert (reading.revision, reading.trouble) == (content_hash([str(tree)]), "")
+    assert (reading.revision, reading.trouble) == (revision([str(tree)]), "")
 
 
 def test_a_link_that_leads_elsewhere_during_reading_is_read_again(
@@ -231,7 +245,7 @@ def test_a_link_that_leads_elsewhere_during_reading_is_read_again(
 
     assert meddler.loads == 2
     assert "vault:secret/jt/tokyo-3/new" in secrets(reading)
-    assert (reading.revision, reading.trouble) == (content_hash([str(tree)]), "")
+    assert (reading.revision, reading.trouble) == (revision([str(tree)]), "")
 
 
 @pytest.mark.parametrize("vanishes", [True, False])
@@ -249,7 +263,7 @@ def test_a_file_that_comes_or_goes_during_reading_is_read_again(
 
     assert meddler.loads == 2
     assert names(reading) == (["tokyo-1"] if vanishes else ["tokyo-1", "tokyo-2", "tokyo-3"])
-    assert reading.revision == content_hash([str(tree)])
+    assert reading.revision == revision([str(tree)])
 
 
 def test_a_tree_that_never_rests_changes_nothing_and_is_read_when_it_does(
@@ -336,13 +350,13 @@ def test_the_hash_covers_exactly_what_the_loader_reads(tree: Path, tmp_path: Pat
     (tree / "alien.yaml").symlink_to(outside / "alien.yaml")
     (tree / "aliens").symlink_to(outside)
     paths = [str(tree), str(tree / "z" / "five.yaml"), str(outside / "alien.yaml"), f"{tree}/./a"]
-    held = document_source._taken(paths, hold=True).held
+    held = take(paths).files
 
     assert list(held) == [os.path.realpath(file) for file in read_documents(paths).files]
     assert len(held) == 6
 
 
-@pytest.mark.parametrize("measure", [content_hash, stat_signature])
+@pytest.mark.parametrize("measure", [revision, stat_signature])
 def test_every_kind_of_place_has_a_hash_of_its_own(
     tmp_path: Path, measure: Callable[[Sequence[str]], str]
 ) -> None:
@@ -369,22 +383,22 @@ def test_every_kind_of_place_has_a_hash_of_its_own(
 
 
 def test_the_hash_is_of_contents_not_of_places_and_times(tree: Path, tmp_path: Path) -> None:
-    first = content_hash([str(tree)])
+    first = revision([str(tree)])
     copy = tmp_path / "copy"
     shutil.copytree(tree, copy)
     os.utime(copy / "one.yaml", (1, 1))
 
-    assert content_hash([str(copy)]) == first
+    assert revision([str(copy)]) == first
 
 
 def test_the_hash_does_not_leave_the_tree(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tree / "link").symlink_to("../outside")
-    before = content_hash([str(tree)])
+    before = revision([str(tree)])
     save(tmp_path / "outside" / "three.yaml", "tokyo-3")
     (tmp_path / "outside" / "deeper").mkdir()
 
-    assert content_hash([str(tree)]) == before
+    assert revision([str(tree)]) == before
 
 
 def test_the_hash_follows_no_loop(tree: Path) -> None:
@@ -394,12 +408,12 @@ def test_the_hash_follows_no_loop(tree: Path) -> None:
             (tree / name / f"to-{target}").symlink_to(f"../{target}")
         save(tree / name / "file.yaml", f"in-{name}")
 
-    assert len(document_source._taken([str(tree)], hold=True).held) == 5
+    assert len(take([str(tree)]).files) == 5
 
 
 @pytest.mark.parametrize("path", ["a\0b", "x" * 10_000])
 def test_a_name_that_cannot_be_a_file_is_just_missing(path: str) -> None:
-    reading = Source([path]).read(content_hash([path]))
+    reading = Source([path]).read(take([path]))
 
     assert reading.state is None
     assert "no such file" in reading.trouble
@@ -407,13 +421,13 @@ def test_a_name_that_cannot_be_a_file_is_just_missing(path: str) -> None:
 
 def test_what_is_left_out_is_no_change_and_no_trouble(tree: Path) -> None:
     (tree / ".jtrignore").write_text("compose.yaml\n", "utf-8")
-    before = content_hash([str(tree)])
+    before = revision([str(tree)])
     reader = Source([str(tree)])
 
     (tree / "compose.yaml").write_text("services: {}\n", "utf-8")
 
-    assert content_hash([str(tree)]) == before
-    known = reader.read(before)
+    assert revision([str(tree)]) == before
+    known = reader.read(take([str(tree)]))
     assert now(reader, tree) == Reading(known.state, before, known.meaning, attempted=before)
     assert names(now(reader, tree)) == ["tokyo-1", "tokyo-2"]
 

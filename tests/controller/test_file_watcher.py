@@ -19,7 +19,7 @@ from watchdog.observers.api import EventEmitter, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
 from reconciler.controller import file_watcher
-from reconciler.controller.document_source import content_hash
+from reconciler.controller.document_source import Content, take
 from reconciler.controller.file_watcher import Watcher
 from reconciler.system.timeouts import Timeouts
 from tests.sandbox.visits import really_looped
@@ -44,11 +44,11 @@ class Looks:
         self.count = 0
         self.gate = threading.Event()
         self.gate.set()
-        monkeypatch.setattr(file_watcher, "content_hash", self)
+        monkeypatch.setattr(file_watcher, "take", self)
 
-    def __call__(self, paths: Sequence[str]) -> str:
+    def __call__(self, paths: Sequence[str]) -> Content:
         assert self.gate.wait(PATIENCE)
-        found = content_hash(paths)
+        found = take(paths)
         self.count += 1
         return found
 
@@ -103,7 +103,7 @@ class Watched:
         self._path = str(path)
         self._looks = looks
 
-    async def changed(self) -> str:
+    async def changed(self) -> Content:
         async with asyncio.timeout(PATIENCE):
             return await self.watcher.changed()
 
@@ -120,7 +120,7 @@ class Watched:
 
     async def reports_once(self) -> None:
         """One report, of what is there now."""
-        assert await self.changed() == content_hash([self._path])
+        assert await self.changed() == take([self._path])
         await self.is_silent()
 
 
@@ -132,7 +132,7 @@ def watched(looks: Looks) -> Callable[..., contextlib.AbstractAsyncContextManage
     ) -> AsyncIterator[Watched]:
         async with Watcher([str(path)], timeouts, polling=polling) as watcher:
             found = Watched(watcher, path, looks)
-            assert await found.changed() == content_hash([str(path)])
+            assert await found.changed() == take([str(path)])
             yield found
 
     return watching
@@ -231,7 +231,7 @@ async def test_a_git_checkout_of_many_files(tree: Path, watched: Watching, clock
         await asyncio.to_thread(git, "checkout", "--quiet", "old")
         clock.go_on()
 
-        assert await waiting == content_hash([str(tree)])
+        assert await waiting == take([str(tree)])
         await it.is_silent()
 
 
@@ -346,7 +346,7 @@ async def test_40_000_events_at_once(
         waiting = asyncio.create_task(it.changed())
         assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
 
-        assert await waiting == content_hash([str(tree)])
+        assert await waiting == take([str(tree)])
         await it.is_silent()
     shutil.rmtree(tree)
 
@@ -390,7 +390,7 @@ async def test_an_unreadable_file(
         else:
             file.unlink()
         file.write_text("a: 1\n", "utf-8")
-        while await it.changed() != content_hash([str(tree if named == "directory" else file)]):
+        while await it.changed() != take([str(tree if named == "directory" else file)]):
             pass
         await it.is_silent()
 
@@ -414,7 +414,7 @@ async def test_a_half_written_file_is_not_looked_at(
         assert looks.count == before
         clock.go_on()
 
-        assert await waiting == content_hash([str(tree)])
+        assert await waiting == take([str(tree)])
         await it.is_silent()
 
 
@@ -466,7 +466,7 @@ async def test_a_stream_of_events_does_not_postpone_the_look_for_ever(
             await asyncio.sleep(0.005)
             assert asyncio.get_running_loop().time() - began < PATIENCE
 
-        assert waiting.result() == content_hash([str(tree)])
+        assert waiting.result() == take([str(tree)])
 
 
 @really_looped
@@ -602,7 +602,7 @@ async def test_polling_compares_sizes_and_times_and_reads_at_a_rescan(
         assert looks.count == before
         clock.go_on(ahead=1.0)
 
-        assert await waiting == content_hash([str(tree)])
+        assert await waiting == take([str(tree)])
         assert looks.count == before + 1
         assert it.watcher.trouble == ""
         assert it.watcher._observer is None
@@ -623,7 +623,7 @@ async def test_a_look_that_hangs_is_said_and_waited_for(
         looks.gate.set()
 
         async with asyncio.timeout(PATIENCE):
-            assert await watcher.changed() == content_hash([str(tree)])
+            assert await watcher.changed() == take([str(tree)])
         assert watcher.trouble == ""
         looks.gate.clear()
         watcher.poke()
@@ -638,18 +638,18 @@ async def test_a_look_that_hangs_is_said_and_waited_for(
 async def test_a_look_that_fails_is_said_and_tried_again(
     tree: Path, watched: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(_: Sequence[str]) -> str:
+    def failing(_: Sequence[str]) -> Content:
         raise MemoryError
 
     async with watched(tree, RESCAN) as it:
         with monkeypatch.context() as broken:
-            broken.setattr(file_watcher, "content_hash", failing)
+            broken.setattr(file_watcher, "take", failing)
             (tree / "one.yaml").write_text("a: 2\n", "utf-8")
             waiting = asyncio.create_task(it.changed())
             await until(lambda: bool(it.watcher.trouble))
             assert "MemoryError" in it.watcher.trouble
 
-        assert await waiting == content_hash([str(tree)])
+        assert await waiting == take([str(tree)])
         await it.is_silent()
         assert it.watcher.trouble == ""
 
