@@ -977,6 +977,34 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/documents/test_ignore.py",),
     ),
     Mutant(
+        "documents are judged anew that the watcher has read",
+        "reconciler/controller/document_source.py",
+        "            if self._judge(content):\n",
+        "            if self._judge(take(self._paths)):\n",
+        ("tests/controller/test_document_source.py",),
+    ),
+    Mutant(
+        "a tree that moved while it was read is in force",
+        "reconciler/controller/document_source.py",
+        "        certain = held.asked == set(content.files) if content.whole else refused\n",
+        "        certain = bool(content.files) or refused\n",
+        ("tests/controller/test_document_source.py",),
+    ),
+    Mutant(
+        "an entry of a listing counts as told although its text is another one",
+        "reconciler/secrets/vault/listing.py",
+        "        if text and self._text.startswith(text, self._at):\n",
+        "        if text and len(self._text) >= self._at + len(text):\n",
+        ("tests/secrets/vault/test_listing.py",),
+    ),
+    Mutant(
+        "a text that may go on counts as an entry of a listing",
+        "reconciler/secrets/vault/listing.py",
+        "            if isinstance(facts, dict):\n",
+        "            if facts:\n",
+        ("tests/secrets/vault/test_listing.py",),
+    ),
+    Mutant(
         "a file that is left out wakes the controller",
         "reconciler/controller/document_source.py",
         " if entry.kind is not Kind.IGNORED)",
@@ -2967,7 +2995,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a token that may neither list nor look itself up counts as dead",
         "reconciler/secrets/vault/sweep.py",
-        "            await self._singly(sorted(wanted.values(), key=_PLACE)[:AT_ONCE], found)\n",
+        "            await self._singly(some, found)\n",
         "            raise\n",
         (
             "tests/secrets/vault/test_sweep.py::test_a_token_that_may_not_even_look_itself_up_is_judged_by_what_it_reads",

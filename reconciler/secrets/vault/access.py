@@ -5,7 +5,7 @@ A login can be good for one use only (AppRole's secret id), so whoever needs Vau
 purpose builds on the same access instead of logging in again.
 """
 
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.secrets.vault.auth import VaultAuth
 from reconciler.secrets.vault.client import Answer, VaultSession
+from reconciler.secrets.vault.listing import Entries
 from reconciler.secrets.vault.token import life_in, login_for
 from reconciler.system.timeouts import Timeouts
 
@@ -91,7 +92,7 @@ class VaultAccess:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
-        wanted: Collection[str] | None = None,
+        wanted: Entries | None = None,
     ) -> Answer:
         """
         Send with the present token, and once more with a new one if that token has died.

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -28,7 +28,7 @@ from weakref import WeakKeyDictionary
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
 from reconciler.model.target import is_plain
-from reconciler.secrets.vault.listing import Listing
+from reconciler.secrets.vault.listing import Entries, Listing
 from reconciler.system.background_loop import BackgroundLoop, Closed
 from reconciler.system.certificates import ISSUE_ANEW, REFUSED, STRICT
 from reconciler.system.http import aiohttp
@@ -83,7 +83,7 @@ class _Request:
     url: "URL"
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(repr=False)
-    wanted: Collection[str] | None  # of a listing
+    wanted: Entries | None  # of a listing
 
 
 class _Connections:
@@ -164,7 +164,7 @@ class VaultSession:
         token: Secret | None,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
-        wanted: Collection[str] | None = None,
+        wanted: Entries | None = None,
         attempts: int = _ATTEMPTS,
     ) -> Answer:
         """
@@ -226,7 +226,7 @@ class VaultSession:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
-        wanted: Collection[str] | None = None,
+        wanted: Entries | None = None,
     ) -> _Request:
         from yarl import URL  # noqa: PLC0415  - slow to import
 

@@ -8,8 +8,10 @@ secret below a folder, and there may be tens of thousands of which we use a few.
 import codecs
 import json
 import re
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, TypeVar
+
+from reconciler.model.references import SecretPath
 
 T = TypeVar("T")
 _DECODE: Final = json.JSONDecoder().raw_decode
@@ -19,6 +21,18 @@ _ENDS: Final = frozenset(" \t\n\r,:]}")  # what may follow a value
 _Steps = Generator[None, None, T]  # pauses where more text is needed
 
 
+class Entries:
+    """
+    Which entries of a listing are wanted: by what each is called in there, the secret that it is.
+
+    An entry that is told in the same text as last time is not decoded again.
+    """
+
+    def __init__(self, secrets: Mapping[str, SecretPath]) -> None:
+        self.secrets: Final = secrets
+        self.told: Final[dict[str, tuple[str, Any]]] = {}  # each one's text, and what it says
+
+
 class Listing:
     """
     Takes an answer piece by piece (`feed`), and has it as `body`, less what is not *wanted*.
@@ -26,7 +40,7 @@ class Listing:
     What is held at any time, besides what is kept, is less than *most* bytes: `too_long` otherwise.
     """
 
-    def __init__(self, wanted: Collection[str], most: int) -> None:
+    def __init__(self, wanted: Entries, most: int) -> None:
         self.too_long = False
         self._wanted: Final = wanted
         self._most: Final = most
@@ -106,9 +120,19 @@ class Listing:
             self._data[name] = yield from self._whole_of(name)
 
     def _info(self, name: str) -> _Steps[None]:
-        facts = yield from self._value()
-        if name in self._wanted:
-            self._infos[name] = facts
+        wanted = self._wanted
+        if name not in wanted.secrets:
+            yield from self._value()
+            return
+        self._skip()
+        text, facts = wanted.told.get(name, ("", None))
+        if text and self._text.startswith(text, self._at):
+            self._at += len(text)  # whole: it ends with its brace
+        else:
+            facts = yield from self._value()
+            if isinstance(facts, dict):
+                wanted.told[name] = self._text[self._at - self._size : self._at], facts
+        self._infos[name] = facts
 
     def _whole_of(self, name: str) -> _Steps[Any]:
         """Take a value that is kept whatever it is."""

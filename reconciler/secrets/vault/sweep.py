@@ -29,6 +29,7 @@ from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.access import FORBIDDEN, NOT_FOUND, OK
 from reconciler.secrets.vault.backend import VaultBackend, usable
 from reconciler.secrets.vault.client import AT_ONCE, Answer, AnswerTooLong
+from reconciler.secrets.vault.listing import Entries
 from reconciler.secrets.vault.versions import Versions
 
 _PROBE_AGAIN: Final = 3600.0  # seconds: policies change, and servers are upgraded
@@ -56,8 +57,7 @@ class _Folder:
         return f"/v1/{self.mount}/detailed-metadata" + (f"/{self.path}" if self.path else "")
 
 
-_Named = Mapping[str, SecretPath]  # as a listing of their folder calls them
-_Places = tuple[set[SecretPath], list[tuple[_Folder, _Named]]]
+_Places = tuple[set[SecretPath], list[tuple[_Folder, Entries]]]
 
 
 class _Refused(Exception):
@@ -128,14 +128,14 @@ class Sweeper:
 
     # ── three ways of asking ─────────────────────────────────────────────────────────────────
 
-    async def _scan(self, folder: _Folder, wanted: _Named, found: _Found) -> None:
+    async def _scan(self, folder: _Folder, wanted: Entries, found: _Found) -> None:
         async def ask() -> None:
             answer = await self._asked(folder, {"scan": "true"}, wanted)
             _take(answer, wanted, found)
 
         await self._try("scan", folder, wanted, found, ask)
 
-    async def _list(self, folder: _Folder, wanted: _Named, found: _Found) -> None:
+    async def _list(self, folder: _Folder, wanted: Entries, found: _Found) -> None:
         async def ask() -> None:
             seen: set[str] = set()
             parameters = {"list": "true", "limit": str(_PAGE)}
@@ -205,11 +205,11 @@ class Sweeper:
         self,
         way: str,
         folder: _Folder,
-        wanted: _Named,
+        wanted: Entries,
         found: _Found,
         ask: Callable[[], Awaitable[None]],
     ) -> None:
-        if len(wanted) < 2 or self._is_refused(way, folder):  # noqa: PLR2004  - one is asked singly
+        if len(wanted.secrets) < 2 or self._is_refused(way, folder):  # noqa: PLR2004  - one is asked singly
             return
         try:
             await ask()
@@ -218,7 +218,8 @@ class Sweeper:
             self._refused[way, folder.mount if everywhere else folder] = self._clock()
         except TokenExpired:
             # Or it lives, and may neither list nor look itself up: what it reads says which.
-            await self._singly(sorted(wanted.values(), key=_PLACE)[:AT_ONCE], found)
+            some = sorted(wanted.secrets.values(), key=_PLACE)[:AT_ONCE]
+            await self._singly(some, found)
             self._refused[way, folder if self._thorough else folder.mount] = self._clock()
         except AnswerTooLong:
             self._refused[way, folder] = self._clock()
@@ -233,7 +234,7 @@ class Sweeper:
         )
 
     async def _asked(
-        self, folder: _Folder, parameters: Mapping[str, str], wanted: _Named
+        self, folder: _Folder, parameters: Mapping[str, str], wanted: Entries
     ) -> Answer:
         self.requests += 1
         answer = await self._backend.ask(
@@ -241,7 +242,7 @@ class Sweeper:
             "GET",
             folder.url(),
             params=parameters,
-            wanted=wanted.keys(),
+            wanted=wanted,
         )
         nothing = answer.status == NOT_FOUND and answer.body.get("errors") == []
         if answer.status != OK and not nothing:
@@ -251,12 +252,7 @@ class Sweeper:
 
 
 def newest(found: Versions | SecretsError) -> VersionInfo | SecretsError:
-    if isinstance(found, SecretsError):
-        return found
-    try:
-        return found.info()
-    except SecretsError as error:
-        return error
+    return found if isinstance(found, SecretsError) else found.current
 
 
 class SweptBackend(SecretBackend):
@@ -339,12 +335,12 @@ class SweptBackend(SecretBackend):
         return await self._backend.describe(at, version)
 
 
-def _take(answer: Answer, wanted: _Named, found: _Found) -> None:
+def _take(answer: Answer, wanted: Entries, found: _Found) -> None:
     """Take from a listing what it tells of the secrets that are wanted; the rest is asked for."""
     listed: Any = answer.data.get("key_info")
     if not isinstance(listed, dict):
         return
-    for name, at in wanted.items():
+    for name, at in wanted.secrets.items():
         facts = listed.get(name)
         if not isinstance(facts, dict) or at in found:
             continue
@@ -362,12 +358,12 @@ def _read(
         return None
     except SecretsError as error:
         return error
-    if versions is None or isinstance(newest(versions), SecretsUnreachable):
+    if versions is None or isinstance(versions.current, SecretsUnreachable):
         return None
     return versions
 
 
-def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, _Named]]:
+def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, Entries]]:
     """
     Group by mount and first folder, under the deepest folder that a whole group lies in.
 
@@ -389,12 +385,12 @@ def _together(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, _Named
         yield _named(_Folder(mount, "/".join(shared)), wanted)
 
 
-def _by_folder(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, _Named]]:
+def _by_folder(secrets: Collection[SecretPath]) -> Iterator[tuple[_Folder, Entries]]:
     groups: dict[_Folder, list[SecretPath]] = {}
     for at in sorted(set(secrets), key=_PLACE):
         groups.setdefault(_Folder(at.mount, at.path.rpartition("/")[0]), []).append(at)
     yield from (_named(folder, wanted) for folder, wanted in groups.items())
 
 
-def _named(folder: _Folder, secrets: Collection[SecretPath]) -> tuple[_Folder, _Named]:
-    return folder, {folder.name_of(at): at for at in secrets}
+def _named(folder: _Folder, secrets: Collection[SecretPath]) -> tuple[_Folder, Entries]:
+    return folder, Entries({folder.name_of(at): at for at in secrets})

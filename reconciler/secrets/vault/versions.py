@@ -6,7 +6,7 @@ The same object comes from a read of one secret's metadata and from a listing of
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -15,6 +15,7 @@ from reconciler.errors import (
     SecretDeleted,
     SecretDestroyed,
     SecretMissing,
+    SecretsError,
     SecretsUnreachable,
     VersionPruned,
 )
@@ -30,13 +31,26 @@ _MOMENT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """All versions of the secret *at*, as Vault told them when its own clock showed *clock*."""
+    """
+    All versions of the secret *at*, as Vault told them when its own clock showed *clock*.
+
+    `current` are the facts on the newest one, or why there are none.
+    """
 
     at: SecretPath
     newest: int
     facts: Mapping[str, Any]
     clock: datetime
     targets: tuple[str, ...] | None = None
+    current: VersionInfo | SecretsError = field(init=False)
+
+    def __post_init__(self) -> None:
+        current: VersionInfo | SecretsError
+        try:
+            current = self.info()
+        except SecretsError as error:
+            current = error.with_traceback(None)  # it would hold this frame
+        object.__setattr__(self, "current", current)
 
     @classmethod
     def of(
@@ -67,7 +81,8 @@ class Versions:
         Raises SecretDeleted, SecretDestroyed, VersionPruned, and SecretsUnreachable for facts that
         are none.
         """
-        at, newest, clock = self.at, self.newest, self.clock + timedelta(seconds=later)
+        at, newest = self.at, self.newest
+        clock = self.clock + timedelta(seconds=later) if later else self.clock
         version = version or newest
         facts = self.facts.get(str(version))
         if facts is None and version > newest:

@@ -21,6 +21,7 @@ from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault import backend as vault_backend
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth
 from reconciler.secrets.vault.client import AnswerTooLong, VaultSession
+from reconciler.secrets.vault.listing import Entries
 from reconciler.system.http_client import BODY_LIMIT
 from tests.secrets.conftest import QUICK
 from tests.secrets.http_stub import Stub, always, answer, stub
@@ -216,7 +217,7 @@ def test_a_listing_that_comes_byte_by_byte_ends_in_time() -> None:
         session = VaultSession(address=vault.address, namespace="", ca_file=None, timeouts=BRIEF)
         began = time.monotonic()
         with pytest.raises(SecretsUnreachable, match="no complete answer in time"):
-            session.wait(session.exchange("GET", "/v1/a/b", token=None, wanted={"x"}))
+            session.wait(session.exchange("GET", "/v1/a/b", token=None, wanted=entries("x")))
         session.close()
 
         assert len(vault.requests) == 1
@@ -299,13 +300,17 @@ def facts(number: int) -> dict[str, object]:
     }
 
 
+def entries(*names: str) -> Entries:
+    return Entries({name: SecretPath("a", f"b/{name}") for name in names})
+
+
 def test_a_listing_of_a_whole_fleet_is_one_request() -> None:
     names = [f"s{number // 6}/{number % 6}" for number in range(30_000)]
     listed = {"key_info": {name: facts(3) for name in names}, "keys": names}
     body = json.dumps({"data": listed, "warnings": None})
     assert len(body) > BODY_LIMIT
     with stub(always(answer(body))) as vault, session_on(vault) as session:
-        wanted = {*names[::1000], "elsewhere"}
+        wanted = entries(*names[::1000], "elsewhere")
         got = session.wait(session.exchange("GET", "/v1/a/b", token=None, wanted=wanted))
 
         assert len(vault.requests) == 1
@@ -319,6 +324,6 @@ def test_a_listing_of_a_whole_fleet_is_one_request() -> None:
 def test_what_is_no_listing_is_not_vaults_word(body: str) -> None:
     with stub(always(answer(body.encode("latin-1")))) as vault, session_on(vault) as session:
         with pytest.raises(SecretsError, match="is not Vault"):
-            session.wait(session.exchange("GET", "/v1/a/b", token=None, wanted={"a"}))
+            session.wait(session.exchange("GET", "/v1/a/b", token=None, wanted=entries("a")))
 
         assert len(vault.requests) == 1

@@ -1,13 +1,15 @@
 """A listing in pieces is what `json.loads` makes of the whole, less what nobody wants."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from reconciler.secrets.vault.listing import Listing
+from reconciler.model.references import SecretPath
+from reconciler.secrets.vault.listing import Entries, Listing
 
 MANY = 10_000_000
 VALUES = st.recursive(
@@ -29,6 +31,14 @@ WHOLE = st.builds(
 
 def read(content: bytes, size: int, wanted: set[str], most: int = MANY) -> tuple[Listing, Any]:
     """Feed it piece by piece, as long as it is wanted."""
+    return read_again(content, size, entries(wanted), most)
+
+
+def entries(wanted: Iterable[str]) -> Entries:
+    return Entries({name: SecretPath("kv", name) for name in wanted})
+
+
+def read_again(content: bytes, size: int, wanted: Entries, most: int = MANY) -> tuple[Listing, Any]:
     listing = Listing(wanted, most)
     for start in range(0, len(content), size):
         if not listing.feed(content[start : start + size]):
@@ -53,6 +63,36 @@ def test_any_answer_in_any_pieces(
 
     assert found == expected
     assert not listing.too_long
+
+
+@settings(max_examples=150, deadline=None)
+@given(INFOS, INFOS, st.integers(1, 40), st.sampled_from([None, 2]))
+def test_what_was_told_before_is_told_as_it_is_now(
+    before: dict[str, Any], now: dict[str, Any], size: int, indent: int | None
+) -> None:
+    wanted = entries(before.keys() | now.keys())
+    first, second = (
+        json.dumps({"data": {"key_info": infos}}, indent=indent).encode() for infos in (before, now)
+    )
+
+    read_again(first, size, wanted)
+
+    assert read_again(second, size, wanted)[1] == json.loads(second)
+
+
+def test_an_entry_that_is_told_in_the_same_text_is_not_decoded_again() -> None:
+    same, other = {"current_version": 1}, {"current_version": 2}
+    wanted = entries("ab")
+    first, second = (
+        json.dumps({"data": {"key_info": {"a": same, "b": second}}}).encode()
+        for second in (same, other)
+    )
+
+    old = read_again(first, 4096, wanted)[1]["data"]["key_info"]
+    new = read_again(second, 4096, wanted)[1]["data"]["key_info"]
+
+    assert new["a"] is old["a"]
+    assert new["b"] == other
 
 
 @settings(max_examples=100, deadline=None)
