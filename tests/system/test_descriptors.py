@@ -38,8 +38,8 @@ def limited(soft: int, hard: int, *command: str) -> str:
 
 READING = """
 import sys
-from reconciler.controller.document_source import Source
-reading = Source(sys.argv[1:]).read("")
+from reconciler.controller.document_source import Source, take
+reading = Source(sys.argv[1:]).read(take(sys.argv[1:]))
 print(reading.state, reading.trouble)
 """
 
