@@ -204,8 +204,9 @@ class Controller:
 
     def _led(self, rival: str, trouble: str) -> None:
         acting = not rival and not trouble
-        if trouble:
-            self._sweep_now.set()  # is it Vault, in which the ledger may lie?
+        if not rival:
+            # We may look from now on; or is it Vault that is away, in which the ledger may lie?
+            self._sweep_now.set()
         self._status_store.note(acting=acting, rival=rival, ledger=trouble)
         self._settle_readiness()
         if self._workers is not None and self._shared is not None:

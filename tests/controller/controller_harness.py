@@ -79,6 +79,7 @@ class Harness:
         self.ear = Ear()
         self.ended: Counter[str] = Counter()
         self.left: list[int] = []
+        self.sweeps = 0
         self._backend: VaultBackend | None = None
         timeouts = self.settings.timeouts
         self.dependencies = Dependencies(
@@ -114,6 +115,7 @@ class Harness:
         self, paths: Collection[SecretPath]
     ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
         assert self._backend is not None
+        self.sweeps += 1
         found: dict[SecretPath, VersionInfo | SecretsError] = {}
         for path in paths:
             try:

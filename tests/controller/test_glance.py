@@ -125,6 +125,18 @@ def test_whatever_moves_gets_a_whole_pass(rig: Rig, move: str) -> None:
     play(Harness(rig), story)
 
 
+def test_the_versions_that_glances_go_by_are_asked_for_at_the_start(rig: Rig) -> None:
+    """Not an interval later, until when every look would be a whole pass."""
+    converged(rig, calm=True)
+    begin(rig, durations=LONG | {"interval": "10m"})
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        await harness.until(lambda: harness.sweeps > 0, "a sweep")
+
+    play(Harness(rig), story)
+
+
 def test_a_signal_brings_glances_forward_and_passes_where_something_is_open(rig: Rig) -> None:
     server = converged(rig, calm=True)
     begin(rig, durations=LONG | {"interval": "10m"})

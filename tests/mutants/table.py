@@ -977,6 +977,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/documents/test_ignore.py",),
     ),
     Mutant(
+        "who takes the place asks for no versions until an interval is over",
+        "reconciler/controller/controller.py",
+        "        if not rival:\n            # We may look",
+        "        if trouble:\n            # We may look",
+        ("tests/controller/test_glance.py",),
+    ),
+    Mutant(
         "documents are judged anew that the watcher has read",
         "reconciler/controller/document_source.py",
         "            if self._judge(content):\n",
