@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.scale import cold, files, kept
 from bench.scale.bench import Bench, Row, Unfinished, say
-from bench.scale.measure import run
+from bench.scale.measure import ROOT, run
 from bench.scale.standin import Unavailable
 
 MOST: Final = 1.1
@@ -64,15 +64,16 @@ def main() -> int:
 def measure(sizes: Sequence[int], rounds: int, bound: float) -> Costs:
     """Return the processor seconds, start-up taken off, by what and by size."""
     costs: dict[str, dict[int, float]] = {}
-    base = _startup()
+    # A controller has started long before its round.
+    bases = {"validate": _startup("validate", str(ROOT / "examples/config.yaml"))}
+    bases["controller round"], usual = 0.0, _startup("plan", "--help")
     for size in sizes:
         with Bench(size, rounds=rounds, most=bound) as bench:
             for row in ROWS:
                 try:
                     for one in row(bench):
                         if one.grows:
-                            # A controller has started long before its round.
-                            off = 0.0 if one.grows == "controller round" else base
+                            off = bases.get(one.grows, usual)
                             costs.setdefault(one.grows, {})[size] = max(one.cost - off, 0.001)
                 except Unfinished as why:
                     say(f"{row.__name__} of {size:,}: {why}")
@@ -144,8 +145,8 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", fill: str = "
     return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{fill}">{text}</text>'
 
 
-def _startup() -> float:
-    command = [str(Path(sys.executable).parent / "jtr"), "plan", "--help"]
+def _startup(*words: str) -> float:
+    command = [str(Path(sys.executable).parent / "jtr"), *words]
     return run(command, {"HOME": "/nonexistent"}, bound=60).processor
 
 
