@@ -80,6 +80,14 @@ def test_what_was_told_before_is_told_as_it_is_now(
     assert read_again(second, size, wanted)[1] == json.loads(second)
 
 
+def test_a_number_may_go_on_where_the_last_one_ended() -> None:
+    wanted = entries("a")
+
+    for number in (12, 123, 12):
+        told = {"data": {"key_info": {"a": number}}}
+        assert read_again(json.dumps(told).encode(), 4096, wanted)[1] == told
+
+
 def test_an_entry_that_is_told_in_the_same_text_is_not_decoded_again() -> None:
     same, other = {"current_version": 1}, {"current_version": 2}
     wanted = entries("ab")
