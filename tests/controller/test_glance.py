@@ -3,13 +3,16 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import pytest
 
 from reconciler.controller.status import Health
 from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS
+from reconciler.errors import SecretsError
+from reconciler.model.references import SecretPath
+from reconciler.model.secret import VersionInfo
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.controller.controller_harness import Harness
 from tests.controller.test_controller import BRISK, KEY, begin, converged, play, synced
@@ -135,6 +138,35 @@ def test_the_versions_that_glances_go_by_are_asked_for_at_the_start(rig: Rig) ->
         await harness.until(lambda: harness.sweeps > 0, "a sweep")
 
     play(Harness(rig), story)
+
+
+class Late(Harness):
+    """Vault tells no versions until the gate opens."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self.gate = asyncio.Event()
+
+    async def _sweep(
+        self, paths: Collection[SecretPath]
+    ) -> Mapping[SecretPath, VersionInfo | SecretsError]:
+        await self.gate.wait()
+        return await super()._sweep(paths)
+
+
+def test_a_version_that_came_between_the_pass_and_the_first_sweep_is_seen(rig: Rig) -> None:
+    """No sweep sees it change: the first one knows nothing older."""
+    server = converged(rig, calm=True)
+    begin(rig, durations=LONG)
+    late, saves = Late(rig), server.record.saves
+
+    async def story(harness: Harness) -> None:
+        await synced(harness)
+        rig.rotate("tokyo-1", "bybit")
+        late.gate.set()
+        await harness.until(lambda: server.record.saves > saves, "the new key is saved")
+
+    play(late, story)
 
 
 def test_a_signal_brings_glances_forward_and_passes_where_something_is_open(rig: Rig) -> None:

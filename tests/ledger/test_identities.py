@@ -65,6 +65,20 @@ def agrees(store: MemoryStore, process: Identities, target: Target, name: str) -
     return (row and row[1].identity, since) == (identity, told)
 
 
+def test_a_server_is_found_by_a_name_that_another_one_had_since() -> None:
+    store, clock = MemoryStore(), Clock()
+    known, other = Identities(store, UID, clock), Identities(store, UID, clock)
+    known.look(TARGETS[0], "tokyo-1")  # from now on it goes by hints
+
+    first = other.pin(TARGETS[0], "tokyo-1")
+    other.pin(TARGETS[1], "tokyo-1", new=True)
+    other.pin(TARGETS[1], "tokyo-2")
+
+    found, _ = known.look(TARGETS[2], "tokyo-1")
+    assert found is not None
+    assert found[1].identity == first
+
+
 class Everybody(RuleBasedStateMachine):
     """Two processes of this release, one of an older one, and time that passes."""
 
