@@ -48,6 +48,7 @@ class Exit(enum.IntEnum):
     IN_DOUBT = 7
     HARM = 8
     USAGE = 64
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 

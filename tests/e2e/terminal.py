@@ -14,7 +14,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,11 @@ class _Watched:
 
 
 class Command(_Watched):
-    """A running `jtr`; with *terminal* its three streams are a terminal of 200 columns."""
+    """
+    A running `jtr`; with *terminal* its three streams are a terminal of 200 columns.
+
+    *before* are words of a command that starts it.
+    """
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class Command(_Watched):
         *args: str,
         terminal: bool = False,
         environment: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
     ) -> None:
         super().__init__(rig.watch, "a command of its own")
         if terminal:
@@ -125,7 +130,7 @@ class Command(_Watched):
             self._ours, theirs = os.pipe()
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123  - a device
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", *args],
+                [*before, sys.executable, "-m", "reconciler", *args],
                 env={
                     "PATH": os.defpath,
                     "TERM": "xterm",
@@ -146,6 +151,14 @@ class Command(_Watched):
         """Send it a signal, and wait until it was taken: two that wait are one."""
         self.process.send_signal(number)
         until(lambda: self.process.poll() is not None or not _waits(self.process.pid, number))
+
+    def hang_up(self) -> None:
+        """Close its terminal, as a connection that breaks: the shell says so, and the system."""
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, self._ours)
+        os.close(nothing)
+        for _ in range(2):
+            self.signal(signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)

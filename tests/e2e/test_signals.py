@@ -2,19 +2,24 @@
 
 import json
 import signal
+import threading
 import time
 
 import pytest
 
-from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
+from reconciler.drivers.jt_trader.requests import STOP
+from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import results, statuses
 from tests.e2e.meanwhile import DELETE, SAVE, when_asked
-from tests.e2e.terminal import Command
+from tests.e2e.terminal import PATIENCE, Command
+from tests.e2e.test_requests import ready
 from tests.support.processes import until
 from tests.support.rig import DURATIONS, Rig
 
 SIGNALS = pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["int", "term", "hup"],
 )
 
 
@@ -161,3 +166,40 @@ def test_a_delete_that_a_signal_stops_half_way_is_told_and_finished_later(rig: R
     assert "stopped half-way" in text
     assert (later.code, results(later)) == (0, {"okx": "done"})
     assert stand_in.record.deletes == 3
+
+
+def test_a_terminal_that_is_closed_leaves_no_robot_stopped(rig: Rig) -> None:
+    robots = [Robot(number, f"grid-{number}", "bybit", running=True) for number in (1, 2, 3)]
+    (server,) = ready(rig, robots=robots)
+    rig.document("tokyo-1", "bybit", robots={"onCredentialChange": "restart"})
+    asked, closed = threading.Event(), threading.Event()
+
+    def held() -> None:
+        asked.set()
+        closed.wait(PATIENCE)
+
+    args = ("apply", str(rig.docs), "--auto-approve")
+    with Command(rig, *args, terminal=True) as command, when_asked(server, STOP.event, held):
+        assert asked.wait(PATIENCE)
+        command.hang_up()
+        closed.set()
+        ended = command.ended()
+
+    stops = server.record.events(STOP.event)
+    assert (ended, stops) == (129, 1)
+    assert server.robots_running() == {1, 2, 3}
+
+
+def test_who_ignores_hang_ups_goes_on(rig: Rig) -> None:
+    """As under nohup."""
+    one, two = slow_pair(rig)
+    args = ("apply", str(rig.docs), "--auto-approve")
+
+    with (
+        Command(rig, *args, before=("nohup",)) as command,
+        when_asked(one, SAVE, lambda: command.signal(signal.SIGHUP), two),
+    ):
+        ended = command.ended()
+
+    assert ended == 0, command.text
+    assert one.record.saves + two.record.saves == 3

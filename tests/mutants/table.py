@@ -977,6 +977,34 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/documents/test_ignore.py",),
     ),
     Mutant(
+        "a terminal that is closed kills a command",
+        "reconciler/system/interrupts.py",
+        "        signals.append(signal.SIGHUP)\n",
+        "        pass\n",
+        ("tests/e2e/test_signals.py::test_a_terminal_that_is_closed_leaves_no_robot_stopped",),
+    ),
+    Mutant(
+        "words for a terminal that is gone end a command",
+        "reconciler/system/interrupts.py",
+        "                _leave_closed_terminals()\n",
+        "                pass\n",
+        ("tests/e2e/test_signals.py::test_a_terminal_that_is_closed_leaves_no_robot_stopped",),
+    ),
+    Mutant(
+        "that a terminal was closed is told twice and ends a command at once",
+        "reconciler/system/interrupts.py",
+        "            if again and number is signal.SIGHUP:",
+        "            if number is None:",
+        ("tests/e2e/test_signals.py::test_a_terminal_that_is_closed_leaves_no_robot_stopped",),
+    ),
+    Mutant(
+        "a command under nohup is stopped by a hang-up",
+        "reconciler/system/interrupts.py",
+        "signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN",
+        "signal.getsignal(signal.SIGHUP) is not None",
+        ("tests/e2e/test_signals.py::test_who_ignores_hang_ups_goes_on",),
+    ),
+    Mutant(
         "who takes the place asks for no versions until an interval is over",
         "reconciler/controller/controller.py",
         "        if not rival:\n            # We may look",
@@ -2538,7 +2566,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/controller/rest.py",
         "            and all(newest.get(path) == used for path, used in self.secrets.items())\n",
         "",
-        ("tests/controller/test_controller.py",),
+        ("tests/controller/test_glance.py",),
     ),
     Mutant(
         "where something is open a glance is enough",

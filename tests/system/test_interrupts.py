@@ -28,7 +28,7 @@ except JtrError as error:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_at_the_very_end_changes_no_exit_code(number: signal.Signals) -> None:
     program = PROGRAM.format(number=int(number))
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)

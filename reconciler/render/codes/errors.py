@@ -177,6 +177,11 @@ TEXTS: Final[Mapping[str, Text]] = {
         "is not certain to be recorded is not sent." + _GOES_ON,
         "See whether Vault runs; then try again.",
     ),
+    "hung-up": Text(
+        "SIGHUP came: the terminal was closed. What was in flight was finished or noted; nothing "
+        "new was begun.",
+        "`jtr status` says whether something is open; then run it again.",
+    ),
     "stopped": Text(
         "SIGTERM came. What was in flight was finished or noted; nothing new was begun.",
         "`jtr status` says whether something is open; then run it again.",

@@ -55,6 +55,11 @@ TEXTS: Final[Mapping[Exit, Text]] = {
         "The command line is wrong: an option, a name, a missing PATH. Nothing was done.",
         "Read the message; `jtr help COMMAND`.",
     ),
+    Exit.HUNG_UP: Text(
+        "Stopped by SIGHUP: the terminal was closed, or the connection to it broke. What was in "
+        "flight was finished or noted in the ledger; nothing new was begun.",
+        "`jtr status` says whether something is open; then run it again, perhaps in tmux.",
+    ),
     Exit.INTERRUPTED: Text(
         "Interrupted by Ctrl-C. What was in flight was finished or noted in the ledger; nothing "
         "new was begun.",
