@@ -5,7 +5,7 @@ import time
 import pytest
 
 from reconciler.documents.tree import List, Map, Scalar, plain
-from reconciler.documents.yaml_reader import BYTES_LIMIT, parse
+from reconciler.documents.yaml_reader import BYTES_LIMIT, PROBLEMS_LIMIT, parse, scan
 from reconciler.errors import InvalidConfig
 from reconciler.model.source import SourceLine
 
@@ -126,3 +126,11 @@ def test_no_message_repeats_the_file() -> None:
         parse(b"a: @QwErTyUiOp1234\nb: *QwErTyUiOp1234\n", "f")
 
     assert "QwErTy" not in str(raised.value)
+
+
+def test_of_a_document_that_is_full_of_mistakes_a_thousand_are_noted() -> None:
+    tags = b"- !x 1\n" * (PROBLEMS_LIMIT + 500)
+
+    builder, _ = scan(b"---\n" + tags + b"---\n" + tags, "f")
+
+    assert len(builder.problems) == 2 * PROBLEMS_LIMIT, "of each document"
