@@ -312,6 +312,9 @@ def test_leaving_the_story_ends_the_controller(ground: Playground) -> None:
         assert '"message": "pass ' in ran.output, "a whole pass; the later looks may be glances"
         process = beside._process
         assert process is not None
+        looks = beside._passes()
+        beside.look()
+        assert beside._passes() >= looks + 2, "what is waited for is there, not given up"
 
     demo._let_go(ledger)
     assert process.returncode == -signal.SIGKILL
