@@ -119,7 +119,7 @@ def _heeded(
         yield
     finally:
         if interruption.signal is not None:
-            before |= {signal.SIGTERM: _leave_at_once, signal.SIGHUP: signal.SIG_IGN}
+            before |= {signal.SIGTERM: _leave_at_once, signal.SIGHUP: _go_on}
             # At its very end Python lets signals kill again: that would be another exit code.
             for one in before:
                 atexit.register(signal.signal, one, signal.SIG_IGN)
@@ -131,6 +131,11 @@ def _leave_at_once(number: int, frame: FrameType | None) -> None:
     """End a process that is only telling what it did, and is asked to end once more."""
     del frame
     os._exit(128 + number)
+
+
+def _go_on(number: int, frame: FrameType | None) -> None:
+    """Hear a hang-up, and do nothing; to ignore it would be inherited by what is started."""
+    del number, frame
 
 
 def _leave_closed_terminals() -> None:
