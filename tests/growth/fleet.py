@@ -289,7 +289,10 @@ def _opened(event: str, arguments: tuple[Any, ...]) -> None:
     if not _watched or event not in {"open", "os.listdir", "os.scandir"}:
         return
     folder, found = _watched[-1]
-    if str(arguments[0]).startswith((folder, "/proc/")):  # all else are modules, at their first use
+    where = str(arguments[0])
+    if not Path(where).exists():  # from Python 3.13 on `Path.glob` looks into what is not there
+        return
+    if where.startswith((folder, "/proc/")):  # all else are modules, at their first use
         found[FILES] += 1
 
 
