@@ -140,6 +140,24 @@ def test_the_versions_that_glances_go_by_are_asked_for_at_the_start(rig: Rig) ->
     play(Harness(rig), story)
 
 
+def test_who_takes_the_place_asks_for_them_at_once(rig: Rig) -> None:
+    converged(rig, calm=True)
+    begin(rig, durations=LONG | {"interval": "10m", "lease": "1s"})
+
+    async def story() -> None:
+        one, two = Harness(rig), Harness(rig)
+        async with one.running():
+            await synced(one)
+            async with two.running():
+                await two.until(lambda: bool(two.status_store.controller.rival), "it waits")
+                assert two.sweeps == 0
+                assert one.controller is not None
+                one.controller.stop()
+                await two.until(lambda: two.sweeps > 0, "a sweep")
+
+    asyncio.run(story())
+
+
 class Late(Harness):
     """Vault tells no versions until the gate opens."""
 
