@@ -29,7 +29,8 @@ COLUMNS                     how wide help may be
 7         a request is in doubt: sent, and nobody can know whether it took effect
 8         harm: robots stopped around one of our writes; everything else was stopped
 64        the command line, or where a file lies, is wrong
-129, 130, 143  the terminal was closed; interrupted, terminated
+129       the terminal was closed
+130, 143  interrupted, terminated
 Of several the first of 8, 7, 3, 5, 6, 4, 1, 2 counts; -o json has every server's own.
 jtr explain CODE says more of each, and of every code in the JSON of a plan.
 """,
