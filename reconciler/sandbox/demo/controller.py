@@ -93,8 +93,7 @@ class Beside:
         """Ask how many it made; at rest it only glances, and logs nothing of that."""
         with suppress(OSError, HTTPException):  # it ended
             for url in self._logged("listening", "url"):
-                parts = urlsplit(url)
-                with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=_EXIT)) as it:
+                with closing(HTTPConnection(urlsplit(url).netloc, timeout=_PATIENCE)) as it:
                     it.request("GET", "/metrics")
                     told = it.getresponse().read().decode().splitlines()
                 passes = (line for line in told if line.startswith("jtr_passes_total{"))
