@@ -290,7 +290,8 @@ def _opened(event: str, arguments: tuple[Any, ...]) -> None:
         return
     folder, found = _watched[-1]
     where = str(arguments[0])
-    if not Path(where).exists():  # from Python 3.13 on `Path.glob` looks into what is not there
+    # From Python 3.13 on `Path.glob` looks into a folder that is not there.
+    if event != "open" and not Path(where).exists():
         return
     if where.startswith((folder, "/proc/")):  # all else are modules, at their first use
         found[FILES] += 1
