@@ -14,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 
 from reconciler.controller.page.access import Access
 from reconciler.controller.page.fleet import Fleet
 from reconciler.controller.page.site import Site
 from reconciler.controller.status import ServerStatus
+from reconciler.model.values import replace
 from tests.controller.page.sample_fleet import Made, mixed, well
 
 SHOWN = "tokyo-3"  # a server that the first page shows: changes of others are told to nobody

@@ -7,11 +7,12 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from reconciler.drivers import Trust
 from reconciler.drivers.jt_trader.driver import JtTraderDriver
@@ -26,6 +27,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.observe.context import Audit, PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.plan.inputs import Consents
@@ -64,8 +66,7 @@ if TYPE_CHECKING:
 REMEMBER_EVERY: Final = 600.0  # seconds: how old a sight in the ledger gets while nothing changes
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """A ledger that was read elsewhere; `only` says that no other one knows its servers."""
 
     ledger: Ledger
@@ -381,8 +382,7 @@ def prepared(
             remember_every=REMEMBER_EVERY if lasting else 0.0,
         )
         if writes:
-            gate = _gate(settings, context)
-            context = replace(context, audit=gate, egress_of=settings.egress_of)
+            context = replace(context, audit=_gate(settings, context), egress_of=settings.egress_of)
         yield context
 
 

@@ -14,6 +14,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 from reconciler.errors import Exit
 
 
@@ -33,8 +35,7 @@ class CircuitOpen(Exception):
         self.what = f"stopped: {why}"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a write goes: the server's JT-Trader version, and the address of its process."""
 
     version: str

@@ -9,7 +9,8 @@ reading again, never by sending again.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.apply import send
 from reconciler.apply.audit_gate import ask_first
@@ -30,8 +31,7 @@ TRIES = 3  # to note what is seen before it changes again
 DUPLICATES = 5  # rows of one name that a delete is repeated for; docs/protocol.md, 3.5
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """What the ledger holds of one write before it is sent."""
 
     code: str

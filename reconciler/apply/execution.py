@@ -5,7 +5,6 @@ One server in one pass, as the deeds work on it: looking, counting robots, braki
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Final
 
 from reconciler.apply.circuit_breaker import CircuitBreaker, CircuitOpen
@@ -17,6 +16,7 @@ from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
 from reconciler.model.recorded import Identity, Pause
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import Visit, see

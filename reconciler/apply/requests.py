@@ -12,7 +12,6 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -34,6 +33,7 @@ from reconciler.model.observed import ObservedServer, Robot
 from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.recorded import MOST_ATTEMPTS, Attempt, PendingStarts, Request, Stage
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.observe.visit import see
 from reconciler.plan.boot_proof import Proof, new_boots, proof
 from reconciler.plan.requests import BOOTED_TWICE, as_wished, stopped_since

@@ -9,7 +9,9 @@ no crash may forget a robot, and none is started twice.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from reconciler.apply import send
 from reconciler.apply.circuit_breaker import CircuitOpen
@@ -26,6 +28,7 @@ from reconciler.model.desired import DEFAULT_RESUME
 from reconciler.model.observed import ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
 from reconciler.model.recorded import Owed, PendingStarts
+from reconciler.model.values import replace
 from reconciler.observe.terms import refusal
 from reconciler.observe.visit import enter, see
 from reconciler.plan.inputs import Terms
@@ -33,8 +36,7 @@ from reconciler.plan.robots import names, restored, unresumable
 from reconciler.system.clocks import here, passed
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(Struct, frozen=True):
     """What became of robots that were owed a start; `why` is empty when all of them run."""
 
     started: tuple[Robot, ...]

@@ -7,7 +7,6 @@ awaited between the two.  What takes time comes before: `Execution.last_look`.
 """
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -40,6 +39,7 @@ from reconciler.model.observed import Robot
 from reconciler.model.outcomes import face
 from reconciler.model.pauses import heeded
 from reconciler.model.policy import PolicyAction
+from reconciler.model.values import replace
 from reconciler.plan.requests import account_suspended
 from reconciler.plan.robots import names
 from reconciler.plan.windows import standing

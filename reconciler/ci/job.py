@@ -9,10 +9,11 @@ import enum
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from reconciler.errors import UsageError
 from reconciler.model.proposals import NUMBER, PullRequest
@@ -44,8 +45,7 @@ class Event(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """
     One job.  `commit` is what reviewers look at, on the main branch what was merged.
 

@@ -5,11 +5,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.cli import commands, consent, options, output, suggestions
@@ -108,8 +108,7 @@ def command(  # noqa: PLR0917  - one parameter per option
         return run(lambda _: job.run())
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
+class _Draft(Struct, frozen=True):
     """A server without a document: what its new one says before its exchanges are known."""
 
     name: str
@@ -197,8 +196,7 @@ def _state(
     return wanted, [*folders, *texts] or [path]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(Struct, frozen=True):
     state: DesiredState
     consents: Consents
     context: PassContext

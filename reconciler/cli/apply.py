@@ -3,9 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import click
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
@@ -22,6 +22,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.origin import Origin
 from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
 from reconciler.model.proposals import Proposal
+from reconciler.model.values import replace
 from reconciler.model.wording import counted
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -157,8 +158,7 @@ def merged_proposals(
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyJob:
+class ApplyJob(Struct, frozen=True, kw_only=True):
     """
     One apply, from the look at the servers to the report.
 

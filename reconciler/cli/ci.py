@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import click
@@ -21,6 +21,7 @@ from reconciler.model.annotations import Annotation
 from reconciler.model.desired import DesiredState
 from reconciler.model.origin import Origin
 from reconciler.model.proposals import Proposal
+from reconciler.model.values import replace
 from reconciler.plan.inputs import Consents
 from reconciler.render.annotate import of_mistakes, of_plan, of_remembered, of_violations
 from reconciler.render.layout import View

@@ -4,10 +4,11 @@ import asyncio
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.ci.forges import forge
 from reconciler.ci.http import Api, ForgeAway
@@ -51,8 +52,7 @@ def check_name(name: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """
     What a job found: `words` in one line, `markdown` and `json` empty where there is no plan.
 

@@ -1,11 +1,10 @@
 """Asking a person about new recipients, before these are contacted."""
 
-from dataclasses import replace
-
 from reconciler.cli import output
 from reconciler.cli.prompt import confirm
 from reconciler.errors import JtrError
 from reconciler.model.desired import DesiredState
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import agree, first_visit
 from reconciler.plan.inputs import Consents

@@ -1,11 +1,11 @@
 """What `jtr apply` was told to expect: a plan's id, its file, or what the pull request proposed."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
+from msgspec import Struct
 
 from reconciler.ci.job import Event, Job
 from reconciler.documents.files import work_tree
@@ -82,8 +82,7 @@ class Expectation(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """The plan that may be applied: its id, and what a file told of it, as lines for people."""
 
     id: str
@@ -130,8 +129,7 @@ class Expected:
         """Its id is noted by whoever applied it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposed:
+class Proposed(Struct, frozen=True):
     """
     What merged pull requests proposed; see `reconciler.model.proposals.Merged`.
 

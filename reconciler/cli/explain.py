@@ -1,7 +1,6 @@
 """`jtr explain`: why a line is in the plan, why nothing is done, and what a code means."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 import click
@@ -14,6 +13,7 @@ from reconciler.cli.settings_source import SettingsSource, settings_options
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState, RequestKind
 from reconciler.model.explanation import Explanation
+from reconciler.model.values import replace
 from reconciler.model.wording import close_to
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit, view

@@ -5,7 +5,6 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +25,7 @@ from reconciler.documents.new import (
 )
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.references import SecretRef
+from reconciler.model.values import replace
 from reconciler.settings.paths import new_settings_file, refuse_in_tree
 
 PRIVATE: Final = 0o600

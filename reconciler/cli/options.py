@@ -4,16 +4,17 @@ Options that several commands share, and the servers that they select.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from reconciler.cli import suggestions
 from reconciler.cli.names import is_pattern, matching, meant, one_only, some, unknown
 from reconciler.cli.output import width
 from reconciler.errors import UsageError
 from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.values import replace
 from reconciler.plan.inputs import NO_DISRUPTIVE, Consents
 from reconciler.render.escape import plain
 from reconciler.render.layout import View
@@ -161,8 +162,7 @@ detailed = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Which servers a command is about; empty means all."""
 
     names: tuple[str, ...] = ()
@@ -182,8 +182,7 @@ class Selection:
         return replace(state, servers=tuple(chosen), others=tuple(others))
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """What `plan` and `apply` were asked for beyond the documents: their options by name."""
 
     servers: tuple[str, ...]
@@ -213,7 +212,7 @@ def wishes(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def gathered(**given: Any) -> Any:
-        asked = Wishes(**{field.name: given.pop(field.name) for field in fields(Wishes)})
+        asked = Wishes(**{name: given.pop(name) for name in Wishes.__struct_fields__})
         return function(asked=asked, **given)
 
     return selection(_consents(gathered))

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.cli import commands, options, output, told_costs
@@ -15,6 +15,7 @@ from reconciler.errors import Exit, UsageError, worst
 from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited
 from reconciler.model.plan import Plan
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
@@ -113,8 +114,7 @@ def command(  # noqa: PLR0917  - one parameter per option
     return code
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """A plan, what it alone would end a command with, and what an audit says beside it."""
 
     plan: Plan

@@ -3,9 +3,10 @@
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reconciler.bootstrap import load_settings
 from reconciler.cli import options
@@ -19,8 +20,7 @@ from reconciler.settings.model import Settings
 from reconciler.settings.paths import refuse_in_tree
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsSource:
+class SettingsSource(Struct, frozen=True):
     """Where the settings are; `in_repo` accepts some that lie beside the documents."""
 
     file: str | None

@@ -9,8 +9,9 @@ something drifts later.  What the forge makes of it changes nothing here.
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.ci.forges import STATUS_LIMIT, forge
 from reconciler.ci.http import Api, ForgeAway
@@ -31,8 +32,7 @@ _UNWELL: Final = (Health.DEGRADED, Health.UNREACHABLE)
 _NAMED: Final = 3  # servers
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """What is said of a commit; anybody who may read the repository sees it."""
 
     commit: str

@@ -3,10 +3,11 @@ From what a pass saw and did to what people are shown and told.  Pure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.controller.status import Health, ServerStatus, Sync
 from reconciler.errors import DriverError, JtrError
@@ -25,6 +26,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.recorded import Observation, Recorded
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.windows import standing
 
@@ -32,8 +34,7 @@ DAILY: Final = 86_400.0
 _LATER: Final = (Standing.SCHEDULED, Standing.WAITING, Standing.HELD)
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(Struct, frozen=True):
     """
     One pass over one server, as far as people care.
 

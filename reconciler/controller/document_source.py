@@ -9,9 +9,11 @@ last read without a mistake.  Nothing here waits for files to change:
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.controller.status import Refusal
 from reconciler.documents.files import read_bytes
@@ -21,14 +23,14 @@ from reconciler.errors import InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredState
 from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.proposals import say_the_same
+from reconciler.model.values import replace
 from reconciler.system.descriptors import make_room_for
 
 TRIES: Final = 3
 LINES_LIMIT: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """
     The desired state in force, and why the newest documents are not.
 
@@ -47,7 +49,7 @@ class Reading:
     refusal: Refusal = Refusal.INVALID
     attempted: str = ""
     origin: Origin = NO_ORIGIN
-    look: int = field(default=0, compare=False)
+    look: int = 0
 
     def followed(self, state: DesiredState, revision: str, origin: Origin = NO_ORIGIN) -> "Reading":
         """Return what is in force once *revision* is, which means *state*."""

@@ -18,9 +18,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Self, TypeVar, cast
 
+from msgspec import Struct
 from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
@@ -51,8 +51,7 @@ _log = logging.getLogger(__name__)
 # ── where to watch ───────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """
     A directory to watch; `names` are the entries that matter, None is every one, at any depth.
 

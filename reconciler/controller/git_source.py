@@ -14,7 +14,6 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, Self
 
 from reconciler.controller.dependencies import Revisions
@@ -26,6 +25,7 @@ from reconciler.errors import InvalidConfig, JtrError
 from reconciler.ledger import Conflict
 from reconciler.ledger.compare_and_set import restless
 from reconciler.model.origin import Origin, pull_of
+from reconciler.model.values import replace
 from reconciler.system.descriptors import make_room_for
 from reconciler.system.git import GitError
 from reconciler.system.git_mirror import Mirror, Unsigned

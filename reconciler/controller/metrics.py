@@ -6,11 +6,11 @@ they are asked for, so that a controller that hangs does not look fresh.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -123,8 +123,7 @@ Rows = Iterable[tuple[tuple[str, ...], Any]]
 Kind = type[GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily]
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(Struct, frozen=True):
     """Where the values of a metric come from: the values of its *labels*, and what goes there."""
 
     read: Callable[[_Scrape], Rows]

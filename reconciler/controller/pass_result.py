@@ -4,7 +4,6 @@ What follows from a pass: whether to try again soon, what counts as ours, what t
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, Standing, Status
 from reconciler.model.recorded import Recorded, Stage
 from reconciler.model.references import FrozenRef
+from reconciler.model.values import replace
 from reconciler.plan.requests import stopped_since
 from reconciler.plan.windows import standing
 from reconciler.system.timeouts import Timeouts

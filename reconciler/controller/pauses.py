@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import JtrError, LedgerError
 from reconciler.ledger.ledger import Ledger
@@ -13,11 +14,11 @@ from reconciler.model.pauses import followed, paused
 from reconciler.model.recorded import HistoryEntry, Pause
 from reconciler.model.target import Target
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 
 
-@dataclass(frozen=True, slots=True)
-class PauseChange:
+class PauseChange(Struct, frozen=True):
     """What an operator said of a server: to pause it, or with no `pause` to go on."""
 
     target: Target
@@ -26,8 +27,7 @@ class PauseChange:
     pause: Pause | None
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(Struct, frozen=True):
     """
     What became of a change: it holds, whatever else is said here.
 

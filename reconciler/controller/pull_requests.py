@@ -9,9 +9,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.ci.forges import Draft, Forge, forge
 from reconciler.ci.http import Api, ForgeAway
@@ -33,16 +34,14 @@ from reconciler.system.git_push import Pusher
 LONGEST: Final = 300  # characters of a reason and of a name in a pull request
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A pull request; `page` is empty where the forge does not say where it is."""
 
     branch: str
     page: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """
     What an operator asks for: *wish*, of the server at *target*, which they know as *name*.
 

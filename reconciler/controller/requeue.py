@@ -7,9 +7,11 @@ cannot make anything wait for longer than the longest backoff: whoever reads cla
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import Struct, field
+
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 
 JITTER: Final = 0.1  # of the interval, at most, each way: five hundred servers must not march
@@ -19,8 +21,7 @@ FORGET: Final = 6.0  # cooldowns without drift after which corrections count no 
 SOONEST: Final = 0.1  # of the first backoff: full jitter must not mean at once
 
 
-@dataclass(frozen=True, slots=True)
-class Corrections:
+class Corrections(Struct, frozen=True):
     """Corrections of one exchange's drift: how many, and when the last one was (or drift seen)."""
 
     count: int = 0
@@ -28,8 +29,7 @@ class Corrections:
     drifted: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
+class QueueState(Struct, frozen=True):
     """
     What is remembered of one server between passes and over restarts.
 

@@ -3,8 +3,9 @@ What a pass left that found nothing open: as long as it holds, a glance is enoug
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from reconciler.controller.shared import Versions, uses
 from reconciler.controller.status import KeyStatus, ServerStatus
@@ -12,8 +13,7 @@ from reconciler.model.desired import DesiredServer
 from reconciler.observe.visit import Visit
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
+class Rest(Struct, frozen=True):
     """
     What the pass went by besides what the server shows: document, newest secrets, audits.
 

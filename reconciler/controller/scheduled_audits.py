@@ -14,7 +14,6 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from reconciler.model.desired import DesiredExchange, DesiredServer
 from reconciler.model.key_audits import Audited, KeyId, Light
 from reconciler.model.key_facts import TRANSIENT, Answered, Status
 from reconciler.model.recorded import RecordedAudit
+from reconciler.model.values import replace
 
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk

@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -21,6 +21,7 @@ from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.recorded import HeldBrake
 from reconciler.model.references import SecretPath
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.notifications.events import News
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import ResolverCache

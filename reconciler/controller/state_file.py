@@ -10,9 +10,10 @@ is of the servers that the first documents after it call so.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from reconciler.controller.requeue import QueueState
 from reconciler.errors import JtrError
@@ -38,8 +39,7 @@ def _target(text: str) -> Target:
 CODEC: Final = Codec(more={Target: (lambda one: f"{one.account} {one.url}", _target)})
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """
     What the file holds: timings by server, and what the notifier told.
 
@@ -51,8 +51,7 @@ class State:
     named: Later[Mapping[str, QueueState]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _ByName:
+class _ByName(Struct, frozen=True):
     """What a file of format 1 holds."""
 
     servers: Mapping[str, QueueState]

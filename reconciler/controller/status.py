@@ -8,14 +8,16 @@ the notifications all read the same ones.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from reconciler.model.key_audits import Light
 from reconciler.model.key_policy import KeyFinding
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Line
 from reconciler.model.recorded import Debt, HeldBrake
+from reconciler.model.values import replace
 
 
 class Sync(enum.StrEnum):
@@ -46,8 +48,7 @@ class Refusal(enum.StrEnum):
     WENT_BACK = "went back"  # they do not come after what was in force
 
 
-@dataclass(frozen=True, slots=True)
-class KeyStatus:
+class KeyStatus(Struct, frozen=True):
     """
     What the audit says of one key; times are RFC 3339 text.
 
@@ -61,8 +62,7 @@ class KeyStatus:
     expires_at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
+class ServerStatus(Struct, frozen=True):
     """
     One server as the controller last saw it; times are RFC 3339 text, empty where there is none.
 
@@ -140,8 +140,7 @@ class ServerStatus:
         return replace(self, sync=Sync.STALE, reason=self.reason or "not looked at for too long")
 
 
-@dataclass(frozen=True, slots=True)
-class ControllerStatus:
+class ControllerStatus(Struct, frozen=True):
     """
     The controller itself.
 

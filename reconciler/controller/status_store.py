@@ -8,7 +8,7 @@ import bisect
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from reconciler.controller.document_source import Reading
 from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.model.outcomes import Report
+from reconciler.model.values import replace
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 

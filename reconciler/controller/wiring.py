@@ -9,10 +9,11 @@ import socket
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from reconciler import __version__, bootstrap
 from reconciler.errors import SecretsError, UsageError
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger("reconciler.controller")
 
 
-@dataclass(frozen=True, slots=True)
-class ControllerOptions:
+class ControllerOptions(Struct, frozen=True):
     """What the command line decides of a controller."""
 
     paths: tuple[str, ...]

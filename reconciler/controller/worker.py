@@ -9,7 +9,6 @@ import asyncio
 import logging
 import math
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from reconciler.controller import conditions, pass_log, pass_result, requeue
@@ -26,6 +25,7 @@ from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.outcomes import Report
 from reconciler.model.plan import Category
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
+from reconciler.model.values import replace
 from reconciler.observe.visit import Visit, first_visit, see, view
 from reconciler.plan.inputs import Consents
 from reconciler.reconcile.apply import apply_one, rename

@@ -6,9 +6,10 @@ Every check has a code that stays the same from release to release, so that scri
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, InvalidConfig, JtrError, worst
 from reconciler.model.desired import DesiredServer, DesiredState
@@ -28,8 +29,7 @@ class Grade(enum.StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """
     One check: `code` is its stable name, such as `vault.reachable`.
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.doctor import server as judge
@@ -16,14 +17,14 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.observed import Logbook, ObservedServer
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit, agree, first_visit, unknown_recipient
 from reconciler.plan.inputs import Consents
 from reconciler.settings.model import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Rounds:
+class Rounds(Struct, frozen=True):
     """
     What a look at servers works with.
 

@@ -10,21 +10,22 @@ documents of the same rank that disagree are an error, unless a higher rank deci
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.documents.files import Placed
 from reconciler.documents.schema import reference_problems
 from reconciler.documents.tree import Map, Node, Scalar, at, entries, leaves, plain, text, texts
 from reconciler.documents.walk import lies_in
 from reconciler.model.source import NOWHERE, Problem, SourceLine
+from reconciler.model.values import replace
 
 _WHOLE: Final = {("suspend",)}  # half of one person's word and half of another's is nobody's
 _PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}|[{}]")
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """
     One `kind: Defaults` document, for servers in `folder` and below.
 
@@ -53,8 +54,7 @@ def shared(placed: Placed) -> Shared:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(Struct, frozen=True):
     """
     A server's document after merging, and the layers that it was made of, highest first.
 

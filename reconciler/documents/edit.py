@@ -9,10 +9,11 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from reconciler.documents.edit_position import BY_HAND, KEYS, RequestBlock, located, reader
 from reconciler.documents.files import Snapshot, read_bytes, shown
@@ -20,11 +21,11 @@ from reconciler.documents.load import Loaded, load, load_snapshot
 from reconciler.errors import Blocked, InvalidConfig, JtrError, UsageError
 from reconciler.model.desired import DesiredServer, OneShot
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.system.files import draft, reason, sync_directory
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """
     An edited file that is valid and not written yet.
 

@@ -13,15 +13,18 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.documents.files import API_VERSION
 from reconciler.errors import JtrError
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.source import Problem, SourceLine
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 
 KEYS: Final = {
     RequestKind.CACHE: ("cache", "invalidatedAfter"),
@@ -33,8 +36,7 @@ _REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\r\n]*)?(?=\r?\n|\Z)")
 _ENTRY_ENDS: Final = re.compile(r"[ \t]*,?[ \t]*\r?\n")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestBlock:
+class RequestBlock(Struct, frozen=True):
     """
     What shall be written.  `expires_after` and `resume_within` are durations as people write them;
     empty: not said.  `robots` is None for an invalidation.
@@ -58,8 +60,7 @@ class RequestBlock:
         return {key: value for key, value in found.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class TextEdit:
+class TextEdit(Struct, frozen=True):
     """
     Replace the characters from `begin` to `end` by `text`; a byte order mark is not counted.
 

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.documents.defaults import Merged
 from reconciler.documents.schema import CONFIG, document, resolved
@@ -13,8 +14,7 @@ from reconciler.model.source import NOWHERE, SourceLine
 BUILT_IN: Final = "built in"
 
 
-@dataclass(frozen=True, slots=True)
-class EffectiveValue:
+class EffectiveValue(Struct, frozen=True):
     """
     One value of an effective document.
 
@@ -29,8 +29,7 @@ class EffectiveValue:
     from_default: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(Struct, frozen=True):
     """What holds for one server; put together when it is asked for, which few commands do."""
 
     result: Merged

@@ -10,9 +10,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from reconciler.documents.ignore import NAME as IGNORE_FILE
 from reconciler.documents.tree import Map, Node, Scalar, text
@@ -20,6 +21,7 @@ from reconciler.documents.walk import Entry, Kind, below, lies_in
 from reconciler.documents.yaml_reader import BYTES_LIMIT, Document, scan
 from reconciler.errors import InvalidConfig, UsageError
 from reconciler.model.source import Problem, SourceLine
+from reconciler.model.values import replace
 from reconciler.model.wording import counted
 from reconciler.system.files import NotRegular, WritableByOthers, read_operators, read_regular
 
@@ -118,8 +120,7 @@ def read_documents(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """
     Documents of one moment that lie in no file system.
 
@@ -154,8 +155,7 @@ def _exists(path: str, instead: Mapping[str, bytes]) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """
     A document, and the directory in which its file really lies: no link makes it another.
 
@@ -177,8 +177,7 @@ class FileKey(NamedTuple):
     named: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(Struct, frozen=True):
     """
     What one file gave.
 

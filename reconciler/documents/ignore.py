@@ -8,8 +8,9 @@ for a line such as `*a*a*a*a*a*b`.  Here `fnmatch` alone matches each name, and 
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 NAME: Final = ".jtrignore"
 SIZE_LIMIT: Final = 64 * 1024
@@ -37,8 +38,7 @@ class _Rule(NamedTuple):
     back: bool  # it takes back what an earlier one left out
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """What is left out at one place: the rules of its directory, and of those above it."""
 
     rules: tuple[tuple[int, _Rule], ...] = ()  # each with how deep its file lies

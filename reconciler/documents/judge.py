@@ -5,7 +5,9 @@ From documents to servers: each judged by itself, then all together.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from reconciler.documents.build import build_server
 from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
@@ -21,14 +23,14 @@ from reconciler.documents.validate import (
 )
 from reconciler.model.desired import DesiredServer
 from reconciler.model.source import Problem
+from reconciler.model.values import replace
 
 Server = tuple[DesiredServer, Claims]
 Read = Callable[[Mapping[FileKey, FoundFile]], FoundDocuments]
 """Reads documents anew, and does not parse the files that it is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What a file says that is in order by itself; the trees of its servers are left out."""
 
     file: FoundFile

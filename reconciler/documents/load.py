@@ -8,7 +8,8 @@ found before any is raised, so that a file is corrected once and not once for ea
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from reconciler.documents.effective import Effective
 from reconciler.documents.files import (
@@ -22,11 +23,11 @@ from reconciler.documents.judge import Judged, KnownFiles, Read, judge
 from reconciler.documents.tree import text
 from reconciler.errors import InvalidConfig
 from reconciler.model.desired import DesiredServer, DesiredState, Suspension
+from reconciler.model.values import replace
 from reconciler.model.wording import counted
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """
     Valid desired state; `effective` goes by server name, `files` are those that were read.
 

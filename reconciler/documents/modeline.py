@@ -7,9 +7,10 @@ holds in every checkout; what is read by jtr stays the same, byte for byte but f
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.documents import schema
 from reconciler.documents.files import FoundFile, read_bytes, read_documents, shown
@@ -29,8 +30,7 @@ _BEGIN: Final = re.compile(r"---(\s*#.*|\s*)")
 _RIGHTS: Final = 0o644
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(Struct, frozen=True):
     """A file as it is and as it would be; its documents that name another schema are left alone."""
 
     path: str

@@ -8,8 +8,9 @@ where something of another kind stands.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from reconciler.model.source import SourceLine
 
@@ -27,8 +28,7 @@ class Scalar(NamedTuple):  # there are hundreds of thousands, and a dataclass co
     sound: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(Struct, frozen=True):
     """A mapping; `keys` says where each key was written."""
 
     entries: Mapping[str, "Node"]
@@ -36,8 +36,7 @@ class Map:
     source: SourceLine
 
 
-@dataclass(frozen=True, slots=True)
-class List:
+class List(Struct, frozen=True):
     items: tuple["Node", ...]
     source: SourceLine
 

@@ -5,8 +5,9 @@ All trees here fit the schema already and are merged with their defaults.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Self
+
+from msgspec import Struct
 
 from reconciler.documents.formats import (
     DAY,
@@ -249,8 +250,7 @@ def _free(root: Map) -> Iterator[Scalar]:
 # ── all servers together ─────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """
     What one server's document says that no other may contradict, and where.
 

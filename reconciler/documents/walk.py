@@ -9,11 +9,13 @@ read the whole host.  Each directory is looked into once, whatever links lead to
 import enum
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
+from msgspec import Struct
+
 from reconciler.documents.ignore import NAME, SIZE_LIMIT, BadLine, Ignored
+from reconciler.model.values import replace
 from reconciler.system.files import read_regular
 
 SUFFIXES: Final = (".yaml", ".yml")
@@ -35,8 +37,7 @@ class Kind(enum.Enum):
     __hash__ = object.__hash__
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """
     One place that the loader looks at.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
+from msgspec import Struct
 
 from reconciler.documents.tree import List, Map, Node, Scalar
 from reconciler.errors import InvalidConfig, JtrError
@@ -95,8 +96,7 @@ _line: Final = functools.partial(tuple.__new__, SourceLine)
 _text: Final = functools.partial(tuple.__new__, Scalar)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """One document: its tree, and the lines of its file that belong to it."""
 
     root: Node

@@ -8,9 +8,10 @@ whose `driver.py` calls its class `DRIVER`.
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from reconciler.model.observed import (
     ClockReading,
@@ -29,16 +30,14 @@ def _anyway() -> None:
     """Object to nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """What to show a server at the door; a missing secret is one that the server does not ask."""
 
     access_secret: Secret | None = None
     access_token: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Struct, frozen=True):
     """Which certificates to believe for a server: a CA file instead of the system's, a client's."""
 
     ca_file: str | None = None
@@ -46,8 +45,7 @@ class Trust:
     client_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WriteAnswer:
+class WriteAnswer(Struct, frozen=True):
     """What the server listed in its answer to a write; only a fresh read proves anything."""
 
     exchange: ObservedExchange | None

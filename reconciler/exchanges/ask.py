@@ -9,10 +9,11 @@ by itself is not asked about.
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from reconciler.exchanges.adapter import Adapter
 from reconciler.exchanges.ccxt_client import NotOffered, opened
@@ -21,12 +22,12 @@ from reconciler.exchanges.registry import Entry
 from reconciler.model.key_audits import Egress
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 
 _SHORTEST: Final = 0.05  # seconds; with less left an exchange is not asked at all
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """One question: which key, whom and from where; *base* stands in for the exchange."""
 
     entry: Entry

@@ -11,10 +11,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.exchanges import registry
 from reconciler.exchanges.ask import Asking, ask
@@ -26,6 +27,7 @@ from reconciler.model.key_audits import HERE, Egress, KeyId, Results
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import Security
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 
 AT_ONCE: Final = 8  # exchanges
@@ -35,8 +37,7 @@ _KNOWN: Final = frozenset({Status.VALID, Status.DENIED, Status.IP_REFUSED})
 _GIVES_UP: Final = frozenset({Status.UNREACHABLE, Status.RATE_LIMITED})
 
 
-@dataclass(frozen=True, slots=True)
-class KeyToAsk:
+class KeyToAsk(Struct, frozen=True):
     """
     One key in its place, with its values by ccxt's names; lives as briefly as possible.
 

@@ -9,10 +9,11 @@ that somebody else could have written is not believed, for it could make a bad k
 import contextlib
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.exchanges.judge import FROM_SERVER
 from reconciler.model.codec import Codec, Inline, Malformed, newer, parsed
@@ -38,8 +39,7 @@ _SIZE_LIMIT: Final = 16 * 1024 * 1024
 _NOT_ASKED: Final = frozenset({*TRANSIENT, Status.MALFORMED, Status.UNSUPPORTED})
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """What an entry goes by; `fingerprint` is keyed, of all credentials together."""
 
     fingerprint: str
@@ -177,8 +177,7 @@ class AuditCache:
 # ── entries ──────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     slot: Inline[Slot]
     from_server: bool
     at: datetime
@@ -198,8 +197,7 @@ class _Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Entries:
+class _Entries(Struct, frozen=True):
     entries: tuple[Any, ...]
 
 

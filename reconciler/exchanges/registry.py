@@ -12,9 +12,10 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.exchanges import adapters as own
 from reconciler.exchanges.adapter import Adapter
@@ -26,8 +27,7 @@ FILE: Final = "catalogue.json"
 _TEST: Final = "-testnet"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """
     What is known of one code of JT-Trader.
 

@@ -12,8 +12,9 @@ time, and with it a deed that must not happen twice.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, LedgerError
 
@@ -32,16 +33,14 @@ class Conflict(LedgerError):
     transient = True
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A document as it lies in a store; revisions of a key count 1, 2, 3 and never go back."""
 
     revision: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """A document to be written if its revision still is `expect`; see `Store.put`."""
 
     key: str

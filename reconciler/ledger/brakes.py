@@ -7,7 +7,6 @@ a second server of it is harmed within a day.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,6 +16,7 @@ from reconciler.ledger.codec.rows import BRAKES, HarmedServer, VersionRow, brake
 from reconciler.ledger.compare_and_set import update
 from reconciler.model.recorded import Brake, HeldBrake, Identity
 from reconciler.model.timestamps import stamp
+from reconciler.model.values import replace
 
 OTHERS: Final = 2  # servers besides the harmed one that a write did no harm to
 TOGETHER: Final = timedelta(days=1)  # between the harm of two servers that have one cause

@@ -11,9 +11,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import LedgerError, LedgerMissing
 from reconciler.ledger import Store, Stored, checked
@@ -30,8 +31,7 @@ _TRIES: Final = 3  # readings, to find a moment in which nobody wrote
 Rows = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(Struct, frozen=True):
     """What a backup says of itself: which ledger, when and by whom it was read, and from where."""
 
     ledger: str
@@ -40,8 +40,7 @@ class Heading:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """
     What is in a copy: how many rows of each kind, and the error of each that cannot be read.
 

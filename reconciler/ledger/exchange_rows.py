@@ -4,7 +4,6 @@ The rows of exchanges: each change names the revision that this process knows.
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -14,6 +13,7 @@ from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import ExchangeRow, exchange_key, exchanges_prefix
 from reconciler.ledger.joined_store import JoinedStore
 from reconciler.model.recorded import ExchangeRecord
+from reconciler.model.values import replace
 
 Change = Callable[[ExchangeRow], ExchangeRow]
 

@@ -6,12 +6,12 @@ one document at a time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec.rows import ExchangeRow, IdentityRow
 from reconciler.model.recorded import Debt, ExchangeRecord, Owed, Write
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 
 PastKeys = tuple[tuple[str, str], ...]
 

@@ -3,7 +3,6 @@ Which server is which: the ledger's own names, bound to addresses and accounts.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +15,7 @@ from reconciler.ledger.exchange_state import moved
 from reconciler.ledger.identity_index import IdentityIndex, Row
 from reconciler.model.recorded import Identity
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 
 
 class Identities:

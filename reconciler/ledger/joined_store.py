@@ -8,10 +8,11 @@ time, gets them one after the other, so each beginning of the row must be as hon
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.ledger import Conflict, Put, Store, Stored
+from reconciler.model.values import replace
 
 
 @dataclass(slots=True)

@@ -15,7 +15,6 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -25,6 +24,7 @@ from reconciler.ledger import Conflict, Store, Stored
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import Holder, LeaseRow
 from reconciler.model.timestamps import stamp
+from reconciler.model.values import replace
 from reconciler.system.clocks import this_boot
 
 _POLLS: Final = 100  # looks in the time of one lease

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -63,6 +62,7 @@ from reconciler.model.recorded import (
     Write,
 )
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.system.clocks import elapsed
 from reconciler.system.timeouts import Timeouts
 

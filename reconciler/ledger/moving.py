@@ -8,7 +8,6 @@ repeated, so a move that was cut off is ended by the same command.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from reconciler.errors import LeaseHeld, LedgerError
@@ -18,6 +17,7 @@ from reconciler.ledger.codec.rows import BIRTH, CONTROLLER, SERVERS, Birth, Move
 from reconciler.ledger.compare_and_set import update
 from reconciler.ledger.copies import fill, taken
 from reconciler.ledger.lease import Lease
+from reconciler.model.values import replace
 from reconciler.system.clocks import elapsed
 from reconciler.system.timeouts import Timeouts
 

@@ -8,7 +8,6 @@ was written first.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,6 +20,7 @@ from reconciler.ledger.identities import Identities
 from reconciler.model.recorded import Identity, Pause
 from reconciler.model.target import Target
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 
 KEPT: Final = timedelta(days=7)  # what is over: whoever writes next may have a clock that is wrong
 

@@ -6,7 +6,6 @@ most one process may send a one-shot for an instant, and none while another one 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -15,6 +14,7 @@ from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Attempt, PendingStarts, Request, Requests, Stage
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 
 KEPT: Final = 50  # closed requests that stay readable; what was handled is known for ever
 MOST_ATTEMPTS: Final = 2

@@ -6,7 +6,6 @@ process that slept while another one worked gets `Conflict` and sends nothing.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +26,7 @@ from reconciler.model.recorded import (
     Stage,
 )
 from reconciler.model.timestamps import spelled, stamp
+from reconciler.model.values import replace
 
 DEEDS_KEPT: Final = 300
 

@@ -18,9 +18,10 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+from msgspec import Struct
 
 from reconciler.documents.files import shown
 from reconciler.errors import LedgerError
@@ -42,8 +43,7 @@ _FILE_LIMIT: Final = 65536
 _REQUESTS: Final = "/requests"  # how `reconciler.ledger.codec.rows.requests_key` ends
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The file of a SQLite ledger: its path without symlinks, and the number of its inode."""
 
     path: str
@@ -62,8 +62,7 @@ class Place:
             ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(Struct, frozen=True):
     sequence: int
     place: Place | None
     suspect: str = ""

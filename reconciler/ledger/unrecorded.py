@@ -7,23 +7,24 @@ have to find out what this process already knew.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.ledger import request_state
 from reconciler.ledger.codec.records import CODEC
 from reconciler.ledger.ledger import Ledger
 from reconciler.model.codec import Malformed, parsed
 from reconciler.model.recorded import Recorded, Request
+from reconciler.model.values import replace
 from reconciler.system.files import make_private_directory, read_private, write_atomically
 
 FORMAT: Final = 1
 _LONGEST: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """One file: the ledger and server that it is about, and the request as it should be closed."""
 
     ledger: str
@@ -31,8 +32,7 @@ class Left:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class UnrecordedOutcomes:
+class UnrecordedOutcomes(Struct, frozen=True):
     """The folder where such files lie; made when one is needed."""
 
     folder: Path

@@ -2,9 +2,10 @@
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import Robot
@@ -34,16 +35,14 @@ class Need(enum.StrEnum):
     EITHER = "restart or reboot"  # the values were not read
 
 
-@dataclass(frozen=True, slots=True)
-class Consequence:
+class Consequence(Struct, frozen=True):
     """What a write means for trading: robots that keep the old key, and what they need."""
 
     robots: tuple[Robot, ...]
     need: Need
 
 
-@dataclass(frozen=True, slots=True)
-class WriteExchange:
+class WriteExchange(Struct, frozen=True):
     """
     Write all fields of one exchange in one message.
 
@@ -58,16 +57,14 @@ class WriteExchange:
     unverified: bool = False  # its verdict was unknown: counted against maxUnknownWrites
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteExchange:
+class DeleteExchange(Struct, frozen=True):
     """Delete the fields of one exchange that are not empty, one request each."""
 
     exchange: str
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeRobots:
+class ResumeRobots(Struct, frozen=True):
     """
     Start the robots again that a restart or a reboot of ours left stopped.
 
@@ -81,24 +78,21 @@ class ResumeRobots:
     asked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RestartRobots:
+class RestartRobots(Struct, frozen=True):
     """Stop and start, one by one, the robots of an exchange that still hold an old credential."""
 
     exchange: str
     robots: tuple[Robot, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidateCache:
+class InvalidateCache(Struct, frozen=True):
     """Invalidate the server's cache, once for this instant."""
 
     instant: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RebootServer:
+class RebootServer(Struct, frozen=True):
     """
     Restart the JT-Trader process, once for this instant.
 

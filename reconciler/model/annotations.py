@@ -1,7 +1,8 @@
 """What is said of a line in a file: what editors, forges and test reports show there.  Pure."""
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.source import NOWHERE, SourceLine
 
@@ -15,8 +16,7 @@ class Weight(enum.StrEnum):
 HEAVIEST = tuple(Weight)
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(Struct, frozen=True):
     """
     One of them.  *rule* names its kind for good, such as `invalid-document`.
 

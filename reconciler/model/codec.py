@@ -1,5 +1,5 @@
 """
-Frozen dataclasses as JSON objects, and back, by their type hints.  Pure.
+Values as JSON objects, and back, by their type hints.  Pure.
 
 Reading is strict: an object that is not exactly what would be written is `Malformed`, because
 guessing what was meant could repeat a deed.  Messages hold names, never content.
@@ -8,7 +8,6 @@ guessing what was meant could repeat a deed.  Messages hold names, never content
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import (
@@ -24,6 +23,8 @@ from typing import (
 )
 from typing import get_type_hints as hints_of
 
+from msgspec import NODEFAULT, Struct, structs
+
 from reconciler.model.timestamps import stamp
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ Shape = tuple[Convert, Convert]  # how values of a type are written, and read: r
 
 INLINE: Final = "inline"
 Inline = Annotated[T, INLINE]
-"""A dataclass whose fields stand among those of the object that holds it."""
+"""A value whose fields stand among those of the object that holds it."""
 LATER: Final = "later"
 Later = Annotated[T, LATER]
 """A field that documents of earlier versions lack; while it is as by default it is not written."""
@@ -48,8 +49,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 _UNIONS: Final = (Union, type(int | str))
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """What a field is called in documents, as `Annotated[bool, Named("bindable")]`."""
 
     name: str
@@ -71,7 +71,7 @@ class Malformed(Exception):
 
 class Codec:
     """
-    Writes and reads dataclasses; what is worked out for a type is kept.
+    Writes and reads values; what is worked out for a type is kept.
 
     *named* gives fields their names in documents, *spelled* writes instants.  *more* are types that
     only this codec knows, and *namespace* what hints call that a module imports for checkers only.
@@ -126,11 +126,11 @@ class Codec:
             return _mapping(self._shape(args[0]), self._shape(args[1]), ordered=args[0] is not str)
         if isinstance(hint, type) and issubclass(hint, StrEnum):
             return str, lambda value: _word(hint, value)
-        if is_dataclass(hint):
-            return self._dataclass(hint)
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            return self._struct(hint)
         raise TypeError(f"no document holds a {hint}")
 
-    def _dataclass(self, kind: Any) -> Shape:
+    def _struct(self, kind: Any) -> Shape:
         names, later, write, build = self._fields(kind)
         expected = frozenset(names)
 
@@ -154,22 +154,22 @@ class Codec:
         names: list[str] = []
         later: dict[str, Any] = {}
         parts: list[_Part] = []
-        for field in fields(kind):
-            hint = hints[field.name]
+        for attribute in kind.__struct_fields__:
+            hint = hints[attribute]
             marks = getattr(hint, "__metadata__", ())
             if INLINE in marks:
                 inner, newer, put, take = self._fields(get_args(hint)[0])
                 names += inner
                 later |= newer
-                parts.append(_Part(field.name, "", put, take))
+                parts.append(_Part(attribute, "", put, take))
                 continue
             called = [mark.name for mark in marks if isinstance(mark, Named)]
-            name = called[0] if called else self._named(field.name)
+            name = called[0] if called else self._named(attribute)
             names.append(name)
             if LATER in marks:
-                later[name] = _default(field)
+                later[name] = _default(kind, attribute)
             bare = get_args(hint)[0] if called or LATER in marks else hint
-            parts.append(_Part(field.name, name, *self._shape(bare), later.get(name, _NEVER)))
+            parts.append(_Part(attribute, name, *self._shape(bare), later.get(name, _NEVER)))
 
         def write(value: Any) -> dict[str, Any]:
             body: dict[str, Any] = {}
@@ -185,7 +185,7 @@ _NEVER: Final = object()
 
 
 class _Part(NamedTuple):
-    """One field of a dataclass; its own fields stand among the others where it has no name."""
+    """One field of a value; its own fields stand among the others where it has no name."""
 
     attribute: str
     name: str
@@ -210,8 +210,9 @@ class _Part(NamedTuple):
             raise
 
 
-def _default(field: Any) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+def _default(kind: Any, attribute: str) -> Any:
+    [found] = [one for one in structs.fields(kind) if one.name == attribute]
+    return found.default if found.default_factory is NODEFAULT else found.default_factory()
 
 
 def parsed(text: str | bytes) -> Any:

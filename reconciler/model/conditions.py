@@ -6,9 +6,11 @@ Whoever decides looks at the code and at what else a value holds, never at the w
 
 import enum
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, JtrError
+from reconciler.model.values import replace
 
 
 class Code(enum.StrEnum):
@@ -90,8 +92,7 @@ class Code(enum.StrEnum):
     BASELINED = "baselined"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """
     Why something is, or is not, done: what holds, what to do about it, what a command ends with.
 

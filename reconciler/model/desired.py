@@ -8,9 +8,10 @@ we remember in `recorded`: whoever only validates a document need not pay for th
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.model.key_policy import NOTHING_DECLARED, Security
 from reconciler.model.references import SecretRef
@@ -35,8 +36,7 @@ class OnCredentialChange(enum.StrEnum):
     RESTART = "restart"
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredExchange:
+class DesiredExchange(Struct, frozen=True):
     """
     The credentials that one exchange shall have.
 
@@ -78,8 +78,7 @@ DEFAULT_EXPIRY: Final = timedelta(hours=24)
 DEFAULT_RESUME: Final = timedelta(minutes=10)
 
 
-@dataclass(frozen=True, slots=True)
-class OneShot:
+class OneShot(Struct, frozen=True):
     """
     A wish for a reboot or an invalidation, named by its instant.
 
@@ -96,8 +95,7 @@ class OneShot:
     resume_within: timedelta = DEFAULT_RESUME
 
 
-@dataclass(frozen=True, slots=True)
-class Suspension:
+class Suspension(Struct, frozen=True):
     """
     Why nothing is applied to a server, who said so, and until when (None: until removed).
 
@@ -118,8 +116,7 @@ class WindowKind(enum.StrEnum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A time that begins by a cron schedule in an IANA zone and lasts for `duration`."""
 
     kind: WindowKind
@@ -141,8 +138,7 @@ def _spelled(length: timedelta) -> str:
     return "".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredServer:
+class DesiredServer(Struct, frozen=True):
     """
     One `kind: TradingServer` document after defaults were merged.
 
@@ -193,8 +189,9 @@ class DesiredServer:
         return next((wish for wish in self.one_shots if wish.kind is kind), None)
 
 
-@dataclass(frozen=True)  # no slots: they leave no room for what is computed once
-class DesiredState:
+class DesiredState(
+    Struct, frozen=True, dict=True
+):  # no slots: they leave no room for what is computed once
     """
     The servers that are meant, in the order of their names.
 

@@ -1,10 +1,9 @@
 """What the values of an exchange prove against what a server shows, without the values."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """
     What reading the desired values told, without the values.
 

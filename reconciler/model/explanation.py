@@ -4,7 +4,8 @@ Why something is done on a server, or why not: everything that it takes, and whe
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.conditions import Condition
 
@@ -15,8 +16,7 @@ class Holds(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """
     One thing that an action takes, and whether it holds.
 
@@ -33,16 +33,14 @@ class Check:
     below: tuple["Check", ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """One of the things from which a line of a plan follows: which kind, and which one."""
 
     kind: str
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """
     All that there is to know about one line of a plan.
 

@@ -2,16 +2,16 @@
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import JtrError
 from reconciler.model.key_facts import Answered, Cap, KeyFacts
 from reconciler.model.key_policy import KeyFinding, Security, Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Egress:
+class Egress(Struct, frozen=True):
     """
     From where an exchange is asked: `proxy` is empty for this host.
 
@@ -30,8 +30,7 @@ class Egress:
 HERE: Final = Egress()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class KeyId:
+class KeyId(Struct, frozen=True, order=True):
     """Where a key is used: a server of the documents, and the server's code of an exchange."""
 
     server: str
@@ -67,8 +66,7 @@ def light(answered: Answered, findings: Iterable[KeyFinding]) -> Light:
     return Light.ATTENTION if not verified or any(worth) else Light.OK
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
+class Audited(Struct, frozen=True):
     """
     What an audit has to say of one key; with a `failure` it was never asked about.
 

@@ -7,9 +7,11 @@ green.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from reconciler.model.codec import Inline, Named
 
@@ -81,8 +83,7 @@ _SAID: Final = (Cap.WITHDRAW, Cap.TRANSFER)
 """What a permission amounts to whose name says so, whatever else an adapter knows of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """
     One permission as the exchange has it.
 
@@ -101,11 +102,10 @@ class Grant:
     def __post_init__(self) -> None:
         said = {cap for cap in _SAID if cap in self.raw.casefold()}
         if said:
-            object.__setattr__(self, "caps", (self.caps - {Cap.OTHER}) | said)
+            force_setattr(self, "caps", (self.caps - {Cap.OTHER}) | said)
 
 
-@dataclass(frozen=True, slots=True)
-class IpRule:
+class IpRule(Struct, frozen=True):
     """
     To which addresses a key is bound.
 
@@ -119,8 +119,7 @@ class IpRule:
     offered: Annotated[bool, Named("bindable")] = True
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFacts:
+class KeyFacts(Struct, frozen=True):
     """
     What an exchange says of one key.
 
@@ -148,8 +147,7 @@ class KeyFacts:
     traits: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """
     What asking about one key came to: facts only with `VALID` (and what `DENIED` still tells).
 
@@ -171,4 +169,4 @@ class Answered:
     egress: str = ""
     elsewhere: str = ""
     facts_at: datetime | None = None
-    requests: tuple[str, ...] = field(default=(), compare=False)
+    requests: tuple[str, ...] = ()

@@ -2,9 +2,10 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from reconciler.model.key_facts import Cap
 
@@ -27,8 +28,7 @@ class OnUnverifiable(enum.StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """
     A finding that somebody accepted, until a day (exclusive); None: for ever.
 
@@ -42,8 +42,7 @@ class Accepted:
     permission: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(Struct, frozen=True):
     """
     The effective `security` of one exchange of one server: the server's, overridden key by key.
 
@@ -82,8 +81,7 @@ class Severity(enum.IntEnum):
     CRITICAL = 3
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFinding:
+class KeyFinding(Struct, frozen=True):
     """
     One thing that the audit has to say: code, severity, what, remedy; never a part of a key.
 

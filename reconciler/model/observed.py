@@ -1,8 +1,9 @@
 """What a server shows.  `Mask` holds six characters of a secret and refuses to be shown."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.secret import Shy
 
@@ -37,8 +38,7 @@ class Mask(Shy):
         return self._text.encode("utf-8", "surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedField:
+class ObservedField(Struct, frozen=True):
     """One field of an exchange; `credential` is ccxt's name for it."""
 
     name: str
@@ -47,8 +47,7 @@ class ObservedField:
     mask: Mask
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedExchange:
+class ObservedExchange(Struct, frozen=True):
     """One exchange as the server lists it; `trouble` says why it cannot be written safely."""
 
     code: str
@@ -60,8 +59,7 @@ class ObservedExchange:
         return not any(f.mask for f in self.fields)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Robot:
+class Robot(Struct, frozen=True, order=True):
     """A background job of the server; `running` is its `isEnabled`."""
 
     id: int
@@ -70,16 +68,14 @@ class Robot:
     running: bool
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BootLine:
+class BootLine(Struct, frozen=True, order=True):
     """One start of the server's process, as its system log has it: its clock (ms) and its pid."""
 
     time: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Logbook:
+class Logbook(Struct, frozen=True):
     """
     What the system log tells, on the server's own clock (milliseconds since the epoch).
 
@@ -100,8 +96,7 @@ class Logbook:
     outgoing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClockReading:
+class ClockReading(Struct, frozen=True):
     """
     How far a server's clock is ahead of ours, in seconds, and how far off that may be.
 
@@ -112,8 +107,7 @@ class ClockReading:
     uncertainty: float
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(Struct, frozen=True):
     """
     One entry of the system log, for people: server's clock in ms, level, class, message, the rest.
 
@@ -127,8 +121,7 @@ class LogEntry:
     rest: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedServer:
+class ObservedServer(Struct, frozen=True):
     account: str
     version: str
     exchanges: tuple[ObservedExchange, ...]

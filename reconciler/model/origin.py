@@ -5,8 +5,9 @@ Each is a word of whoever could say it, Git or a job's environment: it is shown,
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # The first lines that forges give to merges and to squashes, and the last one that GitLab adds.
 _PULLS: Final = (
@@ -16,8 +17,7 @@ _PULLS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """
     Why something was done; each is empty where nobody told.
 

@@ -1,7 +1,8 @@
 """What became of actions, and what the robots on the server say about it.  Pure."""
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, JtrError, worst
 from reconciler.model.actions import Action
@@ -23,8 +24,7 @@ class Result(enum.StrEnum):
     NOT_ATTEMPTED = "not attempted"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """
     The end of one action, for people and for the exit code.
 
@@ -52,8 +52,7 @@ class Outcome:
         return self.sent or self.result is not Result.FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     plan: ServerPlan
     outcomes: tuple[Outcome, ...] = ()
     failure: JtrError | None = None
@@ -67,8 +66,7 @@ class Report:
         return worst([self.plan.exit_code, *codes])
 
 
-@dataclass(frozen=True, slots=True)
-class Aftermath:
+class Aftermath(Struct, frozen=True):
     """The server before a write and after it; `after` is None when it could not be read again."""
 
     before: ObservedServer

@@ -6,12 +6,12 @@ a send.  What a document says itself stays as it is.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 from reconciler.model.desired import DesiredServer, DesiredState, Suspension
 from reconciler.model.recorded import Pause
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 
 
 def paused(state: DesiredState, pauses: Iterable[Pause], now: datetime) -> DesiredState:

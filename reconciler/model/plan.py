@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, assert_never
+
+from msgspec import Struct, field
 
 from reconciler.errors import Exit, JtrError, worst
 from reconciler.model.actions import (
@@ -117,8 +118,7 @@ class Reasoned:
         return self.condition.exit
 
 
-@dataclass(frozen=True, slots=True)
-class Disruption(Reasoned):
+class Disruption(Reasoned, Struct, frozen=True):
     """
     One line of a plan about stopping robots or losing what they stored.
 
@@ -155,8 +155,7 @@ class Disruption(Reasoned):
                 assert_never(self.standing)
 
 
-@dataclass(frozen=True, slots=True)
-class Line(Reasoned):
+class Line(Reasoned, Struct, frozen=True):
     """
     One exchange in a plan.
 
@@ -185,8 +184,7 @@ class Line(Reasoned):
         return None if self.asks else self.action
 
 
-@dataclass(frozen=True, slots=True)
-class ServerPlan:
+class ServerPlan(Struct, frozen=True):
     """
     All that is to be said and done for one server.
 
@@ -323,8 +321,7 @@ class ServerPlan:
         return worst([*codes, self.held_code])
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """
     All that is to be said and done; `recipients` are all servers that the documents name.
     """

@@ -2,7 +2,8 @@
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class PolicyAction(enum.StrEnum):
@@ -18,8 +19,7 @@ class PolicyAction(enum.StrEnum):
     SUSPEND = "suspend"
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """
     One thing that a document asks for and that the policy does not allow.
 

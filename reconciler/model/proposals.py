@@ -10,9 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from reconciler.model.actions import (
     Action,
@@ -29,6 +31,7 @@ from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recipients import Recipient
 from reconciler.model.recipients import told as listed
 from reconciler.model.source import SourceLine
+from reconciler.model.values import replace
 
 KEPT: Final = 50  # proposals
 ROWS: Final = 1000  # actions of one; a plan with more can only be applied whole, by its id
@@ -36,8 +39,7 @@ TEXT: Final = 300  # characters that a row keeps for people
 NUMBER: Final = re.compile(r"[1-9][0-9]{0,11}")
 
 
-@dataclass(frozen=True, slots=True)
-class PullRequest:
+class PullRequest(Struct, frozen=True):
     """
     Where reviewers see it; each is empty where nobody told.
 
@@ -52,22 +54,20 @@ class PullRequest:
 
     def __post_init__(self) -> None:
         if not NUMBER.fullmatch(self.number):
-            object.__setattr__(self, "number", "")
+            force_setattr(self, "number", "")
 
     def __str__(self) -> str:
         return f"#{self.number}" if self.number else self.branch or "no pull request"
 
 
-@dataclass(frozen=True, slots=True)
-class ProposedRow:
+class ProposedRow(Struct, frozen=True):
     """One action, or one recipient: what it is compared by, and what people read."""
 
     digest: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """
     A plan that reviewers were shown.
 
@@ -228,10 +228,10 @@ def say_the_same(one: DesiredState, other: DesiredState) -> bool:
 
 
 def _meaning(value: Any) -> Any:
-    if is_dataclass(value):
-        found = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: _meaning(one) for name, one in found if not isinstance(one, SourceLine)}
     match value:
+        case Struct():
+            found = ((name, getattr(value, name)) for name in value.__struct_fields__)
+            return {name: _meaning(one) for name, one in found if not isinstance(one, SourceLine)}
         case enum.Enum():
             return str(value.value)
         case datetime() | timedelta():
@@ -250,8 +250,7 @@ def _meaning(value: Any) -> Any:
 # ── what a merge may do ──────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(Struct, frozen=True):
     """
     The proposals that were merged, the newest last; there is at least one.
 

@@ -3,16 +3,17 @@
 import enum
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
 from typing import Final, Self
+
+from msgspec import Struct
 
 from reconciler.model.desired import DesiredServer
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """
     One server as the documents have it: where it is, its login, and whose values it may get.
 
@@ -59,8 +60,7 @@ class Novelty(enum.StrEnum):
     VALUES = "values"
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecipient:
+class NewRecipient(Struct, frozen=True):
     """
     One thing that a server would get, or be, for the first time.
 
@@ -72,8 +72,7 @@ class NewRecipient:
     secrets: frozenset[SecretPath] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(Struct, frozen=True):
     """
     What a server would get, or be, for the first time; the same as its lines, for deciding.
 

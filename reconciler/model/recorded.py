@@ -6,9 +6,10 @@ Immutable values; paths, versions and keyed fingerprints, never a value and neve
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.model.codec import Later, Seconds, Stamp, StampOrEmpty
 from reconciler.model.desired import Afterwards, RequestKind
@@ -26,8 +27,7 @@ class Purpose(enum.StrEnum):
     CORRECTION = "correction"
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """
     One whole write of an exchange, as the ledger keeps it: paths, versions, keyed fingerprints.
 
@@ -55,8 +55,7 @@ class Owed(enum.StrEnum):
     REBOOT = "reboot"
 
 
-@dataclass(frozen=True, slots=True)
-class Debt:
+class Debt(Struct, frozen=True):
     """
     A consequence that is still owed since a write.
 
@@ -73,8 +72,7 @@ class Debt:
     robot_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeRecord:
+class ExchangeRecord(Struct, frozen=True):
     """
     What the ledger knows of one exchange on one server.
 
@@ -101,8 +99,7 @@ class ExchangeRecord:
         return self.written is not None and self.written.came_from(sources)
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """
     An observed state that was remembered: masks as keyed fingerprints, and when it was seen.
 
@@ -123,8 +120,7 @@ class Observation:
     since: Later[Mapping[str, Stamp]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """The ledger's own name for a server, and the address and label that it last had."""
 
     uid: str
@@ -132,8 +128,7 @@ class Identity:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """
     What a server got, or may have got, by applies: the newest login, values of `paths`.
 
@@ -155,8 +150,7 @@ class Stage(enum.StrEnum):
     BASELINED = "older than this ledger"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """
     One try to send a one-shot, with the evidence from just before it.
 
@@ -176,8 +170,7 @@ class Attempt:
     elapsed: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """
     One wish for a one-shot action that this ledger handled, or is handling.
 
@@ -204,8 +197,7 @@ class Request:
         return self.attempts[0].at if self.attempts else ""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingStarts:
+class PendingStarts(Struct, frozen=True):
     """
     Robots that we stopped, or our reboot did, and that are to run again.
 
@@ -232,8 +224,7 @@ class PendingStarts:
     elapsed: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+class Requests(Struct, frozen=True):
     """
     The one-shots of one server: what was handled, what is open, which robots are owed a start.
 
@@ -255,8 +246,7 @@ class Requests:
 NO_REQUESTS: Final = Requests()
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(Struct, frozen=True):
     """
     One thing that was done on a server, for people: when (our clock), by whom, what came.
 
@@ -271,8 +261,7 @@ class HistoryEntry:
     origin: Later[Origin] = NO_ORIGIN
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedAudit:
+class RecordedAudit(Struct, frozen=True):
     """
     What an exchange said of one key, for who may not read it: facts, never a verdict.
 
@@ -289,8 +278,7 @@ class RecordedAudit:
     twins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """
     Why a controller changes nothing on a server for a while, although its document would let it.
 
@@ -308,8 +296,7 @@ class Pause:
     name: Later[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """
     All that the ledger knows of one server; a server never seen has no identity.
 
@@ -336,8 +323,7 @@ def due(debts: Iterable[Debt], owed: Owed) -> tuple[Debt, ...]:
 MOST_ATTEMPTS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Brake:
+class Brake(Struct, frozen=True):
     """
     Why nothing is written any more, and the server on which that was seen.
 
@@ -353,8 +339,7 @@ class Brake:
     released: tuple[str, str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HeldBrake:
+class HeldBrake(Struct, frozen=True):
     """A brake that holds: over *harmed*, or with None over every server of the version."""
 
     brake: Brake

@@ -2,8 +2,9 @@
 
 import functools
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.codec import Inline
 
@@ -15,8 +16,7 @@ _REFERENCE: Final = re.compile(
 REFERENCE_LIMIT: Final = 512
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SecretPath:
+class SecretPath(Struct, frozen=True, order=True):
     mount: str
     path: str
 
@@ -25,8 +25,7 @@ class SecretPath:
         return f"vault:{self.mount}{separator}{self.path}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SecretRef:
+class SecretRef(Struct, frozen=True, order=True):
     """
     A whole secret (`field` is None) or one field of it, newest (`version` is None) or pinned.
 
@@ -70,8 +69,7 @@ def _parsed(text: str) -> SecretRef | None:
     return SecretRef(SecretPath(mount, path), field, int(version) if version else None)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class FrozenRef:
+class FrozenRef(Struct, frozen=True, order=True):
     """
     A reference whose version a plan has fixed.
 

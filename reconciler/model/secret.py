@@ -3,8 +3,9 @@
 import itertools
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+from msgspec import Struct
 
 _NUMBERS: Final = itertools.count()
 _ALIVE: "Final[dict[int, weakref.ref[Secret]]]" = {}
@@ -91,8 +92,7 @@ class Secret(Shy):
         raise TypeError("a secret is neither true nor false")
 
 
-@dataclass(frozen=True, slots=True)
-class VersionInfo:
+class VersionInfo(Struct, frozen=True):
     """
     What a backend says of one version of a secret without its values.
 

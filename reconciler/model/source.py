@@ -1,7 +1,8 @@
 """Where in a file something stands, and what is wrong there."""
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 
 class SourceLine(NamedTuple):  # each value of a document has one, and a dataclass costs thrice
@@ -18,8 +19,7 @@ class SourceLine(NamedTuple):  # each value of a document has one, and a datacla
 NOWHERE: Final = SourceLine("", 0, 0)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(Struct, frozen=True, order=True):
     """One mistake in a document: where, what, and what to do about it."""
 
     source: SourceLine

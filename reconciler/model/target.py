@@ -1,8 +1,9 @@
 """Which server is meant: its address and the account on it.  Never its name."""
 
 import functools
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 
 @functools.lru_cache(maxsize=2**16)  # asked for at every use of a target
@@ -32,8 +33,7 @@ def is_plain(url: str) -> bool:
     return f"{parts.scheme}://{host}{port}{parts.path}{query}".lower() == url.lower()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
+class Target(Struct, frozen=True, order=True):
     """Where a server is: its normalised URL and the account that we act for."""
 
     url: str

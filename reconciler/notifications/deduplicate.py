@@ -9,9 +9,11 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
+from msgspec import Struct, to_builtins
+
+from reconciler.model.values import replace
 from reconciler.notifications.events import (
     NO_GUIDE,
     UNKNOWN,
@@ -44,8 +46,7 @@ def rank(severity: AlertSeverity) -> int:
     return _RANKS[severity]
 
 
-@dataclass(frozen=True, slots=True)
-class LastSent:
+class LastSent(Struct, frozen=True):
     """
     What people heard last of one topic and subject, and since when that is so.
 
@@ -60,8 +61,7 @@ class LastSent:
     runbook: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """
     One thing to tell.
 
@@ -99,7 +99,7 @@ class Message:
         return (self.topic, self.subject, *((self.id,) if self.topic in EVENTS else ()))
 
     def document(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(to_builtins(self))
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> "Message":
@@ -115,14 +115,13 @@ class Message:
             at=seconds(row["at"]),
             reminder=row["reminder"] is True,
             since=seconds(row.get("since", row["at"])),
-            guide=Guide(*(str(guide.get(one.name, "")) for one in fields(Guide)))
+            guide=Guide(*(str(guide.get(name, "")) for name in Guide.__struct_fields__))
             if isinstance(guide, dict)
             else NO_GUIDE,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Present:
+class _Present(Struct, frozen=True):
     """What is so now: `since` when in this state, `left` since when other than what was told."""
 
     news: News

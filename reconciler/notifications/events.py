@@ -3,8 +3,9 @@ A state that people may be told about.
 """
 
 import enum
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 
 class AlertSeverity(enum.StrEnum):
@@ -36,8 +37,7 @@ UNKNOWN: Final = "unknown"
 """The state of what cannot be judged now: neither is it told, nor that it is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guide:
+class Guide(Struct, frozen=True):
     """
     What somebody who is woken has to know besides what happened.
 
@@ -55,8 +55,7 @@ class Guide:
 NO_GUIDE: Final = Guide()
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Struct, frozen=True):
     """
     A state of one subject that people may want to hear of.
 

@@ -13,10 +13,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from msgspec import Struct, field
+
+from reconciler.model.values import replace
 from reconciler.model.wording import RUNBOOKS
 from reconciler.notifications.deduplicate import (
     MOST,
@@ -64,8 +66,7 @@ class Clock:
                 await woken.wait()
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     """
     How patiently people are told; durations in seconds.
 
@@ -80,8 +81,7 @@ class RetryPolicy:
     rate_limit: RateLimit = field(default_factory=RateLimit)
 
 
-@dataclass(frozen=True, slots=True)
-class Callbacks:
+class Callbacks(Struct, frozen=True):
     """Whom the notifier itself tells: `counted` a target's results, `changed` that `memory` did."""
 
     counted: Callable[[str, Result], None] = lambda _target, _result: None

@@ -9,11 +9,14 @@ is left, messages gather until the next one is there and then go as one.
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
+from msgspec import Struct
+
+from reconciler.model.values import replace
 from reconciler.model.wording import RUNBOOKS
 from reconciler.notifications.deduplicate import EVENTS, Message, rank
 from reconciler.notifications.events import AlertSeverity
@@ -25,8 +28,7 @@ LINE: Final = 160  # characters that are quoted of each of several
 DROPPED: Final = "notifications-dropped"
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(Struct, frozen=True):
     """
     Most messages to one target in `period` seconds, and critical ones besides.
 
@@ -62,8 +64,7 @@ class _Tokens:
         return self.at + max(0.0, 1 - self.left) * self.period / self.most + 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """
     What goes in one request: one message, or several as a digest.
 

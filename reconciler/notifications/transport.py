@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import ssl
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.notifications.queue import Delivery
 from reconciler.notifications.senders import Endpoint, sender
@@ -21,8 +22,7 @@ _AGAIN: Final = {408, 425, 429, *range(500, 600)}
 _TOO_MANY: Final = 429
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """
     What became of a request: empty `why` means that it arrived.
 

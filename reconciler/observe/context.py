@@ -3,9 +3,10 @@ What a pass works with, made once for each command.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct, field
 
 from reconciler.drivers import Driver, Trust
 from reconciler.errors import Blocked
@@ -45,8 +46,7 @@ class Audit(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PassContext:
+class PassContext(Struct, frozen=True):
     """Everything that a pass works with; made once per command."""
 
     driver: Driver

@@ -6,8 +6,9 @@ ledger and people are verdict material and keyed fingerprints.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.drivers import Driver
 from reconciler.model.evidence import Evidence
@@ -20,8 +21,7 @@ from reconciler.model.secret import Secret
 WEAK_BITS: Final = 16.0  # below this a mask proves too little; docs/concepts/verdicts.md
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(Struct, frozen=True):
     """The values of one exchange by the server's field names; lives as briefly as possible."""
 
     fields: Mapping[str, Secret]

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, ParamSpec, TypeVar
 
 from reconciler.drivers import Driver
@@ -33,6 +33,7 @@ from reconciler.model.patterns import any_matches
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.observe.evidence import Values
 from reconciler.secrets import SecretBackend
 from reconciler.system.timeouts import Timeouts

@@ -3,7 +3,6 @@ What governs writes and disruptive actions on a server: version, brake, ledger, 
 """
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reconciler.ledger.ledger import Ledger
@@ -11,6 +10,7 @@ from reconciler.ledger.request_state import pending
 from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Recorded
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.boot_proof import MARGIN, plausible

@@ -3,7 +3,7 @@ One server in one pass: opened, looked at, and left.  Nothing here changes it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from reconciler.drivers import Login, Session
 from reconciler.errors import Blocked, Unauthorized
@@ -14,6 +14,7 @@ from reconciler.model.policy import Violation
 from reconciler.model.recipients import NOTHING_FRESH, Fresh
 from reconciler.model.recorded import NOTHING_RECORDED, Observation, Recorded
 from reconciler.model.references import FrozenRef, SecretPath
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import Values, recorded_view
 from reconciler.observe.resolver import Resolver

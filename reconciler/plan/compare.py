@@ -6,7 +6,8 @@ This is the table of docs/concepts/verdicts.md, and nothing else: no actions, no
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.actions import Reason
 from reconciler.model.evidence import Evidence
@@ -26,8 +27,7 @@ class ComparisonKind(enum.StrEnum):
     UNREAD = "unread"  # only the value itself could tell
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """A verdict with its reason and, in words, what a person should know."""
 
     kind: ComparisonKind
@@ -37,8 +37,7 @@ class Comparison:
     unverified: bool = False  # to be written without consequences
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """Keyed fingerprints of the masks of one exchange; empty text where nothing is shown."""
 
     masks: Mapping[str, str]

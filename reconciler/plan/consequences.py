@@ -6,12 +6,12 @@ key for the life of its process (docs/protocol.md, 8).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from reconciler.model.actions import Consequence, Need, WriteExchange
 from reconciler.model.evidence import Evidence
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
+from reconciler.model.values import replace
 from reconciler.plan.compare import Shown
 
 

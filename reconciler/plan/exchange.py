@@ -3,8 +3,9 @@ One exchange of one server: its comparison, what people agreed to -> one line of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, JtrError, NotSettled
 from reconciler.model.actions import Consequence, DeleteExchange, Need, Reason, WriteExchange
@@ -15,6 +16,7 @@ from reconciler.model.observed import Robot
 from reconciler.model.plan import ASK_RECIPIENT, Category, Line, Status, Verdict
 from reconciler.model.policy import PolicyAction
 from reconciler.model.recorded import ExchangeRecord, Observation, Purpose, Recorded
+from reconciler.model.values import replace
 from reconciler.model.wording import close_to
 from reconciler.plan.compare import Comparison, ComparisonKind, Shown, compare, explained, is_ours
 from reconciler.plan.consequences import needed, running_on
@@ -41,8 +43,7 @@ _OTHERWISE: Final[Mapping[ComparisonKind, Code]] = {
 """Why a line is as it is, by what was found; what is written has the reason of the write."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangePlan:
+class ExchangePlan(Struct, frozen=True):
     """Decides the line of one exchange; every field is an input."""
 
     desired: DesiredServer

@@ -4,7 +4,6 @@ What holds for the servers of a fleet together: how many are written unverified,
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from reconciler.model.actions import (
@@ -20,6 +19,7 @@ from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.observed import BootLine
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.model.wording import counted
 from reconciler.policy.model import NO_LIMITS, Limits
 

@@ -3,9 +3,10 @@ What the planner is given besides desired state, observation and record.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.errors import JtrError
 from reconciler.model.conditions import Code, Condition, blocked
@@ -21,8 +22,7 @@ NO_DISRUPTIVE: Final = Condition(Code.NO_DISRUPTIVE, "--no-disruptive")
 Sources = Mapping[str, FrozenRef]
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """
     What governs disruptive actions in this pass.
 
@@ -55,8 +55,7 @@ NO_TERMS = Terms(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Consents:
+class Consents(Struct, frozen=True):
     """
     What the people agreed to beyond the documents themselves.
 
@@ -83,8 +82,7 @@ class Consents:
         return server in entries or f"{server}/{exchange}" in entries
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """
     What is known besides desired, observed and remembered state.
 

@@ -7,7 +7,6 @@ only; a server's time is compared with an instant only through a measured offset
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +19,7 @@ from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Standing
 from reconciler.model.recorded import MOST_ATTEMPTS, PendingStarts, Request, Requests, Stage
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.plan.boot_proof import Proof, new_boots, proof, satisfies
 from reconciler.plan.inputs import Terms
 from reconciler.plan.windows import standing

@@ -7,7 +7,6 @@ process on which we stopped it, and while nobody else changed robots; else peopl
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 
 from reconciler.model.actions import Need, RestartRobots, ResumeRobots, WriteExchange
 from reconciler.model.conditions import Code, Condition, blocked
@@ -15,6 +14,7 @@ from reconciler.model.desired import Afterwards, DesiredServer, OnCredentialChan
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Disruption, Line, Standing
 from reconciler.model.recorded import Debt, Owed, PendingStarts, Purpose
+from reconciler.model.values import replace
 from reconciler.plan.inputs import Terms
 from reconciler.plan.requests import how_to_ask
 

@@ -6,9 +6,10 @@ whatever it says, and a year of fifty of them is a matter of milliseconds, not o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final
+
+from msgspec import Struct
 
 DAY: Final = 24 * 60  # minutes
 WEEK: Final = 7 * DAY
@@ -26,8 +27,7 @@ def moment_of(minute: int) -> datetime:
     return _EPOCH + minute * _MINUTE
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Stretch(Struct, frozen=True):
     """Minutes since 1970, from `begin` to before `end`, in which clocks are `ahead` of UTC."""
 
     begin: int

@@ -9,7 +9,6 @@ decide on credentials cannot even name them, and `requests` sees nothing of cred
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from reconciler.errors import JtrError
@@ -27,6 +26,7 @@ from reconciler.model.recorded import (
     Requests,
 )
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.plan.compare import Shown, explained, is_ours, needs_values
 from reconciler.plan.consequences import open_debts
 from reconciler.plan.exchange import ExchangePlan, obstacle

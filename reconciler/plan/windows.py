@@ -11,9 +11,10 @@ with a bit for each, and that costs the same however many begins a schedule has.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.desired import Window, WindowKind
 from reconciler.model.timestamps import spelled
@@ -29,8 +30,7 @@ _AT_ONCE: Final = timedelta()
 _ALL: Final = (1 << WEEK) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(Struct, frozen=True):
     """
     Whether disruptive actions are allowed at an instant.
 
@@ -140,8 +140,7 @@ def _spread(minutes: int, more: int) -> int:
     return minutes
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     """From `past` on in each minute, to the next part: in which of a week it is allowed, denied."""
 
     past: timedelta

@@ -6,9 +6,10 @@ file, which stands for the root of the tree.  Contacts nothing.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.documents.files import read_bytes, shown
 from reconciler.documents.load import load
@@ -37,8 +38,7 @@ def called(ask: Ask) -> str:
     return CONTACT if ask.path is None else LOGIN
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Struct, frozen=True):
     """One row of a case; `rule` is empty where it does not say which one decides."""
 
     server: str
@@ -49,8 +49,7 @@ class Expectation:
     source: SourceLine
 
 
-@dataclass(frozen=True, slots=True)
-class CaseResult:
+class CaseResult(Struct, frozen=True):
     """How a case went; `failures` is empty when all was as expected."""
 
     name: str

@@ -6,8 +6,9 @@ whoever writes a document, so addresses and the documents' directories are what 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import Blocked
 from reconciler.model.desired import DesiredServer, DesiredState, Mode, OnCredentialChange, Presence
@@ -21,8 +22,7 @@ DISRUPTIVE: Final = frozenset({PolicyAction.RESTART, PolicyAction.REBOOT, Policy
 SERVER: Final = "{server}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """
     One thing that a document asks for: an action, of an exchange, with a secret.
 
@@ -64,8 +64,7 @@ def asks(server: DesiredServer) -> Iterator[Ask]:
             yield Ask(action)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """
     One rule; None for a list of patterns that it does not have.
 
@@ -150,8 +149,7 @@ def _listed(actions: Iterable[PolicyAction]) -> str:
     return ", ".join(sorted(actions))
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """
     How much may be done in one pass; None where there is no limit.
 
@@ -168,8 +166,7 @@ class Limits:
 NO_LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What became of one ask; `rule` decided it, None when none matched."""
 
     ask: Ask
@@ -178,8 +175,7 @@ class Decision:
     lacks: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """
     The whole policy.
 

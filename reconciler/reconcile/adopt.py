@@ -8,8 +8,10 @@ recognised here, and nothing else.
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Self
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, InternalError, JtrError, LedgerError, worst
 from reconciler.ledger.lease import held
@@ -20,6 +22,7 @@ from reconciler.model.plan import Line, Status, Verdict
 from reconciler.model.policy import PolicyAction, against
 from reconciler.model.recorded import ExchangeRecord, HistoryEntry, Write
 from reconciler.model.references import FrozenRef, SecretRef
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import write_of
 from reconciler.observe.visit import Visit, first_visit, view
@@ -32,8 +35,7 @@ from reconciler.reconcile.survey import look
 _CODE: Final = re.compile(r"[a-z0-9-]{1,40}")  # as documents have it
 
 
-@dataclass(frozen=True, slots=True)
-class AdoptedKey:
+class AdoptedKey(Struct, frozen=True):
     """
     An exchange that a server has a key of, and what was found out about that.
 

@@ -13,7 +13,6 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby, takewhile
@@ -47,6 +46,7 @@ from reconciler.model.recorded import (
     Request,
     Stage,
 )
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit, see, view
 from reconciler.plan.inputs import Consents

@@ -6,7 +6,8 @@ Nothing here asks an exchange, and no trading server is needed.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.errors import JtrError
 from reconciler.exchanges import registry
@@ -22,8 +23,7 @@ EgressOf = Callable[[str, str], Egress]
 _AT_ONCE = 8  # servers whose secrets are read
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
+class Gathered(Struct, frozen=True):
     """
     Keys with their values, and a row for each that could not be read.
 

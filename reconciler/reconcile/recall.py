@@ -3,13 +3,13 @@ A pass that contacts no trading server: `jtr plan --recorded`.
 """
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from reconciler.errors import JtrError
 from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredServer, DesiredState
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import known_terms, refusal
 from reconciler.observe.visit import Visit, blank_plan

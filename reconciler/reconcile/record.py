@@ -3,7 +3,6 @@ What is written down of a server at the end of a pass.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from reconciler.apply.execution import Execution, listed
@@ -12,6 +11,7 @@ from reconciler.model.desired import Presence
 from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.plan import Status
 from reconciler.model.recorded import ExchangeRecord, HistoryEntry, Observation, Recorded
+from reconciler.model.values import replace
 from reconciler.observe.evidence import write_of
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.consequences import remaining

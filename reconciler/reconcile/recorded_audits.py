@@ -9,10 +9,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC
 from ipaddress import ip_address
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import JtrError
 from reconciler.exchanges import registry
@@ -26,6 +27,7 @@ from reconciler.model.key_facts import TRANSIENT, Answered, Status
 from reconciler.model.key_policy import KeyFinding
 from reconciler.model.recorded import RecordedAudit
 from reconciler.model.references import FrozenRef
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.reconcile.audit_keys import Gathered
@@ -104,8 +106,7 @@ def _twins(findings: Iterable[KeyFinding]) -> tuple[str, ...]:
 # ── and back ─────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """
     What is known of the keys of planned servers.
 

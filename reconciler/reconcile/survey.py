@@ -8,7 +8,6 @@ here and goes on in `reconciler.reconcile.apply`.
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 
 from reconciler.errors import (
@@ -32,6 +31,7 @@ from reconciler.model.recipients import Recipient
 from reconciler.model.recorded import ExchangeRecord, Recorded
 from reconciler.model.references import FrozenRef, SecretPath
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.evidence import evidence_of
 from reconciler.observe.terms import known_terms, live_terms, refusal

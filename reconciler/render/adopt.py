@@ -5,10 +5,10 @@ What `jtr adopt` found out, for people: never a value and never a mask.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from reconciler.errors import Exit
+from reconciler.model.values import replace
 from reconciler.model.wording import counted
 from reconciler.reconcile.adopt import AdoptedKey, Adoption
 from reconciler.render.escape import plain

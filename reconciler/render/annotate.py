@@ -1,7 +1,6 @@
 """Which lines of which files a result is about: mistakes, policy, audits and plans.  Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from reconciler.errors import InvalidConfig
@@ -12,6 +11,7 @@ from reconciler.model.key_policy import Severity
 from reconciler.model.plan import Line, Plan, ServerPlan, Standing, Status
 from reconciler.model.policy import Violation
 from reconciler.model.source import NOWHERE, Problem, SourceLine
+from reconciler.model.values import replace
 from reconciler.render.server_text import recipient_text
 from reconciler.render.verdicts import stops
 

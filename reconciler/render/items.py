@@ -8,14 +8,16 @@ is left out here but what is in sync: whoever groups items has to name every ser
 import enum
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.actions import DeleteExchange, Need, Reason, RestartRobots, WriteExchange
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Category, Disruption, Line, ServerPlan, Standing, Status
 from reconciler.model.recorded import Debt, Owed, due
+from reconciler.model.values import replace
 from reconciler.plan.requests import how_to_ask
 from reconciler.render.escape import plain
 from reconciler.render.phrases import since_text
@@ -43,8 +45,7 @@ class Section(enum.Enum):
     DONE = "Done"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """
     One thing to be said of a server.
 

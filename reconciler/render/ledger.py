@@ -4,9 +4,10 @@ What a ledger knows of its servers, as text for people and as JSON.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.model.recorded import HeldBrake, Identity, Observation, Pause, Recorded
 from reconciler.model.timestamps import spelled
@@ -42,8 +43,7 @@ def pause_rows(pauses: Sequence[Pause], rows: Known, now: datetime) -> Iterator[
             yield f"! {name} is paused by {plain(pause.by)} until {until}: {plain(pause.reason)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """When a status is told, and how many seconds a sight of a server is believed."""
 
     now: datetime

@@ -6,9 +6,10 @@ into a comment: what is cut is the least important, and is counted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import Exit
 from reconciler.model.actions import DeleteExchange, InvalidateCache, ResumeRobots, WriteExchange
@@ -61,8 +62,7 @@ _NAMES: Final = 6  # of robots or exchanges, in one cell
 _NOT_ENOUGH: Final = 300  # characters in which nobody could say anything of a server
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """One server with its verdict and, after an apply, what became of it."""
 
     server: ServerPlan
@@ -70,8 +70,7 @@ class _Row:
     report: Report | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(Struct, frozen=True):
     """What stands above the table."""
 
     level: Level

@@ -5,9 +5,10 @@ The signs are those of `reconciler.render.server_text`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import Exit, worst
 from reconciler.model.plan import Disruption, Standing
@@ -23,8 +24,7 @@ from reconciler.render.server_text import mark
 NEWEST: Final = 5  # handled requests that a list shows of each server
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """
     The requests of one server: those of its document as `lines`, the rest from the ledger.
 

@@ -5,9 +5,10 @@ What no form shows is not there: where in a file a line comes from, and when a s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+
+from msgspec import field
 
 from reconciler import errors
 from reconciler.errors import Exit, JtrError
@@ -43,12 +44,12 @@ from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Debt, Owed, Purpose
 from reconciler.model.references import FrozenRef, SecretRef
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 
 Data = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SavedPlan(Plan):
+class SavedPlan(Plan, frozen=True):
     """A plan whose id is the one that was printed, because not all that it covers is there."""
 
     saved_id: str = field(default="")

@@ -7,7 +7,7 @@ Every line begins with a sign, so that colour only repeats what the sign says:
 `…` later, `?` in doubt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from reconciler.errors import JtrError
@@ -179,7 +179,7 @@ def mark(line: Disruption) -> str:
     return _MARKS.get(line.standing, "=")
 
 
-_DUE = {RestartRobots: "↻", InvalidateCache: "∅", RebootServer: "⏻"}
+_DUE: Final[Mapping[type, str]] = {RestartRobots: "↻", InvalidateCache: "∅", RebootServer: "⏻"}
 _MARKS = {
     **dict.fromkeys((Standing.SCHEDULED, Standing.WAITING, Standing.HELD), "…"),
     **dict.fromkeys((Standing.BLOCKED, Standing.EXPIRED, Standing.NOT_DONE), "!"),

@@ -4,8 +4,9 @@ One verdict for each server of a plan: the worst that is to be said of it, for w
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import Exit
 from reconciler.model.actions import RebootServer, RestartRobots
@@ -59,8 +60,7 @@ _OF_RESULTS: Final = (
 _TO_COME: Final = (Standing.DUE, *BOUND)
 
 
-@dataclass(frozen=True, slots=True)
-class Stops:
+class Stops(Struct, frozen=True):
     """What stops robots: why, when, and whom; which robots, nobody may know yet."""
 
     what: str

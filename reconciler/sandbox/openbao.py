@@ -16,12 +16,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 from reconciler.errors import JtrError
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.sandbox.parent_watch import Watchdog
 from reconciler.secrets.vault.client import Answer, VaultSession
 from reconciler.system.timeouts import Timeouts

@@ -6,10 +6,11 @@ exchange says there holds for the server.  No secret stands here, so no proxy ca
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from reconciler.documents.formats import url_problem
 from reconciler.documents.tree import Map, Node, at, items, text, text_list
@@ -22,8 +23,7 @@ PathOf = Callable[[Node | None], str | None]
 Matches = Callable[[str, str], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyRule:
+class ProxyRule(Struct, frozen=True):
     """From where to ask about the keys of the servers that match by URL or by name."""
 
     egress: Egress
@@ -31,8 +31,7 @@ class ProxyRule:
     servers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AuditSettings:
+class AuditSettings(Struct, frozen=True):
     """
     `egress` is for servers without a rule; `cache` is the file of remembered answers.
 

@@ -7,12 +7,14 @@ an option of git's or ssh's, or lead a token elsewhere.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from reconciler.documents.tree import Node, at, text, text_list
 from reconciler.errors import UsageError
+from reconciler.model.values import replace
 from reconciler.system.network import loopback
 
 Complain = Callable[[Node, str, str], None]
@@ -33,8 +35,7 @@ DEFAULT_BRANCH: Final = "main"
 DEFAULT_PREFIX: Final = "jtr/"
 
 
-@dataclass(frozen=True, slots=True)
-class VerifySettings:
+class VerifySettings(Struct, frozen=True):
     """
     Whose signature the newest commit needs.
 
@@ -47,8 +48,7 @@ class VerifySettings:
     signers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CommitStatusSettings:
+class CommitStatusSettings(Struct, frozen=True):
     """Where the controller says of a commit what became of it."""
 
     forge: str
@@ -57,8 +57,7 @@ class CommitStatusSettings:
     token_file: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProposeSettings:
+class ProposeSettings(Struct, frozen=True):
     """
     With what the page opens pull requests, at the forge of `CommitStatusSettings`.
 
@@ -70,8 +69,7 @@ class ProposeSettings:
     prefix: str = DEFAULT_PREFIX
 
 
-@dataclass(frozen=True, slots=True)
-class GitSettings:
+class GitSettings(Struct, frozen=True):
     """A branch to follow; `path` is where documents lie in it, "" for everywhere."""
 
     url: str = ""

@@ -9,7 +9,6 @@ Nothing here opens a connection or reads a token file; users of `Settings` do, w
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -254,7 +253,7 @@ class _Reader:
         chosen: dict[str, float] = {}
         if not isinstance(node, Map):
             return DEFAULT_TIMEOUTS
-        names = {f.name for f in fields(Timeouts)}
+        names = set(Timeouts.__struct_fields__)
         for key, value in node.entries.items():
             name = re.sub(r"[A-Z]", lambda m: f"_{m[0].lower()}", key).replace("-", "_")
             seconds = duration(text(value))

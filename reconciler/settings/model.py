@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from msgspec import Struct
+
 from reconciler.model.key_audits import Egress
 from reconciler.model.patterns import any_matches, glob_matches
 from reconciler.model.references import SecretPath, SecretRef
@@ -68,8 +70,7 @@ class VaultAuth:
     mount: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VaultSettings:
+class VaultSettings(Struct, frozen=True):
     """Where Vault or OpenBao is; without an address no secret can be read."""
 
     address: str | None = None
@@ -78,8 +79,7 @@ class VaultSettings:
     auth: VaultAuth = VaultAuth()
 
 
-@dataclass(frozen=True, slots=True)
-class SqliteLedger:
+class SqliteLedger(Struct, frozen=True):
     """A ledger in a file of this host."""
 
     path: str
@@ -94,8 +94,7 @@ class SqliteLedger:
         return Path(self.path).expanduser()
 
 
-@dataclass(frozen=True, slots=True)
-class VaultLedger:
+class VaultLedger(Struct, frozen=True):
     """A ledger in a KV version 2 mount, below a path, which several hosts can share."""
 
     at: SecretPath
@@ -106,8 +105,7 @@ class VaultLedger:
         return str(self.at)
 
 
-@dataclass(frozen=True, slots=True)
-class TlsRule:
+class TlsRule(Struct, frozen=True):
     """Which certificates to trust from, and to show to, the servers whose URLs match."""
 
     urls: tuple[str, ...]
@@ -119,8 +117,7 @@ class TlsRule:
         return any_matches(self.urls, url)
 
 
-@dataclass(frozen=True, slots=True)
-class PageSettings:
+class PageSettings(Struct, frozen=True):
     """
     The page for people: where it listens, under which names it is reached, and who is let in.
 
@@ -141,8 +138,7 @@ class PageSettings:
     client_ca_file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ControllerSettings:
+class ControllerSettings(Struct, frozen=True):
     """
     Where the controller listens and keeps its state, and where others find it.
 
@@ -164,8 +160,7 @@ class ControllerSettings:
     actions: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """
     All settings after file and environment; `source` is the file, None when there is none.
     """

@@ -6,8 +6,9 @@ such values lie in files, which are named here and read when the controller star
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from reconciler.documents.formats import looks_secret, url_problem
 from reconciler.documents.tree import Map, Node, at, items, text, text_list
@@ -19,8 +20,7 @@ PathOf = Callable[[Node | None], str | None]
 _COMMON: Final = {"kind", "name", "caFile", "topics", "severity", "owners"}
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationSettings:
+class NotificationSettings(Struct, frozen=True):
     """
     One target.  `topics` and `owners` are filters, empty: all; `severity` is the least one told.
 

@@ -6,10 +6,11 @@ A clock that jumps could begin a scheduled reboot a day early, or let a request 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 
 def elapsed() -> float:
@@ -29,8 +30,7 @@ MOST: Final = 60.0  # seconds; a clock that is set right again jumps by less
 CALM: Final = 600.0  # seconds without another jump after which a clock is believed again
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     """The offset that is believed; after a jump the new one, and since when it holds."""
 
     offset: float

@@ -15,9 +15,10 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.errors import JtrError, UsageError
 
@@ -53,8 +54,7 @@ class GitError(JtrError):
     """Git is not there, or does not answer, or a repository cannot be had."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What git said; `complaint` may quote anything, so it is looked at and never shown."""
 
     code: int

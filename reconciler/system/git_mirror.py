@@ -15,9 +15,10 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.secret import Secret
 from reconciler.system.files import make_private_directory
@@ -37,8 +38,7 @@ _LINK: Final = "120000"
 _SUBMODULE: Final = "160000"
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """
     A branch of a repository, and how to get in.
 
@@ -94,8 +94,7 @@ class Unsigned(GitError):
     """A commit is not signed by anybody who counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signers:
+class Signers(Struct, frozen=True):
     """
     Whose signatures count: OpenSSH's file of allowed signers, and a file of OpenPGP keys.
 
@@ -108,8 +107,7 @@ class Signers:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
+class TreeEntry(Struct, frozen=True):
     """One file of a tree; `size` is None for what is no file."""
 
     name: str

@@ -13,11 +13,11 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 import certifi
+from msgspec import Struct
 from yarl import URL
 
 from reconciler.system.http import aiohttp
@@ -63,8 +63,7 @@ class Reply:
         self.sink: Final = sink
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """
     No usable answer.
 

@@ -11,8 +11,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.errors import Interrupted, JtrError, UsageError
 from reconciler.system.interrupts import stopping
@@ -37,8 +38,7 @@ class NoService(UsageError):
     """There is no such service here, or nobody who could tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """The properties of a service's unit, drop-ins included, as D-Bus has them."""
 
     unit: str

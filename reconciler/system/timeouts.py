@@ -5,11 +5,11 @@ One value holds every duration, so that tests can divide all of them by the same
 operator can change one of them in `settings.durations`.  All are in seconds.
 """
 
-from dataclasses import dataclass, fields
+from msgspec import Struct
+from msgspec.structs import asdict
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True):
     """Seconds; the reasons stand beside each value."""
 
     connect: float = 10.0  # TCP, TLS and the handshake
@@ -51,4 +51,4 @@ class Timeouts:
 
     def scaled(self, divisor: float) -> "Timeouts":
         """Return the same durations, each divided by *divisor*."""
-        return Timeouts(**{f.name: getattr(self, f.name) / divisor for f in fields(self)})
+        return Timeouts(**{name: seconds / divisor for name, seconds in asdict(self).items()})

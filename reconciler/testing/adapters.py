@@ -14,13 +14,13 @@ import base64
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
+from msgspec import Struct
 
 from reconciler.exchanges import registry
 from reconciler.exchanges.adapter import Adapter
@@ -70,8 +70,7 @@ def random_secret(shape: str = "hex") -> str:
     return _SHAPES[shape]()
 
 
-@dataclass(frozen=True, slots=True)
-class GoodKey:
+class GoodKey(Struct, frozen=True):
     """
     A good key at one network of an exchange: who asks for what, what is answered and what it means.
 
@@ -88,8 +87,7 @@ class GoodKey:
     method: str = "GET"
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """
     One exchange; of several `adapters` for it the first answers for all in what does not differ.
 

@@ -10,8 +10,6 @@ What every driver promises, as a suite that whoever writes one can import.
 be no kinder than the real one.
 """
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.drivers import Login, Trust
@@ -29,6 +27,7 @@ from reconciler.errors import (
 )
 from reconciler.model.observed import Logbook
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.testing.drivers_rig import (
     HASTY,
     NO_PATIENCE,

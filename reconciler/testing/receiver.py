@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from msgspec import Struct
 
 PATIENCE: Final = 30.0  # seconds
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """What arrived."""
 
     path: str

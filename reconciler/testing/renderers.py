@@ -10,11 +10,11 @@ What every form of a plan is held to, as a suite that whoever writes one can imp
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final
 
 import pytest
+from msgspec import Struct
 
 from reconciler.errors import Exit, ServerUnreachable, worst
 from reconciler.model.actions import Consequence, Need, RestartRobots, WriteExchange
@@ -32,8 +32,7 @@ from reconciler.render.registry import PlanRenderer
 TARGET: Final = Target("https://tokyo-1.internal:8443", "0")
 
 
-@dataclass(frozen=True)
-class Cases:
+class Cases(Struct, frozen=True):
     """Plans, and what became of some: one sequence of reports for every pass."""
 
     plans: Sequence[Plan]

@@ -23,15 +23,17 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
 import pytest
 from aiohttp import web
+from msgspec import Struct
 
 from reconciler.errors import UsageError
+from reconciler.model.values import replace
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.events import AlertSeverity, Guide, Topic
 from reconciler.notifications.queue import Delivery
@@ -106,8 +108,7 @@ class Files:
         return NotificationSettings(kind, name, own, severity="info")
 
 
-@dataclass(frozen=True)
-class Certificates:
+class Certificates(Struct, frozen=True):
     """
     What a receiver on 127.0.0.1 shows, and whom a target may be told to trust.
 
@@ -120,8 +121,7 @@ class Certificates:
     other_ca_file: str
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(Struct, frozen=True):
     """One kind that is held to the contract, with secrets of this test."""
 
     kind: str

@@ -17,7 +17,7 @@ returns what came of it; a `State` itself is never changed.
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ from reconciler.model.outcomes import Report
 from reconciler.model.plan import Plan
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit

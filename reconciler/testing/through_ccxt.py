@@ -3,11 +3,11 @@ Asks a loopback exchange about a key with real ccxt, the way the auditor does, a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec import Struct
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
@@ -45,8 +45,7 @@ TROUBLE = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What asking came to."""
 
     status: Status

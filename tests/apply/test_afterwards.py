@@ -1,12 +1,12 @@
 """What becomes of the robots of a reboot is up to the newest document until it was done."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from reconciler.model.desired import Afterwards, DesiredServer
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.request_scenarios import RUNNING, Trading, reboot, settled

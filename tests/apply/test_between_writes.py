@@ -1,7 +1,6 @@
 """The look after one write is the last look before the next; what changed since is seen."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.recorded import Owed, Pause
 from reconciler.model.timestamps import stamp
+from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.memory import MemoryServer
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.harness import Harness

@@ -1,7 +1,6 @@
 """What shuts the way for other servers: what was sent and did not end well, and nothing else."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +15,7 @@ from reconciler.model.actions import RebootServer
 from reconciler.model.desired import Afterwards, DesiredServer
 from reconciler.model.outcomes import Outcome, Result
 from reconciler.model.source import NOWHERE
+from reconciler.model.values import replace
 
 DESIRED = DesiredServer("tokyo-1", "https://tokyo-1.internal", NOWHERE)
 REBOOT = RebootServer(datetime(2026, 11, 22, 9, tzinfo=UTC), "quarterly", Afterwards.LEAVE, 600)

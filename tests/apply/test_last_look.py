@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -60,6 +59,7 @@ from reconciler.model.recorded import Pause, Purpose
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit, blank_plan
 from reconciler.policy.model import ANYTHING, Policy, Rule

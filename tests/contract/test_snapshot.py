@@ -1,7 +1,6 @@
 """A copy of a ledger reads like the ledger it was made of, whatever that is, and takes nothing."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import Robot
 from reconciler.model.recorded import Debt, Observation, Owed, Write
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from reconciler.errors import SecretsError
 from reconciler.model.conditions import Condition
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
+from reconciler.model.values import replace
 from reconciler.notifications.events import News, Topic
 from reconciler.secrets import SecretBackend
 from reconciler.secrets.vault.backend import VaultBackend

@@ -1,7 +1,7 @@
 """A repository that is followed, its forge, and a controller that may open pull requests there."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from reconciler.documents.edit_position import RequestBlock
 from reconciler.model.desired import Afterwards, RequestKind
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.settings.git import CommitStatusSettings, GitSettings, ProposeSettings
 from reconciler.system.git_mirror import Remote
 from reconciler.system.git_push import Pusher

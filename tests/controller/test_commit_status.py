@@ -1,11 +1,10 @@
 """What is said of a commit, and when there is something to say."""
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.controller.commit_status import Word, word_of
 from reconciler.controller.status import ControllerStatus, Health, ServerStatus, Sync
+from reconciler.model.values import replace
 
 OLD, NEW = "a" * 40, "b" * 40
 CONTROLLER = ControllerStatus(

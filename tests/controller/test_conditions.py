@@ -1,6 +1,5 @@
 """What people are shown and told after a pass: tables."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +25,7 @@ from reconciler.model.plan import (
     Verdict,
 )
 from reconciler.model.recorded import Debt, Owed, Purpose, Recorded
+from reconciler.model.values import replace
 from reconciler.notifications.events import UNKNOWN, AlertSeverity, Topic
 from tests.support import factories as f
 

@@ -1,9 +1,8 @@
 """What people are told of documents that are not in force, one kind of trouble after another."""
 
-from dataclasses import replace
-
 from reconciler.controller.events import controller_news
 from reconciler.controller.status import ControllerStatus, Refusal
+from reconciler.model.values import replace
 from reconciler.notifications.deduplicate import Deduplicator
 from reconciler.notifications.events import AlertSeverity
 

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -13,6 +12,7 @@ from reconciler.drivers.jt_trader.requests import EXCHANGES, LOG, ROBOTS
 from reconciler.errors import SecretsError
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import VersionInfo
+from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.controller.controller_harness import Harness
 from tests.controller.test_controller import BRISK, KEY, begin, converged, play, synced

@@ -1,7 +1,6 @@
 """What follows from a pass: tables."""
 
 import math
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +15,7 @@ from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Outcome, Report, Result
 from reconciler.model.plan import Category, Line, ServerPlan, Status, Verdict
 from reconciler.model.recorded import PendingStarts, Purpose, Recorded, Request, Requests, Stage
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 from tests.support import factories as f
 

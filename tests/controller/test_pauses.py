@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from reconciler.model.recorded import HistoryEntry, Pause
 from reconciler.model.source import NOWHERE
 from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.policy.model import asks
 from reconciler.system.clocks import SteadyClock

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from reconciler.controller.pull_requests import Opened
 from reconciler.documents.edit_position import RequestBlock
 from reconciler.errors import Blocked, JtrError, UsageError
+from reconciler.model.values import replace
 from reconciler.system.git import GitError
 from tests.controller.pull_office import ASK, AT, DOCUMENT, NOW, WISH, Office
 from tests.support.forge import ForgeStandIn

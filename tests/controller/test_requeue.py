@@ -1,7 +1,6 @@
 """When a server is looked at again, and when drift is corrected: tables and bounds."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.controller import requeue
 from reconciler.controller.requeue import CAP, FORGET, Corrections, QueueState
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 
 D = Timeouts()

@@ -5,7 +5,6 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from reconciler.bootstrap import load_settings, open_ledger
 from reconciler.controller.status import Health, KeyStatus
 from reconciler.exchanges import registry
 from reconciler.model.key_audits import Light
+from reconciler.model.values import replace
 from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.server import StandInThread

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from reconciler.model.desired import Afterwards, DesiredServer, DesiredState
 from reconciler.model.observed import BootLine, Logbook, ObservedServer
 from reconciler.model.plan import Disruption, Line, ServerPlan, Standing, Status, Verdict
 from reconciler.model.recorded import Purpose
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.fleet import UNSEEN

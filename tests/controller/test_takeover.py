@@ -6,12 +6,12 @@ The stand-in counts what was written to it.
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reconciler.controller.git_source import GitSource
 from reconciler.controller.state_file import StateFile
+from reconciler.model.values import replace
 from reconciler.system.git_mirror import Mirror, Remote
 from reconciler.system.timeouts import Timeouts
 from tests.controller.controller_harness import Harness

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from reconciler.controller.workers import Workers
 from reconciler.model.desired import DesiredState
 from reconciler.model.key_audits import Audited, KeyId
 from reconciler.model.key_facts import Answered, Status
+from reconciler.model.values import replace
 from tests.controller.test_shared import server, shared_state
 
 OLD = server("tokyo-1")

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from reconciler.model.plan import Plan
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret
 from reconciler.model.source import SourceLine
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit

@@ -5,11 +5,11 @@ Stories carried out on a harness, and the judgement at their end: what must be t
 import asyncio
 import itertools
 import random
-from dataclasses import replace
 
 from reconciler.model.desired import DesiredState
 from reconciler.model.outcomes import Result
 from reconciler.model.plan import Category, Plan, Status
+from reconciler.model.values import replace
 from reconciler.plan.inputs import Consents
 from reconciler.sandbox.jt_trader.memory import MemoryDriver, MemoryServer
 from reconciler.secrets.memory import MemoryBackend

@@ -6,7 +6,6 @@ Nothing expires early, nothing is done twice or too early, and no boot counts th
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,6 +17,7 @@ from reconciler.model.plan import Disruption, Standing
 from reconciler.model.recorded import Pause
 from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
+from reconciler.model.values import replace
 from reconciler.system.clocks import SteadyClock
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.harness import Passed

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.requests import RequestLog
 from reconciler.model.desired import RequestKind
 from reconciler.model.recorded import Request, Requests, Stage
+from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
 from tests.crash.forkserver import MANY, VOLUME, Forks

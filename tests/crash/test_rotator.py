@@ -11,10 +11,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
+from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import StandIn
 from reconciler.sandbox.openbao import OpenBao
 from tests.crash.forkserver import VOLUME

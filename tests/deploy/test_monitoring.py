@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import yaml
 from reconciler.controller.metrics import exposition
 from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import Servers, StatusStore
+from reconciler.model.values import replace
 from tests.controller.sample_statuses import braked
 from tests.deploy.tools import DEPLOY, ROOT, ran
 

@@ -9,7 +9,6 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from reconciler.documents.load import load
 from reconciler.errors import Exit, InvalidConfig, JtrError
 from reconciler.model.desired import DEFAULT_EXPIRY, Afterwards, OneShot, RequestKind
 from reconciler.model.source import SourceLine
+from reconciler.model.values import replace
 from tests.support.strategies_config import fleets
 
 NOW = datetime(2099, 12, 31, tzinfo=UTC)

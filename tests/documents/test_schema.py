@@ -4,11 +4,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from docs.make import PAGES
 from reconciler.documents import formats, schema
@@ -104,12 +104,12 @@ def test_the_patterns_are_those_of_the_code() -> None:
 
 def test_settings_know_every_duration() -> None:
     about = schema.document(schema.SETTINGS)["properties"]["durations"]["properties"]
-    for each in fields(Timeouts):
+    for each in structs.fields(Timeouts):
         first, *rest = each.name.split("_")
         for spelling in (first + "".join(map(str.title, rest)), "-".join((first, *rest))):
             assert formats.duration(about[spelling]["default"]) == each.default, spelling
 
-    assert {re_spelt(name) for name in about} == {each.name for each in fields(Timeouts)}
+    assert {re_spelt(name) for name in about} == set(Timeouts.__struct_fields__)
 
 
 def re_spelt(name: str) -> str:

@@ -6,11 +6,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reconciler.model.values import replace
 from reconciler.sandbox.demo.controller import Beside
 from reconciler.sandbox.demo.runner import Demo
 from reconciler.sandbox.demo.steps import Ran, Seen, Step, Tally, deeds

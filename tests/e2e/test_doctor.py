@@ -7,7 +7,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from reconciler.controller.api.responses import status_document
 from reconciler.controller.status import ControllerStatus, ServerStatus
 from reconciler.controller.status_store import Servers, StatusStore
+from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
+from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.crash.test_one_shot_kills import opened
 from tests.e2e.answers import READS

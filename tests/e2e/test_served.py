@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.observed import LogEntry, Robot
 from reconciler.model.recorded import Debt, Owed
+from reconciler.model.values import replace
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.settings.model import ControllerSettings, Settings, SqliteLedger
 from reconciler.system.timeouts import Timeouts

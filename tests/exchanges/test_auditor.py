@@ -5,7 +5,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from reconciler.model.key_audits import HERE, Egress, KeyId, Light, Results, lig
 from reconciler.model.key_facts import Answered, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.sandbox.exchanges import signing
 from reconciler.system.timeouts import Timeouts
 from reconciler.testing.exchange_server import HangUp, Reply, Silence

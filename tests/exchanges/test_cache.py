@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +22,7 @@ from reconciler.model.key_facts import (
     KeyFacts,
     Status,
 )
+from reconciler.model.values import replace
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 SLOT = Slot("f" * 64, Environment.LIVE, "here", "bybit", 1)

@@ -6,7 +6,7 @@ The fields of every exchange have bybit's names, which is how `tests.support.fac
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, P
 from reconciler.model.references import SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.plan.server import plan_server
 from tests.support import factories as f

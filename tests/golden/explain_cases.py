@@ -1,7 +1,6 @@
 """Situations that are explained: plans of the real planner, and all that they followed from."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from reconciler.model.plan import ServerPlan
 from reconciler.model.policy import PolicyAction, Violation
 from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Observation, Recorded, Requests
+from reconciler.model.values import replace
 from reconciler.plan.explain.exchange import explain_exchange
 from reconciler.plan.explain.inputs import Known
 from reconciler.plan.explain.request import explain_request

@@ -5,7 +5,6 @@ Made by what `jtr apply` and `jtr plan` run, on plain values.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from reconciler.model.observed import Robot
 from reconciler.model.plan import Plan
+from reconciler.model.values import replace
 from reconciler.testing.state import ServerState, State, apply, plan
 from tests.golden.markdown_cases import quiet_server
 

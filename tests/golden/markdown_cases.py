@@ -3,7 +3,6 @@ Plans and reports as a reviewer meets them in a comment; the name of a case is t
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
@@ -18,6 +17,7 @@ from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.policy import PolicyAction, Violation
 from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Debt, Owed
+from reconciler.model.values import replace
 from reconciler.render.audit import recalled_line, recalled_text
 from reconciler.render.registry import AuditPart
 from tests.golden import cases, request_cases

@@ -1,7 +1,6 @@
 """Every kind of news as its own code makes it, and what is sent of it."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reconciler.controller.events import applied_news, controller_news, server_news
@@ -9,6 +8,7 @@ from reconciler.controller.status import ControllerStatus, Health, Refusal, Serv
 from reconciler.model.observed import Robot
 from reconciler.model.outcomes import Report
 from reconciler.model.recorded import Debt, Owed
+from reconciler.model.values import replace
 from reconciler.notifications.deduplicate import Deduplicator, Message
 from reconciler.notifications.events import News
 from reconciler.notifications.queue import Delivery

@@ -3,7 +3,6 @@ More situations of `tests.golden.cases`: requests, robots that are owed a start,
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +24,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
+from reconciler.model.values import replace
 from reconciler.plan.inputs import NO_DISRUPTIVE, Consents
 from reconciler.plan.requests import request_lines
 from reconciler.render.requests import Listed

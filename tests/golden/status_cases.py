@@ -1,7 +1,6 @@
 """The status of the fleet: by a ledger, and by a controller."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from reconciler.controller.api.responses import status_document
@@ -20,6 +19,7 @@ from reconciler.model.recorded import (
     Stage,
 )
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from tests.controller.sample_statuses import CLOCK, NOON, calm, status_store
 from tests.golden.cases import ONES, OTHER
 from tests.golden.fleet_cases import GONE, NAMES, url

@@ -7,7 +7,7 @@ The plan of a fleet fits one screen, and hides nothing that matters.
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,7 @@ from reconciler.model.policy import PolicyAction, Violation
 from reconciler.model.recipients import NewRecipient, Novelty
 from reconciler.model.recorded import Debt, Owed, Purpose
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.render.fleet import FEW
 from reconciler.render.items import items
 from reconciler.render.layout import View, columns, folded, ranges

@@ -5,7 +5,6 @@ What people read of every kind of news, at every kind of receiver.
 """
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from reconciler.controller import guidance
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.notifications import senders
 from reconciler.notifications.events import AlertSeverity, Guide, Topic
 from reconciler.notifications.queue import Delivery

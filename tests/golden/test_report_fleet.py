@@ -5,7 +5,6 @@ What was done on many servers fits one screen, and hides neither harm nor a robo
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from reconciler.model.plan import Plan, ServerPlan
 from reconciler.model.recorded import Purpose
 from reconciler.model.references import FrozenRef, SecretPath
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.render.layout import View
 from reconciler.render.plan_text import PlanText, report_text
 from reconciler.testing.renderers import EVERYTHING, is_safe, shows

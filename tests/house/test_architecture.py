@@ -62,6 +62,7 @@ HARMLESS = {
     *("difflib", "functools", "json", "math", "re", "typing", "urllib.parse", "weakref"),
     *("base64", "binascii", "ipaddress"),
     "cryptography",  # says whether a private key that it is given can be read
+    "msgspec",  # what values are made of
     "cronsim",  # computes on the values it is given; asks no clock
     "zoneinfo",  # the rules of time zones: read once, the same for everybody
 }

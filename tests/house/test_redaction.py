@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import example, given
@@ -26,6 +27,7 @@ from rich.console import Console
 from reconciler.model import secret as secret_module
 from reconciler.model.observed import Mask
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.system import log_setup, redaction
 from reconciler.system.redaction import Shapes, redacted
 from tests.support.canaries import canaries, find_leaks
@@ -75,6 +77,13 @@ ESCAPED_TWICE = {("bytes", "unicode"), ("json in json", "unicode")}
 @dataclasses.dataclass(frozen=True)
 class Holder:
     """What people will write one day: a value that holds a secret."""
+
+    secret: Secret
+    name: str = "tokyo-1"
+
+
+class HoldingStruct(msgspec.Struct, frozen=True):
+    """The same, as our own values are made."""
 
     secret: Secret
     name: str = "tokyo-1"
@@ -423,6 +432,10 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     "deepcopy": copy.deepcopy,
     "asdict": lambda secret: dataclasses.asdict(Holder(secret)),
     "astuple": lambda secret: dataclasses.astuple(Holder(secret)),
+    "to_builtins": lambda secret: msgspec.to_builtins(HoldingStruct(secret)),
+    "msgspec.json": lambda secret: msgspec.json.encode(HoldingStruct(secret)),
+    "copy of a struct": lambda secret: copy.deepcopy(HoldingStruct(secret)),
+    "pickle of a struct": lambda secret: pickle.dumps(HoldingStruct(secret)),
     "vars": vars,
     "getstate": lambda secret: secret.__getstate__(),
     "bytes": bytes,
@@ -480,11 +493,14 @@ def test_positive_control_a_plain_class_shows_itself_in_these_ways() -> None:
     assert value in str(REFUSED["getstate"](Plain(value)))
 
 
-def test_a_dataclass_that_holds_one_prints_without_it() -> None:
+def test_a_value_that_holds_one_prints_without_it() -> None:
     held = Holder(Secret(VALUES["base62"]))
+    struct = HoldingStruct(Secret(VALUES["base62"]))
 
     assert repr(held) == "Holder(secret=Secret(***), name='tokyo-1')"
+    assert repr(struct) == "HoldingStruct(secret=Secret(***), name='tokyo-1')"
     assert dataclasses.replace(held, name="x").secret is held.secret
+    assert replace(struct, name="x").secret is struct.secret
 
 
 def test_secrets_are_not_compared_hashed_or_judged() -> None:

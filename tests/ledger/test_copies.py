@@ -1,7 +1,6 @@
 """A whole ledger as a value: what is read of it, in a file, and put into an empty place."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.model.recorded import Received, Write
 from reconciler.model.references import SecretPath
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

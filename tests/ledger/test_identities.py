@@ -6,7 +6,6 @@ The judge reads every row, as that release did at every first contact.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -22,6 +21,7 @@ from reconciler.ledger.identity_index import FRESH
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.recorded import Identity
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.testing.virtual_time import Clock
 from tests.crash.crash_points import Killed, Life, MortalStore
 from tests.ledger.conftest import AWAY, HOME, NOON, ledger_on

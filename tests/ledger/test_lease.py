@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from reconciler.ledger.lease import Held, ended, held, this_process
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -1,7 +1,6 @@
 """What the ledger remembers of servers, writes, debts and brakes."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -23,6 +22,7 @@ from reconciler.model.recorded import (
     Write,
 )
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from tests.ledger.conftest import AWAY, HOME, ledger_on
 
 

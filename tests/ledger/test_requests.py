@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,6 +24,7 @@ from reconciler.model.recorded import (
     Stage,
 )
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.render.requests import history
 from reconciler.system.timeouts import Timeouts
 

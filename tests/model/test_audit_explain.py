@@ -1,6 +1,5 @@
 """The evidence of an audit: nothing of it is better than what was told."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -20,6 +19,7 @@ from reconciler.model.key_facts import (
     Status,
 )
 from reconciler.model.key_policy import Accepted, KeyFinding, Security, Severity
+from reconciler.model.values import replace
 from reconciler.render.audit import audit_document, audit_text
 from reconciler.render.audit_explain import explanation
 

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 import pytest
+from msgspec import Struct, field
 
 from reconciler.model.codec import Codec, Inline, Later, Malformed, Named, Seconds, parsed
+from reconciler.model.values import replace
 
 
 class Colour(StrEnum):
@@ -17,14 +18,12 @@ class Colour(StrEnum):
     BLUE = "blue"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     number: int
     words: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(Struct, frozen=True):
     part: Inline[Part]
     text: str
     flag: bool
@@ -204,16 +203,14 @@ def test_what_is_no_json_of_ours(text: str | bytes, words: str) -> None:
 
 
 def test_a_type_that_no_document_holds_is_a_mistake_of_ours() -> None:
-    @dataclass(frozen=True, slots=True)
-    class Odd:
+    class Odd(Struct, frozen=True):
         value: complex
 
     with pytest.raises(TypeError, match="no document holds"):
         CODEC.write(Odd(1j))
 
 
-@dataclass(frozen=True, slots=True)
-class Grown:
+class Grown(Struct, frozen=True):
     """A document that got a field in a later version."""
 
     text: str

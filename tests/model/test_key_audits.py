@@ -1,6 +1,5 @@
 """The light of a key, and what people read about it: nothing unverified is ever green."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -11,6 +10,7 @@ from reconciler.errors import Exit, SecretMissing
 from reconciler.model.key_audits import Audited, KeyId, Light, light
 from reconciler.model.key_facts import Access, Answered, Cap, Grant, IpRule, KeyFacts, Status
 from reconciler.model.key_policy import KeyFinding, Severity
+from reconciler.model.values import replace
 from reconciler.render.audit import (
     audit_document,
     audit_markdown,

@@ -1,7 +1,6 @@
 """Which proposals were merged, what they allow, and what is forgotten."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +27,7 @@ from reconciler.model.proposals import (
 )
 from reconciler.model.recorded import Purpose
 from reconciler.model.source import SourceLine
+from reconciler.model.values import replace
 from tests.support import factories
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)

@@ -1,13 +1,13 @@
 """What is told and when, what waits for one target: values in, values out."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.model.values import replace
 from reconciler.notifications.deduplicate import Deduplicator, Message, read_told, told_rows
 from reconciler.notifications.events import AlertSeverity, Guide, News, Topic
 from reconciler.notifications.queue import (

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.notifications.deduplicate import Message
 from reconciler.notifications.events import AlertSeverity, Guide, News, Topic
 from reconciler.notifications.notifier import (

@@ -4,13 +4,13 @@ import ast
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from reconciler.errors import UsageError
+from reconciler.model.values import replace
 from reconciler.notifications import senders
 from reconciler.notifications.events import Guide
 from reconciler.notifications.queue import Delivery
@@ -80,7 +80,7 @@ def test_a_new_file_is_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 NEEDED = """
-from dataclasses import replace
+from reconciler.model.values import replace
 
 from reconciler.errors import UsageError
 from reconciler.notifications.senders import secret_line

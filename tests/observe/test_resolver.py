@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from reconciler.errors import NotSettled, SecretsUnreachable, StillBeingWritten
 from reconciler.model.references import SecretPath, SecretRef
 from reconciler.model.secret import Secret, VersionInfo
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.observe.resolver import Resolver, ResolverCache, spellings
 from reconciler.system.timeouts import Timeouts
 from tests.support import factories as f

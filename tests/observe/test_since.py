@@ -1,7 +1,5 @@
 """Since when a server shows what it shows, as far as somebody looked."""
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.model.fingerprints import Fingerprints
@@ -14,6 +12,7 @@ from reconciler.model.observed import (
 )
 from reconciler.model.recorded import Observation
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.observe.evidence import recorded_view
 
 KEY, OTHER_KEY = Fingerprints(Secret("a" * 64)), Fingerprints(Secret("b" * 64))

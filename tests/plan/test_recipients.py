@@ -1,7 +1,5 @@
 """What is said of a server that would get something for the first time, on values alone."""
 
-from dataclasses import replace
-
 import pytest
 
 from reconciler.model.actions import DeleteExchange, WriteExchange
@@ -9,6 +7,7 @@ from reconciler.model.recipients import Novelty
 from reconciler.model.recorded import ExchangeRecord, Purpose, Received, Recorded
 from reconciler.model.references import SecretRef
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.plan.recipients import new_recipient, receiving
 from tests.support import factories as f
 

@@ -1,7 +1,6 @@
 """Where each wish for a reboot or an invalidation stands: every rule, on values alone."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +24,7 @@ from reconciler.model.recorded import (
     Stage,
 )
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.plan.boot_proof import MARGIN, Proof, plausible, proof, satisfies
 from reconciler.plan.fleet import hold_twins, twins
 from reconciler.plan.inputs import NO_DISRUPTIVE, Consents, Facts, Terms

@@ -1,6 +1,5 @@
 """Which robots are restarted after a changed credential, and when one that is owed may start."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +24,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
+from reconciler.model.values import replace
 from reconciler.plan.inputs import NO_DISRUPTIVE, Consents, Facts, Terms
 from reconciler.plan.robots import halt_line, restored, unresumable
 from reconciler.plan.server import plan_server

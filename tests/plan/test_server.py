@@ -1,6 +1,5 @@
 """A server's plan as a whole: what is held back, what is owed, what the plan's id covers."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 
@@ -13,6 +12,7 @@ from reconciler.model.desired import DesiredExchange, Mode, Suspension
 from reconciler.model.plan import Plan, ServerPlan, Status
 from reconciler.model.recorded import Debt, ExchangeRecord, Observation, Owed, Purpose, Recorded
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.plan.consequences import new_debts, remaining
 from reconciler.plan.fleet import limit_unverified
 from reconciler.plan.inputs import Consents, Facts

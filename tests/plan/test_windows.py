@@ -1,7 +1,6 @@
 """When windows allow disruptive actions: tables, clock changes, and a brute-force count beside."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -27,6 +26,7 @@ from reconciler.model.recorded import (
     Requests,
     Stage,
 )
+from reconciler.model.values import replace
 from reconciler.plan.inputs import NO_DISRUPTIVE, Consents, Facts, Terms
 from reconciler.plan.server import plan_server
 from reconciler.plan.windows import Opening, standing

@@ -1,6 +1,5 @@
 """What rules say of asks: one row for each kind of rule, allowed, denied and at its limit."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +23,7 @@ from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.policy import PolicyAction
 from reconciler.model.references import SecretRef
 from reconciler.model.source import NOWHERE
+from reconciler.model.values import replace
 from reconciler.policy.model import ANYTHING, EVERYTHING, Policy, Rule
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)

@@ -8,7 +8,6 @@ another hand made stays without consent, what cannot be read is left alone, and 
 import asyncio
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -28,6 +27,7 @@ from reconciler.model.desired import Mode, OnCredentialChange, OneShot, Presence
 from reconciler.model.evidence import Evidence
 from reconciler.model.plan import Status
 from reconciler.model.recorded import ExchangeRecord
+from reconciler.model.values import replace
 from reconciler.plan.compare import is_ours
 from reconciler.plan.inputs import Consents
 from reconciler.plan.server import plan_server, wanted_values

@@ -3,12 +3,13 @@
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth
 from reconciler.system.timeouts import Timeouts

@@ -1,7 +1,6 @@
 """Values for tests, with defaults for the dull parts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from reconciler.model.recorded import ExchangeRecord, Identity, Observation, Rec
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 
 KEY = "key-1"
 URL = "https://tokyo-1.internal:8443"

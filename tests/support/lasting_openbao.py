@@ -6,10 +6,10 @@ import contextlib
 import os
 import subprocess
 import time
-from dataclasses import replace
 from typing import Any
 
 from reconciler.errors import JtrError
+from reconciler.model.values import replace
 from reconciler.sandbox.openbao import OpenBao, _free_port
 from reconciler.system.timeouts import Timeouts
 

@@ -5,7 +5,7 @@ A world is a list of steps: what people, servers and our own processes do one af
 carried out on a `tests.crash.harness.Harness`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ from reconciler.model.recorded import (
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.plan.inputs import Consents, Facts, Terms
 from reconciler.sandbox.jt_trader.faults import Write as Fault
 from tests.crash.harness import CODES, FIELDS, SHAPES

@@ -5,8 +5,9 @@ A forge is told, never asked what to do.  What it answers decides nothing but wh
 """
 
 import importlib
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from reconciler.ci.http import Api
 from reconciler.ci.job import Job, System
@@ -14,8 +15,7 @@ from reconciler.ci.job import Job, System
 STATUS_LIMIT: Final = 140  # characters of a status that GitHub takes
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A pull request to open, from *branch* into *base*; `body` is Markdown."""
 
     branch: str

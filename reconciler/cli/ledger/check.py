@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from datetime import datetime
 
 import click
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.cli import options
@@ -24,8 +24,7 @@ from reconciler.settings.model import Settings
 from reconciler.system.console import say
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What was looked at and found; `keys` are ids of fingerprint keys that this host lacks."""
 
     place: str

@@ -1,7 +1,6 @@
 """`jtr ledger move`: the same ledger at another place."""
 
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from functools import partial
 
 import click
@@ -14,6 +13,7 @@ from reconciler.ledger import Store
 from reconciler.ledger.copies import judged, taken
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.moving import arrived, gone, left, move
+from reconciler.model.values import replace
 from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.settings.load import ledger_place
 from reconciler.settings.model import Settings

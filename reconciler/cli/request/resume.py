@@ -8,9 +8,9 @@ What protects the robots that run stays: see `reconciler.apply.robots`.
 import asyncio
 import sys
 from contextlib import closing
-from dataclasses import dataclass, replace
 
 import click
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.apply.circuit_breaker import CircuitBreaker
@@ -25,6 +25,7 @@ from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.plan import Disruption, ServerPlan, Standing
 from reconciler.model.recorded import HistoryEntry, PendingStarts, Requests
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
 from reconciler.plan.inputs import Consents
@@ -95,8 +96,7 @@ def _leave(settings: Settings, name: str, because: str) -> int:
     return Exit.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class _Resumption:
+class _Resumption(Struct, frozen=True):
     server: DesiredServer
     context: PassContext
     asks: bool

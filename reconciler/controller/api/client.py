@@ -7,12 +7,13 @@ What it answers is another program's text: checked for its shape here, escaped w
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
 
 from reconciler import bootstrap
 from reconciler.controller.api.token import read_token
@@ -42,8 +43,7 @@ class ControllerRefused(JtrError):
     """Something answers there, but does not let us in, or is no controller that we understand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """
     The rows of a controller's ledger, by key, and when and by whom they were read.
 

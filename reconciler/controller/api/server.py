@@ -13,7 +13,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +30,7 @@ from reconciler.documents.formats import NAME
 from reconciler.errors import DriverError, JtrError, UsageError
 from reconciler.model.observed import LogEntry
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.system.network import loopback
 
 LOG: Final = logging.getLogger("reconciler.controller.web")

@@ -20,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from msgspec import Struct
 
 from reconciler.controller.api.token import read_token
 from reconciler.errors import UsageError
@@ -40,8 +41,7 @@ NAME: Final = 100  # characters of somebody's name
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  - to be refused without names
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(Struct, frozen=True):
     """
     Who asks.
 

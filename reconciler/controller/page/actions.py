@@ -9,9 +9,10 @@ import asyncio
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.controller.page.access import Visitor
 from reconciler.controller.page.sources import Source
@@ -35,8 +36,7 @@ ENDS: Final = {"30m": 0.5, "2h": 2.0, "8h": 8.0, "24h": 24.0, "72h": 72.0}
 HOLDS: Final = timedelta(hours=1)  # for so long what was prepared can be sent for review
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     name: str
     label: str
     value: str = ""
@@ -45,8 +45,7 @@ class Field:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """What is asked before anything is done: *words* say what will happen."""
 
     heading: str
@@ -55,8 +54,7 @@ class Form:
     fields: tuple[Field, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """
     The change of a document that asks for something, and what to type for it.
 

@@ -7,10 +7,11 @@ Kept up to date by what changed since the last look, so that ten thousand server
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 from urllib.parse import urlencode
+
+from msgspec import Struct
 
 from reconciler.controller.page.view import TILES, Row, row, shown_of
 from reconciler.controller.status import ServerStatus
@@ -23,8 +24,7 @@ LONGEST: Final = 100  # characters of a search
 MOST: Final = 8  # chips
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """What is shown of the fleet, as the address says it: all of `show` must hold of a server."""
 
     show: tuple[str, ...] = ()
@@ -77,8 +77,7 @@ class Filter:
         return all(word in one.text for word in self.text.lower().split())
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One page of what a filter lets through: `total` rows in all, on `pages` pages."""
 
     rows: tuple[Row, ...]

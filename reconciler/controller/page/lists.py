@@ -6,9 +6,10 @@ Long ones are gathered a slice at a time, so that others on the event loop get t
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.controller.api.responses import missing, trouble
 from reconciler.controller.page.fleet import PAGE, SLICE, Filter, Fleet
@@ -30,8 +31,7 @@ PERIOD: Final = 5.0  # seconds within which the controller's loop gives a sign o
 STALE: Final = 600.0  # seconds without any pass after which what is shown is old
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(Struct, frozen=True):
     word: str
     count: str
     query: str
@@ -64,8 +64,7 @@ def tiles(fleet: Fleet, wanted: Filter) -> list[Tile]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
+class Chip(Struct, frozen=True):
     word: str
     query: str
 
@@ -82,8 +81,7 @@ def chips(wanted: Filter) -> list[Chip]:
 # ── the controller ───────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(Struct, frozen=True):
     what: str
     why: str
     tone: str
@@ -213,8 +211,7 @@ async def requests(store: StatusStore) -> list[tuple[str, tuple[Asked, ...]]]:
     return found[: 2 * PAGE]
 
 
-@dataclass(frozen=True, slots=True)
-class WindowGroup:
+class WindowGroup(Struct, frozen=True):
     rules: tuple[str, ...]
     names: tuple[str, ...]
     now: str
@@ -242,8 +239,7 @@ async def windows(state: DesiredState, now: datetime) -> list[WindowGroup]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRow:
+class KeyRow(Struct, frozen=True):
     server: str
     exchange: str
     light: str

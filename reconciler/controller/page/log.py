@@ -5,8 +5,9 @@ Pure, and bounded whatever a server answers: what the search of secrets costs gr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.model.observed import LogEntry
 from reconciler.render import logs as rendering
@@ -18,8 +19,7 @@ TEXT: Final = 2_000_000  # characters that are looked at for one page
 MESSAGE: Final = 4_000  # characters of a message that are surely shown; no secret is longer
 
 
-@dataclass(frozen=True, slots=True)
-class Excerpt:
+class Excerpt(Struct, frozen=True):
     """The newest entries, oldest first: out of `searched`, which are the newest of `total`."""
 
     entries: tuple[dict[str, Any], ...] = ()

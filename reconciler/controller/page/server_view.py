@@ -5,9 +5,10 @@ Pure.  References, versions and names only.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.controller.page.view import Cell, Row, exchange_state, row
 from reconciler.controller.status import ServerStatus
@@ -28,8 +29,7 @@ from reconciler.render import requests as requests_text
 from reconciler.render.ledger import exchange_states
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """
     One exchange of a server, desired beside live: paths with versions, never a value.
 
@@ -48,16 +48,14 @@ class Pair:
     consequence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RobotRow:
+class RobotRow(Struct, frozen=True):
     name: str
     exchange: str
     running: bool
     holds: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One line of the plan: `mark` is its sign, `tone` how much it needs a person."""
 
     mark: str
@@ -67,8 +65,7 @@ class Step:
     tone: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A request: where it stands, the evidence for it, and what a person would type."""
 
     what: str
@@ -81,16 +78,14 @@ class Asked:
     commands: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """What a person would type for something, and what it would do."""
 
     purpose: str
     line: str
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(Struct, frozen=True):
     """Everything that the page of one server shows."""
 
     row: Row

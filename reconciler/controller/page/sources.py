@@ -4,7 +4,6 @@ Where the page has its facts from: a controller that runs, or a ledger where non
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -22,6 +21,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.observed import LogEntry
 from reconciler.model.recorded import NOTHING_RECORDED, HistoryEntry, Identity, Recorded
 from reconciler.model.target import Target, normalised
+from reconciler.model.values import replace
 from reconciler.render.requests import history
 
 Deeds = tuple[HistoryEntry, ...]

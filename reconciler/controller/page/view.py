@@ -6,9 +6,10 @@ Whatever the model learns to say of a server comes in here.  References, version
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.controller.status import Health, ServerStatus, Sync
 from reconciler.model.key_audits import Light
@@ -24,8 +25,7 @@ DAY: Final = 86_400.0
 # ── the fleet ────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """
     One exchange of one server.
 
@@ -43,8 +43,7 @@ class Cell:
     days: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """
     One server of the fleet.  `seen` is set only where it was not seen lately.
 
@@ -118,8 +117,9 @@ _STATES: Final[Mapping[Status, tuple[str, str]]] = {
 
 
 _TIMES: Final = {"last_pass", "last_success", "pass_seconds", "next_pass", "outgoing", "connected"}
+_UNSHOWN: Final = _TIMES | {"seen_at", "judged"}
 shown_of: Final = attrgetter(
-    *(one.name for one in fields(ServerStatus) if one.name not in {*_TIMES, "seen_at", "judged"}),
+    *(name for name in ServerStatus.__struct_fields__ if name not in _UNSHOWN)
 )
 """What of a status decides what the fleet shows, but for when it was seen."""
 

@@ -1,9 +1,10 @@
 """When windows are open in the days to come.  Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.desired import Window
 from reconciler.plan.windows import standing
@@ -13,16 +14,14 @@ MOST: Final = 60  # open times; a window that opens each minute is none to plan 
 WIDTH: Final = 700.0  # of the picture
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     begin: str
     end: str
     x: str
     width: str
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(Struct, frozen=True):
     x: int
     word: str
 

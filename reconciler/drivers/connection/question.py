@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 Ends = Callable[[str, object], bool]
 """Is told event and payload of each message; says whether the newest answer is ours."""
 
@@ -15,8 +17,7 @@ def first(_event: str, _payload: object) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """
     What was answered.
 

@@ -8,9 +8,10 @@ the address is right, and for how long the certificate still is.
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import explained
@@ -18,8 +19,7 @@ from reconciler.drivers.connection.transport import tls_context
 from reconciler.system.timeouts import Timeouts
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Where a server's name led to, and when its certificate ends (None: no TLS)."""
 
     address: str

@@ -6,8 +6,9 @@ Pure.  A request that fails inside the server is answered by silence and stops e
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.drivers.jt_trader.masks import refusal
 from reconciler.drivers.jt_trader.responses import WRITABLE_TYPE
@@ -16,8 +17,7 @@ from reconciler.model.observed import ObservedExchange, Robot
 from reconciler.model.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """
     An event that we send, the event that answers it (none: empty), whether it changes the server.
 

@@ -10,9 +10,10 @@ to act.
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from reconciler.exchanges import parse as take
 from reconciler.exchanges.adapter import Adapter, Credentials
@@ -27,6 +28,7 @@ from reconciler.model.key_facts import (
     KeyFacts,
     Status,
 )
+from reconciler.model.values import replace
 
 _NOT_OPENED: Final = "USER_NOT_FOUND"
 _NO_SUCH_PATH: Final = "HTTP 404"
@@ -69,8 +71,7 @@ _FORM: Final = {
 _NEVER_TOLD: Final = frozenset({Cap.WITHDRAW})
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
+class _Probe(Struct, frozen=True):
     """A read that needs one permission: its group of addresses in ccxt, method, parameters."""
 
     permission: str

@@ -11,13 +11,13 @@ key itself is never sent, and never leaves `fetch`.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from reconciler.exchanges import parse as take
 from reconciler.exchanges import shapes
 from reconciler.exchanges.adapter import Adapter, Credentials
 from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
+from reconciler.model.values import replace
 
 # `/info` has no codes of its own.
 _CODES: Final[Mapping[str, Status]] = {

@@ -6,7 +6,6 @@ called a wrong key.  Codes and severities: the table in docs/audit.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Final
@@ -17,6 +16,7 @@ from reconciler.exchanges.judge.findings import say
 from reconciler.exchanges.judge.permissions import judged_permissions, not_told
 from reconciler.model.key_facts import Answered, Environment, KeyFacts, Status
 from reconciler.model.key_policy import KeyFinding, Security, Severity
+from reconciler.model.values import replace
 
 FROM_SERVER: Final = timedelta(days=7)
 """So long do facts count that were taken from the server's address."""

@@ -7,9 +7,10 @@ A row is a noun of the model with what only the ledger needs to know about it.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.codec import Inline, Later, Seconds
 from reconciler.model.proposals import Proposal
@@ -26,8 +27,7 @@ from reconciler.model.target import Target
 _SEGMENT_LIMIT: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
+class Birth(Struct, frozen=True):
     """
     When a ledger began, and the name that it has for ever.
 
@@ -40,8 +40,7 @@ class Birth:
     earlier: Later[int] = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """What takes the place of a birth whose ledger goes on elsewhere, once it is *there*."""
 
     birth: Inline[Birth]
@@ -51,8 +50,7 @@ class Moved:
     there: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityRow:
+class IdentityRow(Struct, frozen=True):
     """
     An identity with what only the ledger needs.
 
@@ -65,8 +63,7 @@ class IdentityRow:
     retired: tuple[Target, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ForgottenRow:
+class ForgottenRow(Struct, frozen=True):
     """
     What takes the place of an identity whose server is gone: when, why and by whom that was said.
 
@@ -80,15 +77,13 @@ class ForgottenRow:
     retired: tuple[Target, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(Struct, frozen=True):
     """The servers that have, or are about to get, some name or address; perhaps others as well."""
 
     uids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeRow:
+class ExchangeRow(Struct, frozen=True):
     """
     A record with what only the ledger needs.
 
@@ -102,16 +97,14 @@ class ExchangeRow:
     before: ExchangeRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HarmedServer:
+class HarmedServer(Struct, frozen=True):
     """A server that a write harmed, or that did not answer one, and its brake."""
 
     identity: Identity
     brake: Brake
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRow:
+class VersionRow(Struct, frozen=True):
     """
     What writing to the servers of one JT-Trader version has shown.
 
@@ -125,8 +118,7 @@ class VersionRow:
     whole: Brake | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """
     A process that holds a lease.
 
@@ -142,8 +134,7 @@ class Holder:
     started: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRow:
+class LeaseRow(Struct, frozen=True):
     """A lease: who, since when and until when on the holder's clock, for how many seconds."""
 
     holder: Inline[Holder]
@@ -153,29 +144,25 @@ class LeaseRow:
     released: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """What was done on a server, oldest first."""
 
     deeds: tuple[HistoryEntry, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """The ids of plans that were applied to their end, newest last."""
 
     plans: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalsRow:
+class ProposalsRow(Struct, frozen=True):
     """The plans that reviewers were shown, newest last."""
 
     proposals: tuple[Proposal, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FollowedBranch:
+class FollowedBranch(Struct, frozen=True):
     """
     What is followed, and the commit of it that was in force last.
 
@@ -186,8 +173,7 @@ class FollowedBranch:
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
-class RevisionsRow:
+class RevisionsRow(Struct, frozen=True):
     """
     What a controller follows, or what jobs apply of a repository.
 
@@ -197,22 +183,19 @@ class RevisionsRow:
     branches: tuple[FollowedBranch, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PausesRow:
+class PausesRow(Struct, frozen=True):
     """The servers that operators paused, and that may be over meanwhile."""
 
     pauses: tuple[Pause, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AuditsRow:
+class AuditsRow(Struct, frozen=True):
     """What exchanges said of a server's keys last, by the server's code of the exchange."""
 
     keys: Mapping[str, RecordedAudit]
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """When, why and by whom a restored ledger was accepted last."""
 
     at: datetime

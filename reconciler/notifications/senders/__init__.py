@@ -12,14 +12,16 @@ import pkgutil
 import re
 import ssl
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from reconciler.documents.tree import Node
 from reconciler.errors import UsageError
 from reconciler.model.secret import Secret
 from reconciler.model.target import is_plain
+from reconciler.model.values import replace
 from reconciler.notifications.queue import Delivery
 from reconciler.settings.notifications import Fault, NotificationSettings, OwnKeys
 from reconciler.system import files
@@ -32,8 +34,7 @@ _PRINTABLE: Final = re.compile(r"[!-~]{8,2000}")
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """One receiver with its secrets: where to post, and the key to sign with."""
 
     settings: NotificationSettings

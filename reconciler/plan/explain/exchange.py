@@ -1,7 +1,6 @@
 """Why an exchange is written, deleted or left as it is."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from reconciler.errors import JtrError
 from reconciler.model.conditions import Code, Condition
@@ -13,6 +12,7 @@ from reconciler.model.explanation import Check, Explanation, Source, together
 from reconciler.model.plan import Category, Line, Status, Verdict
 from reconciler.model.policy import PolicyAction
 from reconciler.model.recorded import ExchangeRecord, Write
+from reconciler.model.values import replace
 from reconciler.plan.compare import Shown, is_ours
 from reconciler.plan.exchange import obstacle
 from reconciler.plan.explain.inputs import Known, no, observed, unknown, unplanned, with_own, yes

@@ -1,9 +1,10 @@
 """What an explanation is made of, and how its conditions are put together."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredServer
@@ -15,8 +16,7 @@ from reconciler.plan.inputs import Consents, Facts
 SEEN_LATELY: Final = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What a plan of one server was made of, and the plan; facts are None where it was not made."""
 
     desired: DesiredServer

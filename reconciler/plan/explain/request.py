@@ -1,7 +1,6 @@
 """Why a reboot or an invalidation is done, waits, or never comes."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from reconciler.model.actions import ResumeRobots
@@ -15,6 +14,7 @@ from reconciler.model.plan import Disruption, Standing
 from reconciler.model.policy import PolicyAction
 from reconciler.model.recorded import Request, Stage
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.plan.explain.inputs import Known, no, observed, unknown, unplanned, with_own, yes
 from reconciler.plan.explain.server import server_checks
 from reconciler.plan.inputs import DENIED, Facts

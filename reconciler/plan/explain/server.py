@@ -1,7 +1,6 @@
 """Why a server as a whole may be changed, or may not."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import (
@@ -9,6 +8,7 @@ from reconciler.model.desired import (
 )
 from reconciler.model.explanation import Check
 from reconciler.model.timestamps import spelled
+from reconciler.model.values import replace
 from reconciler.plan.explain.inputs import Known, no, unknown, yes
 from reconciler.plan.server import OBSERVED_ONLY, STALE, another_server
 

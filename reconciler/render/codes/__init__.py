@@ -6,7 +6,8 @@ One place, so that `jtr explain CODE` knows them all; a test holds that none lac
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reconciler.model.wording import close_to
 
@@ -21,8 +22,7 @@ class Kind(enum.StrEnum):
     CHECK = "check of jtr doctor"
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Struct, frozen=True):
     """A code, what it means (for trading above all), and what to do."""
 
     code: str

@@ -7,9 +7,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, NamedTuple
+
+from msgspec import Struct
 
 import reconciler
 from reconciler.model.wording import counted
@@ -113,8 +114,7 @@ class Seen(NamedTuple):
     sent: Collection[str | None] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """
     One command, and in words what it is for and what came of it.
 

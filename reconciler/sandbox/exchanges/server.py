@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
+from msgspec import Struct
+
 from reconciler.model.key_facts import Environment
 from reconciler.sandbox.exchanges import signing
 from reconciler.sandbox.exchanges.http import LOOPBACK, Call, ExchangeServer, Reply
@@ -36,8 +38,7 @@ class Right(enum.StrEnum):
 TRADE: Final = frozenset({Right.SPOT, Right.FUTURES})
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(Struct, frozen=True):
     """
     What the owner of a key chose when he made it.
 
@@ -75,8 +76,7 @@ class _Key:
         return self.traits.expires is not None and self.traits.expires <= now
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """
     How one exchange is spoken to.
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
+
 _COMMAND: Final = re.compile(r"jt-reconciler/\S+ \(([^)]*)\)")
 
 SINK: Callable[[str, str], None] | None = None
@@ -22,8 +24,7 @@ def command_of(agent: str) -> str:
     return found[1] if found else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(Struct, frozen=True):
     """
     One Socket.IO connection; *at* is monotonic seconds, *command* as in `Received`.
 
@@ -37,8 +38,7 @@ class Handshake:
     overlapping: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """
     One `message` event.
 

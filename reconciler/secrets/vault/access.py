@@ -6,8 +6,9 @@ purpose builds on the same access instead of logging in again.
 """
 
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 from reconciler.errors import Forbidden, KvVersionOne, MountUnknown, SecretsError
 from reconciler.model.references import SecretPath
@@ -32,8 +33,7 @@ _LOOKUP: Final = "/v1/auth/token/lookup-self"
 _CAPABILITIES: Final = "/v1/sys/capabilities-self"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFacts:
+class TokenFacts(Struct, frozen=True):
     """
     What Vault says of our token; nothing in it lets anybody use or end the token.
 

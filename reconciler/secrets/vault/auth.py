@@ -7,8 +7,9 @@ environment or at `~/.vault-token`: those are read by the operator's settings, o
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.errors import LoginFailed, SecretsError
 from reconciler.model.secret import Secret
@@ -26,22 +27,19 @@ _BAD_REQUEST: Final = 400
 _REFUSED: Final = frozenset({400, 401, 403, 404, 405})
 
 
-@dataclass(frozen=True, slots=True)
-class TokenAuth:
+class TokenAuth(Struct, frozen=True):
     """A token that somebody else looks after."""
 
     token: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFileAuth:
+class TokenFileAuth(Struct, frozen=True):
     """A file that always holds a living token: Vault Agent's sink."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class AppRoleAuth:
+class AppRoleAuth(Struct, frozen=True):
     """A role id and a secret id, from files where given; without a secret id only the role id."""
 
     role_id: str | None
@@ -50,8 +48,7 @@ class AppRoleAuth:
     mount: str = "approle"
 
 
-@dataclass(frozen=True, slots=True)
-class JwtAuth:
+class JwtAuth(Struct, frozen=True):
     """A JWT in a file, as CI systems issue them; whoever issues it may replace the file."""
 
     role: str
@@ -59,8 +56,7 @@ class JwtAuth:
     mount: str = "jwt"
 
 
-@dataclass(frozen=True, slots=True)
-class KubernetesAuth:
+class KubernetesAuth(Struct, frozen=True):
     """The token of a pod's service account; the kubelet replaces the file before it expires."""
 
     role: str
@@ -72,8 +68,7 @@ LoginAuth = AppRoleAuth | JwtAuth | KubernetesAuth
 VaultAuth = TokenAuth | TokenFileAuth | LoginAuth
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A token as Vault gave or renewed it; `seconds` is how long it lives, None without an end."""
 
     token: Secret

@@ -5,11 +5,13 @@ Asked without a token, so that a wrong login does not hide it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from msgspec import Struct
+
 from reconciler.errors import SecretsUnreachable
+from reconciler.model.values import replace
 from reconciler.secrets.vault.client import VaultSession
 from reconciler.system.timeouts import Timeouts
 
@@ -26,8 +28,7 @@ _CUT: Final = 0.5  # seconds; `Date` has whole ones and is cut, half a second on
 _ATTEMPTS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """
     The state of a Vault; `ahead` are the seconds by which its clock is ahead of ours.
 

@@ -11,9 +11,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
+
+from msgspec import Struct
 
 from reconciler.errors import (
     Forbidden,
@@ -42,8 +43,7 @@ Looked = Mapping[SecretPath, Versions | SecretsError]
 _Found = dict[SecretPath, Versions | SecretsError]
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(Struct, frozen=True):
     """A folder of a mount; an empty path is the mount itself."""
 
     mount: str

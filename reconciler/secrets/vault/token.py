@@ -18,11 +18,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from reconciler.errors import SecretsError, TokenExpired
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.secrets.vault.auth import (
     Granted,
     LoginAuth,
@@ -95,8 +97,7 @@ def login_for(auth: VaultAuth, session: VaultSession, *, patience: float) -> Log
             return _LoggedIn(auth, session)
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     """A token; `end` and `due` (when to see to it) are monotonic times, None for never."""
 
     token: Secret

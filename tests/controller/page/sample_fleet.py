@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,6 +48,7 @@ from reconciler.model.recorded import (
 from reconciler.model.references import FrozenRef, SecretPath, SecretRef
 from reconciler.model.source import SourceLine
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.settings.model import PageSettings
 from tests.support.loops import LoopThread
 

@@ -5,7 +5,7 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from reconciler.controller.page.actions import target_of
 from reconciler.controller.page.answers import inside
 from reconciler.controller.page.site import Site
 from reconciler.errors import UsageError
+from reconciler.model.values import replace
 from reconciler.settings.model import PageSettings
 from tests.controller.page.sample_fleet import Made, mixed
 from tests.drivers.scripted import Authority

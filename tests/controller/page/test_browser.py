@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from playwright.sync_api import Browser, Route, expect
 from reconciler.controller.page.live import Channel
 from reconciler.controller.page.site import Site
 from reconciler.controller.status import Health
+from reconciler.model.values import replace
 from reconciler.settings.model import PageSettings
 from tests.controller.page.chromium import NARROW, PATIENCE, ZOOMED, Tab, chromium, tab
 from tests.controller.page.sample_fleet import Made, mixed, served, well

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from reconciler.model.desired import DesiredServer, DesiredState
 from reconciler.model.outcomes import Report
 from reconciler.model.source import NOWHERE
 from reconciler.model.target import Target, normalised
+from reconciler.model.values import replace
 from reconciler.observe.visit import blank_plan
 from tests.controller.page.sample_fleet import Made, mixed, well
 from tests.ledger.conftest import ledger_on
@@ -447,7 +447,7 @@ def test_a_page_of_rows_is_made_in_slices_and_rows_that_stay_are_not_made_again(
 def test_a_ledger_is_taken_over_in_slices_and_no_document_is_searched_for(tmp_path: Path) -> None:
     looked = 0
 
-    class Document(DesiredServer):
+    class Document(DesiredServer, frozen=True):
         """Counts how often somebody asks for its address."""
 
         def __getattribute__(self, name: str) -> Any:

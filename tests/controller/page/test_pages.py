@@ -7,7 +7,6 @@ import io
 import json
 import re
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -31,6 +30,7 @@ from reconciler.model.origin import Origin
 from reconciler.model.recorded import HistoryEntry
 from reconciler.model.secret import Secret
 from reconciler.model.source import NOWHERE
+from reconciler.model.values import replace
 from reconciler.settings.model import PageSettings
 from reconciler.system.redaction import redacted
 from tests.controller.page.sample_fleet import MERGED, well

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from reconciler.errors import (
 )
 from reconciler.model.observed import Robot
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.testing.drivers_rig import HASTY, QUICK, Story
 from tests.drivers.scripted import Authority, Peer, Script, canary, opened, scripted, told
 from tests.support import quiet_time

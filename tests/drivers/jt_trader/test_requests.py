@@ -1,7 +1,6 @@
 """What may be sent is proved against the server's own list; all else is refused unsent."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from reconciler.drivers.jt_trader.responses import read_exchanges
 from reconciler.errors import ServerRefused
 from reconciler.model.observed import ObservedExchange, Robot
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 
 ODD_IDS: tuple[object, ...] = (True, False, "1", "2", 1.0, 2.0, None, [2], {"id": 2})
 

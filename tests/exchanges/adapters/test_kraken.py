@@ -2,7 +2,6 @@
 Kraken: what its documented answers mean, and that real ccxt is answered and refused as documented.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from reconciler.exchanges.adapters.kraken import ADAPTERS
 from reconciler.model.key_facts import Cap, Environment, IpRule, KeyFacts, Status
+from reconciler.model.values import replace
 from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
 from reconciler.testing.documented_answers import (
     KEY,

@@ -2,7 +2,6 @@
 Kraken Futures: what its documented answers mean, and what follows a new word.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from reconciler.exchanges.adapters.krakenfutures import ADAPTERS
 from reconciler.model.key_facts import Cap, Environment, Grant, IpRule, KeyFacts, Status
+from reconciler.model.values import replace
 from reconciler.testing import through_ccxt
 from reconciler.testing.adapters import Exchange, GoodKey, errors, spoilt
 from reconciler.testing.documented_answers import (

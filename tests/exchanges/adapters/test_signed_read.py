@@ -8,7 +8,6 @@ import base64
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from reconciler.model.key_audits import KeyId, Light, light
 from reconciler.model.key_facts import TRANSIENT, Environment, KeyFacts, Status
 from reconciler.model.key_policy import NOTHING_DECLARED
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.system.timeouts import Timeouts
 from reconciler.testing import through_ccxt
 from reconciler.testing.documented_answers import check, mangled, refuse, survives

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -32,6 +32,7 @@ from reconciler.ledger.stores.vault_kv import (
 )
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.access import VaultAccess
 from reconciler.secrets.vault.auth import TokenAuth

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ from reconciler.errors import (
     TokenExpired,
 )
 from reconciler.model.secret import Secret
+from reconciler.model.values import replace
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth, TokenFileAuth
-from reconciler.system.timeouts import Timeouts
 from tests.secrets.conftest import QUICK, MakeBackend, Place
 from tests.support.processes import until
 from tests.support.waiting import VaultBackend
 
 EAGER = QUICK.scaled(1000)
-SOON = Timeouts(**{**{f: getattr(QUICK, f) for f in QUICK.__slots__}, "secrets_request": 0.2})
+SOON = replace(QUICK, secrets_request=0.2)
 
 
 @pytest.fixture(autouse=True)

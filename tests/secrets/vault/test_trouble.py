@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.references import SecretPath
+from reconciler.model.values import replace
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault.backend import JwtAuth
 from reconciler.system.timeouts import Timeouts

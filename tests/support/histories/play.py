@@ -8,7 +8,7 @@ can be pasted into a test.
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.desired import DesiredState, Presence, RequestKind
 from reconciler.model.plan import Plan, Standing
+from reconciler.model.values import replace
 from reconciler.plan.inputs import Consents
 from reconciler.testing.virtual_time import VirtualClock
 from tests.support.histories.documents import CODES, FIELDS, ROBOTS, URLS, Document, path_of

@@ -11,7 +11,6 @@ import contextvars
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.apply.circuit_breaker import CircuitBreaker
@@ -34,6 +33,7 @@ from reconciler.model.outcomes import Report
 from reconciler.model.plan import Disruption, Plan, Standing
 from reconciler.model.secret import Secret
 from reconciler.model.target import Target
+from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.resolver import Resolver
 from reconciler.observe.visit import Visit
