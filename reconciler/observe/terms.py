@@ -3,13 +3,14 @@ What governs writes and disruptive actions on a server: version, brake, ledger, 
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.request_state import pending
 from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import RequestKind
-from reconciler.model.recorded import Recorded
+from reconciler.model.recorded import HeldBrake, Recorded
 from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -34,9 +35,11 @@ async def refusal(
         )
     if context.ledger is not None:
         target = visit.desired.target
-        ledger = context.ledger
-        reading = asyncio.to_thread(ledger.brakes) if anew else context.brakes.held(ledger)
-        for held in await reading:
+        if anew:
+            brakes: Sequence[HeldBrake] = await asyncio.to_thread(context.ledger.brakes)
+        else:
+            brakes = (await context.recent.of_all(context.ledger)).brakes
+        for held in brakes:
             if held.holds(target, visit.uid, version):
                 release = f"`jtr ledger release-brake {held.over} --because TEXT`"
                 return blocked(
@@ -53,7 +56,7 @@ async def live_terms(visit: Visit, context: PassContext) -> Terms:
 
     Its clock is read only where a reboot by somebody else may have met a request.
     """
-    terms = await asyncio.to_thread(known_terms, visit.recorded, context)
+    terms = await known_terms(visit.recorded, context)
     if visit.observed is None:
         raise AssertionError
     log = visit.observed.log
@@ -67,11 +70,15 @@ async def live_terms(visit: Visit, context: PassContext) -> Terms:
     return replace(terms, log=log, clock=clock)
 
 
-def known_terms(recorded: Recorded, context: PassContext) -> Terms:
+async def known_terms(recorded: Recorded, context: PassContext) -> Terms:
+    """Return what governs disruptive actions as far as it is known without a visit."""
+    ledger = context.ledger
+    baseline = None if ledger is None else (await context.recent.of_all(ledger)).baseline
     return recorded_terms(
         recorded,
-        context.ledger,
+        ledger,
         context.now(),
+        baseline=baseline,
         suspect=context.ledger_suspect,
         only=context.ledger_shared or context.sole_writer,
         unsteady=context.unsteady(),
@@ -84,18 +91,18 @@ def recorded_terms(
     ledger: Ledger | None,
     now: datetime,
     *,
+    baseline: datetime | None,
     suspect: str,
     only: bool,
     unsteady: str = "",
     jumped: timedelta = timedelta(),
 ) -> Terms:
     """
-    Return what governs disruptive actions as far as it is known without a visit.
+    Return what governs disruptive actions on a server of which *recorded* is known.
 
-    *suspect* says why the ledger may have forgotten something; *only* that no other one knows the
-    server.
+    *baseline* is that of the ledger.  *suspect* says why the ledger may have forgotten something;
+    *only* that no other one knows the server.
     """
-    baseline = ledger.baseline() if ledger is not None else None
     if baseline is not None and recorded.since is not None:
         baseline = max(baseline, recorded.since)
     requests, seen = recorded.requests, recorded.observation

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime
+from functools import partial
 
 import click
 
@@ -60,14 +61,24 @@ def command(
 def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> Iterator[Listed]:
     suspect = bootstrap.suspicion(settings, ledger, keep=False) if ledger is not None else ""
     now = bootstrap.now()
+    baseline = None
     if ledger is not None:
         state = paused(state, ledger.pauses.all(), now)
+        baseline = ledger.baseline()
+    terms_of = partial(
+        recorded_terms,
+        ledger=ledger,
+        now=now,
+        baseline=baseline,
+        suspect=suspect,
+        only=settings.only_ledger,
+    )
     seen: set[str] = set()
     for server in state.servers:
         known = _recorded(server, state, ledger)
         if known.identity is not None:
             seen.add(known.identity.uid)
-        terms = recorded_terms(known, ledger, now, suspect=suspect, only=settings.only_ledger)
+        terms = terms_of(known)
         robots = known.observation.robots if known.observation else ()
         lines = request_lines(server, known.requests, robots, terms, quiet=None, refuses=None)
         name = known.identity.name if known.identity else server.name
@@ -80,7 +91,7 @@ def _listed(state: DesiredState, settings: Settings, ledger: Ledger | None) -> I
         if identity.uid in seen or (requests.open is None and requests.halt is None):
             continue
         nothing = DesiredServer(identity.name, identity.target.url, NOWHERE)
-        terms = recorded_terms(known, ledger, now, suspect=suspect, only=settings.only_ledger)
+        terms = terms_of(known)
         lines = request_lines(nothing, requests, (), terms, quiet=None, refuses=None)
         yield Listed(identity.name, identity.target, requests, tuple(lines), declared=False)
 

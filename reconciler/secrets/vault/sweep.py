@@ -307,10 +307,11 @@ class SweptBackend(SecretBackend):
         known = self._known.get(at)
         if known is not None and (later := self._clock() - known[0]) < self._max_age:
             try:
-                then, now = known[1].info(version), known[1].info(version, later=later)
+                now = known[1].info(version, later=later)
             except SecretsError:
                 return await self._ask(at, version)
-            if version is not None or then.age >= self._settle:
+            then = max(0.0, now.age - later)
+            if version is not None or then >= self._settle:
                 return now
         return await self._ask(at, version)
 
