@@ -199,15 +199,10 @@ class Policy(Struct, frozen=True):
         """Whether it says who may have what, so that nobody else need be asked."""
         return bool(self.source)
 
-    def decide(self, server: DesiredServer, ask: Ask) -> Decision:
-        for rule in self.rules:
-            if not rule.misses(server) and not rule.passes_over(server, ask):
-                lacks = rule.lacks(server, ask) if rule.allows else ""
-                return Decision(ask, rule.allows and not lacks, rule, lacks)
-        return Decision(ask, allowed=False, rule=None)
-
     def decisions(self, server: DesiredServer) -> Iterator[Decision]:
-        return (self.decide(server, ask) for ask in asks(server))
+        """Decide all that the document of *server* asks for: the first rule that is about it."""
+        about = [rule for rule in self.rules if not rule.misses(server)]
+        return (_decided(about, server, ask) for ask in asks(server))
 
     def violations(self, server: DesiredServer) -> tuple[Violation, ...]:
         """Return what the document of *server* asks for and may not."""
@@ -260,6 +255,14 @@ class Policy(Struct, frozen=True):
                 "it allows nothing here",
                 f"see whether it is the right policy; `jtr policy explain {servers[0].name}`",
             )
+
+
+def _decided(rules: Iterable[Rule], server: DesiredServer, ask: Ask) -> Decision:
+    for rule in rules:
+        if not rule.passes_over(server, ask):
+            lacks = rule.lacks(server, ask) if rule.allows else ""
+            return Decision(ask, rule.allows and not lacks, rule, lacks)
+    return Decision(ask, allowed=False, rule=None)
 
 
 ANYTHING: Final = Policy.of_lists((), ())

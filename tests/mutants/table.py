@@ -1810,6 +1810,20 @@ MUTANTS: tuple[Mutant, ...] = (
         (BETWEEN,),
     ),
     Mutant(
+        "what a document means is how it prints, its lines with it",
+        "reconciler/model/proposals.py",
+        "        case Struct():\n",
+        "        case Struct() if False:\n",
+        ("tests/model/test_proposals.py",),
+    ),
+    Mutant(
+        "whoever sends goes by brakes of a moment ago",
+        "reconciler/observe/terms.py",
+        "        if anew:\n",
+        "        if False:\n",
+        (BETWEEN,),
+    ),
+    Mutant(
         "what was noted together and got lost counts as noted",
         "reconciler/ledger/joined_store.py",
         "                undo()\n",
