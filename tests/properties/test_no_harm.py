@@ -23,8 +23,16 @@ from reconciler.model.actions import (
     ResumeRobots,
     WriteExchange,
 )
-from reconciler.model.desired import Mode, OnCredentialChange, OneShot, Presence, RequestKind
+from reconciler.model.desired import (
+    Afterwards,
+    Mode,
+    OnCredentialChange,
+    OneShot,
+    Presence,
+    RequestKind,
+)
 from reconciler.model.evidence import Evidence
+from reconciler.model.observed import BootLine
 from reconciler.model.plan import Status
 from reconciler.model.recorded import ExchangeRecord, Request
 from reconciler.model.values import replace
@@ -62,6 +70,21 @@ def loop() -> Iterator[asyncio.Runner]:
 # ── planning alone ───────────────────────────────────────────────────────────────────────────
 
 
+def new_boots(request: Request, terms: Terms) -> list[BootLine]:
+    """
+    The boot lines that an open reboot had not seen, if the log ends with one: then it is done.
+
+    That is noted before anything else is.
+    """
+    if request.kind is not RequestKind.REBOOT or not request.attempts or terms.log is None:
+        return []
+    before, boots = request.attempts[-1].boots, terms.log.boots
+    newer = bool(boots) and (not before or boots[-1].time > before[-1].time)
+    if not terms.log.readable or not newer or boots[-1] in before:
+        return []
+    return [line for line in boots if line not in before]
+
+
 @settings(QUICK, max_examples=drawn(200))
 @given(given_=planner_inputs())
 def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInput) -> None:
@@ -78,10 +101,15 @@ def test_a_plan_only_writes_and_deletes_and_only_what_it_may(given_: PlannerInpu
             assert all(robot.running for robot in action.robots)
             continue
         if isinstance(action, ResumeRobots):
-            halt = given_.recorded.requests.halt
-            assert halt is not None
-            assert not halt.finding
-            assert set(action.robots) <= set(halt.robots)
+            halt, doubt = given_.recorded.requests.halt, given_.recorded.requests.open
+            if halt is not None:
+                assert not halt.finding
+                assert set(action.robots) <= set(halt.robots)
+                continue
+            assert doubt is not None
+            assert len(new_boots(doubt, facts.terms)) == 1
+            assert doubt.robots is Afterwards.RESUME
+            assert set(action.robots) <= set(doubt.ran)
             continue
         assert isinstance(action, (WriteExchange, DeleteExchange))
         wish = wishes[action.exchange]
@@ -127,15 +155,6 @@ def test_what_no_document_asks_for_is_never_planned(given_: PlannerInput) -> Non
         assert not isinstance(line.action, (InvalidateCache, RebootServer))
 
 
-def booted_since(request: Request, terms: Terms) -> bool:
-    """Whether the log ends with a boot that *request* had not seen: it is done, and noted first."""
-    if request.kind is not RequestKind.REBOOT or not request.attempts or terms.log is None:
-        return False
-    before, boots = request.attempts[-1].boots, terms.log.boots
-    newer = bool(boots) and (not before or boots[-1].time > before[-1].time)
-    return terms.log.readable and newer and boots[-1] not in before
-
-
 @settings(QUICK, max_examples=drawn(100))
 @given(
     given_=planner_inputs(),
@@ -166,7 +185,7 @@ def test_a_one_shot_is_planned_only_for_a_newer_instant_and_alone(
         assert not terms.unsteady
         assert terms.refused is None
         assert given_.facts.refuses is None
-        assert again or known.open is None or booted_since(known.open, terms)
+        assert again or known.open is None or new_boots(known.open, terms)
         assert again or at > known.handled.get(kind, at - timedelta(hours=1))
         assert again or terms.baseline is None or at >= terms.baseline
         assert known.closed(kind, at) is None or again
