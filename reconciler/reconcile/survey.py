@@ -91,10 +91,11 @@ async def survey(
         return visit
 
     await context.resolver.prepare(asked_for(state, context))
+    looking = [asyncio.ensure_future(one(server)) for server in state.servers]
     try:
-        ordered = await asyncio.gather(*(one(server) for server in state.servers))
+        ordered = await asyncio.gather(*looking)
     except BaseException:
-        await asyncio.shield(asyncio.gather(*(visit.close() for visit in visits)))
+        await asyncio.shield(_given_up(looking, visits))
         raise
     finally:
         context.resolver.forget()  # whoever acts on the plan looks anew
@@ -107,6 +108,15 @@ async def survey(
     for visit, plan in zip(ordered, hold_twins(limited, boots), strict=True):
         visit.plan = plan
     return list(ordered)
+
+
+async def _given_up(looking: Sequence[asyncio.Future[Visit]], visits: Sequence[Visit]) -> None:
+    """Close what was opened, once nobody opens anything any more."""
+    for one in looking:
+        one.cancel()
+    if looking:
+        await asyncio.wait(looking)
+    await asyncio.gather(*(visit.close() for visit in visits))
 
 
 async def heeding(state: DesiredState, context: PassContext) -> DesiredState:
