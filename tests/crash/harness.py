@@ -19,6 +19,7 @@ from reconciler.drivers import Driver
 from reconciler.ledger import Store
 from reconciler.ledger.codec.records import read, write
 from reconciler.ledger.codec.rows import LeaseRow
+from reconciler.ledger.lease import Held
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
 from reconciler.ledger.unrecorded import UnrecordedOutcomes
@@ -367,12 +368,15 @@ class Harness:
         )
 
 
+_OF_A_PASS = (f"{apply_all.__qualname__}.", Held.renew.__qualname__)
+
+
 async def _ended() -> None:
     """End what is left of a dead process: the deeds on other servers, and its leases."""
     rest = [
         task
         for task in asyncio.all_tasks()
-        if getattr(task.get_coro(), "__qualname__", "").startswith(("apply_one", "held."))
+        if getattr(task.get_coro(), "__qualname__", "").startswith(_OF_A_PASS)
     ]
     for task in rest:
         task.cancel()
