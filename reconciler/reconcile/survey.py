@@ -91,7 +91,7 @@ async def survey(
         return visit
 
     await context.resolver.prepare(asked_for(state, context))
-    looking = [asyncio.ensure_future(one(server)) for server in state.servers]
+    looking = [asyncio.create_task(one(server)) for server in state.servers]
     try:
         ordered = await asyncio.gather(*looking)
     except BaseException:
@@ -110,10 +110,11 @@ async def survey(
     return list(ordered)
 
 
-async def _given_up(looking: Sequence[asyncio.Future[Visit]], visits: Sequence[Visit]) -> None:
+async def _given_up(looking: Sequence[asyncio.Task[Visit]], visits: Sequence[Visit]) -> None:
     """Close what was opened, once nobody opens anything any more."""
     for one in looking:
-        one.cancel()
+        if not one.cancelling():  # a second time would end what gives back after the first
+            one.cancel()
     if looking:
         await asyncio.wait(looking)
     await asyncio.gather(*(visit.close() for visit in visits))

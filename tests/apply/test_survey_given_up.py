@@ -40,6 +40,7 @@ def test_nothing_that_was_being_opened_stays_open(
         try:
             await asyncio.sleep(2)
         finally:  # a connection that stands before it can be given up
+            await asyncio.sleep(0.5)
             opened.append(Opened())
             visit.session = opened[-1]  # type: ignore[assignment]
 

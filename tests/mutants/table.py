@@ -1817,6 +1817,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/model/test_proposals.py",),
     ),
     Mutant(
+        "what opens after a survey has ended stays open",
+        "reconciler/reconcile/survey.py",
+        "    if looking:\n        await asyncio.wait(looking)\n",
+        "",
+        ("tests/apply/test_survey_given_up.py",),
+    ),
+    Mutant(
         "whoever sends goes by brakes of a moment ago",
         "reconciler/observe/terms.py",
         "        if anew:\n",
