@@ -189,9 +189,7 @@ class DesiredServer(Struct, frozen=True):
         return next((wish for wish in self.one_shots if wish.kind is kind), None)
 
 
-class DesiredState(
-    Struct, frozen=True, dict=True
-):  # no slots: they leave no room for what is computed once
+class DesiredState(Struct, frozen=True, dict=True):  # room for what is computed once
     """
     The servers that are meant, in the order of their names.
 

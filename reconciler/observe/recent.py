@@ -2,7 +2,7 @@
 What the ledger says of all servers together, as far as planning needs it: read once for all of
 them in a moment.
 
-Whoever sends reads it anew (`observe.terms.refusal`).
+Whoever sends reads the brakes anew (`observe.terms.refusal`).
 """
 
 import asyncio
