@@ -17,7 +17,7 @@ from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.origin import NO_ORIGIN, Origin
 from reconciler.model.recorded import HistoryEntry
 from reconciler.model.timestamps import over_by
-from reconciler.observe.recent import RecentLedger
+from reconciler.observe.brakes import RecentBrakes
 from reconciler.observe.resolver import Resolver
 from reconciler.policy.model import ANYTHING, Policy
 from reconciler.system.timeouts import Timeouts
@@ -72,7 +72,7 @@ class PassContext(Struct, frozen=True):
     in_force: Callable[[DesiredServer], DesiredServer | None] = lambda planned: planned
     # Asks the ledger why what is applied has been overtaken by something newer; None: nothing can.
     outrun: Callable[[], Blocked | None] | None = None
-    recent: RecentLedger = field(default_factory=RecentLedger)
+    brakes: RecentBrakes = field(default_factory=RecentBrakes)
     origin: Origin = NO_ORIGIN  # which commit asks for what is done
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
 

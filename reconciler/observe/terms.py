@@ -3,14 +3,13 @@ What governs writes and disruptive actions on a server: version, brake, ledger, 
 """
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.request_state import pending
 from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import RequestKind
-from reconciler.model.recorded import HeldBrake, Recorded
+from reconciler.model.recorded import Recorded
 from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -35,11 +34,9 @@ async def refusal(
         )
     if context.ledger is not None:
         target = visit.desired.target
-        if anew:
-            brakes: Sequence[HeldBrake] = await asyncio.to_thread(context.ledger.brakes)
-        else:
-            brakes = (await context.recent.of_all(context.ledger)).brakes
-        for held in brakes:
+        ledger = context.ledger
+        reading = asyncio.to_thread(ledger.brakes) if anew else context.brakes.held(ledger)
+        for held in await reading:
             if held.holds(target, visit.uid, version):
                 release = f"`jtr ledger release-brake {held.over} --because TEXT`"
                 return blocked(
@@ -56,7 +53,7 @@ async def live_terms(visit: Visit, context: PassContext) -> Terms:
 
     Its clock is read only where a reboot by somebody else may have met a request.
     """
-    terms = await known_terms(visit.recorded, context)
+    terms = await known_terms(visit, context)
     if visit.observed is None:
         raise AssertionError
     log = visit.observed.log
@@ -70,12 +67,19 @@ async def live_terms(visit: Visit, context: PassContext) -> Terms:
     return replace(terms, log=log, clock=clock)
 
 
-async def known_terms(recorded: Recorded, context: PassContext) -> Terms:
-    """Return what governs disruptive actions as far as it is known without a visit."""
-    ledger = context.ledger
-    baseline = None if ledger is None else (await context.recent.of_all(ledger)).baseline
+async def known_terms(visit: Visit, context: PassContext) -> Terms:
+    """
+    Return what governs disruptive actions as far as it is known without a visit.
+
+    The ledger's baseline is read where a document asks for something, and after the server's own
+    row: of a ledger that is restored in between, an older baseline would let a request pass that
+    the row has forgotten.
+    """
+    ledger, baseline = context.ledger, None
+    if ledger is not None and visit.desired.one_shots:
+        baseline = await asyncio.to_thread(ledger.baseline)
     return recorded_terms(
-        recorded,
+        visit.recorded,
         ledger,
         context.now(),
         baseline=baseline,

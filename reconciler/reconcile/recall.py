@@ -70,7 +70,7 @@ async def _recalled(
         else:
             facts = replace(await freeze(visit, context), live=False)
             refuses = await refusal(visit, observation.version, context, anew=False)
-            terms = await known_terms(visit.recorded, context)
+            terms = await known_terms(visit, context)
             facts = replace(facts, refuses=refuses, terms=terms)
             visit.facts = facts
             plan = plan_server(server, observation, visit.recorded, facts, consents)

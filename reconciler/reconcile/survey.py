@@ -140,7 +140,7 @@ async def look(visit: Visit, state: DesiredState, consents: Consents, context: P
     except JtrError as error:
         visit.plan = failed(visit.desired, error)
         with suppress(LedgerError):  # which may be what failed
-            terms = await known_terms(visit.recorded, context)
+            terms = await known_terms(visit, context)
             open_lines = unseen_lines(visit.desired, visit.recorded, terms)
             visit.plan = replace(visit.plan, disruptions=tuple(open_lines))
     new = new_recipient(visit.desired, visit.recorded)

@@ -25,9 +25,7 @@ def frozen(tree: ast.AST) -> Iterator[ast.ClassDef]:
             continue
         calls = [one for one in node.decorator_list if isinstance(one, ast.Call)]
         names = {word.arg for one in calls for word in one.keywords}
-        inside = {
-            word.arg for one in ast.walk(node) if isinstance(one, ast.keyword) for word in [one]
-        }
+        inside = {one.arg for one in ast.walk(node) if isinstance(one, ast.keyword)}
         if "frozen" in names and not APART & (names | inside):
             yield node
 

@@ -1824,10 +1824,17 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/apply/test_survey_given_up.py",),
     ),
     Mutant(
+        "from when on the ledger knows is not asked",
+        "reconciler/observe/terms.py",
+        "        baseline = await asyncio.to_thread(ledger.baseline)\n",
+        "        baseline = None\n",
+        ("tests/observe/test_baseline.py",),
+    ),
+    Mutant(
         "whoever sends goes by brakes of a moment ago",
         "reconciler/observe/terms.py",
-        "        if anew:\n",
-        "        if False:\n",
+        "asyncio.to_thread(ledger.brakes) if anew else context.brakes.held(ledger)",
+        "context.brakes.held(ledger)",
         (BETWEEN,),
     ),
     Mutant(
