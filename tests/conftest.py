@@ -182,8 +182,13 @@ def bao() -> Iterator[OpenBao]:
 
 @pytest.fixture
 def rig(
-    tmp_path: Path, bao: OpenBao, watch: Watch, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    bao: OpenBao,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Rig]:
     """A home directory, Vault, and as many stand-in servers as the test asks for."""
-    with Rig(tmp_path, bao, watch, monkeypatch) as rig:
+    silence = any(map(request.node.get_closest_marker, ("silence", "fatal_paths")))
+    with Rig(tmp_path, bao, watch, monkeypatch, silence=silence) as rig:
         yield rig

@@ -13,7 +13,8 @@ from reconciler.errors import JtrError
 from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.controller.controller_harness import Harness
-from tests.support.rig import DURATIONS, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import Rig
 
 BRISK = DURATIONS | {
     "interval": "300ms",
@@ -23,13 +24,7 @@ BRISK = DURATIONS | {
     "backoffMost": "300ms",
     "stop": "3s",
     "healCooldown": "400ms",
-    "drop": "200ms",
-    "ready": "1500ms",
-    "robot": "400ms",
-    "sendWindow": "2s",
-    "invalidate": "300ms",
     "quiesce": "5ms",
-    "connect": "1s",
     "lease": "2s",
 }
 KEY = "bybit_api_key"
@@ -103,6 +98,7 @@ def test_a_server_that_hangs_up_in_every_pass_is_not_stormed(rig: Rig) -> None:
     play(Harness(rig), story)
 
 
+@pytest.mark.silence
 def test_a_document_that_changes_in_a_pass_that_fails_is_looked_at_now(rig: Rig) -> None:
     server = rig.server()
     rig.document()
@@ -486,6 +482,7 @@ def test_vault_that_is_away_changes_nothing_and_is_caught_up_with(rig: Rig) -> N
     play(Harness(rig), story)
 
 
+@pytest.mark.silence
 def test_the_login_is_kept_while_vault_is_away(rig: Rig) -> None:
     server = converged(rig)
 
@@ -577,6 +574,7 @@ def test_a_server_that_left_the_documents_is_left_alone(rig: Rig) -> None:
     assert server.record.deletes == 0
 
 
+@pytest.mark.silence
 def test_a_log_that_cannot_be_read_leaves_nobody_alone(rig: Rig) -> None:
     """The connection was lost with it, and the next pass was an interval away."""
     server = converged(rig)

@@ -1,11 +1,14 @@
 """Robots that were stopped are started again although Vault went away in between."""
 
+import pytest
+
 from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.controller.controller_harness import Harness
 from tests.controller.test_controller import BRISK, begin, play, synced
 from tests.support.rig import Rig
 
 
+@pytest.mark.silence
 def test_stopped_robots_are_started_with_the_login_that_was_kept(rig: Rig) -> None:
     server = rig.server(behaviour=Behaviour(halt="late", effect_late=0.5))
     rig.document(robots={"onCredentialChange": "restart"})

@@ -5,6 +5,8 @@ import json
 import uuid
 from typing import Any
 
+import pytest
+
 from reconciler.model.conditions import Code, Condition
 from tests.controller.controller_harness import Harness
 from tests.controller.test_controller import BRISK, KEY, begin, converged, moment, play
@@ -64,6 +66,7 @@ def test_a_controller_refuses_the_role_of_ci(rig: Rig) -> None:
     assert "`role: controller`" in ran.err
 
 
+@pytest.mark.silence
 def test_without_vault_a_ledger_in_vault_is_waited_for(rig: Rig) -> None:
     mount = f"jtr-{uuid.uuid4().hex[:8]}"
     rig.bao.request("POST", f"sys/mounts/{mount}", {"type": "kv", "options": {"version": "2"}})

@@ -23,7 +23,6 @@ import pytest
 from reconciler.controller.wiring import _Vault
 from tests.controller.controller_harness import PATIENCE, Harness
 from tests.controller.test_controller import BRISK, play
-from tests.crash.test_one_shot_kills import PATIENT
 from tests.support.fault_proxy import FaultProxy, Moment
 from tests.support.fleet import Fleet, ports_of_nobody
 from tests.support.leaks import PRIVATE
@@ -36,17 +35,13 @@ LIFE: Final = {"approle": "6s", "token": "24s"}
 RUNNING: Final = {1, 2}
 PARTS: Final = 8  # rounds in which everything is cut once; one by one in the long run
 OFTEN: Final = 10  # more often than a request is tried, by both workers
-DURATIONS: Final = (
-    BRISK
-    | PATIENT
-    | {
-        "interval": "1s",
-        "backoff": "900s",
-        "backoffMost": "900s",
-        # A new version is asked about by itself as long as it is young; also on a busy machine.
-        "settle": "1500ms",
-    }
-)
+DURATIONS: Final = BRISK | {
+    "interval": "1s",
+    "backoff": "900s",
+    "backoffMost": "900s",
+    # A new version is asked about by itself as long as it is young; also on a busy machine.
+    "settle": "1500ms",
+}
 Cut = tuple[str, Moment, int]  # of so many requests of a kind
 SPEC: Final = {
     "supervised": True,

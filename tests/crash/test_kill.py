@@ -22,8 +22,9 @@ from reconciler.sandbox.jt_trader import record
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.crash.forkserver import MANY, PATIENCE, VOLUME, Forks
 from tests.crash.harness import FIELDS, SPELLED, Forge
-from tests.crash.test_one_shot_kills import PATIENT, check
-from tests.support.rig import DURATIONS, LEDGERS, Rig
+from tests.crash.test_one_shot_kills import check
+from tests.support.durations import DURATIONS
+from tests.support.rig import LEDGERS, Rig
 
 SERVER = "tokyo-1"
 LASTING = ("bybit", "okx", "gateio")
@@ -101,7 +102,7 @@ def rounds(rig: Rig, forks: Forks, ledger: str) -> Rounds:
     """A server with three exchanges written and two robots that run."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    rig.settings(durations=DURATIONS | PATIENT | {"quiesce": "1ms"}, **rig.ledger(ledger))
+    rig.settings(durations=DURATIONS | {"quiesce": "1ms"}, **rig.ledger(ledger))
     server = rig.server(SERVER, behaviour=Behaviour(row_delay=(0.0, 0.001)), seed=seed)
     rounds = Rounds(rig, forks, server, random.Random(seed))
     for code in LASTING:

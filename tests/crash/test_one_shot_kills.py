@@ -30,17 +30,14 @@ from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
 from tests.crash.forkserver import MANY, VOLUME, Forks
-from tests.support.rig import DURATIONS, LEDGERS, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import LEDGERS, Rig
 
 SERVER: Final = "tokyo-1"
 BRISK: Final = {
     **DURATIONS,
     "quiesce": "1ms",
     "reconnect": "10ms",
-    "invalidate": "700ms",
-    "robot": "2s",
-    "drop": "300ms",
-    "ready": "10s",
     "leaseWait": "5s",
 }
 FAST: Final[Mapping[str, Any]] = {
@@ -49,14 +46,6 @@ FAST: Final[Mapping[str, Any]] = {
     "reboot_drop": 0.01,
     "reboot_down": 0.03,
     "row_delay": (0.0, 0.001),
-}
-# Where nothing stays silent on purpose, only a busy machine would meet a deadline.
-PATIENT: Final = {
-    "connect": "10s",
-    "authenticate": "10s",
-    "request": "10s",
-    "secretsRequest": "10s",
-    "secretsTotal": "20s",
 }
 RUNNING: Final = {1, 2}
 MOST_LOST: Final = 100  # connections in one round
@@ -219,7 +208,7 @@ class Rounds:
 def rounds(rig: Rig, forks: Forks, ledger: str) -> Rounds:
     seed = random.SystemRandom().randrange(2**32)
     print(f"REPRO: seed {seed}")  # noqa: T201  - shown when the test fails
-    rig.settings(durations=BRISK | PATIENT, **rig.ledger(ledger))
+    rig.settings(durations=BRISK, **rig.ledger(ledger))
     # Where each apply loses its connection because the machine is busy, none comes to its end.
     slower = {**FAST, "ping_timeout": 0.8}
     server = rig.server(SERVER, behaviour=Behaviour(**slower), seed=seed)

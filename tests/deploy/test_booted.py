@@ -18,8 +18,9 @@ from tests.deploy.booted import Booted, booted
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY
 from tests.house.pages import blocks, page
+from tests.support.durations import DURATIONS
 from tests.support.processes import Running, until
-from tests.support.rig import DURATIONS, Rig
+from tests.support.rig import Rig
 
 pytestmark = pytest.mark.long
 UNIT = "jtr-controller.service"

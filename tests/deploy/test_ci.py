@@ -37,11 +37,12 @@ from tests.deploy.issuer import (
 )
 from tests.deploy.tools import DEPLOY, ran, tool
 from tests.house.pages import blocks, commands, page, shell
+from tests.support.durations import DURATIONS
 from tests.support.forge import STRANGER, TOKEN, ForgeStandIn, forgejo, github, gitlab
 from tests.support.leaks import PRIVATE, Watch
 from tests.support.processes import until
 from tests.support.repository import Repository
-from tests.support.rig import DURATIONS, Rig
+from tests.support.rig import Rig
 
 CI = page("docs/setup-ci.md")
 WORKFLOWS = ("plan", "apply")

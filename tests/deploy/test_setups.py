@@ -22,9 +22,10 @@ from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, ROOT, ran, tool
 from tests.deploy.unit import Unit
 from tests.house.pages import BIN, blocks, commands, page, shell
+from tests.support.durations import DURATIONS
 from tests.support.leaks import PRIVATE, Watch
 from tests.support.processes import Running, until
-from tests.support.rig import DURATIONS, Rig
+from tests.support.rig import Rig
 
 CONTROLLER = "docs/setup-controller.md"
 CI = "docs/setup-ci.md"

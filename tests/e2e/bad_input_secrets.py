@@ -60,6 +60,7 @@ def _down(setup: Setup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     setup.environment["VAULT_ADDR"] = f"http://127.0.0.1:{port}"
+    setup.use(durations={"secretsTotal": "300ms"})
 
 
 def _mute(setup: Setup) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.bad_input_tls import Authority
-from tests.support.rig import DURATIONS, Ran, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import Ran, Rig
 
 DOCUMENT = """\
 apiVersion: jtr/v1

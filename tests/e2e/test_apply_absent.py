@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.e2e.answers import line, results, statuses, stored
 from tests.e2e.meanwhile import DELETE, when_asked
@@ -156,6 +158,7 @@ def test_absent_where_nothing_is_stored_is_in_sync(rig: Rig) -> None:
     assert statuses(ran) == {"bybit": "in sync", "kucoin": "in sync", "okx": "in sync"}
 
 
+@pytest.mark.silence
 def test_a_half_done_delete_is_finished_by_the_next_apply(rig: Rig) -> None:
     server = converged(rig, "bybit", "okx", brief=True)
     absent(rig, "okx")
@@ -175,6 +178,7 @@ def test_a_half_done_delete_is_finished_by_the_next_apply(rig: Rig) -> None:
     assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
+@pytest.mark.silence
 def test_a_half_done_delete_that_is_no_longer_wanted_is_written_whole_again(rig: Rig) -> None:
     server = converged(rig, "bybit", "okx", brief=True)
     before = server.values()
@@ -203,6 +207,7 @@ def test_a_delete_whose_answer_was_lost_is_found_out_and_goes_on(rig: Rig) -> No
     assert sorted(server.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
+@pytest.mark.silence
 def test_a_delete_that_lands_late_is_waited_for_and_not_sent_again(rig: Rig) -> None:
     """The next plan held it again at once; sent, it would have deleted what was gone: fatal."""
     server = converged(rig, "bybit", "okx", brief=True)
@@ -237,6 +242,7 @@ def test_what_appears_after_our_delete_is_foreign(rig: Rig) -> None:
     assert stored("okx", theirs).items() <= server.values().items()
 
 
+@pytest.mark.silence
 def test_a_delete_that_never_began_does_not_explain_what_somebody_removes_later(
     rig: Rig,
 ) -> None:

@@ -14,7 +14,8 @@ from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import codes, results, server, statuses, stored
 from tests.e2e.meanwhile import DELETE, HELD, LOOK, SAVE, going_down, when_asked
-from tests.support.rig import DURATIONS, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import Rig
 
 Fault = Literal[
     "drop-before",
@@ -39,6 +40,7 @@ def rotated(rig: Rig, *, fault: Fault, **options: Any) -> tuple[StandInThread, d
     return stand_in, new
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize(
     ("fault", "written"),
     [
@@ -72,6 +74,7 @@ def test_silence_is_resolved_by_reading_and_the_next_apply_converges(
     assert stand_in.robots_running() == {1, 2}
 
 
+@pytest.mark.silence
 def test_after_silence_that_did_no_harm_the_brake_is_off(rig: Rig) -> None:
     stand_in, _ = rotated(rig, fault="silent-before")
 
@@ -126,6 +129,7 @@ def test_what_a_mask_cannot_prove_is_written_but_not_verifiable(rig: Rig, shape:
     assert statuses(planned) == {"bybit": "in sync"}
 
 
+@pytest.mark.silence
 def test_silence_around_a_value_whose_mask_stays_is_not_taken_for_success(rig: Rig) -> None:
     stand_in = rig.server()
     rig.document(rotate=False)
@@ -145,6 +149,7 @@ def test_silence_around_a_value_whose_mask_stays_is_not_taken_for_success(rig: R
     assert stand_in.values() == new
 
 
+@pytest.mark.silence
 def test_nothing_more_is_done_on_a_server_after_a_failure_and_others_go_on(rig: Rig) -> None:
     failing = rig.server("tokyo-1", behaviour=Behaviour(save="silent-before"))
     good = rig.server("tokyo-2")
@@ -194,6 +199,7 @@ def test_a_connection_that_went_away_before_the_write_is_opened_once_more(rig: R
     assert len(stand_in.record.handshakes) == 2
 
 
+@pytest.mark.silence
 def test_when_vault_fails_in_the_middle_of_silence_the_way_back_is_known(
     rig: Rig, bao: OpenBao
 ) -> None:
@@ -211,6 +217,7 @@ def test_when_vault_fails_in_the_middle_of_silence_the_way_back_is_known(
     assert (planned.code, statuses(planned)["okx"]) == (0, "in sync")
 
 
+@pytest.mark.silence
 def test_a_robot_list_of_unknown_shape_after_a_write_is_no_proof_that_robots_run(
     rig: Rig,
 ) -> None:
@@ -225,6 +232,7 @@ def test_a_robot_list_of_unknown_shape_after_a_write_is_no_proof_that_robots_run
     assert (ran.code, results(ran)) == (6, {"okx": "outcome unknown"})
 
 
+@pytest.mark.silence
 def test_a_log_that_cannot_be_read_after_silence_is_no_proof_either(rig: Rig) -> None:
     stand_in, _ = rotated(rig, fault="silent-before")
     stand_in.append_log_line("this is no JSON")
@@ -236,6 +244,7 @@ def test_a_log_that_cannot_be_read_after_silence_is_no_proof_either(rig: Rig) ->
     assert (planned.code, statuses(planned)["okx"]) == (4, "blocked")
 
 
+@pytest.mark.silence
 def test_a_rewrite_without_answer_proves_nothing(rig: Rig) -> None:
     """It would show what stood there before: only an answer tells that anything was written."""
     stand_in, _ = rotated(rig, fault="silent-after")
@@ -279,6 +288,7 @@ def test_an_exchange_that_the_server_stops_listing_while_it_is_deleted_is_not_ta
     assert sorted(stand_in.values()) == ["bybit_api_key", "bybit_api_secret"]
 
 
+@pytest.mark.silence
 def test_what_was_seen_before_a_server_went_away_keeps_its_time(rig: Rig) -> None:
     rig.settings(durations=DURATIONS | {"reconnect": "400ms"})
     stand_in, _ = rotated(rig, fault="silent-after")

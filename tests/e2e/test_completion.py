@@ -53,6 +53,7 @@ def test_whatever_is_wrong_is_silence(
     assert offered("status", "") == []
 
 
+@pytest.mark.silence
 def test_a_request_in_doubt_is_offered_by_its_instant(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

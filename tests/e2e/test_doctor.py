@@ -125,6 +125,7 @@ def test_a_world_in_good_order(rig: Rig, request: pytest.FixtureRequest) -> None
     check_golden("good", normalised(ran, rig), request)
 
 
+@pytest.mark.silence
 def test_a_world_in_which_much_is_wrong(rig: Rig, request: pytest.FixtureRequest) -> None:
     authority = Authority(rig.home / PRIVATE)
     strange = Behaviour(version="0.99.0", clock_offset=7200.0, log="unreadable")
@@ -632,6 +633,7 @@ def test_a_server_that_never_started_again_bears_no_supervisor_out(rig: Rig) -> 
     assert "Restart=always" in said(ran, "server.supervisor")
 
 
+@pytest.mark.silence
 def test_one_silent_server_hides_no_other(rig: Rig) -> None:
     for name in ("a", "b", "c"):
         rig.server(name, robots=asleep())

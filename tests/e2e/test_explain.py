@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.cli.explain import command
 from tests.e2e.test_status import converged
+from tests.support.durations import DURATIONS
 from tests.support.rig import Ran, Rig
 
 
@@ -47,7 +48,7 @@ def test_by_what_was_remembered_nobody_is_visited_and_a_look_learns_of_drift(rig
 
 def test_what_was_seen_too_long_ago_is_stale_and_never_in_sync(rig: Rig) -> None:
     converged(rig, "bybit")
-    rig.settings(durations={"stale": "1ms"})
+    rig.settings(durations=DURATIONS | {"stale": "1ms"})
 
     plan = rig.plan("--recorded")
     status = rig.jtr("status")

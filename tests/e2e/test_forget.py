@@ -111,6 +111,7 @@ def test_a_request_that_was_done_before_is_not_done_again(rig: Rig) -> None:
     assert "never run" in ran.out
 
 
+@pytest.mark.silence
 def test_a_request_in_doubt_keeps_the_server(rig: Rig) -> None:
     (stand_in,) = ready(rig)
     stand_in.behaviour.invalidate = "silent after effect"
@@ -182,6 +183,7 @@ def test_a_person_writes_off_what_robots_and_server_are_owed(rig: Rig, kind: str
     written_off(rig, "osaka-1", "a reboot is owed since a write of bybit")
 
 
+@pytest.mark.silence
 def test_a_person_writes_off_a_request_in_doubt_which_is_never_done_again(rig: Rig) -> None:
     (stand_in,) = ready(rig)
     stand_in.behaviour.invalidate = "silent after effect"

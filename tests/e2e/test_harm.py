@@ -13,8 +13,9 @@ from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
 from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside, going_down, when_asked
 from tests.e2e.test_requests import BRIEF, RESUME, ask, ready
+from tests.support.durations import DURATIONS
 from tests.support.processes import PATIENCE
-from tests.support.rig import DURATIONS, Ran, Rig
+from tests.support.rig import Ran, Rig
 
 VERSION = "0.24.19"
 TWENTY = tuple(f"tokyo-{number:02}" for number in range(20))
@@ -135,6 +136,7 @@ def test_a_scout_that_was_not_sent_proves_nothing(rig: Rig) -> None:
     assert sum(stand_in.record.saves for stand_in in rig.servers.values()) == 1
 
 
+@pytest.mark.silence
 def test_a_scout_that_fell_silent_proves_nothing(rig: Rig) -> None:
     for name in TWENTY[:4]:
         rig.server(name, behaviour=Behaviour(save="silent-before"))
@@ -248,6 +250,7 @@ def test_an_old_entry_of_the_fatal_path_is_no_harm(rig: Rig) -> None:
     assert rig.apply().code == 0
 
 
+@pytest.mark.silence
 def test_a_silent_server_that_goes_down_leaves_the_outcome_unknown_and_the_brake_on(
     rig: Rig,
 ) -> None:
@@ -464,6 +467,7 @@ def test_harm_on_one_server_of_a_proven_version_stops_that_one_alone(rig: Rig) -
     assert (again.code, brakes(rig)) == (0, [])
 
 
+@pytest.mark.silence
 def test_silence_of_one_server_of_a_proven_version_stops_that_one_alone(rig: Rig) -> None:
     silent = proven(rig)
     silent.behaviour.save = "silent-after"
@@ -539,6 +543,7 @@ def test_robots_on_their_way_up_again_are_no_harm(rig: Rig) -> None:
     assert brakes(rig) == []
 
 
+@pytest.mark.silence
 def test_an_unanswered_write_whose_harm_shows_late_is_harm(rig: Rig) -> None:
     rig.settings(durations=WATCHED)
     stand_in = rig.server(robots=[], behaviour=Behaviour(log_lag=1.5, save="silent-after"))

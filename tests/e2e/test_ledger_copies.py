@@ -12,7 +12,8 @@ from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.system.timeouts import Timeouts
 from tests.e2e.test_requests import ask, kinds, moment
-from tests.support.rig import DURATIONS, LEDGERS, Ran, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import LEDGERS, Ran, Rig
 
 BRIEF = DURATIONS | {"quiesce": "1s", "sendWindow": "1s"}
 

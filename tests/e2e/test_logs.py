@@ -16,7 +16,8 @@ from reconciler.render.logs import Wanted, exposed, lines, news, row
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.conformance.naive import NaiveClient
 from tests.e2e.terminal import Command
-from tests.support.rig import DURATIONS, Ran, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import Ran, Rig
 
 INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 EVENTS = {"logs-list-request"}

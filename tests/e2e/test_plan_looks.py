@@ -8,7 +8,8 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import READS, asked, codes, document, line, results, server, statuses
-from tests.support.rig import DURATIONS, Rig
+from tests.support.durations import DURATIONS
+from tests.support.rig import Rig
 
 
 def converged(rig: Rig, *exchanges: str, **spec: Any) -> StandInThread:

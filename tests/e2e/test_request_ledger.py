@@ -67,6 +67,7 @@ def left_stopped(rig: Rig, **changes: Any) -> StandInThread:
 # ── list ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.silence
 def test_a_list_contacts_no_server_and_no_vault(rig: Rig) -> None:
     stand_in, instant = in_doubt(rig)
     before = len(stand_in.record.handshakes)
@@ -122,6 +123,7 @@ def test_robots_that_are_owed_are_named_with_what_to_type(rig: Rig) -> None:
     assert row(json_ran)["robotsOwed"]["finding"] == "arb: it did not start"
 
 
+@pytest.mark.silence
 def test_what_is_open_is_shown_also_of_servers_that_left_the_documents(rig: Rig) -> None:
     stand_in, _ = in_doubt(rig)
     rig.server("osaka-1")
@@ -137,6 +139,7 @@ def test_what_is_open_is_shown_also_of_servers_that_left_the_documents(rig: Rig)
     assert stand_in.record.invalidation_requests == 1
 
 
+@pytest.mark.silence
 def test_a_request_that_was_removed_from_its_document_stays_in_doubt(rig: Rig) -> None:
     in_doubt(rig)
     ask(rig)
@@ -171,6 +174,7 @@ def resolve(rig: Rig, *args: str) -> Ran:
     return rig.jtr("request", "resolve", *args, environment=nowhere)
 
 
+@pytest.mark.silence
 def test_resolving_is_kept_with_its_reason_and_says_what_follows(rig: Rig) -> None:
     stand_in, instant = in_doubt(rig)
     before = len(stand_in.record.handshakes)
@@ -192,6 +196,7 @@ def test_resolving_is_kept_with_its_reason_and_says_what_follows(rig: Rig) -> No
     assert "is not in doubt" in again.err
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
@@ -227,6 +232,7 @@ def test_a_mistaken_word_changes_nothing(
     assert listed(rig).code == 7
 
 
+@pytest.mark.silence
 def test_a_reason_that_looks_like_a_secret_is_refused_and_not_echoed(rig: Rig) -> None:
     _, instant = in_doubt(rig)
     secret = rig.watch.secret("base62")
@@ -238,6 +244,7 @@ def test_a_reason_that_looks_like_a_secret_is_refused_and_not_echoed(rig: Rig) -
     assert listed(rig).code == 7
 
 
+@pytest.mark.silence
 def test_resolving_a_reboot_names_the_robots_and_starts_none(rig: Rig) -> None:
     (stand_in,) = ready(rig)
     stand_in.behaviour.reboot = "never comes back"
@@ -311,6 +318,7 @@ def test_one_that_fails_again_stays_owed_and_harms_no_other(rig: Rig) -> None:
     assert listed(rig).code == 4
 
 
+@pytest.mark.silence
 def test_after_a_start_without_answer_no_further_one_is_sent(rig: Rig) -> None:
     stand_in = left_stopped(rig, start="hangs")
     stand_in.set_running(3, False)
@@ -454,6 +462,7 @@ def test_robots_may_be_left_stopped_for_good(rig: Rig) -> None:
 # ── status and history ───────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.silence
 def test_status_shows_what_is_in_doubt_and_what_is_owed(rig: Rig) -> None:
     _, instant = in_doubt(rig)
 
@@ -478,6 +487,7 @@ def test_status_names_robots_that_are_owed_a_start(rig: Rig) -> None:
     assert "arb: it did not start" in ran.out
 
 
+@pytest.mark.silence
 def test_the_history_tells_what_was_done_and_said_in_its_order(rig: Rig) -> None:
     stand_in, instant = in_doubt(rig)
     resolve(rig, "tokyo-1", "invalidate-cache", instant, "--done", "--because", "I looked")

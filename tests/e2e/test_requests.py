@@ -23,15 +23,11 @@ from tests.e2e.answers import document, server
 from tests.e2e.meanwhile import LOOK, beside, when_asked
 from tests.e2e.pausing import go_on, pause
 from tests.e2e.terminal import Command
+from tests.support.durations import DURATIONS
 from tests.support.processes import until
-from tests.support.rig import DURATIONS, Ran, Rig
+from tests.support.rig import Ran, Rig
 
 BRIEF = DURATIONS | {
-    "drop": "200ms",
-    "ready": "1500ms",
-    "robot": "400ms",
-    "sendWindow": "2s",
-    "invalidate": "300ms",
     "quiesce": "5ms",
 }
 
@@ -215,6 +211,7 @@ def test_a_revert_repeats_nothing(rig: Rig) -> None:
 # ── in doubt ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize(
     ("fault", "happened"),
     [("silent after effect", 1), ("lost before effect", 0), ("dropped after effect", 1)],
@@ -237,6 +234,7 @@ def test_an_invalidation_without_an_answer_is_for_people(
     assert (stand_in.record.invalidations, stand_in.record.reboots) == (happened, 0)
 
 
+@pytest.mark.silence
 def test_credentials_go_on_while_a_request_is_in_doubt(rig: Rig) -> None:
     (stand_in,) = ready(rig)
     stand_in.behaviour.invalidate = "silent after effect"
@@ -250,6 +248,7 @@ def test_credentials_go_on_while_a_request_is_in_doubt(rig: Rig) -> None:
     assert stand_in.values()["bybit_api_key"] == key
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize("outcome", ["--done", "--not-done"])
 def test_a_person_resolves_it_and_nothing_is_sent_for_that_instant(rig: Rig, outcome: str) -> None:
     (stand_in,) = ready(rig)
@@ -282,6 +281,7 @@ def left_in_doubt(rig: Rig, robots: list[Robot] | None = None) -> StandInThread:
     return stand_in
 
 
+@pytest.mark.silence
 def test_a_server_that_does_not_come_back_is_in_doubt_until_its_log_tells(rig: Rig) -> None:
     stand_in = left_in_doubt(rig)
 
@@ -294,6 +294,7 @@ def test_a_server_that_does_not_come_back_is_in_doubt_until_its_log_tells(rig: R
     assert kinds(stand_in) == ["save", "reboot", "start", "start"]
 
 
+@pytest.mark.silence
 def test_robots_that_a_found_out_reboot_stopped_are_asked_about_by_name(rig: Rig) -> None:
     stand_in = left_in_doubt(rig)
 
@@ -307,6 +308,7 @@ def test_robots_that_a_found_out_reboot_stopped_are_asked_about_by_name(rig: Rig
     assert stand_in.robots_running() == set()
 
 
+@pytest.mark.silence
 def test_robots_of_a_found_out_reboot_that_run_again_are_owed_nothing(rig: Rig) -> None:
     stand_in = left_in_doubt(rig)
     for robot in (1, 2):
@@ -325,6 +327,7 @@ def test_robots_of_a_found_out_reboot_that_run_again_are_owed_nothing(rig: Rig) 
 NEW = [({"reboot": RESUME}, ["reboot", "start", "start"]), ({"cache": {}}, ["invalidate"])]
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize(("new", "done"), NEW)
 @pytest.mark.parametrize("settled", [False, True])
 def test_a_new_one_waits_for_no_other_apply(
@@ -345,6 +348,7 @@ def test_a_new_one_waits_for_no_other_apply(
     assert "Nothing to do." in rig.apply().out
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize("settled", [False, True])
 def test_a_new_one_is_not_done_where_a_robot_did_not_start(rig: Rig, *, settled: bool) -> None:
     stand_in = left_in_doubt(rig)
@@ -361,6 +365,7 @@ def test_a_new_one_is_not_done_where_a_robot_did_not_start(rig: Rig, *, settled:
     assert standings(again) == {"robots owed a start": "blocked", "reboot": "held back"}
 
 
+@pytest.mark.silence
 def test_a_no_to_the_start_leaves_a_new_one_undone_too(rig: Rig) -> None:
     stand_in = left_in_doubt(rig)
     assert rig.apply("--no-disruptive").code == 0
@@ -376,6 +381,7 @@ def test_a_no_to_the_start_leaves_a_new_one_undone_too(rig: Rig) -> None:
     assert kinds(stand_in) == ["save", "reboot"]
 
 
+@pytest.mark.silence
 def test_without_consent_to_disrupt_a_new_one_waits(rig: Rig) -> None:
     stand_in = left_in_doubt(rig)
     ask(rig, reboot=RESUME)
@@ -394,6 +400,7 @@ def hanging() -> list[Robot]:
     return [Robot(1, "grid-btc", "bybit", stop="hangs"), Robot(2, "arb", "okx")]
 
 
+@pytest.mark.silence
 def test_a_stop_that_hangs_takes_the_second_try(rig: Rig) -> None:
     (stand_in,) = ready(rig, robots=hanging())
     ask(rig, reboot=RESUME)
@@ -405,6 +412,7 @@ def test_a_stop_that_hangs_takes_the_second_try(rig: Rig) -> None:
     assert stand_in.robots_running() == {1, 2}
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize(
     ("what", "why", "code"),
     [
@@ -440,6 +448,7 @@ def test_what_keeps_from_the_second_try_hides_nothing_of_the_first(
     assert stand_in.record.reboot_requests == 1
 
 
+@pytest.mark.silence
 def test_a_server_that_goes_away_before_the_second_try_may_have_ended_after_all(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +472,7 @@ def test_a_server_that_goes_away_before_the_second_try_may_have_ended_after_all(
     assert stand_in.record.reboot_requests == 1
 
 
+@pytest.mark.silence
 def test_a_robot_that_a_person_stops_after_the_plan_keeps_the_second_try_from_being_sent(
     rig: Rig,
 ) -> None:
@@ -484,6 +494,7 @@ def test_a_robot_that_a_person_stops_after_the_plan_keeps_the_second_try_from_be
     assert stand_in.robots_running() == {2}
 
 
+@pytest.mark.silence
 @pytest.mark.parametrize("stop", ["throws", "hangs"])
 def test_robots_that_the_server_restored_are_no_meddling(rig: Rig, stop: Any) -> None:
     """Somebody else was blamed, and the robot whose stop failed was left stopped."""
@@ -505,6 +516,7 @@ def test_robots_that_the_server_restored_are_no_meddling(rig: Rig, stop: Any) ->
     assert rig.plan("--detailed-exitcode").code == 0
 
 
+@pytest.mark.silence
 def test_robots_that_the_server_restored_against_the_wish_are_named(rig: Rig) -> None:
     """They were told to be stopped and left so, while they traded."""
     (stand_in,) = ready(rig, robots=throwing("arb", others=("grid", "maker")))
@@ -525,6 +537,7 @@ def throwing(*names: str, others: tuple[str, ...] = ()) -> list[Robot]:
     return [*throws, *(Robot(n, name, "okx") for n, name in enumerate(others, len(names) + 1))]
 
 
+@pytest.mark.silence
 def test_a_restored_one_that_stops_again_is_not_started(rig: Rig) -> None:
     (stand_in,) = ready(rig, robots=throwing("arb", others=("grid", "maker")))
     ask(rig, reboot=RESUME)
@@ -538,6 +551,7 @@ def test_a_restored_one_that_stops_again_is_not_started(rig: Rig) -> None:
     assert stand_in.robots_running() == {1, 2}
 
 
+@pytest.mark.silence
 def test_a_person_at_work_on_the_robots_is_left_alone(rig: Rig) -> None:
     """Two starts at once, and the server drops the second in silence."""
     (stand_in,) = ready(rig, robots=throwing("arb", "grid", "maker", others=("quoter",)))
@@ -567,6 +581,7 @@ def test_one_that_runs_and_did_not_before_is_for_people(rig: Rig) -> None:
     assert stand_in.robots_running() == {1, 2}
 
 
+@pytest.mark.silence
 def test_when_both_tries_fail_it_is_not_done_and_robots_are_named(rig: Rig) -> None:
     (stand_in,) = ready(rig)
     stand_in.behaviour.reboot = "ignored"
@@ -580,6 +595,7 @@ def test_when_both_tries_fail_it_is_not_done_and_robots_are_named(rig: Rig) -> N
     assert (again.code, stand_in.record.reboot_requests) == (4, 2)
 
 
+@pytest.mark.silence
 def test_robots_that_a_failed_reboot_stopped_are_named(rig: Rig) -> None:
     # The first request hangs in a robot's stop, the second is ignored.
     (stand_in,) = ready(rig, robots=hanging())
@@ -791,6 +807,7 @@ def test_the_line_of_the_process_that_got_the_request_does_not_prove_it_done(rig
 FLEET = ("kyoto-1", "osaka-1", "tokyo-1")
 
 
+@pytest.mark.silence
 def test_a_fleet_stops_at_the_first_server_that_does_not_come_back(rig: Rig) -> None:
     servers = ready(rig, *FLEET)
     for stand_in in servers:  # whichever is the first

@@ -13,8 +13,9 @@ from tests.e2e.answers import results, statuses
 from tests.e2e.meanwhile import DELETE, SAVE, when_asked
 from tests.e2e.terminal import PATIENCE, Command
 from tests.e2e.test_requests import ready
+from tests.support.durations import DURATIONS
 from tests.support.processes import until
-from tests.support.rig import DURATIONS, Rig
+from tests.support.rig import Rig
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"),
@@ -123,7 +124,7 @@ def test_harm_outweighs_a_signal(rig: Rig) -> None:
 
 def test_a_signal_while_another_process_holds_the_lease_sends_nothing(rig: Rig) -> None:
     # The thread that waits for the lease is waited for, also after the second signal.
-    rig.settings(durations=DURATIONS | {"request": "10m", "leaseWait": "20s"})
+    rig.settings(durations=DURATIONS | {"request": "10m", "leaseWait": "10s"})
     stand_in = rig.server(behaviour=Behaviour(save="silent-before"))
     rig.document()
     rig.begin()

@@ -228,6 +228,7 @@ def test_status_tells_drift_finds_and_strangers_apart(rig: Rig) -> None:
     assert "gateio: connected by somebody else" in text
 
 
+@pytest.mark.silence
 def test_status_tells_of_a_write_that_did_not_finish(rig: Rig) -> None:
     stand_in = converged(rig, "bybit")
     rig.rotate(exchange="bybit")

@@ -15,8 +15,9 @@ from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import asked, codes, document, results, server, statuses, stored
 from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside
+from tests.support.durations import DURATIONS
 from tests.support.processes import until
-from tests.support.rig import DURATIONS, Ran, Rig
+from tests.support.rig import Ran, Rig
 
 
 def converged(rig: Rig, name: str = "tokyo-1") -> StandInThread:

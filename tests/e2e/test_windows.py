@@ -171,6 +171,7 @@ def owed(rig: Rig) -> list[dict[str, Any]]:
     return list(server(rig.plan("-o", "json"))["debts"])
 
 
+@pytest.mark.silence
 def test_a_second_try_is_not_sent_outside_of_the_window(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,13 +12,14 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, ROOT, SITUATION, blocks, commands, page, shell
+from tests.support.durations import DURATIONS
 from tests.support.leaks import PRIVATE, Watch
 from tests.support.processes import Running
-from tests.support.rig import DURATIONS, Rig
+from tests.support.rig import Rig
 
 OPERATIONS = page("docs/operations.md")
 QUICK = Behaviour(ping_interval=0.1, ping_timeout=0.6)
-BRIEF = DURATIONS | {"robot": "2s", "drop": "2s", "ready": "5s", "quiesce": "5ms"}
+BRIEF = DURATIONS | {"quiesce": "5ms"}
 KNOWN = {
     # tests/house/test_concepts.py runs them.
     **{

@@ -18,8 +18,9 @@ from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.sandbox.openbao import OpenBao
 from tests.e2e.answers import stored
 from tests.house.pages import BIN
+from tests.support.durations import DURATIONS
 from tests.support.leaks import PRIVATE, Watch
-from tests.support.rig import DURATIONS, FIELDS, Rig
+from tests.support.rig import FIELDS, Rig
 
 # Only what nobody need wait for is short: a loaded machine answers late.
 SHORT: Final = {key: DURATIONS[key] for key in ("settle", "logLag", "aftermath", "reconnect")}

@@ -24,9 +24,10 @@ from reconciler.testing.receiver import receiving
 from tests.deploy.ports import free_ports
 from tests.e2e.terminal import Shell
 from tests.house.pages import commands, shell
+from tests.support.durations import DURATIONS
 from tests.support.leaks import PRIVATE
 from tests.support.loops import LoopThread
-from tests.support.rig import DURATIONS, Rig
+from tests.support.rig import Rig
 
 PATIENCE = 90.0  # seconds; generous, for a machine that others use, too
 RUNBOOKS = "https://ops.internal/runbooks"
@@ -38,13 +39,7 @@ BRISK = DURATIONS | {
     "backoffMost": "300ms",
     "stop": "3s",
     "healCooldown": "300ms",
-    "drop": "2s",
-    "ready": "5s",
-    "robot": "2s",
-    "sendWindow": "2s",
-    "invalidate": "300ms",
     "quiesce": "5ms",
-    "connect": "1s",
     "lease": "1s",
     "toldAfter": "300ms",
 }

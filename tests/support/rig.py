@@ -25,24 +25,9 @@ from reconciler.cli.app import run
 from reconciler.sandbox.jt_trader.memory import MemoryServer
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandIn, StandInThread
 from reconciler.sandbox.openbao import OpenBao
+from tests.support.durations import DURATIONS, SILENCE
 from tests.support.leaks import PRIVATE, Watch
 
-# Everything that waits, short; a stand-in on loopback answers in milliseconds.
-DURATIONS = {
-    "connect": "3s",
-    "authenticate": "1500ms",
-    "request": "700ms",
-    "close": "500ms",
-    "settle": "1ms",
-    "settleTotal": "2s",
-    "reconnect": "30ms",
-    "ready": "1s",
-    "logLag": "50ms",  # longer than the log of QUICK lags
-    "aftermath": "50ms",
-    "leaseWait": "300ms",
-    "secretsRequest": "1500ms",
-    "secretsTotal": "3s",
-}
 OPEN_POLICY: Mapping[str, Any] = {
     "apiVersion": "jtr/v1",
     "kind": "Policy",
@@ -79,7 +64,13 @@ class Rig:
     """See the module; one per test, entered by the fixture `rig`."""
 
     def __init__(
-        self, home: Path, bao: OpenBao, watch: Watch, monkeypatch: pytest.MonkeyPatch
+        self,
+        home: Path,
+        bao: OpenBao,
+        watch: Watch,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        silence: bool = False,
     ) -> None:
         self.home = home
         self.bao = bao
@@ -87,6 +78,7 @@ class Rig:
         self.docs = home / "docs"
         self.team = uuid.uuid4().hex[:12]  # the tests of a worker share one OpenBao
         self.servers: dict[str, StandInThread] = {}
+        self._limits = SILENCE if silence else {}
         self._stack = ExitStack()
         self._monkeypatch = monkeypatch
         self.settings_file = home / "settings" / "settings.yaml"
@@ -124,13 +116,15 @@ class Rig:
 
     def settings(self, **changes: Any) -> None:
         """
-        Write the operator's settings; durations are short unless a change says otherwise.
+        Write the operator's settings; durations are DURATIONS unless a change says otherwise, and
+        in a test with the mark `silence` SILENCE ends what nobody answers.
 
         A policy allows everything, so that nobody is asked about new recipients; `policy=None` is
         for none.
         """
         self.settings_file.parent.mkdir(exist_ok=True)
         document = {"durations": DURATIONS} | changes
+        document["durations"] = {**document["durations"], **self._limits}
         if not document.keys() & {"allow", "policy"}:
             document["policy"] = self.policy()
         if document.get("policy") is None:
