@@ -16,7 +16,8 @@ from reconciler.system.timeouts import Timeouts
 from tests.support.canaries import Canary, canaries
 from tests.support.waiting import OPENED, VaultBackend
 
-QUICK = replace(Timeouts(), connect=2.0, secrets_request=2.0, secrets_total=4.0)
+CALM = Timeouts()
+QUICK = replace(CALM, connect=2.0, secrets_request=2.0, secrets_total=4.0)  # for whoever is away
 _numbers = itertools.count(1)
 
 Auth = TokenAuth | TokenFileAuth | AppRoleAuth
@@ -70,7 +71,7 @@ def backend_with(bao: OpenBao) -> Iterator[MakeBackend]:
     made: list[VaultBackend] = []
 
     def make(
-        auth: Auth, *, address: str = bao.address, timeouts: Timeouts = QUICK, **more: str
+        auth: Auth, *, address: str = bao.address, timeouts: Timeouts = CALM, **more: str
     ) -> VaultBackend:
         made.append(VaultBackend(address=address, auth=auth, timeouts=timeouts, **more))
         return made[-1]

@@ -42,7 +42,8 @@ from reconciler.system.timeouts import Timeouts
 from tests.secrets.http_stub import Script, answer, stub
 from tests.support.processes import PATIENCE
 
-QUICK = replace(Timeouts(), connect=1.0, secrets_request=1.0, secrets_total=1.5)
+CALM = Timeouts()
+QUICK = replace(CALM, connect=1.0, secrets_request=1.0, secrets_total=1.5)  # for one that is away
 ROW = "server/a/requests"
 
 
@@ -55,13 +56,18 @@ class Ledgers:
     opened: list[VaultAccess]
 
     def documents(
-        self, *, token: Secret | None = None, address: str = "", at: SecretPath | None = None
+        self,
+        *,
+        token: Secret | None = None,
+        address: str = "",
+        at: SecretPath | None = None,
+        timeouts: Timeouts = CALM,
     ) -> VaultDocuments:
         """Reach it, perhaps with another token, over another address or at another place."""
         access = VaultAccess(
             address=address or self.bao.address,
             auth=TokenAuth(self.bao.root_token if token is None else token),
-            timeouts=QUICK,
+            timeouts=timeouts,
         )
         self.opened.append(access)
         return VaultDocuments(access, at or self.at)
@@ -343,18 +349,18 @@ def test_a_sealed_vault_is_said_at_every_deed(own: Ledgers) -> None:
 
 
 def test_a_vault_that_is_down_is_said_at_every_deed(own: Ledgers) -> None:
-    store = VaultStore.create(own.documents())
+    store = VaultStore.create(own.documents(timeouts=QUICK))
     store.put(ROW, "1", expect=0)
     own.bao.stop()
 
     for deed in DEEDS:
         check_refusal(deed, store, LedgerUnreachable, "nothing listens there")
     with pytest.raises(LedgerUnreachable):
-        VaultStore.open(own.documents())
+        VaultStore.open(own.documents(timeouts=QUICK))
 
 
 def test_a_vault_that_hangs_is_said(own: Ledgers) -> None:
-    store = VaultStore.create(own.documents())
+    store = VaultStore.create(own.documents(timeouts=QUICK))
     own.bao.pause()
     try:
         check_refusal("put new", store, LedgerUnreachable, "nobody knows whether new was written")

@@ -475,7 +475,7 @@ def test_what_such_a_token_must_not_read_says_nothing_of_the_others(
 
 def test_while_vault_is_away_that_stands_at_every_secret_at_once(backend_with: MakeBackend) -> None:
     paths = [SecretPath("secret", f"jt/{n}") for n in range(100)]
-    backend = backend_with(TokenAuth(QUIET), address="http://127.0.0.1:9")
+    backend = backend_with(TokenAuth(QUIET), address="http://127.0.0.1:9", timeouts=QUICK)
     began = time.monotonic()
 
     found = Sweeper(backend).sweep(paths)
