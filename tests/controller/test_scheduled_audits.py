@@ -108,13 +108,12 @@ def test_a_permission_added_at_the_exchange_is_found_and_told(market: Market) ->
     assert server.record.saves == 1  # by `apply`, before
 
 
-def test_the_ledger_has_what_was_answered_for_who_may_read_no_key(
-    market: Market, audits: list[Any]
-) -> None:
+def test_the_ledger_has_what_was_answered_for_who_may_read_no_key(market: Market) -> None:
     opened(market, every=SELDOM)
 
     async def story(harness: Harness) -> None:
-        await audited(harness, audits, 1)
+        # Not the first audit alone: the key may be too young for it by Vault's whole seconds.
+        await harness.until(lambda: key_of(harness).light is Light.OK, "a good key")
 
     play(Harness(market.rig), story)
 
