@@ -16,10 +16,13 @@ from typing import NoReturn
 
 from reconciler import __version__
 
+_STDERR = 2
+
 
 def main() -> NoReturn:
     """Run the command of this process and exit with its code."""
-    gc.set_threshold(10_000)  # what is imported is no garbage, and looked through again and again
+    gc.set_threshold(100_000)  # what is imported is no garbage, and looked through again and again
+    _fill_streams()
     args = sys.argv[1:]
     if args == ["--version"]:
         sys.stdout.write(f"jtr {__version__}\n")
@@ -28,8 +31,30 @@ def main() -> NoReturn:
         _validate(args[1:])
     from reconciler.cli.app import run  # noqa: PLC0415  - click costs more than the answers above
 
-    code = run(args)
-    gc.freeze()  # looking through all of it once more at the end costs a tenth as well
+    _end(run(args))
+
+
+def _fill_streams() -> None:
+    """Let a closed stream lead nowhere: the next file, a ledger say, would be in its place."""
+    while (place := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(place)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  - as long as we
+
+
+def _end(code: int) -> NoReturn:
+    """Leave; without taking the interpreter down, a tenth of a plan, where nobody needs that."""
+    import threading  # noqa: PLC0415  - neither is needed for the answers above
+    from contextlib import suppress  # noqa: PLC0415
+
+    with suppress(OSError, ValueError):  # whoever reads us has gone: the ordinary way copes
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if threading.active_count() == 1:  # what another one has in hand, it may finish
+            os._exit(code)
+    gc.freeze()
     sys.exit(code)
 
 
@@ -48,6 +73,9 @@ def _validate(paths: Sequence[str]) -> None:
         return
     for hint in hints(found.state, paths):
         sys.stderr.write(f"{hint}\n")
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads us has gone
+        os._exit(1)
     os._exit(0)  # nothing was opened that needs an end; taking down the interpreter costs a tenth

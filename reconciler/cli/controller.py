@@ -1,6 +1,7 @@
 """`jtr controller`: keep the servers of PATH... as the documents say, until told to stop."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -152,6 +153,7 @@ def _followed(
 
 def _run(wishes: ControllerOptions, settings: Settings) -> int:
     share_arenas()
+    gc.set_threshold(10_000)  # a process that lasts holds its garbage for as long as it lasts
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="jtr")
 
     async def main() -> int:

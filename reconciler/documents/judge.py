@@ -5,9 +5,8 @@ From documents to servers: each judged by itself, then all together.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from reconciler.documents.build import build_server
 from reconciler.documents.defaults import Merged, Shared, merged, shared, template_problems
@@ -38,8 +37,7 @@ class Verdict(Struct, frozen=True):
     servers: tuple[Server, ...]
 
 
-@dataclass(slots=True)
-class _Fit:
+class _Fit(Struct, eq=False):
     """Documents of a file that was not known, as far as they fit the schema."""
 
     key: FileKey | None
@@ -50,8 +48,7 @@ class _Fit:
     certain: bool = True
 
 
-@dataclass(slots=True)
-class Judged:
+class Judged(Struct, eq=False):
     """
     What is wrong, and what is not.
 

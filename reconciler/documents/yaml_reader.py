@@ -13,11 +13,10 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
-from msgspec import Struct
+from msgspec import Struct, field
 
 from reconciler.documents.tree import List, Map, Node, Scalar
 from reconciler.errors import InvalidConfig, JtrError
@@ -104,8 +103,7 @@ class Document(Struct, frozen=True):
     last: int
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Frame(Struct, eq=False):
     """A collection that has begun and not ended; `key` is the one that waits for its value."""
 
     source: SourceLine

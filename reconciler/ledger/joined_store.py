@@ -8,15 +8,15 @@ time, gets them one after the other, so each beginning of the row must be as hon
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from reconciler.ledger import Conflict, Put, Store, Stored
 from reconciler.model.values import replace
 
 
-@dataclass(slots=True)
-class _Joined:
+class _Joined(Struct, eq=False):
     puts: dict[str, Put] = field(default_factory=dict)  # in the order in which they are written
     durable: list[Callable[[], None]] = field(default_factory=list)
     lost: list[Callable[[], None]] = field(default_factory=list)

@@ -9,8 +9,9 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, ParamSpec, TypeVar
+
+from msgspec import Struct, field
 
 from reconciler.drivers import Driver
 from reconciler.errors import (
@@ -54,8 +55,7 @@ def spellings(credential: str) -> tuple[str, ...]:
     return (credential,) if snake == credential else (credential, snake)
 
 
-@dataclass(slots=True)
-class ResolverCache:
+class ResolverCache(Struct, eq=False):
     """
     What a long-lived process remembers between passes.
 

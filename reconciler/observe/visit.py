@@ -3,7 +3,8 @@ One server in one pass: opened, looked at, and left.  Nothing here changes it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from reconciler.drivers import Login, Session
 from reconciler.errors import Blocked, Unauthorized
@@ -26,8 +27,7 @@ from reconciler.policy.model import Policy
 from reconciler.system.clocks import elapsed
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(Struct, eq=False):
     """One server in one pass: what was seen of it and what is planned."""
 
     desired: DesiredServer
@@ -40,12 +40,15 @@ class Visit:
     values: dict[str, Values] = field(default_factory=dict)
     sources: dict[str, Mapping[str, FrozenRef]] = field(default_factory=dict)
     opened_at: float = 0.0  # when the session was, on this machine's clock since its boot
-    login: Login | None = field(default=None, repr=False)  # with which it was opened
+    login: Login | None = None  # with which it was opened
     # What the server may not get before somebody agreed; None: nobody has looked into that yet.
     withheld: Fresh | None = None
     violations: tuple[Violation, ...] = ()  # of its document against the policy
     facts: Facts | None = None  # what it was planned by; None where nothing was compared
     again_in: float = 0.0  # seconds after which a secret has settled; 0: none has to
+
+    def __repr__(self) -> str:
+        return f"Visit({self.desired.name})"  # secrets hide themselves; what a server says does not
 
     @property
     def uid(self) -> str:

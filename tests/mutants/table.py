@@ -3421,4 +3421,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "        path.unlink()\n",
         ("tests/e2e/test_formats.py",),
     ),
+    Mutant(
+        "a command leaves while a thread of it writes",
+        "reconciler/cli/__init__.py",
+        "        if threading.active_count() == 1:",
+        "        if threading.active_count():",
+        ("tests/e2e/test_leaving.py",),
+    ),
+    Mutant(
+        "a ledger is opened where standard error was",
+        "reconciler/cli/__init__.py",
+        "    _fill_streams()\n    args",
+        "    args",
+        ("tests/e2e/test_leaving.py",),
+    ),
 )

@@ -4,7 +4,6 @@ The one request that is in flight, and what is taken for its answer.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -30,8 +29,7 @@ class Answer(Struct, frozen=True):
     same: bool = False
 
 
-@dataclass(slots=True)
-class Question:
+class Question(Struct, eq=False):
     """
     The future holds the answer, or None for a failure.
 

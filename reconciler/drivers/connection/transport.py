@@ -13,8 +13,9 @@ import ssl
 import struct
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from reconciler.drivers import Trust
 from reconciler.drivers.connection.failures import Redirected
@@ -22,8 +23,7 @@ from reconciler.errors import TlsRefused
 from reconciler.system.http import aiohttp
 
 
-@dataclass(slots=True)
-class Made:
+class Made(Struct, eq=False):
     """What one session made: sockets to cut, and responses, each of which holds its connection."""
 
     sockets: list[socket.socket] = field(default_factory=list)

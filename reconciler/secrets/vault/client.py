@@ -16,7 +16,6 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 from weakref import WeakKeyDictionary
+
+from msgspec import Struct
 
 from reconciler.errors import Blocked, SecretsError, SecretsSealed, SecretsUnreachable
 from reconciler.model.secret import Secret
@@ -54,8 +55,7 @@ _NOT_DONE: Final = frozenset({412, 429, 503})  # refused before anything was don
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """
     What Vault said: the HTTP status, its own clock, and the JSON object (empty for 204).
 
@@ -64,7 +64,10 @@ class Answer:
 
     status: int
     clock: datetime | None
-    body: Mapping[str, Any] = field(repr=False)
+    body: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status})"
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -77,13 +80,17 @@ class AnswerTooLong(SecretsUnreachable):
     """What came was longer than anything that we take; most of it was not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(Struct, frozen=True):
+    """Headers and body may hold secrets; it never shows them."""
+
     method: str
     url: "URL"
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes | None = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes | None
     wanted: Entries | None  # of a listing
+
+    def __repr__(self) -> str:
+        return f"_Request({self.method} {self.url})"
 
 
 class _Connections:

@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from reconciler.errors import SecretsError, SecretsUnreachable
 from reconciler.model.references import SecretPath
 from reconciler.model.secret import Secret
 from reconciler.sandbox.openbao import OpenBao
 from reconciler.secrets.vault import backend as vault_backend
+from reconciler.secrets.vault import client
 from reconciler.secrets.vault.backend import AppRoleAuth, TokenAuth
 from reconciler.secrets.vault.client import AnswerTooLong, VaultSession
 from reconciler.secrets.vault.listing import Entries
@@ -327,3 +329,11 @@ def test_what_is_no_listing_is_not_vaults_word(body: str) -> None:
             session.wait(session.exchange("GET", "/v1/a/b", token=None, wanted=entries("a")))
 
         assert len(vault.requests) == 1
+
+
+def test_what_is_sent_and_what_comes_back_hide_themselves() -> None:
+    headers = {"X-Vault-Token": "canary"}
+    sent = client._Request("POST", URL("http://127.0.0.1/v1/a"), headers, b"canary", None)
+
+    assert repr(sent) == "_Request(POST http://127.0.0.1/v1/a)"
+    assert repr(client.Answer(200, None, {"data": {"apiKey": "canary"}})) == "Answer(200)"
