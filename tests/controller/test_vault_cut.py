@@ -41,6 +41,8 @@ DURATIONS: Final = BRISK | {
     "backoffMost": "900s",
     # A new version is asked about by itself as long as it is young; also on a busy machine.
     "settle": "1500ms",
+    "secretsRequest": "10s",  # what waits for an answer that was cut ends with it
+    "secretsTotal": "20s",
 }
 Cut = tuple[str, Moment, int]  # of so many requests of a kind
 SPEC: Final = {

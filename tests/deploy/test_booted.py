@@ -18,7 +18,7 @@ from tests.deploy.booted import Booted, booted
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY
 from tests.house.pages import blocks, page
-from tests.support.durations import DURATIONS
+from tests.support.durations import DURATIONS, SILENCE
 from tests.support.processes import Running, until
 from tests.support.rig import Rig
 
@@ -72,7 +72,11 @@ class Host:
             "url": f"http://127.0.0.1:{port}",
         }
         del document["fingerprintKey"]
-        document |= {"ledger": f"sqlite:{LEDGER}", "soleWriter": True, "durations": DURATIONS}
+        document |= {
+            "ledger": f"sqlite:{LEDGER}",
+            "soleWriter": True,
+            "durations": DURATIONS | SILENCE,
+        }
         document |= changes
         self.machine.write("/etc/jtr/settings.yaml", yaml.safe_dump(document))
 

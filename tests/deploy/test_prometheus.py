@@ -23,7 +23,7 @@ from tests.house.pages import blocks, page
 from tests.support.processes import Running, until
 from tests.support.rig import Rig
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.silence]
 
 
 class Prometheus:

@@ -24,25 +24,33 @@ from reconciler.testing.receiver import receiving
 from tests.deploy.ports import free_ports
 from tests.e2e.terminal import Shell
 from tests.house.pages import commands, shell
-from tests.support.durations import DURATIONS
+from tests.support.durations import DURATIONS, SILENCE
 from tests.support.leaks import PRIVATE
 from tests.support.loops import LoopThread
 from tests.support.rig import Rig
 
 PATIENCE = 90.0  # seconds; generous, for a machine that others use, too
 RUNBOOKS = "https://ops.internal/runbooks"
-BRISK = DURATIONS | {
-    "interval": "300ms",
-    "rescan": "200ms",
-    "quiet": "10ms",
-    "backoff": "50ms",
-    "backoffMost": "300ms",
-    "stop": "3s",
-    "healCooldown": "300ms",
-    "quiesce": "5ms",
-    "lease": "1s",
-    "toldAfter": "300ms",
-}
+# At night somebody is away sooner or later.
+TROUBLED = (
+    DURATIONS
+    | SILENCE
+    | {
+        "robot": "2s",
+        "drop": "2s",
+        "ready": "5s",
+        "interval": "300ms",
+        "rescan": "200ms",
+        "quiet": "10ms",
+        "backoff": "50ms",
+        "backoffMost": "300ms",
+        "stop": "3s",
+        "healCooldown": "300ms",
+        "quiesce": "5ms",
+        "lease": "1s",
+        "toldAfter": "300ms",
+    }
+)
 SYSTEMCTL = """#!/bin/bash
 set -eu
 unit=@UNIT@
@@ -135,7 +143,7 @@ class Night(Served):
 
     def __init__(self, rig: Rig, **durations: str) -> None:
         self.rig = rig
-        self.durations = BRISK | durations
+        self.durations = TROUBLED | durations
         if rig.docs.name != "servers":
             rig.docs = rig.home / "servers"
             rig.docs.mkdir()
