@@ -39,9 +39,9 @@ def _fill_streams() -> None:
     while (place := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(place)
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  - as long as we
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  - as long as we
 
 
 def _end(code: int) -> NoReturn:

@@ -305,7 +305,7 @@ class _Console:
 
     def prompt(self) -> bool:
         """Show on a terminal that a line may be typed; always True."""
-        if sys.stdin is not None and sys.stdin.isatty():
+        if sys.stdin.isatty():
             click.echo("sandbox> ", nl=False)
         return True
 

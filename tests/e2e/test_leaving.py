@@ -62,7 +62,7 @@ def test_else_it_leaves_at_once_and_all_that_it_said_is_out() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (4, "said", "")
 
 
-@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -70,6 +70,7 @@ def test_else_it_leaves_at_once_and_all_that_it_said_is_out() -> None:
         (f"validate {EXAMPLE}", 0),
         ("validate nothing-here.yaml", 64),
         ("explain in-doubt", 0),
+        ("init", 64),  # has questions, and nobody to ask
     ],
 )
 def test_streams_that_were_closed_before_it_began(words: str, code: int, closed: str) -> None:
