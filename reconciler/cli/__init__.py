@@ -37,7 +37,7 @@ def main() -> NoReturn:
 def _fill_streams() -> None:
     """Let a closed stream lead nowhere: the next file, a ledger say, would be in its place."""
     while (place := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        pass
+        os.set_inheritable(place, True)  # or the next file of a git that we start would
     os.close(place)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -35,6 +35,12 @@ import os; from reconciler.cli import app, main
 app.run = lambda _: os.open(os.devnull, os.O_RDONLY)
 main()
 """
+STARTS = """
+import subprocess; from reconciler.cli import app, main
+held = [f'test -e /proc/self/fd/{n}' for n in range(3)]
+app.run = lambda _: subprocess.run(['sh', '-c', ' && '.join(held)]).returncode
+main()
+"""
 
 
 def ran(*command: str) -> subprocess.CompletedProcess[str]:
@@ -85,6 +91,12 @@ def test_no_file_takes_the_place_of_a_closed_stream() -> None:
     done = ran("bash", "-c", f'{sys.executable} -c "{OPENS}" plan 0<&- 1>&- 2>&-')
 
     assert done.returncode > 2, "its exit code is the first descriptor that is free"
+
+
+def test_nor_does_one_of_a_program_that_we_start() -> None:
+    done = ran("bash", "-c", f'{sys.executable} -c "{STARTS}" plan 0<&- 1>&- 2>&-')
+
+    assert done.returncode == 0
 
 
 def test_nobody_reads_what_is_valid() -> None:
