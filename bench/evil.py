@@ -24,9 +24,9 @@ from typing import Any, Final
 import pytest
 
 from reconciler.sandbox.openbao import OpenBao
-from tests.controller.test_controller import BRISK
 from tests.drivers.scripted import Peer, scripted
 from tests.e2e.test_controller import ROOT, Running
+from tests.support.durations import BRISK
 from tests.support.fleet import Fleet
 from tests.support.leaks import Watch
 from tests.support.rig import Rig

@@ -22,7 +22,8 @@ import pytest
 from reconciler.controller.status import Sync
 from reconciler.sandbox.openbao import OpenBao
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin
+from tests.controller.test_controller import begin
+from tests.support.durations import BRISK
 from tests.support.fleet import Fleet
 from tests.support.leaks import Watch
 from tests.support.rig import Rig

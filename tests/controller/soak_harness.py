@@ -24,9 +24,8 @@ from reconciler.sandbox.jt_trader.faults import Behaviour
 from tests.controller.controller_harness import PATIENCE
 from tests.controller.faults import KINDS, Trouble
 from tests.controller.process_meter import Meter
-from tests.controller.test_controller import BRISK
 from tests.e2e.test_controller import Running
-from tests.support.durations import SILENCE
+from tests.support.durations import BRISK, SILENCE
 from tests.support.fleet import Fleet, ports_of_nobody
 from tests.support.lasting_openbao import LastingOpenBao
 from tests.support.rig import Rig

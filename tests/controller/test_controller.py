@@ -13,20 +13,9 @@ from reconciler.errors import JtrError
 from reconciler.notifications.events import Topic
 from reconciler.sandbox.jt_trader.server import Behaviour, StandInThread
 from tests.controller.controller_harness import Harness
-from tests.support.durations import DURATIONS
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
-BRISK = DURATIONS | {
-    "interval": "300ms",
-    "rescan": "200ms",
-    "quiet": "10ms",
-    "backoff": "50ms",
-    "backoffMost": "300ms",
-    "stop": "3s",
-    "healCooldown": "400ms",
-    "quiesce": "5ms",
-    "lease": "2s",
-}
 KEY = "bybit_api_key"
 
 

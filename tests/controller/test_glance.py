@@ -15,8 +15,9 @@ from reconciler.model.secret import VersionInfo
 from reconciler.model.values import replace
 from reconciler.sandbox.jt_trader.server import StandInThread
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, KEY, begin, converged, play, synced
+from tests.controller.test_controller import KEY, begin, converged, play, synced
 from tests.e2e.meanwhile import when_asked
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
 LONG = BRISK | {"resync": "900s"}

@@ -12,7 +12,8 @@ import pytest
 from reconciler.controller.status import Sync
 from reconciler.sandbox.jt_trader.faults import Behaviour, Write
 from tests.controller.controller_harness import PATIENCE, Harness
-from tests.controller.test_controller import BRISK, begin, play, synced
+from tests.controller.test_controller import begin, play, synced
+from tests.support.durations import BRISK
 from tests.support.fault_proxy import Door, Faults
 from tests.support.fleet import Fleet
 from tests.support.rig import Rig

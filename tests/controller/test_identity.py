@@ -12,7 +12,8 @@ import yaml
 from reconciler.drivers.jt_trader.driver import JtTraderSession
 from reconciler.model.observed import ObservedServer
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin, converged, play, synced
+from tests.controller.test_controller import begin, converged, play, synced
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin, moment, play, synced
+from tests.controller.test_controller import begin, moment, play, synced
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
 SUSPENDED = {"suspend": {"reason": "maintenance", "by": "desk"}}

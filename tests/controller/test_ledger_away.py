@@ -14,7 +14,8 @@ from reconciler.errors import LedgerError
 from reconciler.ledger.stores.sqlite import SqliteStore
 from reconciler.notifications.events import Topic
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, KEY, begin, converged, play, synced
+from tests.controller.test_controller import KEY, begin, converged, play, synced
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
 SHORT = BRISK | {"lease": "600ms"}

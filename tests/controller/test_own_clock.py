@@ -12,7 +12,8 @@ from reconciler.model.recorded import Pause
 from reconciler.model.target import Target
 from reconciler.model.timestamps import stamp
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin, converged, play, synced
+from tests.controller.test_controller import begin, converged, play, synced
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
 HOUR = timedelta(hours=1)

@@ -4,7 +4,8 @@ import pytest
 
 from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin, play, synced
+from tests.controller.test_controller import begin, play, synced
+from tests.support.durations import BRISK
 from tests.support.rig import Rig
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.model.conditions import Code, Condition
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, KEY, begin, converged, moment, play
+from tests.controller.test_controller import KEY, begin, converged, moment, play
+from tests.support.durations import BRISK
 from tests.support.rig import Ran, Rig
 
 

@@ -19,10 +19,11 @@ from reconciler.sandbox.jt_trader.faults import Behaviour
 from reconciler.sandbox.jt_trader.server import StandInThread
 from reconciler.testing.exchange_server import HangUp, Silence
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, play, synced
+from tests.controller.test_controller import play, synced
 from tests.e2e.test_audit import SECURITY, Market, answers, bybit
 from tests.e2e.test_controller import controller
 from tests.exchanges.counting_exchange import BYBIT
+from tests.support.durations import BRISK
 from tests.support.processes import PATIENCE
 from tests.support.rig import Rig
 

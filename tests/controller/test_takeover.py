@@ -15,7 +15,8 @@ from reconciler.model.values import replace
 from reconciler.system.git_mirror import Mirror, Remote
 from reconciler.system.timeouts import Timeouts
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin, synced
+from tests.controller.test_controller import begin, synced
+from tests.support.durations import BRISK
 from tests.support.repository import Repository
 from tests.support.rig import Rig
 

@@ -22,7 +22,8 @@ import pytest
 
 from reconciler.controller.wiring import _Vault
 from tests.controller.controller_harness import PATIENCE, Harness
-from tests.controller.test_controller import BRISK, play
+from tests.controller.test_controller import play
+from tests.support.durations import BRISK
 from tests.support.fault_proxy import FaultProxy, Moment
 from tests.support.fleet import Fleet, ports_of_nobody
 from tests.support.leaks import PRIVATE

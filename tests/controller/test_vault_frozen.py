@@ -14,7 +14,8 @@ import pytest
 
 from reconciler.sandbox.openbao import OpenBao
 from tests.controller.controller_harness import Harness
-from tests.controller.test_controller import BRISK, begin, play
+from tests.controller.test_controller import begin, play
+from tests.support.durations import BRISK
 from tests.support.fleet import Fleet
 from tests.support.rig import Rig
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.controller.test_controller import BRISK
 from tests.deploy.ports import free_ports
 from tests.deploy.tools import DEPLOY, tool
 from tests.e2e.test_controller import controller
 from tests.house.pages import blocks, page
+from tests.support.durations import BRISK
 from tests.support.processes import Running, until
 from tests.support.rig import Rig
 

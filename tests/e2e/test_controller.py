@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.controller.test_controller import BRISK
+from tests.support.durations import BRISK
 from tests.support.leaks import PRIVATE
 from tests.support.processes import PATIENCE, until
 from tests.support.rig import Rig

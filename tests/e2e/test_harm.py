@@ -12,8 +12,8 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.e2e.answers import codes, line, results, server, statuses
 from tests.e2e.meanwhile import HELD, LOOK, SAVE, beside, going_down, when_asked
-from tests.e2e.test_requests import BRIEF, RESUME, ask, ready
-from tests.support.durations import DURATIONS
+from tests.e2e.test_requests import RESUME, ask, ready
+from tests.support.durations import BRIEF, DURATIONS
 from tests.support.processes import PATIENCE
 from tests.support.rig import Ran, Rig
 

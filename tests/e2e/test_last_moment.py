@@ -14,7 +14,8 @@ from reconciler.sandbox.jt_trader.server import Robot, StandInThread
 from reconciler.testing.drivers_rig import QUICK
 from tests.e2e.meanwhile import DELETE, LOOK, when_asked
 from tests.e2e.terminal import Command
-from tests.e2e.test_requests import BRIEF, LEAVE, ask, moment, ready
+from tests.e2e.test_requests import LEAVE, ask, moment, ready
+from tests.support.durations import BRIEF
 from tests.support.rig import Rig
 
 KEY = "bybit_api_key"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from reconciler.drivers.jt_trader.masks import BULLETS, mask_text
 from reconciler.model.target import Target
-from tests.controller.test_controller import BRISK
 from tests.e2e.test_controller import Running, controller
 from tests.house.pages import blocks, page
+from tests.support.durations import BRISK
 from tests.support.leaks import PRIVATE
 from tests.support.processes import PATIENCE, until
 from tests.support.rig import Rig

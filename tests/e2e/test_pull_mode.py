@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.controller.test_controller import BRISK
 from tests.e2e.test_controller import Running
+from tests.support.durations import BRISK
 from tests.support.forge import PROJECT, PULL_TOKEN, TOKEN, ForgeStandIn
 from tests.support.leaks import PRIVATE
 from tests.support.processes import PATIENCE, until

@@ -14,7 +14,8 @@ from reconciler.sandbox.jt_trader.server import Behaviour, Robot, StandInThread
 from tests.crash.test_one_shot_kills import opened
 from tests.e2e.answers import READS
 from tests.e2e.terminal import Command
-from tests.e2e.test_requests import BRIEF, RESUME, ask, kinds, moment, ready
+from tests.e2e.test_requests import RESUME, ask, kinds, moment, ready
+from tests.support.durations import BRIEF
 from tests.support.rig import Ran, Rig
 
 

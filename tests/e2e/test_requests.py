@@ -23,13 +23,9 @@ from tests.e2e.answers import document, server
 from tests.e2e.meanwhile import LOOK, beside, when_asked
 from tests.e2e.pausing import go_on, pause
 from tests.e2e.terminal import Command
-from tests.support.durations import DURATIONS
+from tests.support.durations import BRIEF
 from tests.support.processes import until
 from tests.support.rig import Ran, Rig
-
-BRIEF = DURATIONS | {
-    "quiesce": "5ms",
-}
 
 
 def moment(**ago: float) -> str:

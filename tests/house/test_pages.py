@@ -12,14 +12,13 @@ import pytest
 from reconciler.sandbox.jt_trader.server import Behaviour, Robot
 from reconciler.sandbox.openbao import OpenBao
 from tests.house.pages import BIN, BLOCK, ROOT, SITUATION, blocks, commands, page, shell
-from tests.support.durations import DURATIONS
+from tests.support.durations import BRIEF
 from tests.support.leaks import PRIVATE, Watch
 from tests.support.processes import Running
 from tests.support.rig import Rig
 
 OPERATIONS = page("docs/operations.md")
 QUICK = Behaviour(ping_interval=0.1, ping_timeout=0.6)
-BRIEF = DURATIONS | {"quiesce": "5ms"}
 KNOWN = {
     # tests/house/test_concepts.py runs them.
     **{

@@ -32,6 +32,18 @@ LIMITS: Final = dict.fromkeys(
     "30s",
 )
 DURATIONS: Final = PACE | LIMITS
+BRIEF: Final = DURATIONS | {"quiesce": "5ms"}  # no fatal path runs where robots are counted sooner
+BRISK: Final = BRIEF | {
+    "interval": "300ms",
+    "rescan": "200ms",
+    "quiet": "10ms",
+    "backoff": "50ms",
+    "backoffMost": "300ms",
+    "stop": "3s",
+    "healCooldown": "400ms",
+    "lease": "2s",
+}
+"""Of a controller."""
 
 SILENCE: Final = {
     "authenticate": "1500ms",

@@ -24,33 +24,16 @@ from reconciler.testing.receiver import receiving
 from tests.deploy.ports import free_ports
 from tests.e2e.terminal import Shell
 from tests.house.pages import commands, shell
-from tests.support.durations import DURATIONS, SILENCE
+from tests.support.durations import BRISK, SILENCE
 from tests.support.leaks import PRIVATE
 from tests.support.loops import LoopThread
 from tests.support.rig import Rig
 
 PATIENCE = 90.0  # seconds; generous, for a machine that others use, too
 RUNBOOKS = "https://ops.internal/runbooks"
-# At night somebody is away sooner or later.
-TROUBLED = (
-    DURATIONS
-    | SILENCE
-    | {
-        "robot": "2s",
-        "drop": "2s",
-        "ready": "5s",
-        "interval": "300ms",
-        "rescan": "200ms",
-        "quiet": "10ms",
-        "backoff": "50ms",
-        "backoffMost": "300ms",
-        "stop": "3s",
-        "healCooldown": "300ms",
-        "quiesce": "5ms",
-        "lease": "1s",
-        "toldAfter": "300ms",
-    }
-)
+# At night somebody is away sooner or later, and is told of soon.
+TROUBLED = BRISK | SILENCE
+TROUBLED |= {"robot": "2s", "drop": "2s", "ready": "5s", "lease": "1s", "toldAfter": "300ms"}
 SYSTEMCTL = """#!/bin/bash
 set -eu
 unit=@UNIT@
