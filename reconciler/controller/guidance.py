@@ -90,7 +90,7 @@ SUSPENDED: Final = Guide(
 AUDIT: Final = Guide(
     "a key is not as it should be",
     "its robots go on with the key that they have; a new one like it is not written",
-    "`jtr audit --server SERVER` says what to change at the exchange",
+    "`jtr audit --server SERVER --fresh` says what to change at the exchange",
     "key-audit",
 )
 DOCUMENTS: Final = Guide(
