@@ -7,7 +7,7 @@ guessing what was meant could repeat a deed.  Messages hold names, never content
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import (
@@ -23,7 +23,8 @@ from typing import (
 )
 from typing import get_type_hints as hints_of
 
-from msgspec import NODEFAULT, Struct, structs
+from msgspec import NODEFAULT, MsgspecError, Struct, structs
+from msgspec import json as quick
 
 from reconciler.model.timestamps import stamp
 
@@ -171,17 +172,11 @@ class Codec:
             bare = get_args(hint)[0] if called or LATER in marks else hint
             parts.append(_Part(attribute, name, *self._shape(bare), later.get(name, _NEVER)))
 
-        def write(value: Any) -> dict[str, Any]:
-            body: dict[str, Any] = {}
-            for part in parts:
-                part.write(getattr(value, part.attribute), body)
-            return body
-
-        return names, later, write, lambda data: kind(*(part.read(data) for part in parts))
+        return names, later, _writer(parts), _builder(kind, parts)
 
 
 _NEVER: Final = object()
-"""Equal to no value of a field."""
+"""The default of a field that is always written."""
 
 
 class _Part(NamedTuple):
@@ -193,21 +188,39 @@ class _Part(NamedTuple):
     take: Convert
     default: Any = _NEVER
 
-    def write(self, value: Any, body: dict[str, Any]) -> None:
-        if not self.name:
-            body.update(self.put(value))
-        elif value != self.default:
-            body[self.name] = self.put(value)
 
-    def read(self, data: Mapping[str, Any]) -> Any:
-        if self.default is not _NEVER and self.name not in data:
-            return self.default
+def _writer(parts: Sequence[_Part]) -> Convert:
+    def write(value: Any) -> dict[str, Any]:
+        body: dict[str, Any] = {}
+        for attribute, name, put, _, default in parts:
+            part = getattr(value, attribute)
+            if not name:
+                body.update(put(part))
+            elif default is _NEVER or part != default:
+                body[name] = put(part)
+        return body
+
+    return write
+
+
+def _builder(kind: Any, parts: Sequence[_Part]) -> Convert:
+    def build(data: Mapping[str, Any]) -> Any:
+        values = []
+        name = ""
         try:
-            return self.take(data[self.name] if self.name else data)
+            for _, name, _, take, default in parts:
+                if not name:
+                    values.append(take(data))
+                else:
+                    there = default is _NEVER or name in data
+                    values.append(take(data[name]) if there else default)
         except Malformed as problem:
-            if self.name:
-                problem.below(self.name)
+            if name:
+                problem.below(name)
             raise
+        return kind(*values)
+
+    return build
 
 
 def _default(kind: Any, attribute: str) -> Any:
@@ -224,11 +237,28 @@ def parsed(text: str | bytes) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("ascii")  # nothing else is ever written to a file
-        found = _DECODER.decode(text)
+        found = _quickly(text)
+        if found is None:
+            found = _DECODER.decode(text)
+            _check_depth(found)
     except (ValueError, RecursionError):
         raise Malformed("it is not JSON") from None
-    _check_depth(found)
     return found
+
+
+def _quickly(text: str) -> Any:
+    """
+    Parse what is in the spelling of who wrote it, nearly everything that we read; else None.
+
+    What is spelled the same again has no name twice and no number that is none.
+    """
+    if text.count("{") + text.count("[") > _DEEPEST:
+        return None
+    try:
+        found = quick.decode(text)
+        return found if quick.encode(found).decode() == text else None
+    except (MsgspecError, ValueError, RecursionError):
+        return None
 
 
 def _check_depth(value: Any) -> None:
@@ -305,6 +335,10 @@ _items: Final = _exactly(list, "is not a list")
 _text: Final = _exactly(str, "is not text")
 
 
+_PLAIN: Final[Mapping[Convert, type]] = {_text: str}
+"""What is read as it is, if it is of its type; whole lists of it are looked at at once."""
+
+
 def _number(value: Any) -> float:
     try:
         if type(value) in (int, float) and math.isfinite(value):  # 1e999 is not
@@ -351,10 +385,22 @@ def _or_none(write: Convert, read: Convert) -> Shape:
     )
 
 
+def _each(read: Convert) -> Callable[[Collection[Any]], Iterable[Any]]:
+    kind = _PLAIN.get(read)
+    if kind is None:
+        return lambda values: map(read, values)
+
+    def same(values: Collection[Any]) -> Iterable[Any]:
+        return values if {*map(type, values)} <= {kind} else map(read, values)
+
+    return same
+
+
 def _list(write: Convert, read: Convert, written: Convert, made: Convert) -> Shape:
+    each = _each(read)
     return (
         lambda values: written(map(write, values)),
-        lambda values: made(map(read, _items(values))),
+        lambda values: made(each(_items(values))),
     )
 
 
@@ -373,6 +419,7 @@ def _several(shapes: list[Shape]) -> Shape:
 def _mapping(key: Shape, value: Shape, *, ordered: bool) -> Shape:
     """Names of our own are put in order; those from outside stay as they came."""
     (put_key, take_key), (put, take) = key, value
+    each_key, each = _each(take_key), _each(take)
 
     def write(values: Mapping[Any, Any]) -> dict[str, Any]:
         found = {put_key(name): put(item) for name, item in values.items()}
@@ -380,7 +427,7 @@ def _mapping(key: Shape, value: Shape, *, ordered: bool) -> Shape:
 
     return (
         write,
-        lambda values: {take_key(name): take(item) for name, item in _object(values).items()},
+        lambda values: dict(zip(each_key(_object(values)), each(values.values()), strict=True)),
     )
 
 

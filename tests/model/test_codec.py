@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Struct, field
 
 from reconciler.model.codec import Codec, Inline, Later, Malformed, Named, Seconds, parsed
@@ -200,6 +202,39 @@ def test_a_document_is_an_object(document: object) -> None:
 def test_what_is_no_json_of_ours(text: str | bytes, words: str) -> None:
     with pytest.raises(Malformed, match=f"^{words}$"):
         parsed(text)
+
+
+NAMES = st.text(max_size=3)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=50,
+)
+SPELLINGS: list[dict[str, Any]] = [
+    {"separators": (",", ":")},
+    {"separators": (",", ":"), "ensure_ascii": False},
+    {"indent": 1},
+]
+
+
+@given(VALUES, st.sampled_from(SPELLINGS))
+def test_every_spelling_of_json_is_read_alike(value: Any, spelling: dict[str, Any]) -> None:
+    text = json.dumps(value, **spelling)
+
+    assert repr(parsed(text)) == repr(json.loads(text))  # of numbers the kind, too
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=4), st.data())
+def test_no_spelling_hides_a_name_that_occurs_twice(
+    value: dict[str, Any], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(value)))
+    text = json.dumps(value, separators=(",", ":"))
+    again = f"{text[:-1]},{json.dumps(name)}:{json.dumps(value[name], separators=(',', ':'))}}}"
+
+    with pytest.raises(Malformed, match="twice"):
+        parsed(again)
 
 
 def test_a_type_that_no_document_holds_is_a_mistake_of_ours() -> None:

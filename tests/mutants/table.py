@@ -567,8 +567,29 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "what nests without end is read",
         "reconciler/model/codec.py",
-        "    _check_depth(found)\n",
+        "            _check_depth(found)\n",
         "",
+        (CODEC,),
+    ),
+    Mutant(
+        "what nests without end is read if it is spelled as ours",
+        "reconciler/model/codec.py",
+        '    if text.count("{") + text.count("[") > _DEEPEST:\n',
+        "    if not text:\n",
+        (CODEC,),
+    ),
+    Mutant(
+        "of a name that occurs twice in a ledger the last one counts",
+        "reconciler/model/codec.py",
+        "        return found if quick.encode(found).decode() == text else None\n",
+        "        return found\n",
+        (CODEC,),
+    ),
+    Mutant(
+        "lists of text in a ledger hold anything",
+        "reconciler/model/codec.py",
+        "        return values if {*map(type, values)} <= {kind} else map(read, values)\n",
+        "        return values\n",
         (CODEC,),
     ),
     Mutant(
