@@ -45,12 +45,7 @@ from reconciler.secrets.vault.backend import VaultBackend
 from reconciler.secrets.vault.kv_documents import VaultDocuments
 from reconciler.secrets.vault.sweep import Sweeper, SweptBackend
 from reconciler.settings.load import read_settings
-from reconciler.settings.model import (
-    AuthMethod,
-    Role,
-    Settings,
-    VaultAuth,
-)
+from reconciler.settings.model import AuthMethod, Role, Settings, VaultAuth
 from reconciler.settings.paths import key_file, unrecorded_folder
 from reconciler.system import log_setup
 from reconciler.system.clocks import SteadyClock
@@ -380,6 +375,7 @@ def prepared(
             sole_writer=settings.sole_writer and recalled is None,
             ledger_shared=recalled.only if recalled is not None else settings.ledger.shared,
             remember_every=REMEMBER_EVERY if lasting else 0.0,
+            reads_at_once=not writes and (recalled is not None or settings.ledger.file is not None),
         )
         if writes:
             context = replace(context, audit=_gate(settings, context), egress_of=settings.egress_of)

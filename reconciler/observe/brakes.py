@@ -5,10 +5,9 @@ Whoever sends reads them anew (`observe.terms.refusal`).
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
-from reconciler.ledger.ledger import Ledger
 from reconciler.model.recorded import HeldBrake
 
 MOMENT: Final = 0.5  # seconds
@@ -21,11 +20,13 @@ class RecentBrakes:
         self._reading: asyncio.Future[list[HeldBrake]] | None = None
         self._at = 0.0
 
-    async def held(self, ledger: Ledger) -> Sequence[HeldBrake]:
-        """Return what holds, as of a moment ago.  Raises LedgerError."""
+    async def held(
+        self, read: Callable[[], Coroutine[Any, Any, list[HeldBrake]]]
+    ) -> Sequence[HeldBrake]:
+        """Return what holds, as of a moment ago, by *read*.  Raises LedgerError."""
         loop = asyncio.get_running_loop()
         reading = self._reading
         if reading is None or reading.get_loop() is not loop or loop.time() - self._at > MOMENT:
-            reading = asyncio.ensure_future(asyncio.to_thread(ledger.brakes))
+            reading = asyncio.ensure_future(read())
             self._reading, self._at = reading, loop.time()
         return await asyncio.shield(reading)

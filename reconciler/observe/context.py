@@ -2,9 +2,10 @@
 What a pass works with, made once for each command.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct, field
 
@@ -25,6 +26,8 @@ from reconciler.system.timeouts import Timeouts
 if TYPE_CHECKING:
     from reconciler.exchanges.auditor import KeyToAsk  # only who audits pays for it
     from reconciler.model.key_audits import Egress, Results
+
+T = TypeVar("T")
 
 
 class Audit(Protocol):
@@ -75,6 +78,17 @@ class PassContext(Struct, frozen=True):
     brakes: RecentBrakes = field(default_factory=RecentBrakes)
     origin: Origin = NO_ORIGIN  # which commit asks for what is done
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
+    # Nobody writes to the ledger here, and it is on this machine: it is read without a thread.
+    reads_at_once: bool = False
+
+    async def asked(self, read: Callable[[], T]) -> T:
+        """
+        Return what *read* finds in the ledger, in a thread where that may have to wait.
+
+        A thread that reads beside a busy event loop waits for the interpreter at each of its steps:
+        that costs ten times as much as the reading.
+        """
+        return read() if self.reads_at_once else await asyncio.to_thread(read)
 
     def unsteady(self) -> str:
         """Say why our own clock is not believed; empty while it is."""

@@ -2,8 +2,8 @@
 What governs writes and disruptive actions on a server: version, brake, ledger, clocks.
 """
 
-import asyncio
 from datetime import datetime, timedelta
+from functools import partial
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.request_state import pending
@@ -34,9 +34,8 @@ async def refusal(
         )
     if context.ledger is not None:
         target = visit.desired.target
-        ledger = context.ledger
-        reading = asyncio.to_thread(ledger.brakes) if anew else context.brakes.held(ledger)
-        for held in await reading:
+        read = partial(context.asked, context.ledger.brakes)
+        for held in await (read() if anew else context.brakes.held(read)):
             if held.holds(target, visit.uid, version):
                 release = f"`jtr ledger release-brake {held.over} --because TEXT`"
                 return blocked(
@@ -77,7 +76,7 @@ async def known_terms(visit: Visit, context: PassContext) -> Terms:
     """
     ledger, baseline = context.ledger, None
     if ledger is not None and visit.desired.one_shots:
-        baseline = await asyncio.to_thread(ledger.baseline)
+        baseline = await context.asked(ledger.baseline)
     return recorded_terms(
         visit.recorded,
         ledger,

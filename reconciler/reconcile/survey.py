@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 from reconciler.errors import (
     Blocked,
@@ -104,7 +105,7 @@ async def survey(
     limited = limit_actions(limited, context.policy.limits, fleet)
     boots = [(visit.desired.target, visit.boots) for visit in ordered]
     if any(line.ready for plan in limited for line in plan.disruptions):
-        boots += await asyncio.to_thread(_remembered, state.others, ordered, context)
+        boots += await context.asked(partial(_remembered, state.others, ordered, context))
     for visit, plan in zip(ordered, hold_twins(limited, boots), strict=True):
         visit.plan = plan
     return list(ordered)
@@ -124,7 +125,7 @@ async def heeding(state: DesiredState, context: PassContext) -> DesiredState:
     """Return *state* with what operators paused, by the ledger.  Raises LedgerError."""
     if context.ledger is None:
         return state
-    return paused(state, await asyncio.to_thread(context.ledger.pauses.all), context.over_by())
+    return paused(state, await context.asked(context.ledger.pauses.all), context.over_by())
 
 
 async def look(visit: Visit, state: DesiredState, consents: Consents, context: PassContext) -> None:
@@ -214,7 +215,7 @@ async def remember(visit: Visit, state: DesiredState, context: PassContext) -> N
         raise Blocked(contact.what, contact.remedy)
     if context.ledger is None:
         return
-    found = await asyncio.to_thread(_known, server, context.ledger, context.unrecorded)
+    found = await context.asked(partial(_known, server, context.ledger, context.unrecorded))
     known = found.identity
     # A name that was given to another server: the one that had it is still there, renamed.
     if known is None or known.target == server.target or known.target not in state.targets:

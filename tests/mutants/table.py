@@ -1847,15 +1847,29 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "from when on the ledger knows is not asked",
         "reconciler/observe/terms.py",
-        "        baseline = await asyncio.to_thread(ledger.baseline)\n",
+        "        baseline = await context.asked(ledger.baseline)\n",
         "        baseline = None\n",
         ("tests/observe/test_baseline.py",),
     ),
     Mutant(
+        "an apply reads its ledger where nothing else goes on meanwhile",
+        "reconciler/bootstrap.py",
+        "            reads_at_once=not writes and (",
+        "            reads_at_once=(",
+        ("tests/observe/test_reads_at_once.py",),
+    ),
+    Mutant(
+        "a ledger in Vault is read where nothing else goes on meanwhile",
+        "reconciler/bootstrap.py",
+        "(recalled is not None or settings.ledger.file is not None)",
+        "bool(settings)",
+        ("tests/observe/test_reads_at_once.py",),
+    ),
+    Mutant(
         "whoever sends goes by brakes of a moment ago",
         "reconciler/observe/terms.py",
-        "asyncio.to_thread(ledger.brakes) if anew else context.brakes.held(ledger)",
-        "context.brakes.held(ledger)",
+        "read() if anew else context.brakes.held(read)",
+        "context.brakes.held(read)",
         (BETWEEN,),
     ),
     Mutant(
