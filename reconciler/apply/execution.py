@@ -15,7 +15,7 @@ from reconciler.model.actions import Action
 from reconciler.model.desired import DesiredServer
 from reconciler.model.observed import ObservedExchange, ObservedServer, Robot
 from reconciler.model.outcomes import Aftermath, Outcome, Result
-from reconciler.model.recorded import Identity, Pause
+from reconciler.model.recorded import HeldBrake, Identity, Pause
 from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.terms import refusal
@@ -26,6 +26,7 @@ HARM: Final = "robots stopped around a write"
 SOON: Final = 0.2  # of the time in which harm shows: 54 to 390 ms were seen
 _INSTANT: Final = 0.001  # seconds: what is less is over
 MISTAKE: Final = "a mistake of jt-reconciler after something was sent"
+Governing = tuple[tuple[Pause, ...], Blocked | None]
 
 
 class Execution:
@@ -112,8 +113,12 @@ class Execution:
         self.check_allowed()
 
     async def _refusal(self) -> Blocked | None:
-        await self.heed_pauses()
-        found = await refusal(self.visit, self.seen.version, self.context)
+        def read() -> tuple[Governing, list[HeldBrake]]:
+            return self._governing(), self.ledger.brakes()
+
+        # In one thread: each costs more than what is read in it.
+        (self.pauses, self.outrun), held = await asyncio.to_thread(read)
+        found = refusal(self.visit, self.seen.version, self.context, held)
         return None if found is None else Blocked(found.what, found.remedy)
 
     async def heed_pauses(self) -> None:
@@ -122,9 +127,11 @@ class Execution:
 
         `apply.send` goes by it.  Raises LedgerError.
         """
-        self.pauses = await asyncio.to_thread(self.ledger.pauses.all)
-        if self.context.outrun is not None:
-            self.outrun = await asyncio.to_thread(self.context.outrun)
+        self.pauses, self.outrun = await asyncio.to_thread(self._governing)
+
+    def _governing(self) -> Governing:
+        outrun = self.context.outrun
+        return self.ledger.pauses.all(), outrun() if outrun is not None else None
 
     def check_allowed(self) -> None:
         """Do as `allowed` does, by what was found last; nothing is awaited."""

@@ -263,8 +263,9 @@ class RobotStarter:
         execution = self._execution
         if not starts.asked:
             # A boot may have brought another version of JT-Trader, or another process a brake.
+            held = await asyncio.to_thread(execution.ledger.brakes)
             seen = execution.seen.version
-            refuses = await refusal(execution.visit, seen, execution.context)
+            refuses = refusal(execution.visit, seen, execution.context, held)
             if why := refuses.what if refuses is not None else self._objection(starts):
                 return why
         elif robot.id not in {r.id for r in execution.seen.robots}:

@@ -5,6 +5,7 @@ What a pass works with, made once for each command.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -16,7 +17,7 @@ from reconciler.ledger.unrecorded import UnrecordedOutcomes
 from reconciler.model.desired import DesiredServer
 from reconciler.model.fingerprints import Fingerprints
 from reconciler.model.origin import NO_ORIGIN, Origin
-from reconciler.model.recorded import HistoryEntry
+from reconciler.model.recorded import HeldBrake, HistoryEntry
 from reconciler.model.timestamps import over_by
 from reconciler.observe.brakes import RecentBrakes
 from reconciler.observe.resolver import Resolver
@@ -89,6 +90,12 @@ class PassContext(Struct, frozen=True):
         that costs ten times as much as the reading.
         """
         return read() if self.reads_at_once else await asyncio.to_thread(read)
+
+    async def recent_brakes(self) -> Sequence[HeldBrake]:
+        """Return the brakes that hold, as of a moment ago: for plans, which send nothing."""
+        if self.ledger is None:
+            return ()
+        return await self.brakes.held(partial(self.asked, self.ledger.brakes))
 
     def unsteady(self) -> str:
         """Say why our own clock is not believed; empty while it is."""

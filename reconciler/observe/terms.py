@@ -2,14 +2,14 @@
 What governs writes and disruptive actions on a server: version, brake, ledger, clocks.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import partial
 
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.request_state import pending
 from reconciler.model.conditions import Code, Condition, blocked
 from reconciler.model.desired import RequestKind
-from reconciler.model.recorded import Recorded
+from reconciler.model.recorded import HeldBrake, Recorded
 from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
 from reconciler.observe.visit import Visit
@@ -18,13 +18,14 @@ from reconciler.plan.inputs import Terms
 from reconciler.system.clocks import passed
 
 
-async def refusal(
-    visit: Visit, version: str, context: PassContext, *, anew: bool = True
+def refusal(
+    visit: Visit, version: str, context: PassContext, held: Iterable[HeldBrake]
 ) -> Condition | None:
     """
     Say why a server must not be written to; it showed this version a moment ago.
 
-    Without *anew* brakes of a moment ago will do: for plans, which send nothing.
+    *held* are the brakes that hold: of a moment ago for plans, which send nothing, and for whoever
+    sends read after everything else that takes time.
     """
     if not context.driver.tested(version):
         return blocked(
@@ -32,17 +33,14 @@ async def refusal(
             f"JT-Trader {version} is outside the tested range",
             "an operator who tried it adds it to acceptVersions in the settings",
         )
-    if context.ledger is not None:
-        target = visit.desired.target
-        read = partial(context.asked, context.ledger.brakes)
-        for held in await (read() if anew else context.brakes.held(read)):
-            if held.holds(target, visit.uid, version):
-                release = f"`jtr ledger release-brake {held.over} --because TEXT`"
-                return blocked(
-                    Code.BRAKE,
-                    f"the brake is on for {held.subject}: {held.brake.why}",
-                    f"look at {held.brake.server}, then {release}",
-                )
+    for one in held:
+        if one.holds(visit.desired.target, visit.uid, version):
+            release = f"`jtr ledger release-brake {one.over} --because TEXT`"
+            return blocked(
+                Code.BRAKE,
+                f"the brake is on for {one.subject}: {one.brake.why}",
+                f"look at {one.brake.server}, then {release}",
+            )
     return None
 
 

@@ -69,7 +69,7 @@ async def _recalled(
             )
         else:
             facts = replace(await freeze(visit, context), live=False)
-            refuses = await refusal(visit, observation.version, context, anew=False)
+            refuses = refusal(visit, observation.version, context, await context.recent_brakes())
             terms = await known_terms(visit, context)
             facts = replace(facts, refuses=refuses, terms=terms)
             visit.facts = facts

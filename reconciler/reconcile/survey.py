@@ -302,7 +302,7 @@ async def _judge(visit: Visit, facts: Facts, consents: Consents, context: PassCo
                 evidence[exchange.code] = await _evidence(visit, exchange, context)
             except JtrError as error:
                 evidence[exchange.code] = error
-    refuses = await refusal(visit, observation.version, context, anew=False)
+    refuses = refusal(visit, observation.version, context, await context.recent_brakes())
     facts = replace(
         facts,
         evidence=evidence,

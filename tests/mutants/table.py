@@ -196,8 +196,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "whether a newer commit is applied is asked when a job begins only",
         "reconciler/apply/execution.py",
-        "        if self.context.outrun is not None:\n",
-        "        if False:\n",
+        "outrun() if outrun is not None else None",
+        "None",
         (LAST_LOOK,),
     ),
     Mutant(
@@ -1711,8 +1711,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a pause that came while a command runs is not seen",
         "reconciler/apply/execution.py",
-        "        await self.heed_pauses()\n        found = ",
-        "        found = ",
+        "        (self.pauses, self.outrun), held = await",
+        "        _, held = await",
         (PAUSE_STORY, BETWEEN),
     ),
     Mutant(
@@ -1867,9 +1867,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "whoever sends goes by brakes of a moment ago",
-        "reconciler/observe/terms.py",
-        "read() if anew else context.brakes.held(read)",
-        "context.brakes.held(read)",
+        "reconciler/apply/execution.py",
+        "        found = refusal(self.visit, self.seen.version, self.context, held)\n",
+        "        held = await self.context.recent_brakes()\n"
+        "        found = refusal(self.visit, self.seen.version, self.context, held)\n",
         (BETWEEN,),
     ),
     Mutant(
