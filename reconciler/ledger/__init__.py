@@ -88,6 +88,10 @@ class Store(Protocol):
         """Return all keys that begin with *prefix*, sorted; it is empty or ends with a slash."""
         ...
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        """Return the newest documents under all `keys` that begin with *prefix*, in that order."""
+        ...
+
     def sequence(self) -> int:
         """
         Return how many writes ever took place: the sum of all revisions.

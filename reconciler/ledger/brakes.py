@@ -55,10 +55,8 @@ class Brakes:
             self._change(version, lambda row: _released(row, chosen, released))
 
     def _rows(self) -> Iterator[VersionRow]:
-        for key in self._store.keys(BRAKES):
-            stored = self._store.get(key)
-            if stored is not None:
-                yield read_version(key, stored.text)
+        for key, stored in self._store.rows(BRAKES).items():
+            yield read_version(key, stored.text)
 
     def _change(self, version: str, change: Callable[[VersionRow], VersionRow]) -> VersionRow:
         key, row = brake_key(version), VersionRow(version)

@@ -56,12 +56,6 @@ class Judgement(Struct, frozen=True):
         return sum(self.kinds.values()) + len(self.damaged)
 
 
-def rows_of(store: Store) -> dict[str, Stored]:
-    """Return every row as it was when it was read.  Raises LedgerError."""
-    found = ((key, store.get(key)) for key in store.keys(""))
-    return {key: stored for key, stored in found if stored is not None}
-
-
 def taken(store: Store) -> dict[str, str]:
     """
     Return every row but the leases, if possible of one moment; raises LedgerError.
@@ -71,7 +65,7 @@ def taken(store: Store) -> dict[str, str]:
     found: dict[str, Stored] = {}
     for _ in range(_TRIES):
         before = store.sequence()
-        found = rows_of(store)
+        found = store.rows("")
         if sum(stored.revision for stored in found.values()) == before:
             break
     return {key: stored.text for key, stored in found.items() if not is_lease(key)}
@@ -122,7 +116,7 @@ def fill(store: Store, rows: Rows, restored: Restored | None, whole: Callable[[i
     *whole* is told how many writes the store has seen.  Until this returns it is no ledger, and it
     may be repeated.  Raises LedgerError where something else lies there.
     """
-    there = {key: stored.text for key, stored in rows_of(store).items() if key != RESTORED}
+    there = {key: stored.text for key, stored in store.rows("").items() if key != RESTORED}
     for key, text in sorted(there.items()):
         if rows.get(key) != text:
             raise LedgerError(

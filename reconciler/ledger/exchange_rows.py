@@ -34,12 +34,13 @@ class ExchangeRows:
 
     def read(self, uid: str, *, base: bool) -> dict[str, ExchangeRecord]:
         """Return all records of a server, and with *base* base later changes on them."""
-        rows = {key: self._row(key) for key in self._store.keys(exchanges_prefix(uid))}
+        found = self._store.rows(exchanges_prefix(uid))
+        records = [read(ExchangeRow, key, stored.text).record for key, stored in found.items()]
         if base:
             table = self.known.setdefault(uid, {})
             table.clear()
-            table.update({key: revision for key, (revision, _) in rows.items()})
-        return {row.record.code: row.record for _, row in rows.values()}
+            table.update({key: stored.revision for key, stored in found.items()})
+        return {record.code: record for record in records}
 
     def change(self, uid: str, code: str, change: Change) -> None:
         """Change a row, if nobody else did since it was loaded; else Conflict."""

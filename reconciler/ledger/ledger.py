@@ -33,7 +33,7 @@ from reconciler.ledger.codec.rows import (
     received_key,
 )
 from reconciler.ledger.compare_and_set import update
-from reconciler.ledger.copies import never_begun, rows_of
+from reconciler.ledger.copies import never_begun
 from reconciler.ledger.exchange_rows import ExchangeRows
 from reconciler.ledger.exchange_state import (
     adopted,
@@ -146,7 +146,7 @@ class Ledger:
 
     def documents(self) -> dict[str, str]:
         """Return every document as it lies there: paths, versions, fingerprints; no value."""
-        return {key: stored.text for key, stored in rows_of(self._store).items()}
+        return {key: stored.text for key, stored in self._store.rows("").items()}
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -113,6 +113,17 @@ class StoreContract:
         assert found == {"a": Stored(1, "1"), "b": Stored(2, "2"), "c": Stored(1, "3")}
         assert store.sequence() == 4
 
+    @pytest.mark.parametrize("prefix", ["", "a/", "a/b/", "a/b-c/", "z/"])
+    def test_rows_are_what_lies_under_the_keys(self, store: Store, prefix: str) -> None:
+        for key in ("a/b/d", "a/b/c", "a/b-c/d", "a0/b", "b"):
+            store.put(key, f'"{key}"', expect=0)
+        store.put("a/b/c", '"newer"', expect=1)
+
+        rows = store.rows(prefix)
+
+        assert list(rows) == store.keys(prefix)
+        assert rows == {key: store.get(key) for key in rows}
+
     @pytest.mark.parametrize("stale", [0, 1, 2])
     def test_of_several_nothing_is_written_after_a_conflict(self, store: Store, stale: int) -> None:
         puts = [Put(key, "1", int(number == stale)) for number, key in enumerate("abc")]

@@ -69,6 +69,9 @@ class FailingStore:
     def keys(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        return self._store.rows(prefix)
+
     def sequence(self) -> int:
         return self._store.sequence()
 

@@ -70,6 +70,9 @@ class Waking:
     def keys(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        return self._store.rows(prefix)
+
     def sequence(self) -> int:
         return self._store.sequence()
 

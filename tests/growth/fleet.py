@@ -88,6 +88,12 @@ class CountedStore:
         self._work["ledger rows listed"] += len(found)
         return found
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        found = self._store.rows(prefix)
+        self._work["ledger listings"] += 1
+        self._work["ledger rows listed"] += len(found)
+        return found
+
     def sequence(self) -> int:
         self._work["ledger sequences"] += 1
         return self._store.sequence()

@@ -29,7 +29,7 @@ METADATA: Final = {"secrets described": 6 * SERVERS}  # of five exchanges, and o
 LOGINS: Final = {"secrets read": SERVERS}
 DOCUMENTS: Final = {"files opened": SERVERS + 1}  # and their folder
 KNOWN: Final = {  # of every server, and once when it began and what is paused
-    "ledger reads": 9 * SERVERS + 3,
+    "ledger reads": 4 * SERVERS + 2,
     "ledger listings": SERVERS + 1,  # of exchanges, and once of brakes
     "ledger rows listed": 5 * SERVERS + 1,
 }
@@ -61,7 +61,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         # Who it is, what it is about to receive, the lease and all five intents; the outcomes; the
         # lease given back, the sight and what was done.  Three more prove the version.
         "ledger commits": 3 * SERVERS + 3,
-        "ledger reads": 57 * SERVERS + 4,
+        "ledger reads": 46 * SERVERS + 5,
         "ledger listings": (2 + 5) * SERVERS + 3,  # after each write the brakes once more
         "ledger rows listed": 109,
         "files opened": 3 * SERVERS + 1,  # and who we are, for each lease
@@ -73,7 +73,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         **LOGINS,
         **DOCUMENTS,
         **KNOWN,
-        "ledger reads": 11 * SERVERS + 3,
+        "ledger reads": 6 * SERVERS + 2,
         "ledger commits": SERVERS,  # when it was seen
     },
     "one-change apply": {
@@ -87,13 +87,13 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         "server: logs-list-request": SERVERS + 1 + WATCH,
         "server: exchange-config-save": 1,
         "ledger commits": SERVERS + 2,
-        "ledger reads": 11 * SERVERS + 3 + 26,
+        "ledger reads": 6 * SERVERS + 2 + 19,
         "ledger listings": SERVERS + 1 + 3,
         "ledger rows listed": 5 * SERVERS + 1 + 7,
     },
     "recorded plan": {"secrets described": 5 * SERVERS, **DOCUMENTS, **KNOWN},
     "status": {
-        "ledger reads": 10 * SERVERS + 1,
+        "ledger reads": 5 * SERVERS + 1,
         "ledger listings": SERVERS + 1,
         "ledger rows listed": 15 * SERVERS,
     },

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import LedgerError
-from reconciler.ledger import Conflict, Put
+from reconciler.ledger import Conflict, Put, Stored
 from reconciler.ledger.joined_store import JoinedStore
 from reconciler.ledger.ledger import Ledger
 from reconciler.ledger.stores.memory import MemoryStore
@@ -50,6 +50,7 @@ def test_what_is_joined_is_seen_within_and_written_at_the_end(store: Noted) -> N
         assert joined.put("a/c", "1", expect=0) == 1
         assert joined.put("a/b", "2", expect=1) == 1  # one document, one revision
         assert joined.keys("a/") == ["a/b", "a/c"]
+        assert joined.rows("a/") == {"a/b": Stored(1, "2"), "a/c": Stored(1, "1")}
         assert store.get("a/b") is None
 
     assert store.calls == [["a/b", "a/c"]]

@@ -194,6 +194,22 @@ MUTANTS: tuple[Mutant, ...] = (
         (LAST_LOOK, MERGES),
     ),
     Mutant(
+        "a row of a ledger in Vault that is listed and not there passes for a new one",
+        "reconciler/ledger/stores/vault_kv.py",
+        "            if stored is None:\n                raise LedgerError(\n"
+        "                    f\"the ledger's row {key} is listed",
+        "            if stored is None:\n                continue\n"
+        "                LedgerError(\n                    f\"the ledger's row {key} is listed",
+        ("tests/ledger/stores/test_vault_kv.py",),
+    ),
+    Mutant(
+        "what is kept back is not among the rows that are read",
+        "reconciler/ledger/joined_store.py",
+        "            found |= {one.key: Stored(one.expect + 1, one.text) for one in kept}\n",
+        "            del kept\n",
+        ("tests/ledger/test_together.py",),
+    ),
+    Mutant(
         "whether a newer commit is applied is asked when a job begins only",
         "reconciler/apply/execution.py",
         "outrun() if outrun is not None else None",

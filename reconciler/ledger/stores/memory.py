@@ -38,11 +38,18 @@ class MemoryStore:
 
     def keys(self, prefix: str) -> list[str]:
         with self._lock:
-            if len(self._sorted) != len(self._documents):  # nothing is ever removed
-                self._sorted = sorted(self._documents)
-            # "0" follows "/" in ASCII; keys are ASCII.
-            end = bisect_left(self._sorted, prefix[:-1] + "0") if prefix else None
-            return self._sorted[bisect_left(self._sorted, prefix) : end]
+            return self._below(prefix)
+
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        with self._lock:
+            return {key: self._documents[key] for key in self._below(prefix)}
+
+    def _below(self, prefix: str) -> list[str]:
+        if len(self._sorted) != len(self._documents):  # nothing is ever removed
+            self._sorted = sorted(self._documents)
+        # "0" follows "/" in ASCII; keys are ASCII.
+        end = bisect_left(self._sorted, prefix[:-1] + "0") if prefix else None
+        return self._sorted[bisect_left(self._sorted, prefix) : end]
 
     def sequence(self) -> int:
         with self._lock:

@@ -45,6 +45,9 @@ class SnapshotStore:
     def keys(self, prefix: str) -> list[str]:
         return sorted(key for key in self._documents if key.startswith(prefix))
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        return {key: Stored(1, self._documents[key]) for key in self.keys(prefix)}
+
     def sequence(self) -> int:
         """Return the sum of all revisions, as far as they are known."""
         return len(self._documents)

@@ -38,6 +38,8 @@ _SCHEMA: Final = (
     " text TEXT NOT NULL CHECK (typeof(text) = 'text')"
     ") WITHOUT ROWID"
 )
+_KEYS: Final = "SELECT key FROM documents WHERE key >= ? AND key < ? ORDER BY key"
+_ROWS: Final = "SELECT key, revision, text FROM documents WHERE key >= ? AND key < ? ORDER BY key"
 _BUSY: Final = Timeouts().ledger_busy
 
 
@@ -137,12 +139,13 @@ class SqliteStore:
 
     def keys(self, prefix: str) -> list[str]:
         with self._using() as connection:
-            # "0" follows "/" in ASCII, so this is the range of all keys below the prefix.
-            rows = connection.execute(
-                "SELECT key FROM documents WHERE key >= ? AND key < ? ORDER BY key",
-                (prefix, prefix[:-1] + "0" if prefix else "\x7f"),
-            ).fetchall()
-        return [key for (key,) in rows]
+            found = connection.execute(_KEYS, _below(prefix)).fetchall()
+        return [key for (key,) in found]
+
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        with self._using() as connection:
+            found = connection.execute(_ROWS, _below(prefix)).fetchall()
+        return {key: Stored(revision, text) for key, revision, text in found}
 
     def sequence(self) -> int:
         with self._using() as connection:
@@ -361,6 +364,11 @@ def _selected(connection: sqlite3.Connection, key: str) -> tuple[int, str] | Non
         "SELECT revision, text FROM documents WHERE key = ?", (key,)
     ).fetchone()
     return (row[0], row[1]) if row else None
+
+
+def _below(prefix: str) -> tuple[str, str]:
+    # "0" follows "/" in ASCII, so this is the range of all keys below the prefix.
+    return prefix, prefix[:-1] + "0" if prefix else "\x7f"
 
 
 # Of a damaged schema SQLite's message holds pieces, which Python's module cannot decode.

@@ -210,6 +210,19 @@ class VaultStore:
             )
         return sorted(key for name in found if (key := _key(name)) is not None)
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        """Read them one by one; one that is listed and is not there would pass for a new one."""
+        keys = self.keys(prefix)
+        found: dict[str, Stored] = {}
+        for key, stored in zip(keys, _each(self.get, keys), strict=True):
+            if stored is None:
+                raise LedgerError(
+                    f"the ledger's row {key} is listed, but nothing lies there",
+                    "if it was removed: restore it from a backup; else delete its metadata",
+                )
+            found[key] = stored
+        return found
+
     def sequence(self) -> int:
         """Return the sum of all revisions; costs one request for each key."""
         names = [named(key) for key in self.keys("")]

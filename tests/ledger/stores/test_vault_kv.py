@@ -238,6 +238,18 @@ def test_a_destroyed_row_is_not_one_that_was_never_written(
         VaultStore.open(ledgers.documents()).get(ROW)
 
 
+def test_a_row_that_is_listed_and_not_there_is_not_passed_over(
+    ledgers: Ledgers, store: VaultStore
+) -> None:
+    store.put("server/a/identity", "1", expect=0)
+    notes = {"custom_metadata": {"by": "somebody"}}
+    ledgers.bao.request("POST", f"secret/metadata/{ledgers.at.path}/{ROW}", notes)
+
+    assert store.get(ROW) is None
+    with pytest.raises(LedgerError, match=f"row {ROW} is listed, but nothing lies there"):
+        store.rows("server/a/")
+
+
 def test_a_row_whose_counter_went_back_is_noticed(ledgers: Ledgers, store: VaultStore) -> None:
     store.put(ROW, "1", expect=0)
     store.put(ROW, "2", expect=1)

@@ -206,6 +206,10 @@ class _Store:
         self._process.live()
         return self._store.keys(prefix)
 
+    def rows(self, prefix: str) -> dict[str, Stored]:
+        self._process.live()
+        return self._store.rows(prefix)
+
     def sequence(self) -> int:
         return self._store.sequence()
 
