@@ -375,7 +375,7 @@ def prepared(
             sole_writer=settings.sole_writer and recalled is None,
             ledger_shared=recalled.only if recalled is not None else settings.ledger.shared,
             remember_every=REMEMBER_EVERY if lasting else 0.0,
-            reads_at_once=not writes and (recalled is not None or settings.ledger.file is not None),
+            reads_at_once=not lasting,
         )
         if writes:
             context = replace(context, audit=_gate(settings, context), egress_of=settings.egress_of)

@@ -117,7 +117,7 @@ class Execution:
             return self._governing(), self.ledger.brakes()
 
         # In one thread: each costs more than what is read in it.
-        (self.pauses, self.outrun), held = await asyncio.to_thread(read)
+        (self.pauses, self.outrun), held = await self.context.asked(read)
         found = refusal(self.visit, self.seen.version, self.context, held)
         return None if found is None else Blocked(found.what, found.remedy)
 
@@ -127,7 +127,7 @@ class Execution:
 
         `apply.send` goes by it.  Raises LedgerError.
         """
-        self.pauses, self.outrun = await asyncio.to_thread(self._governing)
+        self.pauses, self.outrun = await self.context.asked(self._governing)
 
     def _governing(self) -> Governing:
         outrun = self.context.outrun

@@ -62,6 +62,11 @@ class Store(Protocol):
         """Whether this very object made the store, instead of finding one."""
         ...
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether reading it now waits for no network, and for no thread that writes."""
+        ...
+
     def get(self, key: str) -> Stored | None:
         """Return the newest document under *key*; None when there never was one."""
         ...

@@ -75,6 +75,10 @@ class JoinedStore:
     def created(self) -> bool:
         return self._store.created
 
+    @property
+    def at_hand(self) -> bool:
+        return self._store.at_hand
+
     def get(self, key: str) -> Stored | None:
         kept = self._joined.puts.get(key) if self._joined is not None else None
         return self._store.get(key) if kept is None else Stored(kept.expect + 1, kept.text)

@@ -119,6 +119,11 @@ class Ledger:
     def writer(self) -> str:
         return self._writer
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether it is read at once; see `Store.at_hand`."""
+        return self._store.at_hand
+
     def birth(self) -> datetime:
         """Return when the ledger began; nothing older than that can be known."""
         return self._birth.at

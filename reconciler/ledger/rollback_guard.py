@@ -262,6 +262,10 @@ class GuardedStore:
     def created(self) -> bool:
         return self._store.created
 
+    @property
+    def at_hand(self) -> bool:
+        return self._store.at_hand
+
     def get(self, key: str) -> Stored | None:
         return self._store.get(key)
 

@@ -79,7 +79,8 @@ class PassContext(Struct, frozen=True):
     brakes: RecentBrakes = field(default_factory=RecentBrakes)
     origin: Origin = NO_ORIGIN  # which commit asks for what is done
     remember_every: float = 0.0  # seconds for which an unchanged sight is not written down again
-    # Nobody writes to the ledger here, and it is on this machine: it is read without a thread.
+    # This process serves nobody who would notice a slow disk: a ledger that is at hand is read
+    # without a thread.
     reads_at_once: bool = False
 
     async def asked(self, read: Callable[[], T]) -> T:
@@ -89,7 +90,9 @@ class PassContext(Struct, frozen=True):
         A thread that reads beside a busy event loop waits for the interpreter at each of its steps:
         that costs ten times as much as the reading.
         """
-        return read() if self.reads_at_once else await asyncio.to_thread(read)
+        if self.reads_at_once and self.ledger is not None and self.ledger.at_hand:
+            return read()
+        return await asyncio.to_thread(read)
 
     async def recent_brakes(self) -> Sequence[HeldBrake]:
         """Return the brakes that hold, as of a moment ago: for plans, which send nothing."""

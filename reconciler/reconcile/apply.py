@@ -170,8 +170,7 @@ class ServerApply:
         """Bind the server, settle what earlier passes left open, and do its credentials."""
         unfinished = self._unfinished()
         mine = [action for action in self._left if not isinstance(action, LATER)]
-        if not mine and not unfinished and not await asyncio.to_thread(self._waiting):
-            await asyncio.to_thread(self._bind)
+        if not mine and not unfinished and await asyncio.to_thread(self._bound):
             return
         writes = None
         if not unfinished and (first := _writes(takewhile(_is_write, mine))):
@@ -231,11 +230,14 @@ class ServerApply:
         if received != visit.recorded.received:
             execution.ledger.receive(visit.uid, received)
 
-    def _waiting(self) -> bool:
-        """Whether an earlier run left what the ledger could not take."""
+    def _bound(self) -> bool:
+        """Bind the server, unless an earlier run left what the ledger could not take; blocking."""
         execution = self._execution
-        left = execution.context.unrecorded
-        return left is not None and left.waiting(execution.ledger.ledger_uid, execution.visit.uid)
+        left, ledger_uid = execution.context.unrecorded, execution.ledger.ledger_uid
+        if left is not None and left.waiting(ledger_uid, execution.visit.uid):
+            return False
+        self._bind()
+        return True
 
     async def disruptive_phase(self, disruption_budget: DisruptionBudget) -> None:
         """Do what stops robots, when this server's turn has come."""
@@ -385,7 +387,7 @@ class ServerApply:
         observation = view(visit, context)
         if not self._outcomes:
             return visit.recorded, observation
-        return await asyncio.to_thread(self._known), observation
+        return await context.asked(self._known), observation
 
     def _known(self) -> Recorded:
         desired = self._execution.desired

@@ -57,7 +57,7 @@ class MortalStore:
     def __init__(self, store: Store, life: Life) -> None:
         self._store = store
         self._life = life
-        self.created = False
+        self.created = self.at_hand = False
 
     def get(self, key: str) -> Stored | None:
         return self._store.get(key)

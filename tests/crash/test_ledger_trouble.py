@@ -41,6 +41,7 @@ class FailingStore:
     """Fails at its write number *number*, counted from 0: once, or from then on."""
 
     created = False
+    at_hand = False
 
     def __init__(self, store: Store, number: int, *, written: bool, for_good: bool) -> None:
         self._store = store

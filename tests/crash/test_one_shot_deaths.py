@@ -233,7 +233,17 @@ def test_a_store_writes_in_no_way_at_which_nobody_dies() -> None:
     """Of `MortalStore` here, and of the processes that `tests/crash/forkserver.py` kills."""
     methods = {name for name in vars(Store) if not name.startswith("_")}
 
-    assert methods == {"created", "get", "put", "put_all", "keys", "rows", "sequence", "close"}
+    assert methods == {
+        "created",
+        "at_hand",
+        "get",
+        "put",
+        "put_all",
+        "keys",
+        "rows",
+        "sequence",
+        "close",
+    }
 
 
 def arrived(harness: Trading) -> int:

@@ -46,6 +46,7 @@ class Waking:
     """A store that calls somebody once, just after a document of that name was written."""
 
     created = False
+    at_hand = False
 
     def __init__(self, store: Store, name: str, meanwhile: Callable[[], None]) -> None:
         self._store = store

@@ -65,6 +65,7 @@ class CountedStore:
     """A ledger's store that notes in `work` what it is asked."""
 
     created = False
+    at_hand = False
 
     def __init__(self, store: Store, work: Work) -> None:
         self._store = store

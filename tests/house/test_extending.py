@@ -128,4 +128,4 @@ def test_the_store_has_the_signatures_of_the_seam(
     put(JSON, shown(JSON), tmp_path, monkeypatch)
     made = importlib.import_module("reconciler.ledger.stores.json_file").JsonFileStore
 
-    assert missing(Store, made) == ["created"], "which is an attribute there"
+    assert missing(Store, made) == ["created", "at_hand"], "which are attributes there"

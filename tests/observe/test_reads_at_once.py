@@ -1,4 +1,4 @@
-"""Who reads the ledger without a thread: a command that only looks, on this machine's own file."""
+"""Who reads the ledger without a thread: a command, where a file of this machine is at hand."""
 
 import asyncio
 import threading
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import bootstrap
-from reconciler.model.references import SecretPath
+from reconciler.ledger.stores.sqlite import SqliteStore
+from reconciler.ledger.stores.vault_kv import VaultStore
 from reconciler.model.secret import Secret
 from reconciler.model.values import replace
 from reconciler.observe.context import PassContext
@@ -16,9 +17,9 @@ from reconciler.settings.model import (
     Settings,
     SqliteLedger,
     VaultAuth,
-    VaultLedger,
     VaultSettings,
 )
+from reconciler.testing.stores import ledger_on
 
 
 @pytest.fixture
@@ -37,12 +38,24 @@ def thread_of(context: PassContext) -> int:
     return asyncio.run(context.asked(threading.get_ident))
 
 
-def test_a_plan_reads_a_ledger_on_this_machine_without_a_thread(settings: Settings) -> None:
+def test_a_command_reads_a_ledger_that_is_at_hand_without_a_thread(settings: Settings) -> None:
     with bootstrap.prepared(settings, "apply", parallelism=1, writes=True, begin=True) as context:
-        assert thread_of(context) != threading.get_ident()  # another one may be writing
-    with bootstrap.prepared(settings, "plan", parallelism=1, writes=False) as context:
-        assert context.ledger is not None
         assert thread_of(context) == threading.get_ident()
+    with bootstrap.prepared(settings, "plan", parallelism=1, writes=False) as context:
+        assert thread_of(context) == threading.get_ident()
+
+
+def test_a_command_waits_in_a_thread_while_another_one_writes(settings: Settings) -> None:
+    with bootstrap.prepared(settings, "apply", parallelism=1, writes=True, begin=True) as context:
+        assert context.ledger is not None
+        file = settings.ledger.file
+        assert file is not None
+        store = SqliteStore.open(file)
+        busy = replace(context, ledger=ledger_on(store))
+        with store._using():  # as long as a write takes
+            assert thread_of(busy) != threading.get_ident()
+        assert thread_of(busy) == threading.get_ident()
+        store.close()
 
 
 def test_a_controller_never_waits_for_a_disk(settings: Settings) -> None:
@@ -52,11 +65,5 @@ def test_a_controller_never_waits_for_a_disk(settings: Settings) -> None:
         assert thread_of(context) != threading.get_ident()
 
 
-def test_a_ledger_in_vault_is_waited_for_in_a_thread(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bootstrap, "_ledger", lambda *_args, **_options: None)  # nobody is there
-    settings = replace(settings, ledger=VaultLedger(SecretPath("secret", "jtr")))
-
-    with bootstrap.prepared(settings, "plan", parallelism=1, writes=False) as context:
-        assert thread_of(context) != threading.get_ident()
+def test_a_ledger_in_vault_is_never_at_hand() -> None:
+    assert not VaultStore.at_hand

@@ -14,6 +14,8 @@ class MemoryStore:
     Two ledgers on one object are like two processes on one file.  It begins with *documents*.
     """
 
+    at_hand = True
+
     def __init__(self, documents: Mapping[str, Stored] | None = None) -> None:
         self._documents = dict(documents or {})
         self.created = not self._documents

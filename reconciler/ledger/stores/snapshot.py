@@ -16,6 +16,7 @@ class SnapshotStore:
     """
 
     created = False
+    at_hand = True
 
     def __init__(self, documents: Mapping[str, str]) -> None:
         """Take *documents* by their keys.  Raises LedgerError for a key that no ledger uses."""

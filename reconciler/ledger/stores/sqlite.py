@@ -98,6 +98,10 @@ class SqliteStore:
     def created(self) -> bool:
         return self._created
 
+    @property
+    def at_hand(self) -> bool:
+        return not self._lock.locked()
+
     def get(self, key: str) -> Stored | None:
         checked(key)
         with self._using() as connection:

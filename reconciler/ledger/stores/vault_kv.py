@@ -87,6 +87,8 @@ class KeyValue(Protocol):
 
 
 class VaultStore:
+    at_hand = False
+
     def __init__(
         self, kv: KeyValue, *, created: bool, closing: Callable[[], None] | None = None
     ) -> None:

@@ -183,7 +183,7 @@ class _Store:
 
     def __init__(self, store: MemoryStore, process: "Process") -> None:
         self._store, self._process = store, process
-        self.created = False
+        self.created = self.at_hand = False
 
     def get(self, key: str) -> Stored | None:
         self._process.live()
