@@ -106,10 +106,11 @@ class JoinedStore:
 
     def rows(self, prefix: str) -> dict[str, Stored]:
         found = self._store.rows(prefix)
-        if self._joined is not None:
-            kept = [one for key, one in self._joined.puts.items() if key.startswith(prefix)]
-            found |= {one.key: Stored(one.expect + 1, one.text) for one in kept}
-        return dict(sorted(found.items())) if self._joined is not None else found
+        if self._joined is None:
+            return found
+        kept = [one for key, one in self._joined.puts.items() if key.startswith(prefix)]
+        found |= {one.key: Stored(one.expect + 1, one.text) for one in kept}
+        return dict(sorted(found.items()))
 
     def sequence(self) -> int:
         return self._store.sequence()

@@ -7,7 +7,7 @@ guessing what was meant could repeat a deed.  Messages hold names, never content
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import (
@@ -23,8 +23,8 @@ from typing import (
 )
 from typing import get_type_hints as hints_of
 
-from msgspec import NODEFAULT, MsgspecError, Struct, structs
-from msgspec import json as quick
+import msgspec
+from msgspec import NODEFAULT, Struct, structs
 
 from reconciler.model.timestamps import stamp
 
@@ -172,11 +172,17 @@ class Codec:
             bare = get_args(hint)[0] if called or LATER in marks else hint
             parts.append(_Part(attribute, name, *self._shape(bare), later.get(name, _NEVER)))
 
-        return names, later, _writer(parts), _builder(kind, parts)
+        def write(value: Any) -> dict[str, Any]:
+            body: dict[str, Any] = {}
+            for part in parts:
+                part.write(getattr(value, part.attribute), body)
+            return body
+
+        return names, later, write, lambda data: kind(*(part.read(data) for part in parts))
 
 
 _NEVER: Final = object()
-"""The default of a field that is always written."""
+"""Equal to no value of a field."""
 
 
 class _Part(NamedTuple):
@@ -188,39 +194,21 @@ class _Part(NamedTuple):
     take: Convert
     default: Any = _NEVER
 
+    def write(self, value: Any, body: dict[str, Any]) -> None:
+        if not self.name:
+            body.update(self.put(value))
+        elif value != self.default:
+            body[self.name] = self.put(value)
 
-def _writer(parts: Sequence[_Part]) -> Convert:
-    def write(value: Any) -> dict[str, Any]:
-        body: dict[str, Any] = {}
-        for attribute, name, put, _, default in parts:
-            part = getattr(value, attribute)
-            if not name:
-                body.update(put(part))
-            elif default is _NEVER or part != default:
-                body[name] = put(part)
-        return body
-
-    return write
-
-
-def _builder(kind: Any, parts: Sequence[_Part]) -> Convert:
-    def build(data: Mapping[str, Any]) -> Any:
-        values = []
-        name = ""
+    def read(self, data: Mapping[str, Any]) -> Any:
+        if self.default is not _NEVER and self.name not in data:
+            return self.default
         try:
-            for _, name, _, take, default in parts:
-                if not name:
-                    values.append(take(data))
-                else:
-                    there = default is _NEVER or name in data
-                    values.append(take(data[name]) if there else default)
+            return self.take(data[self.name] if self.name else data)
         except Malformed as problem:
-            if name:
-                problem.below(name)
+            if self.name:
+                problem.below(self.name)
             raise
-        return kind(*values)
-
-    return build
 
 
 def _default(kind: Any, attribute: str) -> Any:
@@ -255,9 +243,9 @@ def _quickly(text: str) -> Any:
     if text.count("{") + text.count("[") > _DEEPEST:
         return None
     try:
-        found = quick.decode(text)
-        return found if quick.encode(found).decode() == text else None
-    except (MsgspecError, ValueError, RecursionError):
+        found = msgspec.json.decode(text)
+        return found if msgspec.json.encode(found).decode() == text else None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
@@ -335,10 +323,6 @@ _items: Final = _exactly(list, "is not a list")
 _text: Final = _exactly(str, "is not text")
 
 
-_PLAIN: Final[Mapping[Convert, type]] = {_text: str}
-"""What is read as it is, if it is of its type; whole lists of it are looked at at once."""
-
-
 def _number(value: Any) -> float:
     try:
         if type(value) in (int, float) and math.isfinite(value):  # 1e999 is not
@@ -385,22 +369,10 @@ def _or_none(write: Convert, read: Convert) -> Shape:
     )
 
 
-def _each(read: Convert) -> Callable[[Collection[Any]], Iterable[Any]]:
-    kind = _PLAIN.get(read)
-    if kind is None:
-        return lambda values: map(read, values)
-
-    def same(values: Collection[Any]) -> Iterable[Any]:
-        return values if {*map(type, values)} <= {kind} else map(read, values)
-
-    return same
-
-
 def _list(write: Convert, read: Convert, written: Convert, made: Convert) -> Shape:
-    each = _each(read)
     return (
         lambda values: written(map(write, values)),
-        lambda values: made(each(_items(values))),
+        lambda values: made(map(read, _items(values))),
     )
 
 
@@ -419,7 +391,6 @@ def _several(shapes: list[Shape]) -> Shape:
 def _mapping(key: Shape, value: Shape, *, ordered: bool) -> Shape:
     """Names of our own are put in order; those from outside stay as they came."""
     (put_key, take_key), (put, take) = key, value
-    each_key, each = _each(take_key), _each(take)
 
     def write(values: Mapping[Any, Any]) -> dict[str, Any]:
         found = {put_key(name): put(item) for name, item in values.items()}
@@ -427,7 +398,7 @@ def _mapping(key: Shape, value: Shape, *, ordered: bool) -> Shape:
 
     return (
         write,
-        lambda values: dict(zip(each_key(_object(values)), each(values.values()), strict=True)),
+        lambda values: {take_key(name): take(item) for name, item in _object(values).items()},
     )
 
 
