@@ -263,7 +263,7 @@ class RobotStarter:
         execution = self._execution
         if not starts.asked:
             # A boot may have brought another version of JT-Trader, or another process a brake.
-            held = await asyncio.to_thread(execution.ledger.brakes)
+            held = await execution.context.asked(execution.ledger.brakes)
             seen = execution.seen.version
             refuses = refusal(execution.visit, seen, execution.context, held)
             if why := refuses.what if refuses is not None else self._objection(starts):

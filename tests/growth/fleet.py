@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import pytest
+
 import reconciler
 from reconciler.apply.circuit_breaker import CircuitBreaker
 from reconciler.bootstrap import REMEMBER_EVERY
@@ -65,7 +67,7 @@ class CountedStore:
     """A ledger's store that notes in `work` what it is asked."""
 
     created = False
-    at_hand = False
+    at_hand = True
 
     def __init__(self, store: Store, work: Work) -> None:
         self._store = store
@@ -225,6 +227,7 @@ class Fleet:
             ledger_shared=True,
             policy=OPEN_POLICY,
             remember_every=REMEMBER_EVERY if command == "controller" else 0.0,
+            reads_at_once=command != "controller",
         )
 
     def _ledger(self, *, begin: bool = False) -> Ledger:
@@ -247,10 +250,15 @@ class Fleet:
         found: Work = Counter()
         before = self._totals()
         self.clock.sleep(1.0)  # no two commands see the same moment
-        with _opened_files(self._documents.parent) as files, _run_lines(wanted=self.lines) as lines:
+        with (
+            _begun_threads() as threads,
+            _opened_files(self._documents.parent) as files,
+            _run_lines(wanted=self.lines) as lines,
+        ):
             yield found
         found.update(self._totals() - before)
         found.update(lines)
+        found.update(threads)
         found[FILES] = files[FILES]
 
     def _totals(self) -> Work:
@@ -263,6 +271,21 @@ class Fleet:
                 total["server requests"] += 1
                 total[f"server: {received.event}"] += 1
         return total
+
+
+@contextmanager
+def _begun_threads() -> Iterator[Work]:
+    """Count what is handed to threads: beside a busy event loop that costs more than the work."""
+    found: Work = Counter()
+    to_thread = asyncio.to_thread
+
+    def counted(*args: Any, **named: Any) -> Any:
+        found["threads"] += 1
+        return to_thread(*args, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "to_thread", counted)
+        yield found
 
 
 @contextmanager

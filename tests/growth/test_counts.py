@@ -64,6 +64,9 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         "ledger reads": 46 * SERVERS + 5,
         "ledger listings": (2 + 5) * SERVERS + 3,  # after each write the brakes once more
         "ledger rows listed": 109,
+        # Its lease with the intents and back, the version is proven, what was noted is read again,
+        # the outcomes are noted; plans, which write nothing, begin no thread at all.
+        "threads": 6 * SERVERS + 1,
         "files opened": 3 * SERVERS + 1,  # and who we are, for each lease
     },
     "converged plan": {**VISIT, **METADATA, **LOGINS, **DOCUMENTS, **KNOWN},
@@ -75,6 +78,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         **KNOWN,
         "ledger reads": 6 * SERVERS + 2,
         "ledger commits": SERVERS,  # when it was seen
+        "threads": 2 * SERVERS,  # it is bound, and that
     },
     "one-change apply": {
         **VISIT,
@@ -88,6 +92,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         "server: exchange-config-save": 1,
         "ledger commits": SERVERS + 2,
         "ledger reads": 6 * SERVERS + 2 + 19,
+        "threads": 2 * SERVERS + 4,
         "ledger listings": SERVERS + 1 + 3,
         "ledger rows listed": 5 * SERVERS + 1 + 7,
     },

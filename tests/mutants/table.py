@@ -1861,6 +1861,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/observe/test_baseline.py",),
     ),
     Mutant(
+        "a ledger that is at hand is read in threads all the same",
+        "reconciler/observe/context.py",
+        "        if self.reads_at_once and ",
+        "        if not self.label and ",
+        ("tests/growth/test_counts.py",),
+    ),
+    Mutant(
         "a controller waits for the disk of its ledger, and everybody with it",
         "reconciler/bootstrap.py",
         "            reads_at_once=not lasting,\n",
