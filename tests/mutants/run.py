@@ -27,6 +27,7 @@ PARTS = (
     *("pyproject.toml", "Makefile"),
 )
 PATIENCE = 600.0  # seconds for the tests of one mutant
+WHOLE_PATIENCE = 3600.0  # seconds for the tests of all of them, before anything is broken
 FAILED = 1  # pytest's code when tests failed; anything else is no verdict
 _MOMENTS = itertools.count(1)
 
@@ -74,7 +75,7 @@ def _healthy(copies: "SimpleQueue[Path]", chosen: Iterable[Mutant]) -> bool:
     copy = copies.get()
     tests = sorted({test for mutant in chosen for test in mutant.tests})
     try:
-        code, said = _tested(copy, ["-n", "2", *tests])
+        code, said = _tested(copy, ["-n", "2", *tests], WHOLE_PATIENCE)
     finally:
         copies.put(copy)
     print("not green to begin with:\n" + said if code else "green to begin with", flush=True)
@@ -87,7 +88,7 @@ def _noticed(mutant: Mutant, copy: Path) -> bool:
     _write(path, mutant.applied(text))
     began = time.monotonic()
     try:
-        code, said = _tested(copy, mutant.tests)
+        code, said = _tested(copy, mutant.tests, PATIENCE)
     finally:
         _write(path, text)
     took = time.monotonic() - began
@@ -105,7 +106,7 @@ def _write(path: Path, text: str) -> None:
     os.utime(path, (moment, moment))
 
 
-def _tested(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
+def _tested(copy: Path, tests: Sequence[str], patience: float) -> tuple[int, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     # Compiling all of jtr and the tests anew would take longer than most of them.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -118,11 +119,11 @@ def _tested(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return -1, f"not over after {PATIENCE:g} s"
+        return -1, f"not over after {patience:g} s"
     return done.returncode, done.stdout[-2000:]
 
 
