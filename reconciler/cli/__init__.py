@@ -46,20 +46,21 @@ def _fill_streams() -> None:
 
 def _end(code: int) -> NoReturn:
     """Leave; without taking the interpreter down, a tenth of a plan, where nobody needs that."""
-    import threading  # noqa: PLC0415  - neither is needed for the answers above
-    from contextlib import suppress  # noqa: PLC0415
+    import threading  # noqa: PLC0415  - not needed for the answers above
 
-    with suppress(OSError, ValueError):  # whoever reads us has gone: the ordinary way copes
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if threading.active_count() == 1:  # what another one has in hand, it may finish
-            os._exit(code)
+    for place, stream in ((1, sys.stdout), (_STDERR, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # what is left of it must not fail again, or Python would change the code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    if threading.active_count() == 1:  # what another one has in hand, it may finish
+        os._exit(code)
     gc.freeze()
     sys.exit(code)
 
 
 def _validate(paths: Sequence[str]) -> None:
-    """Say that *paths* are valid and exit; return when there is anything to complain about."""
+    """Say that *paths* are valid and exit; return when there is anything else to say."""
     from reconciler.cli.exchange_hints import hints  # noqa: PLC0415
     from reconciler.documents.load import load  # noqa: PLC0415  - not needed for the version
     from reconciler.errors import JtrError  # noqa: PLC0415
@@ -71,11 +72,11 @@ def _validate(paths: Sequence[str]) -> None:
     except JtrError:
         gc.enable()
         return
-    for hint in hints(found.state, paths):
-        sys.stderr.write(f"{hint}\n")
     try:
+        for hint in hints(found.state, paths):
+            sys.stderr.write(f"{hint}\n")
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads us has gone
-        os._exit(1)
+    except OSError:
+        return
     os._exit(0)  # nothing was opened that needs an end; taking down the interpreter costs a tenth

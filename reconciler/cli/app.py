@@ -2,8 +2,8 @@
 The group of commands, and what becomes of exceptions.
 """
 
+import errno
 import os
-import sys
 from collections.abc import Sequence
 from io import StringIO
 from typing import Any, Final
@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "completion": "Print the line that switches on shell completion.",
 }
 ALIASES: Final = {"diff": "plan"}
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Jtr(Commands):
@@ -97,7 +98,6 @@ def run(args: Sequence[str]) -> int:
     debug = "--debug" in args
     try:
         result: Any = cli.main(args=list(args), prog_name="jtr", standalone_mode=False)
-        sys.stdout.flush()
     except click.UsageError as error:
         _show(error)
         return Exit.USAGE
@@ -110,15 +110,23 @@ def run(args: Sequence[str]) -> int:
     except JtrError as error:
         _explain(error, debug=debug)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever reads us has gone; what is left in the buffer must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever reads us has gone
         return Exit.ERROR
     except Exception as error:  # noqa: BLE001  - the last net: no traceback without --debug
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _explain(_not_written(error), debug=debug)
+            return Exit.ERROR
         _say(f"internal error ({type(error).__name__}); this is a mistake in jt-reconciler")
         _frames(error, debug=debug)
         return Exit.ERROR
     return int(result) if isinstance(result, int) else Exit.DONE
+
+
+def _not_written(error: OSError) -> JtrError:
+    return JtrError(
+        f"what there is to say could not be written: {os.strerror(error.errno or 0)}",
+        "see where standard output leads; what was done on servers is told by: jtr history",
+    ).with_traceback(error.__traceback__)
 
 
 def _show(error: click.ClickException) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import click
 from msgspec import Struct
 
 from reconciler.ci.job import Event, Job
@@ -32,7 +31,7 @@ from reconciler.observe.context import PassContext
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
 from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
-from reconciler.system.console import say
+from reconciler.system.console import Priority, say, write
 from reconciler.system.git import WorkTree
 
 
@@ -380,4 +379,4 @@ def _differences(known: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def show(rows: Iterable[str]) -> None:
     for row in rows:
-        click.echo(f"     {plain(row, 2000)}", err=True)
+        write(f"     {plain(row, 2000)}", Priority.NOTICE)

@@ -8,11 +8,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import click
 
 from reconciler.render.layout import folded, servers_short
+from reconciler.system.console import Lossy
 
 _COLOURS: Final = {
     "+": "green",
@@ -78,7 +79,7 @@ def progress(text: str, number: int = 0, *, quiet: bool = False) -> Iterator[Wat
         return
     from rich.console import Console  # noqa: PLC0415  - only for people on a terminal
 
-    with Console(stderr=True).status(escaped(text)) as status:
+    with Console(file=cast("IO[str]", Lossy(sys.stderr))).status(escaped(text)) as status:
         yield Steps(text, number, lambda told: status.update(escaped(told)))
 
 

@@ -10,6 +10,7 @@ from reconciler.cli.exchange_hints import hints
 from reconciler.documents.load import load
 from reconciler.errors import InvalidConfig
 from reconciler.model.annotations import Annotation
+from reconciler.system.console import Priority, write
 
 
 @click.command("validate")
@@ -31,7 +32,7 @@ def command(paths: tuple[str, ...], form: str) -> int:
         raise
     if not annotate(form, list):
         for hint in hints(found.state, paths):
-            click.echo(hint, err=True)
+            write(hint, Priority.NOTICE)
         click.echo(found.summary(), nl=False)
     return 0
 

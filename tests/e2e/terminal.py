@@ -152,11 +152,15 @@ class Command(_Watched):
         self.process.send_signal(number)
         until(lambda: self.process.poll() is not None or not _waits(self.process.pid, number))
 
-    def hang_up(self) -> None:
-        """Close its terminal, as a connection that breaks: the shell says so, and the system."""
+    def lose_terminal(self) -> None:
+        """Close its terminal, and let nobody tell it so: as one that its shell disowned."""
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, self._ours)
         os.close(nothing)
+
+    def hang_up(self) -> None:
+        """Close its terminal, as a connection that breaks: the shell says so, and the system."""
+        self.lose_terminal()
         for _ in range(2):
             self.signal(signal.SIGHUP)
 

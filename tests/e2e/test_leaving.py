@@ -1,11 +1,17 @@
 """How a command leaves: at once, but not before another thread has done what it has in hand."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from reconciler.sandbox.jt_trader.server import Behaviour
+from tests.e2e.meanwhile import SAVE, when_asked
+from tests.e2e.terminal import Command
+from tests.support.rig import Rig
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/config.yaml"
@@ -22,6 +28,7 @@ def note():
 app.run = lambda _: threading.Thread(target=note).start() or 4
 main()
 """
+FAILS = NOTES.replace("lambda _: ", "lambda _: sys.stdout.write('said') and ")
 LEAVES = """
 import atexit, sys
 from reconciler.cli import app, main
@@ -68,6 +75,13 @@ def test_else_it_leaves_at_once_and_all_that_it_said_is_out() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (4, "said", "")
 
 
+def test_its_code_is_its_own_where_nothing_can_be_said(tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-c", FAILS, "plan", str(tmp_path / "noted")])
+    done = ran("bash", "-c", f"{command} >/dev/full")
+
+    assert (done.returncode, done.stderr) == (4, "")
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 @pytest.mark.parametrize(
     ("words", "code"),
@@ -97,6 +111,63 @@ def test_nor_does_one_of_a_program_that_we_start() -> None:
     done = ran("bash", "-c", f'{sys.executable} -c "{STARTS}" plan 0<&- 1>&- 2>&-')
 
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (f"validate {EXAMPLE} >/dev/full", 1),
+        ("schema >/dev/full", 1),
+        ("explain in-doubt >/dev/full 2>/dev/full", 1),
+        (f"validate {EXAMPLE} 2>/dev/full", 0),
+        ("validate nothing-here.yaml 2>/dev/full", 64),
+        ("validate nothing-here.yaml >/dev/full 2>/dev/full", 64),
+    ],
+)
+def test_a_full_disk_where_it_prints(words: str, code: int) -> None:
+    done = ran("bash", "-c", f"{JTR} {words}")
+
+    said = "jtr: what there is to say could not be written: No space left on device\n"
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(said if code == 1 and "2>" not in words else "")
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
+
+
+@pytest.mark.fatal_paths(1)
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}], ids=["plain", "coloured"])
+def test_harm_is_told_without_a_terminal(rig: Rig, environment: dict[str, str]) -> None:
+    server = rig.server(behaviour=Behaviour(save="fatal"))
+    rig.document()
+    rig.begin()
+
+    args = ("apply", str(rig.docs), "--auto-approve")
+    with (
+        Command(rig, *args, terminal=True, environment=environment) as command,
+        when_asked(server, SAVE, command.lose_terminal),
+    ):
+        ended = command.ended()
+
+    assert ended == 8
+
+
+def test_without_its_terminal_it_does_all_of_its_work(rig: Rig) -> None:
+    one, two = rig.server("tokyo-1"), rig.server("tokyo-2")
+    rig.document("tokyo-1", "bybit", "okx")
+    rig.document("tokyo-2")
+    rig.begin()
+
+    args = ("apply", str(rig.docs), "--auto-approve")
+    with (
+        Command(rig, *args, terminal=True) as command,
+        when_asked(one, SAVE, command.lose_terminal, two),
+    ):
+        ended = command.ended()
+    told = rig.jtr("history", "-o", "json").out
+
+    assert ended == 1, "what it did could not be printed"
+    assert one.record.saves + two.record.saves == 3
+    assert told.count('"result": "done"') == 3
 
 
 def test_nobody_reads_what_is_valid() -> None:

@@ -3476,8 +3476,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a command leaves while a thread of it writes",
         "reconciler/cli/__init__.py",
-        "        if threading.active_count() == 1:",
-        "        if threading.active_count():",
+        "    if threading.active_count() == 1:",
+        "    if threading.active_count():",
         ("tests/e2e/test_leaving.py",),
     ),
     Mutant(
@@ -3485,6 +3485,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler/cli/__init__.py",
         "    _fill_streams()\n    args",
         "    args",
+        ("tests/e2e/test_leaving.py",),
+    ),
+    Mutant(
+        "a code is changed by what cannot be said",
+        "reconciler/cli/__init__.py",
+        "            os.dup2(os.open(os.devnull, os.O_WRONLY), place)",
+        "            pass",
+        ("tests/e2e/test_leaving.py",),
+    ),
+    Mutant(
+        "a full disk hides that robots stopped",
+        "reconciler/cli/apply.py",
+        "            if code not in _FOR_A_PERSON:\n                raise\n",
+        "            raise\n",
+        ("tests/e2e/test_leaving.py",),
+    ),
+    Mutant(
+        "a word for nobody ends a command",
+        "reconciler/system/console.py",
+        "    with suppress(OSError):\n        click.echo(",
+        "    with suppress():\n        click.echo(",
+        ("tests/e2e/test_leaving.py",),
+    ),
+    Mutant(
+        "progress that nobody sees ends a command",
+        "reconciler/cli/output.py",
+        'Console(file=cast("IO[str]", Lossy(sys.stderr)))',
+        "Console(stderr=True)",
         ("tests/e2e/test_leaving.py",),
     ),
 )
