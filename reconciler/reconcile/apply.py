@@ -189,9 +189,9 @@ class ServerApply:
         Where another process was here meanwhile, each of it comes for itself, and the intents only
         after a look at what that one did.  Blocking.
         """
+        with suppress(Conflict):
+            return self._entered(self._execution.ledger.together(), writes)
         if writes is not None:
-            with suppress(Conflict):
-                return self._entered(self._execution.ledger.together(), writes)
             writes.forget()
         return self._entered(nullcontext(), None)
 
@@ -236,7 +236,10 @@ class ServerApply:
         left, ledger_uid = execution.context.unrecorded, execution.ledger.ledger_uid
         if left is not None and left.waiting(ledger_uid, execution.visit.uid):
             return False
-        self._bind()
+        with suppress(Conflict), execution.ledger.together():
+            self._bind()
+            return True
+        self._bind()  # another process was here meanwhile
         return True
 
     async def disruptive_phase(self, disruption_budget: DisruptionBudget) -> None:

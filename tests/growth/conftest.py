@@ -12,7 +12,7 @@ from tests.growth.fleet import CODES, Fleet, Work
 
 COMMANDS = (
     *("cold plan", "first apply", "converged plan", "converged apply", "one-change apply"),
-    *("recorded plan", "status", "controller rounds"),
+    *("recorded plan", "status", "controller rounds", "apply of another ledger"),
 )
 Costs = dict[str, Work]
 
@@ -65,6 +65,11 @@ def commands(
             assert runner.run(fleet.status()) == servers
         yield "status", found
         yield "controller rounds", runner.run(fleet.rounds())
+        fleet.forget()
+        with fleet.counting() as found:
+            reports = runner.run(fleet.apply())
+        assert codes_of(reports) == []
+        yield "apply of another ledger", found
 
 
 def codes_of(reports: list[Report]) -> list[int]:

@@ -189,6 +189,11 @@ class Fleet:
         finally:
             await asyncio.gather(*(visit.close() for visit in visits))
 
+    def forget(self) -> None:
+        """Begin another ledger."""
+        self.store = MemoryStore()
+        self._ledger(begin=True).close()
+
     async def status(self) -> int:
         return len(known_servers(self._ledger(), self._unrecorded))
 

@@ -107,6 +107,16 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
         "server: exchange-config-request": 2 * SERVERS,
         "server: background-jobs-list-request": 2 * SERVERS,
     },
+    "apply of another ledger": {  # of servers that have all of it
+        **VISIT,
+        **METADATA,
+        **DOCUMENTS,
+        "secrets read": 6 * SERVERS,
+        "ledger commits": 2 * SERVERS,  # who it is and what it gets; when it was seen
+        "ledger reads": 19 * SERVERS + 2,
+        "ledger listings": 2,
+        "threads": 2 * SERVERS,
+    },
 }
 
 

@@ -3515,4 +3515,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "Console(stderr=True)",
         ("tests/e2e/test_leaving.py",),
     ),
+    Mutant(
+        "who a server is and what it gets is noted one by one",
+        "reconciler/reconcile/apply.py",
+        "        with suppress(Conflict), execution.ledger.together():\n",
+        "        with suppress(Conflict):\n",
+        ("tests/growth/test_counts.py",),
+    ),
+    Mutant(
+        "a server that another process noted meanwhile is not noted",
+        "reconciler/reconcile/apply.py",
+        "        self._bind()  # another process was here meanwhile\n",
+        "",
+        ("tests/apply/test_first_contact.py",),
+    ),
 )
