@@ -147,6 +147,7 @@ class ServerApply:
     def __init__(self, execution: Execution, *, moves: bool) -> None:
         self._execution = execution
         self._moves = moves
+        self._planned_as = execution.visit.recorded.identity
         self._outcomes: list[Outcome] = []
         self._left = list(execution.visit.plan.actions)
         self._parting: tuple[Recorded, Observation] | None = None  # to be noted with the lease
@@ -218,8 +219,7 @@ class ServerApply:
     def _bind(self) -> None:
         """Bind the server to its address and account, and note what it is about to receive."""
         execution = self._execution
-        desired, visit = execution.desired, execution.visit
-        known = visit.recorded.identity
+        desired, visit, known = execution.desired, execution.visit, self._planned_as
         identity = execution.ledger.pin(
             desired.target, desired.name, move=self._moves, new=known is None
         )

@@ -1,11 +1,14 @@
-"""Two processes meet a server at the same time that neither knows; there is nothing to do."""
+"""Two processes meet a server at the same time that neither knows."""
 
 from collections.abc import Callable
 
+import pytest
+
 from reconciler.ledger.stores.memory import MemoryStore
+from reconciler.model.target import Target
 from reconciler.testing.virtual_time import VirtualClock, virtual_time
 from tests.crash.harness import Passed
-from tests.crash.request_scenarios import SERVER, Trading, settled
+from tests.crash.request_scenarios import SERVER, URL, Trading, settled
 
 
 class Overtaken(MemoryStore):
@@ -22,21 +25,23 @@ class Overtaken(MemoryStore):
         return super().put(key, text, expect=expect)
 
 
-def test_the_later_one_goes_on_with_what_the_first_one_noted() -> None:
+@pytest.mark.parametrize("where", [URL, "https://osaka-1.test"], ids=["there", "elsewhere"])
+@pytest.mark.parametrize("gone", [("bybit", "kucoin"), ()], ids=["nothing", "writes"])
+def test_another_process_was_quicker_with_its_name(where: str, gone: tuple[str, ...]) -> None:
     async def story(clock: VirtualClock) -> tuple[Trading, Passed]:
         harness = await settled(clock)
-        for code in ("bybit", "kucoin"):
+        for code in gone:
             harness.undeclare(SERVER, code)
         harness.store = store = Overtaken()
         harness.begin()
-        (server,) = harness.state().servers
-        store.other = lambda: harness.ledger().pin(server.target, server.name, new=True)
+        store.other = lambda: harness.ledger().pin(Target(where, "0"), SERVER, new=True)
         return harness, await harness.apply()
 
     clock = VirtualClock()
     with virtual_time(clock) as runner:
         harness, passed = runner.run(story(clock))
-    ((report,), (server,)) = passed.reports, harness.ledger().servers()
-    known = harness.ledger().load(server.target, server.name)
-    assert (report.failure, report.exit_code, server.name) == (None, 0, SERVER)
-    assert known.received is not None, "what it gets was noted by the later one alone"
+    (report,) = passed.reports
+    found = harness.ledger().servers()
+    assert (report.failure, report.exit_code) == (None, 0)
+    assert {one.target.url for one in found} == {URL, where}
+    assert harness.ledger().load(Target(URL, "0"), SERVER).received is not None, "noted by us alone"

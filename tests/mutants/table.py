@@ -3529,4 +3529,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
         ("tests/apply/test_first_contact.py",),
     ),
+    Mutant(
+        "who lost a race is asked to approve another address",
+        "reconciler/reconcile/apply.py",
+        "execution.desired, execution.visit, self._planned_as\n",
+        "execution.desired, execution.visit, execution.visit.recorded.identity\n",
+        ("tests/apply/test_first_contact.py",),
+    ),
 )
