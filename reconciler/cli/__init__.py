@@ -51,7 +51,7 @@ def _end(code: int) -> NoReturn:
     for place, stream in ((1, sys.stdout), (_STDERR, sys.stderr)):
         try:
             stream.flush()
-        except OSError:  # what is left of it must not fail again, or Python would change the code
+        except (OSError, ValueError):  # or what is left of it fails again and changes the code
             os.dup2(os.open(os.devnull, os.O_WRONLY), place)
     if threading.active_count() == 1:  # what another one has in hand, it may finish
         os._exit(code)
