@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import click
 from msgspec import Struct
@@ -21,7 +20,6 @@ from reconciler.model.actions import InvalidateCache, RebootServer, RestartRobot
 from reconciler.model.conditions import Code, Condition
 from reconciler.model.desired import DesiredState
 from reconciler.model.origin import Origin
-from reconciler.model.outcomes import Report
 from reconciler.model.plan import Category, Line, Plan, ServerPlan, Standing
 from reconciler.model.proposals import Proposal
 from reconciler.model.values import replace
@@ -228,19 +226,12 @@ class ApplyJob(Struct, frozen=True, kw_only=True):
         if stopped is None and not sent and code in (Exit.DONE, Exit.CHANGES) and self._settled:
             output.show(self.renderer.already(plan, code, at=bootstrap.now()))
             return code
-        if stopped is None or code in _FOR_A_PERSON:
-            self._conclude(plan, reports, code)
-            return code
-        self._conclude(plan, reports, stopped.exit_code)
-        raise stopped
-
-    def _conclude(self, plan: Plan, reports: Sequence[Report], code: Exit) -> None:
-        try:
+        if stopped is not None and code not in output.GRAVE:
+            output.show(self.renderer.done(plan, reports, stopped.exit_code, at=bootstrap.now()))
+            raise stopped
+        with output.concluding(code):
             output.show(self.renderer.done(plan, reports, code, at=bootstrap.now()))
-        except OSError:
-            if code not in _FOR_A_PERSON:
-                raise
-            say("what was done could not be printed; it is told by: jtr history")
+        return code
 
     @property
     def _settled(self) -> bool:
@@ -357,8 +348,6 @@ def _restarts_later(server: ServerPlan) -> bool:
     )
 
 
-# A server may be waiting for somebody: a full disk must not hide that.
-_FOR_A_PERSON: Final = (Exit.HARM, Exit.IN_DOUBT)
 _DECLINED = Condition(Code.DECLINED, "declined")
 _DOES = {
     ResumeRobots: "starts",

@@ -12,9 +12,12 @@ from typing import IO, Any, Final, cast
 
 import click
 
+from reconciler.errors import Exit
 from reconciler.render.layout import folded, servers_short
-from reconciler.system.console import Lossy
+from reconciler.system.console import Lossy, say
 
+GRAVE: Final = (Exit.HARM, Exit.IN_DOUBT)
+"""A server may be waiting for somebody."""
 _COLOURS: Final = {
     "+": "green",
     "~": "yellow",
@@ -46,6 +49,17 @@ def show(text: str) -> None:
 def show_folded(text: str) -> None:
     """Print *text* as `show` does, folded where somebody watches; no line of it is for programs."""
     show(folded(text, width()))
+
+
+@contextmanager
+def concluding(code: Exit) -> Iterator[None]:
+    """Let a failure to print not hide that robots stopped or that a request is in doubt: *code*."""
+    try:
+        yield
+    except OSError:
+        if code not in GRAVE:
+            raise
+        say("what was done could not be printed; it is told by: jtr history")
 
 
 def _painted(line: str) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.drivers.jt_trader.requests import START
 from reconciler.sandbox.jt_trader.server import Behaviour
 from tests.e2e.meanwhile import SAVE, when_asked
 from tests.e2e.terminal import Command
+from tests.e2e.test_request_ledger import left_stopped
 from tests.support.rig import Rig
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +148,21 @@ def test_harm_is_told_without_a_terminal(rig: Rig, environment: dict[str, str]) 
         Command(rig, *args, terminal=True, environment=environment) as command,
         when_asked(server, SAVE, command.lose_terminal),
     ):
+        ended = command.ended()
+
+    assert ended == 8
+
+
+def test_harm_by_a_start_is_told_without_a_terminal(rig: Rig) -> None:
+    server = left_stopped(rig)
+
+    def gone() -> None:
+        command.lose_terminal()
+        for robot in (1, 3):
+            server.set_running(robot, False)
+
+    args = ("request", "resume", "tokyo-1", "--from", str(rig.docs), "--auto-approve")
+    with Command(rig, *args, terminal=True) as command, when_asked(server, START.event, gone):
         ended = command.ended()
 
     assert ended == 8

@@ -3496,9 +3496,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a full disk hides that robots stopped",
-        "reconciler/cli/apply.py",
-        "            if code not in _FOR_A_PERSON:\n                raise\n",
-        "            raise\n",
+        "reconciler/cli/output.py",
+        "        if code not in GRAVE:\n            raise\n",
+        "        raise\n",
         ("tests/e2e/test_leaving.py",),
     ),
     Mutant(
@@ -3535,5 +3535,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "execution.desired, execution.visit, self._planned_as\n",
         "execution.desired, execution.visit, execution.visit.recorded.identity\n",
         ("tests/apply/test_first_contact.py",),
+    ),
+    Mutant(
+        "a lost terminal hides that a start stopped robots",
+        "reconciler/cli/request/resume.py",
+        "        with output.concluding(code):\n",
+        "        with output.concluding(Exit.DONE):\n",
+        ("tests/e2e/test_leaving.py",),
     ),
 )

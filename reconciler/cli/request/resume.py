@@ -166,11 +166,13 @@ class _Resumption(Struct, frozen=True):
         interruption.on_first = lambda: brake.stop("interrupted", starts=True)
         with output.progress("starting robots"):
             reports = await apply_all([visit], Consents(), self.context, brake)
-        if visit.plan.actions:
-            output.show_folded(report_text(reports))
-        else:
-            output.show(f"They run: {robot_names(halt.robots)}; none is owed a start any more.\n")
         code = worst(report.exit_code for report in reports)
+        with output.concluding(code):
+            if visit.plan.actions:
+                output.show_folded(report_text(reports))
+            else:
+                called = robot_names(halt.robots)
+                output.show(f"They run: {called}; none is owed a start any more.\n")
         if (stopped := interruption.error()) is not None and code is not Exit.HARM:
             raise stopped
         return code
