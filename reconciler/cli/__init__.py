@@ -12,21 +12,22 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO, cast
 
 from reconciler import __version__
 
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 
 
 def main() -> NoReturn:
     """Run the command of this process and exit with its code."""
     gc.set_threshold(100_000)  # what is imported is no garbage, and looked through again and again
     _fill_streams()
+    sys.stderr = cast("TextIO", _Lossy(sys.stderr))
     args = sys.argv[1:]
     if args == ["--version"]:
-        sys.stdout.write(f"jtr {__version__}\n")
-        sys.exit(0)
+        _answer(f"jtr {__version__}\n")
     if args[:1] == ["validate"] and args[1:] and not any(arg.startswith("-") for arg in args):
         _validate(args[1:])
     from reconciler.cli.app import run  # noqa: PLC0415  - click costs more than the answers above
@@ -44,15 +45,38 @@ def _fill_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  - as long as we
 
 
+class _Lossy:
+    """
+    Standard error: words that nobody can take are lost, and the work goes on.
+
+    On a full disk, or a terminal that is gone, they would end a command between two deeds.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _end(code: int) -> NoReturn:
     """Leave; without taking the interpreter down, a tenth of a plan, where nobody needs that."""
     import threading  # noqa: PLC0415  - not needed for the answers above
 
-    for place, stream in ((1, sys.stdout), (_STDERR, sys.stderr)):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # or what is left of it fails again and changes the code
-            os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # or what is left of it fails again and changes the code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+    sys.stderr.flush()
     if threading.active_count() == 1:  # what another one has in hand, it may finish
         os._exit(code)
     gc.freeze()
@@ -72,9 +96,14 @@ def _validate(paths: Sequence[str]) -> None:
     except JtrError:
         gc.enable()
         return
+    for hint in hints(found.state, paths):
+        sys.stderr.write(f"{hint}\n")
+    _answer(text)
+
+
+def _answer(text: str) -> None:
+    """Print *text* and exit; return where it cannot be printed: the ordinary road says so."""
     try:
-        for hint in hints(found.state, paths):
-            sys.stderr.write(f"{hint}\n")
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError:

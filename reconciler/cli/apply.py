@@ -223,14 +223,15 @@ class ApplyJob(Struct, frozen=True, kw_only=True):
             await self._note_applied(plan, visits, sent=sent)
         code = self._final(plan, code)
         stopped = interruption.error()
+        now = bootstrap.now()
         if stopped is None and not sent and code in (Exit.DONE, Exit.CHANGES) and self._settled:
-            output.show(self.renderer.already(plan, code, at=bootstrap.now()))
+            output.show(self.renderer.already(plan, code, at=now))
             return code
         if stopped is not None and code not in output.GRAVE:
-            output.show(self.renderer.done(plan, reports, stopped.exit_code, at=bootstrap.now()))
+            output.show(self.renderer.done(plan, reports, stopped.exit_code, at=now))
             raise stopped
         with output.concluding(code):
-            output.show(self.renderer.done(plan, reports, code, at=bootstrap.now()))
+            output.show(self.renderer.done(plan, reports, code, at=now))
         return code
 
     @property

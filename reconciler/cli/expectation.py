@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import click
 from msgspec import Struct
 
 from reconciler.ci.job import Event, Job
@@ -31,7 +32,7 @@ from reconciler.observe.context import PassContext
 from reconciler.render.escape import plain
 from reconciler.render.json_values import to_json
 from reconciler.render.plan_json import FILE_LIMIT, plan_document, read_sealed
-from reconciler.system.console import Priority, say, write
+from reconciler.system.console import say
 from reconciler.system.git import WorkTree
 
 
@@ -379,4 +380,4 @@ def _differences(known: Sequence[str], present: Sequence[str]) -> list[str]:
 
 def show(rows: Iterable[str]) -> None:
     for row in rows:
-        write(f"     {plain(row, 2000)}", Priority.NOTICE)
+        click.echo(f"     {plain(row, 2000)}", err=True)

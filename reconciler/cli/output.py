@@ -8,13 +8,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, Final, cast
+from typing import Any, Final
 
 import click
 
 from reconciler.errors import Exit
 from reconciler.render.layout import folded, servers_short
-from reconciler.system.console import Lossy, say
+from reconciler.system.console import say
 
 GRAVE: Final = (Exit.HARM, Exit.IN_DOUBT)
 """A server may be waiting for somebody."""
@@ -93,7 +93,7 @@ def progress(text: str, number: int = 0, *, quiet: bool = False) -> Iterator[Wat
         return
     from rich.console import Console  # noqa: PLC0415  - only for people on a terminal
 
-    with Console(file=cast("IO[str]", Lossy(sys.stderr))).status(escaped(text)) as status:
+    with Console(stderr=True).status(escaped(text)) as status:
         yield Steps(text, number, lambda told: status.update(escaped(told)))
 
 

@@ -10,7 +10,6 @@ from reconciler.cli.exchange_hints import hints
 from reconciler.documents.load import load
 from reconciler.errors import InvalidConfig
 from reconciler.model.annotations import Annotation
-from reconciler.system.console import Priority, write
 
 
 @click.command("validate")
@@ -32,7 +31,7 @@ def command(paths: tuple[str, ...], form: str) -> int:
         raise
     if not annotate(form, list):
         for hint in hints(found.state, paths):
-            write(hint, Priority.NOTICE)
+            click.echo(hint, err=True)
         click.echo(found.summary(), nl=False)
     return 0
 
