@@ -56,6 +56,17 @@ def test_a_small_piece_is_found(shape: str) -> None:
     assert find_leaks(b"log: " + piece[:7] + b"\n", [canary]) == []
 
 
+@pytest.mark.parametrize("digits", [8, 11, 12])
+def test_hex_digits_of_a_longer_name_are_a_trace_from_twelve_on(digits: int) -> None:
+    token = Canary("token", "root" + random.Random(7).randbytes(16).hex())
+    some = raw(token.value)[10 : 10 + digits]
+
+    found = find_leaks(b"fingerprint " + some + b".", [token])
+
+    assert found == (["token at byte 12"] if digits == 12 else [])
+    assert find_leaks(b"x" + raw(token.value)[:8], [token]) == ["token at byte 1"]
+
+
 def test_windows_cover_the_value_and_spare_what_is_public() -> None:
     by_shape = {canary.shape: canary.value for canary in canaries(5)}
     body = raw(by_shape["base62"])

@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 WINDOW = 8
 _HEX = frozenset(b"0123456789abcdefABCDEF-")
-# Eight hex digits are 32 bits: some fingerprint in a large file would match by chance.
+# Eight hex digits are 32 bits: some fingerprint in a large file would match by chance.  That says
+# nothing of the secret as a whole: a token of a name and hex digits has such runs, too.
 _HEX_RUN = 12
 # Of the encodings that spend several characters on a byte, eight characters say little.
 _WIDE_RUN = 16
@@ -156,17 +157,14 @@ def _search(searched: tuple[Canary, ...]) -> Search:
 def _forms(value: str) -> Iterator[tuple[bytes, int]]:
     """Give the ways in which a value may be written, and how many bytes in a row are a trace."""
     raw = value.encode("utf-8", "surrogatepass")
-    spread = WINDOW
-    if all(byte in _HEX for byte in raw):
-        spread = _HEX_RUN
-    yield raw, spread
-    yield raw[::-1], spread
-    yield value[::-1].encode("utf-8", "surrogatepass"), spread
+    yield raw, WINDOW
+    yield raw[::-1], WINDOW
+    yield value[::-1].encode("utf-8", "surrogatepass"), WINDOW
     for text in (raw.hex(), raw.hex().upper()):
         yield text.encode(), _WIDE_RUN
     for form in (quote(raw, safe=""), quote(raw)):
         if form.encode() != raw:
-            yield form.encode(), _WIDE_RUN if "%" in form else spread
+            yield form.encode(), _WIDE_RUN if "%" in form else WINDOW
     for escaped in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         if escaped[1:-1].encode("utf-8", "surrogatepass") != raw:
             yield escaped[1:-1].encode("utf-8", "surrogatepass"), _WIDE_RUN
@@ -187,14 +185,16 @@ def _public_windows() -> frozenset[bytes]:
 
 
 def _runs(data: bytes, start: int, form: bytes, position: int, run: int) -> bool:
-    """Say whether around an eight-byte match at least *run* bytes in a row agree."""
+    """Say whether around an eight-byte match at least *run* bytes in a row agree, more of hex."""
     left, right = 0, WINDOW
-    while left + right < run and start - left > 0 and position - left > 0:
+    most = max(run, _HEX_RUN)
+    while left + right < most and start - left > 0 and position - left > 0:
         if data[start - left - 1] != form[position - left - 1]:
             break
         left += 1
-    while left + right < run and start + right < len(data) and position + right < len(form):
+    while left + right < most and start + right < len(data) and position + right < len(form):
         if data[start + right] != form[position + right]:
             break
         right += 1
-    return left + right >= run
+    agreed = data[start - left : start + right]
+    return len(agreed) >= (most if _HEX.issuperset(agreed) else run)
