@@ -67,6 +67,21 @@ def test_hex_digits_of_a_longer_name_are_a_trace_from_twelve_on(digits: int) -> 
     assert find_leaks(b"x" + raw(token.value)[:8], [token]) == ["token at byte 1"]
 
 
+@pytest.mark.parametrize("digits", [8, 11, 12])
+def test_so_they_are_in_base64(digits: int) -> None:
+    token = Canary("token", "root" + random.Random(7).randbytes(16).hex())
+    some = base64.b64encode(b"key" + raw(token.value)[9 : 9 + digits] + b".")
+
+    assert bool(find_leaks(some, [token])) == (digits == 12)
+
+
+def test_a_short_secret_is_found_in_base64() -> None:
+    canary = Canary("short", "kX8vQ2mW9pL4")
+
+    for before in (b"", b"x", b"xy"):
+        assert find_leaks(base64.b64encode(before + raw(canary.value) + b"z"), [canary])
+
+
 def test_windows_cover_the_value_and_spare_what_is_public() -> None:
     by_shape = {canary.shape: canary.value for canary in canaries(5)}
     body = raw(by_shape["base62"])

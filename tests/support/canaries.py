@@ -22,7 +22,8 @@ _HEX = frozenset(b"0123456789abcdefABCDEF-")
 # Eight hex digits are 32 bits: some fingerprint in a large file would match by chance.  That says
 # nothing of the secret as a whole: a token of a name and hex digits has such runs, too.
 _HEX_RUN = 12
-# Of the encodings that spend several characters on a byte, eight characters say little.
+# Of the encodings that spend several characters on a byte, eight characters say little; 16 of
+# base64 are twelve bytes.
 _WIDE_RUN = 16
 _BASE62 = string.ascii_letters + string.digits
 _PEM_HEAD = "-----BEGIN PRIVATE KEY-----"
@@ -172,7 +173,8 @@ def _forms(value: str) -> Iterator[tuple[bytes, int]]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             coded = encode(b"\0" * shift + raw)
             # The characters at both ends also depend on what stands beside the value.
-            yield coded[(0, 2, 3)[shift] : -4], WINDOW
+            own = coded[(0, 2, 3)[shift] : -4]
+            yield own, min(_WIDE_RUN, len(own))
 
 
 @functools.cache
