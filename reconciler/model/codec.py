@@ -15,7 +15,6 @@ from typing import (
     Any,
     Final,
     NamedTuple,
-    NoReturn,
     TypeVar,
     Union,
     get_args,
@@ -295,11 +294,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_number(_name: str) -> NoReturn:
-    raise Malformed("a number is not finite")
+def _finite(spelled: str) -> float:
+    """Read a number that `json` takes for a float; it makes infinity of what is too large."""
+    if not math.isfinite(found := float(spelled)):
+        raise Malformed("a number is not finite")
+    return found
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+)
 
 
 # ── types ────────────────────────────────────────────────────────────────────────────────────

@@ -196,8 +196,10 @@ def test_a_document_is_an_object(document: object) -> None:
         ('{"a":{"b":1,"b":1}}', "a name occurs twice"),
         ("[NaN]", "a number is not finite"),
         ("[-Infinity]", "a number is not finite"),
+        ("[0.1e9990]", "a number is not finite"),
+        (b'{"a":-1e309}', "a number is not finite"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_no_json_of_ours(text: str | bytes, words: str) -> None:
     with pytest.raises(Malformed, match=f"^{words}$"):

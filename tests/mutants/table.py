@@ -581,6 +581,13 @@ MUTANTS: tuple[Mutant, ...] = (
         (CODEC,),
     ),
     Mutant(
+        "a number that no float holds is read as infinity",
+        "reconciler/model/codec.py",
+        "    object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite\n",
+        "    object_pairs_hook=_once, parse_constant=_finite\n",
+        (CODEC,),
+    ),
+    Mutant(
         "what nests without end is read",
         "reconciler/model/codec.py",
         "            _check_depth(found)\n",
