@@ -1,8 +1,9 @@
 """
 Random secrets in the shapes that exchanges and people use, and a search for any trace of them.
 
-A trace is any eight bytes in a row of a secret, as it is or encoded in a usual way.  The caller
-prints the seed, so that a failure can be repeated; the values themselves are never printed.
+A trace is any eight bytes in a row of a secret, and more where eight say little: of hex digits, or
+encoded in a usual way.  The caller prints the seed, so that a failure can be repeated; the values
+themselves are never printed.
 """
 
 import base64
@@ -187,7 +188,7 @@ def _public_windows() -> frozenset[bytes]:
 
 
 def _runs(data: bytes, start: int, form: bytes, position: int, run: int) -> bool:
-    """Say whether around an eight-byte match at least *run* bytes in a row agree, more of hex."""
+    """Say whether around eight bytes *run* in a row agree, or twelve of hex digits."""
     left, right = 0, WINDOW
     most = max(run, _HEX_RUN)
     while left + right < most and start - left > 0 and position - left > 0:
